@@ -1,4 +1,4 @@
-"""One testbed for the cases of a module, brought back to its beginning after each of them."""
+"""One testbed for the cases of a module, reset after each case."""
 
 from __future__ import annotations
 

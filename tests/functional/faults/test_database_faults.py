@@ -1,4 +1,4 @@
-"""Faults of the database and of who holds its connections."""
+"""Faults of the database and of its connections, and operators who connect to a full server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.full
 
 
 def reads_whole_tables(field: Field) -> bool:
-    """The server itself takes many times as long for a statement of the shop: a fifth of a millisecond is usual."""
+    """Return whether orders are read by a full scan, in at least 1 ms of server time; 0.2 ms is usual."""
     plans = field.look().database.get("plans", {})
     return bool(plans.get("order by number", {}).get("server_ms", 0.0) >= 1.0) and "Seq Scan on orders" in str(plans)
 
@@ -48,13 +48,13 @@ CASES = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(CASES))
-def test_a_fault_of_the_database(field: Field, check: Check) -> None:
+def test_database_fault_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(300)
-def test_one_session_is_ended_by_its_number(field: Field) -> None:
+def test_blocking_session_is_ended_by_its_pid(field: Field) -> None:
     field.inject("db_lock", {"table": "stock"})
 
     def blockers() -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def test_one_session_is_ended_by_its_number(field: Field) -> None:
 
 
 def _half_connected(port: int) -> socket.socket:
-    """Ask for a connection and never say the password: until the server gives up it has a place."""
+    """Open a connection without sending the password; it occupies a slot until the server times it out."""
     found = socket.create_connection(("127.0.0.1", port), timeout=5)
     said = b"user\0shop\0database\0shop\0\0"
     found.sendall(struct.pack("!ii", 8 + len(said), 3 << 16) + said)
@@ -73,17 +73,17 @@ def _half_connected(port: int) -> socket.socket:
 
 
 def _is_refused(asked: socket.socket) -> bool:
-    # "R" asks for the password, "E" says why not.
+    # "R" requests the password, "E" is an error.
     return asked.recv(1) == b"E"
 
 
-def test_operators_get_through_where_many_ask_and_are_refused(field: Field) -> None:
+def test_operator_connects_although_clients_occupy_every_slot(field: Field) -> None:
     bed, port = field.bed, field.bed.status().state.ports["database-primary"]
     asking: list[socket.socket] = []
     refusals = 0
 
     def crowd() -> None:
-        # Places that the target's own sessions give back are taken as well.
+        # This also takes the slots that the target's own sessions release.
         for _ in range(100):
             asking.append(_half_connected(port))
             if _is_refused(asking[-1]):
@@ -98,7 +98,7 @@ def test_operators_get_through_where_many_ask_and_are_refused(field: Field) -> N
 
     plant = Plant(bed.layout.control_socket, field.target, pause=pause)
     try:
-        # Somebody may leave in between: then there was room, and it is to be tried again.
+        # A session may end in between and free a slot; then the test tries again.
         while not refusals:
             crowd()
             with plant.database() as connection:

@@ -1,4 +1,4 @@
-"""Faults of the machine beside the target, and what only looks like one."""
+"""Faults of the machine beside the target, and noise that only looks like a fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.testbed.signals import SIGNALS
 
 
 def has_long_run_queue(field: Field) -> bool:
-    """More processes want to run than there are processors, for as long as one looks, by the job's own."""
+    """Return whether two samples show more runnable processes than processors while the job runs."""
     sight = field.look()
     queues = (sight.kernel_then["running"], sight.kernel["running"])
     return min(queues) > sight.kernel["cpus"] and sight.is_running("report-job")
@@ -28,20 +28,20 @@ DISK = FaultCase(
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks((SATURATION,)))
-def test_a_job_takes_the_processors(field: Field, check: Check) -> None:
+def test_cpu_saturation_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks((DISK,)))
-def test_the_volume_is_full(field: Field, check: Check) -> None:
+def test_full_disk_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     if field.catalogue()["disk_full"]["impossible"]:
         pytest.skip("this machine lets nobody mount; see test_what_cannot_be_done_here")
     check(field)
 
 
 @pytest.mark.full
-def test_with_a_full_volume_everything_that_reads_works(field: Field) -> None:
+def test_reads_succeed_on_a_full_volume(field: Field) -> None:
     if field.catalogue()["disk_full"]["impossible"]:
         pytest.skip("this machine lets nobody mount")
     field.inject("disk_full")
@@ -66,7 +66,7 @@ def test_noise_is_not_a_fault(field: Field, noise: str) -> None:
 
 
 @pytest.mark.full
-def test_a_deployment_restarts_workers_one_after_another_and_is_over(field: Field) -> None:
+def test_deployment_replaces_every_worker_and_ends(field: Field) -> None:
     before = field.look()
     injection_id = field.inject("deploy_restart")
 
@@ -78,7 +78,7 @@ def test_a_deployment_restarts_workers_one_after_another_and_is_over(field: Fiel
     wait_until(is_over, within_s=60, what="all workers to be new ones")
     sight = field.look()
     assert SIGNALS["deploy_restart"](sight)
-    # Nobody ended by itself, and nothing that a restart looks like is told.
+    # No worker crashed, and no signal of a fault that looks like a restart is true.
     assert [item["restarts"] for item in sight.workers().values()] == [0, 0]
     assert not any(SIGNALS[name](sight) for name in ("crash_loop", "oom", "hang", "bad_setting"))
     wait_until(field.is_well, what="a service that is well")
@@ -86,7 +86,7 @@ def test_a_deployment_restarts_workers_one_after_another_and_is_over(field: Fiel
 
 
 @pytest.mark.full
-def test_one_job_at_a_time(field: Field) -> None:
+def test_second_job_is_rejected_while_one_runs(field: Field) -> None:
     field.inject("batch_job", {"seconds": 600})
     refused = field.chaos.post("/api/v1/break/cpu_saturation")
     assert refused.status_code == 503

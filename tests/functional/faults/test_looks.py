@@ -1,4 +1,4 @@
-"""What operators may look at past the target: components, the history of settings and logs, and nothing that is hidden."""
+"""The operators' view beside the target: components, settings history and logs, without hidden parts and causes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_probes_answer_while_the_target_is_down(field: Field) -> None:
 
 
 @pytest.mark.full
-def test_a_stopped_worker_is_seen_and_resumed(field: Field) -> None:
+def test_stopped_worker_is_visible_and_can_be_resumed(field: Field) -> None:
     injection_id = field.inject("hang", {"intensity": 0.5})
     assert SIGNALS["hang"](field.look())
 

@@ -1,4 +1,4 @@
-"""Faults of the network paths, and of the cache at the end of one of them."""
+"""Faults of the network paths to the database and the cache, and of the cache itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def paths(dependency: str, shows: dict[str, Seen]) -> tuple[FaultCase, ...]:
 
 
 def loses_reads(field: Field) -> bool:
-    """Reads of the cache fail, again and again; a probe that is quick enough is none of them."""
+    """Return whether at least 5 reads of the cache have failed; a fast probe itself may succeed."""
     return bool(field.look().metrics.get("cache", {}).get("errors", 0) >= 5)
 
 
@@ -61,17 +61,17 @@ SERVER = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(DATABASE))
-def test_a_fault_of_the_path_to_the_database(field: Field, check: Check) -> None:
+def test_database_path_fault_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(CACHE))
-def test_a_fault_of_the_path_to_the_cache(field: Field, check: Check) -> None:
+def test_cache_path_fault_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(SERVER))
-def test_a_fault_of_the_cache(field: Field, check: Check) -> None:
+def test_cache_fault_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)

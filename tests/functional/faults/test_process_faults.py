@@ -1,4 +1,4 @@
-"""Faults of the target's own processes, and of what they may use."""
+"""Faults of the target's own processes and of their resource limits."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ LIMITED = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(CASES))
-def test_a_fault_of_the_processes(field: Field, check: Check) -> None:
+def test_process_fault_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(LIMITED))
-def test_a_fault_of_what_the_processes_may_use(field: Field, check: Check) -> None:
+def test_resource_limit_fault_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     if field.catalogue()["oom"]["impossible"]:
         pytest.skip("this machine has no control groups; see test_impossible_fault_is_rejected_with_the_reason")
     check(field)

@@ -1,4 +1,4 @@
-"""Faults of what the target was told: its settings and its flags."""
+"""Faults of the target's settings and flags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_shedding(field: Field) -> bool:
 
 
 def searches_elsewhere(field: Field) -> bool:
-    """Every search goes to the index that is meant for large answers."""
+    """Return whether searches go only to Qdrant, the index for large answers."""
     before = field.look().metrics["search"]["total"]
     after = field.look().metrics["search"]["total"]
     return bool(after["qdrant"] > before["qdrant"] and after["faiss"] == before["faiss"])
@@ -50,7 +50,7 @@ CASES = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("check", checks(CASES))
-def test_a_fault_of_what_the_target_was_told(field: Field, check: Check) -> None:
+def test_fault_of_settings_or_flags_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     check(field)
 
 
@@ -64,7 +64,7 @@ def test_change_history_names_the_author_and_hides_secrets(field: Field) -> None
 
 
 @pytest.mark.full
-def test_an_action_on_settings_is_taken_back(field: Field) -> None:
+def test_action_on_settings_is_undone(field: Field) -> None:
     record = field.attempt("use-path", {"dependency": "database"}).json()["record"]
     assert record["status"] == "succeeded", record["error"]
     wait_until(field.is_well, what="the service by the other path")

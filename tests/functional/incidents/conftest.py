@@ -1,4 +1,4 @@
-"""A small shop with a responder, of which everything can be away, lie, or be killed."""
+"""A small shop with a responder; tests can make its parts unavailable or wrong, or kill them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The loop that everything here is written for."""
+    """The event loop of these tests."""
     return "asyncio"
 
 
 @contextmanager
 def flaky_database(folder: Path) -> Iterator[FlakyDatabase]:
-    """Make a migrated database that can be away."""
+    """Yield a migrated database that can be made unavailable."""
     found = FlakyDatabase.open(f"sqlite:///{folder / 'relab.db'}")
     assert isinstance(found, FlakyDatabase)
     migrate(found)
@@ -37,39 +37,39 @@ def flaky_database(folder: Path) -> Iterator[FlakyDatabase]:
 
 @pytest.fixture(scope="module")
 def flaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlakyDatabase]:
-    """A database of all tests of a file."""
+    """A database that can be made unavailable, for all tests of a file."""
     with flaky_database(tmp_path_factory.mktemp("flaky")) as found:
         yield found
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[FlakyDatabase]:
-    """A database of one test, for those to whom it matters what happened before."""
+    """An empty database that can be made unavailable, for one test."""
     with flaky_database(tmp_path) as found:
         yield found
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
-    """A shop with which all is well."""
+    """A shop without a fault."""
     with a_shop(tmp_path / "shop") as found:
         yield found
 
 
 @pytest.fixture
 def way(shop: Shop) -> Way:
-    """The way to its action server."""
+    """The transport to the shop's action server."""
     return Way(shop.app)
 
 
 @pytest.fixture
 def means(shop: Shop, flaky: FlakyDatabase, tmp_path: Path, way: Way) -> Means:
-    """What a responder of it works with, by itself."""
+    """The environment of a responder that acts without approval."""
     flaky.is_away = False
     return Means(shop, flaky, FlakySaver(flaky), write_books(tmp_path / "books"), hasty(ACTS), way=way)
 
 
 @pytest.fixture
 def fresh(means: Means, empty: FlakyDatabase) -> Means:
-    """The same with a database in which nothing has happened yet."""
+    """The same environment with an empty database."""
     return replace(means, database=empty, saver=FlakySaver(empty))

@@ -1,4 +1,4 @@
-"""Whatever a target says, or does not say: the responder goes on, does nothing by it that it should not, and says how things are."""
+"""Missing, absurd, stale or hostile input from the target: the responder continues and takes no wrong action."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ ABSURD: dict[str, bytes] = {
 
 
 async def polled(running: Watching, times: int) -> None:
-    """Wait for some more polls, and see that the loop still runs."""
+    """Wait for so many more polls, and check that the loop still runs."""
     begin = running.responder.polls
     await running.until(lambda: running.responder.polls >= begin + times)
     assert not running.task.done()
 
 
 async def ended(running: Watching) -> Incident:
-    """Return the first incident once it is over."""
+    """Return the first incident that has ended, once there is one."""
     return await running.until(lambda: next((each for each in running.incidents() if each.is_over), None))
 
 
 async def escalated(running: Watching) -> Incident:
-    """Return the incident that a person is asked about."""
+    """Return the first escalated incident, once there is one."""
     wanted = IncidentStatus.ESCALATED
     return await running.until(lambda: next((each for each in running.incidents() if each.status is wanted), None))
 
@@ -66,7 +66,7 @@ async def test_target_that_does_not_answer_opens_an_incident_without_a_guessed_c
         await learnt(running)
         means.shop.lies = dict.fromkeys(silent, AWAY)
         found = await escalated(running)
-        # Whatever is thought of it, it is not sure enough for anything.
+        # No cause is likely enough for an action.
         assert found.diagnosis == "unknown" or (found.probability or 0.0) < 0.6
         means.shop.lies.clear()
         assert (await ended(running)).outcome in {IncidentOutcome.ESCALATED, IncidentOutcome.PASSED}
@@ -74,7 +74,7 @@ async def test_target_that_does_not_answer_opens_an_incident_without_a_guessed_c
 
 
 @pytest.mark.parametrize("kind", ABSURD)
-async def test_absurd_figures_are_acted_on_never(means: Means, way: Way, kind: str) -> None:
+async def test_absurd_figures_lead_to_no_action(means: Means, way: Way, kind: str) -> None:
     async with watching(means) as running:
         await learnt(running)
         usual = running.world.watch.baseline.usual("errors.pct")
@@ -104,7 +104,7 @@ async def test_stale_metrics_never_lead_to_an_action(means: Means, way: Way) -> 
         found = await escalated(running)
         assert "stale" in found.recommendation
         assert way.acts == []
-        # What is seen again can be trusted again, and a person has the incident by now.
+        # The metrics are fresh again, but the incident is escalated by now, so no action follows.
         means.shop.lies = {}
         means.shop.broken.clear()
         await ended(running)
@@ -121,7 +121,7 @@ HOSTILE = [
 ]
 
 
-async def test_hostile_log_lines_change_nothing(means: Means, way: Way) -> None:
+async def test_hostile_log_lines_do_not_change_the_repair(means: Means, way: Way) -> None:
     lines: list[Any] = [{"event": text[:5_000], "message": text, "level": "error"} for text in HOSTILE]
     page = {"logs": [*lines, None, 5, *HOSTILE[:3]], "cursor": "1", "timestamp": NOW}
     async with watching(means) as running:
@@ -139,7 +139,7 @@ async def test_hostile_log_lines_change_nothing(means: Means, way: Way) -> None:
     assert means.shop.valves.read() == {"a": CURE}
 
 
-async def test_a_flood_of_lines_is_cut_at_the_door(means: Means, way: Way) -> None:
+async def test_oversized_log_answer_does_not_prevent_the_repair(means: Means, way: Way) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.lies = {LOGS: b'{"logs": ["' + b"y" * (20 << 20) + b'"], "cursor": "9"}'}
@@ -176,7 +176,9 @@ async def test_clock_step_repeats_no_action(means: Means, way: Way, leap_s: int,
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, 86_400])
-async def test_the_targets_own_clock_is_not_ours(means: Means, way: Way, leap_s: int) -> None:
+async def test_wrong_clock_of_the_target_opens_no_incident_and_prevents_no_repair(
+    means: Means, way: Way, leap_s: int
+) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.told_clock.behind_s = -leap_s

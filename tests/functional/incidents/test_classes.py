@@ -1,4 +1,4 @@
-"""What the settings say of a class of actions that the action server does not know is told: of nothing it would be allowed or forbidden."""
+"""Settings for an action class without actions: `lab doctor` and the responder warn of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def test_doctor_reports_an_action_class_without_actions(server: RealServer, tmp_
     assert check('{"setings": "observe"}', url=NOWHERE)[0] == "note", "nobody can say"
 
 
-def test_a_responder_that_starts_warns_of_it(server: RealServer, make_services: Callable[..., Services]) -> None:
+def test_responder_warns_of_an_action_class_without_actions(
+    server: RealServer, make_services: Callable[..., Services]
+) -> None:
     services = make_services(
         target_api_base_url=NOWHERE,
         action_server_url=server.url,

@@ -1,4 +1,4 @@
-"""More come than can be served: who refuses some is judged by those who are let in, and lets all in again when they are fewer."""
+"""Overload: a limit is verified by the admitted requests, and undone when the traffic is lower."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ Let fewer in.
 
 
 class CrowdedShop:
-    """What a shop says of itself: ten times as many come, until they go; a valve lets fewer of them in.
+    """A shop with changing traffic; a valve limits the admitted requests.
 
     Attributes:
-        times: as many as usual.
-        can_serve: so many times the usual are served without a limit.
-        p95_ms: of those who are let in in a crowd.
+        times: the traffic as a multiple of the usual traffic.
+        can_serve: the multiple of the usual traffic that is served without a limit.
+        p95_ms: the latency of admitted requests during an overload.
     """
 
     def __init__(self, shop: Shop) -> None:
@@ -53,11 +53,11 @@ class CrowdedShop:
         self.times, self.can_serve, self.p95_ms = 1.0, 1.0, 12.0
 
     def truth(self) -> dict[str, Any]:
-        """Return what the target says of itself, by path."""
+        """Return the answers of the target, by path."""
         told = self._truth()
         is_limited = self._shop.valves.read().get("a", NO_LIMIT) == LIMIT
         is_crowded = self.times > self.can_serve
-        # In each busy moment a limit turns somebody away.
+        # A limit rejects a few requests in busy moments, also under usual traffic.
         shed = (60 if is_crowded else 5) if is_limited else 0
         errors = float(shed) if is_limited else 40.0 if is_crowded else 0.0
         told[METRICS] |= {
@@ -79,13 +79,13 @@ def crowd(fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crow
 
 
 async def contained(running: Watching, crowd: CrowdedShop) -> None:
-    """Let a crowd come, and wait until those who are let in are served well."""
+    """Raise the traffic to ten times the usual, and wait until the responder has contained the overload."""
     await learnt(running)
     crowd.times = 10.0
     await running.until(lambda: "contained" in running.story() or None)
 
 
-async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, way: Way, crowd: CrowdedShop) -> None:
+async def test_limit_is_undone_when_the_traffic_is_usual_again(fresh: Means, way: Way, crowd: CrowdedShop) -> None:
     async with watching(fresh) as running:
         await contained(running, crowd)
         await running.until(polled(running, 60))
@@ -119,7 +119,7 @@ async def test_limit_is_undone_when_few_requests_are_rejected_despite_high_traff
     assert len(way.undos) == 1
 
 
-async def test_admitted_requests_may_be_slow_in_a_crowd_but_not_at_the_end(
+async def test_limit_stays_while_admitted_requests_are_slow_in_an_overload(
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
@@ -135,7 +135,7 @@ async def test_admitted_requests_may_be_slow_in_a_crowd_but_not_at_the_end(
     assert fresh.shop.valves.read() == {"a": NO_LIMIT}
 
 
-async def test_a_cause_that_only_compares_with_the_usual_is_looked_for(
+async def test_condition_relative_to_the_usual_traffic_is_probed(
     fresh: Means, crowd: CrowdedShop, tmp_path: Path
 ) -> None:
     compared = BOOK.replace("{fact: latency.p95_ms, at_most: 500}", "{fact: traffic.times_usual, at_most: 1.3}")

@@ -1,4 +1,4 @@
-"""The looks and the shipped runbooks, on a real service with each of its faults: the cause is named, and the repair can be begun."""
+"""Probes and the shipped runbooks on a real service with each fault: the cause is found, and an action is accepted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DIAGNOSIS_TIMEOUT_S = 20.0
 GIVEN: Mapping[str, Mapping[str, Any]] = {"memory_leak": {"mb_per_s": 40}, "db_lock": {"table": "stock"}}
 NO_FAULT = ("batch_job", "slow_client", "deploy_restart")
 LIKE_EACH_OTHER = frozenset(("traffic_spike", "retry_storm"))
-"""Too many requests come with both, and the same is done about both."""
+"""Faults with the same symptom, too many requests, and the same repair."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def whole_field() -> Iterator[Field]:
 def field(whole_field: Field) -> Iterator[Field]:
     wait_until(whole_field.is_well, within_s=60, what="a service that is well")
     yield whole_field
-    # Clients are processes of the chaos server, which stays at a reset: what they have begun is ended first.
+    # A reset keeps the chaos server, whose processes are the clients, so their injections are stopped first.
     for item in whole_field.chaos.get("/api/v1/break").json()["injections"]:
         if item["phase"] == "active" and item["fault"] in LIKE_EACH_OTHER:
             whole_field.stop(item["fault"], item["injection_id"])
@@ -52,7 +52,7 @@ def field(whole_field: Field) -> Iterator[Field]:
 
 
 def look(field: Field, usual: Mapping[str, float]) -> dict[str, FactValue]:
-    """Take all looks, as a responder would: by two addresses and a token."""
+    """Run all probes as a responder does, with two addresses and a token; return the facts."""
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
 
     async def take() -> dict[str, FactValue]:
@@ -64,7 +64,7 @@ def look(field: Field, usual: Mapping[str, float]) -> dict[str, FactValue]:
 
 
 def usual_of(field: Field) -> dict[str, float]:
-    """Return what is usual now."""
+    """Return the service's numeric facts now, for use as its usual values."""
     return {name: value for name, value in look(field, {}).items() if isinstance(value, float)}
 
 
@@ -75,11 +75,11 @@ def thought(field: Field, usual: Mapping[str, float]) -> tuple[list[Candidate], 
 
 def shows(field: Field, fault: str) -> bool:
     if fault == "cache_bandwidth":
-        # At its full strength nothing large comes within the time-out, which its own signal takes for a silent path.
+        # At full strength large answers time out, and the fault's own signal takes this for a silent path.
         return field.look().health.get("health_status") == "degraded"
     if fault in SIGNALS:
         return SIGNALS[fault](field.look())
-    # Half of the time in which the target's figures are counted must be over.
+    # Half of the window of the target's figures must have passed.
     return len(field.users.recent(3.0)) > 5 and field.users.failed_share(3.0) > 0.05
 
 
@@ -93,7 +93,7 @@ def variants() -> Iterator[Any]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("fault", "given"), list(variants()))
-def test_the_cause_is_named_and_its_repair_can_be_begun(field: Field, fault: str, given: Mapping[str, Any]) -> None:
+def test_cause_is_diagnosed_and_a_repair_is_accepted(field: Field, fault: str, given: Mapping[str, Any]) -> None:
     if field.catalogue()[fault]["impossible"]:
         pytest.skip("this machine does not let anybody do that")
     usual = usual_of(field)
@@ -117,7 +117,7 @@ def test_the_cause_is_named_and_its_repair_can_be_begun(field: Field, fault: str
 
 
 def can_begin(field: Field, cause: str, facts: Mapping[str, FactValue]) -> bool:
-    """Whether the action server would do one of the runbook's actions, with the parameters that the facts give."""
+    """Return whether a dry run of one of the runbook's actions succeeds with parameters from the facts."""
     runbook = next(item for item in RUNBOOKS if item.cause == cause)
     for action in runbook.actions:
         names = [found for value in action.parameters.values() for found in re.findall(r"^\{(.+)\}$", str(value))]

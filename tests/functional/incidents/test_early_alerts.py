@@ -1,4 +1,4 @@
-"""Notifications of Alertmanager that come while the server does not answer yet."""
+"""Notifications from Alertmanager that arrive before the server answers: their alerts are stored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 def notification(name: str) -> bytes:
-    """Return the bytes of a request that tells of one alert."""
+    """Return the bytes of a request with one alert."""
     alert = {**ALERTS_EXAMPLE["alerts"][0], "labels": {"alertname": name}, "fingerprint": name}
     body = json.dumps({**ALERTS_EXAMPLE, "groupKey": name, "alerts": [alert]}).encode()
     head = [
@@ -53,7 +53,7 @@ def stored(installation: Installation) -> list[str]:
 
 
 def statuses(server: LabProcess) -> list[str]:
-    """Return the statuses that notifications have been logged with, in order."""
+    """Return the logged statuses of notifications, in order."""
     lines = [line for line in server.log().splitlines() if "path=/alerts/alertmanager" in line]
     return [line.rpartition("status=")[2].split()[0] for line in lines]
 
@@ -61,7 +61,7 @@ def statuses(server: LabProcess) -> list[str]:
 def test_notification_of_a_disconnected_sender_is_accepted(installation: Installation) -> None:
     with installation.serve("--only", "incidents") as server:
         assert server.port is not None
-        # What a slow start is to a client: the system accepts the connection, and nothing is answered.
+        # To a client this is a slow start: the kernel accepts the connection, and no response comes.
         server.send(signal.SIGSTOP)
         for name in ("a", "b", "c"):
             with RawConnection(server.port) as connection:
@@ -80,7 +80,7 @@ def test_notification_of_a_disconnected_sender_is_accepted(installation: Install
 
 
 @pytest.mark.full
-def test_alertmanager_that_gave_up_waiting_has_delivered_its_alert(tmp_path: Path, installation: Installation) -> None:
+def test_alert_of_an_alertmanager_that_timed_out_is_stored_once(tmp_path: Path, installation: Installation) -> None:
     require_alerting()
     with installation.serve("--only", "incidents") as server:
         config = tmp_path / "alertmanager.yml"

@@ -1,4 +1,4 @@
-"""What a responder has learnt about a runbook waits for a person: an act that changed nothing goes behind the one that mended."""
+"""Experience with a runbook: a draft for a person moves a failed action behind the action that repaired the fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAUSE = "valve_a_shut"
 
 @pytest.fixture
 def means(fresh: Means, tmp_path: Path) -> Means:
-    """What a responder works with whose runbook names first what does not help."""
+    """The environment of a responder whose runbook starts with an action that does not help."""
     return replace(fresh, books=write_books(tmp_path / "books", [NO_CURE, CURE], first_of="c"))
 
 

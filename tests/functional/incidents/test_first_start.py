@@ -1,4 +1,4 @@
-"""The first minutes with a responder: wrong tokens, folders that are not there, observing without any token."""
+"""The first minutes of a responder: wrong tokens, a missing runbook folder, and observing without a token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
 
 @pytest.fixture(scope="module")
 def serving(server: RealServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabProcess]:
-    """`lab serve --only incidents` with a wrong token and a folder of runbooks that is not there yet."""
+    """`lab serve --only incidents` with a wrong token and a missing runbook folder."""
     folder = tmp_path_factory.mktemp("first")
     settings = {
         "TARGET_API_BASE_URL": NOWHERE,

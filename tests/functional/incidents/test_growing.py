@@ -1,4 +1,4 @@
-"""A person is asked about an act that touches more than users notice; once they notice as much, nobody has to be asked."""
+"""Approval requests for actions that affect more than users notice: they are withdrawn once users notice as much."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HEALTH, METRICS = "/api/v1/health", "/api/v1/metrics"
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turning a valve may touch the whole service."""
+    """Give the valve's action the blast radius of the whole service."""
     monkeypatch.setattr(TurnValve, "action", replace(TurnValve.action, blast_radius=BlastRadius.WHOLE_SERVICE))
 
 
 async def asked(running: Watching, shop: Shop) -> Incident:
-    """Let the cache fail in a way that users do not notice; return its incident when a person is asked."""
+    """Let the cache fail unnoticed by users; return the incident when it waits for approval."""
     metrics = {**shop.truth()[METRICS], "cache": {"errors": 50}}
     shop.broken.add("a")
     shop.lies[METRICS] = {name: told for name, told in metrics.items() if name != "timestamp"}
@@ -33,7 +33,7 @@ async def asked(running: Watching, shop: Shop) -> Incident:
     return await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
 
 
-async def test_a_question_is_withdrawn_when_users_notice_as_much(fresh: Means, way: Way) -> None:
+async def test_approval_request_is_withdrawn_when_users_notice_as_much(fresh: Means, way: Way) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         incident = await asked(running, fresh.shop)
@@ -79,7 +79,7 @@ async def test_rejection_during_withdrawal_counts(fresh: Means, way: Way, moment
             now_us = fresh.shop.clock.now_us()
             running.log.approvals.decide(question.approval_id, approved=False, by="ann", now_us=now_us)
 
-        # The first time is just before it is withdrawn, the second is when the act is planned anew.
+        # The first dry run comes just before the withdrawal, the second one with the new plan.
         way.meet = at(is_dry_run, moment, reject)
         fresh.shop.lies.clear()
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
@@ -96,7 +96,7 @@ async def test_confirmed_cause_survives_one_probe_without_it(fresh: Means, way: 
         incident = await asked(running, fresh.shop)
         truth = fresh.shop.truth()
 
-        # Users notice all of it now, and for a moment the cause itself does not show.
+        # Users notice the whole fault now, and for a moment the probes do not show its cause.
         fresh.shop.lies = {
             HEALTH: {
                 **{name: told for name, told in truth[HEALTH].items() if name != "timestamp"},

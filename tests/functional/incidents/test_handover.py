@@ -1,4 +1,4 @@
-"""An incident that is handed over to people because its cause is unknown."""
+"""An incident that is escalated because its cause is unknown: later probes and actions of people count."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_cause_that_appears_in_the_probes_of_the_handover_is_repaired(fres
     assert "signs of valve_a_shut" in again.message
 
 
-async def test_what_was_known_before_the_person_acted_is_learnt_although_the_incident_was_diagnosed_again(
+async def test_facts_from_before_the_persons_action_are_learnt_despite_a_second_diagnosis(
     fresh: Means,
 ) -> None:
     async with watching(fresh) as running:

@@ -1,4 +1,4 @@
-"""Kill -9 in any node of the graph, on either database: the next start goes on with the incident, and does nothing twice."""
+"""Kill -9 in each node of the graph, on either database: the next responder finishes the incident once."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ ACTING = ("monitor", "detect", "gather", "diagnose", "investigate", "plan", "exe
 AUTONOMY = dict.fromkeys(ACTING, Autonomy.ACT) | {
     "approve": Autonomy.APPROVE, "escalate": Autonomy.OBSERVE, "watch": Autonomy.OBSERVE,
 }  # fmt: skip
-"""By node how much is done without leave: so that an incident comes through it."""
+"""The autonomy for each node with which an incident passes through the node."""
 WITHIN = [("execute", "asked"), ("execute", "done"), ("approve", "waits")]
 MOMENTS = [*itertools.product(AUTONOMY, ("begins", "ends")), *WITHIN]
 BY_PEOPLE = [("approve", "ends"), ("watch", "ends")]
-"""Moments to which it comes only if people do something."""
+"""The moments that an incident reaches only if people act."""
 LEARNT_POLLS = MIN_POLLS + 2
 LEASE_S = 20.0
-"""After so long nobody thinks any more that the one that was killed runs the loop."""
+"""Seconds after which the lease of a killed responder has expired."""
 _numbers = itertools.count()
 
 
 @dataclass
 class Scene:
-    """A shop and its responders, one after the other, and what people do meanwhile.
+    """A shop, its successive responders, and the people who approve and repair.
 
     Attributes:
-        forks: what starts responders.
-        given: what each of them is told.
-        is_at_work: whether one of them has not ended yet.
+        forks: the process that starts responders.
+        given: the arguments of each responder.
+        is_at_work: whether a responder has not ended yet.
     """
 
     served: ServedShop
@@ -74,20 +74,20 @@ class Scene:
 
     @contextmanager
     def responder(self, node: str = "", moment: str = "") -> Iterator[int]:
-        """Have a responder at work, which is over by the end of the block, and yield its process id."""
+        """Start a responder and yield its process id; kill it at the end of the block if it still runs."""
         send_line(self.forks, json.dumps({**self.given, "node": node, "moment": moment}))
         pid = int(self._heard())
         try:
             yield pid
         finally:
-            # The next one is started when this one is over, also after a test that has failed.
+            # The next responder can start only when this one has ended, also after a failed test.
             while self.is_at_work:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 self._heard()
 
     def told(self, line: str) -> None:
-        """Wait until a responder says this."""
+        """Check that the next line of a responder is this one."""
         assert self._heard() == line
 
     def _heard(self) -> str:
@@ -96,12 +96,12 @@ class Scene:
         return line
 
     def only(self) -> Incident:
-        """Return its only incident."""
+        """Return the only incident of the target."""
         (found,) = self.log.list_incidents(target=self.given["target"]).items
         return self.log.get(found.incident_id)
 
     def people(self) -> IncidentStatus | None:
-        """Have people say yes, or mend what was handed over; return how the incident stood for which they did, if there is one."""
+        """Approve a request or repair an escalated incident; return the incident's earlier status, else None."""
         found = self.log.current(self.given["target"])
         if found is None:
             return None
@@ -115,7 +115,7 @@ class Scene:
         return None
 
     def is_over(self) -> bool:
-        """Whether it has ended, also for those who read of it in telemetry; people do meanwhile what they are asked for."""
+        """Return whether the incident has ended, also in telemetry; approve and repair meanwhile."""
         self.people()
         found = self.only()
         with suppress(NotFoundError):
@@ -123,11 +123,11 @@ class Scene:
         return False
 
     def run_of(self, incident: Incident) -> AgentRun:
-        """Return an incident as an agent run."""
+        """Return the agent run of an incident."""
         return self.telemetry.load(agent_run_id(incident.incident_id))[0]
 
     def story(self) -> str:
-        """Return the timeline, for a test that fails."""
+        """Return the timeline, for the output of a failed test."""
         return "\n".join(f"{event.kind}: {event.message}" for event in self.log.read_after(self.only().incident_id))
 
 
@@ -156,7 +156,7 @@ def scene(module_scene: Scene) -> Scene:
 
 
 def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Incident:
-    """Kill a responder in a node of an incident, start another one after some time, and return the incident when it is over."""
+    """Kill a responder in a node, start another one after `away_s` seconds, and return the incident that has ended."""
     scene.given["autonomy"] = AUTONOMY[node]
     with scene.responder(node, moment) as pid:
         wait_until(lambda: scene.served.polls >= LEARNT_POLLS, what="polls of a shop with which all is well")
@@ -164,7 +164,7 @@ def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Inci
         if (node, moment) in BY_PEOPLE:
             wait_until(scene.people, what="people to be asked")
         scene.told("there")
-        # To close the incident is the last thing that is done in it.
+        # Closing the incident is its last step, at the end of `learn`.
         assert scene.only().is_over == ((node, moment) == ("learn", "ends"))
         os.kill(pid, signal.SIGKILL)
         scene.told("ended -9")
@@ -199,7 +199,7 @@ def test_action_that_never_started_is_planned_again(scene: Scene) -> None:
 
 
 def was_mended(scene: Scene, ended: Incident) -> None:
-    """See that one act has mended it, as the server, the timeline and the agent run tell."""
+    """Check in the server, the timeline and the agent run that one action has repaired the fault."""
     (act,) = scene.log.actions.of_incident(ended.incident_id)
     assert ended.outcome == IncidentOutcome.RESOLVED
     assert ended.diagnosis == "valve_a_shut"
@@ -218,7 +218,7 @@ def was_mended(scene: Scene, ended: Incident) -> None:
 
 
 def was_handed_over(scene: Scene, ended: Incident) -> None:
-    """See that a person was called, that nothing was done, and that the end was noticed."""
+    """Check that the incident was escalated, that no action was executed, and that its end was detected."""
     assert ended.outcome == IncidentOutcome.PASSED
     assert events(scene, ended, EventKind.ACT_ASKED) == []
     assert scene.served.keys == []
@@ -232,6 +232,6 @@ def events(scene: Scene, incident: Incident, kind: str) -> list[Any]:
     return [event.content for event in scene.log.read_after(incident.incident_id) if event.kind == kind]
 
 
-def test_no_node_is_left_out() -> None:
+def test_every_node_of_the_graph_has_a_case() -> None:
     world: Any = None
     assert set(AUTONOMY) == set(build_graph(world).nodes) - {"__start__"}

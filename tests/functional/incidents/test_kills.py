@@ -1,4 +1,4 @@
-"""A responder that is killed in the middle of an incident goes on with it, and does nothing twice."""
+"""A responder that is killed during an incident continues it after its restart, and repeats no action."""
 
 from __future__ import annotations
 

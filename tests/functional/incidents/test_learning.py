@@ -1,4 +1,4 @@
-"""An unknown cause, a testbed and a person: what the person does is seen, kept, and done the second time without one."""
+"""An unknown cause on a testbed: the responder learns a person's repair, and repeats it the next time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def field() -> Iterator[Field]:
 
 
 def incident(running: Running, number: int, *, is_over: bool) -> Incident | None:
-    """Return an incident, counted from the first, once it is over or escalated."""
+    """Return the incident with this number, from 0, once it is over, or escalated if `is_over` is false."""
     items = list(reversed(running.incidents().items))
     found = running.log.get(items[number].incident_id) if len(items) > number else None
     if found is None or (found.status is not IncidentStatus.ESCALATED and not found.is_over):
@@ -52,13 +52,13 @@ def incident(running: Running, number: int, *, is_over: bool) -> Incident | None
 
 
 def mend(field: Field) -> None:
-    """Do what a person does who has found the processes that stand still."""
+    """Resume the stopped processes, as a person who found them does."""
     rows = field.actions.get("/components").json()["components"]
     frozen = [row["name"] for row in rows if (row.get("process") or {}).get("kernel_state") == "stopped"]
     field.do("resume-process", {"component": frozen[0] if len(frozen) == 1 else "target"})
 
 
-def test_the_second_meeting_of_an_unknown_cause_needs_no_person(field: Field, tmp_path: Path) -> None:
+def test_unknown_cause_is_repaired_without_a_person_the_second_time(field: Field, tmp_path: Path) -> None:
     folder = tmp_path / "home" / "knowledge"
     folder.mkdir(parents=True)
     (folder / "process_stopped.md").write_text(NOT_THIS)

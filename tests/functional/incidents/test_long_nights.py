@@ -1,4 +1,4 @@
-"""What may happen while nobody looks for a long time: clocks, outages, errors of our own, and people who come back."""
+"""Long incidents without attention: clock changes, outages, internal errors, and late answers of people."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ def kinds(running: Watching, incident: Incident) -> list[str]:
     return [event.kind for event in running.events(incident)]
 
 
-# --- Questions.
+# --- Approval requests.
 
 
-async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_other_question(
-    fresh: Means, way: Way
-) -> None:
+async def test_clock_set_back_during_an_approval_request_leads_to_one_new_request(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(ASKS)
     tries = 0
 
@@ -49,7 +47,7 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
         before = tries
         await running.until(polled(running, 30))
         assert tries <= before + 1
-        # By the incident's id the newest question is answered, whatever the clock said when it was asked.
+        # An answer by the incident's id belongs to the newest request, whatever its time.
         (first, _), (second, _) = running.log.approvals.of_incident(incident.incident_id)
         assert second.asked_at < first.asked_at
         assert second.approval_id == f"{incident.incident_id}.2"
@@ -83,7 +81,7 @@ async def test_rejection_after_an_approval_counts_until_the_action_is_stored(
         await learnt(running)
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
-        # The last look before the act asks for the switch: the plan was ruled on once, when it was made.
+        # The last check before the action reads the kill switch; the plan was checked once, when it was made.
         which = is_dry_run if moment == 2 else is_switch
         way.meet = at(which, 1, lambda: running.answer(incident, approved=False))
         running.answer(incident, approved=True)
@@ -122,7 +120,7 @@ async def test_new_trigger_asks_for_another_plan(fresh: Means, tmp_path: Path) -
     assert fresh.shop.valves.read() == {"a": CURE}
 
 
-# --- What was ruined is taken back, whatever happens meanwhile.
+# --- Harmful actions are undone after an outage.
 
 
 async def test_harm_of_an_action_is_detected_after_a_database_outage(
@@ -156,7 +154,7 @@ async def test_harmful_action_is_undone_once_the_server_answers_again(fresh: Mea
 
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
         nonlocal refused
-        # More often than one question is repeated by itself.
+        # More failures than the client retries.
         if way.acts and is_switch(request) and refused < 5:
             refused += 1
             raise httpx.ReadTimeout("the machine is overloaded")
@@ -175,11 +173,11 @@ async def test_harmful_action_is_undone_once_the_server_answers_again(fresh: Mea
     assert fresh.shop.valves.read() == {"a": 0}
 
 
-# --- Errors of our own.
+# --- Internal errors.
 
 
 @pytest.mark.full
-async def test_an_incident_that_was_given_up_is_tried_again(
+async def test_incident_is_retried_after_repeated_internal_errors(
     fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(responder, "_GIVEN_UP_S", 0.5)
@@ -199,11 +197,11 @@ async def test_an_incident_that_was_given_up_is_tried_again(
     assert fresh.shop.valves.read() == {"a": CURE}
 
 
-# --- People.
+# --- Dismissed and escalated incidents.
 
 
 async def grumbled_at_and_dismissed(running: Watching, means: Means) -> None:
-    """Have something reported that nobody finds the cause of, and have a person say that it is none."""
+    """Let the target report a symptom of an unknown cause, and dismiss its incident as a false positive."""
     means.shop.grumble()
     found = await running.until(with_status(running, IncidentStatus.ESCALATED))
     running.log.close(found.incident_id, at_us=means.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)

@@ -1,4 +1,4 @@
-"""What an action server and a database may do to a responder in the middle of an incident, and what comes of it."""
+"""Faults of the action server and of the database during an incident: no action is executed twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.storage.flaky_databases import FlakyDatabase
 pytestmark = pytest.mark.anyio
 
 
-# --- An action server that lies, and one that nobody understands.
+# --- Wrong, rejected and lost answers of the action server.
 
 
 @pytest.mark.full
@@ -102,7 +102,7 @@ async def test_unknown_result_is_settled_before_the_next_action(means: Means, wa
     assert means.shop.valves.read() == {"b": CURE}
 
 
-# --- The database.
+# --- Outages of the database.
 
 
 @pytest.mark.full

@@ -1,4 +1,4 @@
-"""Outages that begin while an incident is open: people are notified of each, and it is looked into whatever was done before."""
+"""Outages that begin during an open incident: people are notified of each one, and the responder investigates it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def count(running: Watching, kind: str) -> int:
 
 
 def notices(running: Watching) -> list[TimelineEvent]:
-    """Return the events that are sent to people."""
+    """Return the events that people are notified of."""
     found = []
     for incident in running.incidents():
         asked = running.stored(running.log.approvals.of_incident, incident.incident_id)
@@ -55,19 +55,19 @@ def notices(running: Watching) -> list[TimelineEvent]:
 
 
 def notified_since(running: Watching, began_us: int) -> Callable[[], bool]:
-    """Return what is true once people were notified of something after an outage began."""
+    """Return a check whether people were notified after an outage began."""
     return lambda: any(event.at > began_us for event in notices(running))
 
 
 async def require_notice(running: Watching, means: Means, began_us: int) -> TimelineEvent:
-    """Return the first notice of an outage; it comes before the outage is a minute old."""
+    """Return the first notice after an outage began; it must come within a minute."""
     await running.until(notified_since(running, began_us))
     found = next(event for event in notices(running) if event.at > began_us)
     assert found.at - began_us <= BOUND_US, running.story()
     return found
 
 
-# --- An incident that a person has.
+# --- Escalated incidents.
 
 
 async def test_later_fault_is_investigated_and_repaired(fresh: Means) -> None:
@@ -89,7 +89,7 @@ async def test_later_fault_is_investigated_and_repaired(fresh: Means) -> None:
 
 
 async def test_recurring_signal_is_notified_and_its_cause_repaired(fresh: Means, way: Way) -> None:
-    """The case of the issue: `escalated`, errors known, an act done before; the same signal again, of a cause with a runbook."""
+    """The incident is escalated after an action; the same signal comes again, from another cause that has a runbook."""
     fresh.settings = replace(
         hasty(fresh.settings.policy),
         verification=replace(fresh.settings.verification, min_quiet_s=600.0),
@@ -135,7 +135,7 @@ async def test_recurring_cause_is_repaired_although_the_action_failed_before(fre
 
     assert found.outcome == IncidentOutcome.RESOLVED
     assert len(way.acts) == 2
-    # Somebody else acted in between, so that the responder waited before it did.
+    # A person acted in between, so the responder stood down before its own action.
     assert count(running, "stood_down") >= 1
 
 
@@ -150,7 +150,7 @@ async def test_outage_that_becomes_much_worse_is_notified(fresh: Means) -> None:
 
     assert told.kind == "worsened"
     assert "95" in told.message
-    # Once for this piece of news, and once more because it was looked into in vain.
+    # The worsening is notified only once.
     assert count(running, "worsened") == 1
 
 
@@ -201,7 +201,7 @@ async def test_investigations_are_limited(fresh: Means) -> None:
     assert running.log.actions.of_incident(incident.incident_id) == []
 
 
-async def test_after_a_no_people_are_asked_about_another_cause_and_not_about_the_same(fresh: Means) -> None:
+async def test_rejected_action_is_not_requested_again_but_one_for_another_cause_is(fresh: Means) -> None:
     fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
         await learnt(running)
@@ -223,7 +223,7 @@ async def test_after_a_no_people_are_asked_about_another_cause_and_not_about_the
 # --- Other states.
 
 
-async def test_an_outage_while_people_are_asked_is_notified_and_asked_about(fresh: Means, way: Way) -> None:
+async def test_outage_during_an_approval_request_is_notified_and_gets_its_own_request(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
         await learnt(running)

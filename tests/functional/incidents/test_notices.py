@@ -1,4 +1,4 @@
-"""`lab serve` tells people of incidents and hears their commands, also after it was killed in the middle of telling."""
+"""`lab serve` sends notices of incidents and accepts commands, also after it was killed while it sent one."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_notices_and_commands_survive_a_kill(tmp_path: Path) -> None:
                     "/slack/command", content=body, headers=signed_headers(body, time.time_ns() // 1_000)
                 )
                 status = client.get("/agent/status").json()
-            # The target is away, which the exit code says.
+            # The action server does not run, so `lab doctor` exits with an error.
             found = Lab(home, settings).run("doctor", "--json", code=EXIT_UNAVAILABLE).json
             said = lab.log()
 
-    # What was sent and could not be noted is sent again, and then what followed, in order.
+    # The notice that the killed server sent but did not record is sent again; later notices follow in order.
     sent = [int(key.rpartition(":")[2]) for key in slack.keys]
     assert sent[:2] == [1, 1]
     assert sent[1:] == sorted(set(sent))

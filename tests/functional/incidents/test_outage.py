@@ -1,4 +1,4 @@
-"""The responder's own PostgreSQL goes away in the middle of an incident, for longer than anybody waits, and comes back."""
+"""An outage of the responder's PostgreSQL during an incident: the incident is resolved after the outage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLLS = 40
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """A server of its own: others need theirs all the time."""
+    """A PostgreSQL server that no other test uses, because this test stops it."""
     found = PostgresServer.create()
     yield found
     found.destroy()

@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager tell `lab serve` of a shop, configured as the how-to says."""
+"""A real Prometheus and Alertmanager, configured as in the guide, send the alerts of a shop to `lab serve`."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ READ, INGEST = "relab-read.token", "relab-ingest.token"
 
 @pytest.fixture(autouse=True)
 def programs() -> None:
-    """Skip what cannot be run here."""
+    """Skip the tests if Prometheus or Alertmanager is missing."""
     require_alerting()
 
 
 @pytest.fixture
 def target() -> Iterator[str]:
-    """The address of something to watch, with which all seems to be well."""
+    """The address of a target without a fault."""
     with a_well_target() as url:
         yield url
 
 
 @pytest.fixture
 def installation(tmp_path: Path, target: str) -> Installation:
-    """A responder for the target, whose polls are so rare that all that it is told comes from alerts."""
+    """A responder whose polls are so rare that all its events come from alerts."""
     made = Installation.on_sqlite(
         tmp_path / "home",
         TARGET_API_BASE_URL=target,
@@ -66,13 +66,13 @@ def _token(installation: Installation, scope: str) -> str:
 
 
 def told(installation: Installation) -> list[str]:
-    """Return what the timelines of all incidents tell of alerts."""
+    """Return the messages about alerts in the timelines of all incidents."""
     rows = installation.query("SELECT message FROM incident_events WHERE kind = 'alert' ORDER BY incident_id, seq")
     return [message for (message,) in rows]
 
 
 def answered(relab: LabProcess, folder: Path, status: int) -> float:
-    """Return how often relab has answered notifications with a status."""
+    """Return the number of notifications that relab has answered with a status."""
     labels = {"route": "/alerts/alertmanager", "status": str(status)}
     token = (folder / READ).read_text().strip()
     response = httpx.get(f"{relab.url}/metrics", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
@@ -84,14 +84,14 @@ def answered(relab: LabProcess, folder: Path, status: int) -> float:
 
 
 def write_alertmanager(folder: Path, relab: LabProcess, **changed: str) -> Path:
-    """Write the how-to's configuration for a relab, with short times."""
+    """Write the guide's configuration of Alertmanager for a relab server, with short times."""
     shorter = {"group_wait: 10s": "group_wait: 0s", "group_interval: 1m": "group_interval: 1s"}
     given = {**shorter, "repeat_interval: 1h": "repeat_interval: 1s", "http://127.0.0.1:9001": relab.url, **changed}
     return write_config(folder, "alertmanager.yml", given)
 
 
 def write_prometheus(folder: Path, shop: str, relab: LabProcess, notified: int) -> Path:
-    """Write the how-to's configuration for a shop, with short times."""
+    """Write the guide's configuration of Prometheus for a shop, with short times."""
     write_config(folder, "relab.rules.yml", {"[1m]": "[5s]", "for: 30s": "for: 0s"})
     addresses = {
         "127.0.0.1:8011": shop,
@@ -142,7 +142,7 @@ def _wait_for_failures(notifier: Program) -> None:
 
 
 def _repeat(notifier: Program, relab: LabProcess, folder: Path) -> None:
-    """Wait until the same notification was sent twice more."""
+    """Wait until Alertmanager has sent the same notification twice more."""
     before = answered(relab, folder, 200)
     wait_until(lambda: answered(relab, folder, 200) >= before + 2, what="the same notification again, twice")
     assert notifier.total("alertmanager_notifications_total", integration="webhook") >= before + 2
@@ -187,7 +187,7 @@ def _look_at_what_prometheus_has_seen(observer: Program, relab: LabProcess, fold
 
 def test_alert_storm_is_accepted_up_to_the_limit(tmp_path: Path, installation: Installation) -> None:
     relab, port = installation.serve("--only", "incidents"), free_port()
-    # Without a wait, the first notification, which names the incident, holds as many alerts as were read by then.
+    # Without a wait, the first notification, which names the incident, would hold only the alerts read so far.
     changed = {"max_alerts: 500": "max_alerts: 1500", "group_wait: 10s": "group_wait: 5s"}
     config = write_alertmanager(tmp_path, relab, **changed)
     storm = [

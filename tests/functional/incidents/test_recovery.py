@@ -1,4 +1,4 @@
-"""How incidents end that nobody has mended: only once what they were about is not seen any more, and nobody is asked in vain."""
+"""Incidents that end without a repair or by a person: they stay open as long as their symptom, and then are over."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ QUIET_POLLS = 6
 
 
 def ail(shop: Shop) -> None:
-    """Let a dependency fail that no runbook knows, and that users hardly feel: all totals are as ever."""
+    """Let the dependency `mail` fail, which no runbook covers, without a change of the totals."""
     told = shop.truth()[HEALTH]
-    # It tells no time here, so its figures do not become old.
+    # Without a timestamp, these figures do not become stale.
     del told["timestamp"]
     shop.lies[HEALTH] = told | {"dependencies": told["dependencies"] | {"mail": {"ok": False}}}
 
 
-# --- What passes.
+# --- Symptoms that pass.
 
 
 async def test_persistent_symptom_keeps_its_incident_open_and_pages_once(fresh: Means) -> None:
@@ -86,7 +86,7 @@ async def test_approval_request_is_withdrawn_when_the_symptom_has_passed(fresh: 
     assert "The approval request for turn_valve is withdrawn" in running.story()
 
 
-# --- What is allowed.
+# --- Levels of autonomy.
 
 
 async def test_suggest_autonomy_recommends_an_action(fresh: Means, way: Way) -> None:
@@ -114,7 +114,7 @@ async def test_observe_autonomy_reports_only_the_cause(fresh: Means, way: Way) -
     assert way.acts == []
 
 
-async def test_a_server_that_wants_to_be_left_alone_for_long_is_a_matter_for_people(fresh: Means, way: Way) -> None:
+async def test_long_retry_after_of_the_action_server_escalates_the_incident(fresh: Means, way: Way) -> None:
     tries = 0
 
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
@@ -135,7 +135,7 @@ async def test_a_server_that_wants_to_be_left_alone_for_long_is_a_matter_for_peo
     assert way.acts == []
 
 
-# --- What a person has ended is over.
+# --- Dismissed incidents.
 
 
 async def test_incident_dismissed_during_verification_is_over_and_the_next_is_detected(
@@ -183,7 +183,7 @@ async def test_dismissal_during_internal_errors_does_not_stop_the_loop(fresh: Me
     assert second.opened_at > (first.closed_at or 0)
 
 
-# --- What was done.
+# --- Results of actions.
 
 
 async def test_effect_of_an_action_is_measured_from_its_own_start(fresh: Means, way: Way, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ async def test_effect_of_an_action_is_measured_from_its_own_start(fresh: Means, 
         record = json.loads(await done.aread())["record"]
         return said(502, {"record": record | {"status": "failed", "error": "it is stuck"}})
 
-    # What does not succeed may break something all the same: from 40 % errors to 99 %.
+    # A failed action may still do harm: this one raises the errors from 40 % to 99 %.
     way.meet = at(is_act, 1, lambda: fresh.shop.do("ann", "b", RUIN), then=fail)
     async with watching(fresh) as running:
         await learnt(running)
@@ -203,7 +203,7 @@ async def test_effect_of_an_action_is_measured_from_its_own_start(fresh: Means, 
         acts = running.log.actions.of_incident(found.incident_id)
 
     assert [act.status for act in acts] == [ActionStatus.FAILED, ActionStatus.SUCCEEDED]
-    # What it was for is gone; what the other act has ruined is another cause.
+    # Its own cause is gone; the harm of the other action is another cause.
     assert acts[1].effect is RepairResult.MITIGATED
 
 

@@ -1,4 +1,4 @@
-"""Right repairs after which a service recovers slowly, and repairs after which the symptom only dips."""
+"""Recovery after a repair: a slow recovery is waited for, and a symptom that only dips is not a repair."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kinds(running: Watching, incident: Incident) -> list[str]:
 
 
 def slow(shop: Shop) -> Callable[[], None]:
-    """Return a callback that leaves users with more latency than usual; its bound in the shop is 62 ms."""
+    """Return a callback that raises the shop's latency to 112.5 ms, above its bound of 62 ms."""
 
     def wait() -> None:
         shop.p95_ms = SLOW_MS
@@ -31,7 +31,7 @@ def slow(shop: Shop) -> Callable[[], None]:
     return wait
 
 
-async def test_latency_that_takes_its_time_is_waited_for_with_the_diagnosis_kept(fresh: Means, way: Way) -> None:
+async def test_slow_recovery_of_latency_is_waited_for_and_the_diagnosis_kept(fresh: Means, way: Way) -> None:
     way.meet = at(is_act, 1, slow(fresh.shop))
     async with watching(fresh) as running:
         await learnt(running)
@@ -51,7 +51,7 @@ async def test_latency_that_takes_its_time_is_waited_for_with_the_diagnosis_kept
     assert "escalated" not in timeline
 
 
-async def test_a_target_that_calls_itself_degraded_for_long_is_waited_for(fresh: Means, way: Way) -> None:
+async def test_target_that_reports_degraded_for_long_is_waited_for(fresh: Means, way: Way) -> None:
     def grumble() -> None:
         fresh.shop.word = "degraded"
 

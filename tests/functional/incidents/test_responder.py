@@ -1,4 +1,4 @@
-"""A responder and a testbed: what is broken is found, named, mended and verified, and nobody tells it anything."""
+"""A responder on a testbed: it detects, diagnoses, repairs and verifies injected faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CAUSES = {
     "db_pool": "connection_pool_leak",
 }
 SAMPLE = "db_pool"
-"""Responded to with the other long tests; the rest with the matrix of faults."""
+"""The fault that is tested with the other long tests; the others are tested with the matrix of faults."""
 
 
 @pytest.fixture(scope="module")

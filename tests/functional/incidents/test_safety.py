@@ -1,4 +1,4 @@
-"""What the responder must never do, shown on a whole one: real polls, graph, database and action server, in a small shop."""
+"""Safety rules of a whole responder with real polls, graph, database and action server, in a small shop."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def pause(means: Means) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("moment", [1, 2])
-async def test_a_switch_that_is_pressed_before_the_act_stops_it(means: Means, way: Way, moment: int) -> None:
-    # The first time is when the plan is made, the second is the last look before it is executed.
+async def test_kill_switch_before_an_action_prevents_it(means: Means, way: Way, moment: int) -> None:
+    # The switch is read first when the plan is made, and again just before its execution.
     way.meet = at(is_switch, moment, pause(means))
     async with watching(means) as running:
         await learnt(running)
@@ -175,7 +175,7 @@ async def test_approval_withdrawn_at_the_last_moment_does_not_count(means: Means
         await learnt(running)
         means.shop.broken.add("a")
         request = await running.until(question(running))
-        # The next dry run is the one with which the approval is checked: by then it had been read.
+        # The next dry run checks the approval, which the responder has read by then.
         way.meet = at(is_dry_run, 1, lambda: decide(running, request, approved=False))
         decide(running, request, approved=True)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
@@ -184,7 +184,7 @@ async def test_approval_withdrawn_at_the_last_moment_does_not_count(means: Means
     assert "was rejected by ada" in told
 
 
-# --- Others, and other responders.
+# --- Operators and other responders.
 
 
 @pytest.mark.full
@@ -210,7 +210,7 @@ async def test_responder_that_lost_the_lease_does_nothing_more(means: Means, way
     held, go_on = asyncio.Event(), asyncio.Event()
 
     async def freeze(_request: httpx.Request, answer: GoOn) -> httpx.Response:
-        # The whole process stands still at the last look before the act, as if it were stopped.
+        # The whole process hangs at the last check before the action, as if it were stopped.
         held.set()
         await go_on.wait()
         return await answer()
@@ -270,7 +270,7 @@ async def test_two_simultaneous_causes_end_in_resolution_or_escalation(means: Me
 
 
 @pytest.mark.full
-async def test_beyond_the_budget_a_person_is_asked(means: Means, way: Way) -> None:
+async def test_incident_is_escalated_when_the_action_budget_is_used_up(means: Means, way: Way) -> None:
     means.settings = hasty(replace(ACTS, max_actions_per_window=1))
     way.meet = at(is_act, 1, lambda: means.shop.broken.add("b"))
     async with watching(means) as running:

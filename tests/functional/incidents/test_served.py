@@ -1,4 +1,4 @@
-"""`lab serve --only incidents` as the harness of the testbed starts it: told of addresses and a token, and of nothing else."""
+"""`lab serve --only incidents` as the testbed's harness starts it, with only addresses and a token."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_unreachable_target_is_reported_and_escalated(tmp_path: Path) -> None:
         seen, served, words = _run(bindings, nobody, tmp_path / "home")
         observer.setblocking(False)
         with pytest.raises(BlockingIOError):
-            # What is seen of a target goes to nobody who traces graphs, whatever the environment says.
+            # No data of the target is sent to a tracing service, whatever the environment sets.
             observer.accept()
 
     assert seen.causes[0] == "unknown"

@@ -1,7 +1,7 @@
-"""Whatever the action server answers, whoever presses what, and whenever the responder is killed: the rules of acting hold.
+"""Random failures of the action server, the database, the clock and the responder: the rules for actions always hold.
 
-A storm is a list of moves; each request to the action server meets the next one. The rules are checked at the server's door, as
-each act comes in, and once more when the storm is over.
+A storm is a list of moves; each request to the action server takes the next one. The test checks the rules at each
+action request, and again after the storm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ANSWERS = {
 }
 DOINGS = ["pause", "resume", "stop server", "start server", "operator", "database away", "leap", "leap back"]
 TO_THE_ACT = ["pass"] * 8
-"""The requests of a responder before it acts: one as it begins, four to plan, three for a last look."""
+"""The requests of a responder before its action: one at the start, four to plan, three for the last check."""
 WAYS = ["unreachable", "lost", "pause and lose", "cut", "lie", "kill", "kill after"]
 MOVES = st.lists(st.sampled_from(["pass", "pass", "pass", *ANSWERS, *DOINGS, *WAYS]), max_size=45)
 _numbers = itertools.count()
@@ -51,11 +51,11 @@ _numbers = itertools.count()
 
 @dataclass
 class Storm:
-    """What happens to requests, one move after the other, and what must hold whatever happens.
+    """Applies moves to requests, and checks the rules for actions.
 
     Attributes:
-        is_killed: the responder at work is to be killed, and another one started in its place.
-        broken: rules that did not hold.
+        is_killed: whether the current responder is to be killed and replaced by another one.
+        broken: the rules that did not hold.
     """
 
     means: Means
@@ -70,9 +70,9 @@ class Storm:
         self.log = IncidentLog(self.database)
 
     async def meet(self, request: httpx.Request, go_on: GoOn) -> httpx.Response:
-        """Check what comes, and have the next move happen to it."""
+        """Check a request, and apply the next move to it."""
         if self.is_killed:
-            # The process that asks is dead by now.
+            # The process that sends this request counts as killed.
             await asyncio.Event().wait()
         if is_act(request) or is_undo(request):
             self._check(request)
@@ -110,7 +110,7 @@ class Storm:
             switch(target, by="ada", at_us=now_us)
 
     def _check(self, request: httpx.Request) -> None:
-        """Check what must hold as something is asked for."""
+        """Check the rules for the request of an action or of an undo."""
         away, self.database.is_away = self.database.is_away, False
         try:
             self._rule(not self.log.switches.state(self.means.target).is_paused, "asked for while paused")
@@ -128,11 +128,11 @@ class Storm:
             self.database.is_away = away
 
     def check_all(self) -> None:
-        """Check what must hold in the end."""
+        """Check the rules after the storm."""
         acts = self.log.actions.of_target(self.means.target, since_us=0)
         for incident_id, count in Counter(act.incident_id for act in acts if act.counts).items():
             self._rule(count <= MAX_ACTIONS, f"{count} acts for {incident_id}")
-        # What surely was not begun may be asked for once more, as another act.
+        # An action that certainly did not start may be requested once more under another key.
         begun = {act.key for act in acts if act.counts}
         self._rule(all(len(keys & begun) <= 1 for keys in self.asked.values()), f"the same by two keys: {self.asked}")
         keys = Counter(record.key for record in self.means.shop.actions.audit.newest(500) if record.key)
@@ -145,7 +145,7 @@ class Storm:
             self.broken.append(said_)
 
     def calm(self) -> None:
-        """End the storm."""
+        """End the storm: make all parts available again, and turn off the kill switches."""
         self.moves.clear()
         self.database.is_away = False
         self.means.shop.actions.switch(stopped=False, by="ada")
@@ -158,7 +158,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_people(running: Watching, storm: Storm) -> Callable[[], Incident | bool | None]:
-    """Return whether the responder is to be killed, or has come to an end; people do meanwhile what they do."""
+    """Return a check whether the responder is killed or all incidents have ended; it answers requests as people do."""
     away_since = -1
 
     def found() -> Incident | bool | None:
@@ -182,7 +182,7 @@ def with_people(running: Watching, storm: Storm) -> Callable[[], Incident | bool
 
 
 async def weather(storm: Storm, means: Means) -> None:
-    """Have a storm go over a shop, and see that what is left of it is in order."""
+    """Run a storm over a shop, and check the rules."""
     is_broken = False
     for number in itertools.count():
         async with watching(means, f"responder {number}") as running:
@@ -217,7 +217,7 @@ async def weather(storm: Storm, means: Means) -> None:
     st.sampled_from([Autonomy.ACT, Autonomy.ACT, Autonomy.APPROVE]),
     st.sampled_from([CURE, CURE, RUIN, 5]),
 )
-def test_in_any_storm_the_rules_of_acting_hold(
+def test_rules_for_actions_hold_in_any_storm(
     folder: Path, flaky: FlakyDatabase, moves: list[str], answers: list[bool], autonomy: Autonomy, turn: int
 ) -> None:
     place = folder / str(next(_numbers))

@@ -1,4 +1,4 @@
-"""An incident in which every act fails: it is an agent run that is explained, and a postmortem that says so while it is open."""
+"""An incident in which every action fails: RCA explains its agent run, and its postmortem names the error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def field() -> Iterator[Field]:
 
 @contextmanager
 def services_of(field: Field, home: Path, *, autonomy: str, hands: str) -> Iterator[Services]:
-    """Yield a responder's services."""
+    """Yield the services of a responder."""
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
     given = {"target_api_base_url": field.target, "action_server_url": hands, "action_server_token": token}
     settings = {"autonomy": autonomy, "target_name": "shop"}
@@ -44,7 +44,7 @@ def services_of(field: Field, home: Path, *, autonomy: str, hands: str) -> Itera
 
 
 def handed_over(services: Services, field: Field) -> str:
-    """Let the cache go away, and return the id of the incident once a person is called."""
+    """Inject `cache_down`, and return the id of the incident once it is escalated."""
 
     def escalated() -> str | None:
         found = services.incidents.log.list_incidents(target="shop", statuses=[IncidentStatus.ESCALATED]).items
@@ -72,7 +72,7 @@ def explained(services: Services, run_id: str) -> Report:
     return found.report
 
 
-def test_that_no_act_succeeds_is_explained(field: Field, tmp_path: Path) -> None:
+def test_failure_of_every_action_is_explained(field: Field, tmp_path: Path) -> None:
     with (
         broken_hands(str(field.actions.base_url)) as hands,
         services_of(field, tmp_path, autonomy="act", hands=hands) as services,

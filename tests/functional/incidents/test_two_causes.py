@@ -1,4 +1,4 @@
-"""Two causes that begin at once: both are named and repaired, one after the other, and nothing wrong is learnt from either."""
+"""Two causes that begin at once: both are diagnosed and repaired in turn, and only successful actions are learnt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_per
     assert {first.cause, second.cause} == BOTH
     assert first.effect == RepairResult.MITIGATED
     assert second.effect == RepairResult.VERIFIED
-    # The rest of the symptoms is diagnosed anew before patience with the first act is over.
+    # The remaining symptoms are diagnosed again before the verification of the first action times out.
     verdict = next(event.message for event in events if event.kind == "verified")
     assert f"something else is wrong, probably {second.cause}" in verdict
     diagnosed = next(event for event in events if event.kind == "diagnosed")
@@ -45,8 +45,8 @@ async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_per
     assert past.cause == second.cause
 
 
-async def test_a_second_cause_that_no_user_feels_is_repaired_before_all_patience_is_over(fresh: Means) -> None:
-    """The target calls itself degraded for it; a service that recovers by itself is watched for a long time."""
+async def test_second_cause_without_user_impact_is_repaired_without_a_long_wait(fresh: Means) -> None:
+    """The target reports degraded because of the second cause; a recovery could be watched for a long time."""
     fresh.shop.unfelt = frozenset("b")
     async with watching(fresh) as running:
         await learnt(running)
@@ -63,7 +63,7 @@ async def test_a_second_cause_that_no_user_feels_is_repaired_before_all_patience
     assert waited_s < 2 * fresh.settings.verification.effect_timeout_s
 
 
-async def test_two_causes_that_no_user_feels_are_both_repaired(fresh: Means) -> None:
+async def test_two_causes_without_user_impact_are_both_repaired(fresh: Means) -> None:
     fresh.shop.unfelt = frozenset("ab")
     async with watching(fresh) as running:
         await learnt(running)
@@ -76,7 +76,7 @@ async def test_two_causes_that_no_user_feels_are_both_repaired(fresh: Means) -> 
     assert [act.effect for act in acts] == [RepairResult.MITIGATED, RepairResult.VERIFIED]
 
 
-async def test_the_second_cause_is_repaired_within_the_budget_of_the_incident_only(fresh: Means) -> None:
+async def test_second_cause_is_not_repaired_beyond_the_budget_of_the_incident(fresh: Means) -> None:
     policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, max_actions_per_incident=1)
     async with watching(replace(fresh, settings=hasty(policy))) as running:
         await learnt(running)

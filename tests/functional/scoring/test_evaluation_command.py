@@ -1,4 +1,4 @@
-"""`lab incidents eval`: hours of episodes, stopped and gone on with, and one report of them all."""
+"""`lab incidents eval`: an interrupted evaluation is continued, and reported as a whole."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_evaluation_is_continued_and_reported(tmp_path: Path) -> None:
         assert 1 <= len(kept) < 4
         assert not service.is_running(Layout.of(home, slot_name(0)))
 
-        # What is there is neither begun anew nor overwritten.
+        # An existing evaluation is neither restarted nor overwritten.
         assert "has an evaluation" in start(folder, home, *asked).communicate(timeout=60)[1]
 
         found: dict[str, Any] = json.loads(ended(start(folder, home, "--continue", "--json"), 0))

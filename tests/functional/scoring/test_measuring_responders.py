@@ -1,4 +1,4 @@
-"""Responders measured for real: `lab run` over short episodes, on testbeds, with users, and the figures that come of it."""
+"""Responders measured by `lab run` in short episodes on testbeds with users: their scores, and what they can see."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLE = Path(relab.__file__).parent.parent.parent / "examples" / "responder.py
 
 
 def about(fault: str | None, timeout_s: float, **given: Any) -> Episode:
-    """A short episode."""
+    """Return a short episode with this fault, or without one."""
     healthy_s = 5.0
     faults = (Event(name=fault, parameters=given, at_s=healthy_s),) if fault else ()
     return Episode(
@@ -70,12 +70,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
-"""What somebody tries who would rather know than find out."""
+"""A responder that looks for the faults in the chaos server, the flags and the folders of the evaluation."""
 
 
 def responder_of(harness: int) -> psutil.Process | None:
     for child in psutil.Process(harness).children():
-        # It has others for a moment, while a testbed starts.
+        # The harness has other children for a moment, while a testbed starts.
         with suppress(psutil.NoSuchProcess):
             if any("do_nothing" in word for word in child.cmdline()):
                 return child
@@ -188,7 +188,7 @@ def test_measured_responder_finds_no_trace_of_the_faults(tmp_path: Path, monkeyp
     assert found == {"chaos": 403, "flags": 401, "folders": {name: [] for name in folders}}
 
 
-def test_an_episode_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_stopped_episode_leaves_no_process(tmp_path: Path) -> None:
     given, made = tmp_path / "trial_input.json", tmp_path / "trial_output.json"
     with bed_home() as home:
         layout = Layout.of(home, slot_name(0))

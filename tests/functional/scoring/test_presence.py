@@ -1,4 +1,4 @@
-"""Behind the scenes it is told of every fault whether its cause is there: as long as nobody mends it, and no longer."""
+"""The presence check of each fault: it finds the cause until the fault is repaired."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from support.testbed.fault_field import Field, a_field
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 RECOVERY_TIMEOUT_S = 30.0
 SAMPLE = frozenset(("db_lock", "cache_latency", "bad_setting"))
-"""Tried with the other long tests; the rest is tried with the matrix of faults."""
+"""The faults that are tested with the other long tests; the others are tested with the matrix of faults."""
 
 
 @dataclass(frozen=True)
 class PresenceCase:
-    """A fault, what does not mend it, and what does."""
+    """A fault, the actions that repair it, and actions that do not."""
 
     fault: str
     right: Steps
