@@ -1,4 +1,4 @@
-"""The AgentOps seed's tests of ingest, by the names that it gives them."""
+"""The tests of ingest that the AgentOps seed requires, under the names that it gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_ingest_agent_run(services: Services) -> None:
     assert again.status_code == 200
     assert first.json()["run_id"] == again.json()["run_id"] == "run-001-sufficient"
     assert first.json()["counts"] == {"steps": 4, "tool_calls": 3, "guardrail_events": 1}
-    # Replaced whole: what the second post does not have is gone.
+    # The second post replaces the run as a whole, so items that it lacks are deleted.
     assert [(run["run_id"], run["counts"]["tool_calls"]) for run in listed] == [("run-001-sufficient", 0)]
 
 

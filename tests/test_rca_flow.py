@@ -1,4 +1,4 @@
-"""The AgentOps seed's tests of asking for an analysis, by the names that it gives them."""
+"""The tests of requesting an analysis that the AgentOps seed requires, under the names that it gives."""
 
 from __future__ import annotations
 

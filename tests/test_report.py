@@ -1,4 +1,4 @@
-"""The AgentOps seed's tests of reports, by the names that it gives them."""
+"""The tests of reports that the AgentOps seed requires, under the names that it gives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_rca_report_sufficient_evidence(services: Services) -> None:
     assert report["attribution"]["step_id"] == "step-002"
     assert uncited(report) == set()
     sent = seed_body(1).decode()
-    # Arguments are an object in the body, and evidence of them quotes the JSON that is stored.
+    # The body has arguments as an object, while evidence quotes them as the stored JSON.
     arguments = {json.dumps(call["args_json"], sort_keys=True) for call in json.loads(sent)["tool_calls"]}
     quoted = [item["snippet"] for item in report["evidence_index"]]
     assert [text for text in quoted if text not in sent and text not in arguments] == []

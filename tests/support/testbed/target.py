@@ -1,4 +1,4 @@
-"""The testbed's target as real processes: workers, PostgreSQL and Redis of their own, asked over HTTP."""
+"""The testbed's target as real processes: workers with their own PostgreSQL and Redis, queried over HTTP."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def settings_document(root: Path, *, postgres: PostgresServer, redis: RedisServe
 
 
 class Target:
-    """Two workers of one target. Use it as a context manager: after the block they are gone.
+    """Two workers of one target. Use it as a context manager: leaving the block kills the workers.
 
     Attributes:
-        settings: as they are written; a change takes effect with the next `start`.
+        settings: the document that `start` writes to disk; a change takes effect with the next `start`.
     """
 
     def __init__(self, root: Path, settings: dict[str, Any], *, products: int = PRODUCTS) -> None:
@@ -117,13 +117,13 @@ class Target:
             self.wait_ready()
 
     def restart(self, worker: int) -> None:
-        """Kill one worker and start it anew."""
+        """Kill one worker and start it again."""
         self.processes[worker].kill()
         self.processes[worker].wait()
         self.start(worker)
 
     def wait_ready(self) -> None:
-        """Wait until every worker that was started says that it runs."""
+        """Wait until the health report shows every started worker as running."""
 
         def is_ready() -> bool:
             for worker, process in self.processes.items():
@@ -141,18 +141,18 @@ class Target:
         os.kill(self.processes[worker].pid, number)
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """Return the JSON of a 200, by a new connection, so that either worker may answer."""
+        """Send a GET on a new connection, so that either worker may answer; require status 200 and return the JSON."""
         answer = self.fresh("GET", path, params=parameters)
         assert answer.status_code == 200, (answer.status_code, answer.text)
         return answer.json()
 
     def fresh(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Return an answer that came by a new connection."""
+        """Send a request on a new connection and return the response."""
         with httpx.Client(base_url=self.url, timeout=15.0, trust_env=False, verify=False) as client:
             return client.request(method, path, **options)
 
     def order(self, **fields: Any) -> httpx.Response:
-        """Place an order by a new connection."""
+        """Place an order on a new connection and return the response."""
         body = {"product_id": 1, "quantity": 1, "customer": "somebody", **fields}
         return self.fresh("POST", "/api/v1/orders", json=body)
 
@@ -167,7 +167,7 @@ class Target:
             return answer
 
     def logs(self) -> list[dict[str, Any]]:
-        """Return all lines of all workers."""
+        """Return all log lines of all workers."""
         lines: list[dict[str, Any]] = []
         cursor = None
         while True:
@@ -178,7 +178,7 @@ class Target:
                 return lines
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """Return the lines of one event."""
+        """Return the log lines of one event."""
         return [line for line in self.logs() if line["event"] == event]
 
 

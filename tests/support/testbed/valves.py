@@ -1,4 +1,4 @@
-"""A small real state (valves) and the operation that changes it, for tests of the code around operations."""
+"""Valves with positions in a file, and the action that turns one, for tests of the code that runs actions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Turn(ActionParameters):
 
 
 class Valves:
-    """Valves with positions in a file: a real state to act on."""
+    """Valves whose positions are kept in a JSON file; clear `go_on` to block an action that has begun."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,14 +33,14 @@ class Valves:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def write(self, component: str, to: int) -> None:
-        # In one step: others read meanwhile.
+        # The file is replaced in one step, because other threads read it meanwhile.
         written = self.path.with_suffix(".new")
         written.write_text(json.dumps(self.read() | {component: to}))
         written.replace(self.path)
 
 
 class TurnValve:
-    """The operation that turns a valve."""
+    """The action that turns a valve."""
 
     action = Action(
         "turn_valve", "Turn a valve", ActionClass.SETTING, BlastRadius.SOME_REQUESTS, Turn, "it stands elsewhere",

@@ -1,4 +1,4 @@
-"""Where a request comes from, by its peer and its headers."""
+"""The origin of a request: client and proxies, from the peer's address and the forwarding headers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_direct_request_comes_from_its_peer() -> None:
 @pytest.mark.parametrize(
     "name", [*sorted(FORWARDING_HEADERS), "x-forwarded-for", "X-FORWARDED-PROTO", "X-Forwarded-Client-Cert"]
 )
-def test_any_header_of_a_proxy_shows_the_proxy_and_names_no_client(name: str) -> None:
+def test_untrusted_proxy_header_is_reported_as_a_proxy_and_does_not_change_the_client(name: str) -> None:
     for value in ("127.0.0.1", "", "for=127.0.0.1"):
         found = source_of("127.0.0.1", [("Host", "localhost"), (name, value)])
 
@@ -39,7 +39,7 @@ def test_any_header_of_a_proxy_shows_the_proxy_and_names_no_client(name: str) ->
         assert name.lower() in found.via.lower()
 
 
-def test_a_trusted_proxy_shows_itself_without_any_header() -> None:
+def test_request_from_a_trusted_proxy_without_headers_is_reported_as_proxied() -> None:
     found = source_of(PROXY, [("Host", "localhost")], TRUSTED)
 
     assert found.client is None
@@ -58,9 +58,9 @@ def test_a_trusted_proxy_shows_itself_without_any_header() -> None:
         ("2001:db8::1", "2001:db8::1"),
         ("::ffff:203.0.113.9", "203.0.113.9"),
         ("2001:db8::1, 2001:db8:1::5", "2001:db8::1"),
-        # Everybody is a proxy: the first one asked for it.
+        # All addresses are trusted proxies, so the first one is the client.
         ("192.0.2.9, 192.0.2.8", "192.0.2.9"),
-        # What cannot be read ends the chain that is known.
+        # An entry that is not an address makes the client unknown.
         ("203.0.113.9, unknown", None),
         ("203.0.113.9, unknown, 192.0.2.7", None),
         ("203.0.113.9,", None),
@@ -71,7 +71,7 @@ def test_a_trusted_proxy_shows_itself_without_any_header() -> None:
         ("127.1", None),
     ],
 )
-def test_the_client_behind_trusted_proxies_is_the_right_most_stranger(value: str, expected: str | None) -> None:
+def test_client_behind_trusted_proxies_is_the_rightmost_untrusted_address(value: str, expected: str | None) -> None:
     assert client(("X-Forwarded-For", value)) == expected
 
 
@@ -98,7 +98,7 @@ def test_the_standard_header_names_the_client_too(value: str, expected: str | No
     assert client(("Forwarded", value)) == expected
 
 
-def test_several_lines_of_a_header_are_one_list() -> None:
+def test_repeated_headers_are_read_as_one_list() -> None:
     lines = [("X-Forwarded-For", "127.0.0.1"), ("x-forwarded-for", "203.0.113.9"), ("X-Forwarded-For", "192.0.2.7")]
 
     assert client(*lines) == "203.0.113.9"
@@ -115,8 +115,8 @@ addresses = st.ip_addresses().map(str)
 
 
 @given(st.lists(addresses | st.text(max_size=8)), addresses)
-def test_no_client_can_choose_the_address_that_it_is_known_by(claimed: list[str], real: str) -> None:
-    """A proxy appends the address that it sees; whatever the client wrote before that changes nothing."""
+def test_client_cannot_choose_its_address(claimed: list[str], real: str) -> None:
+    """A proxy appends the address that it sees, so addresses that the client put into the header before are ignored."""
     expected = client(("X-Forwarded-For", real))
 
     if any(ipaddress.ip_address(real) in network for network in TRUSTED):
@@ -126,7 +126,7 @@ def test_no_client_can_choose_the_address_that_it_is_known_by(claimed: list[str]
 
 
 @given(st.text(max_size=200), st.sampled_from(["forwarded", "x-forwarded-for"]))
-def test_no_text_breaks_the_reading(text: str, name: str) -> None:
+def test_any_header_text_gives_an_address_or_none(text: str, name: str) -> None:
     found = client((name, text))
 
     assert found is None or ipaddress.ip_address(found)

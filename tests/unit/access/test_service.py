@@ -1,4 +1,4 @@
-"""Tokens, and who may do what from where."""
+"""Access: tokens and their scopes, and requests without a token from this machine and from others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make(database: Database, clock: MovableClock) -> Iterator[Make]:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccessService]:
-    """An installation without tokens; where its tokens would be makes no difference."""
+    """The access service of an installation without tokens; SQLite only, because the database makes no difference."""
     database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('access') / 'test.db'}")
     migrate(database)
     yield AccessService(database, MovableClock(START_US))
@@ -77,7 +77,7 @@ def test_every_loopback_address_is_this_machine(opened: AccessService, host: str
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8000", "[::1]", "[::1]:8000"])
-def test_loopback_names_are_taken_as_host(opened: AccessService, host: str) -> None:
+def test_loopback_names_are_accepted_as_host(opened: AccessService, host: str) -> None:
     assert opened.authorize(local(host=host), Scope.READ)
 
 
@@ -125,11 +125,11 @@ def test_open_installation_refuses_foreign_requests(opened: AccessService, wrong
         {"fetch_site": "same-origin"},
     ],
 )
-def test_pages_of_this_machine_pass(opened: AccessService, right: dict[str, Any]) -> None:
+def test_requests_from_pages_of_this_machine_are_allowed(opened: AccessService, right: dict[str, Any]) -> None:
     assert opened.authorize(local(**right), Scope.OPERATE).name == "loopback"
 
 
-def test_allowed_hosts_and_published_ports_widen_what_an_open_installation_takes(make: Make) -> None:
+def test_open_installation_accepts_allowed_hosts_and_published_ports(make: Make) -> None:
     access = make(allowed_hosts=["Lab.Internal"], trust_loopback_publish=True)
 
     assert access.authorize(local(host="lab.internal:80", client_host="172.17.0.1"), Scope.ADMIN)
@@ -139,7 +139,7 @@ def test_allowed_hosts_and_published_ports_widen_what_an_open_installation_takes
         access.authorize(local(host="lab.internal", client_host="172.17.0.1", via="it has the header Via"), Scope.READ)
 
 
-def test_the_first_token_closes_the_installation_and_its_end_does_not_reopen_it(
+def test_first_token_closes_the_installation_and_its_revocation_or_expiry_does_not_reopen_it(
     make: Make, clock: MovableClock
 ) -> None:
     access = make()
@@ -150,7 +150,7 @@ def test_the_first_token_closes_the_installation_and_its_end_does_not_reopen_it(
         access.authorize(local(), Scope.READ)
     access.revoke_token(revoked.info.token_id)
     clock.us += HOUR_US
-    # Another process, which has kept no answer.
+    # The new service stands for another process, whose cache is empty.
     for each in (access, make()):
         assert not each.is_open()
         assert each.state() == AccessState(is_open=False, changed_at=START_US, valid_tokens=0)
@@ -158,7 +158,7 @@ def test_the_first_token_closes_the_installation_and_its_end_does_not_reopen_it(
             each.authorize(local(), Scope.READ)
 
 
-def test_reopening_lets_this_machine_in_until_the_next_token(make: Make, clock: MovableClock) -> None:
+def test_reopened_installation_admits_this_machine_until_the_next_token(make: Make, clock: MovableClock) -> None:
     access = make()
     for _ in range(2):
         access.revoke_token(access.create_token("ci", [Scope.READ], by="ada").info.token_id, by="bob")
@@ -203,7 +203,7 @@ def test_an_installation_whose_state_is_lost_is_closed(make: Make, database: Dat
     assert make().is_open()
 
 
-def test_revoking_twice_is_one_event(make: Make) -> None:
+def test_revoking_a_token_twice_records_one_event(make: Make) -> None:
     access = make()
     made = access.create_token("ci", [Scope.READ])
     for _ in range(2):
@@ -213,7 +213,7 @@ def test_revoking_twice_is_one_event(make: Make) -> None:
 
 
 def test_a_token_made_while_the_installation_is_being_reopened_closes_it(make: Make, database: Database) -> None:
-    """Of the two, whichever the database lets through last must leave no open installation with a valid token."""
+    """Reopening and creating a token run at the same time; in either order, the installation ends up closed."""
     for _ in range(10):
         start = threading.Barrier(2)
         access, other = make(), make()
@@ -234,7 +234,7 @@ def test_a_token_made_while_the_installation_is_being_reopened_closes_it(make: M
         assert not make().is_open()
 
 
-def test_a_token_may_do_what_its_scopes_include(make: Make) -> None:
+def test_token_is_authorized_only_for_included_scopes(make: Make) -> None:
     access = make()
     includes = {
         Scope.INGEST: {Scope.INGEST},
@@ -252,7 +252,7 @@ def test_a_token_may_do_what_its_scopes_include(make: Make) -> None:
                     access.authorize(bearer(token), wanted)
 
 
-def test_scopes_add_up() -> None:
+def test_several_scopes_grant_their_union() -> None:
     assert granted(frozenset({Scope.INGEST, Scope.READ})) == {Scope.INGEST, Scope.READ}
     assert granted(frozenset()) == frozenset()
 
@@ -281,7 +281,9 @@ def test_a_token_expires_at_its_time(make: Make, clock: MovableClock) -> None:
         access.authorize(bearer(token), Scope.READ)
 
 
-def test_clock_that_is_set_back_revives_no_revoked_token_and_opens_nothing(make: Make, clock: MovableClock) -> None:
+def test_changed_clock_neither_revives_a_revoked_token_nor_reopens_the_installation(
+    make: Make, clock: MovableClock
+) -> None:
     access = make()
     made = access.create_token("brief", [Scope.READ])
     access.revoke_token(made.info.token_id)
@@ -349,7 +351,7 @@ def test_secrets_do_not_show_when_values_are_printed(make: Make) -> None:
     assert "hush" not in repr(make(ingest_secret=SecretStr("hush")).__dict__)
 
 
-def test_the_ingest_secret_opens_ingest_alone(make: Make) -> None:
+def test_ingest_secret_authorizes_ingest_only(make: Make) -> None:
     access = make(ingest_secret=SecretStr("wörd"))
     remote = {"client_host": "203.0.113.9", "host": "relab.example"}
 
@@ -365,7 +367,7 @@ def test_the_ingest_secret_opens_ingest_alone(make: Make) -> None:
         access.authorize(local(), Scope.INGEST)
 
 
-def test_a_token_with_ingest_does_instead_of_the_ingest_secret(make: Make) -> None:
+def test_token_with_ingest_scope_replaces_the_ingest_secret(make: Make) -> None:
     access = make(ingest_secret=SecretStr("word"))
     token = access.create_token("collector", [Scope.INGEST]).token
 

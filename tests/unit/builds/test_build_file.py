@@ -1,4 +1,4 @@
-"""Build files: what a knob changes, and how mistakes are named."""
+"""Build files: effects of knobs, and errors that name file, line and field."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_example_project_has_a_build_file() -> None:
     assert file.test_selections == ["all", "fast"]
 
 
-def test_described_values_of_requests_are_all_that_there_are() -> None:
+def test_action_and_fault_ids_of_requests_match_catalogue_and_simulator() -> None:
     assert tuple(CATALOGUE) == ACTION_IDS
     simulator = shipped_simulator()
     assert tuple(simulator.faults) == SIMULATED_FAULTS

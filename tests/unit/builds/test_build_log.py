@@ -1,4 +1,4 @@
-"""Bounded logs, and the line that names a failure."""
+"""Truncation of long logs, and the choice of the line that reports the failure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, bounded_log, 
 
 
 def error_line(log: str) -> str | None:
-    """Return the line that is named for a failed build with this log."""
+    """Return the error line chosen for a failed build with this log."""
     return error_and_cause(log)[0]
 
 
-def test_short_log_is_whole(tmp_path: Path) -> None:
+def test_short_log_is_kept_whole(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"one\n\xfftwo\n")
 
     assert bounded_log(tmp_path / "log") == ("one\n\ufffdtwo\n", 9)
@@ -56,7 +56,7 @@ def test_error_of_the_compiler_wins_over_the_last_line_of_make() -> None:
     assert error_line(log) == "main.c:5:32: error: 'offset' undeclared"
 
 
-def test_first_of_several_errors_is_the_one_that_is_named() -> None:
+def test_first_of_several_errors_is_chosen() -> None:
     log = "a.c:1:1: error: unknown type name 'x'\nb.c:2:2: error: unknown type name 'y'\n"
 
     assert error_line(log) == "a.c:1:1: error: unknown type name 'x'"

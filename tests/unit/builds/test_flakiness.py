@@ -1,4 +1,4 @@
-"""Flaky, broken, fixed and stable tests are told apart by their outcomes over builds."""
+"""Test histories, classified as flaky, broken, fixed, failing, changing or stable by outcomes over builds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTCOMES = {
 
 
 def history(outcomes: str, inputs: str = "", lane: str = "main", start: int = 0) -> list[ObservedOutcome]:
-    """Return one outcome for each letter; the letter of `inputs` at the same place names the input, and a space none."""
+    """Return one outcome per letter; the letter of `inputs` at its position names the input, a space means no input."""
     return [
         ObservedOutcome(
             build_id=f"{lane}{start + number:04}",
@@ -56,7 +56,9 @@ def shown(verdict: HistoryVerdict) -> tuple[str, list[str], int]:
         ("", "", ("stable", [], 0)),
     ],
 )
-def test_history_is_judged_with_its_builds(outcomes: str, inputs: str, expected: tuple[str, list[str], int]) -> None:
+def test_history_is_classified_with_the_builds_that_show_it(
+    outcomes: str, inputs: str, expected: tuple[str, list[str], int]
+) -> None:
     assert shown(judge(history(outcomes, inputs))) == expected
 
 
@@ -104,7 +106,7 @@ LETTERS = st.lists(st.tuples(st.sampled_from("pfrs"), st.sampled_from("abc "), s
 
 
 @given(LETTERS)
-def test_order_of_the_builds_in_the_argument_means_nothing(found: list[tuple[str, str, str]]) -> None:
+def test_order_of_observations_does_not_change_the_verdict(found: list[tuple[str, str, str]]) -> None:
     observations = [
         history(outcome, given_input, lane, start=number)[0]
         for number, (outcome, given_input, lane) in enumerate(found)
@@ -115,7 +117,7 @@ def test_order_of_the_builds_in_the_argument_means_nothing(found: list[tuple[str
 
 
 @given(LETTERS)
-def test_flaky_is_said_only_with_proof(found: list[tuple[str, str, str]]) -> None:
+def test_flaky_verdict_requires_proof(found: list[tuple[str, str, str]]) -> None:
     observations = [
         history(outcome, given_input, lane, start=number)[0]
         for number, (outcome, given_input, lane) in enumerate(found)

@@ -1,4 +1,4 @@
-"""Simulated builds are distributed as the measured ones."""
+"""The build simulator: its outcomes and durations follow the measured builds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.builds.optimizer.catalogue import CATALOGUE
 
 @pytest.fixture(scope="module")
 def fit() -> list[FitRow]:
-    """How well the shipped simulator fits: to simulate the builds takes a second."""
+    """The fit of the shipped simulator to its measurements, computed once because it takes a second."""
     return shipped_simulator().fit()
 
 
@@ -52,7 +52,7 @@ def test_unknown_fault_and_action_are_named() -> None:
         simulator.build("memory", 7, generator)
 
 
-def test_shipped_measurements_show_each_failure_and_what_helps(fit: list[FitRow]) -> None:
+def test_shipped_measurements_show_each_failure_and_its_remedy(fit: list[FitRow]) -> None:
     simulator = shipped_simulator()
     share = {(row.fault, row.action_id): row.success_share for row in fit}
 
@@ -70,7 +70,7 @@ def test_shipped_simulator_fits_its_measurements(fit: list[FitRow]) -> None:
     simulator = shipped_simulator()
     for row in fit:
         assert row.simulated_success_share == pytest.approx(row.success_share, abs=0.04)
-        # With an even number, every value between the two in the middle is a median.
+        # For an even count, every value between the two middle ones is a median.
         durations = sorted(build.duration_s for build in simulator._measured[row.fault, row.action_id])
         low, high = durations[(row.count - 1) // 2], durations[row.count // 2]
         assert 0.8 * low < row.simulated_median_s < 1.25 * high

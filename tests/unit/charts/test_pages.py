@@ -1,4 +1,4 @@
-"""Pages that draw charts: whose scripts they run."""
+"""Chart pages: scripts and templates come only from the package and the user's own cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def kept(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "relab" / NAME
 
 
-def test_the_libraries_are_kept_in_the_users_own_cache(tmp_path: Path) -> None:
+def test_chart_libraries_are_kept_in_the_users_own_cache(tmp_path: Path) -> None:
     bundle = vega()
     assert kept(tmp_path).read_text(encoding="utf-8") == bundle
     assert [path.name for path in kept(tmp_path).parent.iterdir()] == [NAME]
@@ -36,7 +36,7 @@ def test_the_libraries_are_kept_in_the_users_own_cache(tmp_path: Path) -> None:
     assert vega() == "those that were kept"
 
 
-def test_unusable_cache_costs_only_time(tmp_path: Path) -> None:
+def test_chart_libraries_load_without_a_usable_cache(tmp_path: Path) -> None:
     bundle = vega()
     kept(tmp_path).write_bytes(b"\xff\xfe")
     vega.cache_clear()

@@ -1,4 +1,4 @@
-"""A home with runs in it, for all tests of a file."""
+"""Homes with and without stored runs, for tests of the command line."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Lab:
-    """A home without anything."""
+    """An empty home."""
     (tmp_path / "empty").mkdir()
     return InProcessLab(tmp_path / "empty", {}, prepared=False)

@@ -1,4 +1,4 @@
-"""Ages on the command line."""
+"""Ages on the command line, as in `30d`: a number and a unit; other texts are rejected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_age_is_a_number_and_a_unit(text: str, hours: int) -> None:
         "1d2h",
     ],
 )
-def test_anything_else_is_refused_by_name(text: str) -> None:
+def test_invalid_age_is_rejected_with_its_option(text: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         parse_age_us("--since", text)
 

@@ -1,4 +1,4 @@
-"""`lab builds explain` on files alone."""
+"""`lab builds explain`: prints the lines that explain a failed build, read from log files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_explanation_prints_numbers_lines_and_reasons(empty: Lab) -> None:
     assert "unused variable" not in out
 
 
-def test_passing_log_leaves_out_what_it_has_too(empty: Lab) -> None:
+def test_lines_of_the_passing_log_are_left_out(empty: Lab) -> None:
     failed, passed = str(FOLDER / "pytest_failed.log"), str(FOLDER / "pytest_passing.log")
 
     printed = empty.json("builds", "explain", failed, "--passing", passed)
@@ -69,7 +69,7 @@ def test_long_stack_trace_is_folded_unless_all_is_asked_for(empty: Lab) -> None:
     assert len(whole.splitlines()) > 500
 
 
-def test_no_error_of_several_is_folded(empty: Lab) -> None:
+def test_several_errors_are_not_folded(empty: Lab) -> None:
     log = "".join(f"main.c:{n}:1: error: 'name{n}' undeclared\n" for n in range(1, 41))
 
     out = empty.run("builds", "explain", "-", stdin=log).out
@@ -84,7 +84,7 @@ def test_missing_log_is_named_with_a_remedy(empty: Lab, tmp_path: Path) -> None:
     assert "none.log' cannot be read: No such file or directory." in outcome.err
 
 
-def test_folder_is_no_log(empty: Lab, tmp_path: Path) -> None:
+def test_folder_is_rejected_as_a_log(empty: Lab, tmp_path: Path) -> None:
     outcome = empty.run("builds", "explain", str(tmp_path), code=64)
 
     assert "cannot be read: Is a directory." in outcome.err

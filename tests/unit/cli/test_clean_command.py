@@ -1,4 +1,4 @@
-"""`lab clean`: what it names, what it asks, what it leaves alone."""
+"""`lab clean`: asks before it deletes runs and starter files, and deletes no other files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNS = ("run_20260101_000000_aaaaaa", "run_20260301_000000_bbbbbb", "run_2026070
 
 
 class Project(Lab):
-    """A project with three runs, one that is damaged, and what `lab init` writes."""
+    """A project with three runs, one damaged run, and the files that `lab init` writes."""
 
     @property
     def folder(self) -> Path:
@@ -65,7 +65,7 @@ def test_named_runs_are_deleted_after_a_question_and_no_others(project: Project)
 
 
 def test_runs_are_deleted_by_age_and_one_of_unknown_age_stays(project: Project) -> None:
-    # Far more than any of them, and then next to nothing.
+    # The first age exceeds that of every run, and the second is below it.
     assert project.run("clean", "--older-than", "9999w", "--dry-run").out == "There is nothing to delete.\n"
     dry = project.run("clean", "--older-than", "1h", "--dry-run")
     assert [line.rpartition("/")[2] for line in dry.out.splitlines()] == list(RUNS)
@@ -106,7 +106,7 @@ def test_an_error_says_each_problem_once(project: Project) -> None:
         assert len(set(said)) == len(said), text
 
 
-def test_a_command_is_suggested_only_for_one_that_is_much_like_it(tmp_path: Path) -> None:
+def test_unknown_command_gets_a_suggestion_only_if_a_similar_one_exists(tmp_path: Path) -> None:
     def said(*words: str) -> str:
         return InProcessLab(tmp_path, {}).run(*words, code=64).err.strip()
 

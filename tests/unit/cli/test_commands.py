@@ -1,4 +1,4 @@
-"""The commands as users run them: what they print, for people and for programs, and how they end."""
+"""The commands of `lab`: their output as tables and as JSON, and their exit codes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_help_and_version_need_no_home(empty: Lab) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_64_with_a_word_on_stderr(empty: Lab, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_64_and_a_message_on_stderr(empty: Lab, arguments: list[str]) -> None:
     outcome = empty.run(*arguments, code=EXIT_USAGE)
 
     assert outcome.err.strip()
@@ -105,7 +105,7 @@ def test_runs_are_listed_shown_and_replayed(lab: Lab) -> None:
     assert replayed["next_cursor"]
 
 
-def test_people_get_tables(lab: Lab) -> None:
+def test_output_without_json_is_a_table(lab: Lab) -> None:
     assert "shop-agent" in lab.run("agent-runs", "list").out
     assert "Tool schema validation failed" in lab.run("agent-runs", "show", "r1").out
     timeline = lab.run("agent-runs", "timeline", "r1").out
@@ -162,7 +162,7 @@ def test_runs_are_deleted_after_a_question(empty: Lab) -> None:
 
 
 def services_of(lab: Lab) -> Services:
-    """Return services of the home in this process, to prepare what no command can."""
+    """Return the services of a home in this process, for data and state that no command reaches."""
     services = build(load_settings(lab.home))
     services.prepare()
     return services
@@ -326,7 +326,7 @@ def test_doctor_reports_the_receivers_of_notices(empty: Lab) -> None:
     assert "hunter2" not in str(told) + wrong.out + wrong.err
 
 
-def test_an_unreachable_database_is_69(empty: Lab) -> None:
+def test_unreachable_database_exits_with_69(empty: Lab) -> None:
     away = InProcessLab(empty.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none"})
 
     outcome = away.run("agent-runs", "list", "--json", code=EXIT_UNAVAILABLE)
@@ -336,7 +336,7 @@ def test_an_unreachable_database_is_69(empty: Lab) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"LOG_LEVEL": "LOUD"}, {"DATABASE_URL": "mysql://x"}], ids=str)
-def test_settings_that_cannot_be_are_69_and_named(empty: Lab, settings: dict[str, str]) -> None:
+def test_invalid_settings_exit_with_69_and_a_message(empty: Lab, settings: dict[str, str]) -> None:
     outcome = InProcessLab(empty.home, settings).run("agent-runs", "list", code=EXIT_UNAVAILABLE)
 
     assert outcome.err.startswith("lab: ")

@@ -1,4 +1,4 @@
-"""`lab agent-runs export` as users run it: files that appear whole or not at all, and a harmless stdout."""
+"""`lab agent-runs export`: writes complete files or none, and no control characters to stdout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ingest(lab: Lab, *bodies: RunBody) -> None:
     lab.run("agent-runs", "ingest", "-", stdin=json.dumps(bodies))
 
 
-def test_a_file_of_runs_goes_in_elsewhere(lab: Lab, empty: Lab, tmp_path: Path) -> None:
+def test_exported_runs_can_be_ingested_into_another_home(lab: Lab, empty: Lab, tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
 
     told = lab.run(*EXPORT, str(path))
@@ -54,7 +54,7 @@ def umask(folder: Path) -> int:
     return 0o666 & ~mode
 
 
-def test_spans_go_in_elsewhere(empty: Lab, tmp_path: Path) -> None:
+def test_exported_spans_can_be_ingested_into_another_home(empty: Lab, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     other = InProcessLab(tmp_path / "second", {})
     trace = Trace("one")
@@ -69,7 +69,7 @@ def test_spans_go_in_elsewhere(empty: Lab, tmp_path: Path) -> None:
     assert other.json("agent-runs", "timeline", trace.id) == empty.json("agent-runs", "timeline", trace.id)
 
 
-def test_stdout_gets_the_same_and_nothing_that_a_terminal_obeys(empty: Lab) -> None:
+def test_stdout_has_the_lines_of_the_file_without_control_characters(empty: Lab) -> None:
     ingest(empty, failed_run("a", error_message=HOSTILE, **{HOSTILE: HOSTILE}), minimal_run("b"))
 
     for what in ("runs", "items"):
@@ -104,7 +104,7 @@ def test_parquet_to_a_file_and_to_stdout(lab: Lab, tmp_path: Path) -> None:
     assert {item.name for item in tmp_path.iterdir()} == {"items.parquet", "piped.parquet"}
 
 
-def test_filters(lab: Lab) -> None:
+def test_filters_select_the_exported_runs(lab: Lab) -> None:
     def exported(*options: str) -> list[str]:
         return [run["run_id"] for run in lines_of(lab.run(*EXPORT, "-", *options).out)]
 
@@ -115,7 +115,7 @@ def test_filters(lab: Lab) -> None:
     assert exported("--conversation", "none") == exported("--category", "none") == []
 
 
-def test_a_file_that_is_there_is_kept_unless_forced(lab: Lab, tmp_path: Path) -> None:
+def test_existing_file_is_kept_unless_forced(lab: Lab, tmp_path: Path) -> None:
     path, link = tmp_path / "runs.jsonl", tmp_path / "link"
     path.write_text("mine")
     link.symlink_to(path)

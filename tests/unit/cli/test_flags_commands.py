@@ -1,4 +1,4 @@
-"""`lab flags` as its users run it."""
+"""`lab flags`: lists, evaluates, sets, rolls back and archives flags."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 64
 
 @pytest.fixture(scope="module")
 def flagged(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A home with a flag `f` at version 2: off at first, then on for half."""
+    """A home with the flag `f` at version 2: version 1 is off, version 2 is on for 50 % of the targeting keys."""
     lab = InProcessLab(tmp_path_factory.mktemp("home"), {})
     lab.run("flags", "set", "f", "-", "--note", "first", "--author", "ann", stdin=json.dumps(document()))
     (lab.home / "half.json").write_text(json.dumps(document(rules=[rule(on=5_000, off=5_000)])))
@@ -61,7 +61,7 @@ def test_a_flag_is_evaluated(flagged: Lab) -> None:
 
 
 @pytest.mark.full
-def test_a_flag_goes_back_and_out_of_use(flagged: Lab) -> None:
+def test_flag_is_rolled_back_and_archived(flagged: Lab) -> None:
     content = flagged.run("flags", "show", "f").out.partition("\n")[2]
     flagged.run("flags", "set", "g", "-", stdin=content)
 
@@ -115,7 +115,7 @@ def test_invalid_input_is_rejected_and_changes_nothing(flagged: Lab) -> None:
 
 
 @pytest.mark.full
-def test_text_from_outside_does_not_reach_the_terminal_as_it_is(flagged: Lab, tmp_path: Path) -> None:
+def test_control_characters_of_a_flag_do_not_reach_the_terminal(flagged: Lab, tmp_path: Path) -> None:
     hostile = document(description="\x1b[2J[red]x[/red]", value_type="string", variants={"off": "\x9b2J"})
     (tmp_path / "hostile.json").write_text(json.dumps(hostile))
     flagged.run("flags", "set", "h", str(tmp_path / "hostile.json"), "--note", "\x1b[31m")

@@ -1,4 +1,4 @@
-"""Text of runs on a terminal: shown, never obeyed."""
+"""Hostile text of runs: printed without the control characters that a terminal would execute."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ RUN_ID = "[red] [bold]:bomb:\u202e"
 
 @given(st.text())
 @examples(200)
-def test_plain_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+def test_plain_text_has_no_control_characters(text: str) -> None:
     assert not OBEYED.search(plain(text))
     assert plain(plain(text)) == plain(text)
 
 
-def test_plain_text_is_left_as_it_is() -> None:
+def test_plain_text_is_unchanged_but_for_escaped_control_characters() -> None:
     assert plain("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
     assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
 
 
-def test_bytes_of_file_names_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_utf8_in_file_names_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     name = os.fsdecode(b"a\x9b31m\xff.log")
     print_json("test", name=name)
 
@@ -41,7 +41,7 @@ def test_bytes_of_file_names_that_are_no_text_are_escaped(capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["name"] == name
 
 
-def test_argument_that_is_no_text_is_named(empty: Lab) -> None:
+def test_argument_with_invalid_utf8_is_named(empty: Lab) -> None:
     for arguments in (["rca"], ["agent-runs", "show"], ["builds", "tests"]):
         refused = empty.run(*arguments, os.fsdecode(b"run\x9b"), code=64)
         assert refused.err == r"lab: The argument 'run\udc9b' is not valid UTF-8." + "\n"
@@ -67,7 +67,7 @@ def test_event_of_a_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 @given(text=texts | st.just(HOSTILE))
 @examples(60)
-def test_json_comes_back_and_holds_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_json_output_round_trips_without_control_characters(capsys: pytest.CaptureFixture[str], text: str) -> None:
     print_json("test", text=text, key={text: text})
 
     out = capsys.readouterr().out
@@ -118,6 +118,6 @@ def test_every_command_prints_a_hostile_run_harmlessly(empty: Lab) -> None:
     for text in printed:
         assert not OBEYED.search(text.replace("\n", "").replace("\t", "")), text
     assert "[red] [bold]:bomb:" in printed[2]
-    # With colours on, only Rich's own codes for them are in the output.
+    # With colours on, the only control characters in the output are Rich's colour codes.
     colours = re.compile(r"\x1b\[[0-9;]*m")
     assert not OBEYED.search(colours.sub("", coloured.run("agent-runs", "timeline", RUN_ID).out))

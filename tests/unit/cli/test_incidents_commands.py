@@ -1,4 +1,4 @@
-"""`lab incidents` as its users run it."""
+"""`lab incidents`: shows incidents, answers approval requests, and pauses, resumes and triggers the responder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
-    """A home with an incident that is over, and one whose plan waits for an answer."""
+    """Return a home, the id of a closed incident, and the id of one whose plan waits for approval."""
     lab = InProcessLab(tmp_path_factory.mktemp("home"), {})
     services = build(load_settings(lab.home))
     migrate(services.database)
@@ -52,7 +52,7 @@ def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, 
     ]  # fmt: skip
 
 
-def test_an_incident_is_shown_with_all_that_a_person_needs_to_answer(known: tuple[Lab, str, str]) -> None:
+def test_incident_is_shown_with_the_facts_needed_for_an_approval(known: tuple[Lab, str, str]) -> None:
     lab, _, waits = known
 
     shown = lab.run("incidents", "show", waits).out
@@ -71,7 +71,7 @@ def test_unknown_incident_is_reported(known: tuple[Lab, str, str]) -> None:
 
 
 @pytest.mark.full
-def test_a_question_is_answered_by_the_id_of_its_incident(known: tuple[Lab, str, str]) -> None:
+def test_approval_request_is_answered_by_the_id_of_its_incident(known: tuple[Lab, str, str]) -> None:
     lab, over, waits = known
 
     approved = lab.json("incidents", "approve", waits, "--by", "ann", "--note", "go")["decision"]
@@ -93,7 +93,7 @@ def test_the_responder_is_paused_resumed_and_triggered(known: tuple[Lab, str, st
     assert lab.json("incidents", "trigger", "slow", "--target", "other")["created"] is True
 
 
-def test_a_responder_without_a_token_is_not_served(known: tuple[Lab, str, str]) -> None:
+def test_responder_without_a_token_does_not_start(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 
     refused = lab.run("serve", "--only", "incidents", code=EXIT_UNAVAILABLE)

@@ -1,4 +1,4 @@
-"""`lab incidents eval`, as far as it goes without testbeds: what it shows and what it refuses."""
+"""`lab incidents eval` without testbeds: its reports, and the invalid requests that it rejects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_impossible_evaluation_is_rejected_and_leaves_nothing(
     assert not (tmp_path / "e").exists()
 
 
-def test_a_responder_with_a_model_wants_one_that_is_configured(lab: Lab, tmp_path: Path) -> None:
+def test_responder_with_a_model_requires_a_configured_model(lab: Lab, tmp_path: Path) -> None:
     done = lab.run("incidents", "eval", str(tmp_path / "e"), "--with-model", code=EXIT_UNAVAILABLE)
     assert "No language model is configured" in done.err
     assert "OPENAI_API_KEY" in done.err
@@ -47,7 +47,7 @@ def test_a_responder_with_a_model_wants_one_that_is_configured(lab: Lab, tmp_pat
 
 
 def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Path) -> None:
-    # Too long for the sockets of testbeds: what is to be run is written down, and nothing of it is begun.
+    # The path is too long for the sockets of testbeds, so the plan is written but no episode starts.
     home = tmp_path / ("long" * 40)
     home.mkdir()
     (home / ".env").write_text("OPENAI_API_KEY=a-very-secret-key\nRELAB_INCIDENTS__ASK_MODEL=always\n")
@@ -78,7 +78,7 @@ def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Pat
     assert b"a:b@p" not in written
     assert "a-very-secret-key" not in done.out + done.err
 
-    # To go on with it takes the key as well.
+    # Continuing the evaluation needs the key too.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert (
@@ -88,7 +88,7 @@ def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Pat
 
 
 def an_evaluation(folder: Path) -> None:
-    """A folder with two episodes of two responders, one of them without figures, a noisy one, and one of an unknown cause."""
+    """Write an evaluation: two episodes of two responders (one failed without metrics), one noisy, one of unknown cause."""
     parts = [
         {"name": "compared", "responders": ["mine", "other"], "episodes": 2},
         {"name": "healthy", "responders": ["mine"], "episodes": 1},
@@ -116,7 +116,7 @@ def an_evaluation(folder: Path) -> None:
         (trial / "trial_output.json").write_text(json.dumps({"ids": ids, **document}))
 
 
-def test_evaluation_is_not_begun_again_in_its_folder(lab: Lab, tmp_path: Path) -> None:
+def test_existing_evaluation_is_rejected_with_a_hint_to_continue(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "e"
     an_evaluation(folder)
     plan = (folder / "evaluation.json").read_text()
@@ -159,7 +159,7 @@ def test_report_separates_known_and_unknown_causes(lab: Lab, tmp_path: Path) -> 
     assert "(1/1; " in shown
 
 
-def test_an_evaluation_is_not_begun_over_another_one(lab: Lab, tmp_path: Path) -> None:
+def test_rejected_evaluation_leaves_the_files_of_the_existing_one(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "e"
     an_evaluation(folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""`lab knowledge` as its users run it."""
+"""`lab knowledge`: adds, lists, shows, lints and accepts runbooks, and corrects past incidents."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_lint_reports_problems(empty: Lab) -> None:
 
 
 @pytest.mark.full
-def test_lint_knows_probes_facts_and_actions(empty: Lab) -> None:
+def test_lint_reports_unknown_probes_facts_and_actions(empty: Lab) -> None:
     folder = empty.home / "knowledge"
     folder.mkdir()
     text = write_runbook(runbook("odd", looks=("pol",), actions=(RunbookAction("restart-targt", {}, ""),)))
@@ -178,7 +178,7 @@ def test_a_draft_is_listed_shown_and_accepted(empty: Lab) -> None:
 
 
 def remember(lab: Lab, *incidents: PastIncident) -> list[Runbook]:
-    """Store past incidents and drafts of what is learnt from them, as a responder does; return the learnt runbooks."""
+    """Store past incidents and drafts of the runbooks learnt from them, as a responder does; return these runbooks."""
     services = build(load_settings(lab.home))
     services.prepare()
     for incident in incidents:

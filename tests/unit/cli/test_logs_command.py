@@ -46,7 +46,7 @@ def test_more_records_than_the_limit_are_announced(empty: Lab) -> None:
     assert "Show more with --limit 4" in shown
 
 
-def test_a_log_line_cannot_command_the_terminal(empty: Lab) -> None:
+def test_control_characters_of_a_log_line_do_not_reach_the_terminal(empty: Lab) -> None:
     ingest_trace(empty)
     empty.run("agent-runs", "ingest", "-", stdin=encode_logs([log(TRACE, "root", HOSTILE)], "json"))
     shown = empty.run("agent-runs", "logs", TRACE.id).out
@@ -55,7 +55,7 @@ def test_a_log_line_cannot_command_the_terminal(empty: Lab) -> None:
     assert "[bold]x[/bold]" in shown
 
 
-def test_records_go_out_and_in_again(empty: Lab, tmp_path: Path) -> None:
+def test_exported_log_records_can_be_ingested_again(empty: Lab, tmp_path: Path) -> None:
     ingest_trace(empty)
     empty.run("agent-runs", "ingest", "-", stdin=encode_logs([log(TRACE, "root", "once")], "json"))
     path = tmp_path / "logs.jsonl"

@@ -1,4 +1,4 @@
-"""`lab metrics`: what it prints below its table after more arrived at once than one reader projects."""
+"""`lab metrics`: reports the runs that its figures lack because they are not projected yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_last_line_says_how_many_runs_are_not_in_the_figures(empty: Lab) -> None
 
     assert printed[-1].startswith("Runs that arrived and are not in these figures yet: 1.")
     assert empty.json("metrics", "--hours", "1000000")["unprojected_runs"] == 1
-    # Reading the run projects it.
+    # Showing the run projects it.
     empty.run("agent-runs", "show", trace.id)
     assert empty.json("metrics", "--hours", "1000000")["total_runs"] == 1
     assert "not in these figures" not in empty.run("metrics", "--hours", "1000000").out

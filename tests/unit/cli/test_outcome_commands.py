@@ -1,4 +1,4 @@
-"""`lab` shows outcomes, filters by them and decides them again."""
+"""Outcomes on the command line: listed, filtered, counted and recomputed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that commands write: a disk without space costs neither the old file nor leaves a part of the new one."""
+"""Output files: a failed write, as on a full disk, keeps the old file and leaves no part of the new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.core.errors import ConfigurationError, ConflictError
 
 @contextmanager
 def no_space(size: int) -> Iterator[None]:
-    """Let writes of this process fail that would make a file larger than `size` bytes."""
+    """Make writes of this process fail if the file would exceed `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""`lab incidents postmortem` as its users run it."""
+"""`lab incidents postmortem`: writes Markdown, HTML and JSON, and escapes hostile text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
-    """A home with an incident that is over, and one that is not and has a hostile title."""
+    """Return a home, the id of a closed incident, and the id of an open one with a hostile title."""
     lab = InProcessLab(tmp_path_factory.mktemp("home"), {})
     services = build(load_settings(lab.home))
     migrate(services.database)

@@ -1,4 +1,4 @@
-"""`lab prices`: list prices, set one, and the estimates that follow from it."""
+"""`lab prices`: lists and sets prices, and estimates the costs of stored runs from them."""
 
 from __future__ import annotations
 

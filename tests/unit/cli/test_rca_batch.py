@@ -28,7 +28,7 @@ def test_all_failed_runs_are_analysed_and_clustered(empty: Lab) -> None:
     ] * 3
 
 
-def test_what_does_not_belong_together_is_rejected(empty: Lab) -> None:
+def test_incompatible_options_are_rejected(empty: Lab) -> None:
     for words in (
         ("--all", "r1"),
         ("--all", "--full"),

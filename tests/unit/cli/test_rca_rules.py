@@ -1,4 +1,4 @@
-"""`lab rca rules`: mistakes by line, and rules tried on stored runs."""
+"""`lab rca rules`: reports errors with their lines, and tests rules on stored runs and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filters of the command line and of the API are those of `RunFilter`, each by one option and one parameter."""
+"""Run filters: every field of `RunFilter` has one command-line option and one query parameter."""
 
 from __future__ import annotations
 

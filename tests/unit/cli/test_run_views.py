@@ -1,4 +1,4 @@
-"""What people see of a run: what was asked, what came of it, and its timeline as a tree."""
+"""Views of a run: a summary with question, answer and outcome, and the timeline as a tree."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def item(ref_id: str, kind: str = "step", second: float = 0.0, **data: Any) -> T
 
 
 def names(*items: TimelineItem) -> list[str]:
-    """Return the cells of the column with the names."""
+    """Return the cells of the timeline's name column."""
     return [str(row[1]) for row in timeline_rows(items)]
 
 
-def test_calls_are_below_their_steps_and_steps_below_theirs() -> None:
+def test_calls_are_below_their_steps_and_steps_below_their_parents() -> None:
     shown = names(
         item("agent"),
         item("other", second=1),
@@ -123,7 +123,7 @@ def test_summary_shows_each_of_several_agents_with_its_outcome(empty: Lab) -> No
     assert "took over from front; 1 steps, 1 calls; completed with unrecovered errors" in shown
 
 
-def test_fields_leave_out_what_the_summary_has_and_what_is_empty() -> None:
+def test_fields_leave_out_empty_values_and_those_of_the_summary() -> None:
     from relab.telemetry.models import RunHeader
 
     run = RunHeader.model_validate(

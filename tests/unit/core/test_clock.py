@@ -1,4 +1,4 @@
-"""Times: int microseconds inside, RFC 3339 outside."""
+"""Times: integer microseconds in memory, RFC 3339 text in JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOMENTS = st.integers(EARLIEST_US, LATEST_US - 1)
 
 
 class Stored(BaseModel):
-    """A model with a time of ours."""
+    """A model with a time that this system recorded."""
 
     at: Timestamp
 
 
 class Reported(BaseModel):
-    """A model with a time from outside."""
+    """A model with a time that an external source reported."""
 
     at: ReportedTime
 

@@ -1,4 +1,4 @@
-"""Cursors: what was encoded comes back, and nothing else is taken."""
+"""Pagination cursors: keys round-trip, and invalid cursors are rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def forge(value: Any) -> str:
 
 @given(st.tuples(st.integers(0, 2**63 - 1), texts))
 @examples(100)
-def test_a_key_comes_back_from_its_cursor(key: tuple[int, str]) -> None:
+def test_key_round_trips_through_its_cursor(key: tuple[int, str]) -> None:
     cursor = encode_cursor(key)
 
     assert decode_cursor(cursor, RUN_KEY) == key

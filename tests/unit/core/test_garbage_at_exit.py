@@ -1,4 +1,4 @@
-"""What a command leaves at its end is no news for its user."""
+"""Garbage collection: a late first collection, frequent later ones, and none at exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ duckdb.connect().execute("select 1").fetchall()
 """
 
 
-def test_process_that_used_duckdb_ends_without_a_word() -> None:
+def test_process_that_used_duckdb_exits_without_output_on_stderr() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""Ids: ours sort by time, those of users are checked."""
+"""Ids: generated ids sort by time, and ids from users are validated."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_field_of_this_type_applies_the_rule() -> None:
         adapter.validate_python("a/b")
 
 
-def test_our_ids_are_unique_sorted_and_fit_their_column() -> None:
+def test_generated_ids_are_unique_sorted_and_fit_their_column() -> None:
     ids = [new_id() for _ in range(2_000)]
     assert ids == sorted(set(ids))
     assert {len(own) for own in ids} == {36}

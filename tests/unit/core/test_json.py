@@ -1,4 +1,4 @@
-"""Strict JSON in, canonical JSON out."""
+"""JSON: strict parsing, and canonical writing with a digest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_every_sound_value_is_read_as_it_was_written(value: Any, escaped: bool) -> None:
+def test_every_valid_value_round_trips(value: Any, escaped: bool) -> None:
     assert parse_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 
@@ -64,7 +64,7 @@ def test_a_key_twice_in_one_object_is_refused_by_name(raw: bytes) -> None:
         parse_json(raw)
 
 
-def test_a_key_may_come_again_in_another_object() -> None:
+def test_key_may_repeat_in_another_object() -> None:
     assert parse_json(b'[{"a":1},{"a":{"a":2}}]') == [{"a": 1}, {"a": {"a": 2}}]
 
 
@@ -98,7 +98,7 @@ def test_a_number_beyond_a_double_is_refused(raw: bytes) -> None:
         (b'["1e999", "' + b"9" * 400 + b'"]', ["1e999", "9" * 400]),
     ],
 )
-def test_a_large_or_fine_number_is_read_as_near_as_can_be(raw: bytes, value: object) -> None:
+def test_large_or_precise_number_is_read_as_the_nearest_value(raw: bytes, value: object) -> None:
     assert parse_json(raw) == value
 
 
@@ -170,7 +170,7 @@ def test_other_text_has_another_digest(one: Any, other: Any) -> None:
     assert (digest(one) == digest(other)) == (canonical_json(one) == canonical_json(other))
 
 
-def test_a_digest_names_its_algorithm_and_stays_the_same_for_ever() -> None:
+def test_digest_names_its_algorithm_and_never_changes() -> None:
     assert digest({"b": [1, 2.5, None], "a": "ü"}) == (
         "sha256:91ff63a7ddb19a1b9c7a2e722d40ba9baba03223f291c89743abfd71bb743cb5"
     )

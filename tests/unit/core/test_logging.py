@@ -1,4 +1,4 @@
-"""Logs: one formatter for all, and nothing in them that was not meant for them."""
+"""Logging: one line of JSON per event, and tracebacks without the values of variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.core.logging import bound_contextvars, configure_logging, get_logger
 
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
-    """Put the logging of the test process back."""
+    """Restore the logging configuration of the test process after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
@@ -23,7 +23,7 @@ def restored_logging() -> Iterator[None]:
 
 
 def fail_with_a_secret_in_hand() -> None:
-    """Raise where a local variable holds a secret (made up there: the source line is in the traceback)."""
+    """Raise while a local variable holds a secret, built at run time because tracebacks quote source lines."""
     password = f"hunter{2}-secret"
     raise RuntimeError(f"it broke after {len(password)} characters")
 

@@ -43,7 +43,7 @@ def test_secret_is_masked(text: str, secret: str) -> None:
         "password=[masked]",
     ],
 )
-def test_other_text_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert mask_secrets(text) == text
 
 

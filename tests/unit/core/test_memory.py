@@ -1,4 +1,4 @@
-"""Large blocks go back to the system, whatever was allocated before, in whichever thread."""
+"""Memory: freed large blocks return to the system, after any earlier allocations and in any thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# A block that is freed raises glibc's own bound, so that the next ones of its size are kept.
+# Freeing a block raises the dynamic mmap threshold of glibc, so later blocks of its size stay in the heap.
 BLOCKS = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +40,6 @@ def kept(how: str) -> float:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such bound")
-def test_large_blocks_are_given_back() -> None:
+def test_freed_large_blocks_return_to_the_system() -> None:
     kept_otherwise = kept("not")
     assert kept("back") < 3.0 < kept_otherwise

@@ -1,4 +1,4 @@
-"""YAML that says where it says it, without the traps that YAML 1.1 has laid."""
+"""The YAML reader: line numbers for every part, YAML 1.2 types, and limits against hostile files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from relab.core.yaml_source import MAX_BYTES, MAX_NODES, YamlReader, nearest
 
 
 class OddFileError(InvalidInputError):
-    """The error that is asked for."""
+    """The error class that the reader under test raises."""
 
 
 class NoFileError(InvalidInputError):
-    """The error that is asked for where there is no file."""
+    """The error class for a missing file."""
 
 
 PATH = Path("experiment.yaml")
@@ -82,7 +82,7 @@ def test_scalars_have_their_yaml_1_2_types(text: str, expected: object) -> None:
     ),
     st.booleans(),
 )
-def test_json_is_read_as_what_it_says(content: Any, escaped: bool) -> None:
+def test_json_is_read_with_the_same_value(content: Any, escaped: bool) -> None:
     assert value(json.dumps(content, ensure_ascii=escaped)) == content
 
 
@@ -94,7 +94,7 @@ def test_every_part_has_its_line() -> None:
     assert source.line_of(("b", 0)) == 4
     assert source.line_of(("b", 1, "c", "e")) == 6
     assert source.place(("b", 1, "c", "e")) == "experiment.yaml:6: b.1.c.e"
-    # What is missing is told at the place where it should have been.
+    # A missing field has the line of its nearest existing parent.
     assert source.place(("b", 1, "c", "f", "g")) == "experiment.yaml:5: b.1.c.f.g"
     assert source.place(()) == "experiment.yaml:1"
 
@@ -162,7 +162,7 @@ def test_a_bomb_of_long_aliases_is_refused() -> None:
     "text", ["- 1\n" * (2 * MAX_NODES + 2), "[" + "[]," * (2 * MAX_NODES + 2)], ids=["list", "flow"]
 )
 def test_nodes_beyond_the_limit_are_refused_before_the_rest_is_composed(text: str) -> None:
-    # The whole text is not YAML, which only a reader that composes all of it finds out.
+    # The end of the text is invalid YAML, which a reader that composes the whole text would report instead.
     with pytest.raises(OddFileError) as caught:
         READER.parse(text + "]: [", PATH)
     assert f"{MAX_NODES:,}" in caught.value.problems[0][1]
@@ -182,7 +182,7 @@ def test_deep_nesting_is_refused(text: str) -> None:
     assert refusal(text).startswith("experiment.yaml:1: ")
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(OddFileError, match=r"no file .*none\.yaml"):
         READER.read(tmp_path / "none.yaml")
     with pytest.raises(OddFileError, match="Is a directory"):
@@ -199,7 +199,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert caught.value.problems == ((f"{path}:1", f"is larger than {MAX_BYTES:,} bytes"),)
 
 
-def test_a_device_without_an_end_is_not_read_to_its_end() -> None:
+def test_endless_device_is_read_only_up_to_the_limit() -> None:
     with pytest.raises(OddFileError) as caught:
         YamlReader(OddFileError, max_bytes=1_000).read(Path("/dev/zero"))
     assert caught.value.problems == (("/dev/zero:1", "is larger than 1,000 bytes"),)
@@ -229,7 +229,7 @@ def test_part_of_a_file_keeps_the_line_numbers_of_the_file() -> None:
     assert "is not YAML" in caught.value.problems[0][1]
 
 
-def test_a_pair_of_halves_is_one_character() -> None:
+def test_surrogate_pair_is_one_character() -> None:
     assert value('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
 
 
@@ -258,6 +258,6 @@ def test_a_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> 
     assert source.line_of(("b",)) == 2
 
 
-def test_nearest_names() -> None:
+def test_nearest_name_is_suggested() -> None:
     assert nearest("replicatons", ["replications", "random_seed"]) == " (did you mean 'replications'?)"
     assert nearest("zzz", ["replications"]) == ""

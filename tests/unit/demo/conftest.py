@@ -14,11 +14,11 @@ from demo.tool_server import ToolServer
 
 DEADLINES_S = {"stock": 0.3}
 PATIENT_S = 60.0
-"""Deadline where every call is answered, so that a slow machine changes nothing."""
+"""Deadline for scenarios in which every call is answered; a slow machine does not reach it."""
 
 
 class ManualClock:
-    """Seconds that pass only when somebody waits."""
+    """A clock that advances only in `wait`."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -28,7 +28,7 @@ class ManualClock:
         return self.now_s
 
     def wait(self, seconds: float) -> None:
-        """Let time pass at once."""
+        """Record the wait and advance the clock at once."""
         self.waited_s.append(seconds)
         self.now_s += seconds
 

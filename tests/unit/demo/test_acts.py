@@ -1,4 +1,4 @@
-"""Which acts are played, and what is said where one cannot be."""
+"""The acts of the demo: their selection, and the errors for acts that cannot be played."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.testbed.scoring.observations import ObservedSecond
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """A folder of its own for what the demo keeps."""
+    """Change to an empty folder, in which the demo keeps its files."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,7 +62,7 @@ def test_unknown_act_is_rejected(capsys, stage):
     assert not (stage / ".demo").exists()
 
 
-def test_users_are_counted_by_how_they_were_served():
+def test_share_and_duration_of_bad_service_are_computed():
     crowd, seen = Crowd(), []
     assert crowd.recent_pct() is None
     assert crowd.badly_served_s == 0.0
@@ -81,7 +81,7 @@ def test_users_are_counted_by_how_they_were_served():
         ("active", False, None),
         ("active", True, "connections still leak"),
         ("active", None, "does not report"),
-        # What was ended by whoever began it, nobody has mended.
+        # A fault that the chaos server ended was not repaired.
         ("stopped", False, "without a repair"),
         ("expired", False, "without a repair"),
     ],

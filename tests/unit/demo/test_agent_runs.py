@@ -1,4 +1,4 @@
-"""What the recorder wrote about runs that really failed, against real tools on loopback."""
+"""Recorded runs of scenarios that fail against the real tool server on loopback."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 
 
 def recorded(run):
-    """Read a run as the API would."""
+    """Parse a run as the API does."""
     return AgentRun.model_validate(parse_json(json.dumps(run).encode()))
 
 
 def analysed(stage, key):
-    """Play a scenario and return the run that the tour would have analysed."""
+    """Play a scenario and return the run that the tour analyses."""
     return recorded(stage.play(key)[-1])
 
 
@@ -37,7 +37,7 @@ def test_every_run_is_a_valid_agent_run_with_times_in_order(stage, key):
         for call in run.tool_calls:
             assert call.step_id in ids
             start, end = spans[call.step_id]
-            # The wall clock may be stepped back between two records, so durations are what is compared.
+            # The wall clock may step back between two records, so durations are compared.
             assert call.ended_at - call.started_at <= end - start
             assert call.latency_ms * 1_000 == pytest.approx(call.ended_at - call.started_at, abs=2)
         assert not run.model_extra
@@ -61,7 +61,7 @@ def test_invoice_is_refused_for_a_field_that_the_tool_description_lacks(stage):
     assert [step.status for step in run.steps] == [StepStatus.SUCCESS, StepStatus.FAILURE]
 
 
-def test_the_trial_plan_runs_out_and_the_agent_does_not_wait_a_minute(stage):
+def test_agent_fails_without_waiting_when_the_trial_plan_runs_out(stage):
     run = analysed(stage, "quota")
     call = failed_call(run)
     assert call.tool_name == "track_parcel"
@@ -72,7 +72,7 @@ def test_the_trial_plan_runs_out_and_the_agent_does_not_wait_a_minute(stage):
     assert run.status is RunStatus.FAILURE
 
 
-def test_the_standard_plan_runs_out_and_the_agent_waits_and_succeeds(stage):
+def test_agent_waits_and_succeeds_when_the_standard_plan_runs_out(stage):
     run = analysed(stage, "patience")
     assert failed_call(run).error_message.endswith("Retry-After: 1")
     assert stage.clock.waited_s == [1.0]
@@ -83,13 +83,13 @@ def test_the_standard_plan_runs_out_and_the_agent_waits_and_succeeds(stage):
     assert all(parcel in run.steps[-1].output_summary for parcel in PARCELS)
 
 
-def test_refund_is_forbidden(stage):
+def test_refund_without_the_scope_is_forbidden(stage):
     call = failed_call(analysed(stage, "refund"))
     assert call.status_code == 403
     assert "lacks the scope refunds:write" in call.error_message
 
 
-def test_the_stock_call_runs_into_its_deadline(stage):
+def test_stock_call_times_out(stage):
     run = analysed(stage, "stock")
     call = failed_call(run)
     assert call.error_class == "ReadTimeout"
@@ -100,7 +100,7 @@ def test_the_stock_call_runs_into_its_deadline(stage):
     assert run.error_message == "timed out"
 
 
-def test_the_label_is_asked_for_until_the_budget_is_spent(stage):
+def test_label_is_requested_until_the_call_budget_is_spent(stage):
     run = analysed(stage, "label")
     assert len(run.tool_calls) == PROMPT_V1.max_calls == 6
     assert len({call.args_fingerprint for call in run.tool_calls}) == 1
@@ -112,7 +112,7 @@ def test_the_label_is_asked_for_until_the_budget_is_spent(stage):
     assert event.step_id == run.steps[-1].step_id
 
 
-def test_the_help_centre_has_nothing(stage):
+def test_search_without_hits_fails_the_run(stage):
     run = analysed(stage, "help")
     (call,) = run.tool_calls
     assert call.status == StepStatus.SUCCESS
@@ -146,7 +146,7 @@ def test_points_tool_fails_with_a_server_error(stage):
     assert [call.tool_name for call in run.tool_calls] == ["find_customer", "credit_points"]
 
 
-def test_from_outside_the_same_failure_is_only_an_internal_server_error(stage):
+def test_recorder_outside_the_agent_sees_only_an_internal_server_error(stage):
     run = analysed(stage, "outside")
     assert stage.server.journal.outline(run.run_id)[-1] == "POST /points → 500"
     assert run.status == RunStatus.FAILURE

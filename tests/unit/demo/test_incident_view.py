@@ -1,4 +1,4 @@
-"""What the demo prints of an incident, and how it judges its end."""
+"""The demo's view of an incident: printed events and diagnosis, and the problems of its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MENDED = Ending(
 
 
 def printed(shown):
-    """Return what a terminal would show, without line breaks."""
+    """Return the text that a terminal would show, without line breaks."""
     out = StringIO()
     Console(file=out, width=100, color_system=None).print(shown)
     return " ".join(out.getvalue().split())
@@ -65,7 +65,7 @@ def test_technical_events_are_not_shown():
 
 
 @pytest.mark.parametrize("kind", ["opened", "planned", "act_finished", "verified", "closed"])
-def test_the_responder_s_words_are_text(kind):
+def test_text_of_the_responder_is_printed_without_markup_or_control_characters(kind):
     assert "[bold]not markup[/bold] \N{REPLACEMENT CHARACTER}" in printed(event_lines(Told(kind, EVIL, {}), 0.0))
     assert "\x1b" not in printed(line("broken", EVIL, 0.0))
 
@@ -85,7 +85,7 @@ def test_ending_reports_its_problem(ending, problem):
     assert problem in told
 
 
-def test_an_end_as_it_should_be_has_no_problem_and_names_its_files():
+def test_expected_end_has_no_problem_and_names_its_files():
     assert MENDED.problems == []
     shown = printed(ending_panel(MENDED))
     assert "connection_pool_leak (0.99)" in shown

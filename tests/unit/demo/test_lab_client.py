@@ -1,4 +1,4 @@
-"""The client of the lab's API, against scripted answers."""
+"""The client of the lab's API, against scripted responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_event_data_is_unchanged(events, noise):
     assert list(event_data(sent.split("\n"))) == ["\n".join(lines) for lines in events]
 
 
-def test_an_event_that_was_cut_off_is_not_an_event():
+def test_truncated_event_is_ignored():
     assert list(event_data(["data: whole", "", "data: half"])) == ["whole"]
 
 

@@ -38,7 +38,7 @@ def program(folder: Path, source: str) -> Path:
 
 
 def test_the_server_gets_its_home_and_leaves_no_process_behind(tmp_path, monkeypatch):
-    # The child in SERVES does not end with its parent; it shows that what lingers is killed.
+    # The child in SERVES outlives its parent, so the test shows that remaining processes are killed.
     monkeypatch.setattr(lab_server, "WORKER_STOP_TIMEOUT_S", 0.2)
     with LabServer(tmp_path, program(tmp_path, SERVES)) as server:
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
@@ -50,7 +50,7 @@ def test_the_server_gets_its_home_and_leaves_no_process_behind(tmp_path, monkeyp
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and was not yet reaped does not."""
+    """Return whether a process runs; a zombie process does not."""
     status = Path(f"/proc/{pid}/stat")
     try:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -100,7 +100,7 @@ def test_a_server_that_does_not_listen_is_not_ready():
         assert not is_ready(client, f"http://127.0.0.1:{lab_server.free_port()}/readyz")
 
 
-def test_signals_leave_through_clean_up_and_are_restored():
+def test_signals_run_the_clean_up_and_their_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     cleaned = []
 
@@ -118,7 +118,7 @@ def test_signals_leave_through_clean_up_and_are_restored():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_interrupt_does_not_break_off_a_clean_up():
+def test_second_interrupt_does_not_abort_the_clean_up():
     before = signal.getsignal(signal.SIGINT)
     with lab_server.impatience_ignored():
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Reading prompts, and recording what happens."""
+"""Prompts, read from their text, and the recorder of steps, calls and errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_another_error_is_described_by_its_class_and_message():
     assert describe(httpx.ConnectError("refused")) == ("ConnectError", "refused", None)
 
 
-def test_an_error_passes_through_and_is_written_down_where_it_happened():
+def test_error_is_recorded_at_its_step_and_call_and_raised_again():
     recorder = Recorder(**IDENTITY)
 
     def act():

@@ -1,4 +1,4 @@
-"""What the tour prints, and how it judges a report."""
+"""The tour's view of reports: panels, tables, and the comparison with the expected failure."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ def printed(renderable, width=100):
 
 
 @given(st.text())
-def test_data_keeps_its_printable_text_and_nothing_else(text):
+def test_data_keeps_only_printable_characters(text):
     shown = as_data(text).plain
     assert shown.isprintable()
     assert len(shown) == len(text)
     assert all(new == old for new, old in zip(shown, text, strict=True) if old.isprintable())
 
 
-def test_text_of_runs_is_printed_as_it_is():
+def test_text_of_runs_is_printed_without_markup_or_control_characters():
     text = printed(report_panel(outcome_of(report_of(snippet=EVIL))))
     shown = "[bold]not markup[/bold] \N{REPLACEMENT CHARACTER}[31mnot red \N{REPLACEMENT CHARACTER}[link"
     assert text.count(shown) == 4, "the tool server's line, the step's name, the quotation and the summary"

@@ -1,4 +1,4 @@
-"""The analysis of the demo's runs names what the tool server did, from what was recorded alone."""
+"""Analysis of the demo's runs: it names the failure of the tool server from the recorded runs alone."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from relab.telemetry.past_models import PastRun
 
 
 def recorded(run):
-    """Read a run as the API would."""
+    """Parse a run as the API does."""
     return AgentRun.model_validate(parse_json(json.dumps(run).encode()))
 
 
 def summary_of(run):
-    """Reduce a run to what a comparison of versions gets."""
+    """Return the summary of a run that a comparison of versions uses."""
     return PastRun(
         run_id=run.run_id,
         agent_version=run.agent_version,
@@ -41,6 +41,6 @@ def test_the_report_agrees_with_the_tool_server(stage, key):
     assert EXPECTED[key].disagreement(report) is None
 
 
-def test_without_the_history_nothing_blames_the_prompt(stage):
+def test_prompt_regression_is_not_found_without_past_runs(stage):
     report = analyze(recorded(stage.play("prompt")[-1]))
     assert report.category is not Category.PROMPT_REGRESSION

@@ -1,4 +1,4 @@
-"""What the demo reads of a responder's API."""
+"""The client of a responder's API: status, incident events, errors and postmortems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def client_answering(answer):
 
 
 def event(kind, message="m", **content):
-    """Return an event as the stream has it."""
+    """Return an event in the format of the stream."""
     data = {"message": message, "content": content, "seq": 1, "evidence": [], "incident_id": "i"}
     return f"data: {json.dumps({'specversion': '1.0', 'type': f'relab.incident.{kind}', 'data': data})}\n\n"
 
@@ -51,7 +51,7 @@ def test_a_stream_that_breaks_off_is_an_error():
         list(client.follow("i", PATIENT_S))
 
 
-def test_heartbeats_alone_are_not_waited_for_without_an_end():
+def test_stream_of_heartbeats_alone_times_out():
     now_s = iter(range(0, 1_000, 15))
     with stream_of(event("opened"), *[": ping\n\n"] * 20) as client, pytest.raises(LabError, match="within 60 s"):
         list(client.follow("i", PATIENT_S, clock=lambda: float(next(now_s))))

@@ -1,4 +1,4 @@
-"""What the demo prints of a rollout, and how it judges its end."""
+"""The demo's view of a rollout: its plan, its printed verdict, and the problems of its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_plan_is_valid_and_measures_eight_rounds() -> None:
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_flags_as_before_are_right_without_a_pass(code: int) -> None:
+def test_unchanged_flags_are_correct_if_the_rollout_did_not_pass(code: int) -> None:
     assert replace(PASSED, code=code, in_force=BEFORE).problems == []
 
 

@@ -1,4 +1,4 @@
-"""The tour against a lab of a few lines, which analyses in the same process."""
+"""The tour, against a small fake lab that analyses in the same process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = (("running", "Starting RCA", 5), ("running", "Collecting evidence", 30)
 
 
 class SmallLab:
-    """Answers the requests of the tour, and remembers them."""
+    """A fake lab that answers the requests of the tour and records them."""
 
     def __init__(self):
         self.runs = {}

@@ -1,4 +1,4 @@
-"""JUnit XML: results of tests from any writer, and files that are made to harm the reader."""
+"""The JUnit XML reader: reads reports of all tools, and rejects malformed and malicious files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_report_of_pytest_is_read() -> None:
     assert report.started_at == 1_714_557_600_000_000
 
 
-def test_message_is_the_text_where_the_attribute_is_missing() -> None:
+def test_failure_message_is_the_element_text_if_the_attribute_is_missing() -> None:
     report = read('<testsuite><testcase name="a"><error type="IOError">  disk\n full </error></testcase></testsuite>')
 
     assert report.tests["a"].message == "IOError disk full"
@@ -103,7 +103,7 @@ def test_tests_over_the_limit_are_counted() -> None:
     assert report.executed == MAX_TESTS + 7
 
 
-def test_long_text_of_a_failure_is_read_in_pieces_and_cut() -> None:
+def test_long_failure_text_is_truncated() -> None:
     report = read(f'<testsuite><testcase name="a"><failure>{"x " * 3_000_000}</failure></testcase></testsuite>')
 
     assert len(report.tests["a"].message or "") <= 300
@@ -116,5 +116,5 @@ def test_long_text_of_a_failure_is_read_in_pieces_and_cut() -> None:
         (b"<!DOCTYPE testsuites [", True), (b"<testsuitesque>", False), (b"make all\n<testsuite>", False), (b"", False),
     ],
 )  # fmt: skip
-def test_junit_is_told_from_logs(first: bytes, expected: bool) -> None:
+def test_junit_is_distinguished_from_logs(first: bytes, expected: bool) -> None:
     assert is_junit(first) is expected

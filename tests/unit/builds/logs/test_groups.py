@@ -1,4 +1,4 @@
-"""Failures that share a cause have one group, and a line that all failures share makes no group."""
+"""Failure groups: one per cause, and none for a generic line that all failures share."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_different_causes_stay_apart(first: str, second: str) -> None:
     assert key(f"{first}\nmake: *** [all] Error 1\n") != key(f"{second}\nmake: *** [all] Error 1\n")
 
 
-def test_cause_in_a_project_is_its_own_and_cause_outside_is_shared() -> None:
+def test_internal_cause_is_grouped_per_project_and_external_cause_across_projects() -> None:
     own, shared = "main.c:4:5: error: 'x' undeclared\n", "curl: (6) Could not resolve host: mirror.example\n"
 
     assert key(own, "a") != key(own, "b")
@@ -163,7 +163,7 @@ def test_measured_failure_is_a_group_of_its_kind_and_project() -> None:
     assert key("", "a", "timed_out") not in keys
 
 
-def test_test_that_fails_for_a_cause_outside_is_grouped_by_that_cause() -> None:
+def test_test_that_fails_for_an_external_cause_is_grouped_by_that_cause() -> None:
     logs = [
         f"FAILED t.py::test_{name} - ConnectionError: connection refused by db.example:{port}\n"
         for name, port in (("a", 51_234), ("b", 8))
@@ -202,7 +202,7 @@ def written(draw: st.DrawFn, template: str) -> str:
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @given(data=st.data())
-def test_paths_numbers_hashes_and_times_make_no_other_group(template: str, data: st.DataObject) -> None:
+def test_paths_numbers_hashes_and_times_do_not_change_the_group(template: str, data: st.DataObject) -> None:
     first, second = (data.draw(written(template)) for _ in range(2))
 
     assert cause_of(first) == cause_of(second)
@@ -213,7 +213,7 @@ def test_paths_numbers_hashes_and_times_make_no_other_group(template: str, data:
     "line",
     ["tool.py:{}: error: no such table", "error: worker {} lost its lock", "error: total of {} orders was wrong"],
 )
-def test_number_that_could_be_a_status_of_http_is_no_cause_outside(line: str) -> None:
+def test_number_that_only_looks_like_an_http_status_is_not_an_external_cause(line: str) -> None:
     assert key(line.format(503), "a") == key(line.format(7), "a")
     assert key(line.format(503), "a") != key(line.format(503), "b")
 
@@ -227,12 +227,12 @@ def test_number_that_could_be_a_status_of_http_is_no_cause_outside(line: str) ->
         "Could not transfer artifact x from r.example: HTTP/1.1 504",
     ],
 )
-def test_status_of_a_server_that_failed_is_a_cause_outside(line: str) -> None:
+def test_http_server_error_is_an_external_cause(line: str) -> None:
     assert key(line, "a") == key(line, "b")
 
 
 @given(st.randoms(use_true_random=False))
-def test_order_of_workers_makes_no_other_group(order: random.Random) -> None:
+def test_order_of_workers_does_not_change_the_group(order: random.Random) -> None:
     errors = [
         f"src/{name}.c:{line}:1: error: '{name}' undeclared"
         for line, name in enumerate(("alpha", "beta", "gamma", "delta"))
@@ -245,14 +245,14 @@ def test_order_of_workers_makes_no_other_group(order: random.Random) -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_masked_to_a_bounded_text_without_effect_of_a_second_masking(text: str) -> None:
+def test_cause_and_key_of_any_text_have_bounded_length(text: str) -> None:
     masked = cause_of(text)
 
     assert len(masked) <= 300
     assert len(key(text) or 24 * "x") == 24
 
 
-def test_line_that_is_made_to_harm_is_masked_in_linear_time() -> None:
+def test_hostile_line_is_masked_in_linear_time() -> None:
     for text in (
         "/a" * 4_000,
         "1 " * 4_000,

@@ -1,4 +1,4 @@
-"""Which tests a log names, with their outcomes, for each tool that names them."""
+"""Test names and outcomes read from logs, in the format of each test tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs are read with bounded memory, true line numbers, and without the envelope of a CI system."""
+"""The log reader: bounds memory, keeps the original line numbers, and removes the envelope of a CI system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(data: bytes) -> BuildLog:
 
 
 class Pipe(io.BytesIO):
-    """Returns few bytes at a time, as a pipe does."""
+    """A stream that returns few bytes per read, as a pipe does."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(min(size or 0, 70_001))
@@ -94,7 +94,7 @@ def test_text_of_a_line_has_no_control_characters(raw: str) -> None:
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_of_a_large_log_the_middle_is_counted_and_the_rest_is_numbered_truly(end: bytes) -> None:
+def test_middle_of_a_large_log_is_left_out_and_other_lines_keep_their_numbers(end: bytes) -> None:
     count = (MAX_HEAD_BYTES + MAX_TAIL_BYTES) // 1_000 + 5_000
     data = b"".join(b"%0999d%s" % (number, end) for number in range(1, count + 1))
 
@@ -116,14 +116,14 @@ def test_long_line_is_shortened_and_counted() -> None:
     assert log.shortened_lines == 1
 
 
-def test_binary_log_is_named_as_such() -> None:
+def test_binary_log_is_reported_as_binary() -> None:
     log = read(bytes(range(256)) * 100)
 
     assert log.is_binary
     assert not any(CONTROL.search(line.text) for line in log.lines)
 
 
-def test_lines_after_a_line_larger_than_the_beginning_are_numbered_truly() -> None:
+def test_lines_after_a_first_line_larger_than_the_head_keep_their_numbers() -> None:
     line = b"y" * 4_095 + b"\n"
     data = b"x" * (MAX_HEAD_BYTES + 10) + b"\n" + line * (MAX_TAIL_BYTES // len(line) + 1_000)
 
@@ -135,7 +135,7 @@ def test_lines_after_a_line_larger_than_the_beginning_are_numbered_truly() -> No
     assert log.left_out[0] == 2
 
 
-def test_of_a_large_log_of_one_line_no_whole_line_is_left_out() -> None:
+def test_large_log_of_one_line_leaves_out_no_line() -> None:
     log = read(b"x" * (MAX_HEAD_BYTES + MAX_TAIL_BYTES + 5_000_000))
 
     assert log.total_lines == 1

@@ -1,4 +1,4 @@
-"""The lines that explain a failure are chosen from logs of real tools."""
+"""The choice of the lines that explain a failure, on logs of real tools."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_exit_by_a_signal_is_an_error() -> None:
     assert [line.text for line in lines] == ["##[error]Process completed with exit code 137."]
 
 
-def test_blocks_of_interleaved_workers_are_followed_each() -> None:
+def test_block_of_each_interleaved_worker_is_followed() -> None:
     log = (
         "#7 0.1 Traceback (most recent call last):\n"
         "#9 0.1 downloading wheels\n"
@@ -112,7 +112,7 @@ def test_only_the_last_of_several_maven_builds_is_explained() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n\n", "\x00\x01\x02" * 50, "0 errors, 0 failures\n"])
-def test_log_without_text_or_failure_does_not_fail(text: str) -> None:
+def test_log_without_text_or_failure_has_only_detail_lines(text: str) -> None:
     assert all(line.role is LineRole.DETAIL for line in chosen(text))
 
 

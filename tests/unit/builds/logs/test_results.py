@@ -1,4 +1,4 @@
-"""How a build ended and how long it took, as its log reports it."""
+"""The status and duration of a build, read from its log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_recorded_failures_are_failures(name: str) -> None:
     assert log_result(log_of(recorded(name)).lines).status is BuildStatus.FAILED
 
 
-def test_word_of_the_ci_counts_more_than_that_of_a_tool() -> None:
+def test_status_of_the_ci_overrides_that_of_a_tool() -> None:
     tolerated = "===== 1 failed in 0.12s =====\nJob succeeded\n"
     later = "ERROR: Job failed: exit code 1\n===== 3 passed in 0.12s =====\n"
 
@@ -92,5 +92,5 @@ def test_times_of_envelopes_are_read() -> None:
     assert line == 1_714_557_603_000_000
 
 
-def test_impossible_time_is_no_time() -> None:
+def test_invalid_envelope_time_is_ignored() -> None:
     assert envelope_times_us(b"2024-13-41T10:00:00Z make\n") == []

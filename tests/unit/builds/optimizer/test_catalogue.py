@@ -1,4 +1,4 @@
-"""Actions: what they change, where they are possible, and how an unknown one is named."""
+"""The action catalogue: changes of each action, builds that allow it, and errors for unknown names."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_store_without_a_model_says_how_to_train_one(tmp_path: Path) -> None:
 
 @pytest.mark.rl
 class TestFiles:
-    """Files, which only the extra writes and reads."""
+    """Model files; writing and reading them needs the extra `[rl]`."""
 
     @pytest.fixture(autouse=True)
     def _extra(self) -> None:
@@ -135,7 +135,7 @@ class TestFiles:
 
 
 class _Executes:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Policies on simulated decisions whose true rewards are known, and off-policy evaluation of them."""
+"""Build policies and their off-policy evaluation, on simulated decisions with known expected rewards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PASSES = itertools.count()
 
 
 def decide(policy: BuildPolicy, generator: np.random.Generator) -> tuple[LoggedDecision, float]:
-    """Let a policy decide once; return the decision, and the expected reward of its probabilities."""
+    """Let a policy decide once; return the logged decision and the expected reward under the policy's propensities."""
     failure = list(TRUE)[generator.integers(3)]
     features = SITUATIONS[failure].features()
     chances = policy.propensities(features, ACTIONS, generator)
@@ -43,7 +43,7 @@ def decide(policy: BuildPolicy, generator: np.random.Generator) -> tuple[LoggedD
 
 
 def played(policy: BuildPolicy, count: int, seed: int) -> tuple[list[LoggedDecision], list[float]]:
-    """Return the decisions and expected rewards of a policy that learns from each."""
+    """Let a policy decide `count` times and learn from each decision; return the decisions and expected rewards."""
     generator = np.random.default_rng(seed)
     decisions, expected = [], []
     for _ in range(count):
@@ -105,7 +105,7 @@ def test_ucb_learns_the_speed_of_an_action_from_all_kinds_of_builds_and_its_succ
     after_success = BuildSituation().features()
     for _ in range(40):
         for action in (0, 6, 8):
-            # Action 6 is fast where it succeeds; it never does after a failure.
+            # Action 6 is fast when it succeeds, but never succeeds after a failure.
             policy.learn(after_success, action, 0.9 if action == 6 else 0.5)
             policy.learn(SITUATIONS[BuildFailure.EXIT_CODE].features(), action, 0.4 if action == 8 else 0.0)
 
@@ -140,7 +140,7 @@ def test_evaluation_of_a_policy_by_the_log_of_another_one_contains_its_true_valu
     assert found.snips.effective_count < found.count
 
 
-def test_weights_matter_the_plain_mean_of_the_log_is_wrong() -> None:
+def test_weighted_estimate_is_accurate_while_the_mean_of_the_log_is_biased() -> None:
     log, _ = played(_Uniform(), 2_000, seed=6)
     policy = make_policy("fixed:2")
 
@@ -158,7 +158,7 @@ def test_short_log_is_rejected() -> None:
 
 
 def test_effective_count_counts_rare_decisions_that_were_not_drawn() -> None:
-    # All weights that were drawn are equal, as if the log said as much about the policy as about its own.
+    # All drawn weights are equal, so an estimate from them alone would be the full count of 100.
     log = [LoggedDecision((1.0,) * 8, [0, 1], [0.99, 0.01], 0, 0.5, number) for number in range(100)]
 
     assert effective_count(_Uniform(), log) == pytest.approx(100 / (0.25 / 0.99 + 0.25 / 0.01))
@@ -167,7 +167,7 @@ def test_effective_count_counts_rare_decisions_that_were_not_drawn() -> None:
 
 def test_decisions_of_one_pass_are_not_counted_as_independent() -> None:
     log, _ = played(_Uniform(), 200, seed=8)
-    # Each decision five times, as if it had been made again and again about one input.
+    # Each decision occurs five times in one group, as repeated decisions about one input do.
     repeated = [replace(decision, group=number) for number, decision in enumerate(log) for _ in range(5)]
     as_if = [replace(decision, group=number) for number, decision in enumerate(repeated)]
 
@@ -176,7 +176,7 @@ def test_decisions_of_one_pass_are_not_counted_as_independent() -> None:
     assert found.high - found.low > 2 * (naive.high - naive.low)
 
 
-def test_log_says_nothing_about_an_action_that_it_never_chooses() -> None:
+def test_effective_count_is_zero_for_an_action_that_the_log_never_chooses() -> None:
     log = [LoggedDecision((1.0,) * 8, [0, 1], [1.0, 0.0], 0, 0.5, number) for number in range(100)]
 
     assert effective_count(make_policy("fixed:1"), log) == 0.0
@@ -184,7 +184,7 @@ def test_log_says_nothing_about_an_action_that_it_never_chooses() -> None:
 
 
 class _Uniform:
-    """Chooses evenly."""
+    """A policy that gives every action the same probability."""
 
     def propensities(
         self,

@@ -1,4 +1,4 @@
-"""Verdicts raise and lower known failures for lines with one template, and change nothing else."""
+"""Verdicts of users raise and lower known failures, but only for lines with the same template."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_chance_is_the_mean_of_the_posterior(accepted: int, rejected: int, chanc
     assert chance_right(verdicts) == pytest.approx(chance)
 
 
-def test_verdicts_of_other_projects_count_less_and_together_one_at_most() -> None:
+def test_verdicts_of_other_projects_weigh_less_and_together_at_most_one_own_verdict() -> None:
     one = chance_right(said("x", accepted=False, same=False))
     own = chance_right(said("x", accepted=False))
     many = chance_right(said("x", accepted=False, same=False, times=1_000))
@@ -51,7 +51,7 @@ def test_verdicts_of_other_projects_count_less_and_together_one_at_most() -> Non
     assert many > WITHHELD_AT
 
 
-def test_without_verdicts_answers_are_those_of_the_matching() -> None:
+def test_without_verdicts_the_first_match_is_the_answer() -> None:
     for name in ("python_module", "javac", "pytest_failed", "npm_test"):
         found = examine(SuggestionRequest(log=recorded(name)), shipped_failures())
 
@@ -95,7 +95,7 @@ def test_repeated_rejection_withholds_a_failure_and_says_so() -> None:
     assert [quote.text for quote in withheld.quotes] == [LINE.strip()]
 
 
-def test_acceptance_takes_a_rejection_back() -> None:
+def test_acceptance_reverses_a_rejection() -> None:
     verdicts = said("strong", accepted=False, times=2)
 
     assert told(verdicts).incident != "strong"

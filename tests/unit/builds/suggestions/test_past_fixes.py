@@ -1,4 +1,4 @@
-"""Past fixes are what was seen: another configuration of the same input, or a success with nothing changed."""
+"""Past fixes: successes of the same input with other settings; success with equal settings suggests flakiness."""
 
 from __future__ import annotations
 

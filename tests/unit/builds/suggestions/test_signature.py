@@ -1,4 +1,4 @@
-"""Lines of different builds that report the same failure have one template; look-alikes have another one."""
+"""Failure templates: lines that report the same failure share one; similar lines for other failures do not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_same_message_has_one_template(one: str, other: str) -> None:
         ("No module named 'yaml'", "No module named 'numpy'"),
     ],
 )
-def test_look_alike_has_another_template(one: str, other: str) -> None:
+def test_similar_line_for_another_failure_has_another_template(one: str, other: str) -> None:
     assert failure_template(one) != failure_template(other)
     assert failure_key(failure_template(one)) != failure_key(failure_template(other))
 

@@ -1,4 +1,4 @@
-"""Fixes are suggested for known failures, with the lines that show them; for others, none."""
+"""Suggested fixes: known failures get advice with quoted lines, unknown failures get none."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_nothing_is_suggested_for_an_unknown_failure(text: str) -> None:
         "error: header.html: No such file or directory fatal",
     ],
 )
-def test_same_words_in_another_meaning_are_no_sign(line: str) -> None:
+def test_words_of_a_sign_with_another_meaning_are_not_recognised(line: str) -> None:
     assert not suggested(line + "\n").is_known
 
 
@@ -100,7 +100,7 @@ def test_same_words_in_another_meaning_are_no_sign(line: str) -> None:
         ("bash: ./run.sh: Permission denied", "script_permission"),
     ],
 )
-def test_words_of_a_sign_in_their_order_are_recognised(line: str, failure: str) -> None:
+def test_words_of_a_sign_in_order_are_recognised(line: str, failure: str) -> None:
     assert suggested(line + "\n").incident == failure
 
 

@@ -1,4 +1,4 @@
-"""Known failures that an installation is taught."""
+"""Known failures that users add to an installation: they extend or replace the shipped ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated project gives a policy what the controller would see, and no more."""
+"""The simulated project: a policy sees only the features that the real controller would see."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_same_seed_gives_the_same_builds() -> None:
     assert played[0] == played[1]
 
 
-def test_inputs_do_not_depend_on_the_actions_where_chosen_builds_have_their_own_randomness() -> None:
+def test_inputs_do_not_depend_on_actions_if_chosen_builds_have_their_own_generator() -> None:
     played = []
     for choice in (0, -1):
         project = SimulatedProject(shipped_simulator(), *np.random.default_rng(5).spawn(2))

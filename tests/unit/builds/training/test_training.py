@@ -1,4 +1,4 @@
-"""The environment and the training by Stable-Baselines3; they need the extra `[rl]`."""
+"""The Gymnasium environment, and training with Stable-Baselines3; both need the extra `[rl]`."""
 
 from __future__ import annotations
 
