@@ -24,11 +24,12 @@ from support.components.required import summary_of
 from support.lab.process import SETTING_NAMES
 from support.storage.migrated import create_empty, create_migrated, drop_databases_of_file, migrate
 
-# A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
-# what fails fails again, and not on another machine a month later; `make test-search` looks for others.
+# A deadline per example would measure the load of the machine. Examples are the same in every run, so that a failure
+# repeats at once and does not first appear on another machine a month later; `make test-search` draws new examples.
 # `make test` takes a quarter of the examples, `make test-long` all of them.
-# Hypothesis also draws constants that stand in the modules of the project that are loaded, so that the examples would depend on
-# which files a process ran before. It has no setting for this; `tests/architecture/test_property_examples.py` checks that this works.
+# Hypothesis also draws constants of the project's loaded modules, so examples would depend on the files that a process
+# ran earlier. It has no setting for this, so a private function is replaced below;
+# `tests/architecture/test_property_examples.py` checks the replacement.
 hypothesis.settings.register_profile("relab", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
@@ -36,12 +37,12 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "relab"))
 if hypothesis.settings.default.derandomize:
     providers._get_local_constants = providers.Constants
 
-# Images often forbid to write bytecode. Then each of four test processes would compile a thousand test modules in each run,
-# which takes longer than most tests. What the tests themselves import and start writes none, as before.
+# Container images often forbid writing bytecode. Then each of four test processes would compile a thousand test modules
+# in each run, which takes longer than most tests. Modules that tests import and processes that they start write none.
 _writes_no_bytecode = sys.dont_write_bytecode
 sys.dont_write_bytecode = False
 
-# A test run in the background of a shell ignores Ctrl-C, and so would the commands that it starts and stops.
+# A test run in the background of a shell ignores Ctrl-C, and its child processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -50,16 +51,16 @@ _home_numbers = itertools.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a process of pytest-xdist end when it has done its work, without freeing a million objects one by one first.
+    """Let a process of pytest-xdist exit after its last test without freeing a million objects.
 
-    That takes a quarter of the time of its start. Its exit code means nothing: it has sent its results by then.
+    Freeing takes a quarter of the time of its start. The exit code has no meaning: the process has sent its results.
     """
     if hasattr(config, "workerinput"):
         atexit.register(_end_process, os.getpid())
 
 
 def _end_process(pid: int) -> None:
-    # A child of a test may be a fork of this process, and has an exit code of its own.
+    # A child of a test may be a fork of this process and must keep its own exit code.
     if os.getpid() == pid:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -70,7 +71,7 @@ def _end_process(pid: int) -> None:
 def pytest_report_to_serializable(
     report: pytest.TestReport | pytest.CollectReport,
 ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Send the report of a test that passed without the names of its folders and marks, half of its size."""
+    """Send the report of a passed test without the names of its folders and marks, which are half of its size."""
     data = yield
     if data is not None and report.passed:
         data["keywords"] = {}
@@ -79,9 +80,9 @@ def pytest_report_to_serializable(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Collect no garbage while tests are collected: there is hardly any, and to look for it took 30 % of the time.
+    """Disable garbage collection while pytest collects tests: it took 30 % of the time and found almost nothing.
 
-    After it, bytecode is written only if the environment allows it.
+    Afterwards bytecode is written only if the environment allows it.
     """
     gc.disable()
     try:
@@ -92,25 +93,25 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the collected tests from garbage collection: most of its time went into visiting them again and again.
+    """Exclude the collected tests from garbage collection, which spent most of its time on visiting them.
 
-    What little garbage the collection left stays too: to find it takes a second.
+    The little garbage of pytest's collection stays in memory, because finding it takes a second.
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-    # At its end the interpreter frees everything; otherwise some libraries report leaks. Not before: pytest collects five times.
+    # Unfreeze only at exit, because pytest runs garbage collection five times; without it some libraries report leaks.
     atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for the homes of tests that use no temporary folder."""
+    """The folder that holds the home folders of tests without a temporary folder."""
     return tmp_path_factory.mktemp("homes")
 
 
 @pytest.fixture(scope="session")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The user's cache folder for all processes of this test run: to bundle the drawing libraries takes a second."""
+    """The user's cache folder, shared by all processes of a test run: bundling the drawing libraries takes a second."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "caches"
 
@@ -119,11 +120,11 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean_environment(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, homes: Path, caches: Path
 ) -> None:
-    """Keep the developer's own settings out of tests."""
+    """Remove the developer's own settings from the environment of each test."""
     for name in [name for name in os.environ if name in SETTING_NAMES or name.startswith("RELAB_")]:
         if name != "RELAB_REQUIRE_ALL":
             monkeypatch.delenv(name)
-    # A temporary folder for each of thousands of tests takes longer than most of them.
+    # Creating a temporary folder for each of thousands of tests takes longer than most of the tests.
     uses_folder = "tmp_path" in request.fixturenames
     home, number = (request.getfixturevalue("tmp_path"), "") if uses_folder else (homes, f"-{next(_home_numbers)}")
     monkeypatch.setenv("RELAB_HOME", str(home / f"home{number}"))
@@ -202,7 +203,7 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
 
 @pytest.fixture(params=["sqlite+embedded", "postgres+rq"])
 def services(request: pytest.FixtureRequest, make_services: Callable[..., Services], tmp_path: Path) -> Services:
-    """Services of both installations that the product promises to be alike."""
+    """Services of each kind of installation, which must behave alike."""
     if request.param == "sqlite+embedded":
         return make_services()
     redis_server: RedisServer = request.getfixturevalue("redis_server")
@@ -215,7 +216,7 @@ def services(request: pytest.FixtureRequest, make_services: Callable[..., Servic
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say for each missing component, below the list of skipped tests, how many it left out and what installs it."""
+    """List each missing component below the skipped tests, with its number of tests and its install command."""
     yield
     skipped = terminalreporter.getreports("skipped")
     lines = summary_of(str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))

@@ -1,4 +1,4 @@
-"""A machine without a system component runs the other tests, and says what it left out."""
+"""Missing system components: the tests that need one are skipped, and the summary lists the component."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from support.components.required import leave_out, require_program, summary_of
 
 
-def test_missing_program_skips_its_test_and_fails_it_where_no_test_may_be_skipped(
+def test_missing_program_skips_its_test_or_fails_it_where_skipping_is_forbidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("RELAB_REQUIRE_ALL", raising=False)

@@ -1,4 +1,4 @@
-"""What the documents tell people to type exists."""
+"""The documents: the commands, options and settings that they name exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FENCE = re.compile(r"^ *```[a-z]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:^|[;&|] *|\$ *|[A-Z_]+=\S+ +)lab +([^\n;&|#]*)", re.MULTILINE)
 INLINE = re.compile(r"`lab +([^`\n]+)`")
 
-# Later contexts of the design: their documents come with them.
+# Commands of contexts that are designed but not built yet.
 FUTURE: frozenset[str] = frozenset({"run"})
 
 
@@ -52,7 +52,7 @@ def _with_default(node: Any) -> Any:
 
 
 def check_command(words: list[str]) -> str | None:
-    """Return what does not exist, or None; words that stand for a choice (`a|b`) are tried each."""
+    """Return the first word that is no command or option of `lab`, or None; each alternative of `a|b` is checked."""
     node: Any = command_tree()
     for word in words:
         if word.startswith("--"):
@@ -87,7 +87,7 @@ def test_commands_in_documents_exist(path: Path) -> None:
     assert wrong == {}
 
 
-def test_the_check_of_commands_finds_what_is_wrong() -> None:
+def test_command_check_finds_unknown_commands_and_options() -> None:
     text = "```console\n$ lab agent-runs list --status failure\n$ lab nonsense\n```\nand `lab rca RUN_ID --folow`"
 
     found = [check_command(words) for words in commands(text)]
@@ -111,24 +111,24 @@ def example_names() -> set[str]:
     return set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
 
 
-def test_the_example_of_settings_names_only_settings() -> None:
+def test_example_settings_file_names_only_existing_settings() -> None:
     assert example_names() - set(setting_names(Settings)) == set()
 
 
-def test_every_setting_is_in_the_example_of_settings() -> None:
+def test_every_setting_is_in_the_example_settings_file() -> None:
     plain = {name.removeprefix("RELAB_") for name in example_names()}
-    # Where the example itself lies is none of its own.
+    # The example lies in the home folder, so it cannot set `RELAB_HOME`.
     assert {name.removeprefix("RELAB_") for name in setting_names(Settings)} - plain == {"HOME"}
 
 
-def test_the_example_of_settings_names_those_of_the_seed() -> None:
+def test_example_settings_file_has_the_settings_of_the_seed() -> None:
     seed = {"DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "RQ_QUEUE_NAME"}
 
     assert seed <= example_names()
 
 
 def test_settings_in_documents_exist() -> None:
-    # Beside the product: what the tests and the evaluations read.
+    # The tests and the evaluations read settings that the product does not have.
     known = set(setting_names(Settings)) | {"RELAB_REQUIRE_ALL", "RELAB_DATA"}
     for path in DOCUMENTS:
         # Tables of renamed settings have the old name in the first column.
@@ -142,7 +142,7 @@ def test_settings_in_documents_exist() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("constraints*.txt")), ids=lambda path: path.name)
-def test_the_lock_pins_everything_and_names_no_host(path: Path) -> None:
+def test_constraints_pin_every_package_and_name_no_host(path: Path) -> None:
     lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
     pins = [line for line in lines if line]
 

@@ -1,4 +1,4 @@
-"""Who imports whom: the contracts of `pyproject.toml`, and the doors of each context."""
+"""Imports: the contracts of `pyproject.toml`, and the modules through which contexts may import each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTEXTS = frozenset(
     }
 )  # fmt: skip
 DOORS = frozenset({"service", "models", "outcome_models", "log_models", "agent_models", "past_models", "judge_method"})
-"""What one context may import of another; the last five are values that models are made of, or a service takes or returns."""
+"""Modules that one context may import from another; the last five define values that models or services use."""
 SUB_CONTEXT_DOORS = frozenset(
     {
         "builds.ingest.service",
@@ -41,7 +41,7 @@ SUB_CONTEXT_DOORS = frozenset(
         "experiments.sandbox.stale_processes",
     }
 )
-"""Doors of parts of a context that outsiders use by themselves."""
+"""Modules of inner packages that other contexts may import directly."""
 
 EXCEPTIONS = {
     ("cli", "testbed.scoring.service"): "evaluations have a door of their own, which only `lab` uses",
@@ -73,7 +73,7 @@ EXCEPTIONS = {
     ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
-"""`(importer, module)` and why; one that is no longer needed must go."""
+"""Each allowed `(importer, module)` pair with its reason; pairs that are no longer needed must be removed."""
 
 
 def modules() -> Iterator[Path]:
@@ -159,21 +159,21 @@ def test_the_import_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_context_is_entered_through_its_service_and_its_models() -> None:
-    # The composition root wires handlers and adapters: that is its work.
+def test_contexts_import_only_services_and_models_of_each_other() -> None:
+    # The composition root wires handlers and adapters, so it may import them.
     beside = {(by, name) for by, name in crossings() if not is_door(name) and by != "bootstrap"}
 
     assert beside - EXCEPTIONS.keys() == set()
     assert EXCEPTIONS.keys() - beside == set(), "an exception that nobody needs"
 
 
-def test_the_composition_root_takes_services_handlers_and_adapters() -> None:
+def test_composition_root_imports_only_services_models_handlers_and_adapters() -> None:
     names = {name.split(".")[1] for by, name in crossings() if by == "bootstrap" and name not in SUB_CONTEXT_DOORS}
 
     assert names <= {"service", "models", "handlers", "wording", "judge"}
 
 
-def test_a_context_uses_another_ones_tables_never() -> None:
+def test_context_never_imports_tables_or_repositories_of_another_context() -> None:
     for path in modules():
         for name in imports(path):
             parts = name.split(".")[1:]
@@ -182,10 +182,10 @@ def test_a_context_uses_another_ones_tables_never() -> None:
 
 
 ROOMS = {"rca": {"evidence", "detectors", "attribution", "ranking", "report"}}
-"""Packages inside a context that have a door: other code imports their names from the package, not from its modules."""
+"""Inner packages of each context whose names other code imports from the package and not from its modules."""
 
 
-def test_a_room_is_entered_through_its_door() -> None:
+def test_inner_package_is_imported_only_by_its_top_level_name() -> None:
     beside = set()
     for path in modules():
         room = path.relative_to(SOURCE).parts[:2]
@@ -198,7 +198,7 @@ def test_a_room_is_entered_through_its_door() -> None:
 
 
 def test_package_init_files_only_describe_and_reexport() -> None:
-    """An `__init__` says what the package is and re-exports; it holds no code."""
+    """An `__init__` has a docstring and re-exports; it holds no code."""
     allowed = ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign
     for path in SOURCE.rglob("__init__.py"):
         tree = syntax_tree(path)
@@ -207,9 +207,10 @@ def test_package_init_files_only_describe_and_reexport() -> None:
 
 
 def test_nothing_unpacks_an_archive() -> None:
-    """An archive from outside can name paths that lead out of its folder; who needs one here writes down how that is held."""
-    # The first reads entries into memory, up to a limit. The second checks each path itself: `test_archives.py`. The third checks
-    # the names, kinds and sizes of all entries before it reads one, and the last only writes: `test_experiment_publish.py`.
+    """An archive can name paths outside of its folder, so modules that read archives are listed with their checks."""
+    # The first module reads entries into memory, up to a limit. The second checks each path: `test_archives.py`. The
+    # third checks the names, kinds and sizes of all entries before it reads one. The last only writes:
+    # `test_experiment_publish.py`.
     readers = {
         "experiments/inspect_logs/archive.py",
         "experiments/workspace/archives.py",

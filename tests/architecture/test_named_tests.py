@@ -1,4 +1,4 @@
-"""Tests that documents name exist: `tests/folder/test_file.py::test_name`, or `::test_name` for the file named before."""
+"""Tests that documents name as `tests/folder/test_file.py::test_name`, or `::test_name` for the same file, exist."""
 
 from __future__ import annotations
 

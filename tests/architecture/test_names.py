@@ -1,4 +1,4 @@
-"""One name, one concept: names that the whole product shares."""
+"""Names of public classes: unique in the whole product."""
 
 from __future__ import annotations
 

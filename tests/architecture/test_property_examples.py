@@ -1,4 +1,4 @@
-"""Property tests draw the same examples whichever files a process ran before."""
+"""Property tests: their examples do not depend on the test files that a process ran earlier."""
 
 from __future__ import annotations
 

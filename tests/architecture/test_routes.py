@@ -1,4 +1,4 @@
-"""Every route says who may call it."""
+"""The routes of the API: each declares its scope, or that it is public, and is described."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from relab.server import create_app
 from support.api.routes import Signed, declared_scope, product_routes
 
 DESCRIPTION = {"/openapi.json", "/docs", "/docs/{name}"}
-"""They describe the API and hold no data; where tokens are needed they need one that reads."""
+"""Routes that describe the API and return no data; an installation with tokens requires the scope to read."""
 
 PUBLIC = {"/", "/health", "/healthz", "/readyz"}
-"""Asked by load balancers and people before they have a token; they tell no secrets."""
+"""Routes that load balancers and people use without a token; they return no secrets."""
 
 SIGNED = {"/slack/command"}
-"""Called by services that have no token of ours, and sign what they send with a secret that was agreed on."""
+"""Routes for services that sign their requests with a shared secret instead of sending a token."""
 
 
 def test_every_route_declares_a_scope_or_that_it_is_public() -> None:
@@ -29,19 +29,21 @@ def test_every_route_declares_a_scope_or_that_it_is_public() -> None:
     assert public == PUBLIC
 
 
-def test_no_other_route_lets_signatures_stand_for_tokens() -> None:
+def test_only_the_listed_routes_accept_signatures_instead_of_tokens() -> None:
     assert {route.path for route in product_routes() if isinstance(declared_scope(route), Signed)} == SIGNED
 
 
-def test_these_are_all_routes(make_services: Callable[..., Services]) -> None:
+def test_description_of_the_api_lists_all_routes_and_the_framework_adds_none(
+    make_services: Callable[..., Services],
+) -> None:
     app = create_app(make_services())
 
     assert set(app.openapi()["paths"]) == {route.path for route in product_routes() if route.include_in_schema}
-    # None of the framework's own, which would need no token.
+    # The framework's own routes would need no token, so there must be none.
     assert [route for route in app.routes if isinstance(route, Route) and not isinstance(route, APIRoute)] == []
 
 
-def test_the_description_of_the_api_needs_the_right_to_read() -> None:
+def test_description_of_the_api_needs_the_scope_to_read() -> None:
     routes = [route for route in docs.router.routes if isinstance(route, APIRoute)]
 
     assert {route.path for route in routes} == DESCRIPTION

@@ -1,4 +1,4 @@
-"""The servers that tests share survive the tests of sandboxes, which kill the orphans of a trial."""
+"""The database servers that tests share: the sandbox tests, which kill the orphans of a trial, do not end them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ redis.destroy()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="orphans are looked for in /proc")
-def test_shared_servers_are_not_orphans_of_a_trial() -> None:
+def test_shared_servers_survive_the_removal_of_a_trials_orphans() -> None:
     here = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", STARTS_AFTER_A_TRIAL],

@@ -1,4 +1,4 @@
-"""What starting costs: modules that are not loaded, and nothing that connects."""
+"""The start of `relab` and `lab`: it loads no large modules and opens no files or connections."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run(code: str, home: Path) -> str:
 @pytest.mark.parametrize(
     "code", ["import relab\n" + REPORT, "import relab.cli.main\n" + REPORT, HELP], ids=["relab", "cli", "help"]
 )
-def test_nothing_heavy_is_loaded(code: str, tmp_path: Path) -> None:
+def test_start_loads_no_large_modules(code: str, tmp_path: Path) -> None:
     assert run(code, tmp_path).endswith("loaded: ")
 
 
@@ -97,11 +97,11 @@ with open_services() as services:
     assert services.flags and services.knowledge and services.notices
 """,
 }
-"""What each kind of process composes before its first real work."""
+"""Code that composes the services of each kind of process."""
 SUMS = {"yaml", "relab.telemetry.prices", "relab.telemetry.rollups"}
-"""The prices, which are a YAML file, are part of the sums."""
+"""Modules that the sums load: the prices are part of the sums and come from a YAML file."""
 ANALYSES = {"yaml", "relab.progress.repository", "relab.telemetry.records", "relab.telemetry.search_tables"}
-"""The service of analyses, which reads rules of behaviours from YAML."""
+"""Modules that the service of analyses loads: it reads rules of behaviours from YAML."""
 ALLOWED = {
     "list": {"sqlalchemy"},
     "jobs": {"sqlalchemy", "relab.jobs.repository"},

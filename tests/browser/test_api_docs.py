@@ -1,4 +1,4 @@
-"""The page that describes the API, in a real browser, from the real server, with no other network."""
+"""The page that describes the API in a real browser: it works without a network and accepts a token as password."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _check_closed(browser: Browser, server: LabProcess, token: str) -> None:
     page = _shown(watched, server)
     assert _try(page) == "401"
 
-    # A reload would keep the operation open, as the address names it.
+    # A reload would keep the operation open, because the URL names the operation.
     page.goto(f"{server.url}/docs")
     expect(page.locator(".opblock").first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Authorize").first.click()

@@ -1,4 +1,4 @@
-"""The report of an experiment in a real browser: opened from the disk, with no network and hostile content."""
+"""The report of an experiment, opened from the disk in a real browser: without a network, with hostile content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTRAST = """element => {
   const pair = [light(parts(getComputedStyle(element).color)), light(parts(getComputedStyle(ground).backgroundColor))];
   return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
 }"""
-"""Of text on its ground, as WCAG 2 defines it."""
+"""JavaScript that returns the contrast ratio of an element's text and background, as WCAG 2 defines it."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def browser() -> Iterator[Browser]:
     ids=lambda given: f"{given[0]} {given[1]}",
 )
 def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    """The report in one page for all tests of a width and scheme, which only read it: to draw the charts takes a second."""
+    """Open the report once for all tests of a width and scheme, because drawing the charts takes a second."""
     scheme, width = request.param
     watched = watched_page(browser, width, scheme)
     watched.page.goto(report.as_uri())
@@ -93,7 +93,7 @@ def test_report_shows_text_that_fits_the_page(opened: Watched) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_text_can_be_read_on_its_ground(opened: Watched) -> None:
+def test_text_has_enough_contrast_with_its_background(opened: Watched) -> None:
     for selector in ("h1", ".soft", "td", "th", ".verdict.PASS", "main"):
         assert opened.page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
 
@@ -107,7 +107,7 @@ def test_the_verdict_comes_first(opened: Watched) -> None:
     assert any("PASS" in gate and "accuracy is better" in gate for gate in gates)
 
 
-def test_a_chart_answers_the_pointer(browser: Browser, report: Path) -> None:
+def test_hovering_over_a_point_shows_its_tooltip(browser: Browser, report: Path) -> None:
     watched = watched_page(browser)
     watched.page.goto(report.as_uri())
     point = watched.page.locator("[data-chart='0'] svg .mark-symbol path").first

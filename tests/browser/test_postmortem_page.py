@@ -1,4 +1,4 @@
-"""A postmortem in a real browser, as the API sends it: charts with their marks, hostile text, no network and no origin."""
+"""A postmortem page in a real browser, with the API's headers: charts with marks, hostile text, an opaque origin."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 
 def opened(browser: Browser, api: TestClient, target: str, width: int = 1_280, scheme: str = "light") -> Watched:
-    """Return a page that shows the postmortem of a target's incident, with the headers that it was sent with."""
+    """Open the postmortem of a target's incident in a browser, with the headers of the API's response."""
     (incident,) = api.get("/agent/incidents", params={"target": target}).json()["items"]
     answer = api.get(f"/agent/incidents/{incident['incident_id']}/postmortem", headers={"accept": "text/html"})
     watched = watched_page(browser, width, scheme)
@@ -64,10 +64,10 @@ def test_page_shows_all_marks_loads_nothing_and_has_an_opaque_origin(
     assert watched.complaints == []
     assert watched.requests == [ADDRESS]
     lines = watched.page.locator("[data-chart='0'] svg .layer_1_marks line").count()
-    # Onset, detection, two acts with what was seen of each, and the end.
+    # Onset, detection, two actions with one verification each, and the end.
     assert lines == 7
     assert watched.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    # An opaque origin.
+    # The origin is opaque.
     assert watched.page.evaluate("self.origin") == "null"
     watched.page.close()
 

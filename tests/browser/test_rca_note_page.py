@@ -1,4 +1,4 @@
-"""The page of a root cause analysis in a real browser: from the disk, without a network, with hostile text."""
+"""The page of a root cause analysis, opened from the disk in a real browser: without a network, with hostile text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a rollout in a real browser: opened from the disk, with no network and hostile content."""
+"""The page of a rollout, opened from the disk in a real browser: without a network, with hostile content."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module", params=[("light", 1_280), ("dark", 420)], ids=lambda given: f"{given[0]} {given[1]}")
 def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    """The page, opened once for all tests of a width and scheme, which only read it."""
+    """Open the page once for all tests of a width and scheme, because tests only read the page."""
     scheme, width = request.param
     watched = watched_page(browser, width, scheme)
     watched.page.goto(file.as_uri())
