@@ -1,4 +1,4 @@
-"""One installation of each kind for all tests of a file; tests use run ids of their own."""
+"""Fixtures of the API tests: all tests of a file share one installation of each kind and use unique run ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call which route: every route of the app, from every kind of caller."""
+"""Access to the API: every route with each scope, other machines, foreign pages, wrong tokens and the ingest secret."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from support.flags.contents import document
 from support.telemetry.runs import failed_run, minimal_run
 
 on_one_back_end = pytest.mark.parametrize("services", ["sqlite+embedded"], indirect=True)
-"""For tests of requests that are refused before anything is read that differs between back ends."""
+"""Run a test on one back end, because its request is rejected before any code that differs between back ends."""
 
 REMOTE = {"client_host": "203.0.113.9", "url": "http://relab.example"}
 
 
 @pytest.fixture
 def app_of(make_services: Callable[..., Services]) -> Callable[..., Any]:
-    """Return a function that makes the app of an installation with these settings."""
+    """Return a function that creates the app of an installation from settings."""
 
     def make(**options: Any) -> Any:
         return create_app(make_services(**options))
@@ -92,7 +92,7 @@ def filled(path: str) -> str:
 
 
 def calls() -> list[tuple[str, str, Scope | Signed | None]]:
-    """Return `(method, path, scope)` of every route, with ids filled in."""
+    """Return `(method, path, scope)` of every route, with example ids in the path."""
     return [
         (method, filled(path), declared_scope(route))
         for route in product_routes()
@@ -101,7 +101,7 @@ def calls() -> list[tuple[str, str, Scope | Signed | None]]:
     ]
 
 
-def test_every_route_asks_for_its_scope(services: Services) -> None:
+def test_every_route_requires_its_scope(services: Services) -> None:
     tokens = {scope: services.access.create_token(scope.value, [scope]).token for scope in Scope}
     app = create_app(services)
     with loopback_client(app, **REMOTE) as remote:
@@ -112,7 +112,7 @@ def test_every_route_asks_for_its_scope(services: Services) -> None:
                 assert without.status_code == 200, path
                 continue
             if isinstance(wanted, Signed):
-                # No token opens it: see test_slack.py for what does.
+                # The route accepts signatures instead of tokens; test_slack.py tests them.
                 for token in ("", *tokens.values()):
                     assert_problem(remote.request(method, path, json=body, headers=bearer(token)), 404, "slack_off")
                 continue
@@ -121,8 +121,8 @@ def test_every_route_asks_for_its_scope(services: Services) -> None:
             for held, token in tokens.items():
                 response = remote.request(method, path, json=body, headers={**bearer(token), "If-Match": "*"})
                 if wanted in granted(frozenset({held})):
-                    # 409: what the token before this one has done already.
-                    # 503: no target is watched yet, so an alert is to be sent again.
+                    # 409: the previous token's request has already made the change.
+                    # 503: no target is watched yet, so the sender must repeat the alert.
                     assert response.status_code in {200, 201, 202, 204, 404, 409, 503}, (path, held)
                 else:
                     assert wanted.value in assert_refusal(response, 403, "missing_scope")
@@ -179,7 +179,7 @@ SCOPES = {
     ("POST", "/agent/approvals/a"): Scope.OPERATE,
     ("POST", "/agent/pause"): Scope.OPERATE,
     ("POST", "/agent/resume"): Scope.OPERATE,
-    # A token of Alertmanager's must not be one that approves.
+    # Alertmanager's token must not allow approvals.
     ("POST", "/alerts/alertmanager"): Scope.INGEST,
     ("POST", "/slack/command"): Signed.BY_SLACK,
     ("POST", "/rollouts"): Scope.OPERATE,
@@ -191,7 +191,7 @@ SCOPES = {
     ("POST", "/rollouts/ro/rollback"): Scope.OPERATE,
     ("GET", "/simulate_build"): Scope.READ,
     ("POST", "/simulate_build"): Scope.READ,
-    # A decision is logged.
+    # The route needs `operate`, because it logs a decision.
     ("GET", "/get_best_action"): Scope.OPERATE,
     ("POST", "/get_best_action"): Scope.OPERATE,
     ("POST", "/suggest_fix"): Scope.READ,
@@ -210,7 +210,7 @@ SCOPES = {
 }
 
 
-def test_routes_have_their_scopes() -> None:
+def test_scopes_of_all_routes_are_as_listed() -> None:
     assert {(method, path): scope for method, path, scope in calls()} == SCOPES
 
 
@@ -245,7 +245,7 @@ def test_an_open_installation_refuses_other_machines(services: Services) -> None
         assert_problem(remote.get("/agent-runs", headers=spoofed), 403, "foreign_origin")
 
 
-def test_the_first_token_closes_the_installation_while_it_runs(client: TestClient, services: Services) -> None:
+def test_first_token_ends_open_access_of_a_running_installation(client: TestClient, services: Services) -> None:
     assert client.get("/agent-runs").status_code == 200
     made = services.access.create_token("admin", [Scope.ADMIN])
 
@@ -268,7 +268,7 @@ def test_wrong_tokens_are_refused_without_being_repeated(client: TestClient) -> 
 
 
 @on_one_back_end
-def test_other_credentials_are_ignored(client: TestClient, services: Services) -> None:
+def test_other_credentials_count_as_a_missing_token(client: TestClient, services: Services) -> None:
     services.access.create_token("ci", [Scope.READ])
 
     for authorization in ("", "Bearer", "Bearer  ", "Basic dXNlcjpwYXNz", "Token abc"):
@@ -292,11 +292,11 @@ def test_ingest_secret_is_required_when_it_is_set(app_of: Callable[..., Any]) ->
 
 
 @on_one_back_end
-def test_without_an_ingest_secret_the_header_means_nothing(client: TestClient) -> None:
+def test_ingest_secret_header_is_ignored_if_no_secret_is_set(client: TestClient) -> None:
     assert client.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": "any"}).status_code == 201
 
 
-def test_secrets_are_in_no_answer_no_log_and_no_table(services: Services) -> None:
+def test_secrets_are_in_no_response_no_log_and_no_table(services: Services) -> None:
     made = services.access.create_token("ci", [Scope.READ])
     secret = made.token.split("_", 2)[2]
     answers = []

@@ -1,4 +1,4 @@
-"""Posting, showing and deleting runs, alike on both installations."""
+"""The API of agent runs: they are posted, updated, shown and deleted alike on both kinds of installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.api.client import LOOPBACK_URL, assert_problem, fields_of, run_jobs
 from support.telemetry.runs import failed_run, minimal_run, step, tool_call
 
 
-def test_the_root_answers_as_the_seed_does(api: TestClient) -> None:
+def test_root_has_the_response_of_the_seed(api: TestClient) -> None:
     response = api.get("/")
 
     assert response.status_code == 200
@@ -123,7 +123,7 @@ def test_unusual_ids_work_in_every_path(api: TestClient, run_id: str, prefix: st
 
 
 def test_percent_signs_in_ids_are_taken_literally(api: TestClient, run_id: str) -> None:
-    """Through another client: the test client would unquote a path twice."""
+    """Send the path with httpx, because the test client would unquote it twice."""
     literal = f"{run_id}%2Fx"
     api.post("/agent-runs", json=minimal_run(literal))
 
@@ -174,7 +174,9 @@ def test_a_deleted_run_is_gone_with_its_analyses(api: TestClient, installation: 
     assert installation.progress.read_after(rca_run_id) == []
 
 
-def test_a_run_deleted_before_its_analysis_leaves_nothing(api: TestClient, installation: Services, run_id: str) -> None:
+def test_run_deleted_before_its_analysis_leaves_no_analysis_and_no_events(
+    api: TestClient, installation: Services, run_id: str
+) -> None:
     api.post("/agent-runs", json=failed_run(run_id))
     rca_run_id = api.post(f"/agent-runs/{run_id}/rca-runs").json()["rca_run_id"]
     api.delete(f"/agent-runs/{run_id}")
@@ -198,7 +200,7 @@ def test_a_run_can_be_posted_again_after_its_deletion(api: TestClient, installat
     "media_type",
     ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.run+json"],
 )
-def test_json_types_are_read(api: TestClient, run_id: str, media_type: str) -> None:
+def test_json_media_types_are_accepted(api: TestClient, run_id: str, media_type: str) -> None:
     raw = json.dumps(minimal_run(run_id)).encode()
 
     assert api.post("/agent-runs", content=raw, headers={"content-type": media_type}).status_code == 201
@@ -212,7 +214,7 @@ def test_a_gzip_body_is_unpacked(api: TestClient, run_id: str) -> None:
     assert api.get(f"/agent-runs/{run_id}").json()["counts"]["steps"] == 2
 
 
-def test_a_wide_run_keeps_its_numbers(api: TestClient, run_id: str) -> None:
+def test_extreme_numbers_are_stored_exactly(api: TestClient, run_id: str) -> None:
     values: dict[str, Any] = {"latency_ms": 5e-324, "big": 2**80, "small": -1.7e308, "retries": 2**63 - 1}
     api.post("/agent-runs", json=minimal_run(run_id, steps=[step("s1", **values)], cost={"total_cost_usd": 1e12}))
 
@@ -221,7 +223,7 @@ def test_a_wide_run_keeps_its_numbers(api: TestClient, run_id: str) -> None:
     assert {name: data[name] for name in values} == values
 
 
-def test_the_reserved_id_is_refused_by_name(api: TestClient) -> None:
+def test_reserved_run_id_is_rejected_with_its_field(api: TestClient) -> None:
     problem = assert_problem(api.post("/agent-runs", json=minimal_run("rca-runs")), 422, "invalid_agent_run")
 
     assert fields_of(problem) == ["run_id"]

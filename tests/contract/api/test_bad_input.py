@@ -1,4 +1,4 @@
-"""Every bad body gets a 4xx problem document that names the field, and nothing of it is stored."""
+"""Invalid requests: each gets a 4xx problem document that names the field, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def test_invalid_json_is_malformed(api: TestClient, raw: bytes) -> None:
         pytest.param({"run_id": "r"}, "agent_name", id="missing field"),
     ],
 )
-def test_the_field_at_fault_is_named(api: TestClient, body: Any, field: str) -> None:
+def test_problem_names_the_invalid_field(api: TestClient, body: Any, field: str) -> None:
     problem = assert_problem(api.post("/agent-runs", json=body), 422, "invalid_agent_run")
 
     assert field in fields_of(problem)
     assert field in problem["detail"]
 
 
-def test_one_bad_part_keeps_the_whole_run_out(api: TestClient) -> None:
+def test_run_with_one_invalid_part_is_not_stored(api: TestClient) -> None:
     body = failed_run("half-good")
     body["guardrail_events"].append(guardrail_event("g2", created_at="never"))
 
@@ -117,7 +117,7 @@ def test_a_bad_update_leaves_the_run_as_it_was(api: TestClient) -> None:
     assert api.get("/agent-runs/kept/timeline").json()["total"] == 4
 
 
-def test_an_answer_to_very_many_mistakes_stays_small(api: TestClient) -> None:
+def test_problem_document_for_thousands_of_mistakes_is_short(api: TestClient) -> None:
     keys = [f"c{number}" for number in range(2_000)]
     response = api.post("/agent-runs", json=minimal_run(tool_calls=[tool_call(key) for key in keys + keys]))
 
@@ -129,7 +129,7 @@ def test_an_answer_to_very_many_mistakes_stays_small(api: TestClient) -> None:
     "media_type",
     ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", "image/png+json", "x" * 9_000],
 )
-def test_other_content_types_are_not_read(api: TestClient, media_type: str) -> None:
+def test_other_content_types_are_rejected(api: TestClient, media_type: str) -> None:
     response = api.post("/agent-runs", content=raw_with(), headers={"content-type": media_type})
 
     assert_problem(response, 415, "unsupported_media_type")
@@ -137,7 +137,7 @@ def test_other_content_types_are_not_read(api: TestClient, media_type: str) -> N
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd", "x" * 500])
-def test_other_encodings_are_not_read(api: TestClient, encoding: str) -> None:
+def test_other_content_encodings_are_rejected(api: TestClient, encoding: str) -> None:
     response = api.post("/agent-runs", content=raw_with(), headers={**JSON, "content-encoding": encoding})
 
     assert_problem(response, 415, "unsupported_media_type")
@@ -178,7 +178,7 @@ def test_gzip_that_is_not_whole_is_malformed(api: TestClient, packed: bytes) -> 
         ({"cursor": "bogus"}, "cursor"),
     ],
 )
-def test_bad_query_values_are_named(api: TestClient, query: dict[str, Any], field: str) -> None:
+def test_problem_names_the_invalid_query_parameter(api: TestClient, query: dict[str, Any], field: str) -> None:
     problem = assert_problem(api.get("/agent-runs", params=query), 422)
 
     assert fields_of(problem) == [field]
@@ -204,5 +204,5 @@ def test_a_window_is_a_positive_finite_number(api: TestClient, hours: str) -> No
         ("GET", "//evil.example/", 404),
     ],
 )
-def test_routes_that_do_not_exist_are_problems_too(api: TestClient, method: str, path: str, status: int) -> None:
+def test_unknown_routes_and_methods_get_problem_documents(api: TestClient, method: str, path: str, status: int) -> None:
     assert_problem(api.request(method, f"http://127.0.0.1:8000{path}"), status)

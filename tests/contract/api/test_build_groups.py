@@ -1,4 +1,4 @@
-"""`GET /builds/groups`: failed builds that share a cause are one group, with its first and its last build."""
+"""`GET /builds/groups`: failed builds with the same cause are one group that shows its first and last build."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compiler(line: int, folder: str) -> str:
     return f"{folder}/src/main.c:{line}:5: error: 'total' undeclared\n{GENERIC}"
 
 
-def test_builds_with_one_cause_are_one_group_with_its_ends(api: TestClient) -> None:
+def test_builds_with_the_same_cause_are_one_group_with_first_and_last_build(api: TestClient) -> None:
     ids = send(
         api,
         report("g1", 2, compiler(4, "/builds/a")),
@@ -74,7 +74,7 @@ def test_generic_line_makes_no_group_of_different_failures(api: TestClient) -> N
     assert [item["count"] for item in listed(api, project="g3")] == [1, 1]
 
 
-def test_cause_outside_of_projects_is_one_group_of_all(api: TestClient) -> None:
+def test_cause_outside_of_projects_makes_one_group_over_all_projects(api: TestClient) -> None:
     send(
         api,
         report("g4", 1, DNS),
@@ -118,7 +118,7 @@ def test_pages_have_each_group_once(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("before", ["x", "-1.a", "9" * 30 + ".a", "\u0661.a"])
-def test_text_that_continues_no_list_of_groups_is_rejected(api: TestClient, before: str) -> None:
+def test_invalid_cursor_of_groups_is_rejected(api: TestClient, before: str) -> None:
     assert_problem(api.get("/builds/groups", params={"before": before}), 422, "invalid_input")
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads of builds: counters that every process shares, bounded labels, and queries that need no scan."""
+"""Prometheus metrics of builds: counters that all processes share, bounded labels, and queries without table scans."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def new_build(project: str) -> Build:
 
 
 def run_build(database: Database, result: BuildResult, *, project: str = "engine") -> Build:
-    """Store a build as the process that runs it does, and return its record."""
+    """Store a finished build in two steps, as the process that runs the build does, and return its record."""
     store, build = BuildStore(database), new_build(project)
     store.add(build)
     build = build.model_copy(update={"result": result})
@@ -225,7 +225,7 @@ def test_scrape_scans_no_table_of_records(services: Services) -> None:
 
 
 def plans(database: Database, statements: list[tuple[str, Any]]) -> list[tuple[str, str]]:
-    """Return each statement with its plan; PostgreSQL plans as if a table of any size were too large to read."""
+    """Return each statement with its query plan; PostgreSQL avoids sequential scans wherever an index can be used."""
     explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
     found = []
     with database.read() as session:

@@ -1,4 +1,4 @@
-"""`/suggest_fix`: the seed's field, quoted lines with numbers, limits of size, and texts that are data."""
+"""`/suggest_fix`: the seed's field, quoted lines with numbers, size limits, and hostile text that stays data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_suggestion_has_the_field_of_the_seed(api: TestClient) -> None:
     assert answer.json()["incident"] == "build_out_of_memory"
 
 
-def test_error_of_a_simulated_build_is_a_request(api: TestClient) -> None:
+def test_error_of_a_simulated_build_gets_a_suggestion(api: TestClient) -> None:
     built = api.get("/simulate_build", params={"fault": "memory", "action_id": 0, "seed": 7}).json()
 
     assert api.post("/suggest_fix", json={"error": built["error"]}).json()["incident"] == "build_out_of_memory"
@@ -39,7 +39,7 @@ def test_lines_of_the_log_are_quoted_with_their_numbers(api: TestClient) -> None
 
 
 @pytest.mark.parametrize("log", ["", "all tests passed\n", "error: the frobnicator is unhappy\n"])
-def test_unknown_failure_is_answered_with_an_abstention_that_says_so(api: TestClient, log: str) -> None:
+def test_unknown_failure_gets_an_explicit_abstention(api: TestClient, log: str) -> None:
     found = api.post("/suggest_fix", json={"log": log}).json()
 
     assert not found["is_known"]
@@ -49,18 +49,18 @@ def test_unknown_failure_is_answered_with_an_abstention_that_says_so(api: TestCl
 
 
 @pytest.mark.parametrize("name", ["python_module", "javac", "cargo"])
-def test_answer_is_the_one_that_the_command_prints(api: TestClient, tmp_path: Path, name: str) -> None:
+def test_response_equals_the_output_of_the_command(api: TestClient, tmp_path: Path, name: str) -> None:
     printed = Lab(tmp_path, {}).json("builds", "explain", "-", stdin=recorded(name))["fix"]
 
     answer = api.post("/suggest_fix", json={"log": recorded(name)}).json()
 
     assert answer.pop("suggestion_id")
-    # The command needs no database, so it stores nothing.
+    # The command uses no database, so it stores no suggestion.
     assert printed.pop("suggestion_id") is None
     assert answer == printed
 
 
-def test_log_of_a_passing_build_leaves_out_what_it_has_too(api: TestClient) -> None:
+def test_lines_that_a_passing_build_also_logs_are_ignored(api: TestClient) -> None:
     line = "error: No space left on device\n"
 
     assert api.post("/suggest_fix", json={"log": line}).json()["is_known"]

@@ -1,4 +1,4 @@
-"""`GET /builds/tests`: reported builds make a history of their tests, from which flaky and broken ones are told apart."""
+"""`GET /builds/tests`: reported builds form a history of tests, which distinguishes flaky from broken tests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_test_with_two_outcomes_of_one_commit_is_flaky_and_one_that_fails_since_
     assert [item["name"] for item in listed(api, project="shop", status="stable")] == ["good"]
 
 
-def test_nothing_is_flaky_without_input_and_commit(api: TestClient) -> None:
+def test_test_is_not_flaky_without_input_or_commit(api: TestClient) -> None:
     send(api, *(report("unknown", number, junit(a="pf"[number % 2])) for number in range(6)))
 
     assert statuses(api, "unknown") == {"a": "changing"}
@@ -93,7 +93,7 @@ def test_same_commit_in_another_job_or_configuration_is_another_input(api: TestC
     assert statuses(api, "matrix") == {"a": "failing"}
 
 
-def test_build_that_was_stopped_says_nothing_about_its_tests(api: TestClient) -> None:
+def test_stopped_build_does_not_count_for_its_tests(api: TestClient) -> None:
     send(
         api,
         report("stopped", 1, "FAILED t.py::test_a - x\n", commit="a", status="cancelled"),
@@ -123,11 +123,11 @@ def test_pages_have_each_test_once(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("before", ["x", "-0000000000000000.", "g" * 16 + ".b", "_" * 16 + ".b"])
-def test_text_that_continues_no_list_is_rejected(api: TestClient, before: str) -> None:
+def test_invalid_cursor_is_rejected(api: TestClient, before: str) -> None:
     assert_problem(api.get("/builds/tests", params={"before": before}), 422, "invalid_input")
 
 
-def test_secrets_and_long_names_are_stored_bounded_and_apart(api: TestClient) -> None:
+def test_test_names_are_masked_cut_and_kept_distinct(api: TestClient) -> None:
     secret = "ghp_" + "a1B2" * 9
     long = "x" * 10_000
     send(
@@ -145,7 +145,9 @@ def test_secrets_and_long_names_are_stored_bounded_and_apart(api: TestClient) ->
     assert len(stable) == 1
 
 
-def test_of_many_tests_those_that_failed_now_or_earlier_are_stored(api: TestClient, installation: Services) -> None:
+def test_tests_beyond_the_limit_are_left_out_unless_they_fail_or_failed(
+    api: TestClient, installation: Services
+) -> None:
     many = {f"suite.test_number_{number}": "p" for number in range(25_000)}
     late = "suite.test_number_9999"
     (first,) = send(api, report("many", 1, junit_of({**many, late: "f", "suite.test_number_24999": "f"}), commit="a"))

@@ -1,4 +1,4 @@
-"""`/build-trainings`: what a request may contain, and what follows it."""
+"""`/build-trainings`: valid requests are queued, and invalid requests and unknown trainings are rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.api.client import assert_problem
 from support.components.rl import has_rl
 
 
-def test_training_is_queued_with_the_extra_and_names_it_without(api: TestClient) -> None:
+def test_training_is_queued_or_rejected_with_the_name_of_the_missing_extra(api: TestClient) -> None:
     answer = api.post("/build-trainings", json={"builds": 1_000, "seed": 7})
 
     if not has_rl():

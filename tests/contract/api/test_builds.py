@@ -30,7 +30,7 @@ def test_best_action_answers_get_and_post_with_the_fields_of_the_seed(api: TestC
         assert found["policy"] == "ucb"
 
 
-def test_action_1_is_use_cache(api: TestClient) -> None:
+def test_action_1_has_the_description_use_cache(api: TestClient) -> None:
     found = api.get("/get_best_action", params={"policy": "fixed:1"}).json()
 
     assert (found["action_id"], found["action_description"]) == (1, "use cache")
@@ -97,7 +97,7 @@ def test_whole_number_may_be_written_with_a_fraction_of_zero(api: TestClient) ->
     assert api.post("/get_best_action", json={"attempts": 2.0, "actions": [1.0]}).status_code == 200
 
 
-def test_query_has_the_same_fields_as_texts(api: TestClient) -> None:
+def test_query_parameters_have_the_fields_of_the_body(api: TestClient) -> None:
     query = {"cache": "true", "actions": ["1", "2"], "attempts": "1"}
 
     assert api.get("/get_best_action", params=query).status_code == 200
@@ -105,7 +105,7 @@ def test_query_has_the_same_fields_as_texts(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted"])
-def test_build_without_an_end_is_no_outcome(api: TestClient, status: str) -> None:
+def test_unfinished_build_is_rejected_as_an_outcome(api: TestClient, status: str) -> None:
     decision = api.post("/get_best_action", json=SEED_BUILD).json()
     url = f"/builds/decisions/{decision['decision_id']}/outcome"
 
@@ -114,7 +114,7 @@ def test_build_without_an_end_is_no_outcome(api: TestClient, status: str) -> Non
     assert api.post(url, json={"status": "success", "duration": 30}).status_code == 200
 
 
-def test_problems_have_the_values_of_the_api_and_no_names_of_the_code(api: TestClient) -> None:
+def test_problems_name_values_of_the_api_and_no_names_of_the_code(api: TestClient) -> None:
     outcome = api.post("/builds/decisions/d/outcome", json={"status": "x", "duration": 1}).json()
     report = api.post("/builds", json={"project": "p", "started_at": "yesterday"}).json()
     rollout = api.post("/rollouts", json=[]).json()
@@ -153,7 +153,7 @@ def test_builds_are_listed(api: TestClient) -> None:
 @pytest.mark.parametrize(
     "before", ["", "x", "0", "019ac0de-0000-7000-8000-00000000000", "019ac0de-0000-7000-8000-00000000000g"]
 )
-def test_cursor_that_no_page_has_given_is_rejected(api: TestClient, path: str, before: str) -> None:
+def test_invalid_cursor_is_rejected(api: TestClient, path: str, before: str) -> None:
     problem = assert_problem(api.get(path, params={"before": before}), 422)
 
     assert problem["errors"] == [{"field": "query.before", "message": "is not a `next_before` of this list"}]

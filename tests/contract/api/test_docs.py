@@ -1,4 +1,4 @@
-"""The page and the document that describe the API, and the headers of every answer."""
+"""The page and the document that describe the API: access, files, security headers and allowed methods."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def test_the_page_asks_no_other_server_for_anything(client: TestClient) -> None:
+def test_page_sends_no_requests_to_other_servers(client: TestClient) -> None:
     page = client.get("/docs")
     used = re.findall(r'(?:src|href)="([^"]+)"', page.text)
 
@@ -57,7 +57,7 @@ def test_the_page_asks_no_other_server_for_anything(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/redoc", "/docs/oauth2-redirect", "/docs/../app.py", "/docs/LICENSE", "/docs/"])
-def test_nothing_else_is_served_beside_the_page(client: TestClient, path: str) -> None:
+def test_other_files_beside_the_page_are_not_found(client: TestClient, path: str) -> None:
     assert_problem(client.get(path), 404)
 
 
@@ -70,7 +70,7 @@ def test_the_description_needs_a_token_where_tokens_are_needed(client: TestClien
     for path in PATHS:
         without = client.get(path)
         assert_problem(without, 401, "missing_token")
-        # What has a browser ask its user for a password.
+        # This header makes a browser ask its user for a password.
         assert without.headers["www-authenticate"].startswith("Basic realm=")
         for headers in (basic(reader), basic(f" {reader}", user=""), bearer(reader)):
             assert client.get(path, headers=headers).status_code == 200
@@ -97,7 +97,7 @@ def test_other_machines_are_refused_the_description_of_an_open_installation(inst
             assert_problem(remote.get(path), 403, "foreign_origin")
 
 
-def test_the_document_says_which_credentials_each_route_takes(make_services: Callable[..., Services]) -> None:
+def test_document_names_the_credentials_of_each_route(make_services: Callable[..., Services]) -> None:
     services = make_services(app_ingest_secret="let me in")
     by_route = {
         (method.lower(), route.path): declared_scope(route) for route in product_routes() for method in route.methods

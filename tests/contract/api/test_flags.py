@@ -1,4 +1,4 @@
-"""Versioned flags over HTTP: versions, preconditions, bad input of which nothing is stored."""
+"""Versioned flags over HTTP: versions, preconditions, and invalid input, which is not stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def every_flag(api: TestClient) -> list[Any]:
     return [items, [api.get(f"/flags/{item['key']}/versions").json() for item in items]]
 
 
-def test_a_flag_is_made_read_and_changed(api: TestClient, key: str) -> None:
+def test_flag_is_created_read_and_changed(api: TestClient, key: str) -> None:
     made = api.post("/flags", json={"key": key, "content": document(), "note": "first"})
     path = f"/flags/{key}"
     changed = api.put(
@@ -173,7 +173,7 @@ def test_a_bad_body_is_refused_and_nothing_is_stored(api: TestClient, raw: bytes
     assert every_flag(api) == before
 
 
-def test_each_mistake_has_its_field(api: TestClient, key: str) -> None:
+def test_problem_names_the_field_of_each_mistake(api: TestClient, key: str) -> None:
     wrong = document(default_variant="none", variants={"on": 1, "off": False}, rules=[rule(variant="gone")])
 
     problem = assert_problem(api.post("/flags", json={"key": key, "content": wrong}), 422, "invalid_flag")
@@ -190,14 +190,14 @@ def test_a_large_content_is_refused(api: TestClient, key: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"content-type": "text/plain"}, {"content-encoding": "gzip"}])
-def test_only_plain_json_is_read(api: TestClient, headers: dict[str, str]) -> None:
+def test_other_media_types_and_compressed_bodies_are_rejected(api: TestClient, headers: dict[str, str]) -> None:
     response = api.post("/flags", content=RAW, headers={"content-type": "application/json", **headers})
 
     assert_problem(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("path", ["a%20b", "%00", "-x", "x" * 201, "a%0A"])
-def test_a_key_that_cannot_be_is_refused(api: TestClient, path: str) -> None:
+def test_invalid_key_is_rejected(api: TestClient, path: str) -> None:
     assert_problem(api.get(f"/flags/{path}"), 422, "invalid_input")
 
 
@@ -213,7 +213,7 @@ def test_lists_have_pages(api: TestClient) -> None:
     assert rest["next_after"] is None
 
 
-def test_the_example_is_taken_and_its_author_is_the_token(services: Services) -> None:
+def test_example_is_accepted_and_its_author_is_the_name_of_the_token(services: Services) -> None:
     token = services.access.create_token("ann's laptop", [Scope.OPERATE]).token
     with loopback_client(create_app(services)) as client:
         made = client.post("/flags", json=FLAG_EXAMPLE, headers={"authorization": f"Bearer {token}"})

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the responder."""
+"""Prometheus metrics of the responder: incidents by outcome, durations, and whether the target is watched."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.incidents.acts import NOW_US
 from support.incidents.logs import SECOND_US, asked, opened
 
 NOBODY = "http://127.0.0.1:9"
-"""Where nothing answers."""
+"""The URL of an unused port."""
 TARGET = "127.0.0.1:9"
 
 
 def scrape(api: TestClient) -> dict[str, float]:
-    """Return the values of the responder's samples by how they are written."""
+    """Return the values of the responder's samples by name with labels, as `name{label=value}`."""
     response = api.get("/metrics")
     assert response.status_code == 200
     return {
@@ -41,7 +41,7 @@ def test_unwatched_target_has_only_incident_metrics(services: Services) -> None:
     assert found == {"relab_incidents{outcome=,status=open,target=shop}": 1}
 
 
-def test_incidents_are_counted_by_how_they_ended_and_how_long_they_took(services: Services) -> None:
+def test_incidents_are_counted_by_outcome_and_duration(services: Services) -> None:
     log = services.incidents.log
     with running_api(services) as api:
         for seconds, outcome in (

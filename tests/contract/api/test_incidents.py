@@ -1,4 +1,4 @@
-"""What the responder has done and is told, over HTTP: the same on each back end, whether or not it runs here."""
+"""Incidents over HTTP: lists, approvals, pauses, triggers, alerts and streams, alike on each back end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def now_us(installation: Services) -> int:
 
 
 def ask(log: IncidentLog, incident_id: str, now_us: int, **more: Any) -> str:
-    """Ask people about a plan, and return the id of the question."""
+    """Request a person's approval of a plan, and return the id of the request."""
     given = {"asked_at": now_us, "expires_at": now_us + MINUTE_US, **more}
     return log.approvals.request(question(incident_id, f"{incident_id}.1", **given)).approval_id
 
@@ -81,11 +81,11 @@ def test_false_positive_is_dismissed(api: TestClient, log: IncidentLog, now_us: 
 
 
 @pytest.mark.parametrize("query", [{"cursor": "x"}, {"status": "over"}, {"limit": 0}, {"target": ""}])
-def test_a_list_of_nonsense_is_refused(api: TestClient, query: dict[str, Any]) -> None:
+def test_invalid_query_of_a_list_is_rejected(api: TestClient, query: dict[str, Any]) -> None:
     assert_problem(api.get("/agent/incidents", params=query), 422)
 
 
-def test_an_incident_is_shown_with_acts_and_questions(
+def test_incident_is_shown_with_its_actions_and_approval_requests(
     api: TestClient, log: IncidentLog, now_us: int, target: str
 ) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
@@ -104,7 +104,7 @@ def test_an_incident_is_shown_with_acts_and_questions(
     assert_problem(api.get("/agent/incidents/none"), 404, "incident_not_found")
 
 
-def test_a_plan_is_approved_once_and_may_still_be_rejected(
+def test_approved_plan_can_be_rejected_and_rejected_plan_not_approved(
     api: TestClient, log: IncidentLog, now_us: int, target: str
 ) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
@@ -124,7 +124,7 @@ def test_a_plan_is_approved_once_and_may_still_be_rejected(
     assert log.get(incident_id).status is IncidentStatus.OPEN
 
 
-def test_the_last_question_is_answered_by_the_id_of_the_incident(
+def test_last_approval_request_is_decided_by_the_id_of_its_incident(
     api: TestClient, log: IncidentLog, now_us: int, target: str
 ) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
@@ -133,7 +133,9 @@ def test_the_last_question_is_answered_by_the_id_of_the_incident(
     assert api.post(f"/agent/approvals/{incident_id}", json={"approved": True}).json()["approval_id"] == approval_id
 
 
-def test_answers_that_cannot_hold_are_refused(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+def test_late_unknown_and_invalid_decisions_are_rejected(
+    api: TestClient, log: IncidentLog, now_us: int, target: str
+) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
     late = ask(log, incident_id, now_us, asked_at=now_us - 2 * MINUTE_US, expires_at=now_us - MINUTE_US)
 
@@ -145,7 +147,7 @@ def test_answers_that_cannot_hold_are_refused(api: TestClient, log: IncidentLog,
     assert_problem(api.post(f"/agent/approvals/{late}", content=b"approved=1", headers=form), 415)
 
 
-def test_several_people_at_once_come_to_one_answer(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+def test_concurrent_approvals_store_one_decision(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
     path = f"/agent/approvals/{ask(log, incident_id, now_us)}"
 
@@ -168,14 +170,14 @@ def test_pause_and_resume_name_the_person(api: TestClient, target: str) -> None:
     assert resumed["is_paused"] is False
 
 
-def test_everything_is_paused_without_a_body(api: TestClient) -> None:
+def test_pause_without_a_body_pauses_all_targets(api: TestClient) -> None:
     assert api.post("/agent/pause").json()["target"] == "*"
     assert api.get("/agent/status").json()["paused"] is True
     api.post("/agent/resume")
     assert api.get("/agent/status").json()["paused"] is False
 
 
-def test_without_a_target_nothing_is_triggered(api: TestClient) -> None:
+def test_trigger_without_a_target_is_rejected(api: TestClient) -> None:
     status = api.get("/agent/status").json()
 
     assert status["target"] is None
@@ -186,10 +188,10 @@ def test_without_a_target_nothing_is_triggered(api: TestClient) -> None:
     assert_problem(api.post("/agent/trigger", json={"nonsense": 1}), 422)
 
 
-def test_alerts_without_a_target_are_to_be_sent_again(api: TestClient) -> None:
+def test_alerts_without_a_target_get_503_with_retry_after(api: TestClient) -> None:
     response = api.post("/alerts/alertmanager", json=ALERTS_EXAMPLE)
 
-    # Another process may be about to watch it, and Alertmanager does not repeat what is answered 4xx.
+    # Another process may soon watch the target, and Alertmanager does not repeat requests that get a 4xx response.
     assert_problem(response, 503, "no_target_yet")
     assert int(response.headers["retry-after"]) >= 1
 
@@ -213,7 +215,7 @@ def test_only_target_that_another_process_watches_is_the_default(
         log.leases.release(name, "another")
 
 
-def test_status_can_be_read_by_a_harness(api: TestClient) -> None:
+def test_harness_reads_the_status(api: TestClient) -> None:
     sight = read_status(1.0, api.get("/agent/status").json())
 
     assert sight.answered is True
@@ -228,7 +230,7 @@ def test_a_late_follower_gets_the_whole_timeline(api: TestClient, log: IncidentL
         incident_id, at_us=now_us, phase=Phase.GATHER, events=[NewEvent("gathered", "2 facts.", evidence=["e1"])]
     )
     log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.PASSED)
-    # A word after the end does not keep the stream open.
+    # An event after the end of the incident does not keep the stream open.
     log.append(incident_id, NewEvent("noted", "It was the weather."), at_us=now_us)
 
     whole = api.get(f"/agent/incidents/{incident_id}/events")

@@ -1,4 +1,4 @@
-"""Lists of runs: every filter, text search, and cursors that survive inserts."""
+"""Lists of runs: filters, text search, and cursors that stay valid when runs are inserted."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_filter_selects_and_all_must_match(alone: TestClient, services: Se
     assert found(alone, agent="%") == []
 
 
-def test_a_label_is_lost_when_the_run_changes_and_kept_when_it_does_not(alone: TestClient, services: Services) -> None:
+def test_label_is_removed_only_when_the_run_changes(alone: TestClient, services: Services) -> None:
     alone.post("/agent-runs", json=failed_run("r"))
     alone.post("/agent-runs/r/rca-runs")
     run_jobs(services)
@@ -83,7 +83,7 @@ def test_a_label_is_lost_when_the_run_changes_and_kept_when_it_does_not(alone: T
     assert alone.get("/agent-runs/r").json()["category"] is None
 
 
-def test_text_is_looked_for_in_ids_names_and_errors(api: TestClient, run_id: str) -> None:
+def test_text_search_covers_ids_names_and_errors(api: TestClient, run_id: str) -> None:
     body = minimal_run(
         run_id,
         status="failure",
@@ -121,7 +121,7 @@ def test_wildcards_are_literals(api: TestClient, run_id: str, wildcard: str) -> 
     assert found(api, text=f"{run_id} <{wildcard}>") == [with_it]
 
 
-def test_an_empty_text_matches_everything_as_an_empty_filter_matches_nothing(alone: TestClient) -> None:
+def test_empty_text_matches_all_runs_and_an_empty_filter_matches_no_run(alone: TestClient) -> None:
     alone.post("/agent-runs", json=minimal_run("r"))
 
     assert found(alone, text="") == ["r"]
@@ -133,7 +133,7 @@ def test_an_empty_text_matches_everything_as_an_empty_filter_matches_nothing(alo
     limit=st.integers(1, 4),
 )
 @examples(8)
-def test_pages_of_any_size_make_up_the_list(api: TestClient, offsets: list[int], limit: int) -> None:
+def test_pages_of_any_size_add_up_to_the_whole_list(api: TestClient, offsets: list[int], limit: int) -> None:
     agent = f"agent-{offsets}-{limit}"
     for number, offset in enumerate(offsets):
         body = minimal_run(f"{agent}-{number}", agent_name=agent, started_at=time_text(offset))
@@ -170,7 +170,7 @@ def test_forged_cursors_are_refused(api: TestClient, key: tuple[object, ...]) ->
     assert fields_of(assert_problem(response, 422, "invalid_cursor")) == ["cursor"]
 
 
-def test_a_cursor_of_another_list_is_refused(api: TestClient, run_id: str) -> None:
+def test_cursor_of_another_list_is_rejected(api: TestClient, run_id: str) -> None:
     api.post("/agent-runs", json=minimal_run(run_id, steps=[step("s1"), step("s2")]))
     cursor = api.get(f"/agent-runs/{run_id}/timeline", params={"limit": 1}).json()["next_cursor"]
 

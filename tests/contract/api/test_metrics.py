@@ -1,4 +1,4 @@
-"""The overview against a brute-force count, and what Prometheus reads."""
+"""The overview of runs, compared with a brute-force count, and the Prometheus metrics of the API."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OUTCOMES = ("succeeded", "completed_with_errors", "failed", "unknown")
 
 @pytest.fixture
 def frozen(services: Services) -> Iterator[tuple[TestClient, MovableClock]]:
-    """An installation of its own whose clock stands one day after the sample runs' start."""
+    """A separate installation whose clock is stopped one day after the start of the sample runs."""
     clock = MovableClock(NOW_US)
     with running_api(at_time(services, clock)) as client:
         yield client, clock
@@ -48,7 +48,7 @@ def overview(api: TestClient, **query: Any) -> dict[str, Any]:
 
 
 def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
-    """Count from the posted bodies, as the documentation defines the figures."""
+    """Return the figures of the overview, counted from the posted bodies as the documentation defines them."""
     since = NOW_US - int(hours * 3_600_000_000)
     first, end = since - since % MINUTE_US, NOW_US - NOW_US % MINUTE_US + MINUTE_US
     inside = [body for body in bodies if first <= parse_time(body["started_at"]) < end]
@@ -110,7 +110,7 @@ def measured_runs(draw: st.DrawFn) -> list[RunBody]:
 
 @given(bodies=measured_runs(), hours=st.sampled_from([0.25, 1, 2, 24, 1e6]))
 @examples(20)
-def test_the_figures_are_those_of_a_brute_force_count(
+def test_overview_equals_a_brute_force_count(
     frozen: tuple[TestClient, MovableClock], bodies: list[RunBody], hours: float
 ) -> None:
     api, _ = frozen
@@ -150,7 +150,7 @@ def test_no_runs_give_empty_figures(frozen: tuple[TestClient, MovableClock]) -> 
     }
 
 
-def test_the_window_is_a_day_by_default_and_ends_now(frozen: tuple[TestClient, MovableClock]) -> None:
+def test_default_window_is_the_last_24_hours(frozen: tuple[TestClient, MovableClock]) -> None:
     api, clock = frozen
     api.post("/agent-runs", json=failed_run("r"))
 
@@ -188,7 +188,7 @@ def scrape(api: TestClient) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
     }
 
 
-def test_prometheus_reads_requests_jobs_and_analyses(services: Services) -> None:
+def test_metrics_count_requests_jobs_and_analyses(services: Services) -> None:
     with running_api(services) as api:
         api.post("/agent-runs", json=failed_run("r"))
         api.post("/agent-runs", json=failed_run("r"))

@@ -1,4 +1,4 @@
-"""Flags over OpenFeature's protocol (OFREP 0.3.0): its fields, its errors, its caching."""
+"""Flags over OpenFeature's protocol (OFREP 0.3.0): fields, errors and caching."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def of_bulk(response: Any, key: str) -> Any:
         ({"plan": "beta"}, "on", "TARGETING_MATCH"),
         ({"plan": "other", "targetingKey": "x"}, "off", "DEFAULT"),
         ({}, "off", "DEFAULT"),
-        # Buckets are told by the test of `bucket`; here both sides are met.
+        # The unit test of `bucket` covers the buckets; this test covers both sides of a split.
         ({"region": "eu-1", "targetingKey": "user"}, None, "SPLIT"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_disabled_flag_gives_its_default(api: TestClient, key: str) -> None:
     assert answer["metadata"] == {"version": 2}
 
 
-def test_a_flag_that_is_not_there_or_archived_is_not_found(api: TestClient, key: str) -> None:
+def test_unknown_or_archived_flag_is_not_found(api: TestClient, key: str) -> None:
     api.post(f"/flags/{key}/archive", json={}, headers={"If-Match": "*"})
 
     for absent in (key, "none", "a b", "%2e", "x" * 5_000, "%00"):
@@ -105,7 +105,7 @@ def test_a_flag_that_is_not_there_or_archived_is_not_found(api: TestClient, key:
     assert key not in {item["key"] for item in api.post(BULK, json={"context": {}}).json()["flags"]}
 
 
-def test_a_split_without_a_targeting_key_is_an_error_of_that_flag(api: TestClient, key: str) -> None:
+def test_split_without_a_targeting_key_is_an_error_of_that_flag_alone(api: TestClient, key: str) -> None:
     context = {"region": "eu"}
     single, bulk = evaluated(api, key, context), api.post(BULK, json={"context": context})
 
@@ -151,7 +151,7 @@ def test_a_request_without_a_context_has_an_empty_one(api: TestClient, key: str)
     assert api.post(f"{BULK}/{key}", json={}).json() == evaluated(api, key, {}).json()
 
 
-def test_an_answer_that_the_client_has_is_not_sent_again(api: TestClient, key: str) -> None:
+def test_unchanged_response_is_304_for_a_known_etag(api: TestClient, key: str) -> None:
     context = {"context": {"targetingKey": "x", "plan": "beta"}}
     tag = api.post(BULK, json=context).headers["etag"]
 
@@ -163,7 +163,7 @@ def test_an_answer_that_the_client_has_is_not_sent_again(api: TestClient, key: s
     assert api.post(BULK, json=context, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_another_context_or_another_version_is_another_answer(api: TestClient, key: str) -> None:
+def test_known_etag_does_not_match_another_context_or_version(api: TestClient, key: str) -> None:
     context = {"context": {"targetingKey": "x", "plan": "beta"}}
     known = {"If-None-Match": api.post(BULK, json=context).headers["etag"]}
 

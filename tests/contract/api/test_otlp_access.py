@@ -1,4 +1,4 @@
-"""Who may send traces: as for `POST /agent-runs`, and refused in OTLP's own form."""
+"""Access to `POST /v1/traces`: the rules of `POST /agent-runs`, with errors in OTLP's own format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def client(services: Services) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_an_open_installation_takes_traces_from_this_machine_alone(services: Services, encoding: Encoding) -> None:
+def test_open_installation_accepts_traces_from_its_own_machine_but_not_from_foreign_pages(
+    services: Services, encoding: Encoding
+) -> None:
     body = encode(TRACE.good(), encoding)
     app = create_app(services)
     with loopback_client(app) as here:
@@ -38,13 +40,13 @@ def test_an_open_installation_takes_traces_from_this_machine_alone(services: Ser
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_other_machines_are_refused_by_an_open_installation(services: Services, encoding: Encoding) -> None:
+def test_open_installation_rejects_other_machines(services: Services, encoding: Encoding) -> None:
     with loopback_client(create_app(services), client_host="203.0.113.9") as remote:
         assert_refused(post(remote, encode(TRACE.good(), encoding), encoding), 403, encoding)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_the_ingest_secret_opens_both_ways_in(make_services: Callable[..., Services], encoding: Encoding) -> None:
+def test_ingest_secret_allows_traces_and_runs(make_services: Callable[..., Services], encoding: Encoding) -> None:
     services = make_services(app_ingest_secret="let me in")
     body = encode(TRACE.good(), encoding)
     with loopback_client(create_app(services), **REMOTE) as remote:
@@ -58,12 +60,14 @@ def test_the_ingest_secret_opens_both_ways_in(make_services: Callable[..., Servi
         right = {"X-Ingest-Secret": "let me in"}
         assert assert_taken(post(remote, body, encoding, **right)) == (0, "")
         assert remote.post("/agent-runs", json=minimal_run("r"), headers=right).status_code == 201
-        # The secret is for writing only.
+        # The secret does not allow reading.
         assert remote.get(f"/agent-runs/{TRACE.id}/spans", headers=right).status_code in {401, 403}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_token_with_the_scope_is_enough_and_another_is_not(services: Services, encoding: Encoding) -> None:
+def test_token_with_the_ingest_scope_is_accepted_and_others_are_rejected(
+    services: Services, encoding: Encoding
+) -> None:
     tokens = {scope: services.access.create_token(scope.value, [scope]).token for scope in Scope}
     body = encode(TRACE.good(), encoding)
     with loopback_client(create_app(services), **REMOTE) as remote:

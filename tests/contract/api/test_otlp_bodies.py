@@ -1,4 +1,4 @@
-"""Bodies of OTLP that cannot be read are refused as a whole, clearly, and nothing of them is stored."""
+"""Malformed OTLP bodies: they are rejected as a whole with a reason, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_a_json_export_cut_anywhere_is_refused(api: TestClient, trace: Trace) ->
     assert_nothing_stored(api, trace)
 
 
-def test_a_body_that_is_cut_after_a_whole_export_changes_nothing_of_it(api: TestClient, trace: Trace) -> None:
-    # Binary exports may be concatenated; of this one the second half is missing.
+def test_body_cut_after_a_whole_export_is_rejected_as_a_whole(api: TestClient, trace: Trace) -> None:
+    # Binary exports may be concatenated; the second export of this body is cut off.
     body = encode(trace.good()) + encode(Trace(f"other {trace.name}").good())[:-5]
     assert_refused(post(api, body), 400, "protobuf")
     assert_nothing_stored(api, trace)
 
 
-def test_an_empty_export_is_one(api: TestClient, trace: Trace) -> None:
+def test_empty_export_is_accepted(api: TestClient, trace: Trace) -> None:
     empty = [b"", encode([]), field(1, b""), field(1, field(2, b""))]
     for body in empty:
         assert assert_taken(post(api, body)) == (0, "")
@@ -87,7 +87,7 @@ def test_an_empty_export_is_one(api: TestClient, trace: Trace) -> None:
         assert assert_taken(post(api, body, "json")) == (0, "")
 
 
-def test_random_bytes_are_refused_or_hold_nothing(api: TestClient, trace: Trace) -> None:
+def test_random_bytes_are_malformed_or_have_only_unknown_fields(api: TestClient, trace: Trace) -> None:
     choice = random.Random(20_260_501)
     statuses = set()
     for _ in range(25):
@@ -96,14 +96,14 @@ def test_random_bytes_are_refused_or_hold_nothing(api: TestClient, trace: Trace)
             answer = post(api, body, encoding)
             statuses.add(answer.status_code)
             if answer.status_code == 200:
-                assert_taken(answer)  # bytes that mean fields which OTLP does not have yet
+                assert_taken(answer)  # random bytes can be valid unknown fields
             else:
                 assert_refused(answer, 400, encoding)
     assert 400 in statuses
 
 
 @pytest.mark.parametrize("flips", [1, 8])
-def test_a_damaged_export_never_fails_the_server(api: TestClient, trace: Trace, flips: int) -> None:
+def test_damaged_export_never_causes_a_server_error(api: TestClient, trace: Trace, flips: int) -> None:
     choice = random.Random(flips)
     for number in range(20):
         other = Trace(f"{trace.name} {number}")
@@ -114,47 +114,47 @@ def test_a_damaged_export_never_fails_the_server(api: TestClient, trace: Trace, 
         whole = encode([rich, *other.good()])
         damaged = bytearray(whole)
         for _ in range(flips):
-            # Mostly in the span that has everything that a span can have, which comes first.
+            # Most damage hits the first span, which has every field that a span can have.
             damaged[choice.randrange(len(damaged) // 2)] = choice.randrange(256)
         answer = post(api, bytes(damaged))
         assert answer.status_code in {200, 400}, answer.content
         if answer.status_code == 400:
             assert_refused(answer, 400, "protobuf")
-        # Whatever was taken can be read, and what was meant is merged into it.
+        # An accepted damaged export can be read, and the undamaged spans can be merged into it.
         assert api.get(f"/agent-runs/{other.id}/spans").status_code in {200, 404}
         assert assert_taken(post(api, whole)) == (0, "")
         assert {span_id("rich"), *GOOD_IDS} <= {span["spanId"] for span in stored_spans(api, other)}
 
 
-def test_other_content_types_are_not_read(api: TestClient, trace: Trace) -> None:
+def test_other_content_types_are_rejected(api: TestClient, trace: Trace) -> None:
     others = ("", "text/plain", "application/grpc", "application/x-ndjson", "application/octet-stream", "x" * 5_000)
     for content_type in others:
         answer = api.post(PATH, content=encode(trace.good()), headers={"content-type": content_type})
-        # Nobody knows what such a client reads; JSON is what people can.
+        # The formats that such a client can read are unknown, so the response is JSON, which people can read.
         assert BINARY_TYPE in assert_refused(answer, 415, "json")
     assert_nothing_stored(api, trace)
 
 
-def test_a_content_type_is_needed(api: TestClient, trace: Trace) -> None:
+def test_request_without_a_content_type_is_rejected(api: TestClient, trace: Trace) -> None:
     assert_refused(api.post(PATH, content=encode(trace.good())), 415, "json")
     assert_nothing_stored(api, trace)
 
 
 @pytest.mark.parametrize("content_type", [BINARY_TYPE.upper(), f"{BINARY_TYPE}; charset=utf-8", "application/protobuf"])
-def test_content_types_that_mean_protobuf_are_read(api: TestClient, trace: Trace, content_type: str) -> None:
+def test_content_types_of_protobuf_are_accepted(api: TestClient, trace: Trace, content_type: str) -> None:
     answer = api.post(PATH, content=encode(trace.good()), headers={"content-type": content_type})
     assert answer.status_code == 200
     assert_stored(api, trace)
 
 
-def test_the_wrong_one_of_both_encodings_is_malformed(api: TestClient, trace: Trace) -> None:
+def test_body_in_the_other_encoding_is_malformed(api: TestClient, trace: Trace) -> None:
     assert_refused(post(api, encode(trace.good(), "json"), "protobuf"), 400, "protobuf")
     assert_refused(post(api, encode(trace.good()), "json"), 400, "json")
     assert_nothing_stored(api, trace)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_other_content_encodings_are_not_read(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_other_content_encodings_are_rejected(api: TestClient, trace: Trace, encoding: Encoding) -> None:
     for packing in ("br", "deflate", "zstd", "snappy", "gzip, gzip", "x" * 500):
         answer = post(api, encode(trace.good(), encoding), encoding, **{"content-encoding": packing})
         assert "gzip" in assert_refused(answer, 415, encoding)
@@ -162,7 +162,7 @@ def test_other_content_encodings_are_not_read(api: TestClient, trace: Trace, enc
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_gzip_is_read_and_identity_too(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_gzip_and_identity_are_accepted(api: TestClient, trace: Trace, encoding: Encoding) -> None:
     assert assert_taken(post(api, encode(trace.good(), encoding), encoding, packed=True)) == (0, "")
     assert_stored(api, trace)
     plain = post(api, encode(trace.good(), encoding), encoding, **{"content-encoding": "identity"})
@@ -217,7 +217,7 @@ def test_json_of_another_shape_is_refused(api: TestClient, trace: Trace) -> None
         assert_refused(post(api, body, "json"), 400, "json")
 
 
-def test_unknown_fields_of_json_are_passed_over(api: TestClient, trace: Trace) -> None:
+def test_unknown_fields_of_json_are_ignored(api: TestClient, trace: Trace) -> None:
     body = json_of(export_of(trace.good()))
     for holder in (body, body["resourceSpans"][0], body["resourceSpans"][0]["scopeSpans"][0], *span_lists(body)[0]):
         holder |= {"fromTheFuture": {"deep": [1, None, {"x": "y"}]}, "": 0}
@@ -227,7 +227,7 @@ def test_unknown_fields_of_json_are_passed_over(api: TestClient, trace: Trace) -
     assert_stored(api, trace)
 
 
-def test_unknown_fields_of_protobuf_are_passed_over(api: TestClient, trace: Trace) -> None:
+def test_unknown_fields_of_protobuf_are_ignored(api: TestClient, trace: Trace) -> None:
     unknown = field(15, b"new") + b"\x70\x07"  # field 14 as a number
     spans = b"".join(field(2, span.SerializeToString() + b"\xfa\x3f\x03new") for span in trace.good())  # field 1023
     body = field(1, field(1, unknown) + field(2, spans + unknown) + unknown) + unknown
@@ -236,7 +236,7 @@ def test_unknown_fields_of_protobuf_are_passed_over(api: TestClient, trace: Trac
 
 
 @pytest.mark.parametrize("spelling", ["number", "string", "snake case"])
-def test_the_spellings_of_json_are_all_read(api: TestClient, trace: Trace, spelling: str) -> None:
+def test_all_spellings_of_json_are_accepted(api: TestClient, trace: Trace, spelling: str) -> None:
     body = json_of(export_of(trace.good()))
     for span in span_lists(body)[0]:
         for name in ("startTimeUnixNano", "endTimeUnixNano"):
@@ -250,7 +250,7 @@ def test_the_spellings_of_json_are_all_read(api: TestClient, trace: Trace, spell
     assert {span["kind"] for span in stored_spans(api, trace)} == {3}
 
 
-def test_one_resource_that_cannot_be_read_takes_no_other_along(api: TestClient, trace: Trace) -> None:
+def test_malformed_resource_is_rejected_alone(api: TestClient, trace: Trace) -> None:
     bad = Trace(f"bad {trace.name}")
     spoiled = b"\x0a\x01k" + field(2, field(1, b"\xff\xfe"))  # an attribute whose text is no UTF-8
     spans = b"".join(field(2, span.SerializeToString()) for span in bad.good())

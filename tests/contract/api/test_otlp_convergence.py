@@ -1,4 +1,4 @@
-"""However spans come (late, again, in pieces, in any order, at once), the same spans make the same run."""
+"""Convergence of traces: the same spans make the same run if they arrive late, twice, in any order or at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from support.telemetry.runs import examples
 TRACES = (Trace("converge a"), Trace("converge b"))
 NAMES = ("root", "one", "two", "three", "four", "five", "six", "seven")
 HOURS = (0.5, 1.1, 50.0)
-"""Windows of the overview: one that the runs may miss, one that some fall out of, and one that has all."""
+"""Windows of the overview in hours: they contain few, some and all runs."""
 
 MINUTE_MS = 60_000
 GUARDRAIL = {"openinference.span.kind": "GUARDRAIL"}
@@ -58,11 +58,11 @@ ROLES: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Report:
-    """A span as one of its exports tells of it.
+    """One version of a span, as an export contains it.
 
     Attributes:
-        process: which of two processes sends it.
-        is_final: whether it is the last word.
+        process: number of the process that sends the span, 0 or 1.
+        is_final: whether the span is complete.
     """
 
     span: Span
@@ -75,11 +75,11 @@ Batch = tuple[Encoding, list[Report]]
 
 @st.composite
 def reports(draw: st.DrawFn, trace: Trace) -> list[Report]:
-    """Draw the spans of a trace, some of them also as they were before they ended."""
+    """Draw the spans of a trace, some of them also in an earlier version without an end."""
     names = NAMES[: draw(st.integers(1, len(NAMES)))]
     made = []
     for name in names:
-        # Mostly trees; but also circles, several roots, and parents that never come.
+        # Most spans form trees; some form circles, have several roots or a parent that never arrives.
         parent = draw(st.sampled_from([*names, *names[:2], names[0], "nobody", None, None]))
         start_ms = draw(st.sampled_from([0, 0, 1, 2, 500, MINUTE_MS, -2 * MINUTE_MS]))
         lasts_ms = draw(st.sampled_from([0, 1, 40, 1_500, 1_500, -3, None]))
@@ -109,13 +109,13 @@ def reports(draw: st.DrawFn, trace: Trace) -> list[Report]:
 
 
 def _earlier(value: Any) -> Any:
-    """Return what an attribute said when there was less to say: a count that grew."""
+    """Return the value of an attribute in an earlier version of its span: half of an integer, other values unchanged."""
     return value // 2 if type(value) is int else value
 
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[list[Report], list[Batch]]:
-    """Draw spans of two traces, and a way in which they come."""
+    """Draw the spans of two traces, and batches that deliver them with repetitions in some order."""
     sent = [report for trace in TRACES for report in draw(reports(trace))]
     again = draw(st.lists(st.sampled_from(sent), max_size=5))
     order = draw(st.permutations(sent + again))
@@ -126,13 +126,13 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Report], list[Batch]]:
 
 @pytest.fixture(scope="module")
 def api(installation: Services) -> Iterator[TestClient]:
-    """A client of an API whose clock stands still, one hour after the traces."""
+    """A client of an API whose clock is stopped one hour after the traces."""
     with running_api(at_time(installation, MovableClock(START_NS // 1_000 + 60 * 60_000_000))) as client:
         yield client
 
 
 def send(api: TestClient, batch: Batch) -> None:
-    """Send what each of the two processes has to say in a batch."""
+    """Send a batch as two exports, one from each of the two processes."""
     encoding, sent = batch
     for process in (0, 1):
         spans = [report.span for report in sent if report.process == process]
@@ -146,7 +146,7 @@ def overview(api: TestClient) -> list[Any]:
 
 
 def seen(api: TestClient) -> list[Any]:
-    """Return all that readers see of the traces, and take them away."""
+    """Return everything that the API shows of the two traces, and delete them."""
     found: list[Any] = [overview(api)]
     for trace in TRACES:
         found.append(api.get(f"/agent-runs/{trace.id}").json())
@@ -159,7 +159,7 @@ def seen(api: TestClient) -> list[Any]:
 
 
 def _in_order(span: dict[str, Any]) -> dict[str, Any]:
-    """Return a span with its attributes in order: they have none of their own."""
+    """Return a span with its attributes sorted, because their order has no meaning."""
     return {**span, "attributes": sorted(span.get("attributes", ()), key=lambda pair: str(pair["key"]))}
 
 
@@ -167,7 +167,7 @@ def check(api: TestClient, sent: Sequence[Report], batches: Sequence[Batch], *, 
     before = overview(api)
     send(api, ("protobuf", [report for report in sent if report.is_final]))
     wanted = seen(api)
-    # What was counted is taken off again.
+    # Deleting the runs restores the counts of the overview.
     assert overview(api) == before
 
     if at_once:
@@ -182,13 +182,13 @@ def check(api: TestClient, sent: Sequence[Report], batches: Sequence[Batch], *, 
 
 @given(deliveries())
 @examples(8)
-def test_the_order_of_arrival_plays_no_part(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
+def test_order_of_arrival_does_not_change_the_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
     check(api, *delivery, at_once=False)
 
 
 @given(deliveries())
 @examples(4)
-def test_concurrent_exports_make_the_same_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
+def test_concurrent_exports_do_not_change_the_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
     check(api, *delivery, at_once=True)
 
 
@@ -196,14 +196,14 @@ def test_concurrent_exports_make_the_same_runs(api: TestClient, delivery: tuple[
 @pytest.mark.timeout(900)
 @given(deliveries(), st.booleans())
 @examples(400)
-def test_no_order_of_arrival_plays_a_part(
+def test_no_order_of_arrival_changes_the_runs_in_many_examples(
     api: TestClient, delivery: tuple[list[Report], list[Batch]], at_once: bool
 ) -> None:
     check(api, *delivery, at_once=at_once)
 
 
-def test_a_span_that_was_reported_before_it_ended_reads_like_one_that_was_not(api: TestClient) -> None:
-    """Reports are joined, which puts attributes in another order: a list of parts must stay in its own."""
+def test_span_exported_before_its_end_is_shown_like_a_span_exported_once(api: TestClient) -> None:
+    """Merging two versions of a span reorders its attributes, but a list of message parts must keep its order."""
     prefix = "llm.output_messages.0.message.contents"
     parts = {f"{prefix}.{number}.message_content.text": f"part {number}" for number in range(12)}
     role = {"openinference.span.kind": "LLM"}
@@ -213,7 +213,7 @@ def test_a_span_that_was_reported_before_it_ended_reads_like_one_that_was_not(ap
     check(api, sent, [("protobuf", [early]), ("protobuf", sent)], at_once=False)
 
 
-def test_one_span_at_a_time_makes_the_run_that_all_at_once_make(api: TestClient) -> None:
+def test_spans_sent_one_by_one_make_the_same_run_as_all_at_once(api: TestClient) -> None:
     trace, other = TRACES
     root = trace.span("root", None, ROLES[0], end_ms=9_000)
     sent = [Report(root, 0, True), Report(other.span("root", None, AGENT), 0, True)]
@@ -221,5 +221,5 @@ def test_one_span_at_a_time_makes_the_run_that_all_at_once_make(api: TestClient)
         role = ROLES[number % len(ROLES)]
         span = trace.span(f"s{number}", f"s{number // 2}" if number % 3 else "root", role, start_ms=number % 7)
         sent.append(Report(span, number % 2, True))
-    # The children first and the root last, each alone.
+    # Each span is sent alone, children first and the root last.
     check(api, sent, [(ENCODINGS[n % 2], [report]) for n, report in enumerate(reversed(sent))], at_once=False)

@@ -31,7 +31,7 @@ MB = 1_048_576
 
 
 class Served:
-    """A server of OTLP/gRPC in this process, and calls of it."""
+    """A client of an OTLP/gRPC server that runs in this process."""
 
     def __init__(self, services: Services, gate: IngestGate, metrics: HttpMetrics, port: int) -> None:
         self.services = services
@@ -45,7 +45,7 @@ class Served:
             yield channel
 
     async def export(self, signal: str, request: Message, *, packed: bool = False, **metadata: str) -> Any:
-        """Return the answer."""
+        """Send an export and return its response."""
         async with self.channel() as channel:
             compression = grpc.Compression.Gzip if packed else grpc.Compression.NoCompression
             return await STUBS[signal](channel).Export(
@@ -53,7 +53,7 @@ class Served:
             )
 
     async def refusal(self, signal: str, request: Message, **metadata: str) -> tuple[Any, Status]:
-        """Return the code of a refused request, and OTLP's status from its details."""
+        """Send an export that must be rejected, and return the gRPC code and the status from its details."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.export(signal, request, **metadata)
         details = dict(caught.value.trailing_metadata()).get("grpc-status-details-bin", b"")
@@ -130,7 +130,7 @@ def test_spans_that_cannot_be_stored_are_a_partial_success(served: Services) -> 
     assert served.telemetry.get(trace.id).counts.steps == 1
 
 
-def test_bytes_that_are_no_request_are_invalid(make_served: Callable[..., Services]) -> None:
+def test_malformed_message_is_invalid_and_unknown_method_is_unimplemented(make_served: Callable[..., Services]) -> None:
     async def scenario(server: Served) -> None:
         async with server.channel() as channel:
             call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
@@ -178,7 +178,7 @@ def test_a_request_through_a_proxy_does_not_count_as_local(make_served: Callable
     against(make_served(), scenario)
 
 
-def test_a_caller_without_access_is_refused_before_its_message(make_served: Callable[..., Services]) -> None:
+def test_unauthorized_caller_is_rejected_before_its_message_arrives(make_served: Callable[..., Services]) -> None:
     services = make_served(app_ingest_secret="let me in", http={"max_body_mb": 64})
 
     async def scenario(server: Served) -> None:
@@ -196,14 +196,14 @@ def test_a_caller_without_access_is_refused_before_its_message(make_served: Call
 
 
 def retry_s(status: Status) -> int:
-    """Return after how many seconds a refused request may be sent again."""
+    """Return the seconds after which a rejected request may be repeated, from its RetryInfo."""
     [packed] = status.details
     info = RetryInfo()
     assert packed.Unpack(info)
     return int(info.retry_delay.seconds)
 
 
-def test_too_many_requests_at_once_are_told_when_to_retry(make_served: Callable[..., Services]) -> None:
+def test_request_beyond_the_limit_is_rejected_with_a_retry_time(make_served: Callable[..., Services]) -> None:
     services = make_served(http={"max_concurrent_ingests": 1})
 
     async def scenario(server: Served) -> None:
@@ -217,7 +217,7 @@ def test_too_many_requests_at_once_are_told_when_to_retry(make_served: Callable[
     against(services, scenario)
 
 
-def test_a_process_that_stops_is_unavailable_and_names_the_time_of_a_retry(
+def test_stopping_process_is_unavailable_and_sends_a_retry_time(
     make_served: Callable[..., Services],
 ) -> None:
     services = make_served()
@@ -242,13 +242,13 @@ def test_a_message_over_the_limit_is_refused_packed_or_not(make_served: Callable
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.export("traces", export_of(spans), packed=packed)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        # Without RetryInfo, exporters do not send it again.
+        # Exporters do not repeat a request that was rejected without RetryInfo.
         assert "grpc-status-details-bin" not in dict(caught.value.trailing_metadata() or ())
 
     against(services, scenario)
 
 
-def test_a_message_that_does_not_come_gives_its_place_back(make_served: Callable[..., Services]) -> None:
+def test_message_that_never_arrives_times_out_and_frees_its_slot(make_served: Callable[..., Services]) -> None:
     services = make_served(http={"max_concurrent_ingests": 1, "body_timeout_s": 0.05})
 
     async def scenario(server: Served) -> None:
@@ -278,7 +278,7 @@ def test_requests_are_counted_by_signal_and_code(make_served: Callable[..., Serv
     against(make_served(), scenario)
 
 
-def test_connections_beyond_the_limit_are_closed_and_silent_ones_give_their_places_back(
+def test_connections_beyond_the_limit_are_closed_and_silent_ones_time_out(
     make_services: Callable[..., Services],
 ) -> None:
     async def open_silent(server: Served) -> asyncio.StreamReader:
@@ -290,7 +290,7 @@ def test_connections_beyond_the_limit_are_closed_and_silent_ones_give_their_plac
 
     async def scenario(server: Served) -> None:
         kept = [await open_silent(server) for _ in range(2)]
-        # gRPC greets a connection that it keeps.
+        # gRPC sends a SETTINGS frame, with a header of 9 bytes, on a connection that it accepts.
         assert all([await reader.readexactly(9) for reader in kept])
         assert await (await open_silent(server)).read() == b""
         for reader in kept:
@@ -305,7 +305,7 @@ def test_connections_beyond_the_limit_are_closed_and_silent_ones_give_their_plac
     against(make_services(grpc={"port": 0, "max_connections": 2}, http={"header_timeout_s": 1}), scenario)
 
 
-def test_a_port_in_use_is_named(make_services: Callable[..., Services]) -> None:
+def test_error_names_the_port_that_is_in_use(make_services: Callable[..., Services]) -> None:
     async def scenario(server: Served) -> None:
         second = make_services(grpc={"port": server.port})
         with pytest.raises(UnavailableError, match=str(server.port)):

@@ -1,4 +1,4 @@
-"""What bounds exports: size, packing, time, how many at once; and what becomes of those that leave."""
+"""Limits of OTLP exports: size, compression, time and concurrency; and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GZIP = (b"content-encoding", b"gzip")
 
 @pytest.fixture
 def services(make_services: Callable[..., Services]) -> Services:
-    """A small installation: bodies of 20,000 bytes, two at once, 60,000 bytes of all."""
+    """An installation with small limits: 20,000 bytes per body, two bodies at once, 60,000 bytes in total."""
     return make_services(
         http={"max_body_mb": LIMIT / MB, "max_concurrent_ingests": 2, "max_concurrent_ingest_mb": ROOM / MB},
     )
@@ -68,7 +68,7 @@ def export(
     declared: int | None = None,
     finished: bool = True,
 ) -> RawRequest:
-    """Begin to post an export whose length is declared or not."""
+    """Start to post an export in parts, with or without a Content-Length, and return the request."""
     length = () if declared is None else ((b"content-length", str(declared).encode()),)
     content_type = (b"content-type", CONTENT_TYPES[encoding].encode())
     given = [content_type, *length, *headers]
@@ -76,12 +76,12 @@ def export(
 
 
 def answer_of(request: RawRequest) -> httpx.Response:
-    """Return the answer as a client has it."""
+    """Return the response in the form that a client receives."""
     return httpx.Response(request.status, headers=request.headers, content=b"".join(request.chunks))
 
 
 def body(name: str, size: int = 0, encoding: Encoding = "protobuf") -> bytes:
-    """Return a valid export, of exactly so many bytes if any are asked for."""
+    """Return a valid export, of exactly `size` bytes unless `size` is 0."""
     trace = Trace(name)
     padding = size // 2
     while True:
@@ -98,7 +98,9 @@ async def stored(app: Any, name: str) -> bool:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_the_limit_is_exact_declared_or_not_packed_or_not(services: Services, encoding: Encoding) -> None:
+def test_size_limit_is_exact_for_declared_streamed_and_compressed_bodies(
+    services: Services, encoding: Encoding
+) -> None:
     async def scenario(app: Any) -> None:
         for size in (LIMIT, LIMIT + 1):
             for kind in ("declared", "streamed", "packed"):
@@ -139,7 +141,7 @@ def test_a_body_of_100_mb_is_refused_before_it_is_read(
         streamed = export(app, *[b" " * MB] * 100, encoding=encoding)
         await streamed.end()
         assert_refused(answer_of(streamed), 413, encoding)
-        # Cut off at the limit of 64 MB that there is by default.
+        # The server stops reading at its default limit of 64 MB.
         assert 30 <= streamed.pending_parts <= 36
         after = export(app, body("after"))
         await after.end()
@@ -149,10 +151,12 @@ def test_a_body_of_100_mb_is_refused_before_it_is_read(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_too_many_at_once_are_refused_before_their_bodies_are_read(services: Services, encoding: Encoding) -> None:
+def test_requests_beyond_the_concurrency_limit_are_rejected_before_their_bodies_are_read(
+    services: Services, encoding: Encoding
+) -> None:
     async def scenario(app: Any) -> None:
         raw = body("taken", encoding=encoding)
-        # A run and an export take places of the same gate.
+        # Runs and exports share one limit of concurrent requests.
         json_type = (b"content-type", b"application/json")
         slow_run = RawRequest(app, "/agent-runs", method="POST", headers=[json_type], body=[b"{"], finished=False)
         slow = export(app, raw[:10], encoding=encoding, finished=False)
@@ -175,7 +179,7 @@ def test_too_many_at_once_are_refused_before_their_bodies_are_read(services: Ser
     against(services, scenario)
 
 
-def test_too_many_bytes_at_once_are_refused_before_they_are_read(make_services: Callable[..., Services]) -> None:
+def test_bytes_beyond_the_total_limit_are_rejected_before_they_are_read(make_services: Callable[..., Services]) -> None:
     async def scenario(app: Any) -> None:
         raw = body("taken", 15_000)
         slow = [export(app, raw[:10], declared=LIMIT, finished=False) for _ in range(3)]
@@ -203,7 +207,7 @@ def test_too_many_bytes_at_once_are_refused_before_they_are_read(make_services: 
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_body_that_does_not_come_gives_its_place_back(
+def test_body_that_never_arrives_times_out_and_frees_its_slot(
     make_services: Callable[..., Services], encoding: Encoding
 ) -> None:
     services = make_services(http={"max_concurrent_ingests": 2, "body_timeout_s": 0.05})
@@ -218,7 +222,7 @@ def test_a_body_that_does_not_come_gives_its_place_back(
     against(services, scenario)
 
 
-def test_a_client_that_leaves_in_the_middle_stores_nothing(services: Services) -> None:
+def test_export_of_a_client_that_disconnects_is_not_stored(services: Services) -> None:
     async def scenario(app: Any) -> None:
         whole = body("left")
         for length in (0, 1, len(whole) - 1, len(whole)):
@@ -234,15 +238,15 @@ def test_a_client_that_leaves_in_the_middle_stores_nothing(services: Services) -
     assert not [entry for entry in logs if entry["log_level"] in {"error", "critical"}]
 
 
-def test_a_request_that_is_given_up_takes_no_other_along(services: Services) -> None:
-    """Servers cancel requests when they stop, some also when clients leave; the writer must outlive that."""
+def test_cancelled_request_does_not_affect_others(services: Services) -> None:
+    """Servers cancel requests when they stop or when clients disconnect, so the writer must survive a cancellation."""
 
     async def scenario(app: Any) -> None:
         held, done = threading.Event(), threading.Event()
 
         def hold() -> None:
             with services.database.write() as unit:
-                unit.session.connection()  # The transaction, and with it SQLite's one lock, begins here.
+                unit.session.connection()  # The transaction begins here and takes SQLite's only write lock.
                 held.set()
                 done.wait(30)
 
@@ -252,7 +256,7 @@ def test_a_request_that_is_given_up_takes_no_other_along(services: Services) -> 
             await asyncio.to_thread(held.wait, 30)
             given_up = export(app, body("given up"))
             waits = export(app, body("waits"))
-            # Both are with the writer, which waits for the database, or wait for it.
+            # Both requests are queued for the writer, which waits for the database.
             await waits.until(lambda: app.state.ingest_gate.requests == 2)
             given_up._task.cancel()
             await given_up.end()

@@ -1,4 +1,4 @@
-"""Log records over OTLP: what is stored of them, and what a run becomes by them."""
+"""Log records over OTLP: they are stored with their traces, and exceptions and messages in them complete the run."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_records_of_a_trace_are_shown_oldest_first(
     assert found[2]["scope"]["name"] == "tests"
 
 
-def test_pages_of_records_follow_each_other(api: TestClient, trace: Trace) -> None:
+def test_pages_of_records_add_up_to_the_whole_list(api: TestClient, trace: Trace) -> None:
     assert_taken(post(api, encode(trace.good())))
-    # Several at the same time, which only their ids order.
+    # Several records have the same time, so that only their ids order them.
     post_logs(api, *[log(trace, "root", f"line {number}", at_ms=number // 3) for number in range(10)])
     whole = stored_logs(api, trace)
     assert len(whole) == 10
@@ -95,7 +95,7 @@ def test_pages_of_records_follow_each_other(api: TestClient, trace: Trace) -> No
     assert api.get(f"/agent-runs/{trace.id}/logs", params={"cursor": "x"}).status_code == 422
 
 
-def test_records_alone_make_no_run_and_wait_for_it(api: TestClient, trace: Trace) -> None:
+def test_records_without_spans_make_no_run_and_are_shown_once_it_exists(api: TestClient, trace: Trace) -> None:
     assert post_logs(api, log(trace, "chat", "early")) == (0, "")
     assert api.get(f"/agent-runs/{trace.id}").status_code == 404
     assert api.get(f"/agent-runs/{trace.id}/logs").status_code == 404
@@ -135,7 +135,7 @@ def test_records_without_a_trace_are_accepted_with_a_warning(api: TestClient, tr
     assert bodies(stored_logs(api, trace)) == ["kept"]
 
 
-def test_a_record_with_an_invalid_span_id_belongs_to_its_trace_alone(api: TestClient, trace: Trace) -> None:
+def test_record_with_an_invalid_span_id_belongs_only_to_its_trace(api: TestClient, trace: Trace) -> None:
     assert_taken(post(api, encode(trace.good())))
     odd = log(trace, None, "odd", name="gen_ai.user.message")
     odd.span_id = b"odd"
@@ -161,7 +161,7 @@ def test_requests_that_cannot_be_read_are_rejected_as_a_whole(api: TestClient, t
     assert_refused(api.post(LOGS_PATH, content=whole, headers={"content-type": "text/plain"}), 415, "json")
 
 
-def test_a_time_out_of_range_loses_no_record(api: TestClient, trace: Trace) -> None:
+def test_record_with_a_time_out_of_range_is_stored(api: TestClient, trace: Trace) -> None:
     assert_taken(post(api, encode(trace.good())))
     late, timeless = log(trace, "root", "late"), log(trace, "root", "timeless")
     late.time_unix_nano = 2**64 - 1
@@ -205,7 +205,7 @@ def test_an_exception_fails_only_a_call_whose_status_is_not_set(
     assert len(stored_logs(api, trace)) == 1
 
 
-def test_records_of_a_run_that_was_posted_as_json_are_kept_beside_it(api: TestClient, trace: Trace) -> None:
+def test_records_of_a_run_posted_as_json_are_stored_and_do_not_change_it(api: TestClient, trace: Trace) -> None:
     assert api.post("/agent-runs", json=minimal_run(trace.id)).status_code == 201
     before = api.get(f"/agent-runs/{trace.id}").json()
     assert post_logs(api, log(trace, "x", "beside", name="gen_ai.choice")) == (0, "")
@@ -237,7 +237,7 @@ def test_records_are_counted_by_outcome(api: TestClient, trace: Trace) -> None:
 
 
 def events_of(trace: Trace) -> list[LogRecord]:
-    """Return records that change the run of `trace.good()` when they are all there, and some that do not."""
+    """Return log records for `trace.good()`, some of which change its run."""
     return [
         exception_log(trace, "tool", "TimeoutError", "first"),
         log(trace, "chat", {"content": "What is the weather?"}, {"event.name": "gen_ai.user.message"}, at_ms=1.1),
@@ -249,7 +249,7 @@ def events_of(trace: Trace) -> list[LogRecord]:
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> list[list[tuple[str, int]]]:
-    """Draw requests of spans and records in any order, some of them twice."""
+    """Draw requests that contain all spans and records in some order, some of them twice."""
     items = [("span", number) for number in range(3)] + [("log", number) for number in range(5)]
     items += draw(st.lists(st.sampled_from(items), max_size=4))
     shuffled = draw(st.permutations(items))
@@ -262,7 +262,7 @@ def deliveries(draw: st.DrawFn) -> list[list[tuple[str, int]]]:
 
 
 def shown(api: TestClient, trace: Trace) -> str:
-    """Return all that the API shows of a run, without its name and the times when it was received."""
+    """Return everything that the API shows of a run, without its id and the times of its receipt."""
     run = api.get(f"/agent-runs/{trace.id}").json()
     for name in ("received_at", "updated_at", "content_hash"):
         del run[name]
@@ -274,7 +274,9 @@ def shown(api: TestClient, trace: Trace) -> str:
 
 @given(deliveries())
 @examples(12)
-def test_the_order_of_spans_and_records_plays_no_part(api: TestClient, delivery: list[list[tuple[str, int]]]) -> None:
+def test_order_of_spans_and_records_does_not_change_the_run(
+    api: TestClient, delivery: list[list[tuple[str, int]]]
+) -> None:
     number = next(_numbers)
     whole, parts = Trace(f"logs whole {number}"), Trace(f"logs parts {number}")
     assert_taken(post(api, encode(whole.good())))
@@ -290,7 +292,7 @@ def test_the_order_of_spans_and_records_plays_no_part(api: TestClient, delivery:
 
 
 def test_processes_that_receive_spans_and_records_at_once_lose_no_event(installation: Services) -> None:
-    """Each round has its records and spans written by two writers, as by two processes, at the same moment."""
+    """In each round two writers, which stand for two processes, store the records and the spans at the same moment."""
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier
 
@@ -326,7 +328,7 @@ def test_processes_that_receive_spans_and_records_at_once_lose_no_event(installa
         assert [call.error_class for call in run.tool_calls] == ["TimeoutError"], trace
 
 
-def test_an_empty_request_is_one(api: TestClient) -> None:
+def test_empty_request_is_accepted(api: TestClient) -> None:
     for encoding in ENCODINGS:
         assert accepted(post_to(LOGS_PATH, api, encode_logs([], encoding), encoding)) == (0, "")
     assert accepted(post_to(LOGS_PATH, api, b"")) == (0, "")

@@ -1,4 +1,4 @@
-"""Small bodies that mean a lot: what they take of the process's memory is bounded, and the answer is clear.
+"""OTLP bodies that expand to many times their size: the memory that they take is bounded, and the response is clear.
 
 The figures are peaks of the resident memory of this process, which also holds the client and the bodies.
 """
@@ -31,21 +31,21 @@ MB = 1_048_576
 PROC = Path("/proc/self")
 pytestmark = [
     pytest.mark.skipif(not (PROC / "clear_refs").exists(), reason="peaks of memory are read from Linux's /proc"),
-    # What is refused here never comes to a database.
+    # Rejected bodies never reach a database, so one back end is enough.
     pytest.mark.parametrize("installation", ["sqlite+embedded"], indirect=True),
 ]
 
 
 def in_memory_mb(name: str) -> float:
-    """Return a figure of this process: VmRSS is what it holds, VmHWM the most that it held."""
+    """Return a memory figure of this process in MB: VmRSS is the current size, VmHWM the peak."""
     [line] = [line for line in (PROC / "status").read_text().splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) / 1_024
 
 
 @contextmanager
 def takes_at_most(mb: float, what: str) -> Iterator[None]:
-    """Assert that the memory of this process grows by at most so much while the block runs."""
-    (PROC / "clear_refs").write_text("5")  # the peak is now what there is
+    """Assert that the memory of this process grows by at most `mb` while the block runs."""
+    (PROC / "clear_refs").write_text("5")  # resets the peak to the current size
     before = in_memory_mb("VmRSS")
     yield
     peak = in_memory_mb("VmHWM") - before
@@ -55,7 +55,7 @@ def takes_at_most(mb: float, what: str) -> Iterator[None]:
 
 @pytest.fixture
 def good(api: TestClient, run_id: str) -> Iterator[Callable[[], None]]:
-    """Return a function that asserts that the API still takes traces in."""
+    """Return a function that asserts that the API accepts a trace, and call it before and after the test."""
     numbers = iter(range(1_000))
 
     def assert_good() -> None:
@@ -69,15 +69,17 @@ def good(api: TestClient, run_id: str) -> Iterator[Callable[[], None]]:
 
 
 def bomb(megabytes: int) -> bytes:
-    """Return gzip of so many megabytes of zeros, a thousandth of their size, without ever having them."""
+    """Return a gzip bomb: `megabytes` MB of zeros, compressed to a thousandth without holding them in memory."""
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    # A block that is flushed depends on nothing before it, so that it can be repeated.
+    # A block after a full flush does not depend on earlier data, so it can be repeated.
     block = packer.compress(bytes(MB)) + packer.flush(zlib.Z_FULL_FLUSH)
     return gzip.compress(b"")[:10] + block * megabytes
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_gzip_bomb_is_not_unpacked(api: TestClient, good: Callable[[], None], encoding: Encoding) -> None:
+def test_gzip_bomb_is_rejected_without_being_decompressed(
+    api: TestClient, good: Callable[[], None], encoding: Encoding
+) -> None:
     raw = bomb(4_096)
     assert len(raw) < 8 * MB
     with takes_at_most(300, f"4 GB as {len(raw) / MB:.1f} MB of gzip"):
@@ -85,7 +87,7 @@ def test_a_gzip_bomb_is_not_unpacked(api: TestClient, good: Callable[[], None], 
     assert "RELAB_HTTP__MAX_BODY_MB" in assert_refused(answer, 413, encoding)
 
 
-def test_a_bomb_in_a_bomb_is_unpacked_once(api: TestClient, good: Callable[[], None]) -> None:
+def test_nested_gzip_bomb_is_decompressed_only_once(api: TestClient, good: Callable[[], None]) -> None:
     with takes_at_most(300, "a bomb in gzip"):
         answer = post(api, gzip.compress(bomb(1_024)), **{"content-encoding": "gzip"})
     assert_refused(answer, 400, "protobuf")
@@ -107,7 +109,7 @@ MANY: dict[str, tuple[Encoding, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize(("encoding", "make"), MANY.values(), ids=MANY)
-def test_millions_of_empty_parts_are_too_many(
+def test_millions_of_empty_parts_are_rejected_as_too_many(
     api: TestClient,
     good: Callable[[], None],
     encoding: Encoding,
@@ -122,7 +124,7 @@ def test_millions_of_empty_parts_are_too_many(
     good()
 
 
-def test_millions_of_empty_values_spoil_at_most_their_span(
+def test_span_with_millions_of_empty_values_is_rejected_alone(
     api: TestClient, good: Callable[[], None], run_id: str
 ) -> None:
     trace = Trace(f"{run_id} attributes")
@@ -145,7 +147,7 @@ def test_a_body_full_of_empty_json_objects_is_refused_before_it_is_parsed(
     assert "braces" in assert_refused(answer, 413, "json")
 
 
-def test_thousands_of_resources_are_taken(api: TestClient, good: Callable[[], None], run_id: str) -> None:
+def test_thousands_of_resources_are_accepted(api: TestClient, good: Callable[[], None], run_id: str) -> None:
     trace = Trace(f"{run_id} resources")
     raw = b"".join(encode([trace.span(f"s{n}", None)], resource={"service.instance.id": str(n)}) for n in range(2_000))
     with takes_at_most(500, "2,000 resources"):
@@ -153,7 +155,7 @@ def test_thousands_of_resources_are_taken(api: TestClient, good: Callable[[], No
     assert len(api.get(f"/agent-runs/{trace.id}/spans", params={"limit": 1_000}).json()["items"]) == 1_000
 
 
-def test_repeating_a_bad_body_leaves_nothing_behind(api: TestClient, good: Callable[[], None]) -> None:
+def test_repeated_bad_bodies_do_not_leak_memory(api: TestClient, good: Callable[[], None]) -> None:
     raw = field(1, field(2, b"\x12\x00" * 1_000_000))
     for _ in range(3):
         assert_refused(post(api, raw), 413, "protobuf")

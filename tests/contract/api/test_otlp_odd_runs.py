@@ -1,4 +1,4 @@
-"""Runs of odd telemetry tell the truth: huge messages, circular parents, half tool calls, two dialects, errors in any language."""
+"""Runs from unusual traces: huge messages, circular parents, half tool calls, mixed dialects, foreign languages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_run_with_messages_of_megabytes_shows_question_answer_and_the_failed_cal
     assert call["result_summary"].startswith("Error: no such table: orders")
 
 
-def test_span_with_a_message_beyond_the_limit_is_a_named_partial_success(api: TestClient, trace: Trace) -> None:
+def test_span_with_a_message_beyond_the_limit_is_rejected_alone_with_the_limit(api: TestClient, trace: Trace) -> None:
     huge = messages([said("user", text("x" * (10 * MB)))], [said("assistant", text(ANSWER))])
     spans = [trace.span("root", None, AGENT), trace.span("model", "root", huge), trace.span("tool", "root", TOOL)]
 
@@ -82,7 +82,7 @@ def test_span_with_a_message_beyond_the_limit_is_a_named_partial_success(api: Te
     assert run_of(api, trace)["counts"] == {"steps": 0, "tool_calls": 1, "guardrail_events": 0}
 
 
-def test_failure_among_circular_parents_is_no_success(api: TestClient, trace: Trace) -> None:
+def test_failed_tool_among_circular_parents_makes_the_run_complete_with_errors(api: TestClient, trace: Trace) -> None:
     spans = [
         trace.span("root", None, AGENT),
         trace.span("a", "b", CHAT),
@@ -94,7 +94,7 @@ def test_failure_among_circular_parents_is_no_success(api: TestClient, trace: Tr
     assert (run["status"], run["outcome"], run["outcome_rule"]) == ("success", "completed_with_errors", "tool_failed")
 
 
-def test_tool_result_without_its_call_is_no_call_and_no_error(api: TestClient, trace: Trace) -> None:
+def test_tool_result_without_its_call_is_ignored(api: TestClient, trace: Trace) -> None:
     taken = [said("user", text(QUESTION)), said("tool", response("lost", "Error: boom"))]
     spans = [
         trace.span("root", None, AGENT),
@@ -155,7 +155,7 @@ def test_two_dialects_in_one_trace_make_one_run(api: TestClient, trace: Trace) -
     ],
     ids=["de", "es", "ru", "ja", "zh"],
 )
-def test_rate_limit_in_another_language_is_one(api: TestClient, trace: Trace, error: str) -> None:
+def test_rate_limit_error_in_another_language_is_recognized(api: TestClient, trace: Trace, error: str) -> None:
     spans = [
         trace.span("root", None, AGENT, status=2, message=error),
         trace.span("model", "root", CHAT, status=2, message=error),

@@ -1,4 +1,4 @@
-"""Odd spans are kept: long, hostile, circular, repeated, out of order, with text that databases cannot hold."""
+"""Unusual spans are stored: long, hostile, circular, repeated, out of order, or with text that databases reject."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def the_api_goes_on(api: TestClient, trace: Trace) -> Iterator[None]:
 
 
 def items(api: TestClient, trace: Trace) -> dict[str, dict[str, Any]]:
-    """Return the timeline by the names of `Trace.span`, each item with its data."""
+    """Return `{span id: data}` of the timeline's items."""
     page = api.get(f"/agent-runs/{trace.id}/timeline", params={"limit": 10_000}).json()
     found = {item["ref_id"]: item["data"] for item in page["items"]}
     assert len(found) == page["total"]
@@ -62,7 +62,9 @@ def raw_attributes(api: TestClient, trace: Trace, name: str) -> list[tuple[str, 
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_an_end_before_the_start_is_kept_and_clamped(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_end_before_the_start_is_stored_and_shown_as_the_start(
+    api: TestClient, trace: Trace, encoding: Encoding
+) -> None:
     backwards = trace.span("back", "root", CHAT, start_ms=5, end_ms=-5_000)
     assert assert_taken(post(api, encode([*trace.good(), backwards], encoding), encoding)) == (0, "")
     assert_stored(api, trace, "back")
@@ -73,7 +75,7 @@ def test_an_end_before_the_start_is_kept_and_clamped(api: TestClient, trace: Tra
     assert int(raw["endTimeUnixNano"]) == at(-5_000)
 
 
-def test_a_run_whose_root_ends_before_it_starts_is_one(api: TestClient, trace: Trace) -> None:
+def test_run_whose_root_ends_before_it_starts_is_stored(api: TestClient, trace: Trace) -> None:
     root, chat, tool = trace.good()
     root.end_time_unix_nano = 1_000_000
     assert assert_taken(post(api, encode([root, chat, tool]))) == (0, "")
@@ -95,7 +97,7 @@ def test_a_long_attribute_is_kept_whole(api: TestClient, trace: Trace, encoding:
     assert_stored(api, trace, *names)
     assert dict(raw_attributes(api, trace, names[0]))["my.key"] == long
     assert dict(raw_attributes(api, trace, names[1]))["gen_ai.output.messages"] == long
-    # The timeline is for reading: it has the beginning.
+    # The timeline shows only the beginning of the text.
     assert len(api.get(f"/agent-runs/{trace.id}/timeline").content) < MB
     assert api.get("/agent-runs", params={"text": trace.id}).status_code == 200
 
@@ -151,18 +153,18 @@ def test_nul_is_accepted_anywhere(api: TestClient, trace: Trace, encoding: Encod
     scope_spans.scope.name = scope_spans.scope.version = scope_spans.schema_url = NUL
     scope_spans.scope.attributes.extend(pairs({NUL: NUL}))
     body = export.SerializeToString() if encoding == "protobuf" else json.dumps(json_of(export)).encode()
-    for _ in range(2):  # new, and merged with what is there
+    for _ in range(2):  # first a new span, then a merge with the stored one
         assert assert_taken(post(api, body, encoding)) == (0, "")
         assert_stored(api, trace, "chat-nul", "tool-nul", "json-nul")
         body += body if encoding == "protobuf" else b""
-    # What readers get of it has no NUL either, which many of them would stumble over.
+    # The API's responses have no NUL either, because many clients cannot handle it.
     for path in ("", "/timeline"):
-        # As a value: an escape that is spelled out in a text is just text.
+        # Decoded values are checked, because an escape that is spelled out in a text is valid.
         assert "\x00" not in texts_of(api.get(f"/agent-runs/{trace.id}{path}").json())
     assert api.get("/agent-runs", params={"text": trace.id}).json()["items"][0]["run_id"] == trace.id
 
 
-def test_parents_in_a_circle_are_no_trap(api: TestClient, trace: Trace) -> None:
+def test_spans_with_circular_and_missing_parents_are_shown(api: TestClient, trace: Trace) -> None:
     spans = [
         *trace.good(),
         trace.span("self", "self", CHAT),
@@ -179,7 +181,7 @@ def test_parents_in_a_circle_are_no_trap(api: TestClient, trace: Trace) -> None:
     assert {*map(span_id, names)} <= items(api, trace).keys()
 
 
-def test_a_trace_of_nothing_but_a_circle_is_a_run(api: TestClient, trace: Trace) -> None:
+def test_trace_of_circular_parents_alone_is_a_running_run(api: TestClient, trace: Trace) -> None:
     circle = [trace.span(f"s{number}", f"s{(number + 1) % 1_000}", CHAT) for number in range(1_000)]
     assert assert_taken(post(api, encode(circle))) == (0, "")
     run = api.get(f"/agent-runs/{trace.id}").json()
@@ -188,18 +190,18 @@ def test_a_trace_of_nothing_but_a_circle_is_a_run(api: TestClient, trace: Trace)
 
 
 def test_a_chain_of_thousands_of_spans_is_a_run(api: TestClient, trace: Trace) -> None:
-    # The deepest first, so that every look upwards is a long one.
+    # The deepest span comes first, so that every search for the root is long.
     chain = [trace.span(f"s{number}", f"s{number - 1}", CHAT, start_ms=-number) for number in range(5_000, 0, -1)]
     assert assert_taken(post(api, encode([*chain, trace.span("s0", None, AGENT, start_ms=-9_000)]))) == (0, "")
     assert api.get(f"/agent-runs/{trace.id}").json()["counts"]["steps"] == 5_000
 
 
-def test_span_without_a_root_is_a_running_run(api: TestClient, trace: Trace) -> None:
+def test_trace_without_a_root_is_a_running_run(api: TestClient, trace: Trace) -> None:
     assert assert_taken(post(api, encode([trace.span("orphan", "nobody", CHAT)]))) == (0, "")
     assert api.get(f"/agent-runs/{trace.id}").json()["status"] == "running"
 
 
-def test_spans_that_are_no_agents_doing_are_kept_raw(api: TestClient, trace: Trace) -> None:
+def test_spans_of_other_libraries_are_stored_but_not_shown_in_the_timeline(api: TestClient, trace: Trace) -> None:
     foreign = [trace.span("get", "root", {"http.request.method": "GET"}), trace.span("sql", "get", {"db.system": "x"})]
     assert assert_taken(post(api, encode([*trace.good(), *foreign]))) == (0, "")
     assert assert_stored(api, trace, "get", "sql")["counts"] == {"steps": 1, "tool_calls": 1, "guardrail_events": 0}
@@ -207,7 +209,7 @@ def test_spans_that_are_no_agents_doing_are_kept_raw(api: TestClient, trace: Tra
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_one_span_many_times_is_one(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_span_sent_many_times_is_stored_once(api: TestClient, trace: Trace, encoding: Encoding) -> None:
     begun = trace.span("twice", "root", CHAT, start_ms=5, end_ms=None)
     done = trace.span("twice", "root", CHAT | {"gen_ai.usage.input_tokens": 7}, start_ms=5, end_ms=6)
     body = encode([done, *trace.good(), begun, *trace.good(), done, done], encoding)
@@ -233,7 +235,9 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_hostile_text_comes_back_as_it_was_and_does_nothing(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_hostile_text_is_returned_unchanged_and_has_no_effect(
+    api: TestClient, trace: Trace, encoding: Encoding
+) -> None:
     keys = ("gen_ai.output.messages", "session.id", "relab.task_id", "gen_ai.request.model")
     spans = []
     for number, text in enumerate(HOSTILE):

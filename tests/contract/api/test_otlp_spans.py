@@ -1,4 +1,4 @@
-"""Single spans that cannot be stored are refused by themselves; the others of the request are stored."""
+"""Invalid spans in OTLP exports: each is rejected alone, and the other spans of the request are stored."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def put(field: str, value: Any) -> Callable[[Span], None]:
     return lambda span: setattr(span, field, value)
 
 
-# What is wrong with a span, and what the reason must name beside the span's ids.
+# Each entry has a function that makes a span invalid, and a word that the reason must contain.
 REFUSED: dict[str, tuple[Callable[[Span], Any], str]] = {
     **{
         f"a {name} of {length} bytes": (put(name, b"\x07" * length), name)
@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Callable[[Span], Any], str]] = {
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_bad_span_is_refused_alone(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_invalid_span_is_rejected_alone(api: TestClient, trace: Trace, encoding: Encoding) -> None:
     for number, (name, (spoil, reason)) in enumerate(REFUSED.items()):
         one = Trace(f"{number} of {trace.name}")
         bad = one.span("bad", "root", CHAT)
@@ -105,8 +105,8 @@ def test_the_reason_names_the_span(api: TestClient, trace: Trace, encoding: Enco
     assert_stored(api, trace)
 
 
-def test_ids_that_json_clients_get_wrong_are_refused_by_name(api: TestClient, trace: Trace) -> None:
-    """Clients that use protobuf's own JSON send ids in base64, as OTLP forbids."""
+def test_invalid_json_ids_are_rejected_with_the_name_of_the_field(api: TestClient, trace: Trace) -> None:
+    """Clients that use protobuf's own JSON format send ids in base64, which OTLP forbids."""
     wrong: dict[str, list[Any]] = {
         "traceId": [base64.b64encode(digest("x", 16)).decode(), "z" * 32, "ab" * 15, "ab" * 17, "a" * 31, "", None, 5,
                     ["a"], {}, "0" * 32, "é" * 32, "\x00" * 32, "<b>\x1b[31m" * 500],
@@ -140,7 +140,7 @@ def test_invalid_json_times_are_rejected_alone(api: TestClient, trace: Trace) ->
     assert_stored(api, trace)
 
 
-def test_a_whole_request_of_bad_spans_is_answered_shortly(api: TestClient, trace: Trace) -> None:
+def test_response_to_thousands_of_invalid_spans_is_short(api: TestClient, trace: Trace) -> None:
     spans = [trace.span(f"bad-{number}", None, CHAT) for number in range(3_000)]
     for number, span in enumerate(spans):
         (put(START, 0), put("span_id", number.to_bytes(3)), put("trace_id", number.to_bytes(4)))[number % 3](span)
@@ -151,7 +151,7 @@ def test_a_whole_request_of_bad_spans_is_answered_shortly(api: TestClient, trace
 
 
 BAD_TEXT = b"\xff\xfe"
-PACKED = Trace("packed").span("bad", "root", CHAT).SerializeToString()[18:]  # without the trace id
+PACKED = Trace("packed").span("bad", "root", CHAT).SerializeToString()[18:]  # the trace id is left out
 SPOILED = {
     "a name": PACKED + field(5, BAD_TEXT),
     "a key": PACKED + field(9, field(1, BAD_TEXT) + field(2, b"")),
@@ -168,19 +168,19 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("packed", SPOILED.values(), ids=SPOILED)
-def test_a_span_that_cannot_be_read_spoils_no_other(api: TestClient, trace: Trace, packed: bytes) -> None:
+def test_malformed_span_does_not_affect_others(api: TestClient, trace: Trace, packed: bytes) -> None:
     root, chat, tool = trace.good()
     bad = root.SerializeToString()[:18] + packed
     refused, _ = assert_taken(post(api, packed_body(root, bad, chat, tool)))
     assert refused in {0, 1}
     assert_stored(api, trace, *(["bad"] if refused == 0 else []))
-    # Whether it was taken or not, what comes later of the same span is taken.
+    # A later valid version of the same span is accepted in both cases.
     assert assert_taken(post(api, packed_body(trace.span("bad", "root", CHAT), trace.span("more", "root")))) == (0, "")
     assert_stored(api, trace, "bad", "more")
 
 
 def deep_body(trace: Trace, kind: str, depth: int, encoding: Encoding) -> bytes:
-    """Return an export of good spans and one that has an attribute of so many levels."""
+    """Return an export of good spans and of one whose attribute is nested `depth` levels deep."""
     if encoding == "protobuf":
         value = field(1, b"deep")
         for _ in range(depth):
@@ -198,20 +198,20 @@ def deep_body(trace: Trace, kind: str, depth: int, encoding: Encoding) -> bytes:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("kind", ["lists", "objects"])
-def test_deep_values_are_taken_or_refused_without_harm(
+def test_deeply_nested_values_do_not_affect_other_spans_or_later_versions(
     api: TestClient, trace: Trace, kind: str, encoding: Encoding
 ) -> None:
     for depth in (10, 25, 35, 60, 5_000):
         one = Trace(f"{depth} in {trace.name}")
         answer = post(api, deep_body(one, kind, depth, encoding), encoding)
         if answer.status_code == 400 and encoding == "json" and depth > 30:
-            # A JSON body is read whole or not at all: what is beyond any reason is malformed.
+            # JSON is parsed as a whole, so a value that is nested too deeply makes the body malformed.
             assert "nest" in assert_refused(answer, 400, "json") or "recursion" in answer.text
             continue
         refused, message = assert_taken(answer)
         assert refused == 0 or (depth > 10 and message)
         assert_stored(api, one, *([] if refused else ["bad"]))
-        # What was taken can be merged with more of it.
+        # An accepted span can be merged with a later version.
         assert assert_taken(post(api, packed_body(one.span("bad", "root", CHAT, end_ms=8)))) == (0, "")
 
 
@@ -246,14 +246,14 @@ def test_a_trace_is_not_overwritten_by_a_posted_run(api: TestClient, trace: Trac
 
 @pytest.mark.full
 @pytest.mark.timeout(300)
-def test_a_trace_that_is_full_takes_no_more(api: TestClient, trace: Trace) -> None:
+def test_span_beyond_the_limit_of_a_trace_is_rejected(api: TestClient, trace: Trace) -> None:
     most = 100_000
     for start in range(0, most - 3, 20_000):
         filling = [trace.span(f"s{n}", "root", None) for n in range(start, min(start + 20_000, most - 3))]
         assert assert_taken(post(api, encode(filling))) == (0, "")
     other = Trace(f"other {trace.name}")
     assert assert_taken(post(api, encode([*trace.good(), *other.good()]))) == (0, "")
-    # Repeats of what is there are taken, and other traces; what would be one more is not.
+    # Repeated spans and other traces are accepted; one more span of the full trace is rejected.
     more = trace.span("more", "root", CHAT, start_ms=7)
     refused, message = assert_taken(post(api, encode([*trace.good(), more, *other.good()])))
     assert refused == 1

@@ -1,4 +1,4 @@
-"""A postmortem over HTTP: in the form that is asked for, while the incident is open and afterwards, safe to open in a browser."""
+"""Postmortems over HTTP: each format, open and ended incidents, and a page that is safe to open in a browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def log(installation: Services) -> IncidentLog:
 
 @pytest.fixture
 def path(installation: Services, log: IncidentLog) -> str:
-    """Of an incident that is over."""
+    """The path of the postmortem of an ended incident."""
     incident_id = mended(log, f"told-{next(_numbers)}", installation.clock.now_us())
     return f"/agent/incidents/{incident_id}/postmortem"
 
@@ -65,7 +65,7 @@ def test_page_runs_only_its_own_scripts_and_sends_no_requests(api: TestClient, p
     assert "frame-ancestors 'none'" in policy
 
 
-def test_markdown_has_readable_times(api: TestClient, path: str) -> None:
+def test_json_has_marks_signals_actions_and_evidence(api: TestClient, path: str) -> None:
     told = api.get(path, params={"format": "json"}).json()
 
     assert told["is_over"] is True

@@ -1,4 +1,4 @@
-"""What every answer has: request ids, compression, a description, health."""
+"""Behaviour of all routes: request ids, request logs, compression, the OpenAPI document, and health."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_request_is_logged_once_with_its_id_and_no_terminal_codes(api: TestCli
     assert "secret-query" not in str(entries)
 
 
-def test_long_answers_are_compressed_if_the_client_can(api: TestClient, run_id: str) -> None:
+def test_long_responses_are_compressed_if_the_client_accepts_gzip(api: TestClient, run_id: str) -> None:
     api.post("/agent-runs", json=minimal_run(run_id, steps=[step(f"s{number}") for number in range(50)]))
     path = f"/agent-runs/{run_id}/timeline"
 
@@ -92,7 +92,7 @@ def openapi(api: TestClient) -> dict[str, Any]:
     return document
 
 
-def test_every_reference_of_the_description_resolves(openapi: dict[str, Any]) -> None:
+def test_every_reference_of_the_openapi_document_resolves(openapi: dict[str, Any]) -> None:
     found = set(references(openapi))
 
     assert "#/components/schemas/ProblemDocument" in found
@@ -103,7 +103,7 @@ def test_every_reference_of_the_description_resolves(openapi: dict[str, Any]) ->
             node = node[part]
 
 
-def test_the_description_gives_an_example_that_is_taken(api: TestClient, openapi: dict[str, Any]) -> None:
+def test_example_of_the_openapi_document_is_accepted(api: TestClient, openapi: dict[str, Any]) -> None:
     content = openapi["paths"]["/agent-runs"]["post"]["requestBody"]["content"]["application/json"]
     body = content["example"]
 
@@ -117,23 +117,23 @@ def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any])
             assert operation["summary"], (method, path)
             codes = set(operation["responses"])
             if path not in {"/", "/health", "/healthz", "/readyz"}:
-                # Whoever signs for Slack is not refused for a lack of scope.
+                # Signed requests have no scopes, so this route never responds with 403.
                 wanted = {"401", "503"} if path == "/slack/command" else {"401", "403", "503"}
                 assert wanted <= codes, (method, path)
             if path in OTLP_PATHS:
-                continue  # OTLP has a form of its own for what is refused
+                continue  # OTLP has its own format of errors
             for code in codes & {"401", "403", "404", "409", "413", "415", "422", "429"}:
                 assert "application/problem+json" in operation["responses"][code]["content"], (method, path, code)
 
 
-def test_problems_are_as_described(api: TestClient, openapi: dict[str, Any]) -> None:
+def test_problems_match_their_schema(api: TestClient, openapi: dict[str, Any]) -> None:
     schema = {"$ref": "#/components/schemas/ProblemDocument", "components": openapi["components"]}
 
     for response in (api.get("/nowhere"), api.post("/agent-runs", json={}), api.get("/agent-runs?limit=0")):
         jsonschema_rs.validate(schema, response.json())
 
 
-def test_the_process_is_alive_and_ready(api: TestClient) -> None:
+def test_health_routes_report_alive_and_ready(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok", "version": __version__}
     assert api.get("/health").json() == api.get("/healthz").json()
     ready = api.get("/readyz")
@@ -174,7 +174,7 @@ def test_internal_error_shows_no_details(services: Services, monkeypatch: pytest
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["request_crashed"]
 
 
-def test_no_answer_names_another_site(api: TestClient) -> None:
+def test_response_headers_do_not_repeat_a_foreign_host(api: TestClient) -> None:
     response = api.get("/agent-runs/", headers={"host": "evil.example"})
 
     assert_problem(response, 404)

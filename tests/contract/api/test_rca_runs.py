@@ -1,4 +1,4 @@
-"""Asking for analyses: one per content, however often and however concurrently one asks."""
+"""Requests for analyses: each content of a run is analysed once, even if requests are repeated or concurrent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def request_rca(api: TestClient, run_id: str, **query: Any) -> tuple[str, bool]:
 
 
 def fail_jobs(services: Services) -> None:
-    """Let every waiting analysis fail for good, as a worker would."""
+    """Run every queued analysis job with a handler that fails permanently."""
 
     def refuse(_: Mapping[str, Any]) -> None:
         raise PermanentJobError("the analysis cannot be done \x1b[2J")
@@ -73,7 +73,7 @@ def test_an_analysis_goes_from_queued_to_done(api: TestClient, installation: Ser
     assert api.get(f"/agent-runs/{posted}").json()["category"] == "tool_schema_mismatch"
 
 
-def test_asking_again_gives_the_same_analysis_in_every_state(
+def test_repeated_request_returns_the_same_analysis_in_every_state(
     api: TestClient, installation: Services, posted: str
 ) -> None:
     first, _ = request_rca(api, posted)
@@ -101,7 +101,7 @@ def test_asking_again_gives_the_same_analysis_in_every_state(
     assert request_rca(api, posted) == (first, False), "posting the same content again changes nothing"
 
 
-def test_force_makes_a_new_analysis_that_is_the_current_one_from_then_on(api: TestClient, posted: str) -> None:
+def test_forced_analysis_becomes_the_current_one(api: TestClient, posted: str) -> None:
     first, _ = request_rca(api, posted)
     second, created = request_rca(api, posted, force="true")
 
@@ -122,7 +122,7 @@ def test_changed_content_is_analysed_again(api: TestClient, installation: Servic
     assert second != first
 
 
-def test_an_analysis_of_content_that_changed_before_it_ran_does_not_count(
+def test_analysis_whose_run_changed_before_it_started_is_not_reused(
     api: TestClient, installation: Services, posted: str
 ) -> None:
     first, _ = request_rca(api, posted)
@@ -136,7 +136,7 @@ def test_an_analysis_of_content_that_changed_before_it_ran_does_not_count(
     assert second != first
 
 
-def test_a_failed_analysis_does_not_count(api: TestClient, installation: Services, posted: str) -> None:
+def test_failed_analysis_is_not_reused(api: TestClient, installation: Services, posted: str) -> None:
     run_jobs(installation)
     first, _ = request_rca(api, posted)
     fail_jobs(installation)
@@ -152,7 +152,7 @@ def test_a_failed_analysis_does_not_count(api: TestClient, installation: Service
     assert [(data["status"], data["pct"]) for _, data in events] == [("failed", 100)]
 
 
-def test_the_analysis_of_a_deleted_run_is_not_that_of_its_successor(
+def test_analysis_of_a_deleted_run_is_not_reused_for_a_new_run_with_its_id(
     api: TestClient, installation: Services, posted: str
 ) -> None:
     first, _ = request_rca(api, posted)
@@ -167,9 +167,7 @@ def test_the_analysis_of_a_deleted_run_is_not_that_of_its_successor(
     assert api.get(f"/agent-runs/rca-runs/{first}").status_code == 404
 
 
-def test_an_analysis_that_went_with_its_run_is_nothing_to_do(
-    api: TestClient, installation: Services, posted: str
-) -> None:
+def test_job_of_a_deleted_analysis_is_done_without_work(api: TestClient, installation: Services, posted: str) -> None:
     rca_run_id, _ = request_rca(api, posted)
     content = installation.telemetry.get_content(posted)
     assert api.delete(f"/agent-runs/{posted}").status_code == 204
@@ -178,7 +176,7 @@ def test_an_analysis_that_went_with_its_run_is_nothing_to_do(
     assert installation.queue.get(rca_run_id).status == "done"
 
 
-def test_dropping_the_job_of_an_analysis_ends_it(api: TestClient, installation: Services, posted: str) -> None:
+def test_analysis_fails_when_its_job_is_dropped(api: TestClient, installation: Services, posted: str) -> None:
     rca_run_id, _ = request_rca(api, posted)
     installation.drop_job(rca_run_id)
     dropped = api.get(f"/agent-runs/rca-runs/{rca_run_id}").json()
@@ -211,7 +209,9 @@ def test_dropped_job_whose_listener_fails_is_an_error(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_concurrent_requests_agree(api: TestClient, installation: Services, posted: str, force: bool) -> None:
+def test_concurrent_requests_create_one_analysis_unless_forced(
+    api: TestClient, installation: Services, posted: str, force: bool
+) -> None:
     barrier = threading.Barrier(8)
 
     def ask(_: int) -> tuple[str, bool]:
@@ -229,7 +229,7 @@ def test_concurrent_requests_agree(api: TestClient, installation: Services, post
     assert current in ids
 
 
-def test_concurrent_requests_over_http_agree(api: TestClient, posted: str) -> None:
+def test_concurrent_requests_over_http_create_one_analysis(api: TestClient, posted: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: request_rca(api, posted), range(8)))
 
@@ -267,7 +267,7 @@ def test_ids_that_no_analysis_can_have_are_invalid(api: TestClient, path: str, b
 
 
 @pytest.mark.parametrize("force", ["maybe", "2", "\x00"])
-def test_force_is_a_truth_value(api: TestClient, posted: str, force: str) -> None:
+def test_force_that_is_no_boolean_is_rejected(api: TestClient, posted: str, force: str) -> None:
     response = api.post(f"/agent-runs/{posted}/rca-runs", params={"force": force})
 
     assert fields_of(assert_problem(response, 422)) == ["query.force"]

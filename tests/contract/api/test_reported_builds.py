@@ -1,4 +1,4 @@
-"""`POST /builds`: the report of a CI's last step becomes a build, once, with the lines that explain its failure."""
+"""`POST /builds`: a CI's report is stored once as a build, with the log lines that explain its failure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_report_without_id_is_one_build_for_each_content(api: TestClient) -> Non
     assert codes == [201, 200, 201]
 
 
-def test_log_decides_what_the_report_leaves_out(api: TestClient) -> None:
+def test_missing_status_and_duration_are_read_from_the_log(api: TestClient) -> None:
     body = {"project": "p", "commit": "", "log": FAILED["log"]}
 
     build = api.post("/builds", json=body).json()
@@ -82,7 +82,7 @@ def test_log_decides_what_the_report_leaves_out(api: TestClient) -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_words_of_cis_for_the_status_are_accepted(api: TestClient, status: str, expected: str) -> None:
+def test_status_words_of_ci_systems_are_accepted(api: TestClient, status: str, expected: str) -> None:
     assert api.post("/builds", json={"project": "p", "status": status}).json()["result"]["status"] == expected
 
 
@@ -151,7 +151,7 @@ def test_setting_of_a_wrong_type_is_named_by_its_key(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("log", ["", " \n", "\u0087", "\x1b[0m\r\n"])
-def test_report_whose_log_shows_nothing_is_recorded_without_lines(api: TestClient, log: str) -> None:
+def test_report_whose_log_shows_no_cause_is_recorded_without_lines(api: TestClient, log: str) -> None:
     answer = api.post("/builds", json={"project": "engine", "status": "failed", "log": log})
 
     assert answer.status_code == 201

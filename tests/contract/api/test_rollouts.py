@@ -143,7 +143,7 @@ def test_invalid_plan_is_rejected_with_the_field(
     assert field in [error["field"] for error in answer.json()["errors"]]
 
 
-def test_secret_of_the_server_is_not_sent_anywhere(
+def test_headers_cannot_use_environment_variables_without_the_rollout_prefix(
     api: TestClient, service: SmallService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RELAB_LLM__API_KEY", "s3cret")

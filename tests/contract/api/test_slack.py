@@ -1,4 +1,4 @@
-"""Commands of Slack's over HTTP: who signs them is heard, and who is listed may change something."""
+"""Slack commands over HTTP: requests need a valid signature, and only listed users can change anything."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def clock() -> MovableClock:
-    """A clock that stands at the time of Slack's own example."""
+    """A clock that is stopped at the time of the example in Slack's documentation."""
     return MovableClock(int(EXAMPLE_TIMESTAMP) * SECOND_US)
 
 
 @pytest.fixture(scope="module")
 def listening(installation: Services, clock: MovableClock) -> Iterator[Services]:
-    """The installation, with a Slack app that it knows the secret of."""
+    """The installation with a configured Slack signing secret."""
     notices = NoticeSettings(slack_signing_secret=SecretStr(EXAMPLE_SECRET), slack_operators=[OPERATOR])
     services = build(installation.settings.model_copy(update={"notices": notices}), clock=clock)
     yield services
@@ -52,7 +52,7 @@ def listening(installation: Services, clock: MovableClock) -> Iterator[Services]
 
 @pytest.fixture(scope="module")
 def remote(listening: Services) -> Iterator[TestClient]:
-    """A client from somewhere on the internet, without any token."""
+    """A client on another machine, without a token."""
     app = create_app(listening)
     with loopback_client(app, client_host="203.0.113.9", url="https://relab.example") as client:
         yield client
@@ -60,7 +60,7 @@ def remote(listening: Services) -> Iterator[TestClient]:
 
 @pytest.fixture
 def typed(remote: TestClient, clock: MovableClock) -> Callable[..., str]:
-    """Return a function that types a command, and returns what is answered."""
+    """Return a function that sends a signed command and returns the text of the response."""
 
     def type_in(text: str, **who: str) -> str:
         clock.us += SECOND_US
@@ -74,7 +74,7 @@ def typed(remote: TestClient, clock: MovableClock) -> Callable[..., str]:
 
 
 def asked_incident(services: Services) -> str:
-    """Return an incident that has asked people something."""
+    """Open an incident with a pending approval request, and return the id of the incident."""
     log, now_us = services.incidents.log, services.clock.now_us()
     incident_id = opened(log, f"shop-{next(_numbers)}", at_us=now_us).incident_id
     given = {"asked_at": now_us, "expires_at": now_us + 10 * MINUTE_US}
@@ -123,7 +123,7 @@ def test_unsigned_request_is_rejected(remote: TestClient, clock: MovableClock, l
     assert decisions(listening, incident_id) == []
 
 
-def test_a_body_that_slack_does_not_send_is_refused(remote: TestClient, clock: MovableClock) -> None:
+def test_malformed_compressed_or_oversized_body_is_rejected(remote: TestClient, clock: MovableClock) -> None:
     for body, headers, status in (
         (b"nonsense", {}, 422),
         (b"text=help", {}, 422),
@@ -192,7 +192,9 @@ def test_no_user_is_listed_by_default(installation: Services, clock: MovableCloc
         services.close()
 
 
-def test_the_kill_switch_is_turned_with_a_reason(typed: Callable[..., str], listening: Services) -> None:
+def test_pause_command_pauses_all_targets_with_its_reason_until_resume(
+    typed: Callable[..., str], listening: Services
+) -> None:
     assert typed("pause we move the database") == "Paused: no more actions are executed; polling goes on."
     state: SwitchState = listening.incidents.log.switches.state("anything")
     assert state.is_paused is True
@@ -238,7 +240,7 @@ def test_hostile_title_mentions_no_user(typed: Callable[..., str], listening: Se
         assert sign not in said
 
 
-def test_slack_is_answered_before_it_stops_to_wait(
+def test_response_is_sent_before_slack_times_out(
     remote: TestClient, listening: Services, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, answered = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Following an analysis as server-sent events."""
+"""Streams of an analysis as server-sent events: all stages, resuming, heartbeats and disconnected clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGES = [
 
 @pytest.fixture
 def queued(api: TestClient, run_id: str) -> str:
-    """The id of an analysis that waits to be run."""
+    """The id of a queued analysis."""
     api.post("/agent-runs", json=failed_run(run_id))
     rca_run_id: str = api.post(f"/agent-runs/{run_id}/rca-runs").json()["rca_run_id"]
     return rca_run_id
@@ -38,7 +38,7 @@ def stages(text: str) -> list[tuple[str, str, int]]:
     return [(data["status"], data["step"], data["pct"]) for _, data in read_events(text)]
 
 
-def test_a_late_subscriber_gets_everything_in_the_format_of_the_seed(
+def test_late_subscriber_gets_all_events_in_the_format_of_the_seed(
     api: TestClient, installation: Services, queued: str
 ) -> None:
     run_jobs(installation)
@@ -92,7 +92,7 @@ def test_a_bad_last_event_id_is_refused(api: TestClient, queued: str, last: str)
     assert fields_of(assert_problem(response, 422))[0].lower() == "header.last-event-id"
 
 
-def test_idle_streams_get_heartbeats_and_vanished_clients_free_everything(make_services: Any) -> None:
+def test_idle_stream_gets_heartbeats_and_is_freed_when_its_client_disconnects(make_services: Any) -> None:
     services = make_services(progress={"heartbeat_interval_s": 0.05, "poll_interval_s": 0.02})
 
     async def scenario() -> None:
@@ -114,7 +114,7 @@ def test_idle_streams_get_heartbeats_and_vanished_clients_free_everything(make_s
 
 
 def test_events_of_another_process_arrive_while_the_stream_is_open(make_services: Any) -> None:
-    """The API and the worker share nothing but the database."""
+    """The API and the worker share only the database."""
     services = make_services(progress={"poll_interval_s": 0.02})
 
     async def scenario() -> list[tuple[str, str, int]]:

@@ -1,4 +1,4 @@
-"""Suggestions over HTTP: they are stored and listed, judged by callers, and learnt from."""
+"""Suggestions over HTTP: they are stored and listed, and verdicts of callers change later suggestions."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_failure_that_was_rejected_repeatedly_is_not_suggested_again(client: Tes
         ),
     ],
 )
-def test_verdicts_about_one_kind_of_failure_change_nothing_for_a_look_alike(
+def test_verdicts_about_one_kind_of_failure_do_not_affect_similar_ones(
     client: TestClient, judged: str, look_alike: str
 ) -> None:
     before = suggest(client, look_alike)

@@ -41,7 +41,7 @@ def read_pages(api: TestClient, run_id: str, limit: int) -> list[list[dict[str, 
 
 
 def expected_order(body: RunBody) -> list[tuple[str, str]]:
-    """Return `(kind, id)` in the order that the documentation promises, by brute force."""
+    """Return `(kind, id)` of all items in the documented order, computed by brute force."""
     starts = {item["step_id"]: item["started_at"] for item in body["steps"]}
     placed = [(item["started_at"], 0, number, "step", item["step_id"]) for number, item in enumerate(body["steps"])]
     for number, call in enumerate(body["tool_calls"]):
@@ -54,7 +54,7 @@ def expected_order(body: RunBody) -> list[tuple[str, str]]:
 
 @given(body=agent_runs(run_id="replaced below"), limit=st.integers(1, 25))
 @examples(25)
-def test_pages_of_any_size_make_up_the_whole(api: TestClient, body: RunBody, limit: int) -> None:
+def test_pages_of_any_size_add_up_to_the_whole_timeline(api: TestClient, body: RunBody, limit: int) -> None:
     body = {**body, "run_id": f"paged-{next(_numbers)}"}
     assert api.post("/agent-runs", json=body).status_code == 201
 
@@ -70,7 +70,7 @@ def test_pages_of_any_size_make_up_the_whole(api: TestClient, body: RunBody, lim
     assert {(item["kind"], item["ref_id"]): item["data"] for item in items} == sent
 
 
-def test_item_has_its_kind_and_its_place(api: TestClient, run_id: str) -> None:
+def test_item_has_its_kind_ids_time_title_and_status(api: TestClient, run_id: str) -> None:
     body = minimal_run(
         run_id,
         steps=[step("s1", 1, status="failure")],
@@ -114,7 +114,7 @@ def test_an_empty_run_has_an_empty_timeline(api: TestClient, run_id: str) -> Non
     assert page == {"run_id": run_id, "items": [], "total": 0, "next_cursor": None}
 
 
-def test_the_order_is_that_of_instants_and_not_of_their_text(api: TestClient, run_id: str) -> None:
+def test_items_with_different_utc_offsets_are_ordered_by_instant(api: TestClient, run_id: str) -> None:
     steps = [
         step("later", started_at="2024-01-15T09:00:00-05:00"),
         step("earlier", started_at="2024-01-15T15:00:00+02:00"),

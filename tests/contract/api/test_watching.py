@@ -1,4 +1,4 @@
-"""An API that watches a target: what it says of itself, how it is triggered, and what it takes up again after a restart."""
+"""An API that watches a target: its status, triggers and alerts, and incidents that it resumes after a restart."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from support.api.client import assert_problem, fields_of, read_events, running_a
 from support.shops.well_targets import a_well_target
 
 NOBODY = "http://127.0.0.1:9"
-"""Where nothing answers."""
+"""The URL of an unused port."""
 TARGET = "127.0.0.1:9"
 
 
 @pytest.fixture
 def watching(make_services: Callable[..., Services], database_url: str) -> Callable[..., Services]:
-    """Return a function that composes services that watch a target which does not answer."""
+    """Return a function that composes services that watch an unreachable target."""
 
     def make(**options: Any) -> Services:
         given = {"target_api_base_url": NOBODY, "action_server_url": NOBODY, "action_server_token": "t"}
@@ -99,7 +99,7 @@ def test_invalid_notification_names_its_fields(watching: Callable[..., Services]
         assert client.get("/agent/incidents").json()["items"] == []
 
 
-def test_without_a_token_for_actions_it_is_not_begun(watching: Callable[..., Services]) -> None:
+def test_start_without_an_action_token_is_rejected(watching: Callable[..., Services]) -> None:
     services = watching(action_server_token=None)
 
     with pytest.raises(ConfigurationError, match="ACTION_SERVER_TOKEN"), running_api(services):
@@ -119,14 +119,14 @@ def test_incident_triggered_by_another_process_is_handled_and_resumed_after_a_re
         wait_until(lambda: (status(client)["incident"] or {}).get("diagnosis"), what="a diagnosis")
         first = status(client)["incident"]
     with running_api(build(services.settings)) as client:
-        # Nobody answers where actions are asked for: a person is called once that was waited for long enough.
+        # The action server is unreachable, so the incident is escalated to a person after a timeout.
         wait_until(lambda: status(client)["incident"]["phase"] == "escalated", what="an escalation")
         told = status(client)["incident"]
     kinds = [event.kind for event in other.incidents.timeline(triggered)]
     other.close()
 
     assert first["id"] == told["id"] == triggered
-    # What was done before the restart is not done again.
+    # Steps before the restart are not repeated.
     assert kinds.count("gathered") == 1
     assert kinds.count("escalated") == 1
 
@@ -144,7 +144,7 @@ def test_triggered_incident_is_investigated_even_if_polls_are_healthy(
         services = watching(target_api_base_url=target, poll_interval_seconds=0.2, incidents={"autonomy": "act"})
         with running_api(services) as client:
             triggered = client.post("/agent/trigger", json={"detail": "It feels slow."}).json()["incident_id"]
-            # What nobody has mended is watched for a while before it has passed; here a person knows better.
+            # An incident that relab did not repair stays open for a while, so a person dismisses it here.
             wait_until(lambda: is_handed_over(client), what="a person to be called")
             client.post(f"/agent/incidents/{triggered}/dismiss", json={"why": "It was my own network."})
             wait_until(lambda: status(client)["incident"] is None, what="the end of the incident")
