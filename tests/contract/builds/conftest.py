@@ -1,4 +1,4 @@
-"""Projects whose builds run in each kind of sandbox that builds use."""
+"""Fixtures of the build tests: projects whose builds run in each kind of sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes as agent runs in telemetry."""
+"""Build passes as agent runs in telemetry: their steps, status and log lines, also without telemetry."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_failed_pass_is_an_agent_run_with_the_lines_that_explain_it(services: Se
     assert "zlib.h: No such file or directory" in stored.tool_calls[0].result_summary
 
 
-def test_pass_that_a_retry_mended_is_a_success(services: Services, tmp_path: Path) -> None:
+def test_pass_whose_retry_succeeds_is_a_success(services: Services, tmp_path: Path) -> None:
     script = 'if [ -n "$CACHE" ]; then exit 0; fi; echo "error: it needs the cache"; exit 1\n'
 
     done = run(services.builds, tmp_path, script, policy="fixed:1", retries="1")
@@ -67,7 +67,7 @@ def test_build_succeeds_although_telemetry_is_unavailable(
     make_services: Callable[..., Services], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     services = make_services()
-    # Nothing listens on port 1.
+    # No server listens on port 1.
     missing = Database.open("postgresql+psycopg://nobody@127.0.0.1:1/missing")
     telemetry = TelemetryService(missing, services.clock, services.queue)
     builds = BuildService(

@@ -1,4 +1,4 @@
-"""The log of decisions: how much of it an evaluation reads, and what it says about a short one."""
+"""Evaluation of policies on the log of decisions: a short log is rejected, and the log is read only once."""
 
 from __future__ import annotations
 

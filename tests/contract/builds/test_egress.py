@@ -1,4 +1,4 @@
-"""A build whose sandbox turns out to be open is not run."""
+"""The egress self-test of sandboxes: if it reaches the network, the build is not run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.builds.projects import write_project
 
 
 class OpenSandbox(LocalSandbox):
-    """A sandbox whose egress self-test finds a way to the network."""
+    """A sandbox whose egress self-test reaches the network."""
 
     def start(self, launch: Launch) -> RunningAttempt:
         running = super().start(launch)

@@ -1,4 +1,4 @@
-"""What builds keep on the disk for the next ones: its total limit, and what is removed."""
+"""Files that builds keep for later builds: the limit of their total size, and the files that are removed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from support.lab.process import run_lab
 
 MB = 1_048_576
 FILL = "head -c 2097152 /dev/urandom > $CACHE/object\n"
-"""A build that writes 2 MB into its cache."""
+"""The script of a build that writes 2 MB into its cache."""
 FROM_CACHE = "[ -e $CACHE/object ]\n"
 
 
 @pytest.fixture
 def services(make_services: Callable[..., Services]) -> Services:
-    # Room for two projects of this test.
+    # The limit has room for two of the projects of these tests.
     return make_services(builds={"max_kept_gb": 5 / 1_024})
 
 
@@ -40,7 +40,7 @@ def project_of(folder: Path, script: str = FILL) -> BuildProject:
 
 
 def has_cache(services: Services, project: BuildProject) -> bool:
-    """Return whether the next build of a project would find the file that an earlier one kept."""
+    """Return whether the project's cache has the file of an earlier build."""
     with locked_folder(services.settings.home / "builds", project) as folder:
         return (folder.root / "cache" / "object").exists()
 
@@ -54,7 +54,7 @@ def test_least_recently_built_project_loses_its_cache(services: Services, tmp_pa
     kept = services.builds.kept.total()
     assert kept.folders == 2
     assert 4 * MB <= kept.size_bytes <= 5 * MB
-    # A build after the removal begins with an empty cache.
+    # A build after the removal starts with an empty cache.
     assert build(services, project_of(tmp_path / "second", FROM_CACHE)) is BuildStatus.FAILED
 
 
@@ -88,7 +88,7 @@ def test_folder_of_an_earlier_version_is_measured(services: Services, tmp_path: 
     assert services.builds.kept.total().size_bytes >= 2 * MB
 
 
-def test_what_a_killed_removal_left_is_deleted(services: Services, tmp_path: Path) -> None:
+def test_remains_of_a_killed_removal_are_deleted(services: Services, tmp_path: Path) -> None:
     build(services, project_of(tmp_path / "first"))
     left = services.settings.home / "builds" / ".removed-1" / "cache"
     left.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Passes: a failed build is built again with the optimizer's choice, within its budget, and each decision gets its reward."""
+"""Build passes: a failed build is retried with the policy's action within a budget, and decisions get rewards."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_failed_pass_is_compared_with_the_last_build_that_passed(builds: BuildSe
     assert [quote.text for quote in failed.fix.quotes] == ["error: odd"]
 
 
-def test_later_pass_that_fails_alike_names_the_builds_and_the_configuration_that_succeeded(
+def test_later_pass_with_the_same_failure_names_the_builds_and_configuration_that_succeeded(
     builds: BuildService, tmp_path: Path
 ) -> None:
     project = project_of(tmp_path, NEEDS_CACHE)
@@ -96,7 +96,7 @@ def test_later_pass_that_fails_alike_names_the_builds_and_the_configuration_that
     assert other.fix.past_fixes == ()
 
 
-def test_success_of_a_retry_with_nothing_changed_is_no_past_fix_but_a_sign_of_flakiness(
+def test_success_of_an_unchanged_retry_is_shown_as_flakiness_and_not_as_a_past_fix(
     builds: BuildService, tmp_path: Path
 ) -> None:
     marker = tmp_path / "marker"
@@ -136,10 +136,10 @@ def test_without_budget_nothing_is_decided(builds: BuildService, tmp_path: Path)
     assert builds.decisions.list_decisions().items == []
 
 
-def test_same_input_with_two_outcomes_is_flaky_and_the_next_pass_has_that_in_its_situation(
+def test_same_input_with_two_outcomes_is_flaky_also_in_the_situation_of_the_next_pass(
     builds: BuildService, tmp_path: Path
 ) -> None:
-    # The marker lies outside the copy of the project, so the input stays the same.
+    # The marker is outside of the copied project, so the input of the build does not change.
     marker = tmp_path / "marker"
     project = project_of(tmp_path, f"if [ -e {marker} ]; then rm {marker}; exit 0; fi; touch {marker}; exit 1\n")
     configuration = override(project.file.defaults, {"retries": "1"})

@@ -1,4 +1,4 @@
-"""Promotion of a policy: judged on the log of decisions, put into use by a version of a flag, taken back by a rollback."""
+"""Promotion of policies: evaluated on the log of decisions, activated by a flag version, and undone by a rollback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLAG = "builds.policy"
 
 
 def log_decisions(services: Services, project: str, rewards: Sequence[float], count: int, actions: int = 2) -> None:
-    """Log decisions of a policy that draws evenly; an action is rewarded with 1 with the probability `rewards[action]`."""
+    """Log decisions of a policy that draws actions uniformly; action `a` is rewarded with probability `rewards[a]`."""
     generator = np.random.default_rng(7)
     store = DecisionStore(services.database)
     for _ in range(count):
@@ -62,7 +62,7 @@ def keeping(services: Services) -> Services:
     return services
 
 
-def test_better_policy_is_used_by_its_project_alone_until_the_inverse_is_run(keeping: Services) -> None:
+def test_better_policy_applies_to_its_project_alone_until_its_inverse_is_run(keeping: Services) -> None:
     promotion = keeping.build_promotion
     log_decisions(keeping, "engine", (0.1, 0.9), 240)
 
@@ -106,7 +106,7 @@ def test_policy_that_is_not_better_is_not_used(
 
 
 def test_log_without_enough_weight_for_a_policy_is_invalid(keeping: Services) -> None:
-    # Each of eight actions was drawn about eight times in the newer half.
+    # In the newer half of the log each of the eight actions was drawn about eight times.
     log_decisions(keeping, "engine", [0.5] * 8, 120, actions=8)
 
     found = keeping.build_promotion.promote("fixed:1", "engine", author="ada@host")
@@ -166,7 +166,7 @@ def test_inverse_is_rejected_after_a_later_promotion(keeping: Services) -> None:
 
 
 def test_project_beyond_a_hundred_promoted_ones_is_promoted(services: Services) -> None:
-    # Earlier versions had all projects in one flag, which has at most 100 rules.
+    # Earlier versions stored all projects in one flag, which can have at most 100 rules.
     services.flags.create(FLAG, _rules([f"project-{number}" for number in range(100)]), author="test")
     log_decisions(services, "engine", (0.1, 0.9), 240)
 
@@ -193,8 +193,8 @@ def _rules(projects: Sequence[str]) -> FlagContent:
     )
 
 
-def test_policy_of_the_project_by_a_rule_of_the_common_flag_stays_until_it_is_replaced(services: Services) -> None:
-    # Earlier versions promoted by such rules.
+def test_policy_from_a_rule_of_the_common_flag_applies_until_it_is_replaced(services: Services) -> None:
+    # Earlier versions stored promotions as such rules.
     content = _rules(["engine"])
     services.flags.create(FLAG, content, author="test")
     log_decisions(services, "engine", (0.1, 0.9), 240)
@@ -214,7 +214,7 @@ def test_policy_in_use_is_not_promoted(keeping: Services) -> None:
         keeping.build_promotion.promote("fixed", "engine", author="ada@host")
 
 
-def test_policies_that_choose_alike_cannot_be_told_apart(keeping: Services) -> None:
+def test_promotion_of_a_policy_with_the_same_choices_is_invalid(keeping: Services) -> None:
     log_decisions(keeping, "engine", (0.1, 0.9), 240)
 
     with loopback_client(create_app(keeping)) as client:

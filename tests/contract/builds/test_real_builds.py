@@ -1,4 +1,4 @@
-"""Real builds: what they may do, what is recorded, and how they are contained, in each kind of sandbox."""
+"""Real builds in each kind of sandbox: results and logs, resource limits, caches, workspaces and retries."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def test_failed_build_names_the_exit_code_and_the_line_of_the_log(
     assert build.result.error == "Exit code 3: main.c:3: fatal error: no such header"
 
 
-def test_build_that_eats_memory_is_ended(builds: BuildService, make_project: MakeProject) -> None:
-    # Touched in steps, so that also a limit that is only measured sees it.
+def test_build_over_the_memory_limit_is_ended(builds: BuildService, make_project: MakeProject) -> None:
+    # The memory grows in steps, so that a limit that is enforced by polling also detects it.
     script = (
         "exec /usr/bin/python3 -c 'import time\nx = []\nwhile True:\n x.append(bytearray(4 << 20)); time.sleep(0.02)'\n"
     )
@@ -88,7 +88,7 @@ def test_peak_memory_of_a_successful_build_is_recorded(builds: BuildService, mak
 def test_build_that_forks_without_end_is_ended_with_its_descendants(
     builds: BuildService, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    # At most 3,000 processes, however badly they are limited.
+    # The script starts at most 3,000 processes, even if the limit does not work.
     script = "exec 9>held; flock 9; i=0; while [ $i -lt 3000 ]; do sleep 1000 & i=$((i+1)); done; sleep 1000\n"
 
     build = run(builds, make_project(script), memory_mb="512")
@@ -119,7 +119,7 @@ def test_daemon_that_a_successful_build_leaves_is_ended(
 def test_build_that_never_ends_is_ended_with_its_descendants(
     builds: BuildService, make_project: MakeProject, tmp_path: Path
 ) -> None:
-    # The lock is held as long as a process of the build lives.
+    # The lock is held as long as any process of the build is alive.
     script = (
         "trap '' TERM\nexec 9>held; flock 9; (trap '' TERM; while :; do sleep 1; done) &\nwhile :; do sleep 1; done\n"
     )
@@ -134,7 +134,7 @@ def test_build_that_never_ends_is_ended_with_its_descendants(
 
 
 def test_build_that_writes_without_end_is_ended(builds: BuildService, make_project: MakeProject) -> None:
-    # Not so fast that files in a temporary folder in memory reach the limit of memory before their size is looked at.
+    # The pauses let the check of the disk limit run before files in an in-memory folder reach the memory limit.
     script = "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > file$i; sleep 0.05; done\n"
 
     build = run(builds, make_project(script))
@@ -167,7 +167,7 @@ def test_program_that_does_not_exist_is_a_failed_build(builds: BuildService, tmp
     assert "no-such-program-of-relab" in build.result.error
 
 
-def test_cache_keeps_its_content_only_where_it_is_on(builds: BuildService, make_project: MakeProject) -> None:
+def test_cache_keeps_its_content_only_if_it_is_on(builds: BuildService, make_project: MakeProject) -> None:
     project = make_project('if [ -n "$CACHE" ]; then ls "$CACHE"; touch "$CACHE/object"; else echo without; fi\n')
 
     logs = [log_of(builds, run(builds, project, cache=cache)) for cache in ("on", "off", "on")]
@@ -239,10 +239,10 @@ def test_incremental_build_follows_files_that_became_folders_and_folders_that_be
     )
 
 
-def test_kept_cache_and_old_workspace_are_not_what_a_build_writes(
+def test_kept_cache_and_workspace_do_not_count_against_the_write_limit(
     builds: BuildService, make_project: MakeProject
 ) -> None:
-    # 3 MB to the cache and 2 MB to the workspace in each build; 8 MB are allowed.
+    # Each build writes 3 MB to the cache and 2 MB to the workspace; the limit is 8 MB.
     project = make_project(
         'name=$(ls "$CACHE" | wc -l); head -c 3000000 /dev/zero > "$CACHE/$name"; head -c 2000000 /dev/zero > "$name"\n'
     )
@@ -252,7 +252,7 @@ def test_kept_cache_and_old_workspace_are_not_what_a_build_writes(
     assert [result.status for result in results] == [BuildStatus.SUCCESS] * 4
 
 
-def test_incremental_build_writes_through_no_link_of_the_build_before(
+def test_incremental_build_does_not_write_through_a_symlink_of_the_project(
     builds: BuildService, make_project: MakeProject, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"

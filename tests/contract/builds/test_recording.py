@@ -1,4 +1,4 @@
-"""Records of builds: which ones a dead process leaves, and what an unusable folder does to them."""
+"""Records of builds: records of dead processes become interrupted, and unusable folders do not break reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def builds(make_services: Callable[..., Services]) -> BuildService:
 
 
 def builds_below(services: Services, home: Path) -> BuildService:
-    """Return a service of builds with the database of `services` and its files below `home`."""
+    """Return a build service that uses the database of `services` and stores its files below `home`."""
     return BuildService(
         services.database,
         services.clock,
@@ -94,7 +94,7 @@ def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
     project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
     with waiting_build(builds, tmp_path / "project") as build:
         pass
-    # As it was before the end of that build, whose process now did not reach the end.
+    # Restore the running record, as if the process had died before the end of the build.
     store.finish(build.model_copy(update={"result": BuildResult(status=BuildStatus.RUNNING)}), None)
 
     if builds_again:
@@ -164,7 +164,7 @@ def test_build_whose_folder_cannot_be_used_does_not_stay_running(builds: BuildSe
     project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
     run(builds, project)
     (folder,) = (path.parent for path in tmp_path.glob("home/builds/*/lock"))
-    # A folder in the place of the file for the log cannot be written.
+    # A folder in place of the log file makes the log unwritable.
     (folder / "build.log").unlink()
     (folder / "build.log").mkdir()
 
@@ -179,7 +179,7 @@ def test_build_whose_folder_cannot_be_used_does_not_stay_running(builds: BuildSe
 
 def test_project_that_cannot_be_copied_is_an_error_of_builds(builds: BuildService, tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
-    # With more holes than a copy may have, which is refused for every user.
+    # The file has more holes than a copy may have, which is an error even for root.
     with (project.root / "disk.img").open("wb") as file:
         file.truncate(5 * 1_073_741_824)
 

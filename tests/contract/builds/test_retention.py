@@ -1,4 +1,4 @@
-"""Retention of builds: which records are deleted by age, and which stay."""
+"""Retention of builds: old records are deleted with their logs in batches; running builds and counters stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.builds.projects import write_project
 def stored(
     services: Services, started_at: int, status: BuildStatus = BuildStatus.FAILED, tests: Sequence[BuildTest] = ()
 ) -> Build:
-    """Store a build with a log; it began `started_at` microseconds after 1970."""
+    """Store a build with a log that started `started_at` microseconds after 1970, and return it."""
     build = Build(
         build_id=new_id(),
         project="engine",

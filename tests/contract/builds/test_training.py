@@ -1,4 +1,4 @@
-"""Trainings as jobs of their own lane: progress, files, and the use of the trained policy."""
+"""Trainings as jobs in a separate lane: progress, files, errors, and the use of the trained policy."""
 
 from __future__ import annotations
 

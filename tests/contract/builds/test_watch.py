@@ -1,4 +1,4 @@
-"""A watch: one pass per interval, a budget of retries, and passes that an error ends."""
+"""Watches of builds: one pass per interval, a shared budget of retries, and passes that end with an error."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_budget_of_retries_is_for_all_passes_together(builds: BuildService, tmp_
 
 
 def test_success_restores_the_budget_of_retries(builds: BuildService, tmp_path: Path) -> None:
-    # The counter lies outside the copy of the project: two failures, a success, two failures.
+    # The counter is outside of the copied project; it makes two builds fail, one succeed and two fail.
     count = tmp_path / "count"
     script = f"echo x >> {count}; [ $(wc -l < {count}) = 3 ]\n"
     project = write_project(tmp_path / "project", script, sandbox="local")

@@ -1,4 +1,4 @@
-"""Executors of each kind."""
+"""Fixtures of the executor tests: executors of each registered kind, and a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rig.ray_cluster import ray_cluster
 from support.components.ray import require_ray
 from support.experiments.benches import Benches
 
-# With Ray the tests are long ones, because each starts processes on a cluster.
+# Tests with Ray are slow because each starts processes on a cluster, so they run only with `full`.
 KINDS = [pytest.param(name, marks=[pytest.mark.full] if name == RAY_EXECUTOR else []) for name in EXECUTORS]
 
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """The address of a Ray cluster with one node, which the tests share and stay connected to."""
+    """The address of a Ray cluster with one node, to which all tests stay connected."""
     require_ray()
     with ray_cluster(nodes=1) as cluster:
         import ray

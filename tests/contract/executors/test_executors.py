@@ -1,4 +1,4 @@
-"""Every executor runs trials in the same way: a `Trial` in, a `TrialResult` out, in any order."""
+"""Executors of each kind: each trial has one result, also after errors and stops, and errors name their cause."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_trial_continues_from_the_previous_trial(benches: Benches) -> None:
     assert fresh.row.metrics["count"] == 1
 
 
-def test_trial_and_result_are_values(benches: Benches) -> None:
+def test_trial_and_result_can_be_pickled(benches: Benches) -> None:
     bench = benches.open("answer()\n", tasks=1)
     trial = bench.trial(1)
 
@@ -208,7 +208,7 @@ def test_unknown_executor_is_rejected(benches: Benches) -> None:
     assert caught.value.code == "experiment_invalid"
 
 
-def test_result_of_the_cache_is_that_of_the_executor(benches: Benches, tmp_path: Path) -> None:
+def test_cached_result_equals_the_result_of_the_executor(benches: Benches, tmp_path: Path) -> None:
     harness = """
 with Path(bindings["log"]).open("a") as log:
     print(ids["trial_id"], file=log)

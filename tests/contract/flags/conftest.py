@@ -1,4 +1,4 @@
-"""A flag service on each back end; all tests and examples of a file share it, with keys of their own."""
+"""Fixtures of the flag tests: all tests of a file share one flag service per back end and use unique keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def flag_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="module")
 def flag_database(flag_database_url: str) -> Iterator[Database]:
-    """The database, opened."""
+    """The opened database."""
     database = Database.open(flag_database_url)
     yield database
     database.close()
@@ -40,7 +40,7 @@ def flag_database(flag_database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def flags(flag_database: Database) -> FlagService:
-    """The service, at a time that stands still."""
+    """The flag service with a stopped clock."""
     return FlagService(flag_database, MovableClock())
 
 

@@ -1,4 +1,4 @@
-"""What the page about flags shows works as it stands."""
+"""The examples on the documentation page about flags: the JSON is valid and the Python runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_the_content_of_the_page_is_one() -> None:
+def test_json_of_the_page_is_valid_flag_content() -> None:
     [shown] = blocks("json")
 
     assert read_as(FlagContent, parse_json(shown.encode())).default_variant == "off"
 
 
-def test_the_python_of_the_page_runs(flags: FlagService, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_of_the_page_runs(flags: FlagService, key: str, capsys: pytest.CaptureFixture[str]) -> None:
     [shown] = blocks("python")
     names: dict[str, Any] = {}
     exec(shown, names)

@@ -1,4 +1,4 @@
-"""A flag is the line of its versions: each whole, none ever changed, whatever is done."""
+"""Versions of flags: each change adds a complete version and earlier ones stay; conflicts, archives and rollbacks."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def test_every_change_is_a_version_and_the_old_ones_stay(flags: FlagService, key
     assert third.content == second.content
 
 
-def test_a_change_of_another_version_than_the_current_is_refused(
-    flags: FlagService, flag_database: Database, key: str
-) -> None:
+def test_change_that_expects_another_version_is_rejected(flags: FlagService, flag_database: Database, key: str) -> None:
     flags.create(key, content(), author="ann")
     flags.update(key, content(default_variant="on"), expected={1}, author="ann")
     before = stored(flag_database)
@@ -93,7 +91,7 @@ def test_a_change_of_another_version_than_the_current_is_refused(
     assert stored(flag_database) == before
 
 
-def test_an_archived_flag_has_no_value_and_takes_no_change_but_a_rollback(flags: FlagService, key: str) -> None:
+def test_archived_flag_has_no_value_and_accepts_only_a_rollback(flags: FlagService, key: str) -> None:
     flags.create(key, content(), author="ann")
     flags.archive(key, expected=None, author="ann")
 
@@ -182,7 +180,7 @@ def test_text_that_a_database_rejects_is_rejected_before_the_write(
     assert stored(flag_database) == before
 
 
-def test_lists_have_pages_in_the_order_of_bytes(flags: FlagService) -> None:
+def test_pages_of_flags_are_in_byte_order_of_the_keys(flags: FlagService) -> None:
     names = ["P-a", "P-b", "P.a", "P0", "PA", "P_a", "Pa", "Pa.b", "Paa"]
     for name in reversed(names):
         flags.create(f"zz{name}", content(), author="ann")
@@ -226,7 +224,7 @@ def test_two_versions_are_compared(flags: FlagService, key: str) -> None:
     assert flags.diff(key, 2, 2).differences == []
 
 
-def test_all_flags_are_evaluated_each_for_itself(flags: FlagService, key: str) -> None:
+def test_error_of_one_flag_does_not_affect_the_evaluation_of_others(flags: FlagService, key: str) -> None:
     flags.create(f"{key}.split", content(rules=[rule(on=10_000)]), author="ann")
     flags.create(f"{key}.static", content(), author="ann")
 
@@ -240,7 +238,7 @@ def test_all_flags_are_evaluated_each_for_itself(flags: FlagService, key: str) -
 
 @settings(max_examples=20)
 @given(made=st.lists(documents(), min_size=1, max_size=4), data=st.data())
-def test_every_version_comes_back_and_a_rollback_is_the_content_of_then(
+def test_every_version_is_read_back_and_a_rollback_restores_its_content(
     flags: FlagService, made: list[Document], data: st.DataObject
 ) -> None:
     key = f"any-{next(_numbers)}"
@@ -252,7 +250,7 @@ def test_every_version_comes_back_and_a_rollback_is_the_content_of_then(
 
     line.append(flags.rollback(key, to, expected={len(line)}, author="bob"))
 
-    # Written alike, not only equal: to Python 1, 1.0 and true are the same.
+    # The written JSON is compared, because Python treats 1, 1.0 and True as equal.
     assert [written(flags.get_version(key, item.version)) for item in line] == [written(item) for item in line]
     assert [item.version for item in line] == list(range(1, len(line) + 1))
     assert flags.get(key).content == contents[to - 1]

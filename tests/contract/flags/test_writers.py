@@ -1,4 +1,4 @@
-"""Several writers of one flag: none overwrites another unseen, and nothing that was accepted is lost."""
+"""Concurrent writers of one flag: a stale write gets an error, and no accepted change is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITERS, CHANGES = 4, 8
 
 
 def at_once(work: list[object], flag_database_url: str) -> list[object]:
-    """Run each piece of work in a thread of its own, with connections of its own, from the same moment on."""
+    """Run all functions at the same moment, each in a thread with its own database connections; return the results."""
     barrier = threading.Barrier(len(work))
 
     def run(piece: object) -> object:
@@ -121,7 +121,7 @@ def test_writers_without_an_expected_version_each_add_a_version(
 
 
 @pytest.mark.full
-def test_processes_lose_nothing_either(flags: FlagService, flag_database_url: str, key: str) -> None:
+def test_concurrent_processes_lose_no_change(flags: FlagService, flag_database_url: str, key: str) -> None:
     flags.create(key, content(value_type="number", variants={"n": 0}, default_variant="n"), author="ann")
 
     with ExitStack() as stack:
