@@ -1,4 +1,4 @@
-"""What the responder remembers, on each back end; all tests share it, with targets of their own."""
+"""Fixtures of the incident tests: all tests of a file share one incident log per back end and use unique targets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def log_database(log_url: str) -> Iterator[Database]:
-    """The database, opened."""
+    """The opened database."""
     database = Database.open(log_url)
     yield database
     database.close()
@@ -39,7 +39,7 @@ def log_database(log_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def log(log_database: Database) -> IncidentLog:
-    """The log on it."""
+    """The incident log on the shared database."""
     return IncidentLog(log_database)
 
 

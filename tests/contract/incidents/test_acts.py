@@ -1,4 +1,4 @@
-"""Acts are written down before they are asked for, once each, and come back word for word."""
+"""Actions in the incident log: stored before they are requested, once per key, with results, pauses and leases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.incidents.acts import NOW_US
 from support.incidents.logs import SECOND_US, asked, opened, plan, question
 
 
-def test_action_is_stored_and_noted_before_it_is_requested(log: IncidentLog, target: str) -> None:
+def test_action_is_stored_and_added_to_the_timeline_before_it_is_requested(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     act = asked(incident_id, parameters={"worker": 1, "share": 0.5, "hard": False, "name": "é"}, why="It is stopped.")
 
@@ -57,11 +57,11 @@ def test_action_of_an_incident_that_is_over_is_not_requested_again(log: Incident
 
     with pytest.raises(IncidentOverError):
         log.actions.put(act)
-    # What came of it may still be told.
+    # The result of an earlier action may still be stored.
     assert log.actions.finish(act.key, ActionStatus.SUCCEEDED, at_us=NOW_US + 1).status is ActionStatus.SUCCEEDED
 
 
-def test_a_key_is_that_of_one_act(log: IncidentLog, target: str) -> None:
+def test_key_of_another_action_is_rejected(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id, parameters={"worker": 1})
     log.actions.put(act)
     elsewhere = opened(log, f"{target}-other").incident_id
@@ -89,7 +89,7 @@ def test_a_key_is_that_of_one_act(log: IncidentLog, target: str) -> None:
         ([ActionStatus.UNDONE], ActionStatus.UNDONE),
     ],
 )
-def test_result_of_an_action_is_stored_and_noted_once(
+def test_result_of_an_action_is_stored_and_added_to_the_timeline_once(
     log: IncidentLog, target: str, path: list[ActionStatus], last: ActionStatus
 ) -> None:
     act = asked(opened(log, target).incident_id)
@@ -131,7 +131,7 @@ def test_result_of_an_action_does_not_change(
     assert log.actions.get(act.key) == finished
 
 
-def test_the_servers_record_is_noted_before_the_end_is_known(log: IncidentLog, target: str) -> None:
+def test_record_id_of_the_server_is_stored_before_the_result_is_known(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id)
     log.actions.put(act)
 
@@ -141,7 +141,7 @@ def test_the_servers_record_is_noted_before_the_end_is_known(log: IncidentLog, t
     assert log.read_after(act.incident_id)[-1].kind == "act_asked"
 
 
-def test_last_effect_of_an_action_is_kept(log: IncidentLog, target: str) -> None:
+def test_last_effect_of_an_action_is_stored_and_each_change_is_in_the_timeline(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id)
     log.actions.put(act)
     log.actions.finish(act.key, ActionStatus.SUCCEEDED, at_us=NOW_US)
@@ -168,9 +168,7 @@ def test_actions_are_listed_in_the_order_of_their_requests(log: IncidentLog, tar
     assert log.actions.of_target(f"{target}-none", since_us=0) == []
 
 
-def test_acts_of_a_target_are_those_of_all_its_incidents_and_any_that_is_not_settled(
-    log: IncidentLog, target: str
-) -> None:
+def test_actions_of_a_target_include_all_its_incidents_and_unsettled_old_ones(log: IncidentLog, target: str) -> None:
     first = opened(log, target)
     old = log.actions.put(asked(first.incident_id, asked_at=1_000)).act
     log.close(first.incident_id, at_us=NOW_US, outcome=IncidentOutcome.ESCALATED)
@@ -195,7 +193,7 @@ def test_acts_of_a_target_are_those_of_all_its_incidents_and_any_that_is_not_set
         {"parameters": {"n": float("inf")}},
     ],
 )
-def test_an_act_that_would_come_back_as_another_one_is_refused(
+def test_action_that_cannot_be_stored_unchanged_is_rejected(
     log: IncidentLog, target: str, changed: dict[str, Any]
 ) -> None:
     incident_id = opened(log, target).incident_id
@@ -215,7 +213,7 @@ def test_no_action_is_requested_while_paused(log: IncidentLog, target: str) -> N
     for act in (asked(incident_id), asked(incident_id, 3)):
         with pytest.raises(PausedError):
             log.actions.put(act)
-    # What is over may be read all the same.
+    # A finished action can be read while its target is paused.
     assert log.actions.put(asked(incident_id, 2)).act.status is ActionStatus.SUCCEEDED
     assert len(log.actions.of_incident(incident_id)) == 2
     log.switches.resume(target, by="ada", at_us=NOW_US)
@@ -241,7 +239,7 @@ def test_lost_lease_requests_no_action_even_if_its_owner_leads_again(log: Incide
     assert log.actions.put(asked(incident_id, 3), lease=again).created
 
 
-def test_the_prose_of_an_act_is_cut(log: IncidentLog, target: str) -> None:
+def test_long_texts_of_an_action_are_cut(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id, why="w\x00" * 9_999, cause="c" * 999)
 
     stored = log.actions.put(act).act
@@ -284,7 +282,7 @@ def test_rejection_applies_until_the_action_is_stored_and_while_its_result_is_un
     assert log.actions.of_incident(incident_id) == [first]
     elsewhere = asked(opened(log, f"{target}-other").incident_id)
     assert log.actions.put(elsewhere).created
-    # Whatever was said of the act, to take it back is another matter.
+    # The rejection of the action does not apply to its inverse.
     log.actions.finish(first.key, ActionStatus.SUCCEEDED, at_us=NOW_US, record_id="r-1")
     assert log.actions.put(asked(incident_id, 3, undoes="r-1")).created
 

@@ -1,4 +1,4 @@
-"""What all processes of a responder agree on: switches, leases, baselines."""
+"""State that all processes of a responder share: pause switches, leases and baselines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_nothing_is_paused_by_default(log: IncidentLog, target: str) -> None:
     assert state.by == "bob"
 
 
-def test_the_switch_of_all_is_stronger_than_that_of_one(log: IncidentLog, target: str) -> None:
+def test_pause_of_all_targets_overrides_the_resume_of_one(log: IncidentLog, target: str) -> None:
     log.switches.pause(None, by="ann", at_us=NOW_US)
     log.switches.resume(target, by="bob", at_us=NOW_US)
 
@@ -59,7 +59,7 @@ def test_the_switch_of_all_is_stronger_than_that_of_one(log: IncidentLog, target
     assert not log.switches.state(target).is_paused
 
 
-def test_a_pause_survives_the_end_of_that_of_all(log: IncidentLog, target: str) -> None:
+def test_pause_of_one_target_survives_the_resume_of_all(log: IncidentLog, target: str) -> None:
     log.switches.pause(target, by="ann", at_us=NOW_US)
     log.switches.pause(None, by="bob", at_us=NOW_US)
     log.switches.resume(None, by="bob", at_us=NOW_US)
@@ -68,7 +68,7 @@ def test_a_pause_survives_the_end_of_that_of_all(log: IncidentLog, target: str) 
     assert log.switches.state(target).is_paused
 
 
-def test_pause_is_noted_in_open_incidents(log: IncidentLog, target: str) -> None:
+def test_pause_is_added_to_the_timelines_of_open_incidents(log: IncidentLog, target: str) -> None:
     mine, other = opened(log, target), opened(log, f"{target}-other")
     log.switches.pause(target, by="ann", why="\x00" * 5_000, at_us=NOW_US)
     log.switches.pause(None, by="ann", at_us=NOW_US)
@@ -81,7 +81,7 @@ def test_pause_is_noted_in_open_incidents(log: IncidentLog, target: str) -> None
     ]
 
 
-def test_one_at_a_time_holds_a_lease(log: IncidentLog, target: str) -> None:
+def test_lease_has_one_holder_until_it_expires(log: IncidentLog, target: str) -> None:
     leases = log.leases
     until = NOW_US + 30 * SECOND_US
 
@@ -105,7 +105,7 @@ def test_one_at_a_time_holds_a_lease(log: IncidentLog, target: str) -> None:
     assert leases.take(target, "a", now_us=until + 6, until_us=until + 20) is None
 
 
-def test_a_lease_that_is_given_up_is_free_and_only_its_owner_gives_it_up(log: IncidentLog, target: str) -> None:
+def test_only_the_owner_can_release_a_lease(log: IncidentLog, target: str) -> None:
     log.leases.take(target, "a", now_us=NOW_US, until_us=NOW_US + SECOND_US)
     log.leases.release(target, "b")
     assert log.leases.take(target, "b", now_us=NOW_US, until_us=NOW_US + SECOND_US) is None
@@ -130,13 +130,13 @@ def test_clock_that_was_set_back_does_not_extend_a_lease(log: IncidentLog, targe
 
 
 @pytest.mark.parametrize("until_us", [NOW_US, NOW_US - 1, NOW_US + MAX_LEASE_US + 1])
-def test_a_lease_has_an_end_in_sight(log: IncidentLog, target: str, until_us: int) -> None:
+def test_lease_of_invalid_length_is_rejected(log: IncidentLog, target: str, until_us: int) -> None:
     with pytest.raises(ValueError, match="600 s"):
         log.leases.take(target, "a", now_us=NOW_US, until_us=until_us)
 
 
 class LeaseMachine(RuleBasedStateMachine):
-    """Owners take and give up in any order while time passes; a plain model says who holds it."""
+    """Owners take and release a lease in random order while time passes; a simple model predicts the holder."""
 
     log: IncidentLog
     target: str
@@ -184,7 +184,7 @@ def test_leases_agree_with_a_simple_model(log: IncidentLog, target: str) -> None
     run_state_machine_as_test(LeaseMachine, settings=settings(max_examples=8, stateful_step_count=12, deadline=None))
 
 
-def test_a_baseline_comes_back_and_the_last_one_counts(log: IncidentLog, target: str) -> None:
+def test_last_saved_baseline_is_loaded(log: IncidentLog, target: str) -> None:
     learnt = Baseline()
     for number in range(9):
         learnt.learn(Snapshot(at_us=number, numbers={"errors.pct": 0.1 * number, "route.\x00.p95_ms": 1e-9}))
@@ -199,7 +199,7 @@ def test_a_baseline_comes_back_and_the_last_one_counts(log: IncidentLog, target:
     assert set(found) == {"errors.pct", "route.\ufffd.p95_ms"}
 
 
-def test_a_baseline_without_end_is_not_kept_and_the_one_from_before_is(log: IncidentLog, target: str) -> None:
+def test_oversized_baseline_is_rejected_and_the_stored_one_stays(log: IncidentLog, target: str) -> None:
     log.baselines.save(target, {"errors.pct": [1.0]}, at_us=NOW_US)
 
     for huge in (

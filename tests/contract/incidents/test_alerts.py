@@ -1,4 +1,4 @@
-"""Alerts count once: notifications are repeated, retried, and sent by more than one sender."""
+"""Alerts: each opens or joins an incident once, although senders repeat and retry notifications."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def take_in(
     )
 
 
-def test_a_notification_opens_an_incident_and_its_repetition_nothing(log: IncidentLog, target: str) -> None:
+def test_notification_opens_an_incident_and_its_repetition_changes_nothing(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"), alert("b"))
 
     assert first.opened is not None
@@ -56,7 +56,7 @@ def test_new_alerts_of_a_notification_join_the_incident(log: IncidentLog, target
     assert second.opened.incident.incident_id == first.opened.incident.incident_id
 
 
-def test_alert_joins_the_incident_of_a_detector(log: IncidentLog, target: str) -> None:
+def test_alert_joins_an_incident_that_a_detector_opened(log: IncidentLog, target: str) -> None:
     incident = opened(log, target)
 
     found = take_in(log, target, alert())
@@ -66,7 +66,7 @@ def test_alert_joins_the_incident_of_a_detector(log: IncidentLog, target: str) -
     assert found.opened.incident.incident_id == incident.incident_id
 
 
-def test_end_of_an_alert_is_noted_once_and_opens_no_incident(log: IncidentLog, target: str) -> None:
+def test_end_of_an_alert_is_stored_once_and_opens_no_incident(log: IncidentLog, target: str) -> None:
     intake = take_in(log, target, alert("a"))
     assert intake.opened is not None
     ended = alert("a", is_firing=False)
@@ -81,7 +81,7 @@ def test_end_of_an_alert_is_noted_once_and_opens_no_incident(log: IncidentLog, t
     assert take_in(log, target, unknown) == AlertIntake((unknown,), None)
 
 
-def test_an_alert_that_comes_back_or_in_another_group_is_another_one(log: IncidentLog, target: str) -> None:
+def test_alert_with_a_later_start_or_another_group_is_a_new_alert(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"))
     assert first.opened is not None
     log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED)
@@ -142,7 +142,7 @@ def test_one_of_several_concurrent_senders_adds_the_alert(log: IncidentLog, log_
     assert all(each.count == 1 for each in current.findings)
 
 
-def test_alerts_of_long_ago_are_deleted(log: IncidentLog, target: str) -> None:
+def test_old_alerts_are_deleted(log: IncidentLog, target: str) -> None:
     take_in(log, target, alert("a", is_firing=False), at_us=1_000)
     take_in(log, target, alert("b", is_firing=False), at_us=1_000)
     take_in(log, target, alert("b", is_firing=False), at_us=5_000)
@@ -157,7 +157,7 @@ def test_an_alert_that_fires_long_after_its_incident_opens_another_one(log: Inci
     assert first.opened is not None
     log.close(first.opened.incident.incident_id, at_us=NOW_US + 10, outcome=IncidentOutcome.RESOLVED)
 
-    # Whoever sends it is given time to notice.
+    # An alert may fire for a while after the end of its incident, until the sender notices the end.
     assert take_in(log, target, alert("a"), at_us=NOW_US + 9 + OUTLIVED_US) == AlertIntake((), None)
     second = take_in(log, target, alert("a"), at_us=NOW_US + 10 + OUTLIVED_US)
     assert second.opened is not None
@@ -167,7 +167,7 @@ def test_an_alert_that_fires_long_after_its_incident_opens_another_one(log: Inci
     assert [each.fingerprint for each in ended.fresh] == ["a"]
 
 
-def test_an_alert_whose_incident_a_person_has_dismissed_may_fire(log: IncidentLog, target: str) -> None:
+def test_alert_of_a_dismissed_incident_opens_no_other_incident(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"))
     assert first.opened is not None
     log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=IncidentOutcome.DISMISSED)

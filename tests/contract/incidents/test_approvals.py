@@ -1,4 +1,4 @@
-"""Questions to people have one answer, in time, about the very plan that was shown."""
+"""Approval requests: each has one decision, within its time limit, about exactly the plan that was shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.incidents.acts import NOW_US
 from support.incidents.logs import MINUTE_US, opened, plan, question
 
 
-def test_a_question_waits_for_its_answer_and_so_does_its_incident(log: IncidentLog, target: str) -> None:
+def test_request_and_its_incident_wait_until_a_decision(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     request = question(incident_id, f"{target}-q")
 
@@ -40,7 +40,7 @@ def test_a_question_waits_for_its_answer_and_so_does_its_incident(log: IncidentL
     ]
 
 
-def test_a_question_is_asked_once_and_of_its_incident(log: IncidentLog, target: str) -> None:
+def test_repeated_request_is_stored_once_and_cannot_change_its_incident(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     request = log.approvals.request(question(incident_id, f"{target}-q"))
 
@@ -53,7 +53,7 @@ def test_a_question_is_asked_once_and_of_its_incident(log: IncidentLog, target: 
     assert caught.value.code == "conflict"
 
 
-def test_the_first_answer_holds(log: IncidentLog, target: str) -> None:
+def test_rejection_is_final(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
     first = log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US)
@@ -77,7 +77,7 @@ def test_approval_can_be_turned_into_a_rejection(log: IncidentLog, target: str) 
     assert ruling is ApprovalState.REJECTED
 
 
-def test_time_runs_out_by_the_callers_clock(log: IncidentLog, target: str) -> None:
+def test_expired_request_can_only_be_rejected(log: IncidentLog, target: str) -> None:
     approval_id = log.approvals.request(question(opened(log, target).incident_id, f"{target}-q")).approval_id
 
     for now_us in (NOW_US + MINUTE_US, NOW_US - 1):
@@ -99,7 +99,7 @@ def test_incident_that_is_over_accepts_no_approval(log: IncidentLog, target: str
         log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US)
 
 
-def test_an_answer_does_not_take_an_incident_from_a_person(log: IncidentLog, target: str) -> None:
+def test_decision_does_not_reopen_an_escalated_incident(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
     log.update(incident_id, at_us=NOW_US, status=IncidentStatus.ESCALATED)
@@ -109,7 +109,7 @@ def test_an_answer_does_not_take_an_incident_from_a_person(log: IncidentLog, tar
     assert log.get(incident_id).status is IncidentStatus.ESCALATED
 
 
-def test_words_around_a_plan_are_cut_and_the_plan_is_not(log: IncidentLog, target: str) -> None:
+def test_long_texts_beside_a_plan_are_cut_and_the_plan_is_not(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     wordy = question(incident_id, f"{target}-q", plan=plan(why="w\x00" * 9_999), ground="g" * 9_999)
 

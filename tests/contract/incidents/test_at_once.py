@@ -1,4 +1,4 @@
-"""Several processes on one target: one incident, one answer, one loop, and no number of a timeline twice or left out."""
+"""Concurrent processes on one target: one open incident, one decision, one lease, and a timeline without gaps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_one_of_several_openers_opens_and_the_others_join(log: IncidentLog, log_
     assert [event.seq for event in log.read_after(current.incident_id)] == list(range(1, SEVERAL + 1))
 
 
-def test_the_database_itself_takes_no_second_open_incident(
+def test_database_constraint_prevents_a_second_open_incident(
     log: IncidentLog, log_database: Database, target: str
 ) -> None:
     incident = opened(log, target)
@@ -55,7 +55,9 @@ def test_the_database_itself_takes_no_second_open_incident(
         assert session.execute(of_target).scalar_one() == 1
 
 
-def test_opening_and_closing_at_once_loses_nothing(log: IncidentLog, log_url: str, target: str) -> None:
+def test_concurrent_opening_and_closing_loses_no_incident_and_no_event(
+    log: IncidentLog, log_url: str, target: str
+) -> None:
     def go_on(own: IncidentLog) -> list[Incident]:
         seen = []
         for number in range(5):
@@ -72,7 +74,7 @@ def test_opening_and_closing_at_once_loses_nothing(log: IncidentLog, log_url: st
         assert [event.kind for event in log.read_after(incident_id)] == ["opened", "closed"]
 
 
-def test_the_events_of_all_are_numbered_without_a_gap(log: IncidentLog, log_url: str, target: str) -> None:
+def test_events_of_concurrent_writers_are_numbered_without_gaps(log: IncidentLog, log_url: str, target: str) -> None:
     incident_id = opened(log, target).incident_id
 
     def tell(name: str) -> Callable[[IncidentLog], list[int]]:
@@ -170,7 +172,7 @@ def test_one_of_several_candidates_gets_the_lease(log: IncidentLog, log_url: str
 
 
 class IncidentMachine(RuleBasedStateMachine):
-    """Incidents of a few targets come and go in any order; a plain model says which is open, and how much was told."""
+    """Incidents of a few targets open and close in random order; a simple model predicts the open ones and events."""
 
     log: IncidentLog
     prefix: str
@@ -184,7 +186,7 @@ class IncidentMachine(RuleBasedStateMachine):
         self.now = NOW_US
 
     def name(self, letter: str) -> str:
-        """Return the target of this game that a letter stands for."""
+        """Return the target's name for a letter, unique to this run of the machine."""
         return f"{self.prefix}-{IncidentMachine.games}-{letter}"
 
     @rule(letter=st.sampled_from("ab"))

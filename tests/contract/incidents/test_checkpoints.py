@@ -1,4 +1,4 @@
-"""How far a graph is, kept on each back end: it is there after a restart, and nothing but plain values comes back."""
+"""Checkpoints of graphs on each back end: another process can resume the graph, and only plain values are restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class State(TypedDict, total=False):
 
 @dataclass
 class Foreign:
-    """A class of nobody that checkpoints know."""
+    """A class that is not on the checkpoints' list of allowed classes."""
 
     word: str
 
@@ -53,7 +53,7 @@ def graph_of(saver: BaseCheckpointSaver[Any]) -> Any:
 
 
 @pytest.mark.anyio
-async def test_a_graph_is_gone_on_with_where_another_process_left_it(database: Database, tmp_path: Path) -> None:
+async def test_graph_is_resumed_by_another_process(database: Database, tmp_path: Path) -> None:
     async with checkpoints(database, tmp_path) as saver:
         await graph_of(saver).ainvoke({}, CONFIG, durability="sync")
     async with checkpoints(database, tmp_path) as saver:
@@ -76,7 +76,7 @@ async def test_foreign_object_is_not_restored_as_its_class(database: Database, t
 
 
 @pytest.mark.anyio
-async def test_several_processes_may_begin_at_once(database: Database, tmp_path: Path) -> None:
+async def test_several_savers_can_open_at_once(database: Database, tmp_path: Path) -> None:
     begun = asyncio.Barrier(4)
 
     async def begin() -> None:

@@ -1,4 +1,4 @@
-"""Incidents come back as they were told; one is open for a target at most."""
+"""Incidents: stored and read back, at most one open per target, updated, closed, listed, cut and deleted."""
 
 from __future__ import annotations
 
@@ -125,7 +125,9 @@ def test_change_of_phase_or_status_adds_an_event_unless_the_caller_gives_one(log
         (IncidentOutcome.DISMISSED, IncidentStatus.CLOSED),
     ],
 )
-def test_an_end_is_the_end(log: IncidentLog, target: str, outcome: IncidentOutcome, status: IncidentStatus) -> None:
+def test_end_of_an_incident_is_final(
+    log: IncidentLog, target: str, outcome: IncidentOutcome, status: IncidentStatus
+) -> None:
     incident_id = opened(log, target).incident_id
 
     closed = log.close(incident_id, at_us=NOW_US + 9, outcome=outcome, message="Well again.", content={"polls": 6})
@@ -153,7 +155,7 @@ def test_an_end_is_the_end(log: IncidentLog, target: str, outcome: IncidentOutco
     assert noted.content == {"postmortem": "…"}
 
 
-def test_an_end_is_given_by_closing_only(log: IncidentLog, target: str) -> None:
+def test_incident_ends_only_by_closing(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
 
     with pytest.raises(ValueError, match="by closing it"):
@@ -205,7 +207,7 @@ def test_pages_go_through_all_incidents_newest_first(log: IncidentLog, target: s
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "1", "1.", "-1.a", "1.\x00", "99999999999999999999.a", "1.\ud800"])
-def test_a_cursor_of_no_list_is_refused(log: IncidentLog, cursor: str) -> None:
+def test_invalid_cursor_is_rejected(log: IncidentLog, cursor: str) -> None:
     with pytest.raises(InvalidIncidentCursorError):
         log.list_incidents(cursor=cursor)
 
@@ -266,7 +268,7 @@ def test_oversized_text_and_lists_are_cut_with_a_mark(log: IncidentLog, target: 
     assert len(changed.recommendation) <= 10_000
 
 
-def test_findings_without_end_are_the_first_hundred(log: IncidentLog, target: str) -> None:
+def test_only_the_first_hundred_findings_are_stored(log: IncidentLog, target: str) -> None:
     many = [anomaly(f"signal-{number}") for number in range(250)]
 
     made = log.open(target, at_us=NOW_US, title="Many", severity=Severity.WARNING, anomalies=many)
@@ -293,7 +295,7 @@ def test_old_incident_is_deleted_with_all_its_rows(log: IncidentLog, target: str
     assert not log.get(still.incident_id).is_over
 
 
-def test_finding_from_before_the_end_opens_no_second_incident(log: IncidentLog) -> None:
+def test_finding_that_is_joined_after_the_end_opens_no_second_incident(log: IncidentLog) -> None:
     incident_id = opened(log, "shop").incident_id
     late = {"at_us": NOW_US + SECOND_US, "severity": Severity.CRITICAL, "anomalies": [anomaly("latency.p95_ms")]}
 

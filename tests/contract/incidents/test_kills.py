@@ -1,4 +1,4 @@
-"""A process that is killed at a write has written all of it or nothing, and the next one can go on from there."""
+"""Processes that are killed during a write: the write is complete or absent, and the next process can continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.lab.forked import forked
 
 Everything = tuple[Incident | None, list[TimelineEvent], list[object], list[object]]
 BEFORE = {"finish": "put", "decide": "request"}
-"""What must have been written before a command."""
+"""The write that each command needs before it."""
 
 
 def everything(log: IncidentLog, target: str, incident_id: str) -> Everything:
@@ -57,9 +57,7 @@ def test_action_that_was_not_stored_was_never_requested(log: IncidentLog, log_ur
 
 @pytest.mark.full
 @pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
-def test_a_kill_before_the_commit_leaves_everything_as_it_was(
-    log: IncidentLog, log_url: str, target: str, command: str
-) -> None:
+def test_kill_before_the_commit_changes_nothing(log: IncidentLog, log_url: str, target: str, command: str) -> None:
     incident_id = opened(log, target).incident_id
     if command in BEFORE:
         write(log, BEFORE[command], incident_id)
@@ -90,7 +88,7 @@ def test_command_that_runs_again_after_a_kill_changes_nothing(
 
 
 @pytest.mark.full
-def test_an_incident_is_open_for_the_next_process_or_opened_by_it(log: IncidentLog, log_url: str, target: str) -> None:
+def test_incident_whose_opener_was_killed_is_opened_once(log: IncidentLog, log_url: str, target: str) -> None:
     killed_at("open:before", log_url, target)
     assert log.current(target) is None
 

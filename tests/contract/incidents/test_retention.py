@@ -1,4 +1,4 @@
-"""Deleting what ended long ago, on each back end: nothing of it is left, and nothing else is gone."""
+"""Retention of incidents on each back end: old ended incidents are deleted with their checkpoints, and others stay."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DAY_US = 86_400_000_000
 
 
 class State(TypedDict, total=False):
-    """What a graph of these tests hands on."""
+    """The state of the graphs in these tests."""
 
     word: str
 
 
 def remember(database: Database, home: Path, thread_ids: list[str]) -> None:
-    """Leave the checkpoints of some graphs behind."""
+    """Run a graph for each thread id, which stores its checkpoints."""
 
     async def go() -> None:
         graph: Any = StateGraph(State)
@@ -42,7 +42,7 @@ def remember(database: Database, home: Path, thread_ids: list[str]) -> None:
 
 
 def remembered(database: Database, home: Path, thread_ids: list[str]) -> list[str]:
-    """Return which of some graphs have checkpoints."""
+    """Return the thread ids that have checkpoints."""
 
     async def go() -> list[str]:
         async with checkpoints(database, home) as saver:
@@ -53,7 +53,7 @@ def remembered(database: Database, home: Path, thread_ids: list[str]) -> list[st
 
 @pytest.fixture
 def old(database: Database, tmp_path: Path) -> tuple[IncidentLog, list[str]]:
-    """Five incidents, a day apart, of which the last is open; with the checkpoints of their graphs."""
+    """The log and the ids of five incidents with checkpoints, one per day; only the last incident is open."""
     log = IncidentLog(database)
     ids = []
     for day in range(5):
@@ -75,18 +75,18 @@ def test_pruned_incident_loses_its_checkpoints_and_others_stay(
     assert [item.incident_id for item in reversed(log.list_incidents().items)] == ids[3:]
     assert remembered(database, tmp_path, ids) == ids[3:]
     assert list(retention.prune(100 * DAY_US)) == [1]
-    # What is open stays however old it is.
+    # Open incidents stay, whatever their age.
     assert remembered(database, tmp_path, ids) == ids[4:]
     assert log.actions.of_incident(ids[4]) != []
 
 
-def test_a_pruning_that_was_stopped_is_gone_on_with(
+def test_interrupted_pruning_is_continued(
     database: Database, tmp_path: Path, old: tuple[IncidentLog, list[str]]
 ) -> None:
     log, ids = old
     retention = Retention(database, log, tmp_path)
     assert next(retention.prune(100 * DAY_US, batch=1)) == 1
-    # And one that was killed between checkpoints and incident.
+    # This deletes only checkpoints, like a pruning that is killed before it deletes the incident.
     asyncio.run(delete_threads(database, tmp_path, ids[1:2]))
     assert sum(retention.prune(100 * DAY_US, batch=1)) == 3
     assert remembered(database, tmp_path, ids) == ids[4:]

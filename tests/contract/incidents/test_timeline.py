@@ -1,4 +1,4 @@
-"""Timelines: numbered, told together with what they tell of, and followed as they grow."""
+"""Timelines of incidents: events are numbered, stored in the same transaction as their changes, and streamed live."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from support.incidents.logs import SECOND_US, asked, opened
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """relab runs on asyncio alone."""
+    """The async library of the tests: relab supports only asyncio."""
     return "asyncio"
 
 
 class Bell:
-    """A signal that says how often it was rung, and wakes one listener of this process."""
+    """A signal that counts its notifications and wakes one listener in this process."""
 
     def __init__(self) -> None:
         self.rung = 0
@@ -44,7 +44,7 @@ class Bell:
         await self._loop.create_future()
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing, because there is no resource to close."""
 
 
 def test_events_are_numbered_and_read_back_unchanged(log: IncidentLog, target: str) -> None:
@@ -70,7 +70,7 @@ def test_events_are_numbered_and_read_back_unchanged(log: IncidentLog, target: s
     assert log.latest_seqs([incident_id, "none"]) == {incident_id: 3}
 
 
-def test_numbers_count_up_when_the_clock_goes_back(log: IncidentLog, target: str) -> None:
+def test_numbers_increase_even_if_the_clock_is_set_back(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     log.append(incident_id, NewEvent("one"), at_us=NOW_US - 3_600 * SECOND_US)
     log.append(incident_id, NewEvent("two"), at_us=NOW_US)
@@ -159,7 +159,7 @@ def test_follower_is_woken_by_every_kind_of_change(log_database: Database, targe
 
 
 @pytest.mark.anyio
-async def test_the_tailer_of_progress_follows_a_timeline_to_its_end(log_database: Database, target: str) -> None:
+async def test_progress_tailer_follows_a_timeline_to_its_end(log_database: Database, target: str) -> None:
     bell = Bell()
     log = IncidentLog(log_database, bell)
     incident_id = (await asyncio.to_thread(opened, log, target)).incident_id
@@ -175,6 +175,6 @@ async def test_the_tailer_of_progress_follows_a_timeline_to_its_end(log_database
     assert [event and event.seq for event in found] == [1, 2, 3]
 
 
-def test_a_timeline_of_no_incident_is_not_begun(log: IncidentLog) -> None:
+def test_event_of_an_unknown_incident_is_rejected(log: IncidentLog) -> None:
     with pytest.raises(IncidentNotFoundError):
         log.append("01900000-0000-7000-8000-000000000000", NewEvent("looked"), at_us=NOW_US)

@@ -1,4 +1,4 @@
-"""Incidents as agent runs in the database: kept up with their timelines, written anew without a change, on each back end."""
+"""Incidents as agent runs, on each back end: updated with their timelines, with signals and probes, by one leader."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def now_us() -> int:
 
 
 def polls(first: int, last: int) -> list[Snapshot]:
-    """Return a poll for each second after the opening, from the first to the last."""
+    """Return one poll for each second from `first` to `last`, in seconds after the opening."""
     return [
         Snapshot(OPENED_US + second * SECOND_US, numbers={"errors.pct": float(second)})
         for second in range(first, last + 1)
     ]
 
 
-def test_a_run_is_there_while_the_incident_is_open_and_follows_it(
+def test_run_exists_while_the_incident_is_open_and_ends_with_it(
     log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str, now_us: int
 ) -> None:
     incident_id = begun(log, target, now_us)
@@ -95,13 +95,13 @@ def test_restart_continues_the_recording(
     assert again.catch_up() == 1
     assert again.catch_up() == 0
     again.record(over)
-    # The other process writes the same, whenever it does.
+    # Without its cache the recorder writes what another process would write.
     recorder.clear_cache()
     assert recorder.catch_up() == 0
     assert telemetry.get(agent_run_id(over)).content_hash == before.content_hash
 
 
-def test_a_run_that_was_deleted_long_after_is_not_written_again(
+def test_run_that_is_deleted_after_the_end_is_not_written_again(
     log: IncidentLog, telemetry: TelemetryService, target: str, now_us: int
 ) -> None:
     clock = MovableClock(now_us)
@@ -116,18 +116,18 @@ def test_a_run_that_was_deleted_long_after_is_not_written_again(
 
 
 class Refusing(TelemetryService):
-    """Telemetry that takes no run of one id."""
+    """A telemetry service that rejects the run whose id is `refused`."""
 
     refused = ""
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
-        """Store a run, unless it is the one."""
+        """Store a run, or raise `ConflictError` for the rejected id."""
         if run.run_id == self.refused:
             raise ConflictError("It is somebody else's.")
         return super().ingest(run)
 
 
-def test_a_run_that_cannot_be_written_keeps_no_other_from_it(
+def test_run_that_cannot_be_written_does_not_block_others(
     log: IncidentLog, log_database: Database, target: str, now_us: int
 ) -> None:
     clock = SystemClock()
@@ -148,14 +148,14 @@ def test_signals_are_stored_while_the_incident_is_open_and_each_poll_once(log: I
     assert keeper.keep(incident_id, polls(-400, 0))
     assert not keeper.keep(incident_id, polls(-400, PART - 1))
     assert keeper.keep(incident_id, polls(-400, PART))
-    # Another process takes over, and has fewer polls at hand.
+    # The next writer stands for another process that has fewer polls in memory.
     assert SignalWriter(log, SystemClock()).keep(incident_id, polls(30, 2 * PART + 5))
 
     (figure,) = PostmortemService(log).of(incident_id).signals
     assert [(at - OPENED_US) // SECOND_US for at, _ in figure.points] == list(range(-300, 2 * PART + 6))
 
 
-def test_a_long_night_of_polls_is_kept_in_bounded_size(log: IncidentLog, target: str) -> None:
+def test_signals_of_a_long_incident_have_bounded_size(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target, at_us=OPENED_US).incident_id
     keeper, night = SignalWriter(log, SystemClock()), polls(-300, 12_000)
 
@@ -170,7 +170,7 @@ def test_a_long_night_of_polls_is_kept_in_bounded_size(log: IncidentLog, target:
     assert figure.points[-1][0] > OPENED_US + 10_000 * SECOND_US
 
 
-def test_probes_are_noted_in_the_timeline_of_their_incident(log: IncidentLog, target: str) -> None:
+def test_probes_are_added_to_the_timeline_of_their_incident(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target, at_us=SystemClock().now_us()).incident_id
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -186,7 +186,7 @@ def test_probes_are_noted_in_the_timeline_of_their_incident(log: IncidentLog, ta
         current[0] = incident_id
         found = await probes.run(["pool", "cache"])
         assert "pool.used" in found.facts
-        # One that is gone, as after a pruning, keeps nobody from looking.
+        # Probes still run if the incident no longer exists, as after a pruning.
         current[0] = "gone"
         await probes.run(["pool"])
 
@@ -203,14 +203,14 @@ def test_probes_are_noted_in_the_timeline_of_their_incident(log: IncidentLog, ta
 
 
 class AtWork:
-    """A responder that says of itself what a test wants."""
+    """A stand-in for a responder whose leadership and incident the test sets."""
 
     def __init__(self, incident_id: str) -> None:
         self.is_leading = self.has_led = False
         self.incident_id: str | None = incident_id
 
 
-def test_leader_writes_and_once_more_when_it_stops(
+def test_leader_writes_periodically_and_once_more_on_shutdown(
     log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str
 ) -> None:
     incident_id = opened(log, target, at_us=OPENED_US).incident_id
@@ -221,14 +221,14 @@ def test_leader_writes_and_once_more_when_it_stops(
         await feed.put(polls(0, 0)[0])
         scribe = BackgroundWriter(responder, feed, recorder, SignalWriter(log, SystemClock()))
         async with scribe.writing():
-            # It ends with a look at whether there is something to write.
+            # The writer checks once more for changes when it stops, but does not lead yet.
             pass
         assert not await asyncio.to_thread(is_recorded, telemetry, run_id)
         responder.is_leading = responder.has_led = True
         async with scribe.writing(every_s=0.01):
             await asyncio.to_thread(wait_until, lambda: is_recorded(telemetry, run_id), what="the run")
             await asyncio.to_thread(log.close, incident_id, at_us=OPENED_US, outcome=IncidentOutcome.PASSED)
-            # It stops before the next look.
+            # The writer stops before its next check.
             responder.is_leading = False
 
     asyncio.run(go())

@@ -1,4 +1,4 @@
-"""The installations that the queue promises to behave alike on."""
+"""Fixtures of the queue tests: installations of each mode, with and without workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.storage.migrated import create_migrated
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[list[structlog.typing.EventDict]]:
-    """What was logged; kept from the terminal, where structlog renders tracebacks at length."""
+    """The captured log entries, which would otherwise fill the terminal with tracebacks."""
     with structlog.testing.capture_logs() as captured:
         yield captured
 
@@ -44,7 +44,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
 
 @pytest.fixture(scope="module", params=MODES)
 def staffed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation of each mode with two workers at work."""
+    """An installation of each mode with two running workers."""
     with _install(request.param, tmp_path_factory.mktemp("staffed"), request) as made, ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(made.worker())

@@ -1,4 +1,4 @@
-"""The registry of job back ends: each goes through this suite, and a wrong name is explained."""
+"""The registry of job back ends: the suite covers each, and unknown names and missing settings are errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IN_THE_SUITE = {"embedded", "rq"}
 OPTIONS = BackendOptions(None, "rca", "relab.bootstrap.run_queued_job", 0.1, DEFAULT_TIME_LIMITS_S)
 
 
-def test_every_back_end_goes_through_the_conformance_suite() -> None:
+def test_conformance_suite_covers_every_back_end() -> None:
     assert set(backend_names()) == IN_THE_SUITE
 
 

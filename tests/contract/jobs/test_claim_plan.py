@@ -1,4 +1,4 @@
-"""A claim reads the index in its order up to the first job, however many jobs wait, on every database."""
+"""The query plan of a claim: on each database it reads the index in order up to the first job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINISHED = 5_000
 
 @pytest.fixture(autouse=True)
 def jobs(database: Database) -> None:
-    """Many jobs that wait in one lane and many that are done, with statistics for the planner."""
+    """Store many pending jobs in one lane and many finished jobs, with statistics for the query planner."""
     common = {
         "name": "test.job",
         "args": {},
@@ -67,7 +67,7 @@ def test_claim_walks_the_index(database: Database) -> None:
 
     assert job is not None
     assert job.job_id == "job-00000"
-    assert len(plans) == 4  # two for each lane up to the second
+    assert len(plans) == 4  # two queries for each of the first two lanes
     for plan in plans:
         assert "ix_jobs_status_lane_run_after_job_id" in plan
         assert "SCAN jobs" not in plan

@@ -1,4 +1,4 @@
-"""The sweeper: one at a time, never silently dead, and not stopped by a clock that is set back."""
+"""The sweeper: one process sweeps at a time, failures are not hidden, and a clock that is set back does not stop it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.clocks import MovableClock
 AT_ONCE_S = 0.000_001
 
 
-def test_one_of_several_sweepers_works_until_its_lease_is_over(database: Database) -> None:
+def test_only_one_of_several_sweepers_works_until_its_lease_expires(database: Database) -> None:
     clock = MovableClock()
     queue = JobQueue(database, clock, EmbeddedBackend())
     swept: list[str] = []
@@ -43,7 +43,7 @@ def test_one_of_several_sweepers_works_until_its_lease_is_over(database: Databas
     assert swept == ["one", "one", "other"]
 
 
-def test_sweepers_that_come_first_at_the_same_moment_do_not_disturb_each_other(database: Database) -> None:
+def test_one_of_several_concurrent_first_sweepers_sweeps(database: Database) -> None:
     swept: list[int] = []
 
     def start(number: int) -> None:
@@ -72,7 +72,7 @@ def test_a_sweeper_works_once_in_its_interval_even_if_the_clock_is_set_back(data
     assert swept == ["often", "often", "rarely"]
 
 
-def test_a_long_job_does_not_hold_up_the_housekeeping(database: Database) -> None:
+def test_sweeps_continue_during_a_long_job(database: Database) -> None:
     queue = JobQueue(database, SystemClock(), EmbeddedBackend())
     stop = threading.Event()
     sweeps: list[int] = []
@@ -89,7 +89,7 @@ def test_a_long_job_does_not_hold_up_the_housekeeping(database: Database) -> Non
     assert queue.counts().done == 1
 
 
-def test_a_database_that_is_away_is_waited_for() -> None:
+def test_sweeps_continue_after_the_database_was_unavailable() -> None:
     stop = threading.Event()
     calls: list[int] = []
 
@@ -103,7 +103,7 @@ def test_a_database_that_is_away_is_waited_for() -> None:
         assert not stop.is_set()
 
 
-def test_any_other_failure_ends_the_worker_loudly(database: Database) -> None:
+def test_any_other_error_of_a_sweep_ends_the_worker(database: Database) -> None:
     def sweep() -> None:
         raise KeyError("a bug")
 
@@ -113,7 +113,7 @@ def test_any_other_failure_ends_the_worker_loudly(database: Database) -> None:
     assert caught.value.args == ("a bug",)
 
 
-def test_waiting_jobs_of_a_lower_lane_do_not_hold_up_announcements(database: Database) -> None:
+def test_pending_jobs_of_a_lower_lane_do_not_delay_announcements(database: Database) -> None:
     clock = MovableClock()
     queue = JobQueue(database, clock, EmbeddedBackend())
 

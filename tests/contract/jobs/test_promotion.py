@@ -1,4 +1,4 @@
-"""Jobs that become more urgent, and the number of those that are not finished."""
+"""Promotion of pending jobs to a more urgent lane, and counts of unfinished jobs."""
 
 from __future__ import annotations
 

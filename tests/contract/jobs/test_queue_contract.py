@@ -1,4 +1,4 @@
-"""What the queue promises in every mode, with real workers in processes of their own."""
+"""The job queue in each mode, with real worker processes: retries, parking, leases, kills, lanes and limits."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_job_longer_than_its_lease_stays_with_its_worker(staffed: Installation
     job = staffed.settled(job_id, JobStatus.RUNNING)
     assert job.lease_until is not None
     first_lease = job.lease_until
-    # Two leases later it is still held, although another worker is idle.
+    # After two lease periods the worker still holds the job, although another worker is idle.
     wait_until(lambda: (staffed.queue.get(job_id).lease_until or 0) > first_lease + 2 * LEASE_S * 1_000_000)
     until.touch()
     assert staffed.settled(job_id, JobStatus.DONE).attempts == 1
@@ -193,6 +193,6 @@ def test_job_over_its_time_limit_is_interrupted_and_counts_as_failed(staffed: In
 def test_all_handlers_of_a_name_run_and_run_again_if_one_fails(staffed: Installation) -> None:
     job_id, key = staffed.enqueue("shared", times=2)
     job = staffed.settled(job_id, JobStatus.DONE)
-    # `fail` counts the lines of both handlers.
+    # Each of two attempts runs both handlers, which share one count of lines.
     assert staffed.journal.lines(key) == ["ran", "ran", "ran", "ran"]
     assert job.attempts == 2

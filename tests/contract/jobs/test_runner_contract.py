@@ -1,4 +1,4 @@
-"""Leases, attempts and back-off to the microsecond, on both databases, by a clock that the test moves."""
+"""The job runner on both databases, with a movable clock: leases, attempts, back-off, sweeps and retention."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Handler = Callable[[Mapping[str, Any]], None]
 
 
 class Desk:
-    """A queue, a clock, and runners that share them."""
+    """A job queue and a clock for a test, and runners that use both."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -36,12 +36,12 @@ class Desk:
         self.parked: list[tuple[str, str]] = []
 
     def runner(self, handler: Handler, *, listener: Callable[[Job, str], None] | None = None) -> JobRunner:
-        """Return a worker of its own whose jobs named `work` are done by `handler`."""
+        """Return a new runner that runs jobs named `work` with `handler`."""
         told = listener or (lambda job, error: self.parked.append((job.job_id, error)))
         return JobRunner(self.database, self.clock, [Subscription("work", handler, told)], lease_s=LEASE_S)
 
     def enqueue(self, *, max_attempts: int = 3, **args: Any) -> str:
-        """Queue a job in a transaction of its own."""
+        """Queue a job named `work` in a separate transaction, and return its id."""
         with self.database.write() as unit:
             return self.queue.enqueue(unit, "work", args, max_attempts=max_attempts)
 
@@ -73,7 +73,7 @@ def test_the_oldest_job_runs_first_and_gets_its_arguments(desk: Desk) -> None:
     assert not runner.has_work()
 
 
-def test_only_the_job_that_is_named_is_run(desk: Desk) -> None:
+def test_runner_runs_only_the_requested_job(desk: Desk) -> None:
     first, second = desk.enqueue(), desk.enqueue()
     runner = desk.runner(ignore)
     assert runner.run_next(second)
@@ -107,7 +107,7 @@ def test_no_pause_is_longer_than_a_minute() -> None:
     assert [backoff_s(attempts) for attempts in (0, 1, 2, 6, 7, 1_000)] == [1.0, 1.0, 2.0, 32.0, 60.0, 60.0]
 
 
-def test_a_lease_holds_to_its_last_microsecond_and_not_longer(desk: Desk) -> None:
+def test_lease_ends_after_its_last_microsecond(desk: Desk) -> None:
     job_id = desk.enqueue()
     other = desk.runner(ignore)
 
@@ -152,7 +152,7 @@ def test_runner_that_lost_its_lease_does_not_touch_the_running_job(desk: Desk) -
     holders: list[str | None] = []
 
     def zombie(args: Mapping[str, Any]) -> None:
-        """Lose the lease, and come back within the successor's attempt."""
+        """Lose the lease, and return during the attempt of the next runner."""
         desk.clock.move(LEASE_S + 1)
         back.set()
         assert ended.wait(10)
@@ -174,7 +174,7 @@ def test_runner_that_lost_its_lease_does_not_touch_the_running_job(desk: Desk) -
     assert desk.queue.get(job_id).status is JobStatus.DONE
 
 
-def test_a_job_that_lost_its_last_worker_is_parked_by_the_sweep_and_not_run_again(desk: Desk) -> None:
+def test_sweep_parks_a_job_whose_last_allowed_attempt_lost_its_lease(desk: Desk) -> None:
     job_id = desk.enqueue(max_attempts=1)
     sweeper = desk.runner(ignore)
 
@@ -195,7 +195,7 @@ def test_a_job_that_lost_its_last_worker_is_parked_by_the_sweep_and_not_run_agai
     assert "last allowed attempt" in str(job.error)
 
 
-def test_a_sweep_that_dies_before_it_has_parked_a_job_is_made_up_for_by_the_next(desk: Desk) -> None:
+def test_next_sweep_parks_a_job_whose_sweep_failed(desk: Desk) -> None:
     job_id = desk.enqueue(max_attempts=1)
     told: list[str] = []
 
@@ -212,7 +212,7 @@ def test_a_sweep_that_dies_before_it_has_parked_a_job_is_made_up_for_by_the_next
         assert desk.queue.get(job_id).status is JobStatus.RUNNING
 
     desk.runner(vanish).run_next()
-    # The first worker came back, but the sweep had already taken the job from it.
+    # The first worker returned, but the sweep had already claimed the job.
     assert desk.queue.get(job_id).status is JobStatus.RUNNING
     desk.clock.move(LEASE_S + 1)
     desk.runner(ignore, listener=lose_the_database).sweep(keep_done_s=DAY_S)
@@ -252,7 +252,7 @@ def test_an_error_with_any_text_can_be_stored(desk: Desk, message: str) -> None:
     assert len(error) <= 4_000
 
 
-def test_a_database_that_goes_away_leaves_the_job_to_its_lease(desk: Desk) -> None:
+def test_job_runs_again_after_its_lease_if_the_database_was_unavailable(desk: Desk) -> None:
     def lose_the_database(args: Mapping[str, Any]) -> None:
         raise DatabaseUnavailableError("gone")
 
@@ -308,7 +308,7 @@ def test_only_a_parked_job_can_be_retried_and_it_gets_all_its_attempts(desk: Des
         desk.queue.retry("no-such")
 
 
-def test_any_job_can_be_dropped_but_a_running_one(desk: Desk) -> None:
+def test_any_job_except_a_running_one_can_be_dropped(desk: Desk) -> None:
     def try_to_drop(args: Mapping[str, Any]) -> None:
         with pytest.raises(JobStateError) as caught:
             desk.queue.drop(running)
@@ -328,7 +328,7 @@ def test_any_job_can_be_dropped_but_a_running_one(desk: Desk) -> None:
     assert not desk.runner(ignore).has_work()
 
 
-def test_old_done_jobs_are_pruned_and_nothing_else(desk: Desk) -> None:
+def test_only_old_done_jobs_are_pruned(desk: Desk) -> None:
     old_done, old_parked, late_done = desk.enqueue(), desk.enqueue(max_attempts=1), desk.enqueue()
     desk.runner(ignore).run_next(old_done)
     desk.runner(break_down).run_next(old_parked)

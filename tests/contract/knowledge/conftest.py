@@ -1,4 +1,4 @@
-"""Knowledge on each back end; all tests of a file share it, with ids of their own."""
+"""Fixtures of the knowledge tests: all tests of a file share one service per back end and use unique ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def knowledge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeService]:
-    """The service on a migrated database, with the shipped runbooks alone."""
+    """The service on a migrated database, with only the shipped runbooks."""
     home = tmp_path_factory.mktemp("knowledge")
     url = f"sqlite:///{home / 'knowledge.db'}"
     if request.param == "postgres":

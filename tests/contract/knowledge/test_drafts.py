@@ -1,4 +1,4 @@
-"""What experience would change waits for a person, who sees the difference and accepts it."""
+"""Drafts of runbook changes from past incidents: a person sees the difference and accepts it before it is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CAUSE = "database_lock"
 
 
 def met(incident_id: str, knowledge: KnowledgeService) -> PastIncident:
-    """Return an incident in which the first action of the shipped runbook failed, and the second mended."""
+    """Return a past incident in which the first action of the shipped runbook failed and the second helped."""
     first, second = knowledge.runbook(CAUSE).actions[:2]
     acts = (
         TriedAction(action=first.action, parameters={"pid": "17"}, outcome=TriedActionResult.CHANGED_NOTHING),
@@ -24,7 +24,7 @@ def met(incident_id: str, knowledge: KnowledgeService) -> PastIncident:
     return past(incident_id, CAUSE, tried=acts, resolved_by=Resolver.RESPONDER)
 
 
-def test_a_change_is_drafted_shown_and_accepted(knowledge: KnowledgeService) -> None:
+def test_change_is_drafted_shown_and_used_after_its_acceptance(knowledge: KnowledgeService) -> None:
     names = [each.action for each in knowledge.runbook(CAUSE).actions]
     assert knowledge.revisions(CAUSE) == knowledge.revisions("no_such_cause") == ()
     knowledge.remember(met("drafts-1", knowledge))

@@ -1,4 +1,4 @@
-"""Runbooks and past incidents are found by one search, unless nothing is to be remembered."""
+"""Search over runbooks and past incidents; past incidents are excluded if memory is off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.incidents.runbooks import past
 
 
 class NearNothingButNotes:
-    """A model for which only a note about whales is near to anything."""
+    """A similarity model that rates only texts about a whale as similar to a query."""
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
         assert query
@@ -20,9 +20,7 @@ class NearNothingButNotes:
 
 
 @pytest.mark.parametrize("remembers", [True, False])
-def test_past_incidents_are_found_by_meaning_unless_nothing_is_remembered(
-    knowledge: KnowledgeService, remembers: bool
-) -> None:
+def test_past_incidents_are_found_by_meaning_unless_memory_is_off(knowledge: KnowledgeService, remembers: bool) -> None:
     knowledge.remember(past("together-1", "whale", note="the whale sang"))
     folder = knowledge.folder
     same = KnowledgeService(

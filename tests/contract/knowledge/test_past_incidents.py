@@ -1,4 +1,4 @@
-"""Past incidents are kept as they were told, alike on both databases."""
+"""Past incidents on both databases: stored unchanged, corrected, deleted, listed and searched."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_stored_incident_is_read_back(knowledge: KnowledgeService) -> None:
     assert [each.action for each in found.failed] == ["restart"]
 
 
-def test_an_incident_is_learnt_once_and_can_be_corrected_and_forgotten(knowledge: KnowledgeService) -> None:
+def test_incident_is_stored_once_and_can_be_corrected_and_deleted(knowledge: KnowledgeService) -> None:
     incident = whole()
     knowledge.remember(incident)
     knowledge.remember(incident)
@@ -68,7 +68,7 @@ def test_an_incident_is_learnt_once_and_can_be_corrected_and_forgotten(knowledge
     assert knowledge.latest(target=corrected.target) == []
 
 
-def test_the_last_that_ended_comes_first(knowledge: KnowledgeService) -> None:
+def test_incidents_are_listed_by_end_newest_first(knowledge: KnowledgeService) -> None:
     target = new_id()
     times = {f"{target}-{name}": 1_700_000_000_000_000 + at for name, at in (("a", 5), ("B", 7), ("c", 7), ("d", 1))}
     for incident_id, at in times.items():
@@ -105,7 +105,7 @@ TEXT = st.text(st.characters(), max_size=20)
 
 @settings(max_examples=30)
 @given(words=st.lists(TEXT, min_size=4, max_size=4))
-def test_any_text_of_a_log_can_be_remembered(knowledge: KnowledgeService, words: list[str]) -> None:
+def test_any_log_text_is_stored_unchanged(knowledge: KnowledgeService, words: list[str]) -> None:
     fact, value, template, note = words
     incident = past(new_id(), "c", {fact: value}, {template: 1}, note=note, target=note, resolver=value)
     knowledge.remember(incident)
