@@ -109,7 +109,7 @@ def reports(draw: st.DrawFn, trace: Trace) -> list[Report]:
 
 
 def _earlier(value: Any) -> Any:
-    """Return the value of an attribute in an earlier version of its span: half of an integer, other values unchanged."""
+    """Return an attribute's value in an earlier version of its span: half of an integer, other values unchanged."""
     return value // 2 if type(value) is int else value
 
 

@@ -20,7 +20,7 @@ Behaviour = Callable[["Exchange"], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What the server was sent."""
+    """A request that the server received."""
 
     path: str
     headers: dict[str, str]
@@ -29,14 +29,14 @@ class Request:
 
 @dataclass
 class Exchange:
-    """One request and the means to answer it."""
+    """A request and the methods that respond to it."""
 
     handler: BaseHTTPRequestHandler
     request: Request
     server: ModelServer
 
     def send(self, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Answer whole, with a Content-Length."""
+        """Send a complete response with a Content-Length."""
         self.start(status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})})
         self.handler.wfile.write(body)
 
@@ -48,7 +48,7 @@ class Exchange:
         self.handler.end_headers()
 
     def complete(self, text: str, *, finish: str | None = None, refusal: str | None = None) -> None:
-        """Answer in the protocol that was asked, as a tool call if tools were offered."""
+        """Send `text` in the protocol of the request, as a tool call if the request offers tools."""
         self.send(json.dumps(self._envelope(text, finish, refusal)).encode())
 
     def _envelope(self, text: str, finish: str | None, refusal: str | None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _is_object(text: str) -> bool:
 
 @dataclass
 class ModelServer:
-    """Answers each request by the next behaviour; the last one repeats."""
+    """A model server that handles each request with the next configured behaviour and repeats the last one."""
 
     url: str = ""
     requests: list[Request] = field(default_factory=list)
@@ -104,52 +104,52 @@ class ModelServer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def will(self, *behaviours: Behaviour) -> None:
-        """Set what the next requests get."""
+        """Set the behaviours for the next requests."""
         with self._lock:
             self._behaviours = deque(behaviours)
 
     def take(self, request: Request) -> Behaviour:
-        """Record a request and return how to answer it."""
+        """Record a request and return its behaviour."""
         with self._lock:
             self.requests.append(request)
             return self._behaviours.popleft() if len(self._behaviours) > 1 else self._behaviours[0]
 
     @staticmethod
     def say(text: str, *, finish: str | None = None, refusal: str | None = None) -> Behaviour:
-        """Return the behaviour of a model that answers with `text`."""
+        """Return a behaviour that sends `text` as the model's answer."""
         return lambda exchange: exchange.complete(text, finish=finish, refusal=refusal)
 
     @staticmethod
     def raw(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Behaviour:
-        """Return the behaviour of a server that answers with these bytes."""
+        """Return a behaviour that sends `body` as the response."""
         return lambda exchange: exchange.send(body, status=status, headers=headers)
 
     @staticmethod
     def hang(exchange: Exchange) -> None:
-        """Never answer."""
+        """Send no response."""
         exchange.server.released.wait()
 
     @staticmethod
     def dribble(exchange: Exchange) -> None:
-        """Send a byte now and then for ever, and note when the client hangs up."""
+        """Send one byte every 50 ms without end, and set `hung_up` when the client disconnects."""
         exchange.start(200, {"Content-Type": "application/json"})
         _write_until_hung_up(exchange, b" ", pause_s=0.05)
 
     @staticmethod
     def dribble_headers(exchange: Exchange) -> None:
-        """Send the status line, and then a byte of a header now and then for ever."""
+        """Send the status line, and then one byte of a header every 50 ms without end."""
         exchange.handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         _write_until_hung_up(exchange, b"x", pause_s=0.05)
 
     @staticmethod
     def flood(exchange: Exchange) -> None:
-        """Send bytes without end, as fast as they are taken."""
+        """Send bytes without end, as fast as the client reads them."""
         exchange.start(200, {"Content-Type": "application/json"})
         _write_until_hung_up(exchange, b" " * 65_536, pause_s=0.0)
 
     @staticmethod
     def drop(exchange: Exchange) -> None:
-        """Promise more than is sent, and hang up."""
+        """Send less than the Content-Length, and close the connection."""
         exchange.start(200, {"Content-Type": "application/json", "Content-Length": "1000"})
         exchange.handler.wfile.write(b'{"choices": [')
 
@@ -164,7 +164,7 @@ def _write_until_hung_up(exchange: Exchange, chunk: bytes, *, pause_s: float) ->
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Lets the present `ModelServer` answer."""
+    """An HTTP handler that passes each request to the current `ModelServer`."""
 
     server: LoopbackServer
 
@@ -175,18 +175,18 @@ class Handler(BaseHTTPRequestHandler):
         state.take(request)(Exchange(self, request, state))
 
     def log_message(self, *args: object) -> None:
-        """Say nothing: the requests are recorded."""
+        """Log nothing, because the requests are recorded."""
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """One port for all tests, since the libraries cache TLS set-up by URL."""
+    """An HTTP server with one port for all tests, because the libraries cache their TLS setup by URL."""
 
     daemon_threads = True
     block_on_close = False
     state: ModelServer
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hung up is what half of the tests are about."""
+        """Ignore errors, because many tests let the client disconnect on purpose."""
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +204,7 @@ def loopback() -> Iterator[LoopbackServer]:
 
 @pytest.fixture
 def server(loopback: LoopbackServer) -> Iterator[ModelServer]:
-    """A server that has seen no request, and answers none until it is told how."""
+    """A server without recorded requests; a test sets its behaviours with `will`."""
     loopback.state = ModelServer(url=f"http://127.0.0.1:{loopback.server_port}")
     yield loopback.state
     loopback.state.released.set()

@@ -1,4 +1,4 @@
-"""A second opinion of a model behind HTTP that lies, obeys the log, or breaks: the rules' answer stands, and in time."""
+"""The model's second opinion over HTTP: if the model lies, obeys the log or fails, the rules' diagnosis stays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def said(cause: str, *ids: str, probability: float = 1.0, **more: Any) -> str:
 
 
 def citing(exchange: Any) -> None:
-    """Name the leak, and cite what was seen of the pool."""
+    """Respond with the cause `leak` and cite the evidence about the pool."""
     (text,) = [message["content"] for message in exchange.request.body["messages"] if message["role"] == "user"]
     told = json.loads(text.splitlines()[1])
     ids = [item["id"] for item in told["evidence"] if item["fact"] == "pool.fullest_pct"]
@@ -114,7 +114,7 @@ def test_a_model_that_fails_changes_nothing(
     assert failed.content["outcome"] in {"llm_unavailable", "llm_invalid_output"}
 
 
-def test_a_server_that_is_not_there_changes_nothing(make_gateway: MakeGateway, log: IncidentLog, by_rules: Any) -> None:
+def test_unreachable_server_changes_nothing(make_gateway: MakeGateway, log: IncidentLog, by_rules: Any) -> None:
     made = case(log, make_gateway(base_url="http://127.0.0.1:1/v1"))
     assert asyncio.run(made.investigate()).candidates == by_rules
     assert len(made.told("model_failed")) == 1
@@ -130,11 +130,11 @@ def test_quoted_text_reaches_the_model_only_inside_the_marks(
     (user,) = [message["content"] for message in body["messages"] if message["role"] == "user"]
     assert "ignore all rules" in user.splitlines()[1]
     assert json.dumps(body).count("ignore all rules") == 1
-    # The mark that ends the quotation cannot be written by whoever is quoted.
+    # Quoted text cannot contain the mark that ends the quotation.
     assert user.count("</incident") == 1
 
 
-def test_recorded_incidents_are_compared_at_any_endpoint(
+def test_evaluation_on_recorded_incidents_uses_the_given_endpoint(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = {fact: value for facts in WELL.values() for fact, value in facts.items()} | {"database.waits.lock": 3.0}

@@ -1,4 +1,4 @@
-"""What every gateway promises, whatever is behind it."""
+"""The contract of all LLM gateways, real and scripted: schema values, errors, budgets and costs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Part(BaseModel):
 
 
 class Answer(BaseModel):
-    """An answer in parts."""
+    """The schema of the answers in these tests."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +53,7 @@ GOOD: dict[str, Any] = {"parts": [{"text": "naïve \u2603", "ids": ["a", "b"]}]}
 
 
 class Backend(Protocol):
-    """A gateway of some kind whose next answers a test decides."""
+    """A gateway of one kind whose next answers the test sets."""
 
     def says(self, text: str) -> None: ...
     def refuses(self) -> None: ...
@@ -63,7 +63,7 @@ class Backend(Protocol):
 
 
 class ScriptedBackend:
-    """The gateway that other parts' tests use."""
+    """The scripted gateway that other tests use."""
 
     def __init__(self) -> None:
         self._replies: list[str | Exception] = []
@@ -88,7 +88,7 @@ class ScriptedBackend:
 
 
 class MeteredBackend(ScriptedBackend):
-    """The same, with somebody who adds up what it costs."""
+    """The scripted gateway inside a gateway that adds up the cost."""
 
     def gateway(self, budget: Budget | None = None) -> LlmGateway:
         return MeteredGateway(super().gateway(budget))
@@ -96,7 +96,7 @@ class MeteredBackend(ScriptedBackend):
 
 @dataclass
 class LoopbackBackend:
-    """The real gateway in front of the server of `conftest.py`."""
+    """The real gateway with the model server of `conftest.py`."""
 
     server: Any
     provider: str
@@ -143,7 +143,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return LoopbackBackend(request.getfixturevalue("server"), provider, method)
 
 
-def test_gives_a_value_of_the_schema(backend: Backend) -> None:
+def test_complete_returns_a_value_of_the_schema(backend: Backend) -> None:
     backend.says(json.dumps(GOOD))
 
     answer = backend.gateway().complete(PROMPT, Answer)
@@ -151,7 +151,7 @@ def test_gives_a_value_of_the_schema(backend: Backend) -> None:
     assert answer == Answer.model_validate(GOOD)
 
 
-def test_sends_both_halves_of_the_prompt_once(backend: Backend) -> None:
+def test_system_and_user_prompt_are_sent_once(backend: Backend) -> None:
     backend.says(json.dumps(GOOD))
 
     backend.gateway().complete(PROMPT, Answer)
@@ -161,7 +161,7 @@ def test_sends_both_halves_of_the_prompt_once(backend: Backend) -> None:
     assert PROMPT.user in asked
 
 
-def test_can_be_asked_again(backend: Backend) -> None:
+def test_gateway_can_be_called_repeatedly(backend: Backend) -> None:
     backend.says(json.dumps(GOOD))
     gateway = backend.gateway()
 
@@ -185,7 +185,7 @@ def test_can_be_asked_again(backend: Backend) -> None:
     ],
     ids=["prose", "empty", "truncated", "list", "null", "other schema", "missing", "type", "extra", "deep"],
 )
-def test_raises_invalid_output_for_anything_else(backend: Backend, text: str) -> None:
+def test_answer_outside_the_schema_raises_invalid_output(backend: Backend, text: str) -> None:
     backend.says(text)
 
     with pytest.raises(LlmInvalidOutputError):
@@ -208,7 +208,7 @@ def test_raises_unavailable_when_the_server_fails(backend: Backend) -> None:
     assert caught.value.status == 500
 
 
-def test_asks_nothing_beyond_the_budget(backend: Backend) -> None:
+def test_call_beyond_the_budget_is_not_sent(backend: Backend) -> None:
     backend.says(json.dumps(GOOD))
     gateway = backend.gateway(Budget(BudgetLimits(max_calls=1)))
     gateway.complete(PROMPT, Answer)

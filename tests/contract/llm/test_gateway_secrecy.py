@@ -1,4 +1,4 @@
-"""What must not get out of the gateway: keys, prompts, traces."""
+"""Secrecy of the gateway: keys and prompts are in no exception and no log, and nothing is traced."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_nothing_is_traced_even_when_the_environment_asks_for_it(
     monkeypatch.setattr(LangChainTracer, "__init__", lambda self, **_: tracers.append(self))
     server.will(server.say(GOOD))
     try:
-        # The trap works: LangChain itself would trace now.
+        # This checks the setup of the test: LangChain itself would trace now.
         assert langsmith_utils.tracing_is_enabled()
 
         make_gateway().complete(PROMPT, Word)
@@ -79,7 +79,7 @@ def test_nothing_is_traced_even_when_the_environment_asks_for_it(
     assert [request.path for request in server.requests] == [expected]
 
 
-def test_the_callers_tracing_context_does_not_leak_in(server: Any, make_gateway: MakeGateway) -> None:
+def test_callbacks_of_the_caller_do_not_see_the_model_call(server: Any, make_gateway: MakeGateway) -> None:
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableLambda
 

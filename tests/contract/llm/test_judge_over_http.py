@@ -1,4 +1,4 @@
-"""The judge with a model behind HTTP, for every provider: its answers are read, and a broken model changes nothing."""
+"""The judge with a model over HTTP, for each provider: its answers are parsed, and a failing model names no step."""
 
 from __future__ import annotations
 

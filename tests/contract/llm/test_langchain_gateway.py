@@ -1,4 +1,4 @@
-"""The real gateway against servers that misbehave on purpose, for both providers."""
+"""The LangChain gateway for both providers: requests, malformed answers, retries, deadlines and setup errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Word(BaseModel):
 
 
 def wait_for(condition: Callable[[], bool], *, within_s: float = 10.0) -> bool:
-    """Return whether `condition` came true in time."""
+    """Return whether `condition` becomes true within `within_s` seconds."""
     ends_at = time.monotonic() + within_s
     pause = threading.Event()
     while not condition() and time.monotonic() < ends_at:
@@ -51,10 +51,12 @@ def calls_in_flight() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "relab-llm"]
 
 
-# A correct server
+# Servers that respond correctly
 
 
-def test_sends_the_key_the_bounds_and_no_stream(server: Any, make_gateway: MakeGateway, provider: str) -> None:
+def test_request_has_the_key_and_the_limits_and_asks_for_no_stream(
+    server: Any, make_gateway: MakeGateway, provider: str
+) -> None:
     server.will(server.say(GOOD))
 
     make_gateway(max_completion_tokens=77).complete(PROMPT, Word)
@@ -98,7 +100,7 @@ def test_each_output_method_sends_the_schema(server: Any, method: OutputMethod) 
         assert '"required":["word"]' in body["messages"][0]["content"]
 
 
-def test_only_openais_own_servers_are_sent_their_own_name_for_the_token_limit() -> None:
+def test_servers_compatible_with_openai_get_the_common_name_of_the_token_limit() -> None:
     from langchain_openai import ChatOpenAI
 
     backend = PROVIDERS["openai"].load()
@@ -146,7 +148,7 @@ def test_threads_share_a_gateway(server: Any, make_gateway: MakeGateway) -> None
     assert answers == [Word(word="yes")] * 6
 
 
-# Answers that are none
+# Responses that are no valid answer
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_compressed_body_is_refused_unread(server: Any, make_gateway: MakeGate
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
-def test_a_failing_server_is_asked_again_and_then_given_up(server: Any, make_gateway: MakeGateway, status: int) -> None:
+def test_failed_call_is_retried_up_to_the_limit(server: Any, make_gateway: MakeGateway, status: int) -> None:
     server.will(server.raw(b"{}", status=status))
 
     with pytest.raises(LlmUnavailableError) as caught:
@@ -222,7 +224,7 @@ def test_a_failing_server_is_asked_again_and_then_given_up(server: Any, make_gat
     assert len(server.requests) == 3
 
 
-def test_a_failure_that_passes_is_not_seen_by_the_caller(server: Any, make_gateway: MakeGateway) -> None:
+def test_caller_does_not_see_a_failure_whose_retry_succeeds(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.raw(b"{}", status=503), server.drop, server.say(GOOD))
     budget = Budget()
 
@@ -232,7 +234,7 @@ def test_a_failure_that_passes_is_not_seen_by_the_caller(server: Any, make_gatew
     assert budget.spent().calls == 1
 
 
-def test_a_short_retry_after_is_waited_for(server: Any, make_gateway: MakeGateway) -> None:
+def test_short_retry_after_is_respected(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.raw(b"{}", status=429, headers={"Retry-After": "0"}), server.say(GOOD))
 
     assert make_gateway(max_retries=1).complete(PROMPT, Word) == Word(word="yes")
@@ -249,7 +251,7 @@ def test_a_retry_after_beyond_the_deadline_ends_the_call_at_once(server: Any, ma
     assert len(server.requests) == 1
 
 
-def test_a_call_that_the_server_failed_costs_no_tokens(server: Any, make_gateway: MakeGateway) -> None:
+def test_failed_call_costs_no_tokens(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.raw(b"{}", status=500))
     budget = Budget(BudgetLimits(max_completion_tokens=2_000))
 
@@ -267,7 +269,7 @@ def test_the_deadline_bounds_a_server_that_never_ends(server: Any, make_gateway:
     budget = Budget()
     calls = 0
 
-    # On a busy machine a deadline can pass before the request is out; then a longer one is tried.
+    # On a busy machine a short deadline can pass before the request is sent; then the test tries a longer one.
     for timeout_s in (0.2, 1, 5, 25):
         calls += 1
         with pytest.raises(LlmUnavailableError, match=f"{timeout_s:g} s"):
@@ -291,7 +293,7 @@ def test_a_caller_can_shorten_the_deadline_but_not_lengthen_it(server: Any, make
         make_gateway(timeout_s=0.3).complete(PROMPT, Word, timeout_s=60)
 
 
-def test_waiting_for_a_turn_counts_against_the_deadline(server: Any, make_gateway: MakeGateway) -> None:
+def test_waiting_for_a_slot_counts_against_the_deadline(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.hang)
     gateway = make_gateway(max_concurrency=1, timeout_s=60)
     errors: list[Exception] = []
@@ -320,13 +322,13 @@ def test_unreachable_server_is_unavailable(server: Any, make_gateway: MakeGatewa
         make_gateway(base_url="http://127.0.0.1:1/v1").complete(PROMPT, Word)
 
 
-# A set-up that an operator must mend
+# Errors in the setup that an operator must correct
 
 
 @pytest.mark.parametrize(
     ("status", "named"), [(401, "API key"), (403, "API key"), (404, "'m'"), (400, "output_method"), (302, "base URL")]
 )
-def test_a_rejection_is_for_the_operator_and_is_not_repeated(
+def test_rejected_call_is_a_configuration_error_and_not_retried(
     server: Any, make_gateway: MakeGateway, status: int, named: str
 ) -> None:
     server.will(server.raw(b"{}", status=status, headers={"Location": "http://127.0.0.1:1/"}))
@@ -347,7 +349,7 @@ def test_a_local_server_gets_no_key_from_the_environment(server: Any, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["LANGCHAIN_TRACING", "LANGCHAIN_HANDLER"])
-def test_the_removed_tracer_is_named_with_its_remedy(
+def test_setting_of_the_removed_tracer_is_an_error_that_names_it(
     server: Any, make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "true")

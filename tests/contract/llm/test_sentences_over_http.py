@@ -1,4 +1,4 @@
-"""`lab rca rules test --judge` with a model behind HTTP: what is found, what is asked, and what a broken model changes."""
+"""`lab rca rules test --judge` with a model over HTTP: found behaviours, stored answers, and a failing model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CODE = re.compile(r'<run code=\\*"(\w{32})')
 
 @pytest.fixture
 def lab(server: Any, tmp_path: Path) -> Lab:
-    """A home with a run that shows the behaviour, and a model on loopback."""
+    """A `lab` home with a run that shows the behaviour, configured to use the loopback model server."""
     settings = {
         "RELAB_LLM__BASE_URL": f"{server.url}/v1",
         "RELAB_LLM__API_KEY": "sk-loopback",
@@ -39,14 +39,14 @@ def lab(server: Any, tmp_path: Path) -> Lab:
 
 
 def agrees(exchange: Any) -> None:
-    """Answer that the step 0 shows the behaviour."""
+    """Respond that step 0 shows the behaviour."""
     found = CODE.search(json.dumps(exchange.request.body))
     assert found is not None
     said = {"is_shown": True, "step": 0, "quote": "your own fault", "reason": "", "confidence": "high"}
     exchange.complete(json.dumps({"code": found[1], **said}))
 
 
-def test_model_is_asked_with_the_option_alone_and_answers_are_stored(server: Any, lab: Lab) -> None:
+def test_model_is_called_only_with_the_option_and_its_answers_are_stored(server: Any, lab: Lab) -> None:
     server.will(agrees)
     command = ("rca", "rules", "test", str(lab.home / "rules.yaml"))
     without = lab.json(*command)

@@ -1,4 +1,4 @@
-"""The wording of a report by a model behind HTTP that lies, obeys injections, or breaks."""
+"""The wording of reports by a model over HTTP: a model that lies, obeys injections or fails changes nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def said(*claims: tuple[str, list[str]]) -> str:
     return json.dumps({"claims": [{"text": text, "evidence_ids": ids} for text, ids in claims]})
 
 
-def test_an_honest_model_words_the_summary_and_nothing_else(
+def test_model_with_valid_evidence_rewords_only_the_summary(
     server: Any, make_gateway: MakeGateway, report: Report
 ) -> None:
     text = "The call to order_lookup_api failed with HTTP 400 because the required field `customer_id` was missing."

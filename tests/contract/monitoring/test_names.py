@@ -1,4 +1,4 @@
-"""Each rule and each panel queries metrics and labels that the code exports."""
+"""Names in Prometheus rules and dashboard panels: each queried metric and label is exported by the code."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from support.monitoring.files import Query, panel_queries, panels, rule_queries,
 from support.monitoring.promql import names_in
 
 NOBODY = "http://127.0.0.1:9"
-"""Where nothing answers."""
+"""The URL of an unused port."""
 OF_PROMETHEUS = frozenset({"job", "instance"})
 """The labels that Prometheus adds to each scraped series."""
 SHARED = (
     "relab_build", "relab_jobs", "relab_rca_", "relab_agent_runs_awaiting", "relab_agent_runs_unprojected",
     "relab_rollouts", "relab_incident",
 )  # fmt: skip
-"""How the names of metrics begin that all servers on one database export alike."""
+"""Prefixes of the metrics that all servers on one database export with the same values."""
 
 
 @pytest.fixture
 def exported(make_services: Callable[..., Services]) -> dict[str, frozenset[str]]:
-    """The labels of each series that a server with a responder exports."""
+    """Return `{metric: labels}` of all series that a server with a responder exports."""
     services = make_services(
         target_api_base_url=NOBODY, action_server_url=NOBODY, action_server_token="t", poll_interval_seconds=300.0
     )
@@ -37,7 +37,7 @@ def exported(make_services: Callable[..., Services]) -> dict[str, frozenset[str]
 
 
 def with_records(exported: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-    """Return the labels of exported and of recorded series; a recorded one has at most those that its query names or reads."""
+    """Add recorded series to the exported ones, each with all labels of the series that its query reads."""
     found = dict(exported)
     for rule in rules():
         if "record" in rule:
@@ -48,7 +48,7 @@ def with_records(exported: dict[str, frozenset[str]]) -> dict[str, frozenset[str
 
 
 def unknown_names(query: Query, known: dict[str, frozenset[str]]) -> set[str]:
-    """Return the names of metrics and labels in a query that do not exist."""
+    """Return the metrics and labels in a query that are not in `known`."""
     names = names_in(query.expr)
     wrong = {name for name, _ in names.selectors if name not in known}
     labels = OF_PROMETHEUS.union(*(known.get(name, ()) for name, _ in names.selectors))
@@ -83,7 +83,7 @@ def test_name_that_is_not_exported_is_found(exported: dict[str, frozenset[str]],
     assert unknown_names(Query("a panel", expr, frozenset()), with_records(exported)) == unknown
 
 
-def test_totals_of_the_database_are_not_added_up_over_servers() -> None:
+def test_totals_of_the_database_are_not_summed_over_servers() -> None:
     for query in (*rule_queries(), *panel_queries()):
         shared = [name for name, _ in names_in(query.expr).selectors if name.startswith(SHARED)]
         if shared:

@@ -1,4 +1,4 @@
-"""The configuration for Prometheus is valid, its rules pass their unit tests, and each alert has a test and a section."""
+"""The Prometheus configuration: valid, with rules that pass their unit tests, and tested and documented alerts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the files with the token file that the configuration names."""
+    """A folder with a copy of the configuration files and the token file that they name."""
     require_program("promtool", ".ci/system-packages")
     copy = Path(shutil.copytree(PROMETHEUS, tmp_path / "prometheus"))
     (copy / "relab-read.token").touch()
@@ -38,7 +38,7 @@ def test_rules_pass_their_unit_tests(folder: Path) -> None:
 def test_unit_tests_find_a_wrong_rule(folder: Path, correct: str, wrong: str) -> None:
     for path in folder.glob("*.rules.yml"):
         path.write_text(path.read_text().replace(correct, wrong))
-    # The cases of the alerts that use a changed rule find it already; all of them take a second and a half.
+    # Only the test cases of alerts that use a changed rule are run, because all cases take 1.5 s.
     changed = [rule for rule in rules() if correct in f"{rule['expr']} for: {rule.get('for')}"]
     records = [rule["record"] for rule in changed if "record" in rule]
     alerts = {rule["alert"] for rule in changed if "alert" in rule}
@@ -49,7 +49,7 @@ def test_unit_tests_find_a_wrong_rule(folder: Path, correct: str, wrong: str) ->
     assert tests["tests"]
     file.write_text(yaml.safe_dump(tests))
 
-    # A case that does not hold shows what it expected; a file that cannot be read does not.
+    # A failed case prints its expected value after `exp:`; an unreadable file does not.
     with pytest.raises(AssertionError, match="exp:"):
         run_program("promtool", "test", "rules", "rules.test.yml", cwd=folder)
 

@@ -1,4 +1,4 @@
-"""One database of each kind for all tests of notices, emptied after each."""
+"""Fixtures of the notice tests: one database of each kind, which is emptied after each test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def notices_database(shared_url: str) -> Iterator[Database]:
-    """The database, without incidents and receivers."""
+    """The shared database without incidents and receivers."""
     database = Database.open(shared_url)
     yield database
     with database.write() as unit:
@@ -43,5 +43,5 @@ def notices_database(shared_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def log(notices_database: Database) -> IncidentLog:
-    """The log on it."""
+    """The incident log on the shared database."""
     return IncidentLog(notices_database)

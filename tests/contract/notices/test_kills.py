@@ -1,4 +1,4 @@
-"""A sender that is killed loses no notice: what it had sent and could not note is sent again, with the same key."""
+"""A killed sender of notices: a notice that was sent but not recorded is sent again with the same key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULE = "support.notices.child"
 
 
 @pytest.mark.full
-def test_a_kill_between_sending_and_noting_it_loses_nothing(
+def test_notice_is_sent_again_if_the_sender_was_killed_before_recording_it(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     now_us = SystemClock().now_us()
@@ -33,7 +33,7 @@ def test_a_kill_between_sending_and_noting_it_loses_nothing(
             wait_until(lambda: slack.keys == [f"{incident_id}:1"])
             sender.kill()
             sender.wait()
-        # Nobody sends when this is written down.
+        # No sender runs when this event is stored.
         log.append(incident_id, NewEvent("escalated", "A person is needed."), at_us=now_us)
         with forked(MODULE, shared_url, str(tmp_path), slack.url) as sender:
             assert read_line(sender) == "sending"

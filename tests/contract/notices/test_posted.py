@@ -1,4 +1,4 @@
-"""Notices that other parts of relab post reach the receivers once, with the retries of those of incidents."""
+"""Posted notices of other contexts: receivers get each once, with the same retries as notices of incidents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request to a receiver ends, whatever the receiver does, and says what is to be done next."""
+"""Requests to receivers: each ends, even if the receiver misbehaves, and its result is success, retry or failure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reply_to(answer: Answer, *, within_s: float = 20.0) -> DeliveryReply:
         (502, DeliveryResult.LATER),
     ],
 )
-def test_an_answer_means_taken_later_or_never(status: int, fate: DeliveryResult) -> None:
+def test_status_code_means_success_retry_or_failure(status: int, fate: DeliveryResult) -> None:
     assert reply_to(Answer(status)).result is fate
 
 
@@ -64,7 +64,7 @@ def test_retry_after_of_a_receiver_is_read(header: str, seconds: float | None) -
     assert reply_to(Answer(429, {"Retry-After": header})).retry_after_s == seconds
 
 
-def test_no_cookie_of_a_receivers_is_sent_back() -> None:
+def test_cookies_of_a_receiver_are_not_sent_back() -> None:
     answer = Answer(headers={"Set-Cookie": "worker=3; Path=/"})
 
     async def twice(url: str) -> None:
@@ -97,7 +97,7 @@ def test_unusable_proxy_or_certificate_is_reported_at_once_without_the_secret(
     assert name in str(caught.value.remedy)
 
 
-def test_a_refusal_is_shown_short_and_as_one_line() -> None:
+def test_reason_of_a_rejection_is_cut_and_on_one_line() -> None:
     reply = reply_to(Answer(400, body=b"bad\r\n\x1b[2J" + b"x" * 5_000_000))
 
     assert reply.reason.startswith("answered 400: bad [2Jxxx")

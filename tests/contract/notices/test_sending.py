@@ -1,4 +1,4 @@
-"""Receivers are told what there is to tell, in order, at least once, and no longer than it makes sense."""
+"""Notices are sent to receivers in order, at least once, with retries that end after a limit."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_receiver_is_notified_from_opening_to_end(
 
 
 @pytest.mark.full
-def test_end_of_an_incident_from_before_the_first_notice_is_notified(
+def test_end_of_an_incident_that_opened_before_the_first_sending_is_notified(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     incident_id = new_incident(log, ago_us=50 * HOUR_US)
@@ -118,7 +118,7 @@ def test_end_of_an_incident_from_before_the_first_notice_is_notified(
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for_state(notices_database, sent=3)
 
-    # What is written down after the end is no news.
+    # Events after the end of an incident are not sent.
     assert slack.keys == [f"{incident_id}:1", f"{incident_id}:2", f"{after}:1"]
 
 
@@ -146,7 +146,7 @@ def test_new_receiver_is_notified_of_open_incidents_only(
     with loopback_receiver() as slack:
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for_state(notices_database, sent=1)
-        # One that came and went while nobody sent is told of afterwards.
+        # An incident that opened and closed while no sender ran is notified later.
         between = new_incident(log)
         log.close(between, at_us=now_us(), outcome=IncidentOutcome.PASSED)
         with sending(shared_url, tmp_path, to_slack(slack)):
@@ -156,7 +156,7 @@ def test_new_receiver_is_notified_of_open_incidents_only(
 
 
 @pytest.mark.parametrize("status", [503, *(pytest.param(each, marks=pytest.mark.full) for each in (408, 429, 500))])
-def test_a_receiver_that_cannot_now_is_asked_again_and_nothing_overtakes(
+def test_failed_notice_is_retried_before_later_ones_are_sent(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path, status: int
 ) -> None:
     with loopback_receiver(Answer(status), Answer(status), Answer(status)) as slack:
@@ -183,7 +183,7 @@ def test_retry_after_of_a_receiver_is_respected(
             assert state.retry_at is not None
             assert state.retry_at - now_us() > SECOND_US
         assert state.error == "answered 429: ok"
-        # It is written down, so a process that starts meanwhile waits as well.
+        # The retry time is stored, so a process that starts earlier also waits.
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for_state(notices_database, sent=1)
             assert now_us() >= state.retry_at
@@ -222,7 +222,7 @@ def test_a_redirect_is_not_followed(
 def test_undeliverable_notice_is_given_up_and_the_next_one_sent(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
-    # Pauses of 0.1, 0.2 and 0.4 s.
+    # The pauses between the attempts are 0.1, 0.2 and 0.4 s.
     with loopback_receiver(*[Answer(503)] * 4) as slack:
         incident_id = new_incident(log)
         tell(log, incident_id, "escalated")
@@ -238,7 +238,7 @@ def test_old_notice_is_retried_as_long_as_a_new_one(
     long_ago_us = now_us() - 5 * HOUR_US
     incident_id = new_incident(log, ago_us=5 * HOUR_US)
     log.append(incident_id, NewEvent("escalated", "A person is needed."), at_us=long_ago_us)
-    # Nobody was there to tell of it, and the names are not resolved yet.
+    # No sender ran at the time of the events, and the first attempts fail like unresolved host names.
     answers = Answer(503), Answer(503), Answer(), Answer(503)
     with loopback_receiver(*answers) as slack, sending(shared_url, tmp_path, to_slack(slack)):
         wait_for_state(notices_database, sent=2, given_up=0)
@@ -246,7 +246,7 @@ def test_old_notice_is_retried_as_long_as_a_new_one(
     assert events_of(slack.keys, incident_id) == [1, 1, 1, 2, 2]
 
 
-def test_a_leap_of_the_clock_gives_nothing_up(
+def test_clock_that_jumps_forward_gives_up_no_notice(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     clock = MovableClock(now_us())
@@ -277,14 +277,14 @@ def test_unusable_proxy_prevents_the_start_of_sending(
         for starting in (service.configured, lambda: asyncio.run(start())):
             with pytest.raises(ConfigurationError, match="proxy"):
                 starting()
-        # Who tells nobody needs no way to anybody.
+        # Without receivers an unusable proxy is no error.
         assert NoticeService(notices_database, services.clock, services.incidents, NoticeOptions()).configured() == []
     finally:
         services.close()
 
 
 @pytest.mark.full
-def test_a_slow_receiver_keeps_no_other_one_waiting(
+def test_slow_receiver_does_not_delay_others(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     held = threading.Event()
@@ -295,7 +295,7 @@ def test_a_slow_receiver_keeps_no_other_one_waiting(
             wait_for(slack, 1)
             tell(log, incident_id, "escalated")
             wait_for_state(notices_database, "pagerduty", sent=2)
-            # It took too long, and is told again.
+            # The request to Slack timed out, so the notice is sent again.
             wait_for_state(notices_database, "slack", sent=2)
         held.set()
 
@@ -303,7 +303,7 @@ def test_a_slow_receiver_keeps_no_other_one_waiting(
 
 
 @pytest.mark.full
-def test_a_receiver_that_is_away_is_found_again(
+def test_receiver_that_was_unreachable_gets_its_notices(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver() as gone:
@@ -319,14 +319,14 @@ def test_a_receiver_that_is_away_is_found_again(
 
 
 @pytest.mark.full
-def test_one_of_two_processes_sends(
+def test_only_one_of_two_processes_sends(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver() as slack:
         with sending(shared_url, tmp_path, to_slack(slack)), sending(shared_url, tmp_path, to_slack(slack)):
             ids = [new_incident(log) for _ in range(3)]
             wait_for_state(notices_database, sent=3)
-            # The one that sends may be either; when it ends, the other takes over.
+            # Either process may be the sender; when it ends, the other takes over.
         with sending(shared_url, tmp_path, to_slack(slack)):
             ids.append(new_incident(log))
             wait_for_state(notices_database, sent=4)
@@ -372,7 +372,7 @@ def test_deleted_incident_does_not_block_other_notices(
     assert [key for key in slack.keys if key.startswith((gone, after))][-1] == f"{after}:1"
 
 
-def test_a_pause_from_before_the_clock_was_set_back_does_not_hold(log: IncidentLog, notices_database: Database) -> None:
+def test_retry_time_from_before_the_clock_was_set_back_is_ignored(log: IncidentLog, notices_database: Database) -> None:
     incident_id = new_incident(log)
     outbox, at_us = Outbox(notices_database), now_us()
     outbox.set_up("slack", at_us=at_us)
@@ -381,7 +381,7 @@ def test_a_pause_from_before_the_clock_was_set_back_does_not_hold(log: IncidentL
     assert [each.incident_id for each in outbox.waiting("slack", now_us=at_us)] == [incident_id]
 
 
-def test_a_place_never_goes_back(log: IncidentLog, notices_database: Database) -> None:
+def test_position_of_a_receiver_never_moves_back(log: IncidentLog, notices_database: Database) -> None:
     incident_id = new_incident(log)
     tell(log, incident_id, "gathered", "thought", "planned")
     _, second, third, _ = log.read_after(incident_id)

@@ -1,4 +1,4 @@
-"""The two ways in which readers of progress are woken."""
+"""Fixtures of the progress tests: streams whose readers are woken by polling or by Redis."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.storage.migrated import migrate
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """relab runs on asyncio alone."""
+    """The async library of the tests: relab supports only asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(params=["sqlite+polling", "postgres+redis"])
 def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stream]:
-    """A stream of each mode. With Redis nothing is polled, so that only a signal can wake a reader."""
+    """A stream of each mode; the poll interval with Redis is an hour, so that only a signal can wake a reader."""
     signal: ProgressSignal = PollingSignal()
     url, redis_url, poll_s = f"sqlite:///{tmp_path}/progress.db", "", 0.02
     if request.param == "postgres+redis":

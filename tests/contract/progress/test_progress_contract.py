@@ -1,4 +1,4 @@
-"""What a follower of progress gets, however readers are woken."""
+"""Followers of a progress stream: all events in order, resuming, heartbeats, concurrent writers, and cleanup."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_late_follower_gets_all_events_and_the_end(stream: Stream) -> None
 
 
 @pytest.mark.parametrize("status", ["done", "failed"])
-async def test_a_stream_brings_events_as_they_come_and_ends_by_itself(stream: Stream, status: str) -> None:
+async def test_stream_sends_events_live_and_ends_after_the_last(stream: Stream, status: str) -> None:
     topic, other = new_id(), new_id()
     async with stream.tailing() as tailer, aclosing(tailer.follow(topic)) as followed:
         waiting = asyncio.create_task(next_item(followed))
@@ -70,7 +70,7 @@ async def test_follower_that_resumes_during_the_work_gets_later_events_live(stre
         assert event.seq == 3
 
 
-async def test_silence_is_broken_by_heartbeats(stream: Stream) -> None:
+async def test_idle_stream_gets_heartbeats(stream: Stream) -> None:
     topic = new_id()
     async with stream.tailing(heartbeat_s=0.01) as tailer, aclosing(tailer.follow(topic)) as followed:
         assert [await next_item(followed) for _ in range(3)] == [None, None, None]
@@ -80,14 +80,14 @@ async def test_silence_is_broken_by_heartbeats(stream: Stream) -> None:
         assert event.message == "a"
 
 
-async def test_a_slow_client_misses_nothing_that_came_meanwhile(stream: Stream) -> None:
+async def test_slow_follower_misses_no_event(stream: Stream) -> None:
     topic = new_id()
     await stream.publish(topic, "1", "2")
     async with stream.tailing() as tailer, aclosing(tailer.follow(topic)) as slow:
         first = await next_item(slow)
         await stream.publish(topic, "3", "4")
         await stream.publish(topic, "5", status="done")
-        # Another follower has seen it all, so the tailer has too, while the slow one has taken one event.
+        # Another follower has received all events, so the tailer has read them, while the slow one has received one.
         assert len(await to_end(tailer, topic)) == 5
         async with asyncio.timeout(PATIENCE_S):
             rest = [event async for event in slow]
@@ -104,7 +104,7 @@ async def test_every_follower_of_a_topic_gets_every_event(stream: Stream) -> Non
             assert [event.message for event in events] == ["a", "b", "c"]
 
 
-async def test_two_processes_on_one_topic_neither_lose_nor_repeat_a_number(stream: Stream) -> None:
+async def test_events_of_two_processes_on_one_topic_are_numbered_without_gaps(stream: Stream) -> None:
     topic, times = new_id(), 40
     arguments = (stream.database.engine.url.render_as_string(hide_password=False), stream.redis_url, topic, str(times))
     with ExitStack() as stack:
@@ -122,13 +122,13 @@ async def test_two_processes_on_one_topic_neither_lose_nor_repeat_a_number(strea
         assert [event.message for event in events if event.step == name] == [str(number) for number in range(times)]
 
 
-async def test_many_threads_on_one_topic_neither_lose_nor_repeat_a_number(stream: Stream) -> None:
+async def test_events_of_many_threads_on_one_topic_are_numbered_without_gaps(stream: Stream) -> None:
     topic = new_id()
     await asyncio.gather(*(stream.publish(topic, *map(str, range(10))) for _ in range(8)))
     assert [event.seq for event in stream.log.read_after(topic)] == list(range(1, 81))
 
 
-async def test_an_event_of_a_transaction_that_was_rolled_back_never_was(stream: Stream) -> None:
+async def test_event_of_a_rolled_back_transaction_is_not_sent(stream: Stream) -> None:
     topic = new_id()
     roll_back(
         stream.database,
@@ -150,7 +150,7 @@ async def test_a_topic_that_is_deleted_ends_its_streams(stream: Stream) -> None:
             await next_item(followed)
 
 
-async def test_a_follower_that_vanishes_leaves_nothing_behind(stream: Stream) -> None:
+async def test_cancelled_and_closed_followers_are_removed(stream: Stream) -> None:
     async with stream.tailing(poll_s=0.01) as tailer:
         cancelled = asyncio.create_task(to_end(tailer, new_id()))
         closed = tailer.follow(new_id())
@@ -164,14 +164,14 @@ async def test_a_follower_that_vanishes_leaves_nothing_behind(stream: Stream) ->
         await asyncio.gather(cancelled, waiting, return_exceptions=True)
         await halfway.aclose()
         assert tailer.follower_count == 0
-        # With nobody to serve, the database is left in peace.
+        # Without followers the tailer does not query the database.
         await quiet(stream.database)
 
 
-async def test_a_tailer_that_is_stopped_while_it_starts_does_stop(stream: Stream) -> None:
+async def test_tailer_can_be_stopped_while_it_starts(stream: Stream) -> None:
     for turns in range(60):
         async with asyncio.timeout(PATIENCE_S), stream.tailing():
-            # Each time it is interrupted at another point of connecting.
+            # The number of turns decides at which point of connecting the tailer is stopped.
             for _ in range(turns):
                 await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Failed and suspect runs are analysed by themselves: once per content, in bounds, behind the requests of people."""
+"""Automatic analyses of failed and suspect runs: once per content, bounded, and after the requests of people."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def post(services: Services, body: RunBody) -> str:
 
 
 def request_due(services: Services, *, max_waiting: int = 100) -> int:
-    """Do what a worker does every few seconds."""
+    """Request the due analyses, as a worker does every few seconds, and return their number."""
     return services.rca.analyze_arrivals(quiet_s=QUIET_S, max_waiting=max_waiting)
 
 
@@ -191,7 +191,7 @@ def test_waiting_analyses_are_bounded_and_the_others_follow_newest_first(here: S
     assert here.telemetry.awaiting.count() == 0
 
 
-def test_analyses_of_people_leave_the_bound_to_arrivals(here: Services, clock: MovableClock) -> None:
+def test_analyses_that_people_request_do_not_count_against_the_bound(here: Services, clock: MovableClock) -> None:
     here.rca.request(post(here, timed_out("asked")))
     post(here, timed_out("arrived"))
     clock.move(QUIET_S)
@@ -222,7 +222,7 @@ def test_waiting_runs_are_found_by_an_index(here: Services, clock: MovableClock)
     assert "TEMP B-TREE" not in plan
 
 
-def test_deleted_run_awaits_nothing(here: Services, clock: MovableClock) -> None:
+def test_deleted_run_awaits_no_analysis(here: Services, clock: MovableClock) -> None:
     run_id = post(here, timed_out("deleted"))
     here.telemetry.delete(run_id)
     clock.move(QUIET_S)
@@ -231,7 +231,7 @@ def test_deleted_run_awaits_nothing(here: Services, clock: MovableClock) -> None
     assert request_due(here) == 0
 
 
-def test_model_is_asked_by_people_only(here: Services, clock: MovableClock, tmp_path: Path) -> None:
+def test_model_is_called_only_for_requests_of_people(here: Services, clock: MovableClock, tmp_path: Path) -> None:
     asked: list[str] = []
 
     def word(report: Report) -> Report:

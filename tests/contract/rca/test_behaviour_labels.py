@@ -1,4 +1,4 @@
-"""Labels of behaviours: kept, measured against, shown beside findings, and deleted with their runs; on both installations."""
+"""Labels of behaviours on both installations: stored, used to measure rules, shown in reports, deleted with runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ruled(services: Services) -> Services:
 
 
 def post(services: Services, run_id: str, answer: str, *, shows: bool | None = None, **fields: Any) -> None:
-    """Store a run, and label whether it shows that the agent apologised."""
+    """Store a run and, unless `shows` is None, its label for the behaviour `apologised`."""
     services.telemetry.ingest(check_agent_run(failed_run(run_id, answer=answer, **fields)))
     if shows is not None:
         services.rca.behaviours.labels.save(run_id, "apologised", is_shown=shows, by="me")
@@ -121,7 +121,7 @@ def test_label_is_checked_replaced_and_removed(ruled: Services) -> None:
     assert labels.of("apologised") == []
 
 
-def test_labels_of_behaviours_leave_with_their_runs(ruled: Services) -> None:
+def test_labels_of_behaviours_are_deleted_with_their_runs(ruled: Services) -> None:
     post(ruled, "r", "Done.", shows=True)
     post(ruled, "kept", "Done.", shows=True)
     ruled.telemetry.delete("r")
@@ -130,7 +130,7 @@ def test_labels_of_behaviours_leave_with_their_runs(ruled: Services) -> None:
     assert [each.run_id for each in ruled.rca.behaviours.labels.of("apologised")] == ["kept"]
 
 
-def test_labels_of_behaviours_over_http(ruled: Services) -> None:
+def test_labels_are_stored_listed_and_deleted_over_http(ruled: Services) -> None:
     post(ruled, "r", "Sorry.")
     with running_api(ruled) as client:
         labels = "/agent-runs/r/behaviour-labels"

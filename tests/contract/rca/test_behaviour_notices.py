@@ -1,4 +1,4 @@
-"""Runs are searched for behaviours when they arrive, and people are notified at most once for each rule and window."""
+"""Searches of arriving runs for behaviours, with at most one notice for each rule and window."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def post(services: Services, run_id: str, *, is_failed: bool = False, **fields: 
 
 
 def arrive(services: Services, clock: MovableClock, *, is_on: bool = True) -> None:
-    """Do what a worker does a few seconds later."""
+    """Move the clock past the quiet period, and request and run the due jobs, as a worker does."""
     clock.move(QUIET_S + 1)
     services.rca.analyze_arrivals(quiet_s=QUIET_S, max_waiting=1_000)
     services.rca.arrivals.queue_search(quiet_s=QUIET_S, is_on=is_on)
@@ -77,7 +77,7 @@ def notices(services: Services) -> list[Notice]:
 
 
 def begin(services: Services, clock: MovableClock) -> None:
-    """Let a worker find the rules, so that runs are collected from now on."""
+    """Let a worker read the rules, after which arriving runs are queued for the search."""
     arrive(services, clock)
 
 
@@ -143,7 +143,7 @@ def test_storm_of_runs_sends_one_notice_in_each_window(here: Services, clock: Mo
     }
 
 
-def test_nobody_is_notified_of_a_rule_without_notify_and_of_an_old_run(here: Services, clock: MovableClock) -> None:
+def test_rules_without_notify_and_old_runs_send_no_notice(here: Services, clock: MovableClock) -> None:
     begin(here, clock)
     post(here, "polite", answer="Thank you.")
     post(here, "old", started_at=format_time(clock.now_us() - 2 * DAY_US), answer="Sorry.")
@@ -152,7 +152,7 @@ def test_nobody_is_notified_of_a_rule_without_notify_and_of_an_old_run(here: Ser
     assert notices(here) == []
 
 
-def test_analysis_that_a_person_requests_notifies_nobody(here: Services, clock: MovableClock) -> None:
+def test_analysis_that_a_person_requests_sends_no_notice(here: Services, clock: MovableClock) -> None:
     post(here, "mine", is_failed=True, answer="Sorry.")
     here.rca.request("mine")
     runner = here.runner()

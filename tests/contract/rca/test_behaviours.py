@@ -1,4 +1,4 @@
-"""Behaviours that rules find: in reports, in lists of runs and in metrics; the same on both installations."""
+"""Behaviours that rules find, in reports, lists of runs and metrics, alike on both kinds of installation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_report_has_the_behaviour_with_its_evidence_and_lists_find_the_run(ruled
     assert 'relab_run_behaviours{behaviour="long-answer"} 0.0' in metrics
 
 
-def test_mark_counts_only_for_the_content_in_which_it_was_found(ruled: Services) -> None:
+def test_behaviour_is_shown_only_for_the_content_in_which_it_was_found(ruled: Services) -> None:
     post(ruled, "a", answer="I am sorry.")
     analyse(ruled, "a")
     post(ruled, "a", answer="Done.")
@@ -87,7 +87,7 @@ def test_runs_that_succeeded_are_marked_on_request(ruled: Services) -> None:
     assert shown(ruled, "apologised") == ["good"]
 
 
-def test_wrong_file_keeps_the_rules_before_it_and_a_removed_one_ends_them(ruled: Services) -> None:
+def test_invalid_file_keeps_the_earlier_rules_and_a_removed_file_clears_them(ruled: Services) -> None:
     file: Path = ruled.rca.behaviours.book.path
     assert [rule.name for rule in ruled.rca.behaviours.book.rules()] == ["apologised", "long-answer"]
     file.write_text("version: 1\nbehaviours: []\n# longer")
@@ -97,7 +97,7 @@ def test_wrong_file_keeps_the_rules_before_it_and_a_removed_one_ends_them(ruled:
     assert ruled.rca.behaviours.count() == {}
 
 
-def test_names_of_former_rules_are_one_series(ruled: Services) -> None:
+def test_behaviours_of_removed_rules_are_one_series(ruled: Services) -> None:
     post(ruled, "a", answer="I am sorry.")
     analyse(ruled, "a")
     file = ruled.rca.behaviours.book.path

@@ -1,4 +1,4 @@
-"""Clusters of failed runs, and analyses of many runs: the same on both installations."""
+"""Clusters of failed runs, and analyses of many runs, alike on both kinds of installation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def analyse_all(services: Services, *, force: bool = False) -> None:
     run_all(services)
 
 
-def test_runs_that_failed_alike_are_one_cluster_with_its_first_and_last_run(services: Services) -> None:
+def test_runs_with_the_same_failure_are_one_cluster_with_first_and_last_run(services: Services) -> None:
     versions = ("2.0.0", "2.1.0", "2.1.0")
     post(
         services,
@@ -85,7 +85,7 @@ def test_clusters_are_listed_page_by_page_the_largest_first(services: Services) 
         reader.list(cursor="WyJhIl0")
 
 
-def test_run_counts_once_with_its_newest_analysis_and_leaves_with_it(services: Services) -> None:
+def test_run_counts_once_by_its_newest_analysis_until_it_succeeds_or_is_deleted(services: Services) -> None:
     post(services, timed_out("r0"), timed_out("r1"))
     analyse_all(services)
     analyse_all(services, force=True)
@@ -101,7 +101,7 @@ def test_run_counts_once_with_its_newest_analysis_and_leaves_with_it(services: S
     assert services.rca.clusters.list().items == []
 
 
-def test_clusters_over_http(services: Services) -> None:
+def test_clusters_are_listed_over_http_and_counted_in_metrics(services: Services) -> None:
     post(services, timed_out("r0"))
     analyse_all(services)
     with running_api(services) as client:

@@ -1,4 +1,4 @@
-"""Analyses with a judge: who asks for it, when a stored analysis counts, and what is stored and deleted."""
+"""Analyses with a judge: requests, settings, reuse of stored analyses and answers, batches, and deletion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.telemetry.runs import failed_run, step
 
 @dataclass
 class Judged:
-    """An installation whose judge names the step `s1`."""
+    """An installation with a scripted judge that names the step `s1`."""
 
     services: Services
     rca: RcaService
@@ -65,7 +65,7 @@ def installed(services: Services, tmp_path: Path) -> Callable[..., Judged]:
     return install
 
 
-def test_judge_is_asked_only_if_it_is_wanted(installed: Callable[..., Judged]) -> None:
+def test_judge_is_called_only_if_requested(installed: Callable[..., Judged]) -> None:
     here = installed()
     without = here.analysed(here.post("r"))
     assert (without.judge, without.report and without.report.judge) == (JudgeMethod.OFF, None)
@@ -81,7 +81,7 @@ def test_judge_is_asked_only_if_it_is_wanted(installed: Callable[..., Judged]) -
     assert len(here.gateway.prompts) == 1
 
 
-def test_analysis_counts_for_requests_with_its_judge_or_without_one(installed: Callable[..., Judged]) -> None:
+def test_analysis_is_reused_for_requests_with_its_judge_or_without_one(installed: Callable[..., Judged]) -> None:
     here = installed()
     judged = here.analysed(here.post("r"), JudgeMethod.ALL_AT_ONCE)
 
@@ -90,14 +90,14 @@ def test_analysis_counts_for_requests_with_its_judge_or_without_one(installed: C
     assert here.rca.request("r", judge=JudgeMethod.RERANK).created
 
 
-def test_settings_decide_for_requests_without_a_judge(installed: Callable[..., Judged]) -> None:
+def test_settings_choose_the_judge_of_requests_that_name_none(installed: Callable[..., Judged]) -> None:
     here = installed(JudgeMethod.BINARY_SEARCH)
 
     assert here.analysed(here.post("r")).judge is JudgeMethod.BINARY_SEARCH
     assert here.analysed(here.post("s"), JudgeMethod.OFF).judge is JudgeMethod.OFF
 
 
-def test_batch_never_asks_the_judge(installed: Callable[..., Judged]) -> None:
+def test_batch_never_calls_the_judge(installed: Callable[..., Judged]) -> None:
     here = installed(JudgeMethod.ALL_AT_ONCE)
     run_id = here.post("r")
     [receipt] = here.rca.request_batch({run_id: here.services.telemetry.get_content(run_id)}).values()
@@ -107,7 +107,7 @@ def test_batch_never_asks_the_judge(installed: Callable[..., Judged]) -> None:
     assert here.gateway.prompts == []
 
 
-def test_waiting_batch_analysis_becomes_one_with_the_wanted_judge(installed: Callable[..., Judged]) -> None:
+def test_pending_batch_analysis_gets_the_requested_judge(installed: Callable[..., Judged]) -> None:
     here = installed()
     run_id = here.post("r")
     [receipt] = here.rca.request_batch({run_id: here.services.telemetry.get_content(run_id)}).values()
@@ -118,7 +118,7 @@ def test_waiting_batch_analysis_becomes_one_with_the_wanted_judge(installed: Cal
     assert here.rca.get(again.rca_run_id).judge is JudgeMethod.ALL_AT_ONCE
 
 
-def test_answers_are_stored_and_leave_with_their_run(installed: Callable[..., Judged]) -> None:
+def test_answers_are_stored_and_deleted_with_their_run(installed: Callable[..., Judged]) -> None:
     here = installed()
     here.analysed(here.post("r"), JudgeMethod.ALL_AT_ONCE)
     here.analysed(here.post("kept"), JudgeMethod.ALL_AT_ONCE)
