@@ -1,4 +1,4 @@
-"""The advice of a report: it names the facts, quotes them with ids, and says what to change."""
+"""Advice of a report: it names the facts, quotes them with their ids, and proposes a change."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_rate_limit_is_named_with_status_limit_and_waiting_time() -> None:
     assert "`Please try again in 20s`" in action.description
 
 
-def test_time_out_is_named_with_its_limit_and_the_usual_duration() -> None:
+def test_timeout_is_named_with_its_limit_and_the_usual_duration() -> None:
     run = agent_run(
         tool_calls=[
             call("fast", tool_name="search", latency_ms=200),
@@ -188,7 +188,7 @@ def test_loop_is_named_with_its_call_its_count_and_its_answer() -> None:
     assert "stop at the second equal call of `poll`" in action.description
 
 
-def test_loop_of_calls_that_are_told_to_wait_is_advised_to_wait() -> None:
+def test_loop_of_answers_that_are_not_ready_is_advised_to_wait_longer() -> None:
     answer = "The order is being synchronised, please ask again in a moment"
     calls = [call(f"c{n}", n, tool_name="poll", args_json={"id": 7}, result_summary=answer) for n in range(6)]
     report = analyze(agent_run(tool_calls=calls))
@@ -197,7 +197,7 @@ def test_loop_of_calls_that_are_told_to_wait_is_advised_to_wait() -> None:
     assert "stop at the second equal call" not in report.action_items[0].description
 
 
-def test_error_of_no_known_kind_is_named_with_the_arguments() -> None:
+def test_error_of_an_unknown_kind_is_named_with_the_arguments() -> None:
     action = first_action(
         tool_name="db", args_json={"id": 7}, error_class="OperationalError", error_message="no such table: orders"
     )
@@ -207,7 +207,7 @@ def test_error_of_no_known_kind_is_named_with_the_arguments() -> None:
     )
 
 
-def test_ids_never_stand_alone() -> None:
+def test_ids_are_shown_with_the_names_of_tool_and_step() -> None:
     run = agent_run(
         steps=[step("s1", name="Look up the order")], tool_calls=[failed(tool_name="db", error_message="timed out")]
     )
@@ -264,7 +264,7 @@ def test_hostile_text_stays_data_in_quotation_marks() -> None:
     ],
 )
 def test_long_hostile_error_is_read_in_bounded_time(status: int, text: str) -> None:
-    # A pattern that backtracks without a limit would keep this test from ending.
+    # With a pattern that backtracks without a limit, this test would not end.
     assert report_of_call(status_code=status, error_message=text).action_items
 
 

@@ -1,4 +1,4 @@
-"""Facts that advice must not read into an error: words that are no limit, no name, no right and no tool."""
+"""Facts in advice: a word of an error is not taken for a limit, a name, a permission or a tool."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def advice(category: Category, **fields: Any) -> str:
         ("quota exceeded: quota 1,000,000 tokens per day", None, "quota 1,000,000 tokens per day"),
     ],
 )
-def test_count_or_status_is_no_waiting_time_and_no_limit(error: str, wait: str | None, limit: str | None) -> None:
+def test_count_or_status_is_not_a_waiting_time_or_a_limit(error: str, wait: str | None, limit: str | None) -> None:
     told = advice(Category.RATE_LIMITED, status_code=429, error_message=error)
 
     assert ("the answer says when to come back" in told) == (wait is not None)
@@ -66,7 +66,7 @@ def test_number_without_a_unit_is_a_limit_only_if_it_is_set(error: str, limit: s
     assert limit is None or f"the limit in the error is `{limit}`" in told
 
 
-def test_time_out_of_unknown_duration_is_said_once() -> None:
+def test_timeout_of_unknown_duration_is_stated_once() -> None:
     report = report_of_call(
         latency_ms=None, ended_at=None, error_class="TimeoutError", error_message="timed out after 30 s"
     )
@@ -88,7 +88,7 @@ def test_time_out_of_unknown_duration_is_said_once() -> None:
         ("403 Forbidden: requires the scope: orders.write", "orders.write", None),
     ],
 )
-def test_word_is_no_right_and_no_resource(error: str, right: str | None, resource: str | None) -> None:
+def test_only_a_named_permission_or_resource_is_quoted(error: str, right: str | None, resource: str | None) -> None:
     told = advice(Category.TOOL_PERMISSION, status_code=403, error_message=error)
 
     assert ("the missing right is" in told) == (right is not None)
@@ -99,7 +99,7 @@ def test_word_is_no_right_and_no_resource(error: str, right: str | None, resourc
 
 
 @pytest.mark.parametrize("error", ["Invalid tool input: expected an object", "Invalid tool call", "unknown tool error"])
-def test_invalid_input_of_a_tool_is_no_unknown_tool(error: str) -> None:
+def test_invalid_input_of_a_tool_is_not_an_unknown_tool(error: str) -> None:
     assert argument_faults.argument_faults(error) == []
 
 
@@ -120,7 +120,7 @@ def test_missing_part_of_an_argument_is_not_compared_with_the_arguments_of_the_c
     assert "lost between" not in told
 
 
-def test_each_rejected_argument_has_its_own_demand() -> None:
+def test_each_rejected_argument_is_quoted_with_its_own_message() -> None:
     error = (
         '[{"type": "int_parsing", "loc": ["body", "limit"], "msg": "Input should be a valid integer"},'
         ' {"type": "date_parsing", "loc": ["body", "day"], "msg": "Input should be a valid date"}]'
@@ -137,7 +137,7 @@ def test_each_rejected_argument_has_its_own_demand() -> None:
 
 
 def facts_of(run: AgentRun, category: Category) -> str:
-    """Return the facts of the first problem of this category, also if the report has too little evidence for advice."""
+    """Return the facts of the first problem of this category, even if the report has too little evidence for advice."""
     view, descriptor = RunView(run), DESCRIPTORS[category]
     explained = descriptor.explain(next(descriptor.detect(view)), view)
     assert explained is not None
@@ -149,7 +149,7 @@ def loop_advice(report: Report) -> ActionItem:
     return report.action_items[0]
 
 
-def test_step_that_was_retried_is_not_said_to_repeat_an_output() -> None:
+def test_retried_step_is_not_reported_as_a_repeated_output() -> None:
     run = agent_run(steps=[step("s1", name="fetch", status="failure", retries=4, error_message="it did not work")])
 
     assert facts_of(run, Category.PLANNER_LOOP) == (
@@ -172,7 +172,7 @@ def test_cycle_of_four_tools_cites_each_of_them() -> None:
     assert_every_value_is_cited(report)
 
 
-def test_repeated_call_with_different_answers_names_the_first_as_the_first() -> None:
+def test_repeated_call_with_different_answers_quotes_the_first_answer() -> None:
     calls = [
         call(f"c{number}", number, tool_name="check", args_json={"a": 1}, result_summary=f"value {number}")
         for number in range(12)
@@ -222,7 +222,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("pattern", "text"), HOSTILE, ids=range(len(HOSTILE)))
 def test_pattern_reads_a_long_text_in_linear_time(pattern: Any, text: str) -> None:
-    # A pattern whose time grows with the square of the length would keep this test from ending.
+    # With a pattern that takes quadratic time, this test would not end.
     assert pattern.search(text) is None
 
 

@@ -1,4 +1,4 @@
-"""Runs that no agent should send: each gets a report whose evidence is verbatim, or an abstention, and never an exception."""
+"""Malformed runs: each gets a report with verbatim evidence, or an abstention, and never raises an exception."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_bad_run_gets_a_report_with_verbatim_evidence_and_a_note(body: RunBody) 
 
 
 @pytest.mark.parametrize("name", ["no steps", "no texts", "one step"])
-def test_run_without_anything_to_choose_from_is_abstained_from(name: str) -> None:
+def test_run_without_candidates_has_insufficient_evidence(name: str) -> None:
     report = analyze(AgentRun.model_validate(BAD[name]))
     assert report.insufficient_evidence
     assert report.candidates == ()

@@ -1,4 +1,4 @@
-"""Failures that share a cause have one key; others do not."""
+"""Cluster keys: failures with the same cause have the same key, and other failures have different keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def said(message: str, **fields: Any) -> FailureKey:
         ("database vector41 lost node 0f3a9c1d2e4b5a6f", "database vector41 lost node 1a2b3c4d5e6f7a8b"),
     ],
 )  # fmt: skip
-def test_what_varies_between_runs_does_not_separate_them(one: str, other: str) -> None:
+def test_values_that_vary_between_runs_do_not_change_the_key(one: str, other: str) -> None:
     assert said(one).key == said(other).key
 
 
@@ -41,24 +41,24 @@ def test_what_varies_between_runs_does_not_separate_them(one: str, other: str) -
         ("disk is on fire", "disk is under water"),
     ],
 )
-def test_different_causes_are_separate(one: str, other: str) -> None:
+def test_different_causes_have_different_keys(one: str, other: str) -> None:
     assert said(one).key != said(other).key
 
 
-def test_time_outs_of_one_tool_share_a_cause_whatever_they_asked_for() -> None:
+def test_timeouts_of_one_tool_share_a_key_for_any_request() -> None:
     first = said("GET /orders/a?x=1 timed out after 5 s", error_class="TimeoutError")
     second = said("search for 'shoes' timed out after 30 s", error_class="TimeoutError")
 
     assert first.key == second.key
 
 
-def test_tools_are_separate_and_agents_share_a_tool() -> None:
+def test_key_depends_on_the_tool_and_not_on_the_agent() -> None:
     message = {"error_message": "Too many requests", "status_code": 429}
     assert key(tool_name="a", **message).key != key(tool_name="b", **message).key
     assert key("one", tool_name="a", **message).key == key("two", tool_name="a", **message).key
 
 
-def test_runs_without_a_visible_error_share_the_reason_for_the_same_agent() -> None:
+def test_runs_of_one_agent_without_a_visible_error_share_the_reason() -> None:
     def guess(agents: str, agent: str = "team") -> FailureKey:
         steps = [step(f"s{n}", agent_name=name, output_summary=f"said {n}") for n, name in enumerate(agents)]
         return key_of(analyze(agent_run(agent_name=agent, steps=steps)), agent)

@@ -1,4 +1,4 @@
-"""The comparison of a failed run with runs that succeeded."""
+"""The comparison of a failed run with passing runs: which differences it reports, and from how many runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def sentences(report: Report) -> list[str]:
     return [difference.sentence for difference in report.passing.differences]
 
 
-def test_tool_that_all_passing_runs_called_before_another_is_missed() -> None:
+def test_missing_tool_that_all_passing_runs_called_before_another_is_reported() -> None:
     runs = [passed(n, "get_reservation", "cancel") for n in range(5)]
     report = compared(run_with("cancel"), *runs)
 
@@ -94,7 +94,7 @@ def test_difference_needs_four_of_five_runs() -> None:
     assert sentences(compared(run_with("act"), *having[:3], passed(8, "act"), passed(9, "act"))) == []
 
 
-def test_argument_on_which_passing_runs_agree() -> None:
+def test_argument_that_differs_from_all_passing_runs_is_reported() -> None:
     runs = [passed(n, ("book", {"cabin": "economy", "user": f"u{n}"})) for n in range(3)]
     report = compared(run_with(("book", {"cabin": "business", "user": "x"})), *runs)
 
@@ -103,25 +103,25 @@ def test_argument_on_which_passing_runs_agree() -> None:
     ]
 
 
-def test_argument_that_is_missing() -> None:
+def test_missing_argument_is_reported() -> None:
     runs = [passed(n, ("book", {"cabin": "economy"})) for n in range(2)]
 
     assert sentences(compared(run_with(("book", {})), *runs))[0].endswith("this one without it.")
 
 
-def test_argument_that_one_of_several_calls_has_is_no_difference() -> None:
+def test_argument_of_one_of_several_calls_is_not_a_difference() -> None:
     runs = [passed(n, ("read", {"id": 1}), ("read", {"id": 2})) for n in range(2)]
 
     assert sentences(compared(run_with(("read", {"id": 2}), ("read", {"id": 1})), *runs)) == []
 
 
-def test_tool_that_no_passing_run_called() -> None:
+def test_tool_that_no_passing_run_called_is_reported() -> None:
     report = compared(run_with("look", "refund"), *(passed(n, "look") for n in range(2)))
 
     assert sentences(report) == ["This run called `refund`; none of 2 passing runs of this task did."]
 
 
-def test_order_of_two_tools() -> None:
+def test_reversed_order_of_two_tools_is_reported() -> None:
     report = compared(run_with("act", "check"), *(passed(n, "check", "act") for n in range(2)))
 
     assert sentences(report)[0] == "2 passing runs of this task called `check` before `act`; this one called it later."
@@ -131,7 +131,7 @@ def test_order_of_two_tools() -> None:
     ("answer", "said"),
     [("It is so.", "this one gave text."), (None, "this one gave no answer."), ("17", "this one gave a number.")],
 )
-def test_shape_of_the_answer(answer: str | None, said: str) -> None:
+def test_different_type_of_the_answer_is_reported(answer: str | None, said: str) -> None:
     runs = [passed(n, "look", answer='{"total": 3}') for n in range(2)]
     [sentence] = sentences(compared(run_with("look", answer=answer), *runs))
 
@@ -163,7 +163,7 @@ def test_report_of_a_run_that_succeeded_is_not_changed() -> None:
     assert compared(run, passed(1, "check"), passed(2, "check")).passing is None
 
 
-def test_comparison_changes_nothing_else() -> None:
+def test_comparison_changes_only_the_passing_section_and_the_evidence() -> None:
     run = run_with("act")
     before, after = analyze(run), compared(run, *(passed(n, "check", "act") for n in range(3)))
 

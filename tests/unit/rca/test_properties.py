@@ -1,4 +1,4 @@
-"""What holds for every report of every run, whatever the run is."""
+"""Properties that hold for the reports of all generated runs and histories."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ HISTORIES = st.lists(SUMMARIES, max_size=12)
 
 @given(run=RUNS, history=HISTORIES)
 @examples(120)
-def test_every_report_is_sound(run: AgentRun, history: list[PastRun]) -> None:
+def test_every_report_cites_verbatim_evidence_and_survives_storage(run: AgentRun, history: list[PastRun]) -> None:
     report = analyze(run, history)
     assert all(verify_verbatim(run, evidence) for evidence in report.evidence_index)
     ids = [evidence.evidence_id for evidence in report.evidence_index]
@@ -151,7 +151,7 @@ def test_order_of_calls_matters_only_without_times(run: AgentRun, seed: int) -> 
     }
     for place, call in enumerate(run.tool_calls):
         starts[place] = call.started_at or steps.get(call.step_id or "", run.started_at)
-    # Groups of calls that start together keep their order; the groups are interleaved anew.
+    # Groups of calls that start together keep their order; only the groups are shuffled.
     draw = random.Random(seed)
     groups: dict[int, list[Any]] = {}
     for place, call in enumerate(run.tool_calls):

@@ -1,4 +1,4 @@
-"""The two workflows of the AgentOps seed give exactly the reports that it shows."""
+"""The reports of the two workflows of the AgentOps seed equal those that the seed shows."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_workflow_2_admits_insufficient_evidence() -> None:
     ]
 
 
-def test_stages_compose_to_the_analysis() -> None:
+def test_collect_classify_and_build_give_the_same_report_as_analyze() -> None:
     run = run_of(1)
     assert build_report(classify(collect_evidence(run))) == analyze(run)
 
@@ -104,5 +104,5 @@ def test_report_survives_storage() -> None:
     for workflow in (1, 2):
         report = analyze(run_of(workflow))
         stored = json.loads(report.model_dump_json())
-        # Report.load is what reads a stored report; it applies the citation rule again.
+        # Report.load reads a stored report and applies the citation rule again.
         assert Report.load(stored) == report

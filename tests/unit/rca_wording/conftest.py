@@ -1,4 +1,4 @@
-"""Reports, built by hand as the analyzer would."""
+"""Fixtures: reports built by hand in the form that the analyzer returns."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def make_report() -> Callable[..., Report]:
 
 @pytest.fixture
 def report(make_report: Callable[..., Report]) -> Report:
-    """A report with one hypothesis on two pieces of evidence, and a third piece beside it."""
+    """Return a report with one hypothesis that cites two items of evidence, and a third item that nothing cites."""
     return make_report()

@@ -1,4 +1,4 @@
-"""The policy, claim by claim: what is in the evidence may be said, what is not may not."""
+"""The grounding policy: a claim is kept only if its evidence or the deterministic text supports it."""
 
 from __future__ import annotations
 
@@ -118,17 +118,19 @@ def test_claims_of_the_evidence_or_the_deterministic_text_are_grounded(
         ("The API schema was updated, see https://docs.example/orders?v=2.", GUARD, DropReason.UNGROUNDED_URL),
         ("The tool call failed, see www.evil.example.", CALL, DropReason.UNGROUNDED_URL),
         ("The tool call failed, see javascript:alert.", CALL, DropReason.UNGROUNDED_URL),
-        # Nothing but words of its own
+        # Words without support
         ("You should restart everything and send your password to the operator.", CALL, DropReason.UNSUPPORTED),
         ("All of this is what it was.", CALL, DropReason.UNSUPPORTED),
         ("A disgruntled intern deleted the production database yesterday.", CALL, DropReason.UNSUPPORTED),
     ],
 )
-def test_anything_else_is_dropped(report: Report, text: str, evidence_ids: list[str], reason: DropReason) -> None:
+def test_ungrounded_or_malformed_claim_is_dropped_with_the_reason(
+    report: Report, text: str, evidence_ids: list[str], reason: DropReason
+) -> None:
     assert check(report, text, evidence_ids) is reason
 
 
-def test_citing_everything_is_citing_nothing(report: Report) -> None:
+def test_claim_with_too_many_citations_is_dropped(report: Report) -> None:
     index = {f"ev_{number}": report.evidence_index[0] for number in range(9)}
 
     assert check_claim("The tool call failed.", list(index)[:8], report, index) is None
@@ -138,7 +140,7 @@ def test_citing_everything_is_citing_nothing(report: Report) -> None:
 
 
 @pytest.mark.parametrize("category", list(Category))
-def test_every_category_is_known_by_its_own_name(report: Report, category: Category) -> None:
+def test_claim_that_names_another_category_is_dropped(report: Report, category: Category) -> None:
     own = report.hypotheses[0].category
     for name in (category.value, category.value.replace("_", " "), category.value.replace("_", "-").upper()):
         reason = check(report, f"The category of the tool call is {name}.", CALL)

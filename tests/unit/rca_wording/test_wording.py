@@ -1,4 +1,4 @@
-"""Wording a summary: what is sent, what is kept, and what never changes."""
+"""Wording of a summary: which reports are sent, which claims are kept, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_no_more_than_five_claims_are_considered(report: Report) -> None:
         ({"summary_source": "llm"}, WordingResult.ALREADY_WORDED),
     ],
 )
-def test_a_report_with_nothing_to_word_is_not_sent(
+def test_report_without_a_summary_to_word_is_not_sent(
     make_report: MakeReport, changes: dict[str, Any], result: WordingResult
 ) -> None:
     report = make_report(**changes)
@@ -122,7 +122,7 @@ def test_a_report_with_nothing_to_word_is_not_sent(
     ],
     ids=lambda error: error.code,
 )
-def test_a_fault_of_the_model_is_logged_and_never_raised(report: Report, error: LlmError) -> None:
+def test_error_of_the_model_is_logged_and_not_raised(report: Report, error: LlmError) -> None:
     with capture_logs() as logs:
         assert word_summary(report, ScriptedGateway([error])) is report
 
@@ -156,7 +156,7 @@ def test_log_has_the_reason_without_text_of_model_or_run(report: Report) -> None
     assert not [entry for entry in logs if "customer_id" in str(entry) or "503" in str(entry)]
 
 
-def test_a_fault_of_the_program_is_raised(report: Report) -> None:
+def test_programming_error_is_raised(report: Report) -> None:
     class Broken:
         def complete(self, *_: object, **__: object) -> Any:
             raise ZeroDivisionError
@@ -168,21 +168,21 @@ def test_a_fault_of_the_program_is_raised(report: Report) -> None:
         word_summary(report, broken)
 
 
-def test_a_budget_of_nothing_asks_nothing(report: Report) -> None:
+def test_prompt_beyond_the_budget_is_not_sent(report: Report) -> None:
     gateway = ScriptedGateway([answer((TRUE, CALL))], budget=Budget(BudgetLimits(max_prompt_tokens=1)))
 
     assert word_summary(report, gateway) is report
     assert gateway.prompts == []
 
 
-def test_the_prompt_is_the_one_that_was_reviewed(report: Report) -> None:
+def test_prompt_equals_its_snapshot(report: Report) -> None:
     prompt = build_prompt(report, code="0123456789abcdef")
 
     assert prompt.system == (SNAPSHOTS / "system.txt").read_text(encoding="utf-8")
     assert prompt.user == (SNAPSHOTS / "user.txt").read_text(encoding="utf-8")
 
 
-def test_the_runs_text_can_neither_close_the_marks_nor_break_the_line(make_report: MakeReport) -> None:
+def test_text_of_the_run_can_neither_close_the_delimiters_nor_break_the_line(make_report: MakeReport) -> None:
     hostile = Evidence(
         evidence_id="ev_tool_x",
         kind=EvidenceKind.TOOL_CALL,
@@ -211,7 +211,7 @@ def test_the_runs_text_can_neither_close_the_marks_nor_break_the_line(make_repor
     assert json.loads(lines[1])["evidence"][0]["snippet"] == hostile.snippet
 
 
-def test_every_prompt_has_a_code_of_its_own(report: Report) -> None:
+def test_every_prompt_has_a_unique_code(report: Report) -> None:
     gateway = ScriptedGateway([answer((TRUE, CALL))] * 2)
 
     word_summary(report, gateway)

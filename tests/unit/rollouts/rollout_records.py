@@ -1,4 +1,4 @@
-"""Records of made-up rollouts, for tests of their reports."""
+"""Builders of records of simulated rollouts, for tests of reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of made-up rollouts, for tests of their judgement."""
+"""Builders of windows of simulated rollouts, for tests of verdicts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def rollout(
 
 
 def altered(windows: list[ArmWindow], arm: Arm, **changes: Any) -> list[ArmWindow]:
-    """Return the windows with changed fields in those of one arm."""
+    """Return the windows, with changed fields in the windows of one arm."""
     return [found.model_copy(update=changes) if found.arm is arm else found for found in windows]
 
 

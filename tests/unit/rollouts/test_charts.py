@@ -1,4 +1,4 @@
-"""The charts of rollouts and searches are valid Vega-Lite, also without data."""
+"""The charts of rollouts and searches: valid Vega-Lite, with or without data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every plan and every search file in the documentation of rollouts is valid."""
+"""Plans and search files in the documentation of rollouts: each one is valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEARCHES = [text for text in FILES if text.startswith("plan:")]
 PLANS = [text for text in FILES if text not in SEARCHES]
 
 
-def test_document_has_plans() -> None:
+def test_documentation_contains_at_least_two_plans() -> None:
     assert len(PLANS) >= 2
 
 

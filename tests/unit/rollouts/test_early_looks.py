@@ -1,4 +1,4 @@
-"""Looks at the data before the last round, and the rounds that a plan chooses."""
+"""Early looks at a rollout before its last round, and the number of rounds that a plan chooses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_plan_without_early_stop_has_no_looks() -> None:
     assert judge(rollout(plan, 8, -60), plan).early_stop is None
 
 
-def test_verdict_after_the_last_round_does_not_say_that_nothing_is_decided() -> None:
+def test_verdict_after_the_last_round_reports_that_no_early_look_stopped_it() -> None:
     found = judge(rollout(EARLY, 8, -25), EARLY)
 
     assert found.verdict is Verdict.PASS

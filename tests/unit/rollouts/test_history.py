@@ -1,4 +1,4 @@
-"""The history of rollouts: appended, locked, repaired, and chained so that an edit is detected."""
+"""The history file of rollouts: it is locked, repaired after a torn write, and chained by hashes that reveal edits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_any_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, pl
     for number in range(3):
         append_history(path, {"number": number})
     content = bytearray(path.read_bytes())
-    # The end of the last line decides whether it is complete, so it is left alone.
+    # The final newline decides whether the last line is complete, so the test does not change it.
     place %= len(content) - 1
     content[place] ^= 1 << bit
     path.write_bytes(content)
@@ -85,7 +85,7 @@ def test_any_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, pl
     assert verify_history(path) is not None
 
 
-def test_lines_of_another_program_are_kept_and_covered(tmp_path: Path) -> None:
+def test_lines_of_another_program_are_kept_and_their_edits_noticed(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text('{"timestamp": "2025-10-18", "verdict": "FAIL"}\n')
     append_history(path, {"verdict": "PASS"})
@@ -98,7 +98,7 @@ def test_lines_of_another_program_are_kept_and_covered(tmp_path: Path) -> None:
     assert found.line == 2
 
 
-def test_torn_last_line_is_moved_aside_and_the_history_goes_on(history: Path) -> None:
+def test_torn_last_line_is_moved_aside_before_the_next_append(history: Path) -> None:
     with history.open("ab") as file:
         file.write(b'{"rollout_id":"rollout-4","verd')
     found = verify_history(history)
@@ -113,7 +113,7 @@ def test_torn_last_line_is_moved_aside_and_the_history_goes_on(history: Path) ->
     assert history.with_name("history.jsonl.torn").read_bytes() == b'{"rollout_id":"rollout-4","verd\n'
 
 
-def test_complete_line_that_lost_its_end_is_completed(history: Path) -> None:
+def test_complete_last_line_without_a_newline_is_completed(history: Path) -> None:
     history.write_bytes(history.read_bytes()[:-1])
 
     append_history(history, {"rollout_id": "rollout-4"})
@@ -164,7 +164,7 @@ def test_edit_that_parsers_read_differently_is_noticed(history: Path, old: bytes
     assert verify_history(history) == found
 
 
-def test_line_of_another_program_with_a_number_that_is_none_in_json_is_kept(tmp_path: Path) -> None:
+def test_line_of_another_program_with_nan_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text('{"timestamp": "2025-10-18", "delta": NaN}\n{"verdict": "PASS", "hash": "abc"}')
 
@@ -174,7 +174,7 @@ def test_line_of_another_program_with_a_number_that_is_none_in_json_is_kept(tmp_
     assert len(lines_of(path)) == 3
 
 
-def test_history_longer_than_one_block_goes_on(tmp_path: Path) -> None:
+def test_history_longer_than_one_block_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     for size in (200_000, 3, 70_000, 1):
         append_history(path, {"text": "x" * size})
@@ -183,7 +183,7 @@ def test_history_longer_than_one_block_goes_on(tmp_path: Path) -> None:
     assert [len(line["text"]) for line in read_history(path)] == [200_000, 3, 70_000, 1]
 
 
-def test_characters_that_json_of_this_product_cannot_have_are_escaped(tmp_path: Path) -> None:
+def test_nul_and_lone_surrogates_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
 
     append_history(path, {"error": "a\x00b\ud800c", "windows": [{"problem": "\x00"}]})
@@ -221,7 +221,7 @@ def test_history_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert verify_history(tmp_path / "absent.jsonl") is None
 
 
-def test_values_are_stored_as_they_are(tmp_path: Path) -> None:
+def test_values_are_stored_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     entry = {"text": "ΔP95\nnew line", "figure": 0.1, "absent": None}
 

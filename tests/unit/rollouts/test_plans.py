@@ -1,4 +1,4 @@
-"""Plan files: which are accepted, which are rejected by name, and the windows and flags that follow."""
+"""Plan files: which are accepted, which are rejected with line and field, and the windows and flags of a plan."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_all_problems_are_reported_with_line_and_field() -> None:
     assert "greater than 0" in found["plan.yaml:5: thresholds.max_error_rate"]
 
 
-def test_problems_below_a_subject_are_at_their_line_with_the_nearest_name() -> None:
+def test_problems_below_a_subject_are_reported_at_their_line_with_the_nearest_name() -> None:
     flags = "  flags:\n    kind: http\n    url: http://h/x\n    b: 1\n    ponter: /a\n"
     metric = "  metric:\n    kind: prometheus\n    url: http://h\n    qurey: up\n"
 
@@ -142,7 +142,7 @@ def test_rule_of_one_kind_of_flags_is_reported_at_the_flags() -> None:
         ('subject: {flags: {kind: service, headers: {"X\\n": "a"}}}\n', "headers"),
     ],
 )
-def test_impossible_plan_is_rejected(text: str, part: str) -> None:
+def test_invalid_plan_is_rejected_with_the_problem(text: str, part: str) -> None:
     with pytest.raises(PlanInvalidError, match=part.replace("(", r"\(").replace("?", r"\?")):
         parse_plan(text, "plan.yaml")
 
@@ -159,7 +159,7 @@ def arms(plan: Plan, rounds: int, rollout_id: str = "rollout-1") -> str:
 
 
 @pytest.mark.parametrize("rollout_id", ["rollout-1", "rollout-2"])
-def test_orders_of_windows(rollout_id: str) -> None:
+def test_windows_follow_the_order_of_the_plan(rollout_id: str) -> None:
     orders = {order: parse_plan(f"experiment: {{order: {order}}}", "plan.yaml") for order in ("abab", "abba")}
 
     assert arms(orders["abab"], 3, rollout_id) == "ABABAB"
@@ -176,7 +176,7 @@ def test_random_order_depends_on_the_seed_and_the_rollout() -> None:
     assert arms(plan, 20, "rollout-1") != arms(other_seed, 20, "rollout-1")
 
 
-def test_later_rounds_leave_the_order_of_earlier_ones() -> None:
+def test_more_rounds_do_not_change_the_order_of_earlier_rounds() -> None:
     assert arms(Plan(), 20)[:16] == arms(Plan(), 8)
     assert {arms(Plan(), number)[-2:] for number in range(1, 20)} == {"AB", "BA"}
 

@@ -1,4 +1,4 @@
-"""The simulated procedure of a plan: how often it passes identical arms, and where its windows are in time."""
+"""The simulated procedure of a plan: how often it passes identical arms, and the positions of its windows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIVE = """subject:
 def test_seed_policy_is_simulated_with_the_rounds_that_auto_chooses() -> None:
     automatic, eight, sixteen = (plan_of(rounds, rest="policy: seed") for rounds in ("auto", 8, 16))
 
-    # At this deviation most rollouts end between 8 and 16 rounds, and none needs the 32 of the plan.
+    # At this deviation most rollouts end between 8 and 16 rounds, and no rollout needs the 32 of the plan.
     rate = false_pass_rate(automatic, 0.1)
 
     assert false_pass_rate(sixteen, 0.1) < rate < false_pass_rate(eight, 0.1)
@@ -37,7 +37,7 @@ def drawn(plan: Plan, runs: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("order", ["abab", "abba"])
-def test_simulated_windows_of_a_fixed_order_are_where_measured_ones_are(order: str) -> None:
+def test_simulated_windows_of_a_fixed_order_have_the_positions_of_measured_windows(order: str) -> None:
     plan = plan_of(8, experiment=f"order: {order}")
     pairs = RolloutData.of(rollout(plan, 8, 0), plan).pairs()
 
@@ -48,7 +48,7 @@ def test_simulated_windows_of_a_fixed_order_are_where_measured_ones_are(order: s
     assert index_b[0].tolist() == pairs.index_b.tolist()
 
 
-def test_simulated_windows_of_live_traffic_are_at_the_same_time_as_measured_ones_are() -> None:
+def test_simulated_windows_of_live_traffic_have_the_times_of_measured_windows() -> None:
     plan = plan_of(8, rest=LIVE)
     pairs = RolloutData.of(rollout(plan, 8, 0), plan).pairs()
 
@@ -58,7 +58,7 @@ def test_simulated_windows_of_live_traffic_are_at_the_same_time_as_measured_ones
     assert index_a[0].tolist() == index_b[0].tolist() == pairs.index_a.tolist() == pairs.index_b.tolist()
 
 
-def test_simulated_rollouts_have_random_orders_of_their_own() -> None:
+def test_simulated_rollouts_have_independent_random_orders() -> None:
     index_a, index_b = drawn(plan_of(8), runs=100)
 
     assert set((index_b - index_a).ravel()) == {-1.0, 1.0}

@@ -1,4 +1,4 @@
-"""The texts of a rollout's report: sections, limits, and that nothing is made up."""
+"""The texts of a rollout's report: their sections, their length limits, and that no figure is invented."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_texts_from_outside_never_break_the_summary(text: str, limit: int, lines
 
     found = summary_text(record).split("\n")
 
-    # 27 lines are kept beside ROLLBACK: titles, the key figures, the verdict.
+    # Besides ROLLBACK, 27 lines are kept: titles, the key figures and the verdict.
     assert len(found) - 1 <= max(limit, 27 + lines)
     assert [line for line in found if line in SECTIONS] == list(SECTIONS)
 
@@ -119,7 +119,7 @@ def test_name_of_a_target_with_line_ends_forges_no_section() -> None:
     ("change", "decision", "step"),
     [(-7, "EDGE", "lab rollout apply rollout-1"), (0, "FAIL", "Keep the old flags")],
 )
-def test_other_verdicts_are_not_applied_and_say_what_to_do(change: float, decision: str, step: str) -> None:
+def test_other_verdicts_are_not_applied_and_give_the_next_step(change: float, decision: str, step: str) -> None:
     text = summary_text(record_of(change))
 
     assert f"- Decision: {decision}" in text
@@ -138,7 +138,7 @@ def decided(by: str, *, applied: bool, message: str) -> Application:
 
 
 @pytest.mark.parametrize("change", [-30, -7, 0])
-def test_flags_that_were_not_restored_are_the_next_step_whatever_the_verdict(change: float) -> None:
+def test_flags_that_were_not_restored_are_the_next_step_for_every_verdict(change: float) -> None:
     record = record_of(change, flags_restored=False, application=None)
 
     assert "Compare the flags with those under ROLLBACK" in advice(record)
@@ -149,7 +149,7 @@ def test_flags_that_were_not_restored_are_the_next_step_whatever_the_verdict(cha
     assert "<strong>The flags do not have their values from before the rollout.</strong>" in page
 
 
-def test_edge_that_a_person_applied_is_in_force() -> None:
+def test_edge_applied_by_a_person_is_reported_as_in_force() -> None:
     record = record_of(-7, application=decided("ada", applied=True, message="Applied by ada; read back."))
 
     text = summary_text(record)
@@ -177,7 +177,7 @@ def test_change_that_was_rolled_back_is_not_recommended_at_once(by: str, message
     assert f"The flags have their values from before the rollout. {message}" in page
 
 
-def test_running_rollout_says_to_wait() -> None:
+def test_running_rollout_advises_to_wait() -> None:
     record = record_of(windows=[], judgement=None, application=None, status=RolloutStatus.RUNNING, flags_restored=None)
 
     assert "Wait until the rollout is over: lab rollout show rollout-1" in advice(record)
@@ -235,7 +235,7 @@ def test_metric_that_a_plan_names_is_not_called_p95(change: float, policy: str) 
     assert re.search(r"^Δmetric: [+-]?\d+\.\d%$", mini_text(record), re.MULTILINE)
 
 
-def test_mini_report_of_nothing_is_null_and_never_zero() -> None:
+def test_mini_report_without_windows_has_null_and_not_zero() -> None:
     record = record_of(windows=[])
 
     found = mini_json(record)
@@ -249,7 +249,7 @@ def test_mini_report_of_nothing_is_null_and_never_zero() -> None:
 @pytest.mark.parametrize(
     ("fields", "kind"), [("routing_mode: keep", "flow"), ("flow_policy: keep", "routing"), ("seed: 1", "combo")]
 )
-def test_mini_report_names_what_was_changed(fields: str, kind: str) -> None:
+def test_mini_report_names_the_change(fields: str, kind: str) -> None:
     assert mini_json(record_of(plan=plan_of(8, experiment=fields)))["experiment_type"] == kind
 
 

@@ -1,4 +1,4 @@
-"""The truth table of verdicts, the conditions for INVALID, and the figures that a verdict carries."""
+"""Verdicts of rollouts: the truth table, the conditions for INVALID, and the figures of a verdict."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_change_without_noise_is_judged_by_the_thresholds(change: float, verdict
     assert judge(rollout(PLAN, 8, change, sd=0), PLAN).verdict is verdict
 
 
-def test_error_rate_at_the_limit_fails_whatever_the_latency() -> None:
+def test_error_rate_at_the_limit_fails_for_any_latency() -> None:
     windows = bad(rollout(PLAN, 8, -50), Arm.B, [12] * 8)
 
     found = judge(windows, PLAN)
@@ -123,7 +123,7 @@ def test_noise_makes_an_improvement_an_edge_and_says_how_many_rounds_it_needs() 
     assert f"about {found.rounds_needed} rounds" in found.reason
 
 
-def test_figures_behind_the_verdict() -> None:
+def test_verdict_has_its_figures() -> None:
     found = judge(rollout(PLAN, 8, -30, sd=0.1), PLAN)
 
     assert found.window_sd_pct == pytest.approx(14, abs=7)
@@ -150,7 +150,7 @@ def test_missing_window_is_invalid() -> None:
     assert_invalid(judge(windows, PLAN), "Round 4 has no window of arm B")
 
 
-def test_last_round_that_was_cut_is_left_out_with_a_warning() -> None:
+def test_incomplete_last_round_is_left_out_with_a_warning() -> None:
     found = judge(rollout(PLAN, 9, -30)[:-1], PLAN)
 
     assert found.verdict is Verdict.PASS
@@ -252,7 +252,7 @@ def test_arms_at_the_same_time_are_not_corrected_for_a_distance_in_time() -> Non
 
 def test_throughput_drop_warns_and_does_not_change_the_verdict() -> None:
     plan = plan_of(8, rest="thresholds: {max_error_rate: 20}")
-    # The numbers of so few requests may differ by chance.
+    # The numbers of requests are so small that they may differ by chance.
     windows = altered(rollout(plan, 8, -30), Arm.A, offered=20, sent=20, completed=20)
     windows = altered(windows, Arm.B, offered=15, sent=15, completed=15)
 
@@ -283,7 +283,7 @@ def four_arms(flow: float, routing: float, together: float | None = None) -> Rol
     return judge(rollout(plan, 8, 0, of_arm=change.__getitem__), plan)
 
 
-def test_factorial_plan_says_which_factor_gave_the_gain() -> None:
+def test_factorial_plan_attributes_the_gain_to_a_factor() -> None:
     found = four_arms(flow=-40, routing=0)
 
     assert found.verdict is Verdict.PASS
@@ -301,7 +301,7 @@ def test_factorial_plan_shows_an_interaction() -> None:
     assert "gain less than each alone suggests" in found.factors.attribution
 
 
-def test_plan_without_factors_has_none() -> None:
+def test_judgement_of_a_plan_without_factors_has_no_factors() -> None:
     assert judge(rollout(PLAN, 8, -30), PLAN).factors is None
 
 
@@ -345,5 +345,5 @@ def test_order_of_the_windows_in_the_list_does_not_matter(order: list[int]) -> N
     assert effect_so_far([windows[place] for place in order], PLAN) == effect_so_far(windows, PLAN)
 
 
-def test_default_plan_can_be_judged() -> None:
+def test_default_plan_has_a_verdict() -> None:
     assert judge(rollout(Plan(), 8, -30), Plan()).verdict is Verdict.PASS

@@ -1,4 +1,4 @@
-"""The judged quantile of a window: failed requests count at their time limit at least."""
+"""The judged quantile of a window: failed requests count with at least their time limit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_slow_failures_count_with_their_latency() -> None:
     assert p95_ms([10.0] * 50, [2_000.0] * 50) == pytest.approx(2_000, rel=0.002)
 
 
-def test_failures_and_successes_of_equal_latency_are_told_apart() -> None:
+def test_failures_and_successes_of_equal_latency_are_distinguished() -> None:
     assert p95_ms([10.0] * 99, [10.0], timeout_ms=10) == pytest.approx(10, rel=0.002)
     mixed = p95_ms([10.0] * 50, [10.0] * 50)
     assert mixed == pytest.approx(1_000, rel=0.002)

@@ -1,4 +1,4 @@
-"""prompt_regression: real differences between versions are found, noise is not."""
+"""The prompt_regression detector: finds real differences between versions, and ignores noise."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_changed_prompt_is_distinguished_from_changed_version() -> None:
         [],
         history(now=GOOD),
         history(now=[True] * 34 + [False] * 6),  # five points: too small to matter
-        history(now=[True, False]),  # too few to tell
-        past_runs("1", GOOD, first_hour=100) + past_runs("2", BAD, first_hour=-500),  # no version before
+        history(now=[True, False]),  # too few to decide
+        past_runs("1", GOOD, first_hour=100) + past_runs("2", BAD, first_hour=-500),  # no earlier version
         history(now=GOOD, then=BAD),  # better
     ],
 )
@@ -136,7 +136,7 @@ def test_unexplained_failure_yields_to_the_regression() -> None:
 
 
 def simulated(seed: int, rate_now: float, rate_then: float) -> list[PastRun]:
-    """Forty runs of each version; outcome, steps and tools drawn anew for each."""
+    """Return 40 runs of each version, with outcomes, steps and tools drawn independently for each run."""
     draw = random.Random(seed)
 
     def runs(version: str, rate: float, first_hour: int) -> list[PastRun]:

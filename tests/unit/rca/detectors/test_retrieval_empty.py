@@ -1,4 +1,4 @@
-"""retrieval_empty: look-ups that gave nothing, and what only looks like one."""
+"""The retrieval_empty detector: finds searches without results, and ignores similar results that are not empty."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_later_results_of_the_same_tool_are_a_recovery() -> None:
     assert findings(analyze(agent_run("success", tool_calls=bodies[:1])), EMPTY)[0].recovered
 
 
-def test_later_results_of_another_tool_weaken_it() -> None:
+def test_later_results_of_another_tool_lower_the_confidence() -> None:
     bodies = [
         call("c1", 1, tool_name="search_direct", result_summary="[]"),
         call("c2", 2, tool_name="search_all", result_summary="[7]"),
@@ -121,7 +121,7 @@ def test_later_results_of_another_tool_weaken_it() -> None:
     assert finding.confidence == "low"
 
 
-def test_tool_that_raises_when_there_is_nothing() -> None:
+def test_error_that_reports_no_results_is_an_empty_retrieval() -> None:
     body = failed(
         "c1", tool_name="web_search", error_class="Exception", error_message="No results found for query: 'x'."
     )

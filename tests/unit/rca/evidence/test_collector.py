@@ -1,4 +1,4 @@
-"""Evidence quotes the run, word for word, under ids that can be relied on."""
+"""The evidence collector: quotes the run verbatim, cuts long texts around the match, and gives each quote an id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_end_of_a_very_long_text_is_read_and_quoted(length: int) -> None:
     assert verify_verbatim(run, evidence)
 
 
-def test_another_place_of_the_same_object_gets_a_numbered_id() -> None:
+def test_second_field_of_the_same_object_gets_a_numbered_id() -> None:
     run = agent_run(tool_calls=[failed("c1", error_message="Permission denied", retries=7)])
     index = {item.evidence_id: item for item in analyze(run).evidence_index}
     assert list(index) == ["ev_tool_c1", "ev_tool_c1~2"]
@@ -51,7 +51,7 @@ def test_numbered_id_never_takes_the_plain_id_of_another_object() -> None:
     assert {item.evidence_id for item in report.evidence_index} == {"ev_tool_c1", "ev_tool_c1~2", "ev_tool_c1~3"}
 
 
-def test_same_place_is_quoted_once() -> None:
+def test_same_field_is_quoted_once() -> None:
     run = agent_run(tool_calls=[failed("c1", error_message="boom")])
     collector = EvidenceCollector(run)
     quotation = Quotation(EvidenceKind.TOOL_CALL, run.tool_calls[0], "error_message")
@@ -84,7 +84,7 @@ def test_failed_run_quotes_errors_without_a_claim() -> None:
     assert ids == ["ev_tool_c1", "ev_guard_g1", "ev_step_s1", "ev_run_run-1"]
 
 
-def test_forgery_is_noticed() -> None:
+def test_forged_evidence_is_not_verbatim() -> None:
     run = agent_run(tool_calls=[failed("c1", error_message="boom")])
     (real,) = analyze(run).evidence_index
     assert verify_verbatim(run, real)

@@ -1,4 +1,4 @@
-"""Reading of error texts: content that a message echoes is blanked, and work is bounded."""
+"""The reader of error texts: blanks echoed content, finds status codes and error classes, and bounds its work."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_positions_survive_preparation(text: str) -> None:
 
 @given(before=st.integers(0, 9_000), after=st.integers(0, 9_000))
 @examples(100)
-def test_a_match_is_placed_in_the_original(before: int, after: int) -> None:
+def test_match_has_its_position_in_the_original_text(before: int, after: int) -> None:
     text = "a" * before + "NEEDLE" + "b" * after
     found = Phrases((phrase(None, "needle", "needle"),)).find(read_error(text))
     if before + 6 <= HEAD_CHARS or after + 6 <= TAIL_CHARS or len(text) <= HEAD_CHARS + TAIL_CHARS:

@@ -1,4 +1,4 @@
-"""The opinion of the judge in the note of a report: on one screen, in Markdown and as a page, with all texts escaped."""
+"""The judge's opinion in the note of a report: fits one screen, in Markdown and HTML, with all texts escaped."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def note_with(number: int | None, name: str = "Plan", **changes: Any) -> RunNote
     return compose_note("a-1", run.run_id, report, run)
 
 
-def test_note_says_what_the_judge_says_and_what_it_cost() -> None:
+def test_note_shows_the_opinion_of_the_judge_and_its_cost() -> None:
     assert note_with(2, reason="Turn 2 said it.").judge == (
         "Judge (all_at_once by scripted: 1 call, 110 tokens, 0.0010 USD): Plan [s2] of a: Turn 2 said it"
         " (the model calls its confidence high; this is not a probability)."
     )
 
 
-def test_note_says_why_the_judge_names_no_step() -> None:
+def test_note_gives_the_reason_why_the_judge_names_no_step() -> None:
     assert note_with(2, code="x").judge == (
         "Judge (all_at_once by scripted: 1 call, 110 tokens, 0.0010 USD): no step, because the model's answer was dropped"
         " (wrong_code); the local ranking remains. Dropped: 1 x wrong_code."

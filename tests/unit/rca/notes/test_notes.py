@@ -1,4 +1,4 @@
-"""A note: evidence in order of time, the cause marked, one screen, and hostile text as data."""
+"""Notes of a report: evidence in order of time, a marked cause, one screen, and hostile texts kept as data."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_note_fits_the_height_of_a_terminal(height: int) -> None:
 
 
 def quiet_turns(**fields: Any) -> AgentRun:
-    """A run without errors in three turns."""
+    """Return a run of three turns without an error."""
     steps = [
         step(f"t{number}", name="turn", agent_name="a", output_summary=f"Said {number}.", started_at=time_text(number))
         for number in range(3)
@@ -141,7 +141,7 @@ def test_note_without_an_error_names_the_guess_and_what_to_read() -> None:
     assert note.changes[0].title == "Read the steps that may have gone wrong first"
 
 
-def test_recurrence_is_left_out_where_no_cause_is_known() -> None:
+def test_recurrence_is_left_out_without_a_known_cause() -> None:
     run = quiet_turns()
 
     assert (
@@ -205,14 +205,14 @@ def test_any_text_fits_one_screen_and_is_data(text: str) -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"steps": []}, {"steps": [], "tool_calls": [], "question": ""}])
-def test_run_with_almost_nothing_has_a_note(fields: dict[str, Any]) -> None:
+def test_minimal_run_has_a_note(fields: dict[str, Any]) -> None:
     run = agent_run(**fields)
 
     assert printed(note_of(run))[0].startswith("Run run-1: unknown")
     assert "<h1>Run run-1</h1>" in render_note_page(note_of(run), "0")
 
 
-def test_page_holds_no_markup_of_the_run_and_names_no_address() -> None:
+def test_page_escapes_markup_of_the_run_and_contains_no_url() -> None:
     call = failed("c1", 1.0, tool_name=HOSTILE, error_message=f"timed out {HOSTILE}", error_class="TimeoutError")
     page = render_note_page(note_of(agent_run(agent_name=HOSTILE, tool_calls=[call], question=HOSTILE)), "0")
 

@@ -1,4 +1,4 @@
-"""Calibration of the probabilities of problems: the curves, the thresholds that follow from them, and how a model uses both."""
+"""Calibration of problem probabilities: the curves, the thresholds computed from them, and their use by a model."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_threshold_has_the_greatest_expected_f1_of_all() -> None:
     assert expected_f1(best_threshold(chances, missed=7)) == pytest.approx(max(map(expected_f1, chances)))
 
 
-def test_nothing_to_find_has_the_highest_threshold() -> None:
+def test_threshold_is_one_without_any_probabilities() -> None:
     assert best_threshold(np.zeros((5, 0))) == 1.0
 
 

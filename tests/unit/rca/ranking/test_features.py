@@ -1,4 +1,4 @@
-"""Features of steps: what is counted in their texts, and which models read it."""
+"""Features of steps: the counts of their texts, and which models read them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_code_whose_fence_never_ends_is_code_to_the_end() -> None:
     assert code_numbers("no code: [1, 2]") == (0, set())
 
 
-def test_beginnings_of_words_are_counted_each_time() -> None:
+def test_each_word_with_a_listed_prefix_is_counted() -> None:
     assert count_of("checks", "verify, then verified: is it correct?") == 3
     assert count_of("by_hand", "open the page manually") == 1
 
@@ -44,13 +44,13 @@ def test_a_promise_has_neither_figures_nor_code() -> None:
     assert [row["promises"] for row in found] == [0, 1, 0, 0]
 
 
-def test_numbers_of_code_are_new_only_where_nothing_stated_them_before() -> None:
+def test_numbers_in_code_are_new_only_at_their_first_mention() -> None:
     found = features("the task has 20 parts", "```\nx = [20, 30]\n```", "```\nx = [20, 30]\n```")
     assert found[1]["code_new_numbers"] > 0 == found[2]["code_new_numbers"]
     assert found[1]["written_data"] == found[2]["written_data"] > 0
 
 
-def test_models_of_problems_do_not_read_the_features_of_steps_alone() -> None:
+def test_models_of_problems_do_not_read_the_features_of_step_models() -> None:
     labelled = [
         TrainingRun(
             a_run("the task", f"it is {index}00", "the end", number=index),
@@ -67,5 +67,5 @@ def test_models_of_problems_do_not_read_the_features_of_steps_alone() -> None:
     assert MANNERS.isdisjoint(model.problems.columns.names)
 
 
-def test_a_model_of_an_older_version_means_the_logit_and_the_trees_equally() -> None:
+def test_model_of_an_older_version_weights_the_logit_and_the_trees_equally() -> None:
     assert StepModel.model_fields["linear_weight"].default == 0.5

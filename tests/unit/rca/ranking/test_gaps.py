@@ -1,4 +1,4 @@
-"""Signs that steps of a run were not recorded: no guess stands out then."""
+"""Gaps in a run: signs that steps were not recorded, and that no guess stands out in such a run."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_ids_that_do_not_number_the_steps_one_by_one_show_no_gap(ids: list[str])
     assert report_of(ids).gaps == ()
 
 
-def test_a_number_that_a_tool_call_has_is_not_missing() -> None:
+def test_number_used_by_a_tool_call_is_not_missing() -> None:
     calls = [tool_call("item-3", step_id="item-2")]
     assert report_of(["item-1", "item-2", "item-4", "item-5"], tool_calls=calls).gaps == ()
 
 
-def test_a_step_inside_one_that_the_run_does_not_have_is_a_gap() -> None:
+def test_step_with_a_missing_parent_is_a_gap() -> None:
     steps = [step(name, index, output_summary=f"part {index}") for index, name in enumerate("abcd")]
     steps[3]["parent_step_id"] = "gone"
     assert analyze(agent_run(steps=steps), models=NO_MODELS).gaps == (
@@ -63,7 +63,7 @@ def test_a_step_inside_one_that_the_run_does_not_have_is_a_gap() -> None:
     )
 
 
-def test_a_result_of_code_that_no_step_contains_is_a_gap() -> None:
+def test_code_result_without_its_code_is_a_gap() -> None:
     gaps = report_of_texts("we plan", CODE, RESULT, "go on", RESULT).gaps
     assert gaps == ("step 'step e' reports how code ran that no step before it contains",)
 

@@ -1,4 +1,4 @@
-"""Trained models of ranking: training, the artefact, and the recognition of sources."""
+"""Trained ranking models: training, the artefact, and the recognition of sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 6
 
 
 def conversation(number: int, *, speakers: tuple[str, ...] = TEAM) -> tuple[AgentRun, str]:
-    """Return a failed run of a team, and the step that states numbers from nowhere."""
+    """Return a failed run of a team, and the id of the step that states unsupported numbers."""
     draw = random.Random(number)
     wrong = draw.randrange(1, STEPS)
     steps = [
@@ -66,13 +66,13 @@ def test_a_guess_of_a_known_source_has_a_probability_and_its_measured_hit_rate()
     assert 0 < odds.right <= odds.all
 
 
-def test_a_guess_stays_a_guess_of_low_confidence() -> None:
+def test_guess_of_a_trained_model_has_low_confidence() -> None:
     place = analyze(conversation(1_000)[0], models=trained()).attribution
     assert place is not None
     assert (place.basis, place.confidence) == (AttributionBasis.RANKED_GUESS, Confidence.LOW)
 
 
-def test_the_report_says_which_features_decided() -> None:
+def test_report_names_the_decisive_features() -> None:
     report = analyze(conversation(1_000)[0], models=trained())
     assert any("numbers" in reason for reason in report.candidates[0].reasons)
 
@@ -144,7 +144,7 @@ def test_an_artefact_of_another_version_is_rejected(change, words: str) -> None:
         RankingModels.load(json.dumps(change(json.loads(trained().dump()))))
 
 
-def test_text_that_is_no_artefact_is_rejected() -> None:
+def test_bytes_that_are_not_an_artefact_are_rejected() -> None:
     with pytest.raises(RankingModelError):
         RankingModels.load(b"\x00 not JSON")
 
@@ -157,7 +157,7 @@ def test_a_new_model_of_a_source_replaces_the_old_one_and_comes_first() -> None:
 
 
 @pytest.mark.full
-def test_problems_are_learnt_with_their_kinds() -> None:
+def test_model_trained_on_problems_finds_their_step_and_kind() -> None:
     runs = [(run, wrong) for run, wrong in map(conversation, range(40))]
     labels = [TrainingRun(run, run.run_id, problems=frozenset({(wrong, "invented_fact")})) for run, wrong in runs[:30]]
     models = RankingModels(sources=(train(labels, source="mine"),))
@@ -167,7 +167,7 @@ def test_problems_are_learnt_with_their_kinds() -> None:
         assert found[0].basis is AttributionBasis.RANKED_GUESS
 
 
-def test_the_shipped_models_have_a_card_each() -> None:
+def test_each_shipped_model_has_a_card() -> None:
     for model in shipped_models().sources:
         assert {"data", "labels", "licence"} <= set(model.card)
         assert ("for steps a weighted mean of a conditional logit" in model.card["model"]) is (model.steps is not None)

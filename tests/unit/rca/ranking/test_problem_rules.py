@@ -1,4 +1,4 @@
-"""Problems that the structure of a trace shows, for sources that no model was trained on."""
+"""Rules that find problems from the structure of a trace, for sources without a trained model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unit.rca.builders import agent_run, failed
 
 
 def trace(output: str, *, asked: str = "the task", around: dict[str, object] | None = None) -> AgentRun:
-    """Return a successful run of a step with one model call inside, then another one."""
+    """Return a successful run: a step around a model call with this input and output, then a second model call."""
     steps = [
         step("agent", 0, name="agent"),
         step("part", 1, parent_step_id="agent", **(around or {})),
@@ -34,7 +34,7 @@ def test_the_failure_of_a_step_is_one_finding_at_the_model_call_that_wrote_it() 
 
 
 def called(**failure: object) -> list[tuple[str | None, str | None, str | None]]:
-    """Return the places and categories of the findings about a failed call that a model call in the same step wrote."""
+    """Return step, call and category of the findings for a failed call that a model call in the same step wrote."""
     steps = [
         step("agent", 0, name="agent"),
         step("model", 1, parent_step_id="agent", output_summary="page_down(lines=2)"),
@@ -54,7 +54,7 @@ def test_a_model_call_is_not_blamed_for_a_rate_limit() -> None:
     assert called(status_code=429, error_message="Too many requests") == [("agent", "c1", "rate_limited")]
 
 
-def test_a_trace_without_signs_has_no_problems() -> None:
+def test_trace_without_signs_of_a_problem_has_no_findings() -> None:
     assert guessed(trace("The answer follows from the page.")) == []
 
 
@@ -62,11 +62,11 @@ def test_code_with_assumed_values_is_an_invented_fact() -> None:
     assert guessed(trace("```py\nprice = 12  # assume a price\n```")) == [("model", "invented_fact")]
 
 
-def test_code_that_answers_before_any_result_leaves_the_goal() -> None:
+def test_code_that_answers_before_any_result_is_a_lost_goal() -> None:
     assert guessed(trace("```py\nfinal_answer(12)\n```")) == [("model", "goal_lost")]
 
 
-def test_a_step_that_answers_to_an_error_is_named() -> None:
+def test_step_that_responds_to_an_error_is_named() -> None:
     assert guessed(trace("again", asked="Error: unknown name 'x'")) == [("model", "format_broken")]
 
 
@@ -80,7 +80,7 @@ def test_a_flat_run_that_succeeded_has_no_guessed_problems() -> None:
 
 
 def answered(**last: object) -> list[tuple[str | None, str | None]]:
-    """Return the guesses for a trace whose last model call was given an error."""
+    """Return the guesses for a trace whose last model call received an error as its input."""
     steps = [
         step("agent", 0, name="agent"),
         step("model", 1, parent_step_id="agent", output_summary="look_up(order=17)", span_kind="llm"),

@@ -1,4 +1,4 @@
-"""Ranked guesses by the structure of a run, for sources that no model was trained on."""
+"""Ranked guesses from the structure of a run, for sources without a trained model."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_without_an_error_the_first_answer_to_the_task_is_the_first_candidate() 
     assert places(report) == ["s1", "s0", "s3"]
 
 
-def test_text_that_mentions_an_error_outside_of_an_execution_decides_nothing() -> None:
+def test_text_that_mentions_an_error_outside_an_execution_is_ignored() -> None:
     report = analyze(
         conversation(("a", "the task"), ("b", "an answer"), ("a", "a ValueError is a class"), ("b", "end"))
     )
     assert places(report)[0] == "s1"
 
 
-def test_in_a_team_with_a_coordinator_the_actions_come_first() -> None:
+def test_actions_rank_before_the_steps_of_a_coordinator() -> None:
     run = conversation(
         ("user", "the task"),
         ("boss", "facts"),
@@ -139,7 +139,7 @@ def test_code_that_ended_well_may_print_the_word_error() -> None:
     assert places(analyze(run))[0] == "s3"
 
 
-def test_names_of_steps_are_no_texts_to_choose_among() -> None:
+def test_steps_with_a_name_but_no_text_are_no_candidates() -> None:
     run = agent_run(steps=[step(f"s{n}", n, name=name) for n, name in enumerate(("plan", "measure", "judge", "end"))])
 
     assert analyze(run).candidates == ()

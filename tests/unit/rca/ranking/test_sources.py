@@ -1,4 +1,4 @@
-"""Recognition of the source of a run: by names, and by what the harness writes around each task."""
+"""Recognition of the source of a run, by agent names and by the text that the harness writes around each task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXPERTS = ("Ballad_Expert", "Archive_Expert", "Verification_Expert")
 
 
 def order(number: int, around: tuple[str, ...] = HARNESS) -> str:
-    """Return the text of a task in the words of a harness."""
+    """Return the text of a task between the lines that a harness writes around each task."""
     return "\n\n".join([around[0], f"Dig number {number} is in valley {number * 7}.", *around[1:]])
 
 
@@ -55,7 +55,7 @@ def run_of(texts: list[str], speakers: tuple[str, ...] = TEAM, field: str = "out
 
 
 def dig(number: int, opening: str | None = None, speakers: tuple[str, ...] = TEAM) -> AgentRun:
-    """Return a run on a task of its own, whose first step has the text `opening`, else the task in the harness's words."""
+    """Return a run on its own task; its first step has the text `opening`, by default that of `order`."""
     return run_of(
         [opening if opening is not None else order(number), f"We dig at {number}.", "Done.", "It is done."], speakers
     )
@@ -79,7 +79,7 @@ def test_lines_that_the_harness_writes_around_each_task_are_its_opening() -> Non
 
 
 def test_run_with_the_opening_needs_only_names_of_the_vocabulary() -> None:
-    """The team has none of the words that each training run has, besides one."""
+    """The names of the team share only one word with the names in every training run."""
     assert is_known(dig(99, speakers=FEW_NAMES))
 
 
@@ -96,13 +96,13 @@ def test_team_with_few_of_the_names_and_another_opening_is_of_another_source(ope
     assert not is_known(dig(99, opening, FEW_NAMES))
 
 
-def test_team_with_the_names_is_known_but_its_opening_is_missed() -> None:
+def test_known_team_without_the_opening_is_known_but_not_opened() -> None:
     run = dig(99, "Dig.")
     assert is_known(run)
     assert learnt().is_opened(units(run)) is False
 
 
-def test_team_with_other_names_is_of_another_source_whatever_its_opening_is() -> None:
+def test_team_with_other_names_is_of_another_source_with_any_opening() -> None:
     assert not is_known(dig(99, speakers=("Baker", "Butcher")))
 
 
@@ -114,24 +114,24 @@ def test_opening_in_a_later_step_or_in_a_result_does_not_count() -> None:
     assert not is_known(AgentRun.model_validate(body))
 
 
-def test_opening_may_be_what_the_first_step_was_given() -> None:
+def test_opening_in_the_input_of_the_first_step_counts() -> None:
     assert is_known(run_of([order(99), "We dig.", "Done."], FEW_NAMES, "input_summary"))
 
 
-def test_long_task_within_the_opening_is_read_over() -> None:
+def test_opening_is_found_around_a_long_task() -> None:
     head, *rest = HARNESS
     assert is_known(dig(99, "\n".join([head, "stone, " * (OPENING_CHARS // 10), *rest]), FEW_NAMES))
     assert not is_known(dig(99, "\n".join([head, "stone, " * OPENING_CHARS, *rest]), FEW_NAMES))
 
 
 def test_opening_is_not_learnt_from_runs_of_few_tasks() -> None:
-    """What they share may be their task."""
+    """Lines that runs of few tasks share may belong to the task."""
     few = signature_of([units(dig(number)) for number in range(10)], [f"task {number % (MIN_TASKS - 1)}" for number in range(10)])  # fmt: skip
     assert few.opening == ()
     assert few.is_opened(units(dig(1))) is None
 
 
-def test_two_shared_lines_are_no_opening() -> None:
+def test_two_shared_lines_are_not_an_opening() -> None:
     runs = [units(dig(number, order(number, HARNESS[:2]))) for number in range(10)]
     assert signature_of(runs, [str(number) for number in range(10)]).opening == ()
 
@@ -169,7 +169,7 @@ def test_team_that_only_resembles_captain_agent_is_ranked_by_rules(run: AgentRun
     assert report.gaps == ()
 
 
-def test_no_guess_stands_out_in_a_team_with_all_names_of_captain_agent_and_a_task_in_other_words() -> None:
+def test_no_guess_stands_out_in_a_team_with_captain_agent_names_and_another_opening() -> None:
     team = (*EXPERTS, "Computer_terminal")
     for opening, gaps in (("Who wrote the ballad?", (NOT_OPENED,)), ("\n".join(CAPTAIN), ())):
         report = analyze(captain(team, opening))

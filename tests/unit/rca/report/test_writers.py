@@ -1,4 +1,4 @@
-"""Which place a failure has in the report of a run whose source a model knows: the call, or the step that wrote it."""
+"""The place of a failure in the report of a run of a known source: the tool call, or the model call that wrote it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unit.rca.builders import agent_run, failed
 
 
 def run_with(count: int, model: str = "model", **failure: object) -> AgentRun:
-    """Return a run in which one model call, the step `model`, wrote `count` equal calls that failed."""
+    """Return a run in which the model call with the id `model` wrote `count` equal tool calls that failed."""
     steps = [
         step("agent", 0, name="agent"),
         step(model, 1, parent_step_id="agent", output_summary="page_down(lines=2)"),
@@ -31,7 +31,7 @@ def run_with(count: int, model: str = "model", **failure: object) -> AgentRun:
 
 
 def places(run: AgentRun, suspicions: dict[UnitKey, float]) -> list[tuple[str | None, str | None, str | None]]:
-    """Return step, call and detail of each problem, after a model that finds no problem gave these probabilities."""
+    """Return step, call and detail of each problem, for these probabilities of a model that finds no problem itself."""
     found = collect_evidence(run)
     ranking = Ranking(
         writers=writers_of(found.view, units_of(found.view, with_calls=True)),
@@ -46,37 +46,37 @@ MODEL, CALL = UnitKey(False, "model"), UnitKey(True, "c0")
 REJECTED = "TypeError: page_down() got an unexpected keyword argument 'lines'"
 
 
-def test_a_failure_is_at_the_model_call_if_a_model_holds_it_for_likelier() -> None:
+def test_failure_is_placed_at_the_model_call_if_its_probability_is_higher() -> None:
     assert places(run_with(1, error_message=REJECTED), {MODEL: 0.2, CALL: 0.1}) == [
         ("model", None, "unexpected_argument")
     ]
 
 
-def test_a_failure_stays_at_the_call_if_a_model_holds_it_for_likelier() -> None:
+def test_failure_stays_at_the_tool_call_if_its_probability_is_higher() -> None:
     assert places(run_with(1, error_message=REJECTED), {MODEL: 0.1, CALL: 0.2}) == [
         ("agent", "c0", "unexpected_argument")
     ]
 
 
-def test_a_step_and_a_call_of_the_same_id_have_probabilities_of_their_own() -> None:
+def test_step_and_call_with_the_same_id_have_separate_probabilities() -> None:
     run = run_with(1, model="c0", error_message=REJECTED)
     assert places(run, {UnitKey(False, "c0"): 0.2, CALL: 0.1}) == [("c0", None, "unexpected_argument")]
     assert places(run, {UnitKey(False, "c0"): 0.1, CALL: 0.2}) == [("agent", "c0", "unexpected_argument")]
 
 
-def test_an_error_that_says_nothing_takes_the_likeliest_kind_of_the_model_call() -> None:
+def test_vague_error_takes_the_likeliest_kind_of_the_model_call() -> None:
     assert places(run_with(1, error_message="Something broke"), {MODEL: 0.2, CALL: 0.1}) == [
         ("model", None, "wrong_tool")
     ]
 
 
 @pytest.mark.parametrize("chance", [0.2, 0.9])
-def test_a_rate_limit_stays_at_the_call_whatever_a_model_says(chance: float) -> None:
+def test_rate_limit_stays_at_the_tool_call_for_any_probability(chance: float) -> None:
     found = places(run_with(1, status_code=429, error_message="Too many requests"), {MODEL: chance, CALL: 0.1})
     assert [(step_id, call_id) for step_id, call_id, _ in found] == [("agent", "c0")]
 
 
-def test_a_loop_of_failures_is_quoted_by_the_failure_that_moves() -> None:
+def test_loop_of_failures_is_placed_at_the_model_call() -> None:
     run = run_with(4, error_message=REJECTED)
     assert "identical_calls" in [problem.detail for problem in collect_evidence(run).problems]
     found = places(run, {MODEL: 0.9, **{UnitKey(True, f"c{number}"): 0.1 for number in range(4)}})

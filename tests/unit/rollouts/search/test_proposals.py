@@ -1,4 +1,4 @@
-"""Which candidate a search measures next, and which ones it confirms."""
+"""Proposals of a search: the next candidate to measure, and the candidates to confirm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CURVE = {"experiment.conc_cap": CAPS}
 def walk(
     parameters: dict[str, Parameter], count: int, *, seed: int = 1, method: str = "bayesian"
 ) -> list[MeasuredCandidate]:
-    """Return the trials of a search whose best limit is 30."""
+    """Run a search whose best concurrency limit is 30, and return its trials."""
     trials: list[MeasuredCandidate] = []
     while (values := propose(parameters, trials, method=method, candidates=count, seed=seed)) is not None:
         cap = float(str(values["experiment.conc_cap"]))
@@ -103,7 +103,7 @@ def test_field_that_was_not_given_stays_absent_in_a_candidate() -> None:
     assert "a" not in plan.subject.flags.model_fields_set
 
 
-def test_share_of_alpha_widens_the_interval() -> None:
+def test_share_of_alpha_lowers_alpha_and_power() -> None:
     from relab.rollouts.judging.rounds import gates_of
     from relab.rollouts.plans.models import Plan
 

@@ -1,4 +1,4 @@
-"""Certificates of targets are checked; plain HTTP, which has none, does not load them."""
+"""The JSON client of targets: HTTPS verifies certificates, and plain HTTP does not load them."""
 
 from __future__ import annotations
 

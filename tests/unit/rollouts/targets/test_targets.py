@@ -128,7 +128,7 @@ def test_status_of_a_rejected_change_decides_the_error(status: int, error: type[
         check_change("http://x/flags", status, f"{status}: told to")
 
 
-def test_accepted_change_raises_nothing() -> None:
+def test_accepted_change_raises_no_error() -> None:
     check_change("http://x/flags", 204, "204: ")
 
 
@@ -205,7 +205,7 @@ def test_spellings_of_one_url_have_one_identity(url: str) -> None:
     assert flag_identity(url) == "http://localhost:80/flags"
 
 
-def test_other_targets_have_other_identities_and_queries_are_not_shown() -> None:
+def test_different_urls_have_different_identities_without_their_queries() -> None:
     urls = [
         "http://a/flags", "http://a:81/flags", "https://a/flags", "http://b/flags", "http://a/other",
         "http://a/flags?token=s3cret", "http://a/flags?token=other", "http://127.0.0.2/flags",
@@ -218,12 +218,12 @@ def test_other_targets_have_other_identities_and_queries_are_not_shown() -> None
 
 
 @pytest.mark.parametrize(("pointer", "value"), [("", {"a": [{"b/c": 1}]}), ("/a/0", {"b/c": 1}), ("/a/0/b~1c", 1)])
-def test_pointer_names_a_value(pointer: str, value: object) -> None:
+def test_json_pointer_reads_the_value_at_its_path(pointer: str, value: object) -> None:
     assert at_pointer({"a": [{"b/c": 1}]}, pointer) == value
 
 
 @pytest.mark.parametrize("pointer", ["/x", "/a/1", "/a/x", "/a/0/b~1c/d"])
-def test_pointer_to_nothing_is_an_error(pointer: str) -> None:
+def test_json_pointer_to_a_missing_value_raises(pointer: str) -> None:
     with pytest.raises(LookupError):
         at_pointer({"a": [{"b/c": 1}]}, pointer)
 
@@ -253,7 +253,7 @@ FLAG = {"kind": "product_flag", "key": "f", "a": "off", "b": "on"}
         ({"speed": 1}, "speed"),
     ],
 )
-def test_subject_that_cannot_work_is_rejected(subject: dict[str, Any], problem: str) -> None:
+def test_invalid_subject_is_rejected_with_the_problem(subject: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         TypeAdapter(Subject).validate_python(subject)
 
