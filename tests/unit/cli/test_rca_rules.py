@@ -43,7 +43,7 @@ def test_mistakes_are_named_with_their_lines(empty: Lab) -> None:
     empty.run("rca", "rules", "test", str(file), code=EXIT_USAGE)
 
 
-def test_shipped_rules_find_what_they_describe(empty: Lab) -> None:
+def test_shipped_rules_find_the_behaviours_that_they_describe(empty: Lab) -> None:
     question = "What is your order number?"
     runs = [
         failed_run("sorry", steps=[step("s1", output_summary="I apologise.")], tool_calls=[]),

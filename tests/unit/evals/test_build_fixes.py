@@ -1,4 +1,4 @@
-"""The evaluation of suggestions: its written logs, and its counts."""
+"""The evaluation of suggested fixes: its hand-written logs, and its counts of right, wrong and abstained answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluation of build logs: its data, its baselines and its figures, on a small set of its own."""
+"""The evaluation of build logs: its data, baselines and figures, on a small data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def case(name: str = "shop_1", second: frozenset[int] | None = None) -> BuildCas
     return BuildCase(name, "shop", True, log_of(FAILED), log_of(PASSED), frozenset({4, 5}), second)
 
 
-def test_baselines_choose_what_their_names_say() -> None:
+def test_each_baseline_chooses_its_lines() -> None:
     assert last_lines(case()) == {1, 2, 3, 4, 5, 6}
     assert keyword_lines(case()) == {4}
     assert new_lines(case()) == {3, 4, 5}
@@ -40,7 +40,7 @@ def test_score_is_the_mean_over_the_logs_that_the_annotator_marked() -> None:
     assert first.micro == pytest.approx(2 * 2 / 6)
 
 
-def test_interval_is_of_projects_whose_logs_stay_together() -> None:
+def test_interval_resamples_projects_with_all_their_logs() -> None:
     low, high = builds.interval([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"])
 
     assert (low, high) == (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What the evaluation records of a server's answers, and what it counts from them."""
+"""The evaluation client: records a server's responses, and counts acceptances, crashes and alarms."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def problem(status: int, **fields: str) -> Callable[[httpx.Request], httpx.Respo
 
 
 @pytest.mark.parametrize("status", [200, 201])
-def test_both_successes_are_acceptance(status: int) -> None:
+def test_both_success_statuses_count_as_accepted(status: int) -> None:
     assert through(post_run, lambda _request: httpx.Response(status), outcome()).accepted is True
 
 

@@ -1,4 +1,4 @@
-"""The independent check of reports finds each way of not keeping the promise."""
+"""The independent check of reports: finds altered quotations, unresolved citations and unfounded claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluation of attribution on small cases with known answers."""
+"""The evaluation of failure attribution, on small cases with known answers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_rules_accept_a_run_without_steps() -> None:
     assert last_step(case().run) == Prediction()
 
 
-def test_hits_of_a_prediction() -> None:
+def test_prediction_is_scored_for_step_neighbour_top_three_and_agent() -> None:
     labelled = case("x", "y", "z", "w", step=1, agent="b")
     found = Prediction(steps=("turn-2", "turn-3", "turn-1"), agent="b")
     assert not is_step(labelled, found)
@@ -122,7 +122,7 @@ def test_spans_are_counted_over_all_traces_together() -> None:
     assert kind.f1.value == pytest.approx(0.4)
 
 
-def test_reliability_compares_stated_with_right() -> None:
+def test_reliability_compares_stated_probabilities_with_the_share_of_right_answers() -> None:
     right = (case("x", step=0), Prediction(steps=("turn-0",), probability=0.55))
     wrong = (case("x", "y", step=1), Prediction(steps=("turn-0",), probability=0.55))
     silent = (case("x"), Prediction(steps=("turn-0",)))
@@ -131,7 +131,7 @@ def test_reliability_compares_stated_with_right() -> None:
     assert error == pytest.approx(0.05)
 
 
-def test_debiased_calibration_error_subtracts_what_chance_adds() -> None:
+def test_debiased_calibration_error_subtracts_the_bias_of_chance() -> None:
     cases = [case("task", "wrong", step=1) for _ in range(400)]
     random = np.random.default_rng(0)
 
@@ -165,7 +165,7 @@ def test_analysis_of_a_case_checks_its_evidence() -> None:
     assert not analysed.prediction.high
 
 
-def test_labels_stay_out_of_the_bodies(tmp_path: Path) -> None:
+def test_labels_do_not_reach_the_bodies(tmp_path: Path) -> None:
     history = [{"name": "a", "role": "user", "content": "task"}, {"name": "b", "role": "user", "content": "answer"}]
     record = {"history": history, "question": "?", "question_ID": "q-1", **LABEL}
     for folder in ("Algorithm-Generated", "Hand-Crafted"):

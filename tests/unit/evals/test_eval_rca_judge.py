@@ -1,4 +1,4 @@
-"""The evaluation of the judge with scripted models: its table moves up and down with their answers."""
+"""The evaluation of the judge, with scripted models: right answers raise its figures, wrong answers lower them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHANGES = [JudgeMethod.ALL_AT_ONCE, JudgeMethod.STEP_BY_STEP, JudgeMethod.BINARY
 
 
 def conversations() -> list[Case]:
-    """Return four conversations; the rules rank turns 1, 0 and 4, and are right in two."""
+    """Return four conversations; in each, the rules rank turns 1, 0 and 4 highest, which is right in two of them."""
     found = []
     for number, wrong in enumerate((1, 1, 0, 4)):
         steps = [step(f"turn-{n}", n, agent_name="ab"[n % 2], output_summary=f"turn {n} of {number}") for n in range(5)]
@@ -54,7 +54,7 @@ def measured(method: JudgeMethod, judge_of: Callable[[Case], Judging]) -> JudgeM
 
 
 def hits(found: JudgeMeasured) -> tuple[float, float]:
-    """Return the share of right first steps of the local ranking and of the judge."""
+    """Return the share of cases with the right first step, for the local ranking and for the judge."""
     rows = found.steps[0][1]
     return rows[RULES]["step"].value, rows[f"judge, {found.method}"]["step"].value
 
@@ -91,7 +91,9 @@ def test_cost_is_summed() -> None:
     assert cost.usd == pytest.approx(0.004)
 
 
-def test_command_without_a_model_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_without_a_model_reports_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "RELAB_LLM__API_KEY", "RELAB_LLM__BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 

@@ -1,4 +1,4 @@
-"""The data is found where the caller says, and a damaged copy is refused."""
+"""The data of evaluations: its location by option, environment or default, and rejection of incomplete copies."""
 
 from __future__ import annotations
 

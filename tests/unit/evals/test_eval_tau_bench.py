@@ -60,7 +60,7 @@ def test_ids_name_task_and_trial() -> None:
     assert run.task_id == "tau-airline-7"
 
 
-def test_assistant_turns_are_steps_with_what_the_user_said_before() -> None:
+def test_assistant_turns_are_steps_with_the_preceding_user_message() -> None:
     run = converted(trial())
     assert [(step.step_id, step.name, step.input_summary, step.output_summary) for step in run.steps] == [
         ("turn-2", "reply", "Change my flight.", "Your id?"),
@@ -92,7 +92,7 @@ def test_a_result_that_only_mentions_an_error_is_a_success() -> None:
     assert converted(record).tool_calls[1].status is StepStatus.SUCCESS
 
 
-def test_the_clock_keeps_the_order_and_claims_no_duration() -> None:
+def test_times_keep_the_order_and_give_no_durations() -> None:
     run = converted(trial())
     steps = [(step.started_at, step.step_id) for step in run.steps]
     calls = [(call.started_at, call.call_id) for call in run.tool_calls if call.started_at is not None]
@@ -109,7 +109,7 @@ def test_the_control_differs_in_outcome_and_name_only() -> None:
     assert control["status"] == "failure"
 
 
-def test_nothing_of_the_solution_reaches_the_body() -> None:
+def test_solution_of_the_task_does_not_reach_the_body() -> None:
     text = json.dumps(agent_run_of_trial(trial()))
     assert "SECRET" not in text
     assert "reward" not in text

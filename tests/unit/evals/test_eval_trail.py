@@ -140,7 +140,7 @@ def test_error_of_a_span_does_not_fail_the_run() -> None:
     assert run.error_message is None
 
 
-def test_an_exception_counts_where_the_status_was_overwritten() -> None:
+def test_exception_fails_a_call_whose_status_was_overwritten() -> None:
     run = converted(team(span("Tool", "TOOL", error=("HTTPError", "404"), status="Ok")))
     assert run.tool_calls[0].status is StepStatus.FAILURE
 
@@ -171,7 +171,7 @@ def test_the_prescribed_sentence_for_giving_up_fails_the_run() -> None:
 
 
 @pytest.mark.parametrize("answer", ["FINAL ANSWER: not 'Unable to determine'", "Unable to determine"])
-def test_an_answer_that_only_mentions_giving_up_does_not(answer: str) -> None:
+def test_answer_that_only_mentions_giving_up_does_not_fail_the_run(answer: str) -> None:
     assert converted(team(answer=answer)).status is RunStatus.SUCCESS
 
 
@@ -211,7 +211,7 @@ def test_times_are_exact_to_the_microsecond() -> None:
 
 
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999_999))
-def test_every_duration_survives(hours: int, minutes: int, seconds: int, us: int) -> None:
+def test_every_valid_duration_is_read_exactly(hours: int, minutes: int, seconds: int, us: int) -> None:
     text = f"PT{hours}H{minutes}M{seconds}.{us:06}S"
     step = converted(trace(span("Step", "CHAIN", duration=text))).steps[0]
     expected_us = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + us
@@ -221,6 +221,6 @@ def test_every_duration_survives(hours: int, minutes: int, seconds: int, us: int
 
 
 @pytest.mark.parametrize("text", ["", "PT", "1.5", "P1D", "PT-1S"])
-def test_another_duration_is_refused_by_its_text(text: str) -> None:
+def test_invalid_duration_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="ISO 8601"):
         agent_run_of_trace(trace(span("Step", "CHAIN", duration=text)))

@@ -64,7 +64,7 @@ def test_every_turn_is_the_step_of_its_index() -> None:
     assert run.steps[0].started_at < run.steps[1].started_at
 
 
-def test_the_hand_crafted_speaker_is_in_the_role() -> None:
+def test_hand_crafted_speaker_is_read_from_the_role() -> None:
     run = hand_crafted(("human", "?"), ("Orchestrator (-> WebSurfer)", "search"), ("WebSurfer", "found"))
     assert [(step.name, step.agent_name) for step in run.steps] == [
         ("human", "human"),
@@ -111,7 +111,7 @@ def test_a_script_that_failed_without_exception_gives_its_whole_output() -> None
         ("The script ran but produced no output to console. The Unix exit code was: 0. Consider printing.", ""),
     ],
 )
-def test_the_hand_crafted_executor_reports_in_its_own_words(report: str, output: str) -> None:
+def test_report_of_the_hand_crafted_executor_is_parsed(report: str, output: str) -> None:
     (call,) = hand_crafted(("Assistant", CODE), ("ComputerTerminal", report)).tool_calls
     assert call.status == StepStatus.SUCCESS
     assert call.result_summary == output

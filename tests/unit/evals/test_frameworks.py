@@ -1,4 +1,4 @@
-"""Recorded telemetry of agent frameworks, and the comparison of a run with what is known of it."""
+"""Recorded telemetry of agent frameworks, and the comparison of runs with expected facts."""
 
 from __future__ import annotations
 

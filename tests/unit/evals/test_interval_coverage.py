@@ -1,4 +1,4 @@
-"""The coverage simulations themselves, with few runs: what is printed holds, and what was printed before does not."""
+"""The coverage simulations, with few runs: the current intervals keep their level, the former method does not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings(kind: str) -> list[Setting]:
 def test_the_interval_of_success_holds_in_every_population(setting: Setting) -> None:
     row = measure(setting, runs=80, seed=5)
 
-    # 93 % at least from 20 tasks on and 90 % before are promised; with 90 %, 63 or fewer of 80 have a chance of 0.2 %.
+    # The promise is 93 % from 20 tasks on and 90 % below; at 90 %, 63 or fewer of 80 have a probability of 0.2 %.
     assert row.held >= 64 if setting.kind != FLAT else row.held < 70
 
 
@@ -45,7 +45,7 @@ def test_row_has_counts_and_their_interval() -> None:
     assert row.held == measure(settings("success")[-1], runs=50, seed=1).held
 
 
-def test_equal_variants_get_fewer_verdicts_together_than_each_alone() -> None:
+def test_joint_judgement_gives_equal_variants_fewer_verdicts_than_separate_ones() -> None:
     random, gate, runs = np.random.default_rng(3), Gate("success", True, 0.0), 40
     wrong = dict.fromkeys((False, True), 0)
     for run in range(runs):
@@ -55,7 +55,7 @@ def test_equal_variants_get_fewer_verdicts_together_than_each_alone() -> None:
                 {Verdict.PASS, Verdict.FAIL} & set(judge(samples, gate, together=together, seed=run))
             )
 
-    # 5 % at most are meant of a family: 6 or more of 40 have a chance of 1.4 % then.
+    # At a family-wise error rate of 5 %, 6 or more of 40 have a probability of 1.4 %.
     assert wrong[True] <= 5
     assert wrong[False] > wrong[True]
 

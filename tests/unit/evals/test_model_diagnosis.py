@@ -1,4 +1,4 @@
-"""The comparison of rules and model: its mechanics, by models that are functions; nothing of how right a real one is."""
+"""The comparison of rules and model, with scripted models: its mechanics, not the accuracy of a real model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def figure(rows: list[Row], what: str) -> int:
     return next(count for said, count, *_ in summary(rows) if said == what)
 
 
-def test_each_is_asked_of_the_same_facts_and_counted() -> None:
+def test_rules_and_model_diagnose_the_same_episodes_and_are_counted() -> None:
     episodes = [doubtful("leak"), doubtful("spike"), SURE_ONE]
     rows = compare(episodes, BOOKS, named("spike", "traffic.rps"))
     assert [row.causes("rules")[0] for row in rows] == ["leak", "leak", "lock"]
     assert [row.causes("model") for row in rows] == [["spike"]] * 3
-    # In doubt its word decides; what is sure stays.
+    # The model decides doubtful episodes; a sure one keeps the answer of the rules.
     assert [row.causes("both")[0] for row in rows] == ["spike", "spike", "lock"]
     assert figure(rows, "rules: right at 1") == 2
     assert figure(rows, "model: right at 1") == 1
@@ -44,7 +44,7 @@ def test_each_is_asked_of_the_same_facts_and_counted() -> None:
     assert figure(rows, "both: right at 3") == 3
 
 
-def test_answers_that_do_not_count_are_reported() -> None:
+def test_rejected_and_missing_answers_are_reported() -> None:
     answer = {"cause": "leak", "probability": 1.0, "evidence_ids": ["ev-made-up"], "looks": []}
     (refused,) = compare([doubtful("leak")], BOOKS, ScriptedGateway([answer]))
     (failed,) = compare([doubtful("leak")], BOOKS, ScriptedGateway([LlmUnavailableError("It is down.")]))
@@ -64,13 +64,13 @@ def test_episodes_are_read_from_a_home_and_can_be_saved(tmp_path: Path) -> None:
     database.close()
     kept = tmp_path / "episodes.jsonl"
     assert main(["--home", str(tmp_path), "--save", str(kept)]) == 0
-    # Where nothing was seen there is nothing to diagnose.
+    # An episode without observations cannot be diagnosed, so it is left out.
     assert [item.name for item in remembered(tmp_path)] == ["one"]
     assert list(read(kept)) == list(remembered(tmp_path))
     assert json.loads(kept.read_text())["truth"] == "database_lock"
 
 
 @pytest.mark.parametrize("given", [[], ["--model", "m"]])
-def test_with_nothing_to_compare_it_says_so(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_without_episodes_is_a_usage_error(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(given) == 64
     assert "--home" in capsys.readouterr().err

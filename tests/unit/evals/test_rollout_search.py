@@ -21,7 +21,7 @@ def test_search_over_identical_candidates_applies_none_in_99_of_100() -> None:
         assert clopper_pearson(found.passed, RUNS).low < 0.01
 
 
-def test_first_pass_of_many_rollouts_would_be_wrong_more_often() -> None:
+def test_taking_the_first_pass_of_many_rollouts_errs_in_more_than_1_percent() -> None:
     found = any_of_many(Service(0.15), runs=RUNS, draw=np.random.default_rng(7))
 
     assert clopper_pearson(found.passed, RUNS).low > 0.01

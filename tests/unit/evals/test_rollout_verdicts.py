@@ -1,4 +1,4 @@
-"""The simulation of rollout verdicts, with few runs: what the documents promise holds."""
+"""The simulation of rollout verdicts, with few runs: its error rates and power are those that the documents promise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_identical_arms_pass_in_less_than_one_percent(same: list[Row]) -> None:
     shipped = [row for row in same if row.table == "A/A" and "seed's rule" not in row.procedure]
 
     assert len(shipped) == 10
-    # At a true rate of 0.75 %, 47 of 4,000 or more have a chance of 0.2 %.
+    # At a true rate of 0.75 %, 47 or more of 4,000 have a probability of 0.2 %.
     assert [row.line for row in shipped if row.passed > 46] == []
     assert sum(row.passed for row in shipped) < 0.01 * RUNS * len(shipped)
 
@@ -69,7 +69,7 @@ def test_rejected_procedures_are_worse_than_promised() -> None:
 def test_bound_of_the_error_rate_holds_unless_bursts_are_very_long() -> None:
     rows = error_bounds(runs=600, draw=np.random.default_rng(10))
 
-    # 2.5 % are meant for independent errors, and about 3 % are reached in bursts; 34 of 600 or more have a chance of 0.1 %.
+    # The rate is 2.5 % for independent errors and about 3 % in bursts; 34 or more of 600 have a probability of 0.1 %.
     assert [row.line for row in rows if row.setting != "long bursts" and row.passed > 33] == []
 
 

@@ -24,7 +24,7 @@ def asked(script: Script, *tools: str, **options: Any) -> tuple[str, dict[str, A
     return call.name, call.arguments
 
 
-def test_agents_are_told_apart_by_their_models() -> None:
+def test_agents_are_distinguished_by_their_models() -> None:
     script = Script(CASES["two_agents"])
 
     assert asked(script, "order_lookup", model="gpt-4o")[1]["order_id"] == "B-20"
@@ -88,7 +88,7 @@ def test_call_that_the_case_does_not_foresee_is_an_error(
         script.answer(sent)
 
 
-def test_stream_carries_what_the_whole_completion_says() -> None:
+def test_stream_has_the_content_of_the_whole_completion() -> None:
     call = wire.ToolRequest("order_lookup", {"order_id": "A-17"}, "call_1")
     body = wire.completion(wire.Answer("gpt-4o", None, call, wire.Tokens(120, 18)), 1)
 

@@ -1,4 +1,4 @@
-"""The evaluation of the search asks for every cause, in words of its own."""
+"""The evaluation of the symptom search: it has queries for every cause, in other words than the runbooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_no_query_is_a_sentence_of_a_runbook() -> None:
     written = {symptom.lower() for book in RUNBOOKS for symptom in book.symptoms}
 
     asked = [text.lower() for queries in SETS.values() for texts in queries.values() for text in texts]
-    # A program's own message stands wherever people quote it.
+    # The one exception is an error message, which people quote verbatim.
     assert [text for text in asked if text in written] == ["no space left on device"]
 
 
@@ -46,7 +46,7 @@ def test_each_cause_has_queries_in_three_styles() -> None:
     assert {tuple(texts) for texts in styles.values()} == {("complaint", "alert", "log")}
     assert {cause: len(texts) for cause, texts in read_queries("styles").items()} == dict.fromkeys(styles, 3)
     written = {symptom.lower() for book in RUNBOOKS for symptom in book.symptoms}
-    # A program's own message, again.
+    # The one exception is an error message, which logs quote verbatim.
     assert [text for texts in styles.values() for text in texts.values() if text.lower() in written] == [
         "OSError: [Errno 24] Too many open files"
     ]
@@ -87,12 +87,12 @@ def assert_found(way: str, meaning: Meaning | None = None) -> None:
     assert among_three >= at_3 * len(places), told
 
 
-def test_by_words_most_runbooks_are_found() -> None:
+def test_search_by_words_finds_most_runbooks() -> None:
     assert_found("words")
 
 
 @pytest.mark.full
-def test_by_words_and_meaning_more_runbooks_are_found(tmp_path: Path) -> None:
+def test_search_by_words_and_meaning_finds_more_runbooks(tmp_path: Path) -> None:
     model_folder()
     meaning = packaged_meaning(tmp_path)
     assert meaning is not None

@@ -1,4 +1,4 @@
-"""Changes of bindings on a command line."""
+"""Changes of bindings on the command line: a value is written at its name; malformed changes are rejected."""
 
 from __future__ import annotations
 

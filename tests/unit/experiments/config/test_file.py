@@ -1,4 +1,4 @@
-"""The experiment's file: every message names file, line and field."""
+"""The experiment file: defaults, older spellings, and errors that name file, line and field."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def problem(**fields: Any) -> tuple[str, str]:
     return place.split(": ", 1)[-1], message
 
 
-def test_the_defaults_are_the_contracts() -> None:
+def test_defaults_are_those_of_the_contract() -> None:
     found = check(MINIMAL)
 
     assert found.design.replications == 1
@@ -186,7 +186,7 @@ def test_file_that_is_not_a_mapping_is_rejected(text: str) -> None:
         ({"metrics": [{"id": "m", "source": "runner"}] * 2}, "", "the metric id 'm' occurs twice"),
     ],
 )
-def test_values_out_of_bounds(fields: dict[str, Any], place: str, message: str) -> None:
+def test_invalid_value_is_rejected_at_its_field(fields: dict[str, Any], place: str, message: str) -> None:
     found = problem(**fields)
 
     assert found[0].split(":")[0].removeprefix("experiment.yaml") == place
@@ -209,7 +209,7 @@ def test_values_out_of_bounds(fields: dict[str, Any], place: str, message: str) 
         "/dataset/x",
     ],
 )
-def test_paths_of_the_wire_stay_in_the_trials_folders(path: str) -> None:
+def test_path_outside_the_trial_folders_is_rejected(path: str) -> None:
     place, message = problem(runtime__harness__output_path=path)
 
     assert place == "runtime.harness.output_path"
@@ -233,14 +233,14 @@ def test_two_documents_in_one_file_are_refused(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "="])
-def test_a_variable_has_a_name(name: str) -> None:
+def test_invalid_name_of_a_variable_is_rejected(name: str) -> None:
     place, message = problem(runtime__harness__environment={"set": {name: "x"}})
 
     assert place == "runtime.harness.environment.set"
     assert message == f"{name!r} cannot be the name of a variable"
 
 
-def test_a_file_is_read(tmp_path: Path) -> None:
+def test_experiment_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "experiment.yaml"
     path.write_text(MINIMAL)
 

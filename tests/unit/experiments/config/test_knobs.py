@@ -1,4 +1,4 @@
-"""Knobs: every rule of overriding, and every message of a rule that was broken."""
+"""Knobs: the rules for overrides, and the error for each broken rule."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pointed(pointer: str, value: Any, document: Any) -> Any:
         ("json", [1, {"a": True}]),
     ],
 )
-def test_values_of_the_declared_type(tmp_path: Path, kind: str, value: Any) -> None:
+def test_value_of_the_declared_type_is_accepted(tmp_path: Path, kind: str, value: Any) -> None:
     assert [found for _, found in load(tmp_path, {"k": value}, knob(type=kind))] == [value]
 
 
@@ -80,7 +80,7 @@ def test_values_of_the_declared_type(tmp_path: Path, kind: str, value: Any) -> N
         ("object", [], "array"),
     ],
 )
-def test_values_of_another_type(tmp_path: Path, kind: str, value: Any, given_type: str) -> None:
+def test_value_of_another_type_is_rejected(tmp_path: Path, kind: str, value: Any, given_type: str) -> None:
     assert refused(tmp_path, value, type=kind) == f"is of type {kind}, not {given_type}"
 
 
@@ -100,7 +100,7 @@ def test_values_of_another_type(tmp_path: Path, kind: str, value: Any, given_typ
         ([], "a", False),
     ],
 )
-def test_options(tmp_path: Path, options: list[Any], value: Any, fits: bool) -> None:
+def test_value_must_be_one_of_the_options(tmp_path: Path, options: list[Any], value: Any, fits: bool) -> None:
     if fits:
         assert load(tmp_path, {"k": value}, knob(type="json", options=options))
     else:
@@ -113,7 +113,7 @@ def test_bounds_are_inclusive(tmp_path: Path) -> None:
     assert load(tmp_path, {"k": 1}, knob(**bounds))
     assert load(tmp_path, {"k": 1_234_567}, knob(**bounds))
     assert refused(tmp_path, 0, **bounds) == "is 1 at least, not 0"
-    # Not 1.23457e+06: a user has to see the bound that holds.
+    # The message must show the exact bound, not 1.23457e+06.
     assert refused(tmp_path, 1_234_568, **bounds) == "is 1234567 at most, not 1234568"
     assert refused(tmp_path, 0.4, type="number", minimum=0.5) == "is 0.5 at least, not 0.4"
 
@@ -136,7 +136,7 @@ def test_every_wrong_value_is_reported(tmp_path: Path) -> None:
     assert [place.rsplit(": ", 1)[1] for place, _ in caught.value.problems] == ["a", "c"]
 
 
-def test_the_manifest_that_is_given_wins(tmp_path: Path) -> None:
+def test_given_manifest_replaces_the_one_named_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "overrides.json").write_text('{"manifest_path": "none.json", "values": {"k": 1}}')
     given_manifest = manifest(tmp_path, knob())
 
@@ -164,7 +164,7 @@ def test_the_manifest_that_is_given_wins(tmp_path: Path) -> None:
         ({"minimum": 2, "maximum": 1}, "has a minimum of 2 above its maximum of 1"),
     ],
 )
-def test_a_wrong_manifest(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+def test_invalid_manifest_is_rejected_with_its_path(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     path = manifest(tmp_path, knob(**fields))
 
     with pytest.raises(ExperimentInvalidError) as caught:
@@ -173,7 +173,7 @@ def test_a_wrong_manifest(tmp_path: Path, fields: dict[str, Any], message: str) 
     assert message in str(caught.value)
 
 
-def test_a_knob_that_occurs_twice(tmp_path: Path) -> None:
+def test_repeated_knob_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError, match="'k' occurs twice"):
         read_manifest(manifest(tmp_path, knob(), knob()))
 
@@ -191,7 +191,7 @@ def test_a_knob_that_occurs_twice(tmp_path: Path) -> None:
         ('{"schema_version": "v9", "values": {}}', "schema_version"),
     ],
 )
-def test_wrong_overrides(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_overrides_are_rejected_with_their_path(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "overrides.json"
     path.write_text(text)
 
@@ -216,7 +216,7 @@ def test_wrong_overrides(tmp_path: Path, text: str, message: str) -> None:
         ("/a/0", {"a": {"0": 1}}, {"a": {"0": 9}}),
     ],
 )
-def test_pointers(pointer: str, document: Any, expected: Any) -> None:
+def test_pointer_sets_the_value_at_its_place(pointer: str, document: Any, expected: Any) -> None:
     assert pointed(pointer, 9, document) == expected
 
 
@@ -238,7 +238,7 @@ def test_pointers(pointer: str, document: Any, expected: Any) -> None:
         ("/a", "text"),
     ],
 )
-def test_pointers_that_lead_nowhere(pointer: str, document: Any) -> None:
+def test_pointer_to_a_missing_place_is_rejected(pointer: str, document: Any) -> None:
     with pytest.raises(ExperimentInvalidError, match=f"{re.escape(pointer)}, which does not exist"):
         pointed(pointer, 9, document)
 
@@ -277,7 +277,7 @@ def test_overrides_are_recorded_and_change_nothing_else() -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=4))
-def test_any_name_can_be_pointed_to(names: list[str]) -> None:
+def test_pointer_reaches_any_name(names: list[str]) -> None:
     pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
     found = pointed(pointer, 9, {})
     for name in names:

@@ -1,4 +1,4 @@
-"""The limits of a trial: defaults that every machine can give, and their names."""
+"""The limits of a trial: defaults that fit the machine, and the record of each limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from relab.experiments.models import ErrorType
 from support.experiments.configs import config
 
 
-def test_absent_limits_have_defaults_but_for_processors() -> None:
+def test_absent_limits_have_defaults_except_for_processors() -> None:
     limits = limits_of(config(design={"max_concurrency": 3}), machine_mb=16_000)
 
     assert limits.cpu_count is None
@@ -47,7 +47,7 @@ def test_zero_means_no_limit() -> None:
 
 
 @given(st.integers(4, 10_000_000), st.integers(1, 10_000))
-def test_a_share_of_memory_never_exceeds_the_machine_and_is_never_useless(machine_mb: int, at_once: int) -> None:
+def test_default_memory_never_exceeds_the_machine_and_keeps_the_minimum(machine_mb: int, at_once: int) -> None:
     share = default_memory_mb(machine_mb, at_once)
 
     assert 4 <= share <= max(machine_mb * 0.75, 4)
@@ -66,7 +66,7 @@ def test_a_share_of_memory_never_exceeds_the_machine_and_is_never_useless(machin
         ("", "none", "", None),
     ],
 )
-def test_a_container_has_the_memory_of_its_group(
+def test_memory_of_a_container_is_the_limit_of_its_control_group(
     tmp_path: Path, groups: str, file: str, text: str, expected: int | None
 ) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Where things are: the seed's section "Pathing", case by case."""
+"""Paths of an experiment: each case of the seed's section "Pathing"."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_data_set_is_relative_to_the_experiments_folder(experiment: str, pat
     assert dataset_path(Path(experiment), path) == Path(expected)
 
 
-def test_runs_lie_in_lab() -> None:
+def test_runs_are_stored_below_lab() -> None:
     assert runs_folder(Path("/p")) == Path("/p/.lab/runs")
 
 
@@ -87,7 +87,7 @@ def root(tmp_path: Path) -> Path:
         (["runner", "org/image:1", "./x.py"], "x.py"),
     ],
 )
-def test_the_seeds_table_of_commands(root: Path, command: list[str], script: str) -> None:
+def test_script_is_found_in_each_command_of_the_seeds_table(root: Path, command: list[str], script: str) -> None:
     assert find_script(command, root) == Script(root / script, exists=True)
 
 
@@ -101,13 +101,13 @@ def test_the_seeds_table_of_commands(root: Path, command: list[str], script: str
         (["bash", "../up.sh"], "../up.sh"),
     ],
 )
-def test_a_script_that_is_not_there(root: Path, command: list[str], script: str) -> None:
+def test_missing_script_is_reported_with_its_path(root: Path, command: list[str], script: str) -> None:
     expected = Path(os.path.normpath(root / script))
 
     assert find_script(command, root) == Script(expected, exists=False)
 
 
-def test_a_program_that_cannot_be_run(root: Path) -> None:
+def test_missing_or_non_executable_program_is_reported(root: Path) -> None:
     assert find_script(["./x.py"], root) == Script(root / "x.py", exists=True, executable=False)
     assert find_script(["./none"], root) == Script(root / "none", exists=False, executable=False)
     assert find_script(["./bin"], root).exists is False
@@ -132,11 +132,11 @@ def test_program_text_is_not_a_path(root: Path, command: list[str]) -> None:
     assert find_script(command, root) == Script(Path(found) if found else None, found is not None)
 
 
-def test_an_installed_module_cannot_be_looked_for_here(root: Path) -> None:
+def test_installed_module_is_assumed_to_exist(root: Path) -> None:
     assert find_script(["python", "-m", "pytest.none"], root) == Script(None, exists=True)
 
 
-def test_a_program_of_the_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_is_searched_on_the_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(root / "bin"))
 
     assert find_script(["evaluate", "--model", "org/model"], root) == Script(root / "bin" / "evaluate", exists=True)

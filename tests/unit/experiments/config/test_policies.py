@@ -1,4 +1,4 @@
-"""The policies that end a run early: what they need, and how the resolved experiment carries them."""
+"""Policies that end a run early: their validation, and their form in the resolved experiment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_policies_survive_the_resolved_experiment_which_matches_its_schema() -> 
     assert (policies.stopping, policies.budget) == (made.design.policies.stopping, made.design.policies.budget)
 
 
-def test_an_experiment_without_them_resolves_as_before() -> None:
+def test_resolved_experiment_without_policies_lacks_their_fields() -> None:
     assert config().resolved()["design"].keys().isdisjoint({"stopping", "budget"})
 
 

@@ -1,4 +1,4 @@
-"""Sanitization profiles: what each makes equal, and what it calls a violation."""
+"""Sanitization profiles: the environment that each gives to trials, and the violations that it reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_hermetic_environment_is_the_same_on_every_machine(profile: Profile) -
     assert base_environment(profile, {"PATH": "/usr/bin"}, "/h", "/t") == expected
 
 
-def test_no_profile_still_means_a_listed_environment() -> None:
+def test_profile_none_passes_only_listed_variables() -> None:
     assert base_environment(Profile.NONE, HOST, "/h", "/t") == {
         name: HOST[name] for name in ("PATH", "LANG", "TZ", "HOME", "USER", "TMPDIR")
     }
@@ -54,7 +54,9 @@ def test_no_profile_still_means_a_listed_environment() -> None:
 @pytest.mark.parametrize("profile", Profile)
 @pytest.mark.parametrize("state", StatePolicy)
 @pytest.mark.parametrize("network", NetworkMode)
-def test_violations(profile: Profile, state: StatePolicy, network: NetworkMode) -> None:
+def test_only_the_strict_profile_reports_open_network_and_kept_state(
+    profile: Profile, state: StatePolicy, network: NetworkMode
+) -> None:
     strict = profile is Profile.HERMETIC_FUNCTIONAL_V2
     found = violations(profile, state_policy=state, network_effective=network.value)
 

@@ -1,4 +1,4 @@
-"""What `lab init` and `lab knobs-init` write can be filled in, and is never written over."""
+"""Files of `lab init` and `lab knobs-init`: valid once filled in, and never overwritten after edits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_skeleton_that_is_filled_in_can_be_read(tmp_path: Path, workload: str,
     assert [variant.variant_id for variant in found.variants] == ["control", "treatment"]
 
 
-def test_comments_of_a_skeleton_are_fields_that_there_are(tmp_path: Path) -> None:
+def test_commented_fields_of_a_skeleton_exist(tmp_path: Path) -> None:
     text = write_experiment(tmp_path, workload_type="agent_harness", container=False)[0].read_text()
     lines = []
     for line in text.splitlines():
@@ -101,7 +101,7 @@ def test_schema_is_rewritten_and_the_experiment_is_not(tmp_path: Path) -> None:
     assert (tmp_path / EXPERIMENT).read_text() == "mine"
 
 
-def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+def test_target_of_a_link_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / ".lab").mkdir()
     (tmp_path / "precious").write_text("x")
     (tmp_path / EXPERIMENT).symlink_to(tmp_path / "precious")
@@ -133,7 +133,7 @@ def test_knobs_that_were_just_made_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", ["manifest.json", "overrides.json"])
-def test_knobs_are_made_both_or_not_at_all(tmp_path: Path, there: str) -> None:
+def test_both_knob_files_are_written_or_neither(tmp_path: Path, there: str) -> None:
     folder = tmp_path / ".lab" / "knobs"
     folder.mkdir(parents=True)
     (folder / there).write_text("mine")

@@ -1,4 +1,4 @@
-"""Files that are no logs, damaged ones and hostile ones: named errors, and no run is left."""
+"""Import of invalid, damaged and hostile logs: each raises its own error and leaves no run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.experiments.eval_logs import FIXTURES, header, sample, write_entrie
 
 
 def refusal(root: Path, *logs: Path, error: type[RelabError] = InspectLogError, **options: Any) -> str:
-    """Import logs, and return the message of the error; nothing may be left in the project."""
+    """Import logs that must be rejected, check that no file is left, and return the error message."""
     with pytest.raises(error) as raised:
         InspectLogService(SystemClock()).import_logs(root, logs, ImportOptions(**options))
     assert raised.type is error
@@ -71,7 +71,7 @@ def test_bomb_is_refused_before_it_expands(tmp_path: Path) -> None:
     assert "--max-entry-mb" in refusal(tmp_path, bomb, error=InspectLogTooLargeError, max_entry_bytes=1_000_000)
 
 
-def test_entry_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None:
+def test_entry_larger_than_its_declared_size_is_refused(tmp_path: Path) -> None:
     path = write_entries(tmp_path / "bomb.eval", {"header.json": header(), "samples/a_epoch_1.json": b" " * 2_000_000})
     raw = path.read_bytes()
     # The size is in the entry's header and in the directory.
@@ -130,7 +130,7 @@ def test_same_id_with_another_question_is_refused(tmp_path: Path) -> None:
     assert "sample 'one'" in refusal(tmp_path, one, other, error=InspectLogsDifferError)
 
 
-def test_scorer_that_a_log_lacks_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+def test_unknown_scorer_is_refused_with_the_names_of_the_known_ones(tmp_path: Path) -> None:
     assert "it has match" in refusal(
         tmp_path, write_log(tmp_path / "one.eval", sample()), error=InspectLogsDifferError, scorer="judge"
     )
@@ -142,7 +142,7 @@ def test_scorer_of_several_values_asks_for_one_of_them(tmp_path: Path) -> None:
     assert "match.a, match.b" in refusal(tmp_path, log)
 
 
-def test_baseline_that_no_log_becomes_is_named(tmp_path: Path) -> None:
+def test_unknown_baseline_is_refused_with_the_names_of_the_variants(tmp_path: Path) -> None:
     assert "the variants are m:x" in refusal(tmp_path, write_log(tmp_path / "one.eval", sample()), baseline="gpt")
 
 

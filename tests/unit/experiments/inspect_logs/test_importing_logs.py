@@ -1,4 +1,4 @@
-"""Logs become runs: outcomes, scores, events and agent runs; judged beside what Inspect itself reads in them."""
+"""Import of Inspect logs as runs: outcomes, scores, events and agent runs agree with Inspect's own reading."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def import_into(root: Path, *logs: Path, **options: Any) -> tuple[Imported, Run,
 def real(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Run, list[dict[str, Any]]]:
-    """A real log: of Inspect 0.3.285 (Zstandard), or of 0.3.100 (deflated, without times of samples)."""
+    """Import a real log: of Inspect 0.3.285 (Zstandard), or of 0.3.100 (deflated, without times of samples)."""
     name = request.param
     expected = EXPECTED["right" if name == "deflated" else name]
     _, run, sent = import_into(tmp_path_factory.mktemp(name), FIXTURES / f"{name}.eval")
@@ -109,7 +109,7 @@ def test_logs_of_one_task_become_variants_of_one_run(tmp_path: Path) -> None:
     assert {row["baseline_id"] for row in run.rows.values()} == {"mockllm:wrong"}
 
 
-def test_equal_models_are_told_apart_by_solver_and_number(tmp_path: Path) -> None:
+def test_variants_of_equal_models_are_named_by_solver_and_number(tmp_path: Path) -> None:
     logs = [
         write_log(tmp_path / f"{number}.eval", sample(), eval_id=str(number), solver=solver)
         for number, solver in enumerate(("pkg/plan", "react", "react"))
@@ -223,5 +223,5 @@ def test_cleaned_value_is_strict_json(value: Any) -> None:
         ("c", None),
     ],
 )
-def test_letters_and_words_are_numbers_as_in_inspect(value: Any, number: float | None) -> None:
+def test_scores_are_converted_to_numbers_as_in_inspect(value: Any, number: float | None) -> None:
     assert number_of(value) == number

@@ -1,4 +1,4 @@
-"""The data set: checked whole, wrong lines named, read one task at a time."""
+"""The data set: all lines are checked, invalid lines are named, and tasks are read one at a time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_task_is_passed_through_whole(tmp_path: Path) -> None:
     assert index.read(0).task_id == "t0"
 
 
-def test_blank_lines_and_a_missing_last_line_end_are_no_matter(tmp_path: Path) -> None:
+def test_blank_lines_and_a_missing_last_line_end_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_bytes(b'\n{"task_id": "a"}\r\n  \n{"task_id": "b"}')
     index = index_tasks(path)
@@ -115,7 +115,7 @@ def test_a_task_id_that_occurs_twice_is_named_with_both_lines(tmp_path: Path) ->
         ("[" * 5_000, "is not valid JSON"),
     ],
 )
-def test_wrong_rows(tmp_path: Path, row: Any, message: str) -> None:
+def test_invalid_row_is_rejected_with_its_reason(tmp_path: Path, row: Any, message: str) -> None:
     assert message in wrong(tmp_path, row)
 
 
@@ -233,11 +233,11 @@ def test_boundary_is_recognised_by_its_fields(tmp_path: Path) -> None:
         ({"limits": {"trial_seconds": "1"}}, "limits.trial_seconds must be a positive number, not '1'"),
     ],
 )
-def test_wrong_boundary_rows(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+def test_invalid_boundary_row_is_rejected_with_its_reason(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     assert message in wrong(tmp_path, boundary(**fields))
 
 
-def test_a_boundary_row_has_a_task(tmp_path: Path) -> None:
+def test_boundary_row_requires_a_task(tmp_path: Path) -> None:
     assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t"}) == (
         "a row of task_boundary_v1 needs the field task"
     )
@@ -247,19 +247,19 @@ def test_a_boundary_row_has_a_task(tmp_path: Path) -> None:
     assert wrong(tmp_path, {"task": {}, "limits": {}}) == "task_id is missing"
 
 
-def test_row_whose_task_is_text_is_the_task_as_a_whole(tmp_path: Path) -> None:
+def test_row_whose_task_is_text_is_passed_as_a_whole(tmp_path: Path) -> None:
     row = {"task_id": "t", "task": "text", "limits": {"anything": 1}}
 
     assert index_tasks(write(tmp_path, row)).read(0) == Task("t", row)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "..", "a/..", "/a", "a\x00b", "../a"])
-def test_paths_that_lead_outside(path: str) -> None:
+def test_path_out_of_the_workspace_is_rejected(path: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(path))):
         check_inside(path)
 
 
-def test_the_cluster_of_a_task(tmp_path: Path) -> None:
+def test_cluster_of_a_task_is_read_from_its_field(tmp_path: Path) -> None:
     task = index_tasks(write(tmp_path, {"task_id": "a", "document": 7})).read(0)
 
     assert task.cluster("document") == "7"
@@ -274,7 +274,7 @@ def test_invalid_lines_and_repeated_ids_are_reported_in_file_order(tmp_path: Pat
     assert problems(path)[3][1] == "the task_id 'b' is already used on line 3"
 
 
-def test_an_index_moves_to_a_copy_and_to_nothing_else(tmp_path: Path) -> None:
+def test_index_moves_only_to_an_identical_copy(tmp_path: Path) -> None:
     index = index_tasks(write(tmp_path, {"task_id": "a"}))
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(index.path.read_bytes())

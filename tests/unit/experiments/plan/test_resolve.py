@@ -1,4 +1,4 @@
-"""The posture of the three commands: the seed's table, and refusals instead of anything weaker."""
+"""The posture of the three commands: the seed's table, and rejection instead of weaker isolation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_run_uses_the_configured_sandbox(sandbox: dict[str, Any], container: boo
 
     assert found_mode == mode
     assert found_network == network
-    # What is asked for and cannot be enforced is told, and nothing else is.
+    # The only warning is for a network mode that local trials cannot enforce.
     assert len(warnings) == (mode == "local" and network != "full")
 
 
@@ -87,14 +87,14 @@ def test_run_experiment_closes_the_network_in_a_container(sandbox: dict[str, Any
 
 @pytest.mark.parametrize("network", ["allowlist_enforced", "full"])
 @pytest.mark.parametrize("sandbox", [LOCAL, CONTAINER, BWRAP])
-def test_run_experiment_refuses_any_other_network(sandbox: dict[str, Any], network: str) -> None:
+def test_run_experiment_refuses_every_network_mode_but_none(sandbox: dict[str, Any], network: str) -> None:
     with pytest.raises(PostureRefusedError, match=f"runtime.network.mode 'none', but it is '{network}'"):
         posture(EXPERIMENT, sandbox, network)
 
 
 @pytest.mark.parametrize("command", [DEV, EXPERIMENT])
 @pytest.mark.parametrize("sandbox", [LOCAL, NO_IMAGE])
-def test_no_command_is_silently_local(command: Command, sandbox: dict[str, Any]) -> None:
+def test_run_dev_and_run_experiment_refuse_local_execution(command: Command, sandbox: dict[str, Any]) -> None:
     with pytest.raises(PostureRefusedError) as caught:
         posture(command, sandbox)
     assert command.value in caught.value.message
@@ -103,7 +103,7 @@ def test_no_command_is_silently_local(command: Command, sandbox: dict[str, Any])
 
 @pytest.mark.parametrize("command", [RUN, DEV, EXPERIMENT])
 @pytest.mark.parametrize("sandbox", [LOCAL, NO_IMAGE, BWRAP])
-def test_the_flag_demands_an_image(command: Command, sandbox: dict[str, Any]) -> None:
+def test_container_flag_requires_an_image(command: Command, sandbox: dict[str, Any]) -> None:
     with pytest.raises(PostureRefusedError, match=f"{command.value} --container"):
         posture(command, sandbox, container=True)
 
@@ -111,7 +111,7 @@ def test_the_flag_demands_an_image(command: Command, sandbox: dict[str, Any]) ->
 def test_the_strict_profile_refuses_an_open_network_and_kept_state() -> None:
     with pytest.raises(PostureRefusedError, match="full network access"):
         posture(RUN, BWRAP, "full", profile="hermetic_functional_v2")
-    # A development run opens it by its nature.
+    # A development run always opens the network.
     assert posture(DEV, BWRAP, "full", profile="hermetic_functional_v2")[1] == "full"
     kept = config(runtime__sandbox=BWRAP, design__policies={"state": "accumulate"})
     with pytest.raises(PostureRefusedError, match="state policy accumulate"):
@@ -140,7 +140,7 @@ def test_a_state_leak_is_permitted_without_permitting_an_open_network() -> None:
         permitted("full")
 
 
-def test_an_experiment_is_resolved(tmp_path: Path) -> None:
+def test_experiment_is_resolved_to_root_script_and_plan(tmp_path: Path) -> None:
     path = write_project(tmp_path, tasks=3, variant_plan=[{"variant_id": "b"}], design__replications=2)
     found = resolve(path)
 
@@ -160,7 +160,7 @@ def test_description_accepts_a_posture_that_the_command_rejects(tmp_path: Path) 
     assert found.config.runtime.network.mode is NetworkMode.FULL
 
 
-def test_the_preflight(tmp_path: Path) -> None:
+def test_description_shows_script_trials_network_and_sandbox(tmp_path: Path) -> None:
     path = write_project(
         tmp_path,
         tasks=4,
@@ -206,7 +206,7 @@ def overrides(root: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-def test_overrides_come_before_checks_and_posture(tmp_path: Path) -> None:
+def test_overrides_are_applied_before_checks_and_posture(tmp_path: Path) -> None:
     path = write_project(tmp_path, runtime__sandbox=BWRAP)
     found = resolve(path, command=EXPERIMENT, overrides=overrides(tmp_path, {"reps": 5}))
     assert found.config.design.replications == 5
@@ -236,7 +236,7 @@ def test_overrides_come_before_checks_and_posture(tmp_path: Path) -> None:
         (["no-such-program", "-m", "installed.module"], "The program 'no-such-program' of .* is not on the PATH"),
     ],
 )
-def test_a_harness_that_every_trial_would_miss(tmp_path: Path, harness: list[str], message: str) -> None:
+def test_missing_or_non_executable_harness_is_refused(tmp_path: Path, harness: list[str], message: str) -> None:
     path = write_project(tmp_path, runtime__harness={"command": harness})
 
     with pytest.raises(ExperimentInvalidError, match=message):
@@ -257,14 +257,14 @@ def test_harness_inside_a_container_is_not_checked(tmp_path: Path, harness: list
     check_harness(resolve(write_project(tmp_path, runtime__harness={"command": harness}, runtime__sandbox=sandbox)))
 
 
-def test_a_script_of_the_project_is_looked_for_in_a_container_too(tmp_path: Path) -> None:
+def test_missing_project_script_is_refused_for_a_container_too(tmp_path: Path) -> None:
     path = write_project(tmp_path, runtime__harness={"command": ["node", "./none.js"]}, runtime__sandbox=CONTAINER)
 
     with pytest.raises(ExperimentInvalidError, match=r"none\.js does not exist"):
         check_harness(resolve(path))
 
 
-def test_a_path_of_its_own_may_have_the_program(tmp_path: Path) -> None:
+def test_program_is_not_checked_if_the_experiment_sets_its_own_path(tmp_path: Path) -> None:
     harness = {"command": ["no-such-program", "./harness.py"], "environment": {"set": {"PATH": "/opt/bin"}}}
 
     check_harness(resolve(write_project(tmp_path, runtime__harness=harness)))

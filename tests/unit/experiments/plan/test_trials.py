@@ -1,4 +1,4 @@
-"""The plan: every trial once, the same on every machine, no variant always first."""
+"""The trial plan: contains every trial once, is deterministic, and alternates which variant goes first."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_trial_is_planned_exactly_once(arguments: dict[str, Any]) -> None:
 
 
 @given(plans)
-def test_a_plan_is_the_same_again(arguments: dict[str, Any]) -> None:
+def test_plan_is_deterministic(arguments: dict[str, Any]) -> None:
     assert list(make_plan(**arguments)) == list(make_plan(**arguments))
 
 
@@ -62,7 +62,7 @@ def test_pairs_are_adjacent_and_no_variant_is_always_first(
     for group in groups:
         assert len({(slot.task, slot.replication) for slot in group}) == 1
         assert {slot.variant for slot in group} == set(range(variants))
-    # Of each task's repeats, and of each repeat's tasks, every variant goes first as often as the others, or once more.
+    # Within each task and within each repeat, the counts of going first differ by at most one between variants.
     for key in ("task", "replication"):
         for value in {getattr(group[0], key) for group in groups}:
             first = Counter(group[0].variant for group in groups if getattr(group[0], key) == value)
@@ -95,7 +95,7 @@ def order(scheduling: Scheduling, seed: int, *, shuffle: bool = False) -> list[S
     )
 
 
-def test_seeds_decide_about_random_orders_alone() -> None:
+def test_seed_changes_only_random_orders() -> None:
     assert order(Scheduling.RANDOMIZED, 1) != order(Scheduling.RANDOMIZED, 2)
     assert order(Scheduling.PAIRED_INTERLEAVED, 1) == order(Scheduling.PAIRED_INTERLEAVED, 2)
     shuffled = order(Scheduling.PAIRED_INTERLEAVED, 1, shuffle=True)
@@ -104,14 +104,14 @@ def test_seeds_decide_about_random_orders_alone() -> None:
 
 
 def test_orders_are_those_of_earlier_releases() -> None:
-    """A run that was begun by an earlier release is continued with this plan."""
+    """A run that an earlier release began continues with this plan, so its order must not change."""
     plan = make_plan(variants=2, tasks=3, replications=1, scheduling=Scheduling.RANDOMIZED, seed=42, shuffle_tasks=True)
 
     assert [(slot.variant, slot.task) for slot in plan] == [(1, 1), (1, 2), (1, 0), (0, 2), (0, 0), (0, 1)]
 
 
 @pytest.mark.parametrize("scheduling", Scheduling)
-def test_a_large_plan_is_made_of_few_objects(scheduling: Scheduling) -> None:
+def test_slot_of_a_large_plan_is_found_by_its_position(scheduling: Scheduling) -> None:
     plan = make_plan(variants=2, tasks=50_000, replications=1, scheduling=scheduling, seed=0, shuffle_tasks=False)
 
     assert len(plan) == 100_000

@@ -1,4 +1,4 @@
-"""Single files and folders of a run beside its seal."""
+"""Comparison of single files and folders of a run with its seal."""
 
 from __future__ import annotations
 

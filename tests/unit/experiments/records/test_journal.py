@@ -1,4 +1,4 @@
-"""The journal: lines that are whole or not there, and trials that are counted once."""
+"""The journal: a line is written completely or not at all, and each trial counts once."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_trial_is_counted_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["nonsense", "", "[]", "7", "{}", '{"row": 1}', '{"row": {}}', '{"row": {"trial_id": [1]}}', "\ud800"]
 )
-def test_line_that_no_journal_wrote_is_named(tmp_path: Path, line: str) -> None:
+def test_line_that_the_journal_did_not_write_is_reported_as_damage(tmp_path: Path, line: str) -> None:
     path = written(tmp_path, entry(1))
     with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
         file.write(line + "\n" + json.dumps(entry(2)) + "\n")
@@ -90,7 +90,7 @@ def test_line_that_no_journal_wrote_is_named(tmp_path: Path, line: str) -> None:
         Journal(tmp_path).open()
 
 
-def test_a_name_of_a_file_that_is_not_utf8_spoils_no_line(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_does_not_damage_the_journal(tmp_path: Path) -> None:
     written(tmp_path, entry(1, error_message=f"no such file: {os.fsdecode(b'caf' + bytes([0xE9]))}"), entry(2))
 
     assert trial_ids(tmp_path) == ["trial_1", "trial_2"]
@@ -115,7 +115,7 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Make the kernel refuse to let files grow beyond a size, as a full disk would."""
+    """Make writes beyond a file size fail in the kernel, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

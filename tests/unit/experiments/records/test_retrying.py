@@ -1,4 +1,4 @@
-"""Withdrawn results: which trials have a result afterwards, and where their folders are, also after a crash."""
+"""Withdrawn results: their trials have no result, and their folders are moved aside, even after a crash."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_folder_that_a_crash_left_behind_is_moved_before_the_trial_runs_again(
     open_journal(run, journal, retry_errors=True)
     journal.close()
     kept = run.path / RETRIES / "trial_base_1_0" / "1"
-    # As if the process had been killed after the withdrawal and before the move.
+    # Simulates a process that was killed after the withdrawal and before the move.
     kept.rename(run.path / "trials" / "trial_base_1_0")
 
     journal = Journal(run.path)
@@ -66,7 +66,7 @@ def test_a_folder_that_a_crash_left_behind_is_moved_before_the_trial_runs_again(
     assert "trial_base_1_0" not in done
     assert withdrawn == 0
     assert kept.is_dir()
-    # The folder of the trial that has begun again is its own.
+    # The new folder of the trial that has begun again stays in place.
     (run.path / "trials" / "trial_base_1_0").mkdir()
     journal = Journal(run.path)
     open_journal(run, journal, retry_errors=False)

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, and nothing that was changed is taken for what it was."""
+"""The folder of a run: only one process holds it at a time, and changed inputs are detected."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_changed_experiment_is_noticed(run: RunFolder) -> None:
         open_run(run.path)
 
 
-def test_an_experiment_that_is_only_written_otherwise_is_the_same(run: RunFolder) -> None:
+def test_experiment_with_other_formatting_has_the_same_digest(run: RunFolder) -> None:
     resolved = json.loads((run.path / RESOLVED).read_text())
     (run.path / RESOLVED).write_text(json.dumps(dict(reversed(resolved.items())), indent=7))
 
@@ -108,7 +108,7 @@ def test_a_changed_data_set_is_noticed(run: RunFolder, text: str) -> None:
 
 
 def holder(run: RunFolder) -> subprocess.Popen[str]:
-    """Start a process that holds a run until its standard input is closed."""
+    """Start a process that holds the lock of a run until its standard input is closed."""
     program = (
         "import sys, pathlib\n"
         "from relab.experiments.records.run_folder import locked\n"
@@ -137,14 +137,14 @@ def end(process: subprocess.Popen[str]) -> None:
             stream.close()
 
 
-def test_a_run_is_one_processs_and_a_killed_one_lets_go(run: RunFolder) -> None:
+def test_lock_of_a_run_excludes_other_processes_and_ends_with_its_process(run: RunFolder) -> None:
     run.write_control("running", NOW_US)
     process = holder(run)
     try:
         assert run.status() == "running"
         with pytest.raises(RunBusyError), locked(run.path):
             pytest.fail("two processes hold one run")
-        # The lock still says who holds it.
+        # The lock file still contains the id of the process that holds it.
         assert (run.path / LOCK).read_text() == str(process.pid)
     finally:
         end(process)
@@ -156,7 +156,7 @@ def test_a_run_is_one_processs_and_a_killed_one_lets_go(run: RunFolder) -> None:
     assert run.status() == "interrupted"
 
 
-def test_the_status_that_was_written_last(run: RunFolder) -> None:
+def test_status_is_the_one_written_last(run: RunFolder) -> None:
     assert run.status() == "unknown"
     run.write_control("completed", NOW_US, active=("trial_1", "/state/lab_control.json"))
     document = json.loads((run.path / RUN_CONTROL).read_text())
@@ -173,7 +173,7 @@ def test_the_status_that_was_written_last(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "7", "\x00"])
-def test_a_status_that_cannot_be_read(run: RunFolder, text: str) -> None:
+def test_unreadable_status_is_unknown(run: RunFolder, text: str) -> None:
     run.write_control("completed", NOW_US)
     (run.path / RUN_CONTROL).write_text(text)
 
@@ -203,7 +203,7 @@ class _Usage(NamedTuple):
         (Keep.NONE, 1_000_000, False),
     ],
 )
-def test_room_is_looked_for_before_a_run(
+def test_run_is_refused_if_the_disk_has_too_little_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Keep, trials: int, fits: bool
 ) -> None:
     mb = 1_048_576

@@ -1,4 +1,4 @@
-"""The sessions of a run: ceilings that carry over, time that adds up, and lines that a crash or an edit left behind."""
+"""The sessions of a run: ceilings and time carry over; incomplete lines are ignored and edited ones rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One DuckDB for the tests of a file, as the end of a run has one: to start one takes longer than most queries."""
+"""One DuckDB instance per test file, because starting one takes longer than most queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an analysis says, on runs small enough to work out by hand."""
+"""The analysis of a run, on runs small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def metric_of(run_dir: Path, variant: str, metric: str) -> dict[str, Any]:
 
 
 def outcomes(variant: str, text: str, repeat: int = 0, **fields: Any) -> list[dict[str, Any]]:
-    """Rows of one variant, a letter per task: s(uccess), f(ailure), e(rror), m(issing)."""
+    """Return rows of one variant, one letter per task: s(uccess), f(ailure), e(rror), m(issing)."""
     words = {"s": "success", "f": "failure", "e": "error", "m": "missing"}
     return [trial_row(variant, task, repeat, outcome=words[letter], **fields) for task, letter in enumerate(text)]
 
@@ -64,8 +64,8 @@ def test_rates_are_given_with_errors_as_failures_and_with_errors_dropped(tmp_pat
 
 
 @pytest.mark.parametrize("by_source", [pytest.param(False, marks=pytest.mark.full), True])
-def test_the_interval_of_success_holds_the_true_rate_as_often_as_it_says(tmp_path: Path, by_source: bool) -> None:
-    # Each variant is a run of its own of 30 tasks x 3; tasks are solved nearly always or hardly ever.
+def test_interval_of_success_contains_the_true_rate_at_its_nominal_level(tmp_path: Path, by_source: bool) -> None:
+    # Each variant stands for a separate run of 30 tasks x 3; most tasks are solved nearly always or nearly never.
     random, variants, rate = np.random.default_rng(7), [f"v{number:02d}" for number in range(80)], 0.7
     rows = []
     for variant in variants:
@@ -88,7 +88,7 @@ def test_the_interval_of_success_holds_the_true_rate_as_often_as_it_says(tmp_pat
 
     ends = [figures["success_rate_interval"] for figures in summary["variants"].values()]
     held = sum(interval["low"] <= rate <= interval["high"] for interval in ends)
-    # 95 % are meant; 71 or fewer of 80 have a chance of 2 % then.
+    # At the nominal 95 %, 71 or fewer of 80 have a probability of 2 %.
     assert held >= 72
     for figures in summary["variants"].values():
         mean = figures["metrics"]["success"]["interval"]
@@ -180,7 +180,7 @@ def test_holm_is_over_variants_and_primary_metrics(tmp_path: Path) -> None:
     assert metric_of(run_dir, "a", "other")["is_primary"] is False
 
 
-def test_equal_variants_give_no_effect_that_data_could_show(tmp_path: Path) -> None:
+def test_constant_metric_has_no_interval_and_no_minimum_detectable_effect(tmp_path: Path) -> None:
     rows = [trial_row(variant, task, metrics={"score": 1.0}) for variant in ("base", "same") for task in range(5)]
     run_dir = write_run(tmp_path / "run", rows, variants=("same",), primary=["success", "score"])
     analyze_run(run_dir)
@@ -193,7 +193,7 @@ def test_equal_variants_give_no_effect_that_data_could_show(tmp_path: Path) -> N
     assert score["minimum_detectable_effect"] is None
 
 
-def test_samples_without_pairs(tmp_path: Path) -> None:
+def test_unpaired_samples_use_newcombe_and_fisher(tmp_path: Path) -> None:
     rows = [*outcomes("base", "sssfffffff"), *outcomes("better", "sssssssssf")]
     run_dir = write_run(tmp_path / "run", rows, comparison="unpaired", secondary=["duration_ms"])
     analyze_run(run_dir)
@@ -227,7 +227,7 @@ def test_pass_at_k_and_pass_hat_k_are_means_over_tasks(tmp_path: Path) -> None:
     assert found[1]["pass_at_k"] == found[1]["pass_hat_k"] == pytest.approx((0.5 + 1 + 0) / 3)
     assert found[2]["pass_at_k"] == pytest.approx((5 / 6 + 1 + 0) / 3)
     assert found[2]["pass_hat_k"] == pytest.approx((1 / 6 + 1 + 0) / 3)
-    # Two repeats say nothing of three tries.
+    # A task with two repeats has no figures for three tries.
     assert found[3]["tasks"] == 2
     assert found[3]["pass_at_k"] == 1.0
     assert found[3]["pass_hat_k"] == pytest.approx(0.5)
@@ -250,7 +250,7 @@ def test_latency_is_the_runners_unless_the_harness_reports_it(tmp_path: Path) ->
     assert figures["baseline_mean"] == 7.0
 
 
-def test_quantiles_and_cost(tmp_path: Path) -> None:
+def test_quantiles_and_total_cost_are_computed(tmp_path: Path) -> None:
     rows = [trial_row("base", task, duration_ms=float(task), metrics={"cost_usd": 0.5}) for task in range(101)]
     figures = analyze_run(write_run(tmp_path / "run", rows))["variants"]["base"]
 
@@ -276,20 +276,20 @@ def test_the_objective_of_a_trainer_is_the_primary_metric(tmp_path: Path) -> Non
         for v, scale in (("base", 1.0), ("better", 2.0))
         for task in range(6)
     ]
-    # Its name would say otherwise.
+    # The declared direction contradicts the one that the name suggests.
     rows[0]["primary_metric_direction"] = "minimize"
     run_dir = write_run(tmp_path / "run", rows, workload="trainer")
     summary = analyze_run(run_dir)
 
     assert summary["primary_metrics"] == ["val_fit"]
     assert summary["directions"] == {"val_fit": "minimize"}
-    # What the harness calls its objective wins over a metric of the same name.
+    # The objective that the harness reports takes precedence over a metric of the same name.
     assert summary["variants"]["base"]["primary_metric_mean"] == pytest.approx(2.5)
     assert metric_of(run_dir, "better", "val_fit")["direction"] == "minimize"
     assert metric_of(run_dir, "better", "val_fit")["is_primary"] is True
 
 
-def test_objective_of_a_trainer_is_not_left_out_without_its_data(tmp_path: Path) -> None:
+def test_objective_of_a_trainer_without_data_is_an_error(tmp_path: Path) -> None:
     facts = read_facts(write_run(tmp_path / "run", [trial_row("base", 0, workload="trainer")], workload="trainer"))
 
     with pytest.raises(ValueError, match=RUN_ID):
@@ -314,7 +314,7 @@ def test_events_are_summed_by_variant(tmp_path: Path) -> None:
     assert analyze_run(write_run(tmp_path / "run", rows))["variants"]["base"]["event_counts"] == {"error": 6}
 
 
-def test_the_table_of_the_variants_is_filled(tmp_path: Path) -> None:
+def test_variant_summary_table_is_written(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", [*outcomes("base", "sf"), *outcomes("better", "ss")])
     analyze_run(run_dir)
 
@@ -346,7 +346,7 @@ def test_the_same_run_gives_the_same_figures(tmp_path: Path) -> None:
     assert once() == once()
 
 
-def test_many_metrics_are_kept_up_to_a_limit_the_wanted_ones_first(tmp_path: Path) -> None:
+def test_metrics_over_the_limit_are_omitted_but_primary_ones_are_kept(tmp_path: Path) -> None:
     rows = [
         trial_row(v, task, metrics={f"m{i:03}": i for i in range(250)}) for v in ("base", "better") for task in range(2)
     ]

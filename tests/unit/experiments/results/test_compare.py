@@ -1,4 +1,4 @@
-"""Verdicts on runs: what passes, what fails, what is open, and what cannot be judged."""
+"""Comparison of variants by gates: when the verdict is PASS, FAIL, EDGE or INVALID."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from relab.experiments.results.decidability import rounded_up
 from relab.stats.verdicts import Verdict
 from rig.trial_rows import trial_row, write_run
 
-# How often a gate passes by chance takes long to measure, and is asked for where it matters.
+# Measuring the rate of false passes is slow, so only the tests that need it turn it on.
 judge = partial(compare, measure_false_passes=False)
 
 
 def scored(scale: float, count: int = 20, variant: str = "better", **fields: Any) -> list[dict[str, Any]]:
-    """Rows of two variants whose `score` and duration differ by a factor, nearly the same for each task."""
+    """Return rows of two variants whose `score` and duration differ by nearly the same factor for every task."""
     rows = []
     for task in range(count):
         level = 10.0 + task + (task * 7 % 3) / 10
@@ -51,7 +51,7 @@ def test_a_gate_passes_only_if_all_of_the_interval_keeps_it(tmp_path: Path) -> N
 
 
 def test_a_relative_gate_is_judged_against_the_share_of_each_pair(tmp_path: Path) -> None:
-    # Every task costs about 10 % more and a tenth, whatever its level.
+    # Every task takes 10 % longer, plus 0 to 0.2.
     run_dir = write_run(tmp_path / "run", scored(1.1))
 
     found = judge(run_dir, gates=["latency_ms<=15%", "latency_ms<=5%", "latency_ms>=9%"])
@@ -91,7 +91,7 @@ def test_without_gates_no_primary_metric_may_be_worse(tmp_path: Path) -> None:
 
 
 def by_chance(variants: int, tasks: int = 30, repeats: int = 3, seed: int = 3) -> list[dict[str, Any]]:
-    """Rows of a baseline and variants that are all equally good; the repeats of a task agree more than not."""
+    """Return rows of a baseline and equally good variants, with a random success rate for each task."""
     random = np.random.default_rng(seed)
     chances = random.beta(1.0, 1.0, size=tasks)
     return [
@@ -103,8 +103,8 @@ def by_chance(variants: int, tasks: int = 30, repeats: int = 3, seed: int = 3) -
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_luckiest_of_many_equal_variants_does_not_pass_nor_the_unluckiest_fail(tmp_path: Path, sign: int) -> None:
-    # One of them leads by 2.4 standard errors over 40 tasks: alone a verdict, as one of six what chance does.
+def test_most_extreme_of_many_equal_variants_neither_passes_nor_fails(tmp_path: Path, sign: int) -> None:
+    # Variant `a` differs by 2.4 standard errors over 40 tasks: decisive alone, but likely by chance among six.
     rows = [trial_row(name, task) for name in ("base", *"abcdef") for task in range(40)]
     for number in range(7):
         scores = np.random.default_rng(number).normal(size=40)
@@ -133,7 +133,7 @@ def test_the_luckiest_of_many_equal_variants_does_not_pass_nor_the_unluckiest_fa
     assert document["results"][0]["interval"]["level"] == many.joint.each
 
 
-def test_equal_metrics_cost_nothing(tmp_path: Path) -> None:
+def test_several_gates_on_one_metric_need_no_wider_interval(tmp_path: Path) -> None:
     found = judge(write_run(tmp_path / "run", scored(1.1)), gates=["score>=0", "score>=-1", "score<=4"])
 
     assert found.joint is not None
@@ -151,7 +151,7 @@ def test_open_verdict_names_the_tasks_and_repeats_that_would_decide_it(tmp_path:
     assert equal.verdict == Verdict.PASS
     assert equal.tasks is not None
     assert equal.repeats is not None
-    # By hand: (1.96 + 0.84)^2 times the variance of a task's difference, by the square of the margin.
+    # By hand: (1.96 + 0.84)^2 times the variance of a task's difference, divided by the square of the margin.
     error = result.delta.standard_error if result.delta is not None else None
     assert error is not None
     assert equal.tasks == pytest.approx((1.96 + 0.8416) ** 2 * error**2 * 30 / 0.02**2, rel=0.01)
@@ -163,7 +163,7 @@ def test_open_verdict_names_the_tasks_and_repeats_that_would_decide_it(tmp_path:
     assert document["needed"][0]["tasks_at_these_repeats"] == equal.tasks
 
 
-def test_so_many_tasks_do_decide_it(tmp_path: Path) -> None:
+def test_estimated_number_of_tasks_decides_the_verdict(tmp_path: Path) -> None:
     pilot = judge(
         write_run(tmp_path / "pilot", by_chance(1), variants=("v0",), replications=3),
         gates=["success>=-0.05"],
@@ -175,11 +175,11 @@ def test_so_many_tasks_do_decide_it(tmp_path: Path) -> None:
         rows = by_chance(1, tasks=tasks, seed=100 + seed)
         run_dir = write_run(tmp_path / str(seed), rows, variants=("v0",), replications=3)
         passed += judge(run_dir, gates=["success>=-0.05"]).verdict is Verdict.PASS
-    # 80 % are meant; 2 or fewer of 6 have a chance of 2 % then, and a gate that is far from decidable passes few.
+    # At the intended power of 80 %, 2 or fewer of 6 have a probability of 2 %; with far too few tasks, few runs pass.
     assert passed >= 3
 
 
-def test_without_repeats_it_says_nothing_of_repeats(tmp_path: Path) -> None:
+def test_estimate_for_a_run_without_repeats_does_not_mention_repeats(tmp_path: Path) -> None:
     rows = [
         trial_row(v, task, outcome="success" if (task + (v == "better")) % 3 else "failure")
         for v in ("base", "better")
@@ -192,12 +192,12 @@ def test_without_repeats_it_says_nothing_of_repeats(tmp_path: Path) -> None:
     assert "these 20 tasks" not in result.judgement.reason
 
 
-def test_variants_that_solve_everything_need_as_many_tasks_as_the_margin_has(tmp_path: Path) -> None:
+def test_number_of_tasks_for_variants_that_solve_everything_follows_from_the_margin(tmp_path: Path) -> None:
     rows = [trial_row(v, task, repeat) for v in ("base", "better") for task in range(30) for repeat in range(3)]
     run_dir = write_run(tmp_path / "run", rows, replications=3)
     open_one, default = judge(run_dir, gates=["success>=-0.02"]), judge(run_dir)
 
-    # 0.975 of the runs whose variants differ in 2 % of tasks show it in 183: 1 - 0.98^183.
+    # With 183 tasks, 97.5 % of runs show a difference that exists in 2 % of tasks: 1 - 0.98^183.
     assert [needed.tasks for needed in open_one.results[0].judgement.needed] == [183]
     assert "no number of tasks decides it" in default.results[0].judgement.reason
     enough = [trial_row(v, task) for v in ("base", "better") for task in range(183)]
@@ -223,13 +223,13 @@ def test_verdict_near_its_bound_is_marked(tmp_path: Path) -> None:
         judgement = found.results[0].judgement
         assert judgement.verdict == verdict
         assert judgement.is_near is True
-        # On the bound another run falls on either side of it.
+        # On the bound, another run falls on either side with equal probability.
         assert judgement.rerun_chance == pytest.approx(0.5, abs=0.03)
         assert f"another run of this size gives {verdict.value} in about 5" in found.reason
         assert found.to_json()["results"][0]["near_bound"] is True
 
 
-def test_less_is_better_where_the_metric_says_so(tmp_path: Path) -> None:
+def test_lower_is_better_for_a_metric_to_minimize(tmp_path: Path) -> None:
     declared = {"id": "score", "source": "output", "json_pointer": "/metrics/score", "direction": "minimize"}
 
     assert judge(write_run(tmp_path / "a", scored(1.1), primary=["score"], metrics=[declared])).verdict is Verdict.FAIL
@@ -292,7 +292,7 @@ def test_one_source_of_many_tasks_is_not_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lost", "verdict"), [(2, Verdict.PASS), (3, Verdict.INVALID)])
 @pytest.mark.parametrize("who", ["base", "better"])
-def test_beyond_a_tenth_missing_nothing_is_said(tmp_path: Path, who: str, lost: int, verdict: Verdict) -> None:
+def test_more_than_a_tenth_of_missing_figures_is_invalid(tmp_path: Path, who: str, lost: int, verdict: Verdict) -> None:
     rows = scored(1.1)
     for row in rows:
         if row["variant_id"] == who and row["task_index"] < lost:
@@ -342,7 +342,7 @@ def test_an_unpaired_design_is_judged_as_two_samples(tmp_path: Path) -> None:
     assert judgement.false_pass_rate is None
 
 
-def test_differences_that_do_not_vary_prove_nothing(tmp_path: Path) -> None:
+def test_constant_differences_give_no_interval_and_no_pass(tmp_path: Path) -> None:
     rows = [trial_row(v, task, metrics={"score": 1.0}) for v in ("base", "better") for task in range(9)]
     found = judge(write_run(tmp_path / "run", rows), gates=["score>=-1"])
 
@@ -353,7 +353,7 @@ def test_differences_that_do_not_vary_prove_nothing(tmp_path: Path) -> None:
     assert result["verdict"] == "EDGE"
 
 
-def test_a_gate_that_cannot_be_read_is_the_callers_mistake(tmp_path: Path) -> None:
+def test_malformed_gate_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(GateInvalidError, match="'success > 0'"):
         judge(tmp_path, gates=["success > 0"])
 
@@ -370,7 +370,7 @@ def test_folder_that_is_not_a_run_is_rejected(tmp_path: Path) -> None:
     assert "experiment: Field required" in caught.value.message
 
 
-def test_false_passes_need_not_be_measured(tmp_path: Path) -> None:
+def test_measurement_of_false_passes_can_be_turned_off(tmp_path: Path) -> None:
     found = judge(write_run(tmp_path / "run", scored(1.1)), gates=["score>=0"])
 
     assert found.results[0].judgement.false_pass_rate is None

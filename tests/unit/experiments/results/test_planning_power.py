@@ -1,4 +1,4 @@
-"""What a plan can find out, before it costs anything."""
+"""The statistical power of a plan, computed before the run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ WORST, HALF = "worst_case", "half_of_the_variance_between_tasks"
 EFFECT, POWER = "minimum_detectable_effect", "power_for_a_difference_of_0.1"
 
 
-def test_the_smallest_effect_is_the_textbooks() -> None:
+def test_minimum_detectable_effect_is_that_of_the_textbook_formula() -> None:
     found = plan_power(tasks=1_000, replications=1, comparisons=1)
 
-    # (z_0.975 + z_0.8) * sqrt(2 * 0.25 / 1000), for so many pairs that t is normal.
+    # (z_0.975 + z_0.8) * sqrt(2 * 0.25 / 1000); with 1,000 pairs, the t distribution is nearly normal.
     normal = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * (0.5 / 1_000) ** 0.5
     assert found[WORST][EFFECT] == pytest.approx(normal, rel=0.005)
     assert found[HALF][EFFECT] == pytest.approx(normal / 2**0.5, rel=0.005)
@@ -27,7 +27,7 @@ def test_the_smallest_effect_is_the_textbooks() -> None:
     assert found["metric"] == "success"
 
 
-def test_more_of_anything_finds_out_more() -> None:
+def test_more_tasks_or_repeats_raise_the_power_and_more_comparisons_lower_it() -> None:
     base = plan_power(tasks=50, replications=1, comparisons=1)[WORST]
     more_tasks = plan_power(tasks=200, replications=1, comparisons=1)[WORST]
     more_repeats = plan_power(tasks=50, replications=4, comparisons=1)[WORST]
@@ -52,14 +52,14 @@ def test_plan_without_power_is_reported(tasks: int, power: float | None) -> None
 @pytest.mark.parametrize("comparisons", [0, 1, 1_000])
 @pytest.mark.parametrize("tasks", [1, 2, 100_000])
 @pytest.mark.parametrize("replications", [1, 100_000])
-def test_every_plan_has_a_power_that_json_can_say(tasks: int, replications: int, comparisons: int) -> None:
+def test_power_of_every_plan_is_a_finite_probability(tasks: int, replications: int, comparisons: int) -> None:
     found = plan_power(tasks=tasks, replications=replications, comparisons=comparisons)
 
     json.dumps(found, allow_nan=False)
     assert all(0 <= found[case][POWER] <= 1 for case in (WORST, HALF))
 
 
-def test_a_plan_says_beforehand_that_it_cannot_decide_a_narrow_margin() -> None:
+def test_plan_reports_that_it_cannot_decide_a_narrow_margin() -> None:
     found = plan_power(tasks=30, replications=3, comparisons=1, gates=[Gate.parse("success>=-0.02")])
     (gate,) = found["gates"]
 
@@ -84,18 +84,18 @@ def test_a_plan_says_beforehand_that_it_cannot_decide_a_narrow_margin() -> None:
     assert repeated["gates"][0][WORST]["chance_to_pass"] == pytest.approx(0.8, abs=0.02)
 
 
-def test_without_a_gate_the_question_is_whether_success_is_better() -> None:
+def test_default_gate_is_that_success_is_better() -> None:
     found = plan_power(tasks=40, replications=1, comparisons=2)
     (gate,) = found["gates"]
 
-    # Equal variants never pass but by chance, so a difference of ten points is assumed.
+    # Equal variants pass only by chance, so the plan assumes a difference of ten points.
     assert gate["gate"] == "success is better"
     assert gate["assumed_difference"] == 0.1
     assert gate[WORST]["chance_to_pass"] == pytest.approx(found[WORST][POWER], abs=0.01)
     assert "pass a true difference of +0.1 in" in gate["summary"]
 
 
-def test_other_metrics_and_relative_margins() -> None:
+def test_relative_margin_uses_the_assumed_rate_and_other_metrics_have_no_power() -> None:
     gates = [Gate.parse("latency_ms<=5%"), Gate.parse("success>=-10%"), Gate.parse("success<=-0.3")]
     latency, relative, less = plan_power(tasks=40, replications=2, comparisons=3, gates=gates)["gates"]
 

@@ -1,4 +1,4 @@
-"""What was run, with what: the manifest, the state of git, the attestation."""
+"""Provenance of a run: its manifest, the state of git, and the attestation with its grades."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_clean_checkout(checkout: Path) -> None:
+def test_clean_checkout_is_not_dirty(checkout: Path) -> None:
     assert git_state(checkout) == {"sha": git(checkout, "rev-parse", "HEAD"), "dirty": False}
 
 
-def test_a_changed_checkout(checkout: Path) -> None:
+def test_changed_checkout_is_dirty_and_has_a_digest_of_its_diff(checkout: Path) -> None:
     (checkout / "new").write_text("x")
     assert git_state(checkout) == {"sha": git(checkout, "rev-parse", "HEAD"), "dirty": True}
 
@@ -60,14 +60,14 @@ def test_a_changed_checkout(checkout: Path) -> None:
     assert first["diff_digest"] != second["diff_digest"]
 
 
-def test_no_checkout_and_one_without_a_commit(tmp_path: Path) -> None:
+def test_folder_without_a_commit_has_no_git_state(tmp_path: Path) -> None:
     assert git_state(tmp_path) is None
     assert git_state(tmp_path / "none") is None
     git(tmp_path, "init", "-q")
     assert git_state(tmp_path) is None
 
 
-def test_no_git_at_all(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_state_is_absent_without_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/none")
 
     assert git_state(checkout) is None
@@ -88,7 +88,7 @@ def test_variables_of_git_name_no_other_checkout(
     assert found["sha"] == sha
 
 
-def test_no_program_of_the_projects_settings_is_run(checkout: Path, tmp_path: Path) -> None:
+def test_programs_in_the_git_settings_of_a_project_are_not_run(checkout: Path, tmp_path: Path) -> None:
     proof = tmp_path / "proof"
     program = tmp_path / "program.sh"
     program.write_text(f"#!/bin/sh\ntouch {proof}\n")

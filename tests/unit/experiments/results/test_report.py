@@ -1,4 +1,4 @@
-"""The report: one file, no network, nothing believed of what it shows, and the same said in tables."""
+"""The HTML report: one file that loads nothing, escapes its content, and has a table beside every chart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """What a browser would make of the page, as far as safety goes."""
+    """A parser that collects the tags, scripts, table rows and text of a report."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(convert_charrefs=True)
@@ -98,7 +98,7 @@ def test_report_is_one_file_that_loads_nothing(page: Page) -> None:
             assert "//" not in (value or "") or name == "content"
         assert tag not in {"link", "iframe", "object", "embed", "base", "img"}
     assert not re.search(r"@import|url\s*\(", page.raw.split("</style>")[0])
-    # Not even a specification's own address is left in the data.
+    # The data of charts does not contain the URL of a schema either.
     assert "//" not in page.scripts[0]
 
 
@@ -120,7 +120,7 @@ def test_every_chart_is_valid_and_beside_its_table(page: Page) -> None:
     assert [place["data-chart"] for place in places] == [str(number) for number in range(len(page.specs))]
     assert all(place["role"] == "img" and place["aria-label"] for place in places)
     assert page.count("table") >= len(places)
-    # Raises for a specification that does not keep to the schema of Vega-Lite, which the product does not check.
+    # This raises for a specification that violates the schema of Vega-Lite; the product does not check that.
     assert all(alt.Chart.from_dict(spec) for spec in page.specs)
     drawn = [vl_convert.vegalite_to_svg(json.dumps(spec)) for spec in page.specs]
     # Success, accuracy; four differences; tasks; latency; cost.
@@ -129,7 +129,7 @@ def test_every_chart_is_valid_and_beside_its_table(page: Page) -> None:
     assert "success: variant less baseline" in drawn[2]
 
 
-def test_the_headline_says_how_the_variants_did(page: Page) -> None:
+def test_summary_table_has_counts_rates_and_verdicts(page: Page) -> None:
     (base,) = [row for row in page.rows if row[:1] == ["base (baseline)"]]
 
     assert base[1:6] == ["24", "16", "0", "8", "0"]
@@ -139,7 +139,7 @@ def test_the_headline_says_how_the_variants_did(page: Page) -> None:
     assert judged == {("better", "success is better"): "PASS", ("better", "accuracy is better"): "EDGE"}
 
 
-def test_several_tries_are_listed(page: Page) -> None:
+def test_pass_at_k_and_pass_hat_k_are_listed(page: Page) -> None:
     found = [row for row in page.rows if row[:2] == ["base", "2"]]
 
     assert found == [["base", "2", "100.0%", "33.3%", "12"]]
@@ -172,16 +172,16 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     for letter in "\x00\x1b\u202e":
         assert letter not in page.raw
     assert "\\u0000\\u001b[31m\\u202e" in page.text
-    # In the embedded JSON too, and it still says the same.
+    # The embedded JSON is escaped too, and keeps its value.
     assert not re.search(r"[<>&\u2028]", page.scripts[0])
     assert visible(f"{HOSTILE}0") in json.dumps(page.specs, ensure_ascii=False).encode().decode().replace("\\\\", "\\")
     for spec in page.specs:
         assert "<script" not in vl_convert.vegalite_to_svg(json.dumps(spec))
-    # Vega-Lite would make an expression of a title, or of a list to sort by.
+    # Vega-Lite evaluates titles and sort lists as expressions, so hostile text may be in the data only.
     assert not [spec for spec in page.specs if HOSTILE[:20] in json.dumps({**spec, "data": 0, "datasets": 0})]
 
 
-def test_embedded_json_is_the_same_json() -> None:
+def test_embedded_json_keeps_its_value_without_html_characters() -> None:
     value = {"a": "</script><!--", "b": ["\u2028", "&", "\ud83d\ude00"], "c": 1.5, "d": None}
     text = embeddable(value)
 

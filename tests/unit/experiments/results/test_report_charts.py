@@ -1,4 +1,4 @@
-"""The charts of a report are valid Vega-Lite, whatever the figures are."""
+"""The charts of a report: valid Vega-Lite for all figures and texts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_chart_is_valid_vega_lite(spec: dict[str, Any]) -> None:
     alt.Chart.from_dict(spec, validate=True)
 
 
-def test_text_from_outside_is_no_title() -> None:
+def test_external_text_is_not_used_as_a_title() -> None:
     spec = means_chart("</script>", ESTIMATES, variants=VARIANTS)
 
     assert {layer["encoding"]["x"]["title"] for layer in spec["layer"]} == {"value"}

@@ -1,4 +1,4 @@
-"""The tables of a run: what is in them, that DuckDB loads them, and that they are whole or untouched."""
+"""The result tables of a run: their rows, loading into DuckDB, and writes that succeed completely or change nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lines(run_dir: Path, table: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Load a run as the README says: in `analysis`, into a file of DuckDB's."""
+    """Return a function that loads a run as the README describes: in `analysis`, into a DuckDB file."""
     opened = []
 
     def loaded(run_dir: Path) -> duckdb.DuckDBPyConnection:
@@ -47,7 +47,7 @@ def test_a_table_has_every_column_of_a_row() -> None:
     assert list(COLUMNS["trials"]) == [field.name for field in dataclasses.fields(TrialRow)]
 
 
-def test_the_seeds_commands_work(tmp_path: Path, load: Any) -> None:
+def test_load_script_and_query_of_the_seed_work(tmp_path: Path, load: Any) -> None:
     rows = [
         trial_row("base", 0),
         trial_row("base", 1, outcome="failure"),
@@ -109,7 +109,7 @@ def test_metrics_are_one_row_each_with_their_source(tmp_path: Path) -> None:
     assert {row["trial_id"] for row in found} == {"trial_base_0_0"}
 
 
-def test_a_harness_that_times_itself_stands_beside_the_runner(tmp_path: Path) -> None:
+def test_duration_reported_by_the_harness_is_listed_beside_that_of_the_runner(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", [trial_row("base", 0, duration_ms=100.0, metrics={"duration_ms": 7.0})])
 
     timed = [(row["metric_source"], row["metric_value"]) for row in lines(run_dir, "metrics_long") if row["metric_name"] == "duration_ms"]  # fmt: skip
@@ -169,7 +169,7 @@ def test_a_failure_leaves_the_tables_as_they_were(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tables_dir(run_dir).iterdir()} == before
 
 
-def test_the_summary_of_the_variants_is_replaced_alone(tmp_path: Path, load: Any) -> None:
+def test_variant_summary_is_replaced_without_changing_other_tables(tmp_path: Path, load: Any) -> None:
     run_dir = write_run(tmp_path / "run", [trial_row("base", 0)])
     trials = (tables_dir(run_dir) / "trials.jsonl").read_bytes()
     row = dict.fromkeys(COLUMNS["variant_summary"]) | {"variant_id": "base", "total": 1, "metrics": {"a": 1}}

@@ -1,4 +1,4 @@
-"""Which variants a rule for stopping decides, and when: from the results alone, in the order of the plan."""
+"""The stopping rule: decides variants from the results alone, in the order of the plan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def experiment(*variants: str, repeats: int = 1, **stopping: Any) -> ExperimentC
 
 
 def rows_of(better: str = "better", *, repeats: int = 1, tasks: int = TASKS) -> list[dict[str, Any]]:
-    """Rows of a baseline that fails three tasks of four, and of a variant that solves all."""
+    """Return rows of a baseline that solves every fourth task and of a variant that solves all tasks."""
     rows = []
     for task in range(tasks):
         for repeat in range(repeats):
@@ -67,7 +67,7 @@ def test_decisions_do_not_depend_on_the_order_in_which_trials_end(seed: int) -> 
     assert expected[0].positions < TASKS
 
 
-def test_a_task_without_all_its_trials_holds_up_the_later_ones() -> None:
+def test_incomplete_task_delays_decisions_from_later_tasks() -> None:
     monitor = StoppingMonitor(experiment("better"), ORDER)
     rows = rows_of()
     first = [row for row in rows if row["task_index"] == ORDER[0]]
@@ -124,7 +124,7 @@ def test_too_many_missing_figures_decide_nothing() -> None:
     assert decided(StoppingMonitor(experiment("better"), ORDER), rows).decisions == []
 
 
-def test_a_metric_of_the_harness_that_should_be_low_is_worse_where_it_is_higher() -> None:
+def test_higher_value_of_a_harness_metric_to_minimize_is_worse() -> None:
     rows = [
         trial_row(name, task, metrics={"cost_usd": 1.0 + task % 3 / 10 + extra})
         for task in range(TASKS)
@@ -150,7 +150,7 @@ def test_figures_are_those_of_the_result_tables() -> None:
 def test_a_comparison_uses_the_tasks_and_the_interval_of_the_decision(tmp_path: Path) -> None:
     monitor = decided(StoppingMonitor(experiment("better"), ORDER), rows_of())
     decision = monitor.decisions[0]
-    # Later tasks would say the opposite; the trials that were running at the stop have such results.
+    # Results of later tasks contradict the decision, as those of trials that ran during the stop may.
     used = set(ORDER[: decision.positions])
     rows = [row if row["task_index"] in used else row | {"success": row["variant_id"] == "base"} for row in rows_of()]
     run_dir = write_run(tmp_path / "run", rows)

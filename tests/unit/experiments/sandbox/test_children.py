@@ -1,4 +1,4 @@
-"""Processes of trials that run at the same time are told apart."""
+"""Processes of trials that run at the same time: each is attributed to its own trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rig.waiting import wait_until
 
 @contextmanager
 def a_child(folder: Path, name: str) -> Iterator[Child]:
-    """Yield a process that waits, as a trial's."""
+    """Yield a sleeping process that stands for the process of a trial."""
     with Path(os.devnull).open("r+b") as nothing:
         child = Child(
             ["sleep", "600"],
@@ -43,7 +43,7 @@ def test_trial_that_starts_during_a_process_scan_is_not_an_orphan(
 
     def adopted() -> list[int]:
         scans.set()
-        # Time enough for a start that nothing holds up.
+        # This is long enough for a process to start if no lock blocks the start.
         has_started.wait(0.3)
         return real()
 
@@ -53,7 +53,7 @@ def test_trial_that_starts_during_a_process_scan_is_not_an_orphan(
         scanner = threading.Thread(target=lambda: scanned.extend(first.processes()))
         scanner.start()
         assert scans.wait(60)
-        # Here, because orphans are children of the first thread, and so is a process that it starts.
+        # The main thread starts the process, because orphans are children of the main thread too.
         with a_child(tmp_path, "second") as second:
             has_started.set()
             scanner.join(60)
@@ -63,7 +63,7 @@ def test_trial_that_starts_during_a_process_scan_is_not_an_orphan(
 
 def test_an_orphan_of_a_trial_is_found_by_its_marker(tmp_path: Path) -> None:
     with a_child(tmp_path, "first") as first, a_child(tmp_path, "second") as second:
-        # It has lost its parent, and is a child of the reaper: of this process.
+        # Its parent has ended, so it is a child of this process, the reaper.
         subprocess.run(["sh", "-c", "setsid sleep 600 & :"], env={MARKER: "second", "PATH": os.defpath}, check=True)
         wait_until(lambda: len(second.processes()) == 2, what="the orphan")
         assert first.processes() == [first.pid]

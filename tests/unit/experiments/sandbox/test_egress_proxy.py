@@ -1,4 +1,4 @@
-"""The proxy decides by the list, and by where a name really leads; it stays bounded whatever a client does."""
+"""The egress proxy: allows listed hosts by the addresses of their names, and limits connections, time and requests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_local_and_cloud_metadata_addresses_are_recognised(address: str, special
 
 
 class Target:
-    """A server on loopback that keeps what it is sent and answers each connection in the same way."""
+    """A server on loopback that records the bytes it receives and sends the same answer on each connection."""
 
     def __init__(self, answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") -> None:
         self.received: list[bytes] = []
@@ -115,7 +115,7 @@ def closers() -> list[Callable[[], None]]:
 
 @pytest.fixture
 def read_log(log: Path, closers: list[Callable[[], None]]) -> ReadLog:
-    """Return a function that ends the proxies and returns what they have logged."""
+    """Return a function that ends the proxies and returns their log entries."""
 
     def read() -> list[dict[str, object]]:
         for close in closers:
@@ -127,7 +127,7 @@ def read_log(log: Path, closers: list[Callable[[], None]]) -> ReadLog:
 
 @pytest.fixture
 def make_proxy(log: Path, closers: list[Callable[[], None]]) -> Iterator[MakeProxy]:
-    """Return a function that starts a proxy and returns one that sends it a request and reads until it closes."""
+    """Return a function that starts a proxy and returns a client, which sends one request and reads the whole answer."""
 
     def make(allowed: list[str], leads_to: list[str] | None = None, **bounds: float) -> Ask:
         async def resolve(host: str) -> list[str]:
@@ -202,7 +202,7 @@ def test_unlisted_host_is_rejected_without_a_name_lookup(make_proxy: MakeProxy, 
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "::ffff:169.254.169.254", "fd00:ec2::254"])
-def test_a_listed_name_does_not_lead_to_this_machine_or_a_clouds_metadata(
+def test_listed_name_that_resolves_to_this_machine_or_cloud_metadata_is_rejected(
     make_proxy: MakeProxy, target: Target, read_log: ReadLog, address: str
 ) -> None:
     ask = make_proxy([f"listed.test:{target.port}"], [address])
@@ -218,7 +218,7 @@ def test_an_address_that_is_listed_for_another_port_is_not_reached(make_proxy: M
     assert ask(f"CONNECT listed.test:{target.port} HTTP/1.1\r\n\r\n".encode()).startswith(b"HTTP/1.1 403 ")
 
 
-def test_an_address_that_is_listed_needs_no_name(make_proxy: MakeProxy, target: Target) -> None:
+def test_listed_address_is_reached_without_a_name(make_proxy: MakeProxy, target: Target) -> None:
     ask = make_proxy([f"127.0.0.1:{target.port}"])
     assert ask(f"GET http://127.0.0.1:{target.port}/ HTTP/1.1\r\n\r\n".encode()).endswith(b"hi")
 
@@ -256,11 +256,11 @@ def test_invalid_request_is_answered_and_the_connection_closed(
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()) or (status == 431 and answer == b"")
 
 
-def test_a_head_that_never_ends_is_given_up(make_proxy: MakeProxy) -> None:
+def test_request_head_that_never_ends_times_out(make_proxy: MakeProxy) -> None:
     assert make_proxy(["listed.test"], head_s=0.05)(b"GET http://listed.test/").startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_tunnel_in_which_nothing_happens_is_closed(make_proxy: MakeProxy, read_log: ReadLog) -> None:
+def test_idle_tunnel_is_closed(make_proxy: MakeProxy, read_log: ReadLog) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     port = silent.getsockname()[1]
     ask = make_proxy([f"127.0.0.1:{port}"], idle_s=0.05)
@@ -269,7 +269,7 @@ def test_a_tunnel_in_which_nothing_happens_is_closed(make_proxy: MakeProxy, read
     assert read_log()[0]["reason"] == "nothing was sent for 0.05 s"
 
 
-def test_no_more_connections_than_allowed(make_proxy: MakeProxy) -> None:
+def test_connection_over_the_limit_gets_503(make_proxy: MakeProxy) -> None:
     ask = make_proxy(["listed.test"], connections=1)
     with socket.create_connection(("127.0.0.1", ask.port)) as first:  # type: ignore[attr-defined]
         first.sendall(b"GET ")
