@@ -1,4 +1,4 @@
-"""An installation without tokens behind a reverse proxy on the same machine, and what is left open when tokens end."""
+"""An installation behind a local reverse proxy: forwarded requests are not local, and ended tokens keep it closed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_request_through_a_configured_proxy_is_not_local(tmp_path: Path) -> None
         wait_until(lambda: "client=127.0.0.2" in plain(server.log()), what="the client in the log")
 
         assert "203.0.113.99" not in server.log()
-        # Another address of this machine is no proxy, and stays local.
+        # Another address of this machine is not a proxy, so its requests stay local.
         assert get(server.url, source="127.0.0.3").status_code == 200
 
 
@@ -105,7 +105,7 @@ def test_a_server_stays_closed_when_its_tokens_have_ended_until_it_is_reopened(t
 
 
 def plain(log: str) -> str:
-    """Return the log without colours."""
+    """Return the log without ANSI colours."""
     import re
 
     return re.sub(r"\x1b\[[0-9;]*m", "", log)

@@ -1,4 +1,4 @@
-"""The API's own description, checked from outside by schemathesis with all of its checks, against the real server."""
+"""The API's OpenAPI description, checked by schemathesis with all of its checks against the real server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT = Path(relab.__file__).parent.parent.parent
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
-def test_the_whole_api_is_as_it_is_described(tmp_path: Path, closed: bool) -> None:
+def test_api_matches_its_description(tmp_path: Path, closed: bool) -> None:
     options: list[str] = []
     headers: dict[str, str] = {}
     if closed:
@@ -32,7 +32,7 @@ def test_the_whole_api_is_as_it_is_described(tmp_path: Path, closed: bool) -> No
             [
                 str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(PROJECT / "schemathesis.toml"),
                 "run", f"{server.url}/openapi.json", "--checks", "all", "--continue-on-failure", "--seed", "18",
-                # Its bodies would start trainings of up to a million builds; tests/contract/api has its cases.
+                # This path would start trainings with up to a million builds; tests/contract/api tests it.
                 "--exclude-path", UNTESTED, "--max-examples", "10", "--generation-deterministic", "--no-color", *options,
             ],
             cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False,

@@ -1,4 +1,4 @@
-"""Failed runs that arrive in any way are analysed by themselves, and lists show their causes."""
+"""Failed runs that arrive in any way are analysed automatically, and lists show their causes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT_S = 60.0
 
 @pytest.fixture(scope="module", params=BACK_ENDS)
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """An installation that does soon what is due a while after a run has arrived."""
+    """An installation with short delays between the arrival of a run and its analysis."""
     with running_lab(request, tmp_path_factory.mktemp("lab"), **SOON) as lab:
         yield lab
 
@@ -46,7 +46,7 @@ def with_cause(lab: Lab, run_id: str) -> dict[str, Any]:
     return found
 
 
-def test_posted_run_gets_its_cause_by_itself(lab: Lab) -> None:
+def test_posted_run_is_analysed_automatically(lab: Lab) -> None:
     lab.post_run(timed_out("posted"))
 
     run = with_cause(lab, "posted")
@@ -57,7 +57,7 @@ def test_posted_run_gets_its_cause_by_itself(lab: Lab) -> None:
     assert f"timeout ({run['category_confidence']})" in " ".join(listed.stdout.split())
 
 
-def test_run_from_a_file_gets_its_cause_by_itself(lab: Lab, tmp_path: Path) -> None:
+def test_run_from_a_file_is_analysed_automatically(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(timed_out("from-file")))
     done = run_lab(
         "agent-runs", "ingest", str(tmp_path), home=lab.installation.home, settings=lab.installation.settings
@@ -67,7 +67,7 @@ def test_run_from_a_file_gets_its_cause_by_itself(lab: Lab, tmp_path: Path) -> N
     assert with_cause(lab, "from-file")["category"] == "timeout"
 
 
-def test_trace_whose_root_never_arrives_ends_and_gets_its_cause_by_itself(lab: Lab) -> None:
+def test_trace_without_a_root_ends_and_is_analysed_automatically(lab: Lab) -> None:
     trace = Trace("without a root")
     spans = [
         trace.span("first", "root", TOOL, start_ms=1, end_ms=2),

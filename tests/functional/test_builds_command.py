@@ -92,7 +92,7 @@ def test_suggestion_is_listed_rejected_and_no_longer_made(tmp_path: Path) -> Non
     assert "at most 1,000" in lab.run("builds", "accept", made, "--note", "x" * 1_001, code=64).err
 
 
-def test_failed_pass_of_an_unknown_failure_says_so(tmp_path: Path) -> None:
+def test_pass_with_an_unknown_failure_prints_that_no_fix_is_known(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
     write_project(tmp_path / "project", "echo 'error: the frobnicator is unhappy'; exit 1\n", sandbox="local")
 
@@ -191,7 +191,7 @@ def test_watch_prints_the_lines_of_each_pass_and_ends_by_ctrl_c(tmp_path: Path) 
 
 def test_watch_prints_one_json_object_per_line_and_survives_a_failing_pass(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
-    # The build itself damages the build file, so that the next pass cannot read it.
+    # The build damages its own build file, so the next pass cannot read it.
     write_project(tmp_path / "project", f"echo broken > {tmp_path}/project/build.yaml\n", sandbox="local")
 
     printed = lab.run("builds", "watch", "project", "--interval", "0", "--passes", "2", "--json").out

@@ -1,4 +1,4 @@
-"""`lab builds groups`, and what `run`, `watch` and `show` say about a failure that was seen before."""
+"""`lab builds groups`, and the output of `run`, `watch` and `show` for a failure that repeats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.lab.cli import Lab
 SCRIPT = "echo \"$PWD/a.c:$$:5: error: \x1b[31m'total'\x1b[0m undeclared after ${RANDOM:-3} ms\"; exit 1\n"
 
 
-def test_failure_that_repeats_is_said_to_repeat(tmp_path: Path) -> None:
+def test_repeated_failure_is_printed_with_its_ordinal(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
     write_project(tmp_path / "project", SCRIPT, sandbox="local")
     command = ("builds", "run", "project", "--policy", "fixed")
@@ -36,7 +36,7 @@ def test_failure_that_repeats_is_said_to_repeat(tmp_path: Path) -> None:
     assert "\x1b" not in first + second + watched + printed + shown
 
 
-def test_build_that_exceeds_its_time_is_grouped_by_what_was_measured(tmp_path: Path) -> None:
+def test_builds_that_exceed_their_time_limit_are_grouped_by_it(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
     write_project(tmp_path / "project", "echo $$; while :; do sleep 1; done\n", sandbox="local")
 

@@ -1,4 +1,4 @@
-"""`lab builds ingest`: logs and JUnit XML become builds, once each; bad files are named and the rest goes on."""
+"""`lab builds ingest`: logs and JUnit XML become builds, once each; bad files are named and skipped."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_plain_log_has_unknown_status_and_duration_unless_they_are_given(lab: La
     assert "recorded from  log" in lab.run("builds", "show", unknown["build_id"]).out
 
 
-def test_bad_files_are_named_and_the_rest_goes_on(lab: Lab, tmp_path: Path) -> None:
+def test_bad_files_are_named_and_the_others_ingested(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "1_empty.log").write_text("")
@@ -131,7 +131,7 @@ def test_folder_of_a_thousand_files_prints_a_summary(lab: Lab, tmp_path: Path) -
     assert printed == "1,000 files: 1,000 recorded, 0 known already, 0 rejected (100 failed, 900 success)."
 
 
-def test_stdin_is_read_and_secrets_and_escapes_do_not_get_out(lab: Lab) -> None:
+def test_log_from_stdin_is_shown_without_secrets_and_escapes(lab: Lab) -> None:
     log = "\x1b[31mDB_PASSWORD=hunter2hunter2\x1b[0m\x1b]0;title\x07\nERROR: cannot log in with password=hunter2hunter2\nFinished: FAILURE\n"
 
     build_id = lab.run("builds", "ingest", "-", stdin=log).out.split()[0]

@@ -30,7 +30,7 @@ ENVIRONMENTS = {
 
 
 def line_of(ci: str) -> str:
-    """Return the shell command of the one line that the guide gives for this CI, as the CI's YAML reads it."""
+    """Return the shell command that the guide gives for this CI, as the CI's YAML parser reads it."""
     (block,) = re.findall(rf"```yaml\n# {ci}:.*?\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     workflow = yaml.safe_load(block)
     (line,) = workflow["after_script"] if ci == "GitLab CI" else [workflow[0]["run"].strip()]

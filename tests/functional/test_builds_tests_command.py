@@ -1,4 +1,4 @@
-"""`lab builds tests`, and what `run`, `watch`, `show` and `explain` say about tests that failed."""
+"""`lab builds tests`, and the output of `run`, `watch`, `show` and `explain` for failed tests."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path, {})
 
 
-def test_failed_test_of_a_build_is_said_to_be_flaky_when_the_history_has_both_outcomes(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_failed_test_with_both_outcomes_in_its_history_is_shown_as_flaky(lab: Lab, tmp_path: Path) -> None:
     write_project(tmp_path / "project", FLAKY.format(mark=tmp_path / "mark"), sandbox="local")
     policy = ("builds", "run", "project", "--policy", "fixed")
 
@@ -69,5 +67,5 @@ def test_unknown_status_is_rejected_with_the_known_ones(lab: Lab) -> None:
         ("groups", "9" * 30),
     ],
 )
-def test_text_that_continues_no_list_is_rejected_by_commands(lab: Lab, command: str, before: str) -> None:
+def test_invalid_cursor_of_a_list_is_rejected_by_commands(lab: Lab, command: str, before: str) -> None:
     assert "does not continue this list" in lab.run("builds", command, f"--before={before}", code=64).err

@@ -1,4 +1,4 @@
-"""PostgreSQL crashes while the API and its worker stay: they wait, and go on by themselves."""
+"""PostgreSQL crashes while the API and its worker run: both wait and recover without a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.telemetry.seeds import seed_body
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that other tests do not share, because it is going to crash."""
+    """A PostgreSQL server that no other test uses, because the test stops it."""
     server = PostgresServer.create()
     yield server
     server.destroy()
@@ -24,7 +24,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("crashes", [5])
-def test_nothing_acknowledged_is_lost_and_all_recovers(
+def test_acknowledged_runs_survive_crashes_and_server_and_worker_recover(
     tmp_path: Path, own_postgres: PostgresServer, crashes: int
 ) -> None:
     installation = Installation.on_postgres(tmp_path, own_postgres, None, **FAST_RECOVERY)
@@ -46,7 +46,7 @@ def test_nothing_acknowledged_is_lost_and_all_recovers(
             assert answer.headers["Content-Type"] == "application/problem+json"
         assert_stored_once_and_whole(lab, posters.acknowledged)
         assert lab.get("/readyz")["status"] == "ok"
-        # The worker lived through it, too.
+        # The worker has survived the crashes, too.
         lab.post_run(seed_body(1))
         assert lab.analyse("run-001-sufficient")["category"] == "tool_schema_mismatch"
         assert [child.pid for child in server.children()] == [worker.pid]

@@ -1,4 +1,4 @@
-"""`python -m demo builds`, whole: builds really fail and are made to succeed; without a compiler it is skipped by name."""
+"""`python -m demo builds` as a whole: real builds fail and then succeed; without a compiler the act is skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAILED = [{"result": {"failure": "exit_code"}}, {"result": {"failure": "out_of_m
 
 
 def start(tmp_path: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """Start the act with its output in the file `out`."""
+    """Start the act; its output goes to the file `out`."""
     with (tmp_path / "out").open("wb") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "demo", "builds"],
@@ -49,7 +49,7 @@ def test_builds_fail_are_explained_and_succeed_with_the_chosen_action(tmp_path: 
         assert text in shown
     (home,) = (tmp_path / ".demo").iterdir()
     assert (home / "relab.db").is_file()
-    # The example itself stays as it was.
+    # The act does not change the example itself.
     assert "FAULT = none" in (EXAMPLE / "settings.mk").read_text()
 
 
@@ -68,7 +68,7 @@ def test_ctrl_c_ends_the_build_and_all_its_processes(tmp_path: Path) -> None:
 
 
 def _with(word: str) -> list[int]:
-    """Return the processes with a word in their arguments, besides this one."""
+    """Return the ids of the processes with a word in their arguments, except this process."""
     found = []
     for each in psutil.process_iter():
         try:
@@ -94,7 +94,7 @@ def test_without_a_build_tool_the_act_is_skipped_by_name(
         found = programs / tool
         found.write_text("#!/bin/sh\nexit 0\n")
         found.chmod(0o755)
-    # A stub is in PATH and does not work.
+    # The missing tool is in PATH as a stub that fails.
     stub = programs / missing
     stub.write_text("#!/bin/sh\nexit 1\n")
     stub.chmod(0o755)
@@ -113,7 +113,7 @@ def test_without_a_build_tool_the_act_is_skipped_by_name(
     assert "builds list" not in shown
 
 
-def test_faults_of_the_act_are_ones_that_the_example_has(tmp_path: Path) -> None:
+def test_act_sets_a_fault_of_the_example(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project)
     set_fault(project, "memory")

@@ -1,4 +1,4 @@
-"""`python -m demo incident rollout`, whole: a real shop breaks, is mended and improved; nothing is left, also after Ctrl-C."""
+"""`python -m demo incident rollout` as a whole: a real shop fails, is repaired and improved; no process is left."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TIMEOUT_S = 300
 
 @contextmanager
 def a_demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Play the act in a folder of its own; its temporary files are below that, too."""
-    # Sockets have short paths.
+    """Run the act in a folder of its own, with its temporary files below; check that no process and no file is left."""
+    # Paths of sockets must be short.
     short = Path("/tmp", f"d{os.getpid()}")
     short.mkdir()
     environment = lab_environment(
@@ -74,10 +74,10 @@ def test_shop_is_repaired_the_incident_reported_and_a_rollout_judged(tmp_path: P
 
 
 @pytest.mark.parametrize("seen", ["Data of this tour", "shop: http", "lab serve", "lab rollout run"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, seen: str) -> None:
+def test_ctrl_c_leaves_no_process_and_no_temporary_file(tmp_path: Path, seen: str) -> None:
     with a_demo(tmp_path) as process:
         wait_until(lambda: seen in (tmp_path / "out").read_text(), within_s=240, what=seen)
-        # Impatient people press it twice.
+        # People may press Ctrl-C twice.
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 130

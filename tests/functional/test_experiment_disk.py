@@ -50,7 +50,7 @@ def test_full_disk_ends_a_replay_without_a_run_to_continue(tmp_path: Path) -> No
         project = Project.make(disk)
         run = project.run("--no-telemetry")
         with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
-            # A write takes what has room, so that the last one is short; without any room it fails.
+            # The last write is short because it fills the disk; on a full disk a write fails.
             while filler.write(bytes(65_536)) == 65_536:
                 pass
         error = project.json("replay", "--run-dir", str(run.path), "--trial-id", "trial_1", code=1)["error"]

@@ -1,4 +1,4 @@
-"""Every document that a run leaves keeps to the schema that it names: in each sandbox, however its trials end."""
+"""Every document of a run conforms to the schema that it names, in each sandbox and for each outcome of a trial."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NOT_OF_AGENTLAB = {"dataset", "journal.jsonl", "seal.jsonl", "attestation.intoto
 
 
 def documents(run: Run) -> list[tuple[Path, Any]]:
-    """Return every JSON document of a run, but for the tables, the seal, the statements, and what harnesses have in their workspaces."""
+    """Return every JSON document of a run, except tables, the seal, the statements, and files in workspaces."""
     found = []
     for path in sorted(run.path.rglob("*.json*")):
         parts = path.relative_to(run.path).parts
@@ -77,7 +77,7 @@ def checked(run: Run) -> Counter[str]:
     for path, document in documents(run):
         kind = kind_of(path, document)
         counts[kind] += 1
-        # What a harness wrote and was refused for is kept as it came.
+        # A rejected output of a harness is kept unchanged, so it need not conform.
         if kind in OWN_OF_ANALYSIS or (path.parent.name == "out" and path.name == "trial_output.json"):
             continue
         check_document(kind, document)
@@ -146,9 +146,7 @@ def test_every_document_matches_its_schema_for_any_trial_outcome(tmp_path: Path,
 
 
 @pytest.mark.parametrize("policy", ["persist_per_task", "accumulate"])
-def test_documents_of_carried_state_retries_and_pruned_trials_keep_to_their_schemas(
-    tmp_path: Path, policy: str
-) -> None:
+def test_documents_of_carried_state_retries_and_pruned_trials_match_their_schemas(tmp_path: Path, policy: str) -> None:
     policies = {
         "state": policy,
         "retry": {"max_attempts": 2, "retry_on": ["error"]},
@@ -162,7 +160,7 @@ def test_documents_of_carried_state_retries_and_pruned_trials_keep_to_their_sche
 
 
 @pytest.mark.full
-def test_documents_of_an_interrupted_and_of_a_continued_run_keep_to_their_schemas(tmp_path: Path) -> None:
+def test_documents_of_an_interrupted_and_of_a_continued_run_match_their_schemas(tmp_path: Path) -> None:
     project = project_of(tmp_path, runtime={"timeouts": {"trial_seconds": 20, "grace_seconds": 0.1}})
     with project.start("--no-telemetry") as runner:
         run = runner.wait_done(2)

@@ -1,4 +1,4 @@
-"""What ends a run before its plan does: a clear result, or a ceiling of its budget; and how it is continued."""
+"""Runs that end before their last trial, by a clear result or a ceiling of the budget, and their continuation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_ceiling_ends_a_run_cleanly_and_a_clear_result_ends_its_continuation(p
     dear = ("--max-trials", "0", "--max-cost-usd", "2.5")
     costly = project.json("run", "--continue", str(run.path), *dear, "--no-telemetry", code=75)
     assert "max_cost_usd" in costly["budget_reached"]
-    # 2.50 USD are ten trials; the one that ran beside the tenth has a result, too.
+    # Ten trials cost 2.50 USD; a trial that ran beside the tenth has a result, too.
     assert costly["trials"]["done"] in {10, 11}
     assert project.json("compare", str(run.path), code=2)["verdict"] == "INVALID"
 
@@ -69,7 +69,7 @@ def test_a_ceiling_ends_a_run_cleanly_and_a_clear_result_ends_its_continuation(p
     assert compared["verdict"] == "PASS"
     assert result["interval"] == decision["interval"]
     assert "always-valid" in project.lab("compare", str(run.path)).out
-    # A run that is decided has nothing left to run.
+    # A decided run has no trials left to run.
     done = project.json("run", "--continue", str(run.path), "--no-telemetry")
     assert done["trials"] == last["trials"]
     assert done["stopping"] == last["stopping"]
@@ -79,7 +79,7 @@ def test_a_ceiling_ends_a_run_cleanly_and_a_clear_result_ends_its_continuation(p
     assert project.json("compare", str(run.path), code=2)["error"]["code"] == "run_damaged"
 
 
-def test_wrong_ceilings_change_nothing(project: Project) -> None:
+def test_invalid_ceilings_are_rejected_and_start_no_run(project: Project) -> None:
     for option in ("--max-trials", "--max-cost-usd", "--max-seconds"):
         answer = project.json("run", option, "-1", "--no-telemetry", code=64)
         assert answer["error"]["code"] == "ceiling_invalid"
@@ -87,7 +87,7 @@ def test_wrong_ceilings_change_nothing(project: Project) -> None:
     assert project.runs() == []
 
 
-def test_time_is_a_ceiling_too(project: Project) -> None:
+def test_run_ends_at_its_time_ceiling(project: Project) -> None:
     answer = project.json("run", "--max-seconds", "0.000001", "--no-telemetry", code=75)
 
     assert "max_seconds" in answer["budget_reached"]

@@ -1,4 +1,4 @@
-"""What the exit code of `lab run`, `describe` and `compare` says: one test per row of the table in docs/experiments.md."""
+"""The exit codes of `lab run`, `describe` and `compare`, a case for each row of the table in docs/experiments.md."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def made(folder: Path, does: list[str], **sections: Any) -> Project:
 @pytest.mark.parametrize(
     ("does", "sections", "code", "without"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
 )
-def test_exit_code_of_a_finished_run(
+def test_finished_run_fails_only_if_a_variant_has_no_result(
     tmp_path: Path, does: list[str], sections: dict[str, Any], code: int, without: list[str]
 ) -> None:
     run = made(tmp_path, does, **sections).run(code=code)
@@ -65,7 +65,7 @@ def test_exit_code_of_a_finished_run(
     assert run.answer["variants_without_result"] == without
 
 
-def test_run_of_errors_says_so_and_is_the_same_when_it_is_continued(tmp_path: Path) -> None:
+def test_run_in_which_every_trial_is_an_error_warns_and_keeps_its_exit_code(tmp_path: Path) -> None:
     project = made(tmp_path, ["exits", "exits"])
     told = project.lab("run", "--no-telemetry", "--quiet", code=1)
 
@@ -73,7 +73,7 @@ def test_run_of_errors_says_so_and_is_the_same_when_it_is_continued(tmp_path: Pa
     assert "lab: no trial of 'control' has a result: each ended in an error or was not run" in told.err
     (run_dir,) = project.runs()
     assert project.json("run", "--continue", str(run_dir), "--no-telemetry", code=1)["exit_code"] == 1
-    # One variant alone: there is nothing to decide.
+    # A run with one variant has no comparison.
     assert project.json("compare", str(run_dir), code=2)["verdict"] == "INVALID"
 
 

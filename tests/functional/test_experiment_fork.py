@@ -1,4 +1,4 @@
-"""`lab fork`: trials that begin at a checkpoint in the middle of others, and their comparison with these."""
+"""`lab fork`: trials that begin at a checkpoint of other trials, and their comparison with those trials."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def steps_of(run: Run, trial_id: str = "trial_1") -> list[int]:
         pytest.param(("python3", "harness.py"), "bwrap", id="python-bwrap"),
     ],
 )
-def test_fork_with_nothing_changed_goes_on_as_its_parent_did(tmp_path: Path, command: Sequence[str], mode: str) -> None:
+def test_fork_without_changes_ends_like_its_parent(tmp_path: Path, command: Sequence[str], mode: str) -> None:
     if command is NODE:
         require_program("node", "apt-get install nodejs")
     if mode == "bwrap":
@@ -228,7 +228,7 @@ def test_command_refuses_a_fork_with_usage_as_exit_code(shared: tuple[Project, R
     assert "'3' is no selector. Write checkpoint:" in done.err
 
 
-def test_checkpoint_that_is_gone_or_hostile_is_a_named_error(tmp_path: Path) -> None:
+def test_missing_or_hostile_checkpoint_is_a_named_error(tmp_path: Path) -> None:
     project, run = made(tmp_path)
     state = run.trial("trial_1") / "state"
 
@@ -317,10 +317,10 @@ answer(checkpoints=named, metrics={"memory": memory})
 """
 
 
-def test_of_a_variant_only_the_trials_that_reached_the_point_are_forked(tmp_path: Path) -> None:
+def test_fork_of_a_variant_leaves_out_trials_without_the_checkpoint(tmp_path: Path) -> None:
     project = Project.make(tmp_path, SHORT, tasks=[{"task_id": f"t{n}", "steps": n} for n in (1, 2, 3)])
     project.configure(runtime={"harness": {"integration_level": "cli_events"}})
-    # Checkpoints in a workspace outlive it.
+    # Checkpoints in a workspace are kept although the workspace is deleted.
     run = project.run("--keep-workspaces", "none")
     assert not (run.trial("trial_3") / "workspace").exists()
 
@@ -353,7 +353,7 @@ def test_fork_can_be_paused_and_resumed_and_a_resumed_trial_can_be_forked(tmp_pa
         runner.end(130)
     project.json("resume", "--run-dir", str(run.path), "--no-telemetry")
 
-    # Named before the pause, and by the pause.
+    # The first checkpoint was named before the pause, the second by it.
     first = fork(project, run, "--from-trial", "trial_1", "--at", "step:2")
     second = fork(project, run, "--from-trial", "trial_1", "--at", "checkpoint:lunch")
 

@@ -1,4 +1,4 @@
-"""`lab hooks-validate` on the events of real trials, and on each way of breaking their rules."""
+"""`lab hooks-validate` on the events of real trials, and on events that break each rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Harnesses that do all that a harness should not: each gets its row, the others theirs, and nothing else happens."""
+"""Misbehaving harnesses: each trial gets its own outcome, and the runner and the other trials are not affected."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ BECOMES: dict[str, tuple[str, str | None]] = {
     "links_the_runners_files": ("error", "harness_process_error"),
     "rewrites_its_input": ("success", None),
     "makes_pipes": ("success", None),
-    # Pipes are removed before anything is read, so it has written no output.
+    # The runner deletes pipes before it reads outputs, so this harness has no output.
     "answers_in_a_pipe": ("error", "harness_process_error"),
     "spends_and_stays": ("error", "budget_exceeded"),
     "spends_and_ends": ("error", "budget_exceeded"),
@@ -133,7 +133,7 @@ def project(meet: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
                 "environment": {"pass": ["PASSED", "NOT_THERE"], "set": {"MODE": "test"}},
                 "secrets": ["API_KEY", "API_TOKEN"],
             },
-            # Enough for whoever does not hang, also where four of them share a slow disk.
+            # Long enough for each harness that does not hang, also if four share a slow disk.
             "timeouts": {"trial_seconds": 10, "grace_seconds": 0.2},
             "workspace": {"max_output_mb": 1},
         },
@@ -146,7 +146,7 @@ def run(project: Project) -> Run:
     return project.run(telemetry=True, API_KEY=SECRET, API_TOKEN=TOKEN, PASSED="yes", PRIVATE="no")
 
 
-def test_each_trial_has_its_outcome(run: Run) -> None:
+def test_each_misbehaving_harness_gets_its_outcome(run: Run) -> None:
     assert {task: (row["outcome"], row["error_type"]) for task, row in run.by_task.items()} == BECOMES
     exits = {task: run.by_task[task]["exit_code"] for task in ("exits_with_3", "is_killed", "hangs", "is_fine")}
     assert exits == {"exits_with_3": 3, "is_killed": -11, "hangs": -9, "is_fine": 0}
@@ -169,7 +169,7 @@ def test_oversized_output_is_cut_and_the_rest_kept(run: Run) -> None:
     assert (run.path / run.by_task["hangs"]["trial_dir"] / "stdout.log").read_text() == "so far\n"
 
 
-def test_nothing_of_a_trial_runs_on(run: Run, project: Project, meet: Path) -> None:
+def test_trials_leave_no_running_process(run: Run, project: Project, meet: Path) -> None:
     assert project.processes() == []
     for name in ("hung", "detached"):
         assert not psutil.pid_exists(int((meet / name).read_text()))
@@ -177,7 +177,7 @@ def test_nothing_of_a_trial_runs_on(run: Run, project: Project, meet: Path) -> N
 
 def test_the_runner_follows_no_link_of_a_harness(run: Run, meet: Path) -> None:
     assert (meet / "victim").read_text() == VICTIM
-    # The harness has written there by itself; the runner takes nothing from there.
+    # The harness itself wrote this file; the runner does not read it.
     assert (meet / "linked").exists()
     for task in ("links_its_output", "links_the_runners_files"):
         output = run.path / run.by_task[task]["trial_dir"] / "trial_output.json"
@@ -214,12 +214,12 @@ def test_only_listed_variables_reach_a_harness(run: Run) -> None:
     assert found["HOME"] == str(trial / "tmp")
 
 
-def test_a_secret_stays_nowhere(run: Run, project: Project) -> None:
+def test_secret_is_stored_nowhere(run: Run, project: Project) -> None:
     row = run.by_task["tells_the_secret"]
     assert (run.path / row["trial_dir"] / "stderr.log").read_text() == "[secret API_KEY]\n"
     assert row["error_message"] == "[secret API_KEY]"
     assert files_with(run.path, ENCODED) == []
-    # The database with its journal too.
+    # The check includes the database and its journal.
     assert (project.home / "relab.db").exists()
     assert files_with(project.home, ENCODED) == []
     exported = project.lab("agent-runs", "timeline", row["agent_run_id"], "--json").out
@@ -262,7 +262,7 @@ def test_a_harness_that_cannot_be_started_is_a_row_and_an_unset_secret_is_refuse
     assert all("./harness" in row["error_message"] for row in run.rows.values())
 
 
-def test_a_link_in_carried_state_leads_the_runner_nowhere(tmp_path: Path) -> None:
+def test_runner_does_not_follow_a_link_in_carried_state(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     leading = (
@@ -285,7 +285,7 @@ def test_a_link_in_carried_state_leads_the_runner_nowhere(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["local", "bwrap"])
-def test_link_in_the_place_of_a_folder_gives_a_trial_no_file_of_this_machine(tmp_path: Path, mode: str) -> None:
+def test_link_in_place_of_the_output_folder_exposes_no_file_of_the_host(tmp_path: Path, mode: str) -> None:
     if mode == "bwrap":
         require_program("bwrap", INSTALL)
     outside = tmp_path / "outside"
@@ -308,7 +308,7 @@ folder.symlink_to(bindings["outside"])
             },
         },
     )
-    # What a run begins with is its own; the files of another are what the link leads to.
+    # The run starts with folders of its own; only the link leads to these files.
     (outside / "trial_output.json").write_text(json.dumps({"password": TOKEN}))
     (outside / "harness_events.jsonl").write_text(json.dumps({"password": TOKEN}) + "\n")
 
@@ -325,7 +325,7 @@ folder.symlink_to(bindings["outside"])
 
 
 @pytest.mark.full
-def test_folders_that_a_harness_has_closed_are_read_and_deleted(tmp_path: Path) -> None:
+def test_folders_without_permissions_are_read_and_deleted(tmp_path: Path) -> None:
     harness = """
 for folder in (Path("closed"), Path(paths["state"], "closed"), Path(paths["tmp"], "closed")):
     (folder / "deep").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What is changed in the files of a run is found, and named, by whatever reads them; no result differs in silence."""
+"""Changes of a run's files: each command that reads a changed file names it, and no result changes silently."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from support.experiments.projects import Project, Run, answering
 
 Change = Callable[[bytes], bytes]
 MUTABLE = "runtime/run_control.json"
-"""Written again and again: it has no digest, and its status is checked."""
+"""A document that is written repeatedly: it has no digest, but its status is checked."""
 NOT_ATTESTED = {MUTABLE, "runtime/sessions.jsonl"}
-"""Written after the attestation, so that only the seal has their digests; see `test_experiment_verify.py`."""
+"""Documents written after the attestation, so that only the seal has their digests; see `test_experiment_verify.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def run(project: Project) -> Run:
 
 @contextmanager
 def changed(path: Path, change: Change) -> Iterator[bytes]:
-    """Change a file for a while; a change to nothing deletes it."""
+    """Change a file during the block; a change to an empty content deletes it."""
     before = path.read_bytes()
-    # Most documents have several names: a write in place would change all of them, and so would none of the damage here.
+    # Most documents have several hard links, and a write in place would change all of them.
     path.unlink()
     after = change(before)
     if after:
@@ -58,7 +58,7 @@ def changed(path: Path, change: Change) -> Iterator[bytes]:
 
 
 def read(run: Run, project: Project) -> dict[str, Any]:
-    """Return what the commands conclude from a run."""
+    """Return the results or the errors of the commands that read a run, by command."""
     service = ExperimentService(SystemClock(), environment={})
 
     def compared() -> Any:
@@ -82,7 +82,7 @@ def read(run: Run, project: Project) -> dict[str, Any]:
 
 
 OF_THE_PROOF = {"seal.jsonl", "attestation.intoto.jsonl"}
-"""What only `lab verify` reads; see `test_experiment_verify.py`."""
+"""Documents that only `lab verify` reads; see `test_experiment_verify.py`."""
 
 
 def documents(run: Run) -> list[Path]:
@@ -165,7 +165,7 @@ _BEFORE: dict[Path, bytes] = {}
 
 
 def same(path: Path, before: bytes, after: bytes) -> bool:
-    """Return whether a document says the same; the attestation's seal is over what it says, not over how it is written."""
+    """Return whether two versions of a document are equal; of the attestation, only the content counts."""
     if path.name != "attestation.json":
         return before == after
     try:
@@ -197,7 +197,7 @@ HARD = [
 def test_one_change_of_any_document_is_an_error_or_changes_no_result(
     data: st.DataObject, run: Run, project: Project, expected: dict[str, Any]
 ) -> None:
-    # Half of the examples are of what results are made of; the rest of any document, of which there are many.
+    # Half of the examples change the few documents that results are made of, the others any document.
     hard = [run.path / name for name in HARD]
     path = data.draw(st.one_of(st.sampled_from(hard), st.sampled_from(documents(run))))
     check_one_change(run, project, expected, path, data.draw(CHANGES))
@@ -264,7 +264,7 @@ def test_damage_of_the_journal_is_named_with_its_line(project: Project, run: Run
 def test_damaged_table_is_reported_without_the_message_of_the_database(project: Project, run: Run, name: str) -> None:
     for change, says in ((flipped(0.3, 2), "was changed after it was written"), (lambda _: b"", "is missing")):
         with changed(run.path / name, change):
-            # 1 would read as FAIL.
+            # Exit code 1 would mean FAIL.
             said = refused(project, "compare", str(run.path), code=2)
             assert f"{run.path / name} {says}" in said
             assert "arquet" not in said.replace(name, "")
@@ -304,7 +304,7 @@ def test_verify_names_every_document_of_the_store_that_is_missing(project: Proje
 
 
 def earlier(run: Run, copy: Path, keep: int) -> Run:
-    """Return a copy of a run as an earlier version left it when it was killed: no checksums, no attestation."""
+    """Return a copy of a run as an earlier version left it after a kill: without checksums and without attestation."""
     shutil.copytree(run.path, copy, symlinks=True)
     lines = [json.loads(line) for line in (copy / "journal.jsonl").read_text().splitlines()[1 : keep + 1]]
     for line in lines:

@@ -1,4 +1,4 @@
-"""Each integration level with a harness that speaks it, through `lab run` to the tables and telemetry."""
+"""Each integration level with a harness that implements it, through `lab run` to the tables and telemetry."""
 
 from __future__ import annotations
 
@@ -168,11 +168,11 @@ def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_p
         document = json.loads((folder / "trial_output.json").read_bytes())
         assert [item["logical_name"] for item in document["checkpoints"]] == ["epoch-0", "epoch-1"]
         assert all(Path(item["path"]).read_bytes() == bytes([item["epoch"]]) * 64 for item in document["checkpoints"])
-    # Less of a loss is better.
+    # A lower loss is better.
     assert compared["verdict"] == "PASS", compared
 
 
-def test_every_document_of_a_run_keeps_to_its_schema(tmp_path: Path) -> None:
+def test_every_document_of_a_run_matches_its_schema(tmp_path: Path) -> None:
     project = Project.make(tmp_path, 'Path("new").write_text("x")\n' + CONTROLLED, tasks=1)
     project.configure(**at_level("sdk_full"))
     run = project.run()

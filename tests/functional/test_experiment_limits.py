@@ -1,6 +1,6 @@
-"""What happens to a trial that takes more of this machine than it may: `lab run` ends it, names the limit, and goes on.
+"""Trials that exceed a limit: `lab run` ends them, names the limit, and continues.
 
-Every attack is bounded by itself, so that a limit that does not hold costs little.
+Each attack is bounded by itself, so that a limit without effect costs little.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_each_limit_ends_its_trial_and_is_named(tmp_path: Path, mode: str) -> No
     wait_until(lambda: not project.processes(), what="the end of all harnesses")
 
 
-def test_files_of_holes_are_counted_by_their_size_and_not_carried_on(tmp_path: Path) -> None:
+def test_sparse_files_are_counted_by_their_size_and_not_carried_over(tmp_path: Path) -> None:
     harness = """
 for folder in ("holes", paths["state"]):
     os.makedirs(folder, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The gateway to a model's server and its cache, with the real client of OpenAI and a server that counts requests."""
+"""The gateway to a model server and its cache, with the real OpenAI client and a server that counts requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ answer(answer=said)
 
 
 class CountingServer:
-    """A server with OpenAI's interface: each answer has its number, and some prompts fail or break off."""
+    """A server with OpenAI's interface that numbers its answers, and fails or breaks off for some prompts."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -158,7 +158,7 @@ def test_second_run_replays_each_repeat_its_own_answers(tmp_path: Path, server: 
     assert len({text for said in kept.values() for text in said}) == 6, "no repeat gets the answer of another one"
     assert {repeat: said[:3] for (_, repeat), said in other.items()} == kept
     assert one["all", 0][3:5] == ["status 500", "status 200"]
-    # Errors, and an answer with a secret of the harness, are asked for again.
+    # Errors, and answers with a secret of the harness, are not stored, so they are requested again.
     assert use_of(second) == {"model_requests": 12, "model_cache_hits": 6, "model_cache_misses": 6}
     assert [prompt for prompt, _ in server.asked[asked:]] == prompts[3:] * 2
     assert {key for _, key in server.asked} == {f"Bearer {KEY}"}
@@ -181,7 +181,7 @@ def test_scope_request_replays_one_answer_for_all_repeats_and_warns(tmp_path: Pa
 
 
 @pytest.mark.full
-def test_gateway_is_the_way_to_the_model_out_of_a_closed_sandbox(tmp_path: Path, server: CountingServer) -> None:
+def test_closed_sandbox_reaches_the_model_through_the_gateway(tmp_path: Path, server: CountingServer) -> None:
     require_program("bwrap", "apt-get install bubblewrap")
     project = make_project(tmp_path, server, [{"task_id": "a", "prompts": ["hello", "stream"]}], repeats=1)
     gateway = {"variable": "OPENAI_BASE_URL", "upstream": server.url, "cache": {}}
@@ -217,7 +217,7 @@ def test_gateway_is_the_way_to_the_model_out_of_a_closed_sandbox(tmp_path: Path,
         ({"model_gateways": [{"variable": "A", "upstream": "https://x"}] * 2}, "same variable"),
     ],
 )
-def test_gateway_that_opens_the_network_or_is_wrong_is_refused(
+def test_gateway_that_opens_the_network_or_is_invalid_is_refused(
     tmp_path: Path, runtime: dict[str, Any], said: str
 ) -> None:
     project = Project.make(tmp_path)

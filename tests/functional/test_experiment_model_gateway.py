@@ -1,4 +1,4 @@
-"""The gateway to a model's server where a trial is far from it: in a container, on a Ray cluster, and over TLS."""
+"""The gateway to a model server from a container, from a node of a Ray cluster, and over TLS."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ except urllib.error.HTTPError as error:
     said = f"status {{error.code}}: {{error.read().decode()}}"
 answer(answer=said)
 """
-# For an image without Python.
+# The image has no Python.
 BASH_HARNESS = """\
 #!/usr/bin/env bash
 ids=$(sed -n '/"ids": {/,/}/p' "$2" | sed '$s/,$//' | tr -d '\\n')

@@ -1,4 +1,4 @@
-"""What a harness reaches when only some hosts are allowed, through `lab run` in each room with walls."""
+"""The hosts that a harness reaches with an allowlist, through `lab run` in each sandbox that isolates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ answer(metrics={"body": body, "otlp": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]}
 
 
 class Site(BaseHTTPRequestHandler):
-    """Says what it was asked for."""
+    """Answers with the path of the request."""
 
     def do_GET(self) -> None:
         body = f"hello from {self.path}".encode()
@@ -67,7 +67,7 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
 
 @pytest.fixture
 def site() -> Iterator[int]:
-    """A web server on this machine's loopback; its port."""
+    """The port of a web server on a loopback address of this machine."""
     with ThreadingHTTPServer((LISTED, 0), Site) as server, serving(server):
         yield server.server_address[1]
 
@@ -114,7 +114,7 @@ def test_only_listed_hosts_are_reached_and_others_reported(tmp_path: Path, mode:
 
 
 def test_a_listed_model_server_of_this_machine_is_reached_by_a_client_that_obeys_no_proxy(tmp_path: Path) -> None:
-    """As Ollama and vLLM are: on a loopback port, here even on one that the runner would use itself."""
+    """Like Ollama and vLLM the server has a loopback port, here if possible one that the runner would use itself."""
     require_program("bwrap", INSTALL)
     server = next(made for port in (4318, 3128, 0) if (made := listening_site(port)) is not None)
     with server, serving(server):

@@ -1,4 +1,4 @@
-"""`lab pause` and `lab resume` on runs at work, with the reference harnesses and with harnesses that do not answer."""
+"""`lab pause` and `lab resume` on running trials, with the reference harnesses and with silent ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ time.sleep(600)
 
 
 def without_times(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the events without what differs between two runs of the same trial, and without acknowledgements."""
+    """Return the events without acknowledgements, and without the fields that differ between runs of the same trial."""
     return [
         {name: value for name, value in event.items() if name not in {"ts", "seq", "ids"}}
         for event in events
@@ -82,13 +82,13 @@ def test_paused_trial_goes_on_from_its_checkpoint_and_ends_as_one_that_was_never
         read_lines(other.trial("trial_1") / events)
     )
     assert other.rows["trial_1"]["metrics"]["zeros"] == row["metrics"]["zeros"]
-    # The pause does not count.
+    # The duration of the trial does not include the pause.
     assert row["duration_ms"] < 2 * other.rows["trial_1"]["duration_ms"]
     assert row["overhead_ms"] > 0
 
 
 @pytest.mark.full
-def test_paused_trial_in_bubblewrap_goes_on(tmp_path: Path) -> None:
+def test_paused_trial_in_bubblewrap_is_resumed(tmp_path: Path) -> None:
     require_program("bwrap", INSTALL)
     command = ("python3", "harness.py")
     project = reference(tmp_path, command, runtime={"sandbox": {"mode": "bwrap"}, "network": {"mode": "none"}})
@@ -157,7 +157,7 @@ def test_harness_that_does_not_acknowledge_is_ended_and_its_trial_begins_anew(tm
     assert stopped["reason"] == "the harness did not acknowledge the checkpoint within 0.5 s"
     assert Run(path).json("trials/trial_1/trial_state.json")["exit_reason"] == "pause_timeout"
 
-    # The project has changed, but the run goes on with the version that it began with: this one waits again.
+    # The resumed trial starts again from its input, and waits again.
     (tmp_path / "started-trial_1").unlink()
     with Runner(project, ("resume", "--run-dir", str(path), "--no-telemetry", "--json"), {}) as runner:
         runner.wait_for(tmp_path / "started-trial_1")
@@ -201,8 +201,8 @@ def error_of(project: Project, *arguments: str) -> str:
     return code
 
 
-def test_what_cannot_be_paused_or_resumed_is_a_named_error_and_changes_nothing(tmp_path: Path) -> None:
-    # So many steps that the trial is paused long before its end, also on a busy machine.
+def test_invalid_pause_or_resume_is_a_named_error_and_changes_nothing(tmp_path: Path) -> None:
+    # With so many steps the trial is paused long before its end, also on a busy machine.
     project = reference(tmp_path, tasks=2, steps=2_000)
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)
@@ -213,7 +213,7 @@ def test_what_cannot_be_paused_or_resumed_is_a_named_error_and_changes_nothing(t
         assert error_of(project, "pause", *where, "--trial", "trial_2") == "trial_state"
         assert error_of(project, "pause", *where, "--timeout", "0") == "invalid_input"
         assert error_of(project, "resume", *where, "--trial", "trial_1") == "run_busy"
-        # A request that a crash has torn is replaced; a whole one is not.
+        # A request that a crash left incomplete is replaced; a complete one is not.
         (run.trial("trial_1") / "pause_request.json").write_text('{"request_id": "x", "lab')
         project.json("pause", *where)
         runner.end(130)
@@ -236,7 +236,7 @@ def test_what_cannot_be_paused_or_resumed_is_a_named_error_and_changes_nothing(t
 
 
 @pytest.mark.full
-def test_resume_after_the_project_changed_and_its_snapshot_is_gone(tmp_path: Path) -> None:
+def test_resume_without_the_snapshot_of_a_changed_project_needs_allow_drift(tmp_path: Path) -> None:
     project = reference(tmp_path)
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)

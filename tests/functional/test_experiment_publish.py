@@ -151,7 +151,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
 
 
 def texts_of(path: Path) -> bytes:
-    """Return the name and the content of a file; of a table, all its values."""
+    """Return the path and the content of a file; for a table, also all its values."""
     content = path.read_bytes()
     if path.suffix == ".parquet":
         content += repr(duckdb.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall()).encode()
@@ -222,7 +222,7 @@ def test_flipped_bit_of_a_bundle_changes_no_content_unnoticed(
         verdict = verify_bundle(changed).verdict
     except BundleInvalidError:
         return
-    # Fields of the archive that say nothing about the content, such as times, are free.
+    # Fields of the archive that do not affect the content, such as times, may change.
     assert verdict is ProofVerdict.DAMAGED or contents(changed) == contents(bundle)
 
 
@@ -296,7 +296,7 @@ def test_links_duplicates_and_bombs_are_refused(bundle: Path, tmp_path: Path) ->
     check_refused(bundle, tmp_path, hostile("run/journal.jsonl/x"), "a file and a folder")
     check_refused(bundle, tmp_path, hostile("run/bomb", bytes(50_000_000)), "the limit is", max_bytes=20_000_000)
     overlapping = bytearray(bundle.read_bytes())
-    # The second entry of the central directory names the place of the first one.
+    # The second entry of the central directory points to the first entry's data.
     second = overlapping.index(b"PK\x01\x02", overlapping.index(b"PK\x01\x02") + 4)
     overlapping[second + 42 : second + 46] = bytes(4)
     (tmp_path / "overlap.zip").write_bytes(overlapping)
@@ -318,7 +318,7 @@ def check_refused(
     assert sorted(each.name for each in tmp_path.iterdir() if each.suffix != ".zip") == []
 
 
-def test_size_that_an_entry_hides_is_not_unpacked(bundle: Path, tmp_path: Path) -> None:
+def test_entry_with_a_wrong_size_is_damage(bundle: Path, tmp_path: Path) -> None:
     raw = bytearray(bundle.read_bytes())
     with zipfile.ZipFile(bundle) as archive:
         name = b"run/journal.jsonl"
@@ -369,7 +369,7 @@ def test_running_run_is_not_published(tmp_path: Path) -> None:
         runner.end()
 
 
-def test_bundle_says_that_its_run_was_damaged(project: Project, run: Run, tmp_path: Path) -> None:
+def test_bundle_of_a_damaged_run_is_reported_as_damaged(project: Project, run: Run, tmp_path: Path) -> None:
     copy = tmp_path / run.path.name
     shutil.copytree(run.path, copy, symlinks=True)
     (copy / "trials/trial_1/stdout.log").write_text("other\n")

@@ -1,4 +1,4 @@
-"""`lab run --executor ray` on a cluster of three nodes: the same results as here, also if nodes and processes are killed."""
+"""`lab run --executor ray` on a cluster of three nodes: the results of a local run, also after kills."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def meeting(tmp_path: Path, waiting: str, concurrency: int = 6, **sections: Any)
 
 
 def results(run: Run) -> list[str]:
-    """Return the rows of all tables of a run, sorted and without times and ids of the run."""
+    """Return the rows of all tables of a run, sorted, without times and the run's ids."""
     return sorted(
         f"{path.name} {json.dumps(_plain(row))}"
         for path in (run.path / "analysis" / "tables").glob("*.jsonl")
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def test_killed_worker_and_killed_node_lose_no_trial_and_double_none(
+def test_killed_worker_and_killed_node_neither_lose_nor_repeat_a_result(
     tmp_path: Path, cluster: Cluster, on_ray: tuple[str, ...]
 ) -> None:
     project = meeting(tmp_path, "wwwwww" + "..f." * 4)
@@ -109,7 +109,7 @@ def test_killed_worker_and_killed_node_lose_no_trial_and_double_none(
             what="the repetition of its trial",
             within_s=100,
         )
-        # Chosen before the new node is there: the cluster lists its nodes in no order, and the new one runs no trial.
+        # Chosen before the new node joins, because the cluster lists its nodes in no order, and the new one is idle.
         busy = cluster.list_all_nodes()[1]
         node = cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
         cluster.remove_node(busy, allow_graceful=False)
@@ -229,7 +229,7 @@ def test_killed_run_continues_on_ray_and_second_ctrl_c_ends_the_trials(tmp_path:
             again.press()
             again.end(130)
     assert len(run.journal()) == 2
-    # A harness that has ended is a zombie until the process that took it over waits for it.
+    # A harness that has ended is a zombie until its new parent process waits for it.
     wait_until(lambda: not any(map(is_running, harnesses)), within_s=100, what="the end of the first harnesses")
 
     (tmp_path / "go").touch()
@@ -253,7 +253,7 @@ def test_state_is_carried_from_node_to_node(tmp_path: Path, on_ray: tuple[str, .
     assert [run.rows[f"trial_{number}"]["metrics"]["count"] for number in range(1, 5)] == [0, 1, 2, 3]
 
 
-def test_cluster_that_is_not_there_and_trial_that_fits_no_node_are_named(
+def test_missing_cluster_and_trial_too_large_for_every_node_are_named_errors(
     tmp_path: Path, on_ray: tuple[str, ...]
 ) -> None:
     project = Project.make(tmp_path)

@@ -1,4 +1,4 @@
-"""`lab replay`: a deterministic harness repeats itself, and what differs is named."""
+"""`lab replay`: a deterministic harness gives the same result, and differences are named."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def test_replay_of_a_resumed_trial_compares_all_of_its_events(tmp_path: Path) ->
 
     found = project.json("replay", "--run-dir", str(run.path), "--trial-id", "trial_1", code=None)
 
-    # After a pause, the harness's output names the checkpoints of the time since.
+    # After a pause, the harness's output names only the checkpoints since then.
     assert {each["where"] for each in found["differences"]} <= {"output"}
     assert found["events"] == []
 
 
-def test_what_cannot_be_replayed_is_a_named_error(tmp_path: Path) -> None:
+def test_trial_that_cannot_be_replayed_is_a_named_error(tmp_path: Path) -> None:
     project = Project.make(tmp_path, DRAWING, tasks=2)
     run = project.run()
     where = ("--run-dir", str(run.path))

@@ -1,4 +1,4 @@
-"""Trials are scored again by another scorer: from what they left, without running, and without a change of the run."""
+"""Trials are scored again by another scorer: from their files, without a harness, and without a change of the run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _files(run: Run) -> dict[Path, bytes]:
 
 
 @pytest.mark.full
-def test_scores_stand_beside_the_run_and_a_comparison_can_use_them(project: Project, tmp_path: Path) -> None:
+def test_new_scores_leave_the_run_unchanged_and_a_comparison_can_use_them(project: Project, tmp_path: Path) -> None:
     run = project.run()
     before = _files(run)
     # A file of the scorer's name in the workspace is not the scorer.
@@ -91,7 +91,7 @@ def test_scores_stand_beside_the_run_and_a_comparison_can_use_them(project: Proj
     assert project.json("compare", run.path.name, "--scores", "strict", code=2)["error"]["code"] == "run_damaged"
 
 
-def test_wrong_scorers_are_rejected_and_write_nothing(project: Project, tmp_path: Path) -> None:
+def test_invalid_scorers_are_rejected_and_write_nothing(project: Project, tmp_path: Path) -> None:
     run = project.run()
     good = f"{sys.executable} {tmp_path / 'score.py'}"
     for scorer, name, option in (

@@ -1,4 +1,4 @@
-"""The result cache: trials whose inputs were the same before are not run again, and say so."""
+"""The result cache: trials with the inputs of earlier ones are not run again, and name the earlier trial."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def make_project(folder: Path, **sections: Any) -> Project:
 
 
 def runs_of(project: Project) -> list[str]:
-    """Return what harnesses were started, in their order."""
+    """Return one line for each start of a harness, in order."""
     log = project.root.parent / "log"
     return log.read_text().splitlines() if log.exists() else []
 
@@ -103,7 +103,7 @@ def test_second_run_starts_no_harness_and_gives_the_same_results(tmp_path: Path)
     assert project.json("verify", str(second.path))["verdict"] == "verified"
     shown = project.json("trials", str(second.path))["trials"]
     assert {trial["cached_from"] for trial in shown} == {f"{first.path.name}.trial_{n}" for n in range(1, 9)}
-    # A replay starts the harness: it checks what the cache says.
+    # A replay starts the harness, because it checks the stored result.
     project.json("replay", "--run-dir", str(second.path), "--trial-id", "trial_1", code=1)
     assert len(runs_of(project)) == 9
 
@@ -139,7 +139,7 @@ def test_a_changed_entry_is_rejected_by_name_and_the_trial_runs(tmp_path: Path) 
     raw = bytearray(one.read_bytes())
     raw[len(raw) // 2] ^= 1
     one.write_bytes(raw)
-    # A whole entry at the place of another one.
+    # The content of one entry at the path of another one.
     other.write_bytes(bytes(raw))
 
     second = project.run()

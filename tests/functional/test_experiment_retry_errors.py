@@ -1,4 +1,4 @@
-"""Trials that ended in an error run again, and nothing else does; what they left before is kept."""
+"""Trials that ended in an error run again, and no others; the files of their earlier attempts are kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _launches(tmp_path: Path) -> Counter[str]:
 
 
 @pytest.mark.full
-def test_errors_run_again_and_their_former_attempts_are_kept(tmp_path: Path) -> None:
+def test_trials_with_errors_run_again_and_their_earlier_attempts_are_kept(tmp_path: Path) -> None:
     project = _project(tmp_path, retry={"max_attempts": 2})
     run = project.run()
     assert run.by_task["bad"]["error_type"] == "service_down"
@@ -79,7 +79,7 @@ def test_a_retry_that_is_stopped_by_a_ceiling_is_finished_by_continuing(tmp_path
     assert len(Run(run.path).rows) == 3
 
 
-def test_what_cannot_be_retried_is_rejected_and_changes_nothing(tmp_path: Path) -> None:
+def test_invalid_retry_of_errors_is_rejected_and_changes_nothing(tmp_path: Path) -> None:
     project = _project(tmp_path, state="persist_per_task")
     run = project.run()
     before = {path: path.read_bytes() for path in run.path.rglob("*.json*")}

@@ -51,7 +51,7 @@ SELECT variant_id, COUNT(*) as trials,
        SUM(CASE WHEN outcome = 'success' THEN 1 ELSE 0 END) as successes
 FROM trials GROUP BY variant_id ORDER BY variant_id;
 """
-"""The seed's query, put in an order."""
+"""The seed's query, with an order."""
 LOAD = f"""
 import duckdb, json, sys
 connection = duckdb.connect("agentlab.duckdb")
@@ -62,7 +62,7 @@ print(json.dumps([[row[0], int(row[1]), int(row[2])] for row in connection.execu
 
 @dataclass(frozen=True)
 class FirstRun:
-    """The seed's first run, each step with what it said."""
+    """The seed's first run, with the output of each step."""
 
     project: Project
     init: Outcome
@@ -103,7 +103,7 @@ def test_describe_shows_the_plan_and_the_harness(first: FirstRun) -> None:
     assert summary["total_trials"] == 12
     assert summary["tasks"] == 3
     assert summary["replications"] == 2
-    # What is asked for and what a plain local run gives are two things.
+    # A plain local run cannot enforce the requested network mode.
     assert summary["network"] == "none"
     assert summary["network_effective"] == "full"
     assert summary["container_mode"] is False
@@ -113,7 +113,7 @@ def test_describe_shows_the_plan_and_the_harness(first: FirstRun) -> None:
     assert "cannot enforce network mode 'none'" in first.told.err
 
 
-def test_a_run_answers_with_one_object(first: FirstRun) -> None:
+def test_run_prints_one_json_object(first: FirstRun) -> None:
     answer = first.run.answer
     assert answer["ok"] is True
     assert answer["command"] == "run"
@@ -124,7 +124,7 @@ def test_a_run_answers_with_one_object(first: FirstRun) -> None:
     assert all(Path(path).is_file() for path in answer["artifacts"].values())
 
 
-def test_the_artifacts_are_the_tree_of_the_seed(first: FirstRun) -> None:
+def test_artifacts_have_the_folder_structure_of_the_seed(first: FirstRun) -> None:
     run = first.run
     names = {path.name for path in run.path.iterdir()}
     seed = {"manifest.json", "resolved_experiment.json", "resolved_experiment.digest", "trials", "analysis"}
@@ -159,7 +159,7 @@ def test_tables_contain_the_reported_values(first: FirstRun) -> None:
         for task in (1, 2, 3)
         for repeat in (0, 1)
     }
-    # Pairs stand side by side, and each variant is the first of them as often as the other.
+    # The trials of a pair follow each other, and each variant is the first one equally often.
     variants = [first.run.rows[f"trial_{number}"]["variant_id"] for number in range(1, 13)]
     pairs = [tuple(variants[start : start + 2]) for start in range(0, 12, 2)]
     assert {tuple(sorted(pair)) for pair in pairs} == {("control", "treatment")}
@@ -203,7 +203,7 @@ def test_a_run_is_listed_shown_compared_and_deleted(first: FirstRun) -> None:
 
     (listed,) = first.project.json("experiments", "list")["runs"]
     shown = first.project.json("experiments", "show", run_id)["run"]
-    # Two of three tasks are equal: nobody can tell, and the code says so to CI.
+    # Two of three tasks have equal outcomes, so the comparison is undecided, and the exit code tells CI so.
     compared = first.project.json("compare", run_id, "--gate", "success>=-0.02", code=2)
 
     assert listed["run_id"] == run_id
@@ -238,7 +238,7 @@ def test_a_run_is_listed_shown_compared_and_deleted(first: FirstRun) -> None:
         pytest.param("clean", 64, "invalid_input", "--runs", marks=pytest.mark.full),
     ],
 )
-def test_every_error_is_one_object_and_a_code(
+def test_every_error_is_one_json_object_with_an_exit_code(
     refused: Project, command: str, exit_code: int, error_code: str, said: str
 ) -> None:
     answer = refused.json(*command.split(), code=exit_code)

@@ -20,7 +20,7 @@ Path(paths["state"], "attempt").write_text(str(attempt))
 """
 
 
-def test_attempts_are_kept_aside_and_nothing_of_them_survives(tmp_path: Path) -> None:
+def test_earlier_attempts_are_kept_apart_and_do_not_affect_the_last_one(tmp_path: Path) -> None:
     does = {
         "settles": "sys.exit(3) if attempt < 3 else answer()",
         "spoils": "output.write_text('{') if attempt == 1 else sys.exit(3)",
@@ -52,7 +52,7 @@ def test_attempts_are_kept_aside_and_nothing_of_them_survives(tmp_path: Path) ->
     assert not (run.path / run.by_task["fails"]["trial_dir"] / "attempts").exists()
 
 
-def test_a_variant_that_keeps_failing_is_given_up_and_only_failed_workspaces_stay(tmp_path: Path) -> None:
+def test_variant_that_keeps_failing_is_pruned_and_only_failed_workspaces_stay(tmp_path: Path) -> None:
     project = Project.make(tmp_path, "answer('failure' if ids['variant_id'] == 'bad' else 'success')", tasks=4)
     project.configure(
         variant_plan=[{"variant_id": "bad"}],
@@ -70,9 +70,9 @@ def test_a_variant_that_keeps_failing_is_given_up_and_only_failed_workspaces_sta
 
 
 @pytest.mark.full
-def test_a_randomized_schedule_is_the_seeds_own_and_no_workspace_stays(tmp_path: Path) -> None:
+def test_randomized_schedule_is_the_described_one_and_no_workspace_stays(tmp_path: Path) -> None:
     project = Project.make(tmp_path, tasks=5)
-    # Any program will do: here one for /bin/sh, started by its own path.
+    # A harness can be any program: this one is a script for /bin/sh, started by its path.
     project.write_harness(answering())
     design = {"replications": 2, "random_seed": 7, "policies": {"scheduling": "randomized"}}
     project.configure(command=["./harness"], variant_plan=[{"variant_id": "treatment"}], design=design)

@@ -1,4 +1,4 @@
-"""The Python SDK, as the seed's example uses it: a builder that writes the experiment, a client that drives `lab`."""
+"""The Python SDK, used as in the seed's example: a builder writes the experiment, and a client runs `lab`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ answer(
 
 
 def _example() -> ExperimentBuilder:
-    """Return the seed's example, with a harness of ours."""
+    """Return the seed's example, with the harness of this test."""
     return (
         ExperimentBuilder.create("prompt_ab", "Prompt A/B Test")
         .description("Compare prompt v1 vs v2 on coding tasks")
@@ -86,7 +86,7 @@ def test_the_example_of_the_seed_runs(project: Project, client: LabClient) -> No
     assert compared.response["baseline"] == "treatment"
 
 
-def test_a_refusal_is_an_error_with_all_that_is_known(client: LabClient) -> None:
+def test_rejected_command_raises_an_error_with_its_code_and_output(client: LabClient) -> None:
     for refused in (client.run_experiment, client.run_dev):
         with pytest.raises(LabRunnerError) as caught:
             refused(experiment=".lab/experiment.yaml")

@@ -108,7 +108,7 @@ def run_member(run: Path) -> tuple[str, int] | None:
         ((".lab/math.yaml", "elsewhere/other.yaml"), "several projects"),
     ],
 )
-def test_wrong_set_runs_nothing(project: Project, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_set_starts_no_run(project: Project, arguments: tuple[str, ...], said: str) -> None:
     (project.root / ".lab" / "empty.yaml").write_text("experiments: []\n")
     (project.root / ".lab" / "odd.yaml").write_text("experiments: [math.yaml]\nrepeat: 3\n")
     (project.root / "elsewhere" / "data").mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def test_damaged_record_is_named(project: Project) -> None:
     assert project.json("run", "--continue", "torn", code=1)["error"]["code"] == "run_damaged"
 
 
-def test_killed_set_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_killed_set_is_continued(tmp_path: Path) -> None:
     rows = [{"task_id": "quick"}, {"task_id": "slow", "waits": True}]
     project = Project.make(tmp_path, WAITING, tasks=rows)
     meet = tmp_path / "meet"

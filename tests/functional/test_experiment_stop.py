@@ -1,4 +1,4 @@
-"""How a run ends before its end, how it is gone on with, and that no harness outlives it."""
+"""Runs that are killed or stopped: they can be continued, lose no result, and leave no harness behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if task.get("waits"):
     child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
     Path(bindings["meet"], f"cleared-{ids['trial_id']}").write_text(str(child.pid))
 """
-"""Another child, which says no longer whose it is."""
+"""A harness with a child whose environment no longer names the trial."""
 
 
 def _project(
@@ -46,7 +46,7 @@ def _project(
     concurrency: int = 2,
     state: str = "isolate_per_trial",
 ) -> Project:
-    """Return a project with a task for each letter; those of a `w` wait."""
+    """Return a project with a task for each letter; the tasks of a `w` wait."""
     tasks = [{"task_id": f"task_{n:03}", "waits": letter == "w"} for n, letter in enumerate(waiting, start=1)]
     project = Project.make(tmp_path, harness, tasks)
     project.configure(
@@ -75,7 +75,7 @@ def _runs(pid: int) -> bool:
 def test_killed_run_continues_with_trials_without_a_result(tmp_path: Path) -> None:
     project = _project(tmp_path, "..ww..", harness=COUNTED + DETACHING + WAITING)
     marks = [tmp_path / f"started-trial_{number}" for number in (3, 4)]
-    # Telemetry has nothing of the killed process, as if the kill had come before its commits.
+    # Without telemetry this is like a kill before the process committed its agent runs.
     with project.start("--no-telemetry") as runner:
         run = runner.wait_done(2)
         runner.wait_for(*marks)
@@ -86,13 +86,13 @@ def test_killed_run_continues_with_trials_without_a_result(tmp_path: Path) -> No
         assert run.journal() == before
         left = [process.pid for process in project.processes()]
         assert len(left) == 4, "two harnesses and a child of each that kept its environment"
-        # A line that the kill has cut short is no result.
+        # A line that the kill has cut short is not a result.
         with (run.path / "journal.jsonl").open("a") as file:
             file.write('{"row": {"trial_id": "trial_3", "outc')
         assert project.json("experiments", "show", run.path.name)["run"]["status"] == "interrupted"
         for mark in marks:
             mark.unlink()
-        # The same folder by another name: its harnesses are found all the same.
+        # The continuation finds the harnesses also if the folder has another name.
         (tmp_path / "alias").symlink_to(project.root)
         with project.start("--continue", str(tmp_path / "alias" / run.path.relative_to(project.root))) as second:
             second.wait_for(*marks)
@@ -228,7 +228,7 @@ def test_ctrl_c_finishes_running_trials_and_one_process_continues(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
-def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path, number: signal.Signals) -> None:
+def test_second_ctrl_c_ends_all_processes_at_once(tmp_path: Path, number: signal.Signals) -> None:
     project = _project(tmp_path, ".ww", harness=DETACHING + DISGUISED + WAITING)
     with project.start("--no-telemetry") as runner:
         runner.wait_done(1)
@@ -240,7 +240,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path, number: signal.
         runner.press(number)
         answer = runner.end(130).json
 
-        # Nobody else has ended them: the runner itself left nothing behind.
+        # No other command has run since, so the runner itself has ended them.
         assert [pid for pid in pids if _runs(pid)] == []
         assert project.processes() == []
 
@@ -251,7 +251,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path, number: signal.
 
 
 @pytest.mark.full
-def test_a_run_whose_ground_has_moved_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_run_with_changed_files_or_a_changed_project_is_not_continued(tmp_path: Path) -> None:
     project = _project(tmp_path, "w.", harness=COUNTED + CARRYING, concurrency=1, state="accumulate")
     with project.start("--no-telemetry") as runner:
         runner.wait_for(tmp_path / "started-trial_1")
@@ -281,5 +281,5 @@ def test_a_run_whose_ground_has_moved_is_not_gone_on_with(tmp_path: Path) -> Non
     assert answer["trials"] == {"total": 2, "done": 2}
     assert answer["outcomes"] == {"control": {"success": 2}}
     assert set(_launches(tmp_path).values()) == {1}
-    # What was carried over before the stop is carried on after it.
+    # The state that was carried over before the stop is carried over after it, too.
     assert json.loads((run.trial("trial_2") / "trial_output.json").read_bytes())["answer"] == ["trial_1"]

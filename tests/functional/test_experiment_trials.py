@@ -118,7 +118,7 @@ def test_two_trials_of_a_task_are_compared(project: Project, run: Run) -> None:
     assert "only in the second" in text
 
 
-def test_trials_of_other_tasks_are_compared_with_a_word(project: Project, run: Run) -> None:
+def test_comparison_of_trials_of_different_tasks_prints_a_warning(project: Project, run: Run) -> None:
     done = project.lab("trial", "diff", trial_of(run, "control", "plain"), trial_of(run, "control", "broken"))
 
     assert "different tasks" in done.err
@@ -136,7 +136,7 @@ def test_trials_of_other_tasks_are_compared_with_a_word(project: Project, run: R
         (("trial", "diff", "RUN.trial_1", "RUN.trial_99"), "trial_not_found"),
     ],
 )
-def test_what_does_not_exist_is_a_named_error(
+def test_missing_run_or_trial_is_a_named_error(
     project: Project, run: Run, arguments: tuple[str, ...], code: str
 ) -> None:
     given = [argument.replace("RUN", run.path.name) for argument in arguments]

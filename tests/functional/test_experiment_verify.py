@@ -48,7 +48,7 @@ def files_of(run: Run) -> list[str]:
 
 @contextmanager
 def changed(path: Path, change: Callable[[bytes], bytes]) -> Iterator[bytes]:
-    """Change a file for a while, as a new file: a write in place would change its other names too."""
+    """Replace a file by a changed one during the block; a write in place would change its other hard links too."""
     before = path.read_bytes()
     path.unlink()
     after = change(before)
@@ -100,7 +100,7 @@ def test_every_flipped_bit_is_found_at_its_byte(run: Run, data: st.DataObject) -
     assert first.begin is not None
     assert first.end is not None
     assert first.begin <= at < first.end
-    # The seal and the statements have no fingerprint: of these, the line is known.
+    # The seal and the statements have no fingerprint, so only their changed line is known.
     assert (first.begin == at and first.end == at + 1) or name in {SEAL, STATEMENTS}
 
 
@@ -203,7 +203,7 @@ def test_structural_changes_are_found(run: Run) -> None:
     assert verify_run(run.path).verdict is ProofVerdict.VERIFIED
 
 
-def test_intact_copy_gives_the_byte_where_several_were_changed(run: Run) -> None:
+def test_intact_copy_locates_the_first_of_several_changed_bytes(run: Run) -> None:
     name = "trials/trial_1/workspace/notes.bin"
 
     with changed(run.path / name, lambda raw: raw[:5_000] + b"many bytes" + raw[5_010:]):
@@ -260,7 +260,7 @@ def test_command_answers_with_the_first_byte_and_its_exit_code(project: Project,
     assert project.json("experiments", "verify", "run_of_nobody", code=64)["error"]["code"] == "run_not_found"
 
 
-def test_running_and_killed_run_gives_a_named_answer(tmp_path: Path) -> None:
+def test_running_and_killed_runs_are_reported_as_unfinished(tmp_path: Path) -> None:
     project = Project.make(tmp_path, WAITING, tasks=[{"task_id": "one"}, {"task_id": "two", "waits": True}])
     project.configure(baseline={"bindings": {"meet": str(tmp_path)}})
     with project.start("--no-telemetry") as runner:

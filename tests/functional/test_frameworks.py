@@ -1,4 +1,4 @@
-"""Agents of real frameworks: their recorded telemetry becomes runs, and their programs still send what was recorded."""
+"""Agents of real frameworks: their recorded telemetry becomes runs, and their programs still send the same."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from support.components.required import leave_out
 from support.lab.installation import Installation, Lab
 
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "relab-frameworks")
-"""Where the frameworks are installed, outside the project and kept for the next run."""
+"""The folder of the installed frameworks, outside the project and kept for the next run."""
 ALL = frameworks()
 KNOWN_MISSES: dict[str, dict[str, list[str]]] = json.loads((FIXTURES / "misses.json").read_text())
 """The facts that relab does not show correctly yet, by framework and case; a fact that it shows now must be removed."""
-# CI installs the light ones only: all together take several gigabytes.
+# CI installs only the light frameworks, because all together take several gigabytes.
 REAL = sorted(name for name in ALL if ALL[name].is_light or os.environ.get("FRAMEWORKS") == "all")
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One back end: what differs here is what the spans say, not how they are stored."""
+    """An installation on SQLite only, because this test is about the content of spans and not about their storage."""
     installation = Installation.on_sqlite(tmp_path_factory.mktemp("lab"), **ENDS_SOON)
     with installation.serve() as server, Lab(installation, server) as lab:
         yield lab
@@ -51,7 +51,7 @@ def test_recorded_telemetry_becomes_runs_with_the_known_facts(lab: Lab, name: st
 
 
 def environment_of(name: str) -> Framework:
-    """Install a framework and return it, or leave the test out."""
+    """Install a framework and return it, or skip the test."""
     try:
         prepare(ALL[name], ENVIRONMENTS)
     except InstallError as error:
@@ -64,7 +64,7 @@ def environment_of(name: str) -> Framework:
 @pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", REAL)
-def test_program_sends_what_was_recorded(lab: Lab, name: str) -> None:
+def test_program_sends_the_recorded_telemetry(lab: Lab, name: str) -> None:
     framework = environment_of(name)
     for case in (case for case in CASES if case not in framework.cannot):
         ran = run_program(framework, case, ENVIRONMENTS)
@@ -73,6 +73,6 @@ def test_program_sends_what_was_recorded(lab: Lab, name: str) -> None:
         recorded = read_recording(recording_path(name, case))
         assert {export.path for export in ran.exports} == {export.path for export in recorded}, case
         now, then = (show(lab.http, exports) for exports in (ran.exports, recorded))
-        # On a busy machine an exporter sends the same in more requests.
+        # On a busy machine an exporter may split the same telemetry into more requests.
         assert set(now.rejected) == set(then.rejected), case
         assert now._replace(rejected=()) == then._replace(rejected=()), case

@@ -1,4 +1,4 @@
-"""A file system without room: what readiness, ingest and the log say, and that all goes on once there is room again."""
+"""A file system without free space: readiness, ingestion and commands report it, and recover afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE_MB = 48
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with little room."""
+    """A small file system for one test."""
     if os.geteuid() != 0:
         message = "mounting a small file system needs root"
         if os.environ.get("RELAB_REQUIRE_ALL") == "1":
@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the room that is left."""
+    """Fill all the space that is left; return the file."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         block = b"\0" * 65_536
@@ -59,7 +59,7 @@ def test_full_disk_is_reported_and_reads_still_work(small_disk: Path) -> None:
         assert client.get("/healthz").status_code == 200
 
         def refused() -> dict[str, str] | None:
-            # What the database's own files have room for may still be taken.
+            # The database can accept runs as long as its own files have room.
             answer = client.post("/agent-runs", json=minimal_run("full", error_message="x" * 1_000_000))
             return answer.json() if answer.status_code == 503 else None
 
@@ -71,7 +71,7 @@ def test_full_disk_is_reported_and_reads_still_work(small_disk: Path) -> None:
         assert "bytes are free" in problem["detail"]
         assert "lab agent-runs prune" in problem["detail"]
         assert client.get("/agent-runs/before").status_code == 200
-        # The log cannot grow on the full disk, where this installation has it.
+        # The full disk also has the installation's log, which cannot grow.
         filler.unlink()
 
         wait_until(lambda: client.get("/readyz").status_code == 200, what="the server being ready again")
@@ -106,7 +106,7 @@ def test_commands_name_a_full_disk_that_keeps_the_database_from_being_opened(sma
 
 
 @pytest.mark.parametrize("arguments", [["agent-runs", "list"], ["agent-runs", "list", "--json"], ["--version"]])
-def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+def test_failed_write_of_the_output_is_reported_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "relab", *arguments],
@@ -141,7 +141,7 @@ main.main()
         (["-c", INTERRUPTED], 130, "The command was interrupted."),
     ],
 )
-def test_error_that_cannot_be_printed_as_json_is_one_line(
+def test_error_that_cannot_be_printed_as_json_is_reported_in_one_line(
     tmp_path: Path, command: list[str], code: int, message: str
 ) -> None:
     with Path("/dev/full").open("w") as full:

@@ -1,4 +1,4 @@
-"""What a client without a token can do to the server before a request is complete."""
+"""Limits of the server for clients without a token, before a request is complete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS = {
     "LOG_LEVEL": "WARNING",
 }
 LARGE = 8_000_000
-"""Bytes that the kernel's buffers of both sides do not hold."""
+"""More bytes than the kernel's buffers of both sides hold."""
 LENGTH_3 = "Content-Length: 3"
 CHUNKED = "Transfer-Encoding: chunked"
 
@@ -143,7 +143,7 @@ def test_endless_header_costs_no_memory(server: LabProcess) -> None:
 
 
 def test_trailer_does_not_become_a_header(server: LabProcess) -> None:
-    # As a header this would be the credential of the request.
+    # As a header this trailer would authenticate the request.
     body = "2\r\n{}\r\n0\r\nAuthorization: Bearer relab_x_y\r\n\r\n"
 
     assert answer(server, post(CHUNKED, body=body)) == (422, "invalid_agent_run")
@@ -157,7 +157,7 @@ def test_trailer_does_not_become_a_header(server: LabProcess) -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: 127", 408),
         (get() + b"GET /healthz HT", 408),
         (post("Content-Length: 5", body="{"), 408),
-        # The response does not need the body, which then comes late.
+        # The response does not need the body, which arrives late.
         (get("/healthz", "Content-Length: 5") + b"x", None),
     ],
     ids=["nothing", "empty-lines", "half-a-head", "half-a-second-head", "half-a-body", "half-an-unread-body"],
@@ -218,7 +218,7 @@ def test_request_after_a_bad_one_is_not_answered(server: LabProcess) -> None:
         connection.send(get() + post(LENGTH_3, CHUNKED, body="0\r\n\r\n") + get())
         received = connection.read_to_end()
 
-    # The first one may be answered before the second is read, or the connection may end after it.
+    # The server may answer the first request before it reads the second, or close the connection after that.
     assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] in ([b"200"], [b"200", b"400"])
 
 
@@ -252,7 +252,7 @@ def test_health_checks_are_answered_among_busy_connections(tmp_path: Path) -> No
         assert server.port is not None
         for _ in range(20):
             busy = stack.enter_context(RawConnection(server.port))
-            # The app has the request and waits for its body, so the connection cannot be given up for another.
+            # The application waits for the request's body, so the server cannot close this connection for another one.
             busy.send(post("Expect: 100-continue", "Content-Length: 5"))
             wait_until(lambda busy=busy: busy.read_some().startswith(b"HTTP/1.1 100"), what="the server reading a body")
 
@@ -271,7 +271,7 @@ def test_lack_of_descriptors_is_logged_once_and_survived(tmp_path: Path) -> None
         assert server.port is not None
         process = psutil.Process(server.pid)
         _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-        # Some other part of the process has taken what the server counted on.
+        # Another part of the process has taken the descriptors that the server counted on.
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (process.num_fds() + 20, hard))
         for _ in range(60):
             stack.enter_context(RawConnection(server.port))

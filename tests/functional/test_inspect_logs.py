@@ -1,4 +1,4 @@
-"""`lab inspect`: real logs of Inspect become runs that other commands read, and Inspect reads the logs that are written."""
+"""`lab inspect`: real logs of Inspect become runs that other commands read, and Inspect reads the exported logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.experiments.eval_logs import FIXTURES
 from support.experiments.projects import Project
 
 ENVIRONMENT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "relab-frameworks", "inspect_ai")
-"""Where Inspect is installed, outside the project and kept for the next run."""
+"""The folder of the installed Inspect, outside the project and kept for the next run."""
 
 HARNESS = """\
 if task["task_id"] == "broken":
@@ -93,7 +93,7 @@ def test_exported_run_is_imported_with_the_same_outcomes(project: Project) -> No
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-def test_inspect_reads_in_an_exported_log_what_it_wrote(project: Project) -> None:
+def test_inspect_reads_the_same_content_from_an_exported_log(project: Project) -> None:
     try:
         python = peer.prepare(ENVIRONMENT)
     except InstallError as error:
@@ -107,7 +107,7 @@ def test_inspect_reads_in_an_exported_log_what_it_wrote(project: Project) -> Non
     for name, path in written.items():
         before, after = peer.read_logs(python, path, project.root / exported[f"mockllm:{name}"])
         for sample in (*before["samples"], *after["samples"]):
-            # A tool that crashed has no error of its own in Inspect's log, only a mark.
+            # A crashed tool has only a mark in Inspect's log, and no error.
             sample["calls"] = [call[:2] for call in sample["calls"] if call[1].get("x") != 99]
         assert after["samples"] == before["samples"]
         for key in ("status", "task", "model", "eval_id"):

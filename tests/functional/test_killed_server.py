@@ -1,4 +1,4 @@
-"""`lab serve` is killed with -9: what was acknowledged is there, and what was asked for gets done."""
+"""`lab serve` is killed with -9: acknowledged runs are kept, and requested analyses are completed after the restart."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_every_requested_analysis_is_done(tmp_path: Path, with_worker: bool) -> 
             wait_until(lambda: installation.job_status(first) == "running", what="an analysis being at work")
             (worker,) = server.children()
             if with_worker:
-                # Both at once, as when the machine loses its power.
+                # Both processes die at once, as in a power failure.
                 os.kill(worker.pid, signal.SIGKILL)
             server.kill()
         server.wait_alone()
-        # The kill fell in between: some of what was asked for is not done.
+        # The kill came early enough that some analyses are not done.
         left = {status: count for status, count in installation.jobs_by_status().items() if status != "done"}
         assert sum(left.values()) > 0
         assert not with_worker or installation.job_status(first) == "running"
@@ -44,7 +44,7 @@ def test_every_requested_analysis_is_done(tmp_path: Path, with_worker: bool) -> 
                 assert lab.finished(rca_run_id)["report"]["category"] == "rate_limited"
                 listed = lab.http.get(f"/agent-runs/{agent_run_id}/rca-runs").json()
                 assert [item["rca_run_id"] for item in listed] == [rca_run_id]
-                # However often it was begun, it ended once.
+                # An analysis may start several times, but ends once.
                 lines = lab.stream_lines(rca_run_id)
                 assert sum('"pct":100' in line for line in lines) == 1
     assert installation.query("SELECT count(*) FROM rca_runs WHERE report IS NOT NULL") == [(len(rca_run_ids),)]
@@ -63,7 +63,7 @@ def _request_analyses(lab: Lab) -> dict[str, str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kills", [10])
-def test_no_acknowledged_run_is_lost_or_halved(tmp_path: Path, kills: int) -> None:
+def test_acknowledged_runs_are_stored_once_and_complete(tmp_path: Path, kills: int) -> None:
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve("--workers", "0") as server:
         with Posters(server.url) as posters:
