@@ -364,7 +364,7 @@ def test_fork_can_be_paused_and_resumed_and_a_resumed_trial_can_be_forked(tmp_pa
 
 
 @pytest.mark.full
-def test_client_forks_and_reports_what_cannot_be_forked(tmp_path: Path) -> None:
+def test_client_forks_and_reports_trials_that_cannot_be_forked(tmp_path: Path) -> None:
     project, run = made(tmp_path)
     lab = str(Path(sys.executable).with_name("lab"))
     client = LabClient(runner_bin=lab, cwd=project.root, env={"RELAB_HOME": str(project.home)})

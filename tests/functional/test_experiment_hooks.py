@@ -83,7 +83,9 @@ def test_broken_rule_is_named_with_its_line(
     assert "events.jsonl:" in raised.value.message
 
 
-def test_manifest_decides_what_is_checked(written: tuple[Project, Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_manifest_selects_the_checked_rules(
+    written: tuple[Project, Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
     project, _, events = written
     path, manifest = tmp_path / "events.jsonl", tmp_path / "manifest.json"
     path.write_text("".join(json.dumps(event) + "\n" for event in events if event["event_type"] != "control_ack"))

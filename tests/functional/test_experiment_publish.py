@@ -173,7 +173,7 @@ def test_no_planted_secret_is_in_the_bundle(masked: tuple[dict[str, Any], Path])
             json.loads(text)
 
 
-def test_manifest_says_what_was_masked_and_never_the_value(masked: tuple[dict[str, Any], Path]) -> None:
+def test_manifest_names_masked_secrets_without_their_values(masked: tuple[dict[str, Any], Path]) -> None:
     answer, _ = masked
 
     assert {

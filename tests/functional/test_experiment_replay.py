@@ -25,7 +25,7 @@ answer(answer=number, metrics={"number": number})
 
 
 @pytest.mark.parametrize("mode", ["local", "bwrap"])
-def test_replay_of_a_deterministic_harness_is_identical_and_leaves_the_run_as_it_was(tmp_path: Path, mode: str) -> None:
+def test_replay_of_a_deterministic_harness_is_identical_and_does_not_change_the_run(tmp_path: Path, mode: str) -> None:
     if mode == "bwrap":
         require_program("bwrap", INSTALL)
     command = PYTHON if mode == "local" else ("python3", "harness.py")

@@ -203,7 +203,7 @@ def test_a_run_is_listed_shown_compared_and_deleted(first: FirstRun) -> None:
 
     (listed,) = first.project.json("experiments", "list")["runs"]
     shown = first.project.json("experiments", "show", run_id)["run"]
-    # Two of three tasks have equal outcomes, so the comparison is undecided, and the exit code tells CI so.
+    # Two of three tasks have equal outcomes, so the comparison is undecided, and its exit code is not 0.
     compared = first.project.json("compare", run_id, "--gate", "success>=-0.02", code=2)
 
     assert listed["run_id"] == run_id

@@ -1,4 +1,4 @@
-"""The report of a failed run beside runs of its task that succeeded, from the stored runs to the note."""
+"""The report of a failed run: its comparison with successful runs of the task, from the runs to the note."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from relab.telemetry.reading import check_agent_run
 from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call
 
 
-def test_report_says_what_passing_runs_of_the_task_did(services: Services) -> None:
+def test_report_compares_the_run_with_passing_runs_of_its_task(services: Services) -> None:
     check = tool_call("check", tool_name="get_reservation", started_at=time_text(1))
     cancel = tool_call("cancel", tool_name="cancel", started_at=time_text(2))
     for number in range(5):

@@ -129,7 +129,7 @@ def test_model_is_not_asked_unless_the_analysis_wants_a_judge(install: Callable[
     )
 
 
-def test_without_a_model_nothing_is_judged_and_the_report_says_so(install: Callable[..., Services]) -> None:
+def test_report_without_a_model_states_that_no_sentence_was_judged(install: Callable[..., Services]) -> None:
     here = install(None)
     post(here, "a")
     report = analysed(here, "a")
