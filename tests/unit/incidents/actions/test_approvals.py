@@ -1,4 +1,4 @@
-"""What people decide: how long it holds, for what, and that it may be taken back."""
+"""Approval decisions: how long each is valid, for which plan, and that a person may withdraw it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stands(
     )
 
 
-def test_an_approval_holds_for_its_plan_its_state_and_its_time() -> None:
+def test_approval_is_valid_for_its_plan_and_state_until_it_expires() -> None:
     yes = answer(True)
     assert stands(yes) is ApprovalState.APPROVED
     assert stands(yes, 59.9) is ApprovalState.APPROVED
@@ -65,25 +65,25 @@ def test_an_approval_holds_for_its_plan_its_state_and_its_time() -> None:
     assert stands(yes, plan=PLAN.model_copy(update={"action": "restart-target"})) is ApprovalState.STATE_CHANGED
 
 
-def test_a_clock_that_was_set_back_lengthens_nothing() -> None:
+def test_clock_set_back_does_not_extend_an_approval() -> None:
     assert stands(answer(True), -1) is ApprovalState.EXPIRED
     with pytest.raises(ApprovalExpiredError):
         answer(True, -1)
 
 
-def test_without_an_answer_it_waits_and_then_expires() -> None:
+def test_request_without_a_decision_is_pending_and_then_expires() -> None:
     assert stands(None) is ApprovalState.PENDING
     assert stands(None, 60) is ApprovalState.EXPIRED
     other = answer(True).model_copy(update={"approval_id": "a2"})
     assert stands(other) is ApprovalState.PENDING
 
 
-def test_a_no_is_a_no_at_any_time() -> None:
+def test_rejection_is_valid_at_any_time() -> None:
     for at_s in (1, 1_000):
         assert stands(answer(False, at_s), at_s + 1) is ApprovalState.REJECTED
 
 
-def test_the_first_answer_holds_but_may_be_withdrawn() -> None:
+def test_first_decision_counts_and_may_be_withdrawn() -> None:
     yes = answer(True)
     assert answer(True, 5, yes, by="bob") == yes
     no = answer(False, 5, yes, by="bob")
@@ -104,7 +104,7 @@ def test_decision_needs_a_name() -> None:
         answer(True, by="")
 
 
-def test_questions_and_answers_go_to_json_and_back() -> None:
+def test_requests_and_decisions_survive_a_json_round_trip() -> None:
     for value in (REQUEST, answer(True)):
         document = json.loads(json.dumps(value.model_dump(mode="json")))
         assert type(value).model_validate(document) == value

@@ -1,4 +1,4 @@
-"""The client of an action server: against the real one, and against servers that are slow, down, or lie."""
+"""The client of an action server: against the real server, and against slow, unreachable and hostile ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ TURN: dict[str, ParameterValue] = {"component": "a", "to": 3}
 def asked(
     url: str, work: Callable[[ActionsClient], Awaitable[Value]], token: str = "s3cr3t", patience: RequestLimits = CALM
 ) -> Value:
-    """Ask as a responder does."""
+    """Call `work` with a client of the server at `url`, and return its result."""
 
     async def ask() -> Value:
         client = ActionsClient(url, token, patience)
@@ -94,7 +94,7 @@ def ask(
     return asked(server.url, work, server.tokens[who], patience)
 
 
-def test_an_act_from_the_catalogue_to_its_undo(server: RealServer) -> None:
+def test_action_is_executed_once_and_undone_once(server: RealServer) -> None:
     async def work(client: ActionsClient) -> tuple[ServerRecord, ServerRecord, ServerRecord, ServerRecord]:
         entry = (await client.catalogue()).actions["turn_valve"]
         parameters, problems = entry.fit({"component": "a", "to": "3"})
@@ -105,7 +105,7 @@ def test_an_act_from_the_catalogue_to_its_undo(server: RealServer) -> None:
         assert server.valves.read() == {}
         done = await client.execute("turn_valve", parameters, key=KEY, state_digest=found.state_digest)
         assert server.valves.read() == {"a": 3}
-        # After a kill the same is asked for again, in whatever state.
+        # A responder restarted after a kill sends the same request again, whatever the state is now.
         again = await client.execute("turn_valve", parameters, key=KEY, state_digest=found.state_digest)
         undone = await client.undo(done.record_id)
         return done, again, undone, await client.undo(done.record_id)
@@ -188,7 +188,7 @@ def test_rejected_action_is_not_performed(
     assert ask(server, lambda client: client.records_since(0)).records == ()
 
 
-def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
+def test_kill_switch_of_the_server_rejects_actions(server: RealServer) -> None:
     assert not ask(server, lambda client: client.is_stopped())
     server.actions.switch(stopped=True, by="ada")
     assert ask(server, lambda client: client.is_stopped())
@@ -213,7 +213,7 @@ def test_slow_action_is_queried_by_its_key_and_done_once(server: RealServer) -> 
         ask(server, execute_in_any_state, patience=HASTY)
     assert caught.value.reaction is Reaction.ASK_AGAIN
     server.valves.go_on.set()
-    # With a wait between the asks the same call comes to an end by itself, too.
+    # With a pause between its retries, a single call also gets the final result.
     done = ask(
         server,
         execute_in_any_state,
@@ -273,12 +273,12 @@ def test_uninformative_retry_leaves_the_result_unknown(second: Say) -> None:
     assert KEY in str(caught.value)
 
 
-def test_a_record_found_by_its_key_settles_it() -> None:
+def test_record_found_by_its_key_settles_an_unanswered_request() -> None:
     with hostile_server(silence, silence, silence, answer(200, {"records": [RECORD]})) as server:
         assert asked(server.url, execute, patience=HASTY).record_id == "r1"
 
 
-def test_a_record_is_found_without_asking_for_anything(server: RealServer) -> None:
+def test_find_returns_the_record_of_a_key_without_executing_anything(server: RealServer) -> None:
     assert ask(server, lambda client: client.find(KEY)) is None
     done = ask(server, execute_in_any_state)
     found = ask(server, lambda client: client.find(KEY))
@@ -331,7 +331,7 @@ def test_invalid_lists_are_read_partially() -> None:
 
 
 @pytest.mark.parametrize("told", ["-5", "1e9", "9" * 30, "Wed, 21 Oct 2026 07:28:00 GMT", "nan", "86400"])
-def test_an_absurd_retry_after_is_bounded(told: str) -> None:
+def test_excessive_retry_after_is_bounded(told: str) -> None:
     with (
         hostile_server(problem(429, "too_many_actions", f"Retry-After: {told}")) as server,
         pytest.raises(ActionServerBusyError) as caught,
@@ -377,7 +377,7 @@ def test_invalid_token_is_rejected_at_once(token: str) -> None:
         asked(NOWHERE, execute, token)
 
 
-def test_an_act_is_sent_with_its_state_and_its_parameters_and_nothing_else() -> None:
+def test_action_request_has_only_the_state_digest_and_the_parameters() -> None:
     with hostile_server(DONE) as server:
         asked(server.url, execute)
     head = server.requests[0]

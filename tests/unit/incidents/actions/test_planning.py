@@ -1,4 +1,4 @@
-"""What to do next: one action that was not tried, of the cause that is sure enough; else a person, and why."""
+"""Planning: the next untried action for a sufficiently probable cause; otherwise an escalation with its reason."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_failed_action_is_not_repeated_and_an_exhausted_cause_is_dropped() -> No
     third = plan(candidates, tried(first), tried(second))
     assert [item.action for item in (first, second, third)] == ["restart-worker", "restart-target", "use-path"]
     assert third.cause == "path"
-    # Of what is left it is three quarters.
+    # Dropping the tried causes raises its share to three quarters.
     assert third.probability == pytest.approx(0.75)
     fourth = plan(candidates, tried(first), tried(second), tried(third))
     assert fourth.action == "restart-cache"
@@ -94,7 +94,7 @@ def test_failed_action_is_not_repeated_and_an_exhausted_cause_is_dropped() -> No
     assert "did not help, and no other runbook fits" in nothing_left.reason
 
 
-def test_another_worker_is_another_plan() -> None:
+def test_same_action_on_another_worker_is_a_new_plan() -> None:
     first = plan(ranked(stopped=0.9))
     again = plan(ranked(stopped=0.9), tried(first), facts={"workers.stopped.worker": "1"})
     assert again.parameters == {"worker": 1}
@@ -103,12 +103,12 @@ def test_another_worker_is_another_plan() -> None:
 def test_setting_is_not_switched_back_and_forth() -> None:
     first = plan(ranked(path=0.9))
     assert first.parameters == {"dependency": "database", "path": "secondary"}
-    # Now facts tell the path of before as the other one.
+    # The facts now report the previous path as the alternative.
     second = plan(ranked(path=0.9), tried(first), facts={"paths.database.other": "primary"})
     assert second.action == "restart-cache"
 
 
-def test_when_all_was_tried_a_person_takes_over() -> None:
+def test_incident_is_escalated_after_all_actions_were_tried() -> None:
     found = plan(ranked(leak=1.0), books=[book("leak", ALL)])
     assert "tried" in escalation([Candidate("leak", 1.0)], tried(found), books=[book("leak", ALL)]).reason
 
@@ -144,7 +144,7 @@ def test_two_simultaneous_causes_keep_their_probabilities_and_are_repaired_in_tu
 
 
 @pytest.mark.parametrize(("risk", "least"), [(Risk.LOW, 0.5), (Risk.MEDIUM, 0.6), (Risk.HIGH, 0.8)])
-def test_the_more_it_may_harm_the_surer_it_must_be(risk: Risk, least: float) -> None:
+def test_riskier_action_needs_a_higher_probability(risk: Risk, least: float) -> None:
     books = [book("leak", ALL, risk=risk), book("path", PATH)]
     below, enough = least - 0.02, least + 0.02
     unsure = [Candidate("leak", below), Candidate("path", 0.0), Candidate(UNKNOWN, 1 - below)]
@@ -160,7 +160,7 @@ def test_causes_with_the_same_action_share_their_confidence() -> None:
     assert found.action == "restart-target"
     assert found.probability == 0.4
     assert found.confidence == pytest.approx(0.75)
-    # Each of them alone would not be enough.
+    # A single one of the two probabilities would be too low.
     assert "at least 0.5 is required" in escalation(ranked(leak=0.4, path=0.35), books=books).reason
 
 
@@ -175,7 +175,9 @@ def test_causes_with_the_same_action_share_their_confidence() -> None:
         (FACTS, catalogue(entry("restart-worker")), "is not a parameter"),
     ],
 )
-def test_impossible_action_is_left_out_and_named(facts: dict[str, FactValue], offered: Catalogue, said: str) -> None:
+def test_impossible_action_is_left_out_with_the_reason(
+    facts: dict[str, FactValue], offered: Catalogue, said: str
+) -> None:
     only = [book("stopped", RESTART)]
     found = escalation(ranked(stopped=0.9), facts=facts, offered=offered, books=only)
     assert said in found.left_out[0]
@@ -183,7 +185,7 @@ def test_impossible_action_is_left_out_and_named(facts: dict[str, FactValue], of
         assert plan(ranked(stopped=0.9), facts=facts, offered=offered).action == "restart-target"
 
 
-def test_a_cause_that_nothing_was_tried_for_is_not_given_up_for_a_worse_one() -> None:
+def test_untried_cause_is_not_dropped_for_a_less_probable_one() -> None:
     books = [book("stopped", RESTART), book("leak", ALL)]
     assert "stopped" in escalation(ranked(stopped=0.8, leak=0.15), facts={}, books=books).reason
 
@@ -198,7 +200,7 @@ def test_a_cause_that_nothing_was_tried_for_is_not_given_up_for_a_worse_one() ->
         (12, {}, 12),
     ],
 )
-def test_numbers_stay_numbers(value: FactValue, facts: dict[str, FactValue], filled: int) -> None:
+def test_integer_parameter_stays_an_integer(value: FactValue, facts: dict[str, FactValue], filled: int) -> None:
     pid = ParameterRule("pid", frozenset({"integer"}), required=True)
     books = [book("lock", RunbookAction("end-session", {"pid": value}))]
     offered = catalogue(entry("end-session", parameters={"pid": pid}))

@@ -1,4 +1,4 @@
-"""Whether something may be done: each rule, what it says, and what no sequence of acts gets past."""
+"""The action policy: each rule and its reason, and limits that hold for any sequence of actions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_autonomy_decides_whether_approval_is_needed(
     assert ruled(by_class, replace(WISH, action=entry(action_class="session"))).is_allowed
 
 
-def test_the_shipped_default_asks_a_person() -> None:
+def test_default_policy_needs_approval() -> None:
     assert ruled(Policy()).verdict is Permission.NEEDS_APPROVAL
     assert ruled(Policy(), replace(WISH, is_approved=True)).is_allowed
 
@@ -59,7 +59,7 @@ def test_unsettled_action_blocks_only_within_the_window() -> None:
     unknown = earlier(ACTS.action_window_s - 1, status=ActionStatus.ASKED)
     assert ruled(actions=(unknown,)).ground is PolicyRule.UNSETTLED
     assert ruled(actions=(earlier(ACTS.action_window_s, status=ActionStatus.ASKED),)).is_allowed
-    # By a clock that was set back nobody can tell how long ago it was.
+    # The age of an action is unknown if its time is after the current one, so the action still blocks.
     assert ruled(actions=(earlier(-ACTS.action_window_s, status=ActionStatus.ASKED),)).ground is PolicyRule.UNSETTLED
 
 
@@ -94,7 +94,7 @@ def test_policy_stands_down_despite_an_approval(
         {"host_is_failing": True},
     ],
 )
-def test_a_part_of_an_outage_is_an_incident(situation: dict[str, Any]) -> None:
+def test_failure_of_some_dependencies_or_the_host_alone_does_not_stand_down(situation: dict[str, Any]) -> None:
     assert ruled(**situation).is_allowed
 
 
@@ -106,7 +106,7 @@ def test_a_part_of_an_outage_is_an_incident(situation: dict[str, Any]) -> None:
          [earlier(600, incident_id="i2", target="a"), earlier(100, incident_id="i3", target="b")], PolicyRule.WINDOW_BUDGET, 3_000.0),
         (Policy(Autonomy.ACT, max_actions_per_part=1, cooldown_s=0), [earlier(600, incident_id="i2")], PolicyRule.TARGET_BUDGET, 3_000.0),
         (Policy(Autonomy.ACT, cooldown_s=60), [earlier(20, incident_id="i2")], PolicyRule.COOLDOWN, 40.0),
-        # A clock that was set back frees nothing.
+        # An action whose time is after the current one still counts.
         (Policy(Autonomy.ACT, cooldown_s=60), [earlier(-3_600)], PolicyRule.COOLDOWN, 3_660.0),
         (Policy(Autonomy.ACT, max_actions_per_window=1, cooldown_s=0), [earlier(-9_000)], PolicyRule.WINDOW_BUDGET, 12_600.0),
         (Policy(Autonomy.ACT, max_actions_per_window=0), [], PolicyRule.WINDOW_BUDGET, None),
@@ -221,7 +221,7 @@ def test_refusal_has_a_reason_and_a_remedy(situation: Situation, wish: ProposedA
 
 
 class Night(RuleBasedStateMachine):
-    """A responder that wants everything, all the time, with clocks that jump, kill switches and other actors."""
+    """A responder that attempts actions at random, with clock steps, kill switches and other actors."""
 
     LIMITS = Policy(
         Autonomy.ACT,

@@ -1,4 +1,4 @@
-"""How wide the band of what is usual is, by how little is known of it and how noisy the host is."""
+"""The width of the prediction interval: wider with few samples or a noisy host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_width_is_that_of_a_prediction_interval(count: int) -> None:
     assert prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) == pytest.approx(exact, rel=0.25)
 
 
-def test_a_baseline_of_few_polls_has_a_wider_band_and_so_have_polls_that_share_a_window() -> None:
+def test_interval_is_wider_with_few_or_overlapping_polls() -> None:
     widths = [prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) for count in (5, 10, 40, 240)]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 2 * widths[-1]
@@ -34,7 +34,7 @@ def test_a_baseline_of_few_polls_has_a_wider_band_and_so_have_polls_that_share_a
     )
 
 
-def test_a_noisy_host_shows_in_the_band_although_half_of_all_polls_do_not_move() -> None:
+def test_noisy_host_widens_the_interval_although_its_median_deviation_is_small() -> None:
     noisy, calm = Baseline(), Baseline()
     for number in range(60):
         noisy.learn(Snapshot(number, numbers={P95: 90.0 if number % 6 == 0 else 42.0 + number % 2}))
@@ -43,12 +43,12 @@ def test_a_noisy_host_shows_in_the_band_although_half_of_all_polls_do_not_move()
     assert wide is not None
     assert narrow is not None
     assert abs(wide.deviation - narrow.deviation) < 1.0
-    # The case of `db_pool`: 112.5 ms are within what such a host does by itself.
+    # The case of `db_pool`: on a noisy host, 112.5 ms is within the interval without any fault.
     assert wide.median + prediction_interval_width(wide, Z, 6.0) > 112.5
     assert narrow.median + prediction_interval_width(narrow, Z, 6.0) < 92.37
 
 
-def test_one_more_poll_of_an_unchanged_service_is_within_the_band() -> None:
+def test_next_poll_of_an_unchanged_service_is_within_the_interval() -> None:
     rng = random.Random(7)
     beyond = 0
     for _ in range(2_000):

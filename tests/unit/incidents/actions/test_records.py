@@ -1,4 +1,4 @@
-"""What was done, read and written: acts of our own, records of a server that may say anything, and whose they are."""
+"""Action records: JSON round trips, reading records of an untrusted server, and recognising those of other actors."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def record(**more: Any) -> ServerRecord:
         {"record_id": "r1", "finished_at": NOW_US + 1, "effect": "worse", "approved_by": "ann", "error": "no"},
     ],
 )
-def test_an_act_goes_to_json_and_back(more: dict[str, Any]) -> None:
+def test_action_record_survives_a_json_round_trip(more: dict[str, Any]) -> None:
     found = act(**more)
     document = json.loads(json.dumps(found.model_dump(mode="json")))
     again = ActionRecord.model_validate(document)
     assert again == found
-    # 1 and 1.0 are equal, and not the same parameter to a server.
+    # 1 and 1.0 are equal in Python, but a server may treat them as different parameters.
     assert {name: type(value) for name, value in again.parameters.items()} == {
         name: type(value) for name, value in found.parameters.items()
     }
@@ -84,7 +84,7 @@ def test_pending_result_cannot_be_stored(pending: RepairResult) -> None:
         _ = pending.as_effect
 
 
-def test_a_key_follows_from_incident_attempt_and_action_and_a_header_can_carry_it() -> None:
+def test_idempotency_key_identifies_the_attempt_and_is_a_valid_header() -> None:
     keys = [
         idempotency_key(*given)
         for given in [
@@ -160,12 +160,12 @@ def test_any_server_response_is_read(document: Any) -> None:
     for name, entry in read_catalogue(document).actions.items():
         fitted, problems = entry.fit({"worker": 1, "": "x"})
         assert entry.name == name
-        # What is not in the catalogue is never handed on.
+        # Parameters that the catalogue lacks are never forwarded.
         assert set(fitted) <= {"worker", ""}
         assert problems or fitted == {"worker": 1, "": "x"}
 
 
-def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
+def test_invalid_catalogue_entries_are_skipped_and_counted() -> None:
     shipped = shipped_catalogue()
     assert shipped.unreadable == 0
     assert len(shipped.actions) > 15
@@ -181,7 +181,7 @@ def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
     assert list(found.actions) == ["a"]
     assert found.unreadable == 6
     assert not found.actions["a"].is_read_only
-    # What calls itself harmless and is not does not pass for it.
+    # An action of class `read` with a wide blast radius is not treated as read-only.
     loud = read_catalogue({"actions": [{**good, "class": "read", "blast_radius": "whole_service"}]})
     assert not loud.actions["a"].is_read_only
 
@@ -230,7 +230,7 @@ def anomaly(signal: str, detector: str = "level_shift", opens: bool = True) -> A
         ([], {"logs": AbsenceReason.TIMED_OUT}, UserImpact.NONE),
     ],
 )
-def test_the_scope_of_an_incident_is_the_widest_that_is_seen(
+def test_scope_of_an_incident_is_its_widest_observed_impact(
     anomalies: list[Anomaly], absent: dict[str, AbsenceReason], scope: UserImpact
 ) -> None:
     assert scope_of(anomalies, Snapshot(NOW_US, absent=absent)) is scope

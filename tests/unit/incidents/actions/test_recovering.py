@@ -1,4 +1,4 @@
-"""Verdicts on repairs after which users are served and latency is not back to normal, and on those that only look so."""
+"""Verdicts on repairs: recovering while users are served but latency is high, and never recovering without proof."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def verdict(
     )
 
 
-def test_a_cause_that_is_gone_with_latency_left_is_recovering_and_not_failed() -> None:
+def test_gone_cause_with_high_latency_is_recovering_and_not_failed() -> None:
     """The case of `db_pool`: errors 100 to 0 %, pool 100 to 5 %, P95 112.5 ms above 92.37 ms."""
     for end_s in (20, 41, 100, 160):
         found = verdict(polls(1, end_s, SLOW))
@@ -82,14 +82,14 @@ def test_a_cause_that_is_gone_with_latency_left_is_recovering_and_not_failed() -
     assert verdict(polls(1, 100, SLOW), polls(100, 109, WELL)).result is RepairResult.VERIFIED
 
 
-def test_latency_that_is_left_after_all_patience_is_mitigated() -> None:
+def test_high_latency_after_the_recovery_timeout_is_mitigated() -> None:
     found = verdict(polls(1, 161, SLOW))
     assert found.result == RepairResult.MITIGATED
     assert "latency.p95_ms is 112.5" in found.reason
 
 
-def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_recovering() -> None:
-    """The case of `cache_auth`: the target said healthy 20 s after the verdict."""
+def test_target_that_reports_degraded_after_users_are_served_is_recovering() -> None:
+    """The case of `cache_auth`: the target reported healthy 20 s after the verdict."""
     assert verdict(polls(1, 100, WELL, "degraded")).result is RepairResult.RECOVERING
     assert verdict(polls(1, 100, WELL, "degraded"), polls(100, 109, WELL)).result is RepairResult.VERIFIED
     assert verdict(polls(1, 161, WELL, "degraded")).result is RepairResult.MITIGATED
@@ -106,7 +106,7 @@ def test_slow_recovery_ends_when_another_cause_is_confirmed() -> None:
 
 
 def test_target_that_stays_degraded_without_user_impact_suggests_another_cause() -> None:
-    """The case of `cache_full` with a broken search index: the cache is mended, and the target still calls itself degraded."""
+    """The case of `cache_full` with a broken search index: the cache is repaired, the target still reports degraded."""
     waiting = verdict(polls(1, 30, WELL, "degraded"), before=WELL)
     assert waiting.result is RepairResult.NOT_YET
     assert waiting.suspects_other
@@ -118,22 +118,22 @@ def test_target_that_stays_degraded_without_user_impact_suggests_another_cause()
     assert unseen.result is RepairResult.FAILED
 
 
-def test_errors_that_rise_after_the_cause_is_gone_are_not_blamed_on_the_act_if_another_cause_is_confirmed() -> None:
-    """The case of `cache_auth` with `db_pool`: the cache is mended in a second, and the pool is full four seconds later."""
+def test_new_errors_after_the_cause_is_gone_suggest_another_cause_and_not_a_worse_repair() -> None:
+    """The case of `cache_auth` with `db_pool`: the cache is repaired in 1 s, and the pool is full 4 s later."""
     begun = {**WELL, "errors.pct": 5.0}
     seen = polls(1, 18, ILL)
     alone = verdict(seen, before=begun)
     assert alone.result == RepairResult.WORSE
     assert alone.suspects_other is True
     assert verdict(seen, before=begun, other="connection_pool_leak").result is RepairResult.OTHER_CAUSE
-    # A cause that was not seen before the act, or is still there, says nothing for the act.
+    # A cause that was not observed before the action, or is still present, does not excuse the action.
     for facts_before, facts in ((GONE, GONE), (SEEN, SEEN)):
         found = verdict(seen, before=begun, facts_before=facts_before, facts=facts, other="connection_pool_leak")
         assert found.result == RepairResult.WORSE
         assert found.suspects_other is False
 
 
-def test_latency_that_wavers_around_its_bound_is_recovering() -> None:
+def test_latency_that_alternates_around_its_bound_is_recovering() -> None:
     seen = [item for at_s in range(1, 120) for item in polls(at_s, at_s + 1, SLOW if at_s % 4 else WELL)]
     assert verdict(seen).result is RepairResult.RECOVERING
 
@@ -141,7 +141,7 @@ def test_latency_that_wavers_around_its_bound_is_recovering() -> None:
 def test_short_errors_do_not_end_the_recovery() -> None:
     blip = {**SLOW, "errors.pct": 3.0}
     assert verdict(polls(1, 60, SLOW), polls(60, 66, blip)).result is RepairResult.RECOVERING
-    # Errors that stay are one.
+    # Persistent errors have another cause.
     assert verdict(polls(1, 60, SLOW), polls(60, 90, blip)).result is RepairResult.OTHER_CAUSE
 
 
@@ -151,16 +151,16 @@ def test_a_repair_that_raises_latency_of_requests_that_failed_at_once_is_not_wor
     assert verdict(polls(1, 30, {**ILL, "latency.p95_ms": 300.0}), before=refused).result is RepairResult.WORSE
 
 
-# --- Repairs that did not work.
+# --- Ineffective repairs.
 
 
 @pytest.mark.parametrize(
     ("now", "before", "facts"),
     [
-        # The symptom merely dips: latency by less than half of what was too long.
+        # The symptom only dips: latency falls by less than half of its excess.
         ({**WELL, "latency.p95_ms": 1_100.0}, {**WELL, "latency.p95_ms": 2_000.0}, GONE),
         ({**WELL, "latency.p95_ms": 2_000.0}, {**WELL, "latency.p95_ms": 2_000.0}, GONE),
-        # Nobody knows that the cause is gone, or it is not.
+        # The cause is unknown to be gone, or is still present.
         (SLOW, ILL, {}),
         (SLOW, ILL, {"pool.fullest_pct": 100.0}),
         (ILL, ILL, {"pool.fullest_pct": 100.0}),
@@ -173,7 +173,7 @@ def test_ineffective_repair_is_not_a_recovery(
     assert verdict(polls(1, 41, now), before=before, facts=facts, facts_before={}).result is RepairResult.FAILED
 
 
-def test_repair_without_a_proven_cause_has_failed_and_a_repair_of_one_of_two_causes_has_not() -> None:
+def test_remaining_errors_are_a_failure_only_if_the_cause_was_not_confirmed() -> None:
     errors = {**ILL, "errors.pct": 40.0}
     assert verdict(polls(1, 41, errors), facts_before=SEEN).result is RepairResult.OTHER_CAUSE
     for facts_before in ({}, GONE):
@@ -181,12 +181,12 @@ def test_repair_without_a_proven_cause_has_failed_and_a_repair_of_one_of_two_cau
     assert verdict(polls(1, 39, errors), facts_before=SEEN).result is RepairResult.NOT_YET
 
 
-def test_a_part_that_fails_since_the_repair_is_another_cause_at_once() -> None:
+def test_dependency_that_fails_since_the_repair_is_another_cause_at_once() -> None:
     words = {"dependency.search": "failing"}
     assert verdict(polls(1, 20, SLOW, "degraded", words=words)).result is RepairResult.OTHER_CAUSE
 
 
-def test_a_target_that_falls_silent_while_it_recovers_has_become_worse() -> None:
+def test_target_that_stops_answering_while_it_recovers_is_worse() -> None:
     silent = polls(60, 75, SLOW, absent={"metrics": AbsenceReason.TIMED_OUT})
     assert verdict(polls(1, 60, SLOW), silent).result is RepairResult.WORSE
 
@@ -237,7 +237,7 @@ def test_no_verdict_calls_a_service_repaired_or_recovering_without_proof(
         assert facts_before is SEEN
 
 
-def test_nothing_is_pending_for_ever() -> None:
+def test_every_verdict_becomes_final() -> None:
     for numbers in (SLOW, ILL, WELL, {**WELL, "traffic.requests": 2.0}):
         for health in ("healthy", "degraded"):
             for facts in (GONE, SEEN, {}):
@@ -245,7 +245,7 @@ def test_nothing_is_pending_for_ever() -> None:
                 assert not verdict(seen, facts=facts).result.is_pending
 
 
-def test_times_of_verification_follow_from_each_other() -> None:
+def test_recovery_timeout_extends_the_total_verification_time() -> None:
     slow = replace(SETTINGS, recovery_timeout_s=60.0)
     assert verdict(polls(1, 60, SLOW), of=slow).result is RepairResult.RECOVERING
     assert verdict(polls(1, 61, SLOW), of=slow).result is RepairResult.MITIGATED

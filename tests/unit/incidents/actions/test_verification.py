@@ -1,4 +1,4 @@
-"""Whether an act has helped: only what users see for long enough, with the cause gone, is proof."""
+"""Verification of an action: it succeeded only if users are served well for long enough and the cause is gone."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_users_served_well_for_long_enough_with_the_cause_gone_is_proof() -> Non
         {"facts": {}},
         {"facts": None},
         {"facts": {"pool.pending": "none"}},
-        # A look from before users were served well, and one from too long ago.
+        # Facts probed before users were served well, and facts that are too old.
         {"facts_at_us": ENDED_US + SECOND_US},
         {"facts_at_us": ENDED_US + 10 * SECOND_US},
         {"facts_at_us": ENDED_US - SECOND_US},
@@ -131,12 +131,12 @@ def test_verification_times_out_with_a_reason() -> None:
 def test_recovering_target_gets_a_limited_time() -> None:
     assert outcome(polls(1, 56, BAD), polls(56, 62)).result.is_pending
     assert outcome(polls(1, 56, BAD), polls(56, 67)).result is RepairResult.VERIFIED
-    # Polls with holes between them never sustain anything.
+    # Polls with gaps between them never count as sustained.
     holes = [poll(number * 10) for number in range(1, 14)]
     assert outcome(holes).result is RepairResult.FAILED
 
 
-def test_a_target_that_serves_its_users_well_may_call_itself_otherwise_for_longer() -> None:
+def test_target_that_reports_degraded_gets_more_time_if_users_are_served() -> None:
     said = {"health": "degraded"}
     unseen: dict[str, Any] = {"facts": None}
     assert outcome(polls(1, 100, **said), **unseen).result is RepairResult.NOT_YET
@@ -150,19 +150,21 @@ def test_a_target_that_serves_its_users_well_may_call_itself_otherwise_for_longe
 @pytest.mark.parametrize(
     ("before", "outcome_then"), [("ok", RepairResult.FAILED), ("failing", RepairResult.RECOVERING)]
 )
-def test_a_part_that_began_to_fail_since_is_not_waited_for(before: str, outcome_then: RepairResult) -> None:
+def test_verification_does_not_wait_for_a_dependency_that_fails_since_the_action(
+    before: str, outcome_then: RepairResult
+) -> None:
     words = {"health": "degraded", "dependency.search": "failing"}
     since = [replace(item, words=words) for item in polls(1, 62)]
     found = outcome(since, before=replace(BEFORE, words=words | {"dependency.search": before}))
     assert found.result is outcome_then
     assert outcome(since[:-2], before=BEFORE).result is RepairResult.NOT_YET
-    # Where the cause was seen before the act, and is gone, the part that fails now is another cause.
+    # If the cause was observed before the action and is now gone, the failing dependency is another cause.
     there: dict[str, Any] = {"facts_before": {"pool.pending": 4.0}}
     found = outcome(since[:-25], before=replace(BEFORE, words=words | {"dependency.search": before}), **there)
     assert found.result is {"ok": RepairResult.OTHER_CAUSE, "failing": RepairResult.RECOVERING}[before]
 
 
-def test_a_cause_that_stays_to_be_seen_has_failed_sooner() -> None:
+def test_cause_that_is_still_observed_fails_the_action_sooner() -> None:
     there: dict[str, Any] = {"facts": {"pool.pending": 5.0}}
     assert outcome(polls(1, 40, BAD), **there).result is RepairResult.NOT_YET
     found = outcome(polls(1, 41, BAD), **there)
@@ -182,13 +184,15 @@ def test_missing_polls_are_not_a_failure() -> None:
         (31, {**BAD, "errors.pct": 50.0}, False),
         (31, {**BAD, "latency.p95_ms": 1_351.0}, True),
         (31, {**BAD, "latency.p95_ms": 1_350.0}, False),
-        # What the act itself does to the figures of half a minute is waited out, unless it is ruin.
+        # Ignore the action's own effect on the figures for half a minute, unless it is extreme.
         (10, {**BAD, "errors.pct": 60.0, "latency.p95_ms": 3_000.0}, False),
         (10, {**BAD, "errors.pct": 91.0}, True),
         (31, {**BAD, "errors.pct": 100.0, "traffic.requests": 3.0}, False),
     ],
 )
-def test_worse_than_before_is_worse(begin_s: int, numbers: dict[str, float], is_worse: bool) -> None:
+def test_figures_above_the_bounds_of_worsening_are_worse(
+    begin_s: int, numbers: dict[str, float], is_worse: bool
+) -> None:
     assert (
         outcome(polls(1, begin_s, BAD), polls(begin_s, begin_s + 5, numbers), facts=None).result is RepairResult.NOT_YET
     )
@@ -196,7 +200,7 @@ def test_worse_than_before_is_worse(begin_s: int, numbers: dict[str, float], is_
     assert found.result is (RepairResult.WORSE if is_worse else RepairResult.NOT_YET)
 
 
-def test_a_target_that_falls_silent_is_worse_and_one_that_was_silent_is_not() -> None:
+def test_target_that_stops_answering_is_worse_unless_it_was_silent_before() -> None:
     silent: dict[str, Any] = {"absent": {"health": AbsenceReason.REFUSED}}
     assert outcome(polls(1, 20, BAD, **silent), facts=None).result is RepairResult.WORSE
     assert (
@@ -211,7 +215,7 @@ def test_clock_step_restarts_the_verification() -> None:
 
 
 @pytest.mark.parametrize("asleep_s", [100, 3_600, 86_400 * 365])
-def test_a_clock_that_is_set_forward_lets_nothing_fail_early(asleep_s: int) -> None:
+def test_clock_set_forward_does_not_cause_an_early_verdict(asleep_s: int) -> None:
     late = [replace(item, at_us=item.at_us + asleep_s * SECOND_US) for item in polls(8, 70, BAD)]
     well = [replace(item, at_us=item.at_us + asleep_s * SECOND_US) for item in polls(8, 20)]
     assert outcome(polls(1, 8, BAD), late[:10]).result is RepairResult.NOT_YET
@@ -287,7 +291,7 @@ def test_target_that_sheds_load_is_judged_by_admitted_requests() -> None:
     refusing = polls(1, 20, SHEDDING, health="critical")
     assert outcome(refusing, sheds=True).result is RepairResult.VERIFIED
     assert outcome(refusing).result is not RepairResult.VERIFIED
-    # Errors that are no refusals count, and so does the time that those who are let in wait.
+    # Errors other than rejections count, and so does the latency of admitted requests.
     for bad in ({"errors.pct": 70.0}, {"latency.p95_ms": 300.0}):
         assert outcome(polls(1, 20, {**SHEDDING, **bad}), sheds=True).result is not RepairResult.VERIFIED
 

@@ -1,4 +1,4 @@
-"""Two rules of burning the error budget, each over a long and a short window at once: a few minutes of errors, or hours of few."""
+"""Burn rate of the error budget: a fast and a slow rule, each over a long and a short window."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIX_HOURS, HALF_AN_HOUR, AN_HOUR, FIVE_MINUTES = 720, 60, 120, 10
 
 
 def polls(*shares: tuple[int, float], interval_s: float = 30.0) -> list[Snapshot]:
-    """Return polls with these error shares, each so many times."""
+    """Return polls with the given error shares; each share is given as (number of polls, percent)."""
     told = itertools.chain.from_iterable(itertools.repeat(share, count) for count, share in shares)
     return [
         Snapshot(int(number * interval_s * 1e6), None, {"errors.pct": share, "traffic.requests": 300.0})
@@ -27,13 +27,13 @@ def polls(*shares: tuple[int, float], interval_s: float = 30.0) -> list[Snapshot
 
 
 def burnt(*shares: tuple[int, float], interval_s: float = 30.0) -> Anomaly | None:
-    """Return what is found after these polls; half a percent may fail."""
+    """Return the anomaly found after these polls, or None; the error budget is 0.5 %."""
     found = burn_rate(polls(*shares, interval_s=interval_s), DetectionSettings(poll_interval_s=interval_s))
     assert len(found) <= 1
     return found[0] if found else None
 
 
-def test_few_errors_for_hours_burn_by_the_slow_rule_alone() -> None:
+def test_few_errors_for_hours_fire_only_the_slow_rule() -> None:
     found = burnt((SIX_HOURS, 4.0))
 
     assert found is not None
@@ -41,7 +41,7 @@ def test_few_errors_for_hours_burn_by_the_slow_rule_alone() -> None:
     assert found.value == 8.0
     assert found.expected == SLOW
     assert "8.0 times as fast" in found.detail
-    # Six times is the least of the slow rule, 14.4 times that of the fast one.
+    # The slow rule fires from a burn rate of 6, the fast one from 14.4.
     assert burnt((SIX_HOURS, 3.0)) is not None
     assert burnt((SIX_HOURS, 2.9)) is None
     grave = burnt((SIX_HOURS, 7.3))
@@ -61,7 +61,7 @@ def test_long_window_alone_does_not_fire() -> None:
 
 
 def first_of(rule: float, shares: Iterator[float], interval_s: float) -> int | None:
-    """Return after how many bad polls a rule says something, after six hours of polls without an error."""
+    """Return after how many polls with errors the rule fires, following six hours without errors; None if never."""
     bad: list[float] = []
     for share in shares:
         bad.append(share)
@@ -72,8 +72,8 @@ def first_of(rule: float, shares: Iterator[float], interval_s: float) -> int | N
 
 
 @pytest.mark.parametrize("interval_s", [30.0, 1.0, 0.2])
-def test_windows_are_polls_so_that_they_shrink_with_the_time_between_them(interval_s: float) -> None:
-    # 30 % for 29 of 120 polls is 14.4 times half a percent; 5 % for 432 of 720 is six times.
+def test_windows_are_numbers_of_polls_at_any_interval(interval_s: float) -> None:
+    # 30 % in 29 of 120 polls is a burn rate of 14.4 (budget 0.5 %); 5 % in 432 of 720 is one of 6.
     assert first_of(14.4, itertools.repeat(30.0, AN_HOUR), interval_s) == 29
     assert burnt((SIX_HOURS, 0.0), (431, 5.0), interval_s=interval_s) is None
     found = burnt((SIX_HOURS, 0.0), (432, 5.0), interval_s=interval_s)

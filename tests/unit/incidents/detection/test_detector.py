@@ -1,4 +1,4 @@
-"""Detection: what opens an incident, what passes by, and what nothing may be concluded from."""
+"""The detector: which anomalies open an incident, which pass, and which polls are ignored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORDS = {"health": "healthy", "pool": "healthy", "dependency.database": "ok", "w
 
 
 class Polls:
-    """A detector that has seen a healthy target, and what it says of further polls."""
+    """A detector that learned from healthy polls, and helpers that feed it further polls."""
 
     def __init__(self, settings: DetectionSettings = SETTINGS, healthy: int = 20) -> None:
         self.detector = Detector(settings)
@@ -52,7 +52,7 @@ def signals(findings: DetectionResult) -> set[tuple[str, str]]:
     return {(item.detector, item.signal) for item in findings.confirmed}
 
 
-def test_polls_of_days_ago_are_no_reason_for_anything() -> None:
+def test_anomalies_from_days_ago_open_no_incident() -> None:
     polls = Polls()
     polls.polls(40, {"errors.pct": 40.0})
     polls.at_us += 3 * 86_400 * SECOND_US
@@ -66,13 +66,13 @@ def test_leader_that_returns_continues_with_the_stored_baseline() -> None:
     assert polls.detector.baseline.polls == others.detector.baseline.polls
 
 
-def test_a_healthy_target_opens_nothing() -> None:
+def test_healthy_target_opens_no_incident() -> None:
     polls = Polls()
     assert polls.poll() == DetectionResult()
     assert polls.detector.baseline.polls == 21
 
 
-def test_the_seeds_rule_needs_all_three_and_no_second_poll() -> None:
+def test_seed_rule_needs_all_three_signals_in_one_poll() -> None:
     numbers = {"errors.pct": 67.8, "latency.avg_ms": 1_250.0}
     found = Polls(healthy=0).poll(numbers, {"pool": "critical"})
     assert ("seed_rule", "errors.pct") in signals(found)
@@ -83,7 +83,7 @@ def test_the_seeds_rule_needs_all_three_and_no_second_poll() -> None:
     assert ("seed_rule", "errors.pct") not in signals(Polls(healthy=0).poll(numbers))
 
 
-def test_a_level_that_shifts_and_stays_opens_one_that_passes_does_not() -> None:
+def test_level_shift_opens_an_incident_only_if_it_persists() -> None:
     polls = Polls()
     assert not polls.poll({"latency.p95_ms": 400.0}).opens
     assert polls.poll().is_quiet
@@ -101,7 +101,7 @@ def test_change_without_user_impact_is_not_an_anomaly(numbers: dict[str, float])
     assert Polls().polls(5, numbers).is_quiet
 
 
-def test_errors_that_stay_burn_the_budget() -> None:
+def test_persistent_errors_burn_the_error_budget() -> None:
     polls = Polls()
     assert ("burn_rate", "errors.pct") in signals(polls.polls(40, {"errors.pct": 30.0}))
 
@@ -118,7 +118,7 @@ def test_persistent_health_status_counts() -> None:
         assert polls.poll(words=words).opens
 
 
-def test_an_absent_target_opens_and_an_absent_log_does_not() -> None:
+def test_unreachable_target_opens_an_incident_and_a_missing_log_does_not() -> None:
     polls = Polls()
     assert polls.polls(2, absent={"health": AbsenceReason.TIMED_OUT}).opens
     assert not Polls().polls(5, absent={"logs": AbsenceReason.REFUSED}).opens
@@ -139,9 +139,9 @@ def test_lost_traffic_opens_an_incident_only_if_the_target_does_not_answer() -> 
     assert polls.polls(2, nobody, absent={"metrics": AbsenceReason.REFUSED}).opens
 
 
-def test_a_restart_is_given_its_time_and_a_crash_loop_is_not() -> None:
+def test_single_restart_opens_no_incident_and_a_crash_loop_does() -> None:
     down = {"health": "degraded", "worker.1": "down"}
-    # One that ends well.
+    # A restart that succeeds.
     polls = Polls(healthy=0)
     for number in range(20):
         polls.poll({"worker.1.uptime_s": 100.0 + number})
@@ -149,7 +149,7 @@ def test_a_restart_is_given_its_time_and_a_crash_loop_is_not() -> None:
     assert not polls.poll({"worker.1.uptime_s": 1.1}, down).opens
     for number in range(5):
         assert polls.poll({"worker.1.uptime_s": 2.1 + number}).is_quiet
-    # One that comes again before all is quiet.
+    # A restart that recurs before all signals are normal.
     opened = [polls.poll({"worker.1.uptime_s": 0.1 * (number % 2)}, down).opens for number in range(6)]
     assert opened[:2] == [False, False]
     assert all(opened[3:])
@@ -180,7 +180,7 @@ def test_unhealthy_polls_are_not_learnt_and_a_clock_step_resets_the_history() ->
     assert len(polls.detector.history) == 1
 
 
-def test_a_clock_that_is_set_back_ends_the_grace_of_a_restart() -> None:
+def test_clock_set_back_ends_the_grace_period_of_a_restart() -> None:
     polls = Polls(healthy=0)
     polls.polls(20, {"worker.1.uptime_s": 100.0})
     assert not polls.poll({"worker.1.uptime_s": 1.0, "errors.pct": 20.0}).opens
@@ -188,7 +188,7 @@ def test_a_clock_that_is_set_back_ends_the_grace_of_a_restart() -> None:
     assert polls.polls(3, {"worker.1.uptime_s": 5.0, "errors.pct": 20.0}).opens
 
 
-def test_figures_stay_old_whatever_is_missing_in_between() -> None:
+def test_figures_stay_stale_until_a_newer_timestamp_arrives() -> None:
     polls = Polls()
     polls.polls(4, told_at_us=5)
     assert polls.poll(told_at_us=5, absent={"logs": AbsenceReason.TIMED_OUT}).is_stale
@@ -196,7 +196,7 @@ def test_figures_stay_old_whatever_is_missing_in_between() -> None:
     assert not polls.poll(told_at_us=6).is_stale
 
 
-def test_errors_of_an_incident_that_is_over_burn_no_budget() -> None:
+def test_errors_of_a_closed_incident_do_not_burn_the_budget() -> None:
     polls = Polls(DetectionSettings(poll_interval_s=1.0, confirm_polls=1, confirm_of_polls=1))
     assert ("burn_rate", "errors.pct") in signals(polls.polls(10, {"errors.pct": 60.0}))
     assert ("burn_rate", "errors.pct") in signals(polls.poll())
@@ -205,7 +205,7 @@ def test_errors_of_an_incident_that_is_over_burn_no_budget() -> None:
     assert ("burn_rate", "errors.pct") in signals(polls.polls(10, {"errors.pct": 60.0}))
 
 
-def test_a_target_with_ever_new_names_does_not_fill_the_memory() -> None:
+def test_number_of_learned_signals_is_bounded() -> None:
     baseline = Baseline()
     for number in range(20):
         routes = {f"route.{number}.{name}.rps": 1.0 for name in range(300)}
@@ -214,7 +214,7 @@ def test_a_target_with_ever_new_names_does_not_fill_the_memory() -> None:
     assert baseline.usual("latency.p95_ms") is not None
 
 
-def test_a_baseline_is_kept_over_a_restart() -> None:
+def test_stored_baseline_is_restored() -> None:
     learnt = Polls().detector.baseline
     again = Baseline()
     again.take(learnt.dump())
@@ -228,12 +228,12 @@ def test_a_baseline_is_kept_over_a_restart() -> None:
 @given(
     slope=st.floats(-1e3, 1e3), start=st.floats(-1e6, 1e6), wild=st.lists(st.integers(0, 19), max_size=4, unique=True)
 )
-def test_the_slope_is_that_of_most_points(slope: float, start: float, wild: list[int]) -> None:
+def test_slope_is_robust_against_outliers(slope: float, start: float, wild: list[int]) -> None:
     points = [(float(x), start + slope * x) for x in range(20)]
     spoilt = [(x, y + 1e9 if int(x) in wild else y) for x, y in points]
     if not wild:
         assert theil_sen(points) == pytest.approx(slope, rel=1e-6, abs=1e-6)
-    # Up to a sixth of wild points leave more than half of the pairs as they are.
+    # With at most a sixth of the points being outliers, more than half of the pairs are unaffected.
     elif len(wild) <= 3:
         assert theil_sen(spoilt) == pytest.approx(slope, rel=1e-3, abs=3e8)
     assert 0 <= share_of_growth(spoilt) <= 1
@@ -243,14 +243,14 @@ def small(polls: Polls, count: int) -> list[bool]:
     return [polls.poll({"route.order.p95_ms": 120.0, "latency.p95_ms": 21.0}).opens for _ in range(count)]
 
 
-def test_a_few_slow_requests_are_nothing_for_as_long_as_they_stay_in_the_window() -> None:
+def test_few_slow_requests_open_no_incident_while_they_are_in_the_window() -> None:
     polls = Polls(healthy=0)
     for _ in range(20):
         polls.poll({"route.order.p95_ms": 20.0})
     assert not any(small(polls, 6))
     for _ in range(8):
         assert not polls.poll({"route.order.p95_ms": 20.0}).opens
-    # What stays counts, and what is much counts sooner.
+    # A persistent increase counts, and a large one counts sooner.
     opened = small(polls, 12)
     assert opened == [False] * 9 + [True] * 3
     polls = Polls()
@@ -262,7 +262,7 @@ def test_long_poll_interval_confirms_small_anomalies_equally_fast() -> None:
     assert [polls.poll({"latency.p95_ms": 120.0}).opens for _ in range(3)] == [False, True, True]
 
 
-def test_workers_that_are_restarted_one_after_the_other_are_no_incident() -> None:
+def test_rolling_restart_of_workers_opens_no_incident() -> None:
     polls = Polls(healthy=0)
     both = {"worker.1.uptime_s": 100.0, "worker.2.uptime_s": 100.0}
     for _ in range(20):
@@ -285,12 +285,12 @@ def test_missing_or_frozen_worker_is_detected() -> None:
     assert opened.index(True) == 9
 
 
-def test_the_percentile_of_a_few_requests_is_one_of_them() -> None:
+def test_percentile_of_few_requests_opens_no_incident() -> None:
     polls = Polls(healthy=0)
     for _ in range(20):
         polls.poll({"route.order.p95_ms": 20.0})
     slow = {"route.order.p95_ms": 900.0}
-    # A window of 30 s: 300 requests at 10 a second.
+    # The window is 30 s, so 10 requests per second give 300 requests.
     assert not polls.polls(5, {**slow, "route.order.rps": 0.5}).opens
     polls.polls(12, {"route.order.p95_ms": 20.0})
     assert polls.polls(2, {**slow, "route.order.rps": 2.0}).opens
@@ -302,7 +302,7 @@ def test_persistent_degraded_status_is_an_anomaly() -> None:
     assert opened.index(True) == 9
 
 
-def test_a_target_that_answers_late_opens_though_its_own_figures_are_good_and_only_if_it_stays_so() -> None:
+def test_persistently_late_responses_open_an_incident_despite_good_metrics() -> None:
     polls = Polls()
     polls.polls(20, {"answer.ms": 8.0})
     assert not any(polls.poll({"answer.ms": 700.0}).opens for _ in range(6))
@@ -325,13 +325,13 @@ def test_anomaly_that_needs_one_more_poll_is_pressing() -> None:
     assert not polls.poll({"errors.pct": 30.0}).is_pressing, "it is one by now"
 
 
-def test_nothing_is_pressing_while_a_restart_has_its_grace() -> None:
+def test_no_anomaly_is_pressing_during_the_grace_period_of_a_restart() -> None:
     polls = Polls()
     polls.poll({"worker.1.uptime_s": 100.0})
     assert not polls.poll({"worker.1.uptime_s": 0.5, "errors.pct": 30.0}).is_pressing
 
 
-def test_same_few_errors_in_several_polls_confirm_nothing() -> None:
+def test_same_few_errors_in_several_polls_do_not_confirm_an_anomaly() -> None:
     one = {"errors.pct": 10.0, "traffic.requests": 10.0, "traffic.rps": 2.0}
     assert not any(Polls().poll(one).opens for _ in range(5))
     polls = Polls()
@@ -368,7 +368,7 @@ def test_muted_anomaly_becomes_part_of_the_baseline() -> None:
     assert usual.median == 400.0
 
 
-def test_workers_with_ever_new_names_do_not_fill_the_memory() -> None:
+def test_number_of_remembered_workers_is_bounded() -> None:
     polls = Polls()
     for number in range(1_200):
         polls.poll({f"worker.{number}.uptime_s": 10.0})

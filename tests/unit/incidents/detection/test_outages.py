@@ -1,4 +1,4 @@
-"""Which outages people are to be notified of although an incident is open, and how seldom."""
+"""Outages during an open incident: which cause a notification, and how often."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def down(name: str) -> Anomaly:
 
 
 class Follower:
-    """Polls every second, and notifies of what is due."""
+    """Observes anomalies at a fixed interval, and records the notifications that are due."""
 
     def __init__(self, *, is_handed_over: bool = True, interval_s: float = 1.0) -> None:
         self.outages = OutageTracker(interval_s)
@@ -65,7 +65,7 @@ def test_change_while_a_notice_is_written_is_notified() -> None:
     assert follower.kinds == [OutageNewsKind.NEW, OutageNewsKind.WORSE]
 
 
-def test_a_notice_noted_twice_counts_once() -> None:
+def test_repeated_acknowledgement_of_a_notice_keeps_later_changes() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(10),)), START_US)
     seen = follower.outages.seen(START_US)
@@ -76,7 +76,7 @@ def test_a_notice_noted_twice_counts_once() -> None:
     assert follower.kinds == [OutageNewsKind.WORSE]
 
 
-def test_new_recurred_and_much_worse_are_news_once_each() -> None:
+def test_new_recurred_and_much_worse_outages_are_each_notified_once() -> None:
     follower = Follower()
     follower.poll(errors(30), times=40)
     follower.poll(errors(30), down("mail"), times=40)
@@ -106,7 +106,7 @@ def test_symptom_without_user_impact_is_not_an_outage(anomaly: Anomaly) -> None:
     assert follower.told == []
 
 
-def test_old_figures_show_neither_begin_nor_end() -> None:
+def test_stale_figures_neither_start_nor_end_an_outage() -> None:
     follower = Follower()
     follower.poll(errors(30), times=5)
     for _ in range(100):
@@ -116,7 +116,7 @@ def test_old_figures_show_neither_begin_nor_end() -> None:
     assert len(follower.told) == 1
 
 
-def test_a_clock_that_is_set_back_hides_no_outage() -> None:
+def test_clock_set_back_does_not_suppress_an_outage() -> None:
     follower = Follower()
     follower.poll(errors(30), times=5)
     follower.now_us -= 3_600 * SECOND_US
@@ -139,7 +139,7 @@ def test_restarted_process_does_not_repeat_outage_notices() -> None:
     assert follower.kinds == [OutageNewsKind.RECURRED]
 
 
-def test_a_target_with_ever_new_signals_does_not_fill_the_memory() -> None:
+def test_number_of_remembered_signals_is_bounded() -> None:
     follower = Follower()
     for number in range(1_000):
         follower.poll(down(str(number)))
@@ -162,7 +162,7 @@ def shown(fault: str) -> tuple[Anomaly, ...]:
 def test_each_outage_longer_than_a_minute_is_notified_in_time(
     phases: list[tuple[str, int]], is_handed_over: bool, interval_s: float
 ) -> None:
-    """For any order of appearing, recovering, reappearing and worsening: by signal, from the first poll that shows it."""
+    """For any order of start, recovery, recurrence and worsening: per signal, from its first poll on."""
     follower = Follower(is_handed_over=is_handed_over, interval_s=interval_s)
     began: dict[str, int] = {}
     for fault, times in phases:
@@ -179,7 +179,7 @@ def test_each_outage_longer_than_a_minute_is_notified_in_time(
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 25), st.integers(1, 25)), min_size=20, max_size=60))
-def test_wavering_signal_causes_few_notices(rows: list[tuple[int, int]]) -> None:
+def test_fluctuating_signal_causes_few_notices(rows: list[tuple[int, int]]) -> None:
     follower = Follower()
     for ill, well in rows:
         follower.poll(errors(30), times=ill)
