@@ -99,7 +99,7 @@ def test_error_of_another_kind_is_not_explained_by_the_schema() -> None:
     assert report.category is Category.RATE_LIMITED
 
 
-def test_wrong_value_is_named_with_what_the_tool_expects() -> None:
+def test_wrong_value_is_named_with_the_value_that_the_tool_expects() -> None:
     action = first_action(
         tool_name="order",
         args_json={"qty": "ten"},

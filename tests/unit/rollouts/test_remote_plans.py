@@ -1,3 +1,5 @@
+"""Hosts in plans: only loopback and configured hosts and ports are allowed."""
+
 from __future__ import annotations
 
 from typing import Any

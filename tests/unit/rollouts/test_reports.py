@@ -253,7 +253,7 @@ def test_mini_report_names_the_change(fields: str, kind: str) -> None:
     assert mini_json(record_of(plan=plan_of(8, experiment=fields)))["experiment_type"] == kind
 
 
-def test_page_escapes_texts_and_loads_nothing() -> None:
+def test_page_escapes_texts_and_loads_no_resource() -> None:
     hostile = "<script>alert(1)</script>"
     windows = [window.model_copy(update={"problems": (hostile,)}) for window in rollout(plan_of(8), 8, -30)]
 

@@ -111,7 +111,7 @@ def test_seed_policy_has_the_same_thresholds(change: float, verdict: Verdict) ->
     assert judge(rollout(plan, 2, change, sd=0.001), plan).verdict is verdict
 
 
-def test_noise_makes_an_improvement_an_edge_and_says_how_many_rounds_it_needs() -> None:
+def test_noise_makes_an_improvement_an_edge_and_reports_the_rounds_needed() -> None:
     windows = rollout(PLAN, 8, -20, sd=0.35, seed=3)
 
     found = judge(windows, PLAN)

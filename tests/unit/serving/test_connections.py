@@ -1,4 +1,4 @@
-"""Which connections are kept when there are too many."""
+"""Connection limits: which connection is evicted or rejected when a limit is reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIMITS = HttpLimits(max_connections=4, max_connections_per_client=3, max_streams
 
 
 class FakeConnection:
-    """A connection that is busy or waits, and leaves when it is evicted."""
+    """A connection that is busy or idle, and closes when the registry evicts it."""
 
     def __init__(self, registry: Connections, client: str, admission: Admission) -> None:
         self.is_waiting = True
@@ -29,7 +29,7 @@ class FakeConnection:
         self._registry.remove(self, self.client)
 
     def check(self, now_s: float) -> None:
-        """Nothing takes too long here."""
+        """Do nothing: no test exceeds a time limit."""
 
 
 def connect(registry: Connections, client: str, *, busy: bool = False) -> FakeConnection | None:
@@ -41,7 +41,7 @@ def connect(registry: Connections, client: str, *, busy: bool = False) -> FakeCo
     return made
 
 
-def test_oldest_waiting_connection_of_the_same_client_makes_room_at_its_limit() -> None:
+def test_oldest_idle_connection_of_a_client_is_evicted_at_its_limit() -> None:
     registry = Connections(LIMITS, capacity=100)
     other = connect(registry, "b")
     first, second, third = (connect(registry, "a", busy=busy) for busy in (True, False, False))
@@ -59,7 +59,7 @@ def test_oldest_waiting_connection_of_the_same_client_makes_room_at_its_limit() 
     ]  # fmt: skip
 
 
-def test_the_client_with_the_most_connections_makes_room_in_total() -> None:
+def test_client_with_the_most_connections_loses_its_oldest_at_the_total_limit() -> None:
     registry = Connections(LIMITS, capacity=100)
     lone = connect(registry, "b")
     many = [connect(registry, "a") for _ in range(3)]
@@ -82,12 +82,12 @@ def test_health_connections_remain_when_all_others_are_busy() -> None:
     checks = [connect(registry, "probe") for _ in range(3)]
 
     assert [check.admission for check in checks if check] == [Admission.HEALTH_ONLY] * 3
-    # The reserve is for two: the oldest one left for the third.
+    # The reserve holds two connections, so the third evicted the oldest.
     assert [check.is_open for check in checks if check] == [False, True, True]
     assert registry.open_count == 6
 
 
-def test_connection_is_refused_when_the_reserve_is_busy_too() -> None:
+def test_connection_is_rejected_when_the_reserve_is_busy_too() -> None:
     registry = Connections(LIMITS, capacity=100)
     for client in "abcdef":
         connect(registry, client, busy=True)
@@ -95,7 +95,7 @@ def test_connection_is_refused_when_the_reserve_is_busy_too() -> None:
     assert connect(registry, "g") is None
 
 
-def test_streams_are_counted_apart_and_bounded() -> None:
+def test_streams_have_a_separate_count_and_limit() -> None:
     registry = Connections(LIMITS, capacity=100)
     streams = [connect(registry, "a", busy=True) for _ in range(3)]
 
@@ -118,7 +118,7 @@ def test_descriptors_bound_connections_below_the_setting() -> None:
     assert all(kept)
 
 
-def test_repeated_refusals_are_logged_at_once_and_then_summed_up() -> None:
+def test_repeated_rejections_are_logged_at_once_and_then_summed_up() -> None:
     now = 100.0
     counted: list[str] = []
     registry = Connections(LIMITS, capacity=100, count=counted.append, clock=lambda: now)
@@ -142,7 +142,7 @@ def test_repeated_refusals_are_logged_at_once_and_then_summed_up() -> None:
 
 
 class Crowd(RuleBasedStateMachine):
-    """Any order of comings and goings."""
+    """Connections that arrive, stream and leave in any order."""
 
     def __init__(self) -> None:
         super().__init__()

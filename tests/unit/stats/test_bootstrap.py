@@ -1,4 +1,4 @@
-"""The BCa interval is scipy's."""
+"""The BCa bootstrap interval of a mean equals that of scipy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ratio(sums: Any, sizes: Any, axis: int = -1) -> Any:
 
 @pytest.mark.parametrize("sizes", ["of one", "unequal"])
 @pytest.mark.parametrize("name", DRAWN)
-def test_interval_is_that_of_scipy(name: str, sizes: str) -> None:
+def test_interval_equals_that_of_scipy(name: str, sizes: str) -> None:
     random = np.random.default_rng(5)
     sums = DRAWN[name](random)
     given = np.ones_like(sums) if sizes == "of one" else random.integers(1, 5, sums.size).astype(float)

@@ -1,4 +1,4 @@
-"""The interval of a rate over clusters, against its sources, at its borders, and in simulation."""
+"""The interval of a rate over clusters: known limits, extreme rates, and simulated coverage."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def of(hits: list[int], trials: list[int]) -> Clusters:
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 10, 40])
-def test_without_a_failure_the_bound_is_that_of_as_many_trials_as_tasks(tasks: int) -> None:
+def test_bound_without_failures_equals_that_of_one_trial_per_task(tasks: int) -> None:
     found = clustered_rate(of([5] * tasks, [5] * tasks), 5 * tasks)
 
     assert found.high == 1.0
     assert found.low == pytest.approx(clopper_pearson(tasks, tasks).low)
 
 
-def test_tasks_that_are_solved_always_or_never_count_once_each() -> None:
+def test_tasks_with_equal_results_in_all_repeats_count_once_each() -> None:
     hits = [5] * 60 + [0] * 40
     found = clustered_rate(of(hits, [5] * 100), 500)
     once = wilson(60, 100)
@@ -35,7 +35,7 @@ def test_tasks_that_are_solved_always_or_never_count_once_each() -> None:
     assert found.high == pytest.approx(once.high, abs=0.003)
 
 
-def test_independent_repeats_count_nearly_as_so_many_tasks() -> None:
+def test_independent_repeats_count_nearly_as_separate_tasks() -> None:
     random = np.random.default_rng(3)
     hits = random.binomial(4, 0.7, size=400)
     found, flat = clustered_rate(of(list(hits), [4] * 400), 1_600), wilson(int(hits.sum()), 1_600)
@@ -43,7 +43,7 @@ def test_independent_repeats_count_nearly_as_so_many_tasks() -> None:
     assert found.high - found.low == pytest.approx(flat.high - flat.low, rel=0.1)
 
 
-def test_one_failure_more_never_raises_the_lower_end_of_thirty_tasks() -> None:
+def test_one_more_failure_never_raises_the_lower_end_of_thirty_tasks() -> None:
     lows = [clustered_rate(of([2] * lost + [3] * (30 - lost), [3] * 30), 90).low for lost in range(8)]
 
     assert lows == sorted(lows, reverse=True) or max(np.diff(lows)) < 0.02
@@ -85,7 +85,7 @@ def test_repeats_of_a_task_are_not_counted_as_new_tasks(
     assert flat / runs < 0.85 or repeats == 1 or tasks < 10
 
 
-def test_a_rate_without_trials_or_with_more_successes_than_trials_is_refused() -> None:
+def test_rate_without_trials_or_with_more_successes_than_trials_is_rejected() -> None:
     for hits, trials, total in (([], [], 1), ([4], [3], 3), ([-1], [3], 3), ([1], [3], 0)):
         with pytest.raises(ValueError, match="a rate needs"):
             clustered_rate(of(hits, trials), total)

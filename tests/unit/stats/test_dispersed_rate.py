@@ -1,4 +1,4 @@
-"""The interval of a rate with bursts."""
+"""The interval of a rate whose events come in bursts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_no_events_give_the_exact_interval() -> None:
     assert dispersed_rate([0, 0], [500, 500]).high == pytest.approx(clopper_pearson(0, 1_000).high)
 
 
-def test_only_events_end_at_one() -> None:
+def test_upper_end_is_one_if_every_request_is_an_event() -> None:
     assert dispersed_rate([5, 5], [5, 5]).high == 1
 
 
-def test_known_example_of_the_contract() -> None:
-    # 15 of 2,400 errors are not "below 1 %".
+def test_interval_of_15_errors_in_2400_requests_reaches_above_one_percent() -> None:
+    # The contract's example: 15 errors in 2,400 requests do not show a rate below 1 %.
     assert dispersed_rate([7, 8], [1_200, 1_200], level=0.95).high == pytest.approx(0.0103, abs=1e-4)
 
 

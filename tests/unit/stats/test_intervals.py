@@ -1,4 +1,4 @@
-"""Intervals of a rate and of a mean, against published values and by counting every outcome."""
+"""Intervals of a rate and of a mean: they match published values, and keep their level over all counted outcomes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ RATE_INTERVALS = pytest.mark.parametrize("interval_of_rate", [wilson, clopper_pe
         (1, 29, (0.0061, 0.1718), (0.0009, 0.1776)),
     ],
 )
-def test_rates_as_published(hits: int, total: int, score: tuple[float, float], exact: tuple[float, float]) -> None:
+def test_rate_intervals_match_published_values(
+    hits: int, total: int, score: tuple[float, float], exact: tuple[float, float]
+) -> None:
     for found, expected in ((wilson(hits, total), score), (clopper_pearson(hits, total), exact)):
         assert found.low == pytest.approx(expected[0], abs=5e-5)
         assert found.high == pytest.approx(expected[1], abs=5e-5)
@@ -56,7 +58,7 @@ def test_the_score_interval_keeps_its_level_on_average_and_never_falls_far_below
 @RATE_INTERVALS
 @given(counts=COUNTS, level=st.floats(0.5, 0.999))
 @examples(80)
-def test_a_rate_lies_in_its_interval_and_failures_mirror_it(
+def test_rate_lies_in_its_interval_and_failures_mirror_the_interval(
     interval_of_rate: RateInterval, counts: tuple[int, int], level: float
 ) -> None:
     hits, total = counts
@@ -72,7 +74,7 @@ def test_a_rate_lies_in_its_interval_and_failures_mirror_it(
 
 @RATE_INTERVALS
 @pytest.mark.parametrize("counts", [(0, 0), (-1, 3), (4, 3), (0, -1)])
-def test_impossible_counts_are_refused(interval_of_rate: RateInterval, counts: tuple[int, int]) -> None:
+def test_impossible_counts_are_rejected(interval_of_rate: RateInterval, counts: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="a rate needs a trial"):
         interval_of_rate(*counts)
 
@@ -97,7 +99,7 @@ def _missed(intervals: list[Interval], rate: float) -> float:
 
 
 def test_poisson_exact_has_the_published_limits() -> None:
-    # Garwood's table, 95 %: none seen, one, ten.
+    # Garwood's table at 95 %, for 0, 1 and 10 events.
     for count, low, high in ((0, 0.0, 3.6889), (1, 0.0253, 5.5716), (10, 4.7954, 18.3904)):
         found = poisson_exact(count)
         assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)

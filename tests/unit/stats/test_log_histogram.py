@@ -37,7 +37,7 @@ def test_greater_values_are_never_in_lesser_buckets(one: float, other: float) ->
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, 1e-9, MIN_VALUE])
-def test_next_to_nothing_is_nothing(value: float) -> None:
+def test_values_up_to_the_minimum_count_as_zero(value: float) -> None:
     assert value_of(bucket_of(value)) == 0.0
     assert bucket_of(value) < bucket_of(math.nextafter(MIN_VALUE, 1))
 
@@ -69,7 +69,7 @@ def test_empty_histogram_has_no_quantile() -> None:
     assert quantile({3: 0}, 0.5) is None
 
 
-def test_a_worked_example() -> None:
+def test_quantiles_of_a_worked_example() -> None:
     counts = Counter(map(bucket_of, [100.0] * 19 + [5_000.0]))
     assert quantile(counts, 0.95) == pytest.approx(100, rel=0.01)
     assert quantile(counts, 0.951) == pytest.approx(5_000, rel=0.01)

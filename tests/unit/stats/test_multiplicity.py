@@ -1,4 +1,4 @@
-"""Holm's correction."""
+"""Holm's correction of p-values: a worked example, its bounds, and the order of the values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.telemetry.runs import examples
 P_VALUES = st.lists(st.floats(0, 1), max_size=12)
 
 
-def test_worked_example() -> None:
+def test_adjusted_values_match_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
     assert holm([]) == ()
     assert holm([0.2]) == (0.2,)
@@ -32,12 +32,12 @@ def test_adjusted_values_lie_between_raw_and_bonferroni(p_values: list[float]) -
 
 @given(p_values=P_VALUES)
 @examples(100)
-def test_order_of_evidence_is_kept(p_values: list[float]) -> None:
+def test_order_of_p_values_is_kept(p_values: list[float]) -> None:
     pairs = sorted(zip(p_values, holm(p_values), strict=True))
     assert [value for _, value in pairs] == sorted(value for _, value in pairs)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
-def test_values_that_are_no_probabilities_are_refused(p: float) -> None:
+def test_values_that_are_not_probabilities_are_rejected(p: float) -> None:
     with pytest.raises(ValueError, match=f"{p}"):
         holm([0.5, p])

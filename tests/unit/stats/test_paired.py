@@ -1,4 +1,4 @@
-"""Paired differences: published data, every sign and every outcome counted, and simulated coverage."""
+"""Paired differences: p-values and intervals match published data, exhaustive counts and simulated coverage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUPED = st.lists(st.tuples(st.integers(-9, 9).map(float), st.integers(0, 5)), 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
-def test_darwins_maize() -> None:
+def test_darwins_maize_has_the_p_value_that_fisher_published() -> None:
     found = paired_delta(MAIZE)
 
     # Fisher: in 863 of 2^15 ways the sum is 314 or more, and in as many -314 or less.
@@ -40,14 +40,14 @@ def test_darwins_maize() -> None:
     assert high <= found.interval.high
 
 
-def test_the_clustered_error_by_hand() -> None:
-    # Mean 4; the groups' sums lie 4 below and 4 above what it makes of them: sqrt(2 / 1 * 32) / 4.
+def test_clustered_standard_error_matches_a_calculation_by_hand() -> None:
+    # Mean 4; the sums of the groups deviate by -4 and 4 from those of the mean: sqrt(2 / 1 * 32) / 4.
     found = paired_delta([1.0, 3.0, 5.0, 7.0], ["a", "a", "b", "b"])
     assert found.standard_error == 2.0
     assert found.pairs == 4
     assert found.clusters == 2
 
-    # Sizes 1 and 3, mean 3: sums 2 below and 2 above: sqrt(2 / 1 * 8) / 4.
+    # Sizes 1 and 3, mean 3; the sums deviate by -2 and 2: sqrt(2 / 1 * 8) / 4.
     assert cluster([1.0, 2.0, 4.0, 5.0], ["a", "b", "b", "b"]).standard_error == pytest.approx(1.0)
 
 
@@ -66,7 +66,7 @@ def test_clusters_of_equal_size_count_as_their_means(pairs: list[tuple[int, int]
 
 @given(sums=st.lists(st.integers(-6, 6), min_size=2, max_size=8))
 @examples(40)
-def test_every_change_of_sign_is_counted(sums: list[int]) -> None:
+def test_exact_p_value_counts_every_pattern_of_signs(sums: list[int]) -> None:
     assume(any(abs(total) > 1 for total in sums))
     groups = [number for number in range(len(sums)) for _ in range(2)]
     found = paired_delta([total / 2 for total in sums for _ in range(2)], groups, seed=1)
@@ -79,7 +79,7 @@ def test_every_change_of_sign_is_counted(sums: list[int]) -> None:
     assert found.test.p_value == extreme / 2 ** len(sums)
 
 
-def test_drawn_signs_come_close_to_all_of_them() -> None:
+def test_p_value_of_drawn_signs_is_close_to_the_exact_one() -> None:
     sums = [3, -1, 4, 1, -5, 9, 2, 6, 5, -3, 5, 8, 9, -7, 9, -3, 2, 3, 8, -4]
     ways = Counter({0: 1})
     for size in sums:
@@ -101,7 +101,7 @@ def test_sums_that_are_equal_but_for_rounding_count_as_equal() -> None:
 
 @given(gained=st.integers(0, 40), lost=st.integers(0, 40))
 @examples(60)
-def test_mcnemar_by_counting(gained: int, lost: int) -> None:
+def test_mcnemar_equals_a_count_of_all_outcomes(gained: int, lost: int) -> None:
     total, fewer = gained + lost, min(gained, lost)
     expected = min(1.0, 2 * sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total)
 
@@ -129,8 +129,8 @@ def test_many_differences_are_judged_by_student() -> None:
     assert found.test.statistic == pytest.approx(expected.statistic)
 
 
-def test_no_level_is_exceeded_by_chance_nor_by_a_family_of_three() -> None:
-    # All that a null hypothesis of symmetry can bring about, with these sizes of the differences.
+def test_false_positive_rate_stays_within_the_level_also_in_a_family_of_three() -> None:
+    # All patterns of signs are equally likely under a null hypothesis of symmetry.
     sizes = (2.0, 3.0, 3.0, 5.0, 8.0, 9.0, 4.0)
     p_values = [
         paired_delta([sign * size for sign, size in zip(signs, sizes, strict=True)]).test.p_value
@@ -147,8 +147,8 @@ def test_no_level_is_exceeded_by_chance_nor_by_a_family_of_three() -> None:
 # --- intervals ----------------------------------------------------------------------------------------------------
 
 
-def test_the_bootstrap_is_scipys_and_student_the_least() -> None:
-    # Skewed enough for the upper end to be the bootstrap's, and symmetrical enough below for Student's.
+def test_interval_is_the_wider_of_the_bootstrap_and_student_at_each_end() -> None:
+    # With this skewness the upper end is that of the bootstrap, and the lower end is that of Student's t.
     values = np.random.default_rng(8).lognormal(0, 1, 40)
     level = 1 - 2 * stats.norm.cdf(-stats.t.isf(0.025, 39) * math.sqrt(40 / 39))
     direct = stats.bootstrap((values,), np.mean, confidence_level=level, n_resamples=20_000, rng=1).confidence_interval
@@ -160,7 +160,7 @@ def test_the_bootstrap_is_scipys_and_student_the_least() -> None:
     assert found.method == "Student t (clustered) or BCa bootstrap (4,999 draws), the wider"
 
 
-def test_halls_correction_solves_his_cubic() -> None:
+def test_halls_correction_solves_its_cubic_equation() -> None:
     # Hall 1992: T + g T^2 / 3 + g^2 T^3 / 27 + g / 6 is normal, with g the skewness over the root of n.
     values = np.random.default_rng(9).lognormal(0, 1, 400)
     found = interval_of(cluster(values.tolist()))
@@ -185,7 +185,7 @@ def test_many_symmetrical_differences_have_students_interval() -> None:
 
 @given(pairs=GROUPED, level=st.sampled_from([0.5, 0.8, 0.95, 0.999]), clip=st.booleans())
 @examples(40)
-def test_the_estimate_lies_in_its_interval_and_that_within_bounds(
+def test_estimate_lies_in_its_interval_and_the_interval_within_the_bounds(
     pairs: list[tuple[float, int]], level: float, clip: bool
 ) -> None:
     bounds = (-9.0, 9.0) if clip else None
@@ -210,8 +210,8 @@ def test_a_higher_level_is_never_narrower(deltas: list[float]) -> None:
 
 @given(deltas=DELTAS, scale=st.sampled_from([3.7, 1e-30, 1e30]))
 @examples(25)
-def test_the_unit_does_not_matter(deltas: list[float], scale: float) -> None:
-    # Differences of -1, 0 and 1 are tasks won and lost, and are counted.
+def test_results_scale_with_the_unit(deltas: list[float], scale: float) -> None:
+    # Differences of only -1, 0 and 1 count as tasks won and lost, so they cannot be scaled.
     assume(any(abs(delta) > 1 for delta in deltas))
     found, scaled = paired_delta(deltas), paired_delta([scale * delta for delta in deltas])
 
@@ -242,9 +242,9 @@ def test_the_order_of_the_data_does_not_matter(pairs: list[tuple[float, int]], r
 
 @given(deltas=DELTAS)
 @examples(30)
-def test_the_baseline_against_the_variant_mirrors_the_variant_against_the_baseline(deltas: list[float]) -> None:
+def test_swapped_baseline_and_variant_mirror_the_result(deltas: list[float]) -> None:
     clusters = cluster(deltas)
-    # Where nothing tells the two tails apart the draws do, a little.
+    # Without skewness the random draws make the two ends slightly different.
     assume(abs(float((clusters.spread**3).sum())) > 1e-6)
     found, mirrored = paired_delta(deltas), paired_delta([-delta for delta in deltas])
 
@@ -255,7 +255,7 @@ def test_the_baseline_against_the_variant_mirrors_the_variant_against_the_baseli
     assert mirrored.test.p_value == found.test.p_value
 
 
-def test_the_same_seed_gives_the_same_figures_and_any_number_is_one() -> None:
+def test_same_seed_gives_the_same_figures_even_if_negative() -> None:
     values = np.random.default_rng(1).lognormal(0, 1, 30).tolist()
 
     assert paired_delta(values, seed=-3) == paired_delta(values, seed=-3)
@@ -270,13 +270,13 @@ def _losses(random: np.random.Generator, count: int) -> np.ndarray:
     return np.where(random.random(count) < 0.05, -1.0, 0.0) + 0.05
 
 
-# 2.5 % a side are meant; 300 runs tell that to within 1.8 points. BCa alone misses 3 normal clusters in 13 % of cases a
-# side, and Student's interval alone lies above 80 tasks' rate of rare losses in 10 %.
+# The nominal level is 2.5 % a side; 300 runs estimate it to within 1.8 points. BCa alone misses the mean of 3 normal
+# clusters in 13 % of cases a side, and Student's interval alone lies above the mean of 80 rare losses in 10 %.
 @pytest.mark.parametrize(
     ("draw", "count"),
     [(_normal, 3), (_normal, 6), (_normal, 15), (_losses, 20), (_losses, 80), (_losses, 320)],
 )
-def test_each_end_keeps_its_level(draw: Draw, count: int) -> None:
+def test_each_end_of_the_interval_keeps_its_level(draw: Draw, count: int) -> None:
     random = np.random.default_rng(count)
     runs = 300
     below = above = 0
@@ -290,7 +290,7 @@ def test_each_end_keeps_its_level(draw: Draw, count: int) -> None:
     assert above / runs <= 0.05
 
 
-def test_clusters_keep_the_level_where_tasks_alone_would_not() -> None:
+def test_clustered_interval_keeps_the_level_that_an_unclustered_one_exceeds() -> None:
     random = np.random.default_rng(6)
     groups = np.repeat(np.arange(8), 5)
     alone = together = 0

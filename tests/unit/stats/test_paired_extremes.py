@@ -1,4 +1,4 @@
-"""Paired differences of data that say little: one cluster, equal differences, very large numbers, invalid input."""
+"""Paired differences of extreme data: one cluster, equal differences, very large numbers, invalid input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_equal_differences_without_bounds_have_an_infinite_interval(deltas: list
 
     assert found.interval.low == -math.inf
     assert found.interval.high == math.inf
-    # All 5 of one sign: 2 of 32 ways.
+    # All 5 signs are equal in 2 of 32 patterns.
     assert found.test.p_value == (1 / 16 if found.estimate else 1.0)
 
 
@@ -38,7 +38,7 @@ def test_equal_differences_have_the_p_value_of_their_signs(count: int) -> None:
     assert paired_delta([0.5] * count).test.p_value == 2.0 ** (1 - count)
 
 
-def test_none_of_sixty_tasks_differed() -> None:
+def test_sixty_equal_tasks_have_the_bound_of_an_exact_interval() -> None:
     found = interval_of(cluster([0.0] * 60), bounds=(-1, 1))
 
     # The upper end of Clopper and Pearson's interval for 0 of 60.
@@ -54,7 +54,7 @@ def test_rounding_errors_do_not_count_as_spread_with_known_bounds() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 20])
-def test_the_bound_of_equal_differences_holds_for_every_chance(count: int) -> None:
+def test_bound_of_equal_differences_holds_for_every_probability(count: int) -> None:
     intervals = {value: interval_of(cluster([value] * count), bounds=(-1, 1)) for value in (-1.0, 0.0, 1.0)}
     for steps in product(range(41), repeat=2):
         lost, gained = steps[0] / 40, steps[1] / 40
@@ -67,7 +67,7 @@ def test_the_bound_of_equal_differences_holds_for_every_chance(count: int) -> No
         assert max(too_high, too_low) <= 0.025 + 1e-9
 
 
-def test_one_large_cluster_among_small_ones_counts_for_little_more_than_one() -> None:
+def test_one_large_cluster_among_small_ones_widens_the_bound() -> None:
     even = interval_of(cluster([0.0] * 20), bounds=(-1, 1))
     uneven = interval_of(Clusters(np.zeros(20), np.array([100.0] + [1.0] * 19)), bounds=(-1, 1))
 

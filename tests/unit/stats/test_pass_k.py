@@ -1,4 +1,4 @@
-"""pass@k and pass^k, by drawing every subset of the tries."""
+"""pass@k and pass^k: they equal shares of all subsets of the tries, and are unbiased."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TRIES = st.integers(1, 8).flatmap(
 )
 
 
-def test_worked_example() -> None:
-    # 3 of 5 solved: of the 10 pairs 1 holds no success, and 3 hold two.
+def test_three_successes_in_five_trials_match_a_count_of_pairs() -> None:
+    # 3 of 5 succeeded: 1 of the 10 pairs has no success, and 3 pairs have two.
     assert pass_at_k(3, 5, 2) == pytest.approx(0.9)
     assert pass_hat_k(3, 5, 2) == pytest.approx(0.3)
 
 
 @given(tries=TRIES)
 @examples(80)
-def test_both_are_shares_of_all_subsets(tries: tuple[int, int, int]) -> None:
+def test_both_equal_shares_of_all_subsets(tries: tuple[int, int, int]) -> None:
     successes, trials, k = tries
     subsets = list(combinations([True] * successes + [False] * (trials - successes), k))
 
@@ -38,7 +38,7 @@ def test_both_are_shares_of_all_subsets(tries: tuple[int, int, int]) -> None:
 
 @given(rate=st.floats(0, 1), trials=st.integers(1, 7), k=st.integers(1, 7))
 @examples(60)
-def test_neither_is_biased(rate: float, trials: int, k: int) -> None:
+def test_both_are_unbiased(rate: float, trials: int, k: int) -> None:
     from scipy.stats import binom
 
     assume(k <= trials)
@@ -51,7 +51,7 @@ def test_neither_is_biased(rate: float, trials: int, k: int) -> None:
 
 @given(successes=st.integers(0, 12), trials=st.integers(12, 20))
 @examples(40)
-def test_more_tries_help_one_success_and_hurt_all(successes: int, trials: int) -> None:
+def test_pass_at_k_rises_and_pass_hat_k_falls_with_k(successes: int, trials: int) -> None:
     at = [pass_at_k(successes, trials, k) or 0.0 for k in range(1, trials + 1)]
     hat = [pass_hat_k(successes, trials, k) or 0.0 for k in range(1, trials + 1)]
 
@@ -74,13 +74,13 @@ def test_fewer_trials_than_tries_give_no_estimate(pass_k: PassK) -> None:
 
 @BOTH
 @pytest.mark.parametrize("successes", [-1, 4])
-def test_counts_that_contradict_each_other_are_refused(pass_k: PassK, successes: int) -> None:
+def test_contradictory_counts_are_rejected(pass_k: PassK, successes: int) -> None:
     with pytest.raises(ValueError, match=f"{successes} of 3"):
         pass_k(successes, 3, 1)
 
 
 @BOTH
 @pytest.mark.parametrize("k", [0, -2])
-def test_no_try_is_refused(pass_k: PassK, k: int) -> None:
+def test_zero_tries_are_rejected(pass_k: PassK, k: int) -> None:
     with pytest.raises(ValueError, match=f"not {k}"):
         pass_k(1, 3, k)

@@ -1,4 +1,4 @@
-"""Ratios of sums: known answers, and intervals that hold what they should as often as they say."""
+"""Ratios of sums: known values, and intervals that cover the true ratio at their level."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from relab.stats.ratio import ratio_of_sums
 
 
-def test_it_is_the_ratio_of_the_sums_and_not_the_mean_of_ratios() -> None:
+def test_estimate_is_the_ratio_of_the_sums_and_not_the_mean_of_ratios() -> None:
     ratio, interval = ratio_of_sums([1, 1, 1, 1, 16], [10, 10, 10, 10, 0])
     assert ratio == pytest.approx(0.5)
     assert interval.low <= ratio <= interval.high
 
 
-def test_equal_shares_leave_nothing_open() -> None:
+def test_equal_shares_have_an_interval_of_zero_width() -> None:
     below = [1.0, 2.0, 3.0, 4.0, 5.0]
     ratio, interval = ratio_of_sums([value / 4 for value in below], below)
     assert (ratio, interval.low, interval.high) == pytest.approx((0.25, 0.25, 0.25))
@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_interval_and_groups_widen_it() -> None:
     assert together[1].high - together[1].low > 1.5 * (alone[1].high - alone[1].low)
 
 
-def test_where_nothing_is_below_or_too_little_is_known_nothing_bounds_it() -> None:
+def test_zero_denominator_or_too_few_values_have_an_unbounded_interval() -> None:
     ratio, interval = ratio_of_sums([1.0] * 6, [0.0] * 6)
     assert math.isnan(ratio)
     assert interval.low == 0.0
@@ -59,7 +59,7 @@ def test_input_without_a_ratio_is_rejected(above: list[float], below: list[float
 
 
 @pytest.mark.full
-def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_true_ratio_at_about_its_level() -> None:
     rng = random.Random(11)
     held = 0
     for seed in range(200):
@@ -70,8 +70,8 @@ def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
     assert held >= 180
 
 
-def test_few_clusters_hold_the_true_ratio_too() -> None:
-    # Own harm is 0.4 of the other's on average, by subjects that differ.
+def test_interval_of_few_clusters_covers_the_true_ratio() -> None:
+    # The numerator is 0.4 of the denominator on average, and this share differs between clusters.
     random_, held = np.random.default_rng(4), 0
     for seed in range(200):
         level = np.repeat(random_.lognormal(3.0, 0.8, size=6), 5)

@@ -1,4 +1,4 @@
-"""Always-valid evidence: it does not decide where nothing is there, and it decides a clear difference."""
+"""Always-valid intervals: they rarely decide for equal variants, and decide a clear difference early."""
 
 from __future__ import annotations
 
@@ -111,15 +111,15 @@ def test_findings_relate_the_mean_to_the_margin(
     ],
     ids=lambda setting: setting.name,
 )
-def test_equal_variants_are_rarely_decided_though_a_look_follows_each_task(setting: Setting) -> None:
+def test_equal_variants_rarely_have_a_finding_with_a_look_after_each_task(setting: Setting) -> None:
     row = measure(setting, runs=250, seed=3)
 
-    # At most 5 % are allowed; 24 or more of 250 then have a chance of 0.2 %. A look at Student's interval fails more.
+    # At a rate of 5 %, 24 or more of 250 have a probability of 0.2 %. Looks at Student's interval are wrong more often.
     assert row.wrong < 24
     assert row.naive > row.wrong
 
 
-def test_a_clear_difference_saves_tasks() -> None:
+def test_clear_difference_is_found_with_fewer_tasks() -> None:
     row = measure(Setting("clear", 200, success(0.5, 0.8), truth=MarginFinding.HIGHER), runs=40, seed=4)
 
     assert row.right >= 36

@@ -1,4 +1,4 @@
-"""Levels of intervals that hold together: known answers, and simulated families."""
+"""Levels of simultaneous intervals: known values, and simulated coverage of families."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relab.stats.simultaneous import MAX_COMPARISONS, MIN_CLUSTERS, Errors, join
 
 
 def errors_of(values: np.ndarray) -> list[Errors]:
-    """One comparison per row, one cluster per column."""
+    """Return one comparison per row, with one cluster per column."""
     return [Errors(np.arange(values.shape[1]), row) for row in values]
 
 
@@ -29,7 +29,7 @@ def test_independent_comparisons_get_sidaks_level() -> None:
 
 
 def test_variants_that_share_a_baseline_get_dunnetts_level() -> None:
-    # Correlations of 0.5, exactly: each variant's error is its own part less the baseline's.
+    # The correlations are exactly 0.5: each variant's error is its own part minus the part of the baseline.
     own = np.eye(20)
     found = joint_level(errors_of(np.array([own[number] - own[10] for number in range(6)])))
 
@@ -37,13 +37,13 @@ def test_variants_that_share_a_baseline_get_dunnetts_level() -> None:
     assert stats.norm.ppf((1 + found.each) / 2) == pytest.approx(2.57, abs=0.02)
 
 
-def test_the_same_comparison_twice_counts_once() -> None:
+def test_repeated_comparison_counts_once() -> None:
     row = np.random.default_rng(1).normal(size=30)
 
     assert joint_level(errors_of(np.array([row, 2 * row, -row]))).each == pytest.approx(0.95, abs=1e-3)
 
 
-def test_constant_comparisons_are_uncorrelated_and_gaps_are_not_errors() -> None:
+def test_constant_or_disjoint_comparisons_count_as_uncorrelated() -> None:
     row = np.random.default_rng(1).normal(size=30)
     found = joint_level(
         [Errors(np.arange(30), row), Errors(np.arange(30), np.zeros(30)), Errors(np.arange(30, 60), row)]
@@ -63,8 +63,8 @@ def test_few_clusters_many_comparisons_and_unknown_errors_fall_back_to_bonferron
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
-def test_all_intervals_of_a_family_hold_at_once_as_often_as_they_say(share: float) -> None:
-    # Six differences over 30 tasks, whose errors go together by `share`; Student's intervals.
+def test_intervals_of_a_family_cover_jointly_at_their_level(share: float) -> None:
+    # Six differences over 30 tasks with Student's intervals; `share` is the correlation of their errors.
     random, families, comparisons, tasks = np.random.default_rng(4), 600, 6, 30
     held = alone = 0
     for _ in range(families):

@@ -1,4 +1,4 @@
-"""Two-sample tests against values worked out by hand or published, and their invariants."""
+"""Two-sample tests: they match published values and calculations by hand, and keep their invariants."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from support.telemetry.runs import examples
 SAMPLES = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=12)
 
 
-def test_fisher_on_the_lady_tasting_tea() -> None:
-    # Fisher 1935: all four cups told right of eight has probability 1 in 70.
+def test_fisher_exact_matches_the_lady_tasting_tea() -> None:
+    # Fisher 1935: all four of eight cups are identified by chance with probability 1 in 70.
     result = fisher_exact_greater(4, 4, 0, 4)
     assert result.p_value == pytest.approx(1 / 70)
     assert fisher_exact_greater(3, 4, 1, 4).p_value == pytest.approx(17 / 70)
@@ -42,12 +42,12 @@ def test_fisher_is_symmetric_and_agrees_with_counting(a: tuple[int, int], b: tup
 
 
 @pytest.mark.parametrize("counts", [(-1, 3, 0, 3), (4, 3, 0, 3), (0, 3, 5, 4)])
-def test_fisher_refuses_impossible_counts(counts: tuple[int, int, int, int]) -> None:
+def test_fisher_rejects_impossible_counts(counts: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="hits must lie between"):
         fisher_exact(*counts)
 
 
-def test_mann_whitney_on_separated_samples() -> None:
+def test_mann_whitney_p_value_of_separated_samples_counts_their_arrangements() -> None:
     # Two samples of three that don't overlap: 2 of C(6, 3) = 20 arrangements are as extreme.
     result = mann_whitney([4.0, 5.0, 6.0], [1.0, 2.0, 3.0])
     assert result.p_value == pytest.approx(0.1)
@@ -55,13 +55,13 @@ def test_mann_whitney_on_separated_samples() -> None:
     assert mann_whitney([4.0, 5.0, 6.0], [1.0, 2.0, 3.0], alternative="greater").p_value == pytest.approx(0.05)
 
 
-def test_mann_whitney_of_equal_values_finds_nothing() -> None:
+def test_mann_whitney_of_equal_values_has_a_p_value_of_one() -> None:
     assert mann_whitney([2.0] * 5, [2.0] * 7).p_value == 1.0
 
 
 @given(a=SAMPLES, b=SAMPLES)
 @examples(60)
-def test_mann_whitney_does_not_care_which_sample_is_first(a: list[float], b: list[float]) -> None:
+def test_mann_whitney_does_not_depend_on_the_order_of_samples(a: list[float], b: list[float]) -> None:
     assert mann_whitney(a, b).p_value == pytest.approx(mann_whitney(b, a).p_value)
 
 
@@ -79,14 +79,14 @@ def test_hodges_lehmann_follows_a_shift(a: list[float], b: list[float], shift: i
 
 
 @pytest.mark.parametrize(("a", "b"), [([], [1.0]), ([1.0], []), ([math.nan], [1.0]), ([1.0], [math.inf])])
-def test_unusable_samples_are_refused(a: list[float], b: list[float]) -> None:
+def test_unusable_samples_are_rejected(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match="sample"):
         mann_whitney(a, b)
     with pytest.raises(ValueError, match="sample"):
         hodges_lehmann_shift(a, b)
 
 
-def test_too_many_pairs_are_refused() -> None:
+def test_too_many_pairs_are_rejected() -> None:
     with pytest.raises(ValueError, match="pairs"):
         hodges_lehmann_shift([1.0] * 3_000, [1.0] * 3_000)
 

@@ -1,4 +1,4 @@
-"""Differences without pairs, against published and hand-made values."""
+"""Differences without pairs: they match published values and calculations by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.stats.paired import Clusters, cluster
 from relab.stats.unpaired import newcombe, unpaired_delta
 
 
-def test_newcombe_on_his_own_example() -> None:
+def test_newcombe_interval_matches_its_published_example() -> None:
     # Newcombe 1998, table II, example (a): 56/70 less 48/80, method 10: 0.0524 to 0.3339.
     found = newcombe(48, 80, 56, 70)
 
@@ -26,7 +26,7 @@ def test_newcombe_stays_within_a_difference_of_one() -> None:
     assert 0 < found.low < found.high <= 1
 
 
-def test_welch_agrees_with_scipy_where_each_value_stands_alone() -> None:
+def test_welch_equals_scipy_for_clusters_of_one_value() -> None:
     a, b = [1.0, 2.0, 4.0, 8.0], [3.0, 3.5, 9.0, 11.0, 12.0]
     found = unpaired_delta(cluster(a), cluster(b))
 
@@ -47,14 +47,14 @@ def test_tasks_that_depend_on_each_other_widen_the_interval() -> None:
     assert together.high - together.low > 1.1 * (alone.high - alone.low)
 
 
-def test_tasks_wholly_solved_or_failed_are_counted() -> None:
+def test_tasks_solved_always_or_never_use_newcombe_and_fisher() -> None:
     found = unpaired_delta(cluster([0.0] * 8 + [1.0] * 2), cluster([1.0] * 9 + [0.0]), is_rate=True)
 
     assert found.interval == newcombe(2, 10, 9, 10)
     assert found.test.p_value == pytest.approx(stats.fisher_exact([[9, 1], [2, 8]]).pvalue)
 
 
-def test_values_that_do_not_vary_bound_nothing_but_a_rate() -> None:
+def test_constant_values_bound_only_the_difference_of_a_rate() -> None:
     zeros, ones = cluster([0.0] * 6), cluster([1.0] * 6)
 
     assert unpaired_delta(zeros, ones).interval.low == -math.inf

@@ -1,4 +1,4 @@
-"""Gates as people write them, what intervals say of them, and how often they pass by chance."""
+"""Gates: their text form, the verdicts they give to intervals, and how often they pass by chance."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_WORSE = Gate("success", at_least=True, threshold=-0.02)
         ("größe<=0", Gate("größe", False, 0.0)),
     ],
 )
-def test_gates_are_read(text: str, gate: Gate) -> None:
+def test_text_of_a_gate_is_parsed(text: str, gate: Gate) -> None:
     assert Gate.parse(text) == gate
 
 
@@ -72,13 +72,13 @@ def test_gates_are_read(text: str, gate: Gate) -> None:
         "success>=-Infinity%",
         "success>=1e999",
         "success>=1e999%",
-        "success>=\u0663",  # a digit, but not one of ours
-        "success>=\u22120.02",  # a minus sign of typography
+        "success>=\u0663",  # a digit that is not ASCII
+        "success>=\u22120.02",  # a typographic minus sign
         "success\u2265-0.02",
         "suc\x00cess>=0",
         "suc\x1b[31mcess>=0",
         "suc\ncess>=0",
-        "\u202esuccess>=0",  # turns the direction of writing
+        "\u202esuccess>=0",  # reverses the direction of writing
         "\ud800>=0",
         "success>=" + "1" * 5_000,
         "success>=" + "1" * 100_000 + "x",
@@ -100,7 +100,7 @@ def test_invalid_gate_is_rejected_with_an_example(text: str) -> None:
 
 @given(text=st.text(st.sampled_from("a9 .<>=%+-eE\u0663\n_"), max_size=20))
 @examples(200)
-def test_any_text_is_a_gate_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
         gate = Gate.parse(text)
     except ValueError:
@@ -117,7 +117,7 @@ def test_any_text_is_a_gate_or_refused(text: str) -> None:
     is_relative=st.booleans(),
 )
 @examples(100)
-def test_a_gate_is_read_as_it_is_written(metric: str, at_least: bool, hundredths: int, is_relative: bool) -> None:
+def test_parsed_text_of_a_gate_equals_the_gate(metric: str, at_least: bool, hundredths: int, is_relative: bool) -> None:
     gate = Gate(metric, at_least, hundredths / 100 / (100 if is_relative else 1), is_relative)
     found = Gate.parse(str(gate))
 
@@ -127,7 +127,7 @@ def test_a_gate_is_read_as_it_is_written(metric: str, at_least: bool, hundredths
     assert found.threshold == pytest.approx(gate.threshold, rel=1e-11)
 
 
-def test_a_gate_is_written_without_the_rounding_of_its_percentage() -> None:
+def test_gate_is_written_without_rounding_errors_of_its_percentage() -> None:
     # 0.07 * 100 is 7.000000000000001.
     assert str(Gate.parse("latency_ms<=7%")) == "latency_ms<=7%"
     assert str(Gate.parse("success>=-0.0123456789")) == "success>=-0.0123456789"
@@ -150,13 +150,13 @@ def test_a_gate_is_written_without_the_rounding_of_its_percentage() -> None:
         (-0.01, math.nan, Verdict.INVALID),
     ],
 )
-def test_only_a_whole_interval_decides(low: float, high: float, verdict: Verdict) -> None:
+def test_verdict_depends_on_the_side_of_the_whole_interval(low: float, high: float, verdict: Verdict) -> None:
     assert NOT_WORSE.judge(_interval(low, high)) is verdict
-    # The same of a metric of which less is better.
+    # The mirror image, for a metric whose lower values are better.
     assert Gate("errors", False, 0.02).judge(_interval(-high, -low)) is verdict
 
 
-def test_a_threshold_in_another_unit_replaces_the_gates_own() -> None:
+def test_given_threshold_replaces_that_of_the_gate() -> None:
     gate = Gate.parse("latency_ms<=5%")
 
     assert gate.judge(_interval(-3.0, -1.0), 0.0) is Verdict.PASS
@@ -166,7 +166,7 @@ def test_a_threshold_in_another_unit_replaces_the_gates_own() -> None:
 
 @given(ends=st.tuples(ENDS, ENDS).map(sorted), threshold=st.sampled_from([-1.0, 0.0, 0.7, 1.0]), at_least=st.booleans())
 @examples(100)
-def test_a_stricter_gate_is_never_kept_more_easily(ends: list[float], threshold: float, at_least: bool) -> None:
+def test_stricter_gate_never_gives_a_better_verdict(ends: list[float], threshold: float, at_least: bool) -> None:
     order = [Verdict.FAIL, Verdict.EDGE, Verdict.PASS]
     stricter = threshold + (0.5 if at_least else -0.5)
     found = Gate("m", at_least, threshold).judge(_interval(*ends))
@@ -174,7 +174,7 @@ def test_a_stricter_gate_is_never_kept_more_easily(ends: list[float], threshold:
     assert order.index(Gate("m", at_least, stricter).judge(_interval(*ends))) <= order.index(found)
 
 
-def test_a_judgement_holds_no_figure_that_it_was_not_given() -> None:
+def test_judgement_has_no_figures_by_default() -> None:
     found = Judgement(Verdict.INVALID, "no trial has a figure")
 
     assert found.estimate is None
@@ -184,7 +184,7 @@ def test_a_judgement_holds_no_figure_that_it_was_not_given() -> None:
     assert found.false_pass_rate is None
 
 
-def test_the_worst_verdict_is_that_of_all() -> None:
+def test_worst_verdict_is_the_joint_verdict() -> None:
     order = [Verdict.PASS, Verdict.EDGE, Verdict.INVALID, Verdict.FAIL]
     for one, other in product(order, repeat=2):
         assert worst([one, other]) is order[max(order.index(one), order.index(other))]
@@ -196,23 +196,25 @@ def test_the_worst_verdict_is_that_of_all() -> None:
 
 
 @pytest.mark.parametrize("count", [8, 40, 400])
-def test_a_gate_on_its_threshold_rarely_passes(count: int) -> None:
+def test_true_difference_on_the_threshold_rarely_passes(count: int) -> None:
     random = np.random.default_rng(count)
     deltas = random.choice([-1.0, 0.0, 1.0], p=[0.15, 0.7, 0.15], size=count).tolist()
     found = false_pass_rate(cluster(deltas), NOT_WORSE, -0.02, bounds=(-1, 1))
 
     assert found is not None
-    # 2.5 % is meant; 200 runs tell it to within 1.1 points.
+    # The nominal rate is 2.5 %; 200 runs estimate it to within 1.1 points.
     assert found <= 0.05
 
 
-# The truth lies on the threshold. With one replication all that data can be is a number of tasks lost and gained, so
-# that the chance of a pass is a sum and not a simulation.
+# The true difference lies on the threshold. With one replication the data are counts of tasks lost and gained, so the
+# probability of a pass is an exact sum and needs no simulation.
 @pytest.mark.parametrize(
     ("lost", "gained", "count"), [(0.02, 0.0, 200), (0.05, 0.0, 100), (0.1, 0.0, 60), (0.06, 0.04, 60)]
 )
-def test_variants_that_are_as_bad_as_may_be_rarely_pass(lost: float, gained: float, count: int) -> None:
-    # Ends lie on multiples of 1 / count: that one on the threshold passes is not left to rounding.
+def test_counted_outcomes_of_a_true_difference_on_the_threshold_rarely_pass(
+    lost: float, gained: float, count: int
+) -> None:
+    # Ends lie on multiples of 1 / count; the tolerance keeps rounding from failing an end on the threshold.
     gate = Gate("success", at_least=True, threshold=gained - lost - 1e-12)
     chance = 0.0
     for losses, gains in product(range(count + 1), range(count + 1 if gained else 1)):
@@ -220,7 +222,7 @@ def test_variants_that_are_as_bad_as_may_be_rarely_pass(lost: float, gained: flo
         if ties < 0 or (gains - losses) / count < gate.threshold:
             continue
         weight = float(multinomial.pmf([losses, gains, ties], count, [lost, gained, 1 - lost - gained]))
-        # What is too rare to be worth an interval counts as a pass.
+        # Outcomes too rare to compute an interval for count as passes.
         if weight < 1e-5:
             chance += weight
             continue
@@ -230,14 +232,14 @@ def test_variants_that_are_as_bad_as_may_be_rarely_pass(lost: float, gained: flo
     assert 0.01 < chance <= 0.05
 
 
-def test_a_harmless_variant_passes_with_enough_tasks_so_that_rarely_is_not_never() -> None:
+def test_harmless_variant_passes_with_enough_tasks() -> None:
     random = np.random.default_rng(1)
     deltas = random.choice([-1.0, 0.0, 1.0], p=[0.02, 0.96, 0.02], size=2_000)
 
     assert NOT_WORSE.judge(interval_of(Clusters(deltas, np.ones(2_000)), bounds=(-1, 1))) is Verdict.PASS
 
 
-def test_passes_by_chance_follow_the_shape_of_the_data_and_not_their_place() -> None:
+def test_false_pass_rate_depends_on_the_shape_of_the_data_and_not_on_their_mean() -> None:
     values = np.random.default_rng(3).lognormal(0, 0.5, 30)
     gate = Gate("latency_ms", False, 0.0)
     here = false_pass_rate(cluster(values.tolist()), gate, 0.0, runs=60, resamples=199)
@@ -254,7 +256,7 @@ def test_lower_and_upper_gates_are_mirror_images() -> None:
     assert above == below
 
 
-def test_a_seed_below_zero_is_one() -> None:
+def test_negative_seed_is_valid() -> None:
     clusters = cluster([1.0, 2.0, 4.0, 9.0])
     found = [false_pass_rate(clusters, NOT_WORSE, 0.0, runs=20, resamples=99, seed=-7) for _ in range(2)]
 
@@ -263,7 +265,7 @@ def test_a_seed_below_zero_is_one() -> None:
 
 
 @pytest.mark.parametrize("deltas", [[1.0], [0.0] * 9, [0.3, 0.1 + 0.2, 0.3], [0.0, 1e-17, 0.0]])
-def test_data_that_do_not_vary_give_no_rate(deltas: list[float]) -> None:
+def test_constant_data_have_no_false_pass_rate(deltas: list[float]) -> None:
     assert false_pass_rate(cluster(deltas), NOT_WORSE, -0.02, bounds=(-1, 1)) is None
 
 

@@ -1,4 +1,4 @@
-"""Whether the disk has room: what is found stands for a while, and each driver's word of a full disk is understood."""
+"""The disk check of the database: caches its result for a while, and recognises the disk-full error of each driver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.storage.migrated import migrate
 
 
 class Clock:
-    """Seconds that a test moves."""
+    """A clock whose seconds the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -26,7 +26,7 @@ class Clock:
 
 
 class PostgresqlError(Exception):
-    """What psycopg raises, with the code of the server."""
+    """An error as psycopg raises it, with the error code of the server."""
 
     sqlstate = "53100"
 
@@ -70,7 +70,7 @@ def test_too_little_free_space_is_a_full_disk_and_cached_for_a_second(tmp_path: 
 
 
 def test_database_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    # A folder where the file should be: also root cannot write that.
+    # A folder in place of the database file: even root cannot write to it.
     (tmp_path / "relab.db").mkdir()
     engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
 
@@ -81,7 +81,7 @@ def test_database_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_another_writer_is_not_a_failure(tmp_path: Path) -> None:
+def test_lock_of_another_writer_is_not_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "relab.db"
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("PRAGMA journal_mode=WAL")
@@ -94,7 +94,7 @@ def test_another_writer_is_not_a_failure(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_write_that_postgresql_refused_for_its_disk_makes_it_unwritable_for_a_while() -> None:
+def test_disk_full_error_of_postgresql_makes_it_unwritable_for_a_while() -> None:
     clock = Clock()
     engine = create_engine("postgresql+psycopg://user:secret@db.example/relab")
     disk = DatabaseDisk(engine, clock=clock)

@@ -1,4 +1,4 @@
-"""Database URLs: what is accepted, what is refused, and that no message tells a password."""
+"""Database URLs: which are accepted, which are rejected, and that no message contains a password."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_spelling_of_postgresql_gets_the_psycopg_driver(scheme: str) -> No
     assert url.query == {"sslmode": "require"}
 
 
-def test_a_sqlite_path_comes_out_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     assert parse_url("sqlite:///data/relab.db").database == str(tmp_path / "data" / "relab.db")
@@ -45,7 +45,7 @@ def test_a_sqlite_path_comes_out_absolute(tmp_path: Path, monkeypatch: pytest.Mo
      "sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true", f"postgresql://u:p@{SECRET}@h/db",
      f"nonsense {SECRET}"],
 )  # fmt: skip
-def test_any_other_url_is_refused_without_repeating_it(url: str) -> None:
+def test_any_other_url_is_rejected_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL") as refusal:
         parse_url(url)
     assert refusal.value.remedy
@@ -53,7 +53,7 @@ def test_any_other_url_is_refused_without_repeating_it(url: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_url_or_is_refused(text: str) -> None:
+def test_any_text_is_accepted_as_a_url_or_rejected(text: str) -> None:
     try:
         url = parse_url(text)
     except ConfigurationError:
@@ -74,14 +74,14 @@ def test_a_database_that_cannot_be_reached_is_described_without_its_password(url
     assert SECRET not in "".join(traceback.format_exception(refusal.value))
 
 
-def test_opening_connects_to_nothing(tmp_path: Path) -> None:
+def test_opening_does_not_connect(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/new/folder/x.db")
     Database.open("postgresql://192.0.2.1/nowhere").close()
     database.close()
     assert not (tmp_path / "new" / "folder" / "x.db").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ConfigurationError) as caught:
         Database.open(f"sqlite:///{tmp_path}/file/sub/x.db")
@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path: Path) -> 
     assert "RELAB_HOME" in caught.value.remedy
 
 
-def test_a_pool_without_a_free_connection_is_unavailability(tmp_path: Path) -> None:
+def test_exhausted_connection_pool_raises_database_unavailable(tmp_path: Path) -> None:
     database = Database(create_engine(f"sqlite:///{tmp_path}/x.db", pool_size=1, max_overflow=0, pool_timeout=0.01))
     with (
         database.read() as session,

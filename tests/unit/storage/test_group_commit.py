@@ -1,4 +1,4 @@
-"""The writer that commits for everyone who waits. Threads meet at events here, never by sleeping."""
+"""The group-commit writer: batches, back-pressure, stop and failures. Threads wait for events and never sleep."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SOON_S = 10.0
 
 
 class PoisonError(Exception):
-    """What a store raises that cannot take an item."""
+    """The error of an item that the store cannot write."""
 
 
 @dataclass
 class Store:
-    """A store whose writes wait for `open_` to be set, and that keeps what it was given."""
+    """A store whose writes wait until `open_` is set, and that records its batches and the written items."""
 
     poison: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
@@ -34,7 +34,7 @@ class Store:
     written: set[str] = field(default_factory=set)
 
     def write(self, batch: Sequence[str]) -> list[str | Exception]:
-        """Store a batch, or fail as the store's sets of items say."""
+        """Store a batch; raise for an item in `away` or `poison`, and return an error for an item in `refused`."""
         self.batches.append(list(batch))
         self.begun.release()
         assert self.open_.wait(SOON_S)
@@ -55,7 +55,7 @@ Writer = GroupWriter[str, str]
 
 @contextmanager
 def running(store: Store, **options: object) -> Iterator[Writer]:
-    """Run a writer on a store, and open the store when the block ends."""
+    """Run a writer on the store; open the store and stop the writer when the block ends."""
     given: dict[str, object] = {"max_batch": 1_000, "max_waiting": 1_000_000, **options}
     writer: Writer = GroupWriter(store.write, **given)  # type: ignore[arg-type]
     writer.start()
@@ -67,7 +67,7 @@ def running(store: Store, **options: object) -> Iterator[Writer]:
 
 
 def submit(writer: Writer, *items: str, weight: int = 1) -> list[Future[str]]:
-    """Queue items of one weight."""
+    """Queue the items with the same weight, and return their futures."""
     answers: list[Future[str]] = []
     for item in items:
         answer: Future[str] = Future()
@@ -78,7 +78,7 @@ def submit(writer: Writer, *items: str, weight: int = 1) -> list[Future[str]]:
 
 @contextmanager
 def thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Do work on a thread that must be over when the block ends."""
+    """Run `work` on a thread, and assert that the thread ends after the block."""
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     yield worker
@@ -91,7 +91,7 @@ def outcome(answer: Future[str]) -> str | type[BaseException]:
     return answer.result() if error is None else type(error)
 
 
-def test_an_answer_comes_only_after_the_write() -> None:
+def test_answer_is_set_only_after_the_write() -> None:
     store = Store()
     with running(store) as writer:
         [answer] = submit(writer, "a")
@@ -103,7 +103,7 @@ def test_an_answer_comes_only_after_the_write() -> None:
         assert store.written == {"a"}
 
 
-def test_while_one_batch_is_written_the_next_one_forms_in_order() -> None:
+def test_next_batch_forms_in_order_during_a_write() -> None:
     store = Store()
     with running(store) as writer:
         [first] = submit(writer, "a")
@@ -148,7 +148,7 @@ def test_submitting_waits_while_the_queue_is_full() -> None:
         submit(writer, "writing")
         store.wait_for_write()
         submit(writer, "a", weight=4)
-        submit(writer, "b", weight=4)  # still below the limit when it came
+        submit(writer, "b", weight=4)  # accepted because the queue was still below its limit
         assert writer.waiting == 8
         entered, submitted = threading.Event(), threading.Event()
         answers: list[Future[str]] = []
@@ -160,7 +160,7 @@ def test_submitting_waits_while_the_queue_is_full() -> None:
 
         with thread(submit_late):
             assert entered.wait(SOON_S)
-            # It cannot get in before a batch is taken, and none is while the store is closed.
+            # The queue has no room before the writer takes a batch, which it cannot do while the store is closed.
             assert not submitted.wait(0.05)
             assert writer.waiting == 8
             store.open_.set()
@@ -186,7 +186,7 @@ def test_stop_writes_queued_items_and_accepts_no_more() -> None:
 
 
 def refuses(writer: Writer) -> bool:
-    """Return whether the writer takes nothing more (what it takes otherwise weighs nothing)."""
+    """Return whether the writer rejects a new item; the item has no weight."""
     try:
         writer.submit("probe", 0, Future())
     except WriterStoppedError as error:
@@ -221,7 +221,7 @@ def test_a_writer_that_never_started_can_be_stopped() -> None:
 
 
 def batch_of(store: Store, *items: str) -> list[str | type[BaseException]]:
-    """Have items written as one batch and return what became of each."""
+    """Write the items as one batch, and return the answer or the error type of each."""
     with running(store) as writer:
         submit(writer, "first")
         store.wait_for_write()
@@ -230,7 +230,7 @@ def batch_of(store: Store, *items: str) -> list[str | type[BaseException]]:
         return [outcome(answer) for answer in answers]
 
 
-def test_a_database_that_is_away_is_everyones_error_and_asked_once() -> None:
+def test_unavailable_database_fails_the_whole_batch_after_one_write() -> None:
     store = Store(away=frozenset("b"))
     assert batch_of(store, *"abcd") == [DatabaseUnavailableError] * 4
     assert len(store.batches) == 2
@@ -251,15 +251,15 @@ def test_invalid_item_is_isolated_and_all_others_stored(poison: str) -> None:
     assert store.written == {"first", *items} - set(poison)
 
 
-def test_one_culprit_costs_few_writes() -> None:
+def test_one_invalid_item_is_isolated_with_few_writes() -> None:
     store = Store(poison=frozenset(["77"]))
     batch_of(store, *map(str, range(256)))
     assert len(store.batches) <= 1 + 1 + 2 * 8
 
 
-def test_a_database_that_goes_away_in_between_is_the_error_of_those_it_concerns() -> None:
+def test_outage_during_isolation_fails_only_the_items_of_the_failed_write() -> None:
     store = Store(poison=frozenset("a"), away=frozenset("d"))
-    # The whole batch meets the outage first.
+    # The database is already unavailable for the write of the whole batch.
     assert batch_of(store, *"abcd") == [DatabaseUnavailableError] * 4
 
     class Later(Store):
@@ -276,7 +276,7 @@ def test_a_database_that_goes_away_in_between_is_the_error_of_those_it_concerns(
     ]
 
 
-def test_an_error_of_one_item_is_that_items_alone() -> None:
+def test_error_of_one_item_does_not_affect_others() -> None:
     store = Store(refused=frozenset("b"))
     assert batch_of(store, *"abc") == ["A", PoisonError, "C"]
     assert len(store.batches) == 2
@@ -307,7 +307,7 @@ def test_caller_cancelled_during_the_write_does_not_affect_others() -> None:
         assert outcome(submit(writer, "later")[0]) == "LATER"
 
 
-def test_a_listener_that_fails_does_not_end_the_writing() -> None:
+def test_failing_listener_does_not_stop_the_writer() -> None:
     def fail(_weight: int, _seconds: float) -> None:
         raise RuntimeError("the gauge broke")
 
@@ -317,7 +317,7 @@ def test_a_listener_that_fails_does_not_end_the_writing() -> None:
         assert [outcome(submit(writer, item)[0]) for item in "abc"] == ["A", "B", "C"]
 
 
-def test_many_threads_get_each_the_answer_to_their_own_item() -> None:
+def test_each_of_many_threads_gets_the_answer_to_its_own_item() -> None:
     store = Store()
     store.open_.set()
     failures: list[str] = []

@@ -1,4 +1,4 @@
-"""From bytes to an agent run, or to a list of what is wrong."""
+"""Reading of a posted body: a valid body becomes a run, and an invalid one a list of problems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def problems(body: Any) -> dict[str, str]:
     return dict(caught.value.problems)
 
 
-def test_a_run_comes_out_with_its_unknown_fields_on_every_level() -> None:
+def test_unknown_fields_of_a_run_are_kept_on_every_level() -> None:
     body = failed_run(team="billing", cost={"total_cost_usd": 1, "cache_hits": 3})
     body["steps"][0]["span_id"] = "abc"
     body["tool_calls"][0]["region"] = {"name": "eu"}
@@ -49,7 +49,7 @@ def test_a_run_comes_out_with_its_unknown_fields_on_every_level() -> None:
 
 @given(agent_runs())
 @examples(30)
-def test_every_valid_run_comes_out_as_it_went_in(body: RunBody) -> None:
+def test_every_valid_run_is_read_unchanged(body: RunBody) -> None:
     assert read_agent_run(encode(body)).model_dump(mode="json", exclude_unset=True) == body
 
 
@@ -113,7 +113,7 @@ def test_the_digest_depends_on_content_and_not_on_the_order_of_keys(body: RunBod
         ({"answer": 42}, "answer"),
     ],
 )
-def test_the_field_at_fault_is_named(change: RunBody, field: str) -> None:
+def test_invalid_field_is_named(change: RunBody, field: str) -> None:
     assert field in problems(minimal_run(**change))
 
 
@@ -133,13 +133,13 @@ def test_every_missing_field_is_named() -> None:
     assert set(problems({})) == {"run_id", "agent_name", "started_at", "status"}
 
 
-def test_a_message_is_never_longer_than_the_body_deserves() -> None:
+def test_messages_are_bounded_for_long_values() -> None:
     found = problems({"run_id": "x" * 10_000, **{f"f{number}": 1 for number in range(100)}, "status": "y" * 10_000})
 
     assert all(len(message) <= 500 for message in found.values())
 
 
-def test_very_many_wrong_items_cost_one_message() -> None:
+def test_many_invalid_items_give_one_message() -> None:
     found = problems(minimal_run(steps=[1] * 100_000))
 
     assert set(found) == {"steps.0"}
@@ -155,7 +155,7 @@ def test_duplicates_are_listed_up_to_a_limit() -> None:
     assert f"({MAX_PROBLEMS * 2 - 1} more)" in caught.value.message
 
 
-def test_a_list_of_too_many_items_is_refused_by_name() -> None:
+def test_list_of_too_many_items_is_rejected_by_name() -> None:
     assert "correlation_ids" in problems(minimal_run(correlation_ids=["x"] * (MAX_ITEMS + 1)))
 
 
@@ -180,7 +180,7 @@ def test_a_list_of_too_many_items_is_refused_by_name() -> None:
     ],
     ids=lambda raw: repr(raw[:20]),
 )
-def test_bytes_that_are_not_strict_json_are_refused(raw: bytes) -> None:
+def test_bytes_that_are_not_strict_json_are_rejected(raw: bytes) -> None:
     with pytest.raises(MalformedBodyError):
         read_agent_run(raw)
 

@@ -1,4 +1,4 @@
-"""A posted run as rows, and how times are written in them."""
+"""Records: a posted run as database rows, its search text, and the format of times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from support.telemetry.runs import (
 
 
 def load(record: RunRecord) -> AgentRun:
-    """Read a record back as the service reads the rows made of it."""
+    """Read a record back as the service reads the rows made from it."""
     items = sorted(record.items, key=lambda item: (item.kind, item.position))
     lists = {
         kind.list_name: [json.loads(item.data) for item in items if item.kind == index]
@@ -44,7 +44,7 @@ def load(record: RunRecord) -> AgentRun:
 
 @given(agent_runs())
 @examples(80)
-def test_a_run_comes_back_from_its_record_as_it_was(body: RunBody) -> None:
+def test_run_read_from_its_record_is_unchanged(body: RunBody) -> None:
     run = check_agent_run(body)
     record = record_of(run)
     assert load(record) == run
@@ -82,7 +82,7 @@ def test_step_latencies_are_reported_or_measured_or_left_out() -> None:
     assert sorted(step_latencies_ms(record_of(run).items)) == [0, 5, 2_000]
 
 
-def test_people_find_a_run_by_its_names_ids_and_errors_in_lower_case() -> None:
+def test_search_text_contains_names_ids_and_errors_in_lower_case() -> None:
     text = record_of(check_agent_run(failed_run(conversation_id="Conv-7", task_id="Task-9"))).search_text
     for part in ("run-1", "shop-agent", "toolcallerror", "trace-abc", "req-456", "conv-7", "task-9", "order_lookup",
                  "missing required field", "customer_id missing"):  # fmt: skip
@@ -94,7 +94,7 @@ def test_people_find_a_run_by_its_names_ids_and_errors_in_lower_case() -> None:
 @examples(60)
 def test_search_text_is_bounded_and_contains_all_that_fits(parts: list[str | None]) -> None:
     text = join_search_text(parts)
-    # Lower case may be longer than upper case, but not without bound.
+    # A text may become longer in lower case, but stays bounded.
     assert len(text) <= 3 * MAX_SEARCH_TEXT
     if sum(len(part) + 1 for part in parts if part) < MAX_SEARCH_TEXT:
         assert all(part.lower() in text for part in parts if part)
@@ -104,7 +104,7 @@ def test_search_text_contains_each_text_once() -> None:
     assert join_search_text(["B", None, "a", "", "B", "a"]) == "b\na"
 
 
-def test_versions_differ_by_any_part_without_ambiguity() -> None:
+def test_version_keys_differ_in_any_part_without_ambiguity() -> None:
     keys = {
         version_key("a", None, None, None), version_key("a", "b", None, None), version_key("a", None, "b", None),
         version_key("a", None, None, "b"), version_key("a", "", None, None), version_key("ab", None, None, None),
@@ -120,6 +120,6 @@ def test_versions_differ_by_any_part_without_ambiguity() -> None:
     | st.integers(0, 7_258_118_399).map(lambda s: s * 10**6)
 )
 @examples(500)
-def test_a_time_is_written_as_the_calendar_writes_it(us: int) -> None:
+def test_time_is_formatted_as_iso_8601_in_utc(us: int) -> None:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
     assert format_time(us) == moment.isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Sums that runs are added to and taken off again."""
+"""Rollups: sums for each minute and hour, to which runs are added and from which they are subtracted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def changes_of(counted: Iterable[tuple[Contribution, int]]) -> Changes:
 
 
 def stored(changes: Changes) -> dict[tuple[int, int], dict[str, object]]:
-    """Return what changes leave in a database that was empty."""
+    """Return the rows that the changes leave in an empty database."""
     dumps = {key: json.loads(json.dumps(sums.dump())) for key, sums in changes.by_bucket().items()}
     return {key: dump for key, dump in dumps.items() if dump != EMPTY}
 
@@ -65,7 +65,7 @@ def test_adding_and_subtracting_a_run_leaves_nothing(runs: list[Contribution], d
 
 @given(st.lists(contributions, max_size=6), st.data())
 @examples(80)
-def test_the_order_of_runs_plays_no_part(runs: list[Contribution], data: st.DataObject) -> None:
+def test_order_of_runs_does_not_change_the_sums(runs: list[Contribution], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(runs))
     assert stored(changes_of((run, 1) for run in shuffled)) == stored(changes_of((run, 1) for run in runs))
 
@@ -101,7 +101,7 @@ def test_a_run_counts_in_its_minute_and_in_its_hour(run: Contribution) -> None:
         assert sum(sums.latencies.values()) == len(run.latencies_ms)
 
 
-def test_a_worked_example() -> None:
+def test_sums_of_two_runs_match_a_worked_example() -> None:
     run = Contribution(
         HOUR_US + 90_000_000, "failure", "failed", 0.1, {"search": [3, 2], "lookup": [1, 0]}, [0.0, 0.0, 5.0]
     )
@@ -174,7 +174,7 @@ def failing(*tools: str) -> Contribution:
 
 
 def apply(row: dict[str, object], run: Contribution, sign: int) -> dict[str, object]:
-    """Return the row after a transaction that counts a run, as `rollup_repository.apply` makes it."""
+    """Return the row after one transaction adds (`sign` 1) or subtracts (-1) a run, as in `rollup_repository.apply`."""
     sums = Sums.read(row)
     sums.add(changes_of([(run, sign)]).by_bucket()[MINUTE_US, 0], most_tools=rollups.MAX_TOOLS)
     return json.loads(json.dumps(sums.dump()))  # type: ignore[no-any-return]
@@ -198,7 +198,7 @@ tool_names = st.sampled_from([f"tool-{number}" for number in range(6)])
 
 @given(st.lists(tool_names, min_size=1, max_size=10), st.data())
 @examples(100)
-def test_sums_stay_exact_when_there_are_too_many_tools(tools: list[str], data: st.DataObject) -> None:
+def test_adding_and_subtracting_too_many_tools_leaves_nothing(tools: list[str], data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollups, "MAX_TOOLS", 3)
         row: dict[str, object] = {}
@@ -226,7 +226,7 @@ def test_worst_tool_is_found_in_any_row(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def covered(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    """Return the ranges that hold anything as `(first, end)`, in order."""
+    """Return the ranges that are not empty as `(first, end)`, in order."""
     return sorted((first, end) for _, first, end in ranges if first < end)
 
 

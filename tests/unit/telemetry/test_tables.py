@@ -1,4 +1,4 @@
-"""The rows that Python reads and writes have the columns of the tables, in their order."""
+"""The row types of Python: they have the columns of the tables, in the same order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.telemetry.span_tables import SpanRow, StoredSpan
 from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun, TimelineItemRow
 
 NOT_COLUMNS = {"behaviour", "started_after_us", "started_before_us", "text"}
-"""The fields of a filter that are no equality with a column."""
+"""The fields of a filter with their own condition instead of equality with a column."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where the parts of a run stand in its timeline."""
+"""The timeline of a run: the order, the latencies and the fields of its items."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_simultaneous_items_are_ordered_by_kind_and_position() -> None:
 
 @given(agent_runs())
 @examples(30)
-def test_everything_has_one_place(body: RunBody) -> None:
+def test_every_item_has_one_unique_position(body: RunBody) -> None:
     run = check_agent_run(body)
     placed = list(place(run))
 

@@ -19,14 +19,14 @@ EMPTY = Category.RETRIEVAL_EMPTY
     "name",
     ["search", "web_search", "SearchInformationTool", "orderLookup", "retrieve_docs", "vector-store", "fetch_documents", "knowledge_base", "kbQuery"],
 )  # fmt: skip
-def test_names_of_retrieval_tools(name: str) -> None:
+def test_retrieval_tools_are_recognised_by_name(name: str) -> None:
     assert is_retrieval(name)
 
 
 @pytest.mark.parametrize(
     "name", ["send_email", "find_and_replace", "create_search_index", "book_flight", "calculator", "delete_documents", ""]
 )  # fmt: skip
-def test_names_of_other_tools(name: str) -> None:
+def test_names_of_other_tools_are_not_recognised(name: str) -> None:
     assert not is_retrieval(name)
 
 
@@ -45,7 +45,7 @@ def test_names_of_other_tools(name: str) -> None:
         ("", "no_output"),
     ],
 )
-def test_empty_results(result: str, detail: str) -> None:
+def test_empty_results_are_recognised(result: str, detail: str) -> None:
     found = emptiness(result)
     assert found is not None
     assert found.detail == detail
@@ -65,7 +65,7 @@ def test_empty_results(result: str, detail: str) -> None:
         "Found no errors",
     ],
 )
-def test_results_with_content_or_not_reported(result: str | None) -> None:
+def test_results_with_content_or_not_reported_are_not_empty(result: str | None) -> None:
     assert emptiness(result) is None
 
 

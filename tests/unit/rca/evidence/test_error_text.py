@@ -55,11 +55,11 @@ def test_message_of_the_error_is_kept() -> None:
         ("about 4000 rows", None),
     ],
 )
-def test_status_codes_in_text(text: str, code: int | None) -> None:
+def test_status_codes_are_found_in_text(text: str, code: int | None) -> None:
     assert read_error(text).status_code == code
 
 
-def test_classes_in_text() -> None:
+def test_error_classes_are_found_in_text() -> None:
     text = "AgentError: tool failed: builtins.TypeError: bad\nhttpx.ReadTimeout"
     assert [name for name, _ in read_error(text).classes] == ["AgentError", "TypeError", "ReadTimeout"]
 
@@ -80,7 +80,7 @@ def test_classes_in_text() -> None:
         ("", False),
     ],
 )
-def test_result_that_is_an_error(text: str, expected: bool) -> None:
+def test_result_that_is_an_error_is_recognised(text: str, expected: bool) -> None:
     assert is_error_in_result(text) is expected
 
 

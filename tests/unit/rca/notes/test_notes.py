@@ -133,7 +133,7 @@ def test_headline_of_a_run_that_succeeded_names_no_category() -> None:
     assert printed(note_of(quiet_turns(status="success")))[0] == "Run run-1: succeeded"
 
 
-def test_note_without_an_error_names_the_guess_and_what_to_read() -> None:
+def test_note_without_an_error_names_the_guess_and_the_steps_to_read() -> None:
     note = note_of(quiet_turns())
 
     assert "No step or tool call reports an error" in note.what

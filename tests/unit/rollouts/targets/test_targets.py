@@ -1,3 +1,5 @@
+"""Targets of a rollout: flags and their shares, secrets in plans, identities of URLs, and invalid subjects."""
+
 from __future__ import annotations
 
 import subprocess

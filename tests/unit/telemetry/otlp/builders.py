@@ -1,4 +1,4 @@
-"""Spans as an exporter would send them, and the run that they make, read back as the service reads it."""
+"""Builders of OTLP spans as an exporter sends them, and of the run that the service reads from them."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "order_look
 
 
 def id_of(name: str) -> str:
-    """Return the span id, in hex, of the span that tests call by this name of at most 8 letters."""
+    """Return the span id, in hex, for a span name of at most 8 letters."""
     return name.encode().ljust(8, b"_").hex()
 
 
 def at(offset_ms: float) -> int:
-    """Return the time so many milliseconds after the traces' start, in nanoseconds."""
+    """Return the time this many milliseconds after the start of the traces, in nanoseconds since 1970."""
     return START_NS + round(offset_ms * 1_000_000)
 
 
 def any_value(value: object) -> AnyValue:
-    """Encode a Python value as OTLP does; None is a value that is not set, an int beyond 64 bit a text."""
+    """Encode a Python value as OTLP does: None as an unset value, an int beyond 64 bits as a text."""
     if value is None:
         return AnyValue()
     if isinstance(value, bool):
@@ -66,7 +66,7 @@ def any_value(value: object) -> AnyValue:
 
 
 def pairs(attributes: Attributes) -> list[KeyValue]:
-    """Encode attributes."""
+    """Encode attributes as the key-value pairs of OTLP."""
     return [KeyValue(key=key, value=any_value(value)) for key, value in attributes.items()]
 
 
@@ -82,7 +82,7 @@ def span(
     message: str = "",
     events: Sequence[tuple[str, Attributes]] = (),
 ) -> SpanMessage:
-    """Return a span whose id is its name; times in ms after the traces' start, `end` None for one that goes on."""
+    """Return a span whose id is its name; times are in ms after the traces' start, no `end` for an unfinished span."""
     made = SpanMessage(
         trace_id=TRACE,
         span_id=bytes.fromhex(id_of(name)),
@@ -102,12 +102,12 @@ def span(
 
 
 def exception(error_type: object = "ValueError", message: object = "it broke") -> tuple[str, Attributes]:
-    """Return the event of an exception that was recorded."""
+    """Return the span event of a recorded exception."""
     return "exception", {"exception.type": error_type, "exception.message": message}
 
 
 def body_of(spans: Sequence[SpanMessage | bytes], resource: Attributes | None = None) -> bytes:
-    """Return the binary export of spans of one process; packed ones go in as they are."""
+    """Return the binary export of the spans of one process; spans given as bytes are included unchanged."""
     export = ExportTraceServiceRequest()
     scope_spans = export.resource_spans.add().scope_spans.add()
     export.resource_spans[0].resource.attributes.extend(pairs(resource or {}))
@@ -118,12 +118,12 @@ def body_of(spans: Sequence[SpanMessage | bytes], resource: Attributes | None = 
 
 
 def decode(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> SpanBatch:
-    """Send spans through the binary encoding."""
+    """Encode spans as a binary export, and return the decoded batch."""
     return decode_protobuf(body_of(spans, resource))
 
 
 def received(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> list[ReceivedSpan]:
-    """Send spans of the one trace through the binary encoding; none may be refused."""
+    """Encode and decode spans of the one trace, and return them; none may be rejected."""
     export = decode(*spans, resource=resource)
     assert export.rejections.count == 0, export.rejections.message()
     return export.traces[TRACE.hex()]
@@ -135,7 +135,7 @@ def facts_in(spans: Iterable[ReceivedSpan], resource: Attributes | None = None) 
 
 
 def record_of_spans(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> RunRecord:
-    """Return what is stored of a trace; several reports of one span are joined."""
+    """Return the record that is stored for a trace; several reports of one span are joined."""
     export = decode(*spans, resource=resource)
     assert export.rejections.count == 0, export.rejections.message()
     trace = TraceSpans({}, export.origins)
@@ -156,12 +156,12 @@ def load(record: RunRecord) -> AgentRun:
 
 
 def run_of(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> AgentRun:
-    """Return the run that spans make."""
+    """Return the run made from these spans."""
     return load(record_of_spans(*spans, resource=resource))
 
 
 def runs_of_exports(bodies: Iterable[bytes]) -> list[AgentRun]:
-    """Return the runs that the binary exports of one process make, one for each trace."""
+    """Return the runs in the binary exports of one process, one for each trace."""
     traces: dict[str, TraceSpans] = {}
     resources: dict[str, Any] = {}
     for batch in map(decode_protobuf, bodies):
@@ -177,7 +177,7 @@ def runs_of_exports(bodies: Iterable[bytes]) -> list[AgentRun]:
 
 
 def step_of(attributes: Attributes, **fields: Any) -> Step:
-    """Return the step that a span with these attributes is, below an agent; its messages may request tool calls."""
+    """Return the step made from a span with these attributes below an agent; its messages may request tool calls."""
     run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
     assert len(run.steps) == 1
     assert {call.step_id for call in run.tool_calls} <= {run.steps[0].step_id}
@@ -186,26 +186,26 @@ def step_of(attributes: Attributes, **fields: Any) -> Step:
 
 
 def call_of(attributes: Attributes, **fields: Any) -> ToolCall:
-    """Return the tool call that a span with these attributes is, below an agent."""
+    """Return the tool call made from a span with these attributes below an agent."""
     run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
     assert [run.steps, len(run.tool_calls), run.guardrail_events] == [[], 1, []]
     return run.tool_calls[0]
 
 
 def event_of(attributes: Attributes, **fields: Any) -> GuardrailEvent:
-    """Return the guardrail event that a span with these attributes is, below an agent."""
+    """Return the guardrail event made from a span with these attributes below an agent."""
     run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
     assert [run.steps, run.tool_calls, len(run.guardrail_events)] == [[], [], 1]
     return run.guardrail_events[0]
 
 
 def extra(item: Step | ToolCall | GuardrailEvent, field: str) -> Any:
-    """Return a field that the schema does not name, None where it is missing."""
+    """Return a field that the schema does not name, or None if it is missing."""
     return (item.model_extra or {}).get(field)
 
 
 def is_plain(value: object) -> bool:
-    """Return whether a value holds nothing that a database or JSON cannot: NUL, NaN, infinity."""
+    """Return whether a value contains only what a database and JSON can store: no NUL, NaN or infinity."""
     if isinstance(value, str):
         return "\x00" not in value
     if isinstance(value, float):

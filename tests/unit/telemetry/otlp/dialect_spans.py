@@ -1,4 +1,4 @@
-"""The spans of one run in each dialect: an agent that asks a model and calls a tool."""
+"""The spans of one run in each dialect: an agent that calls a model and a tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: spans as nobody should send them, and several reports of one span."""
+"""Hypothesis strategies: malformed and hostile spans, and several reports of one span."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ parents = st.sampled_from([None, None, *NAMES, "far"])
 
 
 def pairs(attributes: list[tuple[str, Any]]) -> list[KeyValue]:
-    """Encode attributes, of which some may have the same key."""
+    """Encode attributes as key-value pairs; keys may repeat."""
     return [KeyValue(key=key, value=any_value(value)) for key, value in attributes]
 
 
@@ -106,7 +106,7 @@ links = st.builds(
 
 @st.composite
 def spans(draw: st.DrawFn, *, name: str | None = None) -> SpanMessage:
-    """Draw a span that is taken, whatever its attributes say; `name` fixes whose report it is."""
+    """Draw a span that the decoder accepts, with any attributes; `name` sets its id."""
     parent = draw(parents)
     made = SpanMessage(
         trace_id=TRACE,

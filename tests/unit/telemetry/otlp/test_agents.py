@@ -1,4 +1,4 @@
-"""The agents of a trace: whose a span is, which agent called another, and which handed over to another."""
+"""The agents of a trace: which spans belong to an agent, and which agent called or handed over to another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def named(name: str, **more: Any) -> Attributes:
 
 
 def talks(question: str, answer: str | None = None, *, after: list[Any] | None = None) -> Attributes:
-    """Return a model call with the messages of a conversation, and its answer."""
+    """Return the attributes of a model call with the messages of a conversation and its answer."""
     taken = [{"role": "user", "parts": [{"type": "text", "content": question}]}, *(after or [])]
     given = [{"role": "assistant", "parts": [{"type": "text", "content": answer}]}] if answer else []
     return CHAT | {"gen_ai.input.messages": taken, "gen_ai.output.messages": given}
@@ -25,7 +25,7 @@ def asks(question: str, tool: str, **arguments: str) -> Attributes:
 
 
 def after(question: str, tool: str, response: str) -> list[Any]:
-    """Return the messages of a tool's request and result, as the next call of the model has them."""
+    """Return the messages of a tool's request and result, in the form that the next model call receives."""
     return [
         {"role": "assistant", "parts": [{"type": "tool_call", "id": question, "name": tool, "arguments": {}}]},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": question, "response": response}]},
@@ -57,7 +57,7 @@ def test_tool_of_a_hand_over_ties_the_agents_and_its_call_names_the_target() -> 
     assert (extra(call, "to_agent"), extra(call, "relation")) == ("billing desk", "handed_over")
 
 
-def test_hand_over_step_is_called_by_its_target() -> None:
+def test_hand_over_step_is_named_after_its_target() -> None:
     handoff = {"openinference.span.kind": "TOOL", "tool.name": "handoff", "input.value": '{"to_agent": "billing"}'}
     run = run_of(
         span("root", None, {"http.request.method": "POST"}, end=9),
@@ -70,7 +70,7 @@ def test_hand_over_step_is_called_by_its_target() -> None:
     assert [(agent.name, agent.parent) for agent in run.agents] == [("front", None), ("billing", "front")]
 
 
-def test_span_that_only_holds_agents_is_no_agent_of_the_list() -> None:
+def test_span_that_only_contains_agents_is_not_listed_as_an_agent() -> None:
     assert agents(
         span("root", None, named("workflow"), end=9),
         span("one", "root", named("north"), start=1, end=2),
@@ -80,7 +80,7 @@ def test_span_that_only_holds_agents_is_no_agent_of_the_list() -> None:
     ) == [("north", None, None), ("south", None, None)]
 
 
-def test_model_calls_inside_a_tool_that_names_a_coworker_are_that_agents() -> None:
+def test_model_calls_inside_a_tool_that_names_a_coworker_belong_to_that_agent() -> None:
     delegation = TOOL | {
         "gen_ai.tool.name": "Delegate work to coworker",
         "gen_ai.tool.call.arguments": {"task": "Refund 5 EUR.", "coworker": "billing"},
@@ -112,7 +112,7 @@ def test_request_that_runs_an_agent_gets_the_answer_of_its_span() -> None:
     assert (call.tool_name, call.status.value, call.result_summary) == ("clerk", "success", "Done.")
 
 
-def test_conversations_without_names_are_agents_of_their_own() -> None:
+def test_conversations_without_names_are_separate_agents() -> None:
     spans = [
         span("root", None, {"http.request.method": "POST"}, end=20),
         span("a1", "root", asks("Where is A-17?", "lookup", order="A-17"), start=1, end=2),
@@ -139,7 +139,7 @@ def test_model_calls_without_earlier_messages_are_one_agent() -> None:
     assert run_of(*spans).agents == ()
 
 
-def test_conversation_that_is_the_task_of_a_tool_call_was_called() -> None:
+def test_conversation_about_the_task_of_a_tool_call_is_a_called_agent() -> None:
     spans = [
         span("root", None, {"http.request.method": "POST"}, end=20),
         span("a1", "root", asks("Please refund A-17.", "ask_other", task="Refund 5 EUR for A-17."), start=1, end=2),

@@ -1,4 +1,4 @@
-"""The attribute names that the mapper reads are names of the conventions, or of producers that are listed here."""
+"""The attribute names that the mapper reads: each is a name of the conventions or of a producer listed here."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def conventions() -> Iterator[str]:
 
 
 def names_read() -> Iterator[str]:
-    """Yield the dotted names in the modules of the mapper, without those of docstrings and of modules."""
+    """Yield the dotted names in the modules of the mapper, except names in docstrings and names of modules."""
     for folder in (*otlp.__path__, *dialects.__path__):
         for file in Path(folder).glob("*.py"):
             for node in ast.walk(syntax_tree(file)):
@@ -75,7 +75,7 @@ def names_read() -> Iterator[str]:
 
 
 def unlisted() -> set[str]:
-    """Return the names read that neither a package nor the prefix of a producer covers, without indexes of lists."""
+    """Return the names read, without list indexes, that neither a package nor the prefix of a producer covers."""
     known = {*conventions(), *FLATTENED_LISTS}
     names = {name for name in names_read() if not name.startswith((*PRODUCERS, *FLATTENED_LISTS))}
     return names - known

@@ -1,4 +1,4 @@
-"""Internal steps of frameworks, and several reports of one model call."""
+"""Collapsing of spans: internal steps of frameworks are left out, and layers of one model call become one step."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_internal_step_at_the_top_is_the_run() -> None:
     assert [step.step_id for step in run.steps] == [id_of("model")]
 
 
-def test_three_layers_of_one_model_call_are_one_step_with_what_each_knows() -> None:
+def test_three_layers_of_one_model_call_are_one_step_with_the_fields_of_all() -> None:
     def layer(**more: Any) -> dict[str, Any]:
         return LLM | {key.replace("__", "."): value for key, value in more.items()}
 

@@ -1,4 +1,4 @@
-"""From bytes to spans: what is refused, singly or as a whole, and what is taken can be read ever after."""
+"""Decoding of OTLP exports: invalid spans and bodies are rejected, and accepted spans can be shown and joined."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def packed_body(*spans: bytes) -> bytes:
-    """Return a binary export of spans that need not be any."""
+    """Return a binary export of these bytes as its spans; the bytes need not be valid spans."""
     return field(1, field(2, b"".join(field(2, packed) for packed in spans)))
 
 
 def json_body(body: bytes) -> dict[str, Any]:
-    """Return a binary export as OTLP's JSON spells it, made without the code under test."""
+    """Return a binary export in the JSON form of OTLP, made without the code under test."""
     export: dict[str, Any] = json_format.MessageToDict(ExportTraceServiceRequest.FromString(body))
     for resource_spans in export.get("resourceSpans", ()):
         for scope_spans in resource_spans.get("scopeSpans", ()):
@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[Callable[[SpanMessage], object], str]] = {
 
 @pytest.mark.parametrize("encoding", ["protobuf", "json"])
 @pytest.mark.parametrize(("spoil", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_span_that_cannot_be_stored_is_refused_alone(
+def test_span_that_cannot_be_stored_is_rejected_alone(
     spoil: Callable[[SpanMessage], object], reason: str, encoding: str
 ) -> None:
     bad = span("bad", "root", CHAT)
@@ -131,7 +131,7 @@ def test_accepted_spans_can_be_shown_and_merged_and_others_are_rejected_alone(pa
 
 @pytest.mark.parametrize("depth", [5, 20, 30, 31, 32, 33, 34, 35, 36, 45, 49, 50, 51, 60, 99, 200])
 @pytest.mark.parametrize("kind", ["lists", "objects"])
-def test_a_value_of_any_depth_is_refused_or_can_be_shown_and_joined(depth: int, kind: str) -> None:
+def test_value_of_any_depth_is_rejected_or_can_be_shown_and_joined(depth: int, kind: str) -> None:
     packed = field(1, b"deep")  # an AnyValue with a text
     for _ in range(depth):
         packed = field(5, field(1, packed)) if kind == "lists" else field(6, field(1, b"\x0a\x01k" + field(2, packed)))
@@ -145,7 +145,7 @@ def test_a_value_of_any_depth_is_refused_or_can_be_shown_and_joined(depth: int, 
 
 @given(st.binary(max_size=200) | st.binary(max_size=40).map(lambda tail: PACKED + tail))
 @examples(150)
-def test_any_bytes_are_taken_and_readable_or_refused(packed: bytes) -> None:
+def test_any_bytes_are_accepted_and_readable_or_rejected(packed: bytes) -> None:
     export = decode_protobuf(packed_body(packed))
     assert len(taken(export)) + export.rejections.count == 1
     for items in export.traces.values():
@@ -176,7 +176,7 @@ def test_json_and_protobuf_give_equal_spans(trace: list[SpanMessage], resource: 
 
 @given(traces(max_size=3))
 @examples(40)
-def test_a_span_is_shown_as_otlp_spells_it(trace: list[SpanMessage]) -> None:
+def test_span_is_shown_in_the_json_form_of_otlp(trace: list[SpanMessage]) -> None:
     for made in trace:
         shown = json_body(body_of([made]))["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
         for holder in (shown.get("status", {}), shown):
@@ -202,7 +202,7 @@ FIELDS = (
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_field_of_another_type_spoils_no_other_span(name: str) -> None:
+def test_field_of_another_type_does_not_affect_other_spans(name: str) -> None:
     [good] = json_body(body_of([span("root", None, AGENT)]))["resourceSpans"][0]["scopeSpans"][0]["spans"]
     bad = {**good, "spanId": id_of("bad")}
     for value in STRANGE:
@@ -230,7 +230,7 @@ def test_json_that_is_not_an_export_is_malformed(body: bytes) -> None:
         decode_json(body)
 
 
-def test_an_empty_export_is_one() -> None:
+def test_empty_export_is_valid() -> None:
     assert decode_json(b"{}").count == decode_protobuf(b"").count == 0
 
 
@@ -255,21 +255,21 @@ def test_only_equal_resources_share_an_origin() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_a_resource_that_is_too_large_takes_only_its_spans_along() -> None:
+def test_too_large_resource_rejects_only_its_own_spans() -> None:
     large = body_of([span("a"), span("b")], {"x": "x" * 2_000_000})
     export = decode_protobuf(large + body_of([span("c")], {"x": "small"}))
     assert taken(export) == [id_of("c")]
     assert export.rejections.count == 2
 
 
-def test_a_resource_of_too_many_values_takes_only_its_spans_along() -> None:
+def test_resource_of_too_many_values_rejects_only_its_own_spans() -> None:
     large = body_of([span("a")], {"x": [None] * 100_001})
     export = decode_protobuf(large + body_of([span("c")], {"x": [None] * 1_000}))
     assert taken(export) == [id_of("c")]
     assert "100,000 values" in export.rejections.message()
 
 
-def test_vectors_of_embeddings_do_not_count() -> None:
+def test_vectors_of_embeddings_do_not_count_towards_the_limit_of_values() -> None:
     vectors = {f"embedding.embeddings.{n}.embedding.vector": [0.5] * 3_072 for n in range(50)}
     export = decode(span("a", None, {"openinference.span.kind": "EMBEDDING"} | vectors))
     assert export.rejections.count == 0
@@ -279,7 +279,7 @@ def test_vectors_of_embeddings_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("given", ["aa " * 16, " " + "aa" * 16, "aa" * 15 + "a ", "0x" + "aa" * 15])
-def test_an_id_with_anything_but_hex_in_it_is_refused(given: str) -> None:
+def test_id_with_a_character_that_is_not_hex_is_rejected(given: str) -> None:
     body = json_body(body_of([span("a")]))
     body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"] = given
     export = decode_json(json.dumps(body).encode())
@@ -287,7 +287,7 @@ def test_an_id_with_anything_but_hex_in_it_is_refused(given: str) -> None:
     assert "traceId" in export.rejections.message()
 
 
-def test_json_of_too_many_values_is_refused_before_it_is_parsed() -> None:
+def test_json_of_too_many_values_is_rejected_before_it_is_parsed() -> None:
     with pytest.raises(TooLargeError, match="braces"):
         decode_json(b"{" + b"[,{" * 4_000_000)
 
@@ -298,7 +298,7 @@ def test_event_without_a_time_is_accepted() -> None:
     assert decode(made).rejections.count == 0
 
 
-def test_a_span_of_the_first_and_of_the_last_moment_is_taken() -> None:
+def test_spans_at_the_earliest_and_the_latest_time_are_accepted() -> None:
     first, last = span("first"), span("last")
     first.start_time_unix_nano, first.end_time_unix_nano = 1_000, 1_000
     last.start_time_unix_nano = last.end_time_unix_nano = 7_258_118_399_999_999_999

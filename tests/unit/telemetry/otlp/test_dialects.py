@@ -1,4 +1,4 @@
-"""Spans of each dialect become the same steps and tool calls."""
+"""Dialects: the spans of each dialect become the same steps and tool calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run_in(dialect: str) -> AgentRun:
 
 @pytest.fixture(params=RUNS)
 def run(request: pytest.FixtureRequest) -> AgentRun:
-    """The run of an agent that calls one tool, in each dialect."""
+    """Return the run of an agent that calls one tool, in each dialect."""
     return run_in(request.param)
 
 
@@ -56,13 +56,13 @@ def test_model_call_is_the_only_step(run: AgentRun) -> None:
     assert extra(step, "span_kind") == "llm"
 
 
-def test_every_dialect_is_shown_or_has_tests_of_its_own() -> None:
+def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     shown = {name.partition(",")[0] for name in RUNS}
     elsewhere = {"OpenTelemetry GenAI", "without a convention", "Haystack", "AutoGen", "LiteLLM"}
     assert {dialect.name.partition(",")[0] for dialect in DIALECTS} == shown | elsewhere
 
 
-def test_current_names_count_before_those_of_a_dialect() -> None:
+def test_current_names_take_precedence_over_names_of_a_dialect() -> None:
     run = run_of(
         span(
             "it",
@@ -143,14 +143,14 @@ def test_messages_are_read_from_the_bodies_of_log_events() -> None:
     assert requested.status == "skipped"
 
 
-def test_names_of_spans_without_input_and_output_say_nothing() -> None:
+def test_name_of_a_span_without_input_and_output_makes_no_tool_call() -> None:
     run = run_of(
         span("agent", None, AGENT, end=9), span("it", "agent", {"http.url": "u"}, title="tool: lookup", start=1)
     )
     assert run.tool_calls == []
 
 
-def test_flattened_values_that_contradict_each_other_are_read_in_part() -> None:
+def test_contradictory_flattened_values_are_read_in_part() -> None:
     attributes = {
         "tool.name": "lookup",
         "tool.args.a": 1,

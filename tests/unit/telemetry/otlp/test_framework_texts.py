@@ -1,4 +1,4 @@
-"""What only some frameworks write: messages as Python prints them, prompts that show a limit, ids that are none."""
+"""Texts of single frameworks: messages printed by Python, prompts that show a step limit, and placeholder ids."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_finish_reasons_as_json_text_and_as_a_member_of_an_enumeration() -> None
     assert [extra(step, "finish_reasons") for step in run.steps] == [["tool_calls"], ["STOP"]]
 
 
-def test_answer_of_a_conversation_is_what_follows_the_last_tool() -> None:
+def test_answer_of_a_conversation_is_the_text_after_the_last_tool() -> None:
     request = {"type": "tool_call", "id": "c1", "name": "lookup", "arguments": {}}
     response = {"type": "tool_call_response", "id": "c1", "response": "shipped"}
     conversation = [
@@ -113,7 +113,7 @@ def test_answer_of_a_conversation_is_what_follows_the_last_tool() -> None:
     assert stopped.answer is None
 
 
-def test_id_of_a_call_that_is_none_does_not_hide_that_the_tool_was_requested() -> None:
+def test_placeholder_call_id_does_not_separate_a_call_from_its_request() -> None:
     request = {"type": "tool_call", "id": "c1", "name": "lookup", "arguments": {}}
     asks = CHAT | {"gen_ai.output.messages": [{"role": "assistant", "parts": [request]}]}
     failed = TOOL | {"gen_ai.tool.name": "lookup", "gen_ai.tool.call.id": "<not specified>"}
@@ -143,7 +143,7 @@ def litellm(number: int, taken: str, message: str) -> dict[str, Any]:
     return {"llm.openai.messages": taken, "llm.openai.choices": choices, "llm.openai.model": f"m-{number}"}
 
 
-def test_calls_of_litellm_are_its_raw_requests_and_not_the_span_of_the_program_around_them() -> None:
+def test_calls_of_litellm_are_its_raw_requests_and_not_the_surrounding_span() -> None:
     user = "{'role': 'user', 'content': 'Where is A-17?'}"
     asked = "{'role': 'assistant', 'content': None, 'tool_calls': [{'id': 'c1', 'type': 'function', 'function': {'name': 'lookup', 'arguments': '{}'}}]}"
     told = "{'role': 'tool', 'tool_call_id': 'c1', 'content': 'shipped'}"
@@ -171,7 +171,7 @@ def test_calls_of_litellm_are_its_raw_requests_and_not_the_span_of_the_program_a
     assert (call.tool_name, call.result_summary, call.status) == ("lookup", "shipped", "success")
 
 
-def test_error_of_a_model_client_is_not_that_of_the_tool_that_was_asked_before() -> None:
+def test_error_of_a_model_client_is_not_assigned_to_the_tool_requested_before() -> None:
     request = {"type": "tool_call", "id": "c1", "name": "lookup", "arguments": {}}
     asks = CHAT | {"gen_ai.output.messages": [{"role": "assistant", "parts": [request]}]}
     refused = exception("litellm.exceptions.RateLimitError", "429")

@@ -1,4 +1,4 @@
-"""Guardrails that spoke are events; those that let something pass are steps."""
+"""Guardrail spans: a guardrail that intervened is an event, and a guardrail that passed is a step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ SILENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("attributes", "fields", "message"), SPOKE.values(), ids=SPOKE)
-def test_a_guardrail_that_spoke_is_an_event(attributes: dict[str, Any], fields: dict[str, Any], message: str) -> None:
+def test_guardrail_that_intervened_is_an_event(
+    attributes: dict[str, Any], fields: dict[str, Any], message: str
+) -> None:
     event = event_of(GUARDRAIL | attributes, title="pii check", start=2, end=7, **fields)
     assert event.event_id == id_of("it")
     assert event.type == "pii check"
@@ -44,7 +46,7 @@ def test_a_guardrail_that_spoke_is_an_event(attributes: dict[str, Any], fields: 
 
 
 @pytest.mark.parametrize(("attributes", "fields"), SILENT.values(), ids=SILENT)
-def test_a_guardrail_that_let_something_pass_is_a_step(attributes: dict[str, Any], fields: dict[str, Any]) -> None:
+def test_guardrail_that_passed_is_a_step(attributes: dict[str, Any], fields: dict[str, Any]) -> None:
     step = step_of(GUARDRAIL | attributes, title="pii check", **fields)
     assert step.name == "pii check"
     assert step.status in {"success", "running"}
@@ -83,7 +85,7 @@ def test_long_names_and_messages_are_cut() -> None:
 @pytest.mark.parametrize(
     "reasons", [["content_filter"], ["stop", "content_filter"], "content_filter"], ids=["a list", "several", "a text"]
 )
-def test_an_answer_that_a_content_filter_stopped_is_an_event_of_its_step(reasons: object) -> None:
+def test_answer_stopped_by_a_content_filter_is_an_event_of_its_step(reasons: object) -> None:
     chat = span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": reasons}, start=1, end=5)
     run = run_of(span("root", None, AGENT), chat)
     [event] = run.guardrail_events
@@ -98,7 +100,7 @@ def test_an_answer_that_a_content_filter_stopped_is_an_event_of_its_step(reasons
     "reasons",
     [["stop"], [], None, "stop", 5, True, float("nan"), {"content_filter": 1}, [["content_filter"]], b"content_filter"],
 )
-def test_other_reasons_to_finish_are_no_events(reasons: object) -> None:
+def test_other_finish_reasons_are_not_events(reasons: object) -> None:
     run = run_of(span("root", None, AGENT), span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": reasons}))
     assert run.guardrail_events == []
 
@@ -115,7 +117,7 @@ def test_finish_reason_of_an_answer_can_be_a_content_filter(as_json: bool) -> No
     assert told.guardrail_events == []
 
 
-def test_an_answer_that_still_comes_is_filtered_at_its_start() -> None:
+def test_filter_event_of_an_unfinished_answer_has_its_start_time() -> None:
     chat = span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": ["content_filter"]}, start=1, end=None)
     [event] = run_of(span("root", None, AGENT), chat).guardrail_events
     assert event.created_at == 1_705_314_600_001_000

@@ -1,4 +1,4 @@
-"""Whatever spans say, they make a run that every reader can read."""
+"""Hostile spans: any spans make a run that can be stored and read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMN_CHARS = {
 
 
 def check(record: RunRecord) -> None:
-    """Check that a record can be stored on every database, and be read."""
+    """Assert that a record can be stored in every database and read back."""
     run = load(record)
     values = record.columns(0)
     assert run.run_id == values["run_id"]
@@ -76,14 +76,14 @@ def test_any_process_makes_a_run_that_can_be_stored_and_read(
 @pytest.mark.parametrize("key", [key for key in KEYS if key])
 @given(st.lists(scalars | st.lists(scalars, max_size=2), min_size=1, max_size=6), st.sampled_from([AGENT, CHAT, TOOL]))
 @examples(6)
-def test_no_attribute_spoils_a_run_whatever_its_type(key: str, given_values: list[Any], role: dict[str, Any]) -> None:
+def test_attribute_of_any_type_gives_a_readable_run(key: str, given_values: list[Any], role: dict[str, Any]) -> None:
     below = [span(str(number), "root", role | {key: value}) for number, value in enumerate(given_values)]
     check(record_of_spans(span("root", None, AGENT | {key: given_values[0]}), *below))
 
 
 @given(st.data(), traces())
 @examples(60)
-def test_the_order_of_arrival_plays_no_part(data: st.DataObject, trace: list[SpanMessage]) -> None:
+def test_order_of_arrival_does_not_change_the_run(data: st.DataObject, trace: list[SpanMessage]) -> None:
     shuffled = data.draw(st.permutations(trace))
     assert record_of_spans(*shuffled) == record_of_spans(*trace)
 
@@ -98,14 +98,14 @@ def test_repeated_and_split_reports_make_one_run_in_any_order(data: st.DataObjec
 
 @given(traces(max_size=4))
 @examples(40)
-def test_equal_runs_have_equal_hashes_and_other_runs_others(trace: list[SpanMessage]) -> None:
+def test_equal_runs_have_equal_hashes_and_different_runs_different_ones(trace: list[SpanMessage]) -> None:
     record = record_of_spans(*trace)
     assert record_of_spans(*trace).row.content_hash == record.row.content_hash
     added = span("more", "root", CHAT, title="something more")
     assert record_of_spans(*trace, added).row.content_hash != record.row.content_hash
 
 
-def test_deep_values_are_read() -> None:
+def test_deeply_nested_values_give_a_readable_run() -> None:
     value: Any = "bottom"
     for level in range(20):
         value = [value] if level % 2 else {"down": value}
@@ -119,7 +119,7 @@ TELLING = [key for key in KEYS if key and key not in {"gen_ai.operation.name", "
 
 @pytest.mark.parametrize("role", [AGENT, CHAT, TOOL, {"openinference.span.kind": "GUARDRAIL"}], ids=str)
 @pytest.mark.parametrize("long", ["m" * 60_000, ["r" * 200] * 300], ids=["text", "list"])
-def test_a_huge_attribute_does_not_reach_the_rows(role: dict[str, Any], long: object) -> None:
+def test_huge_attribute_is_not_stored_in_the_rows(role: dict[str, Any], long: object) -> None:
     attributes = dict.fromkeys(TELLING, long) | role
     it = span("it", "root", attributes, title="n" * 120_000, status=2, message="m" * 120_000)
     record = record_of_spans(span("root", None, attributes | AGENT, status=2), it)

@@ -1,4 +1,4 @@
-"""Several reports of one span become one that depends only on which reports came."""
+"""Joining of reports: several reports of one span become one span that depends only on the set of reports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def joined(one: SpanMessage, other: SpanMessage) -> SpanMessage:
     return SpanMessage.FromString(join_spans(one.SerializeToString(), other.SerializeToString()))
 
 
-def test_a_span_that_was_sent_before_and_after_its_end() -> None:
+def test_reports_from_before_and_after_the_end_become_one_step() -> None:
     before = span("it", None, CHAT | {"gen_ai.usage.output_tokens": 1}, end=None)
     after = span("it", "root", {"gen_ai.usage.output_tokens": 20, "gen_ai.output.messages": "hello"}, end=5)
     run = run_of(before, span("root", None, AGENT), after)
@@ -105,7 +105,7 @@ def test_more_informative_of_two_attribute_values_wins(less: object, more: objec
     assert list(result.attributes) == pairs({"key": more})
 
 
-def test_events_and_links_add_up_each_once_in_the_order_of_time() -> None:
+def test_events_and_links_are_merged_without_duplicates_in_order_of_time() -> None:
     shared = exception("Both", "m")
     one = span("it", None, {}, events=[shared, exception("Late", "l")])
     other = span("it", None, {}, events=[shared])
@@ -118,7 +118,7 @@ def test_events_and_links_add_up_each_once_in_the_order_of_time() -> None:
     assert len(result.links) == 1
 
 
-def test_an_error_that_a_later_report_denies_stays_an_error() -> None:
+def test_error_stays_an_error_after_a_later_report_of_success() -> None:
     for reports in itertools.permutations([span("it", "root", CHAT, status=2), span("it", "root", CHAT, status=1)]):
         assert run_of(span("root", None, AGENT), *reports).steps[0].status == "failure"
 
@@ -140,6 +140,6 @@ BEYOND: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("report", [make for make, _ in BEYOND.values()], ids=BEYOND)
-def test_reports_that_each_are_taken_do_not_join_to_a_span_that_is_not(report: Any) -> None:
+def test_accepted_reports_join_to_an_accepted_span(report: Any) -> None:
     run = run_of(span("root", None, AGENT), report(1), report(2))
     assert len(run.steps) == 1

@@ -1,4 +1,4 @@
-"""Parents that are missing, in circles, or very far up."""
+"""The lineage of spans: parents that are missing, cyclic or very far up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def on_a_circle(parents: dict[str, str | None], name: str) -> bool:
 
 @given(parent_maps, st.permutations(NAMES))
 @examples(150)
-def test_surroundings_do_not_depend_on_the_starting_span(parents: dict[str, str | None], order: list[str]) -> None:
+def test_ancestors_do_not_depend_on_the_order_of_spans(parents: dict[str, str | None], order: list[str]) -> None:
     assert around(parents, order) == around(parents)
 
 
@@ -50,8 +50,8 @@ def test_spans_on_a_cycle_have_no_ancestors_and_others_have_theirs(parents: dict
 
 @given(parent_maps)
 @examples(60)
-def test_a_run_shows_every_span_of_an_agent_whatever_its_parents(parents: dict[str, str | None]) -> None:
-    # Of two model calls, one inside the other, both are shown if they ended differently.
+def test_run_shows_every_span_of_an_agent_with_any_parents(parents: dict[str, str | None]) -> None:
+    # Two nested model calls are both shown if they have different statuses.
     run = run_of(*(span(name, parents[name], ROLES[name], status=2 if name == "e" else 0) for name in NAMES))
     shown = {step.step_id for step in run.steps} | {call.call_id for call in run.tool_calls}
     assert shown | {id_of("a")} == {id_of(name) for name in "abce"}

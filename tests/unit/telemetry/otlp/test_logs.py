@@ -1,4 +1,4 @@
-"""Log records: which are events of their spans, what such an event holds, and what it adds to a span."""
+"""Log records: which are events of spans, the fields of such an event, and its effect on the span."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACE = Trace("unit logs")
 
 
 def received(record: LogRecord) -> ReceivedLog:
-    """Return the only record of a request."""
+    """Decode a request with this one record, and return the record received."""
     batch = decode_logs(encode_logs([record]), "protobuf")
     assert batch.rejections.count == 0
     [found] = batch.traces[TRACE.id]
@@ -44,7 +44,7 @@ def facts(name: str, role: dict[str, Any], **status: Any) -> tuple[SpanFacts, by
         (exception_log(TRACE, "chat", "ValueError", "no", severity=ERROR - 1), False),
     ],
 )
-def test_which_records_are_events_of_their_spans(record: LogRecord, is_event: bool) -> None:
+def test_genai_events_and_exceptions_of_a_span_are_its_events(record: LogRecord, is_event: bool) -> None:
     assert received(record).is_span_event is is_event
 
 
@@ -71,14 +71,14 @@ def test_an_exception_is_named_like_the_event_of_a_span() -> None:
     assert event.attributes["body"] == "it broke"
 
 
-def test_a_record_without_a_time_has_that_of_its_observation() -> None:
+def test_record_without_a_time_has_its_observation_time() -> None:
     record = log(TRACE, "chat", "x")
     record.time_unix_nano = 0
     record.observed_time_unix_nano = at(7)
     assert received(record).time_ns == at(7)
 
 
-def test_the_same_record_has_the_same_id_in_both_encodings_and_another_one_elsewhere() -> None:
+def test_record_has_the_same_id_in_both_encodings_and_another_id_elsewhere() -> None:
     record = log(TRACE, "chat", {"a": [1, "x"]}, {"b": True}, name="gen_ai.choice", severity=INFO)
     ids = [
         decode_logs(encode_logs([record], encoding), encoding).traces[TRACE.id][0].record_id

@@ -1,4 +1,4 @@
-"""What went into a step and what came out of it, however messages are written."""
+"""The input and output of a step, from messages in the form of each dialect."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ MESSAGES: dict[str, tuple[dict[str, Any], tuple[str | None, str | None]]] = {
 
 
 @pytest.mark.parametrize(("attributes", "texts"), MESSAGES.values(), ids=MESSAGES)
-def test_a_step_shows_the_last_message_that_went_in_and_all_that_came_out(
+def test_step_shows_the_last_input_message_and_all_output_messages(
     attributes: dict[str, Any], texts: tuple[str | None, str | None]
 ) -> None:
     step = step_of(attributes)
     assert (step.input_summary, step.output_summary) == texts
 
 
-def test_flattened_messages_are_read_on_the_barest_span_too() -> None:
+def test_flattened_messages_without_a_role_are_read() -> None:
     step = step_of(
         {
             "openinference.span.kind": "LLM",
@@ -147,7 +147,7 @@ def test_flattened_messages_are_read_on_the_barest_span_too() -> None:
     assert step.output_summary == "hello"
 
 
-def test_each_side_is_read_in_its_own_dialect() -> None:
+def test_input_and_output_may_be_in_different_dialects() -> None:
     step = step_of(
         CHAT
         | {
@@ -180,7 +180,7 @@ def test_long_messages_are_cut() -> None:
         {"gen_ai.tool.name": "t", "gen_ai.tool.call.result": '{"type": "tool", "content": "a\\u0000b"}'},
     ],
 )
-def test_no_nul_gets_into_a_run_by_an_escape_in_json(attributes: dict[str, Any]) -> None:
+def test_escaped_nul_in_json_does_not_reach_the_run(attributes: dict[str, Any]) -> None:
     from unit.telemetry.otlp.builders import AGENT, is_plain, run_of, span
 
     run = run_of(span("root", None, AGENT), span("it", "root", attributes))

@@ -1,4 +1,4 @@
-"""How a span ended: status, error types and exceptions together."""
+"""The outcome of a span, from its status, error types and exceptions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str | None, str
 
 
 @pytest.mark.parametrize(("attributes", "fields", "end"), ENDS.values(), ids=ENDS)
-def test_steps_calls_and_runs_end_alike(
+def test_steps_calls_and_runs_have_the_same_outcome(
     attributes: dict[str, Any], fields: dict[str, Any], end: tuple[str, str | None, str | None]
 ) -> None:
     step = step_of(CHAT | attributes, **fields)
@@ -99,7 +99,7 @@ def test_an_end_before_the_start_becomes_the_start() -> None:
     assert run.started_at == run.ended_at == guard.created_at
 
 
-def test_times_are_those_of_the_span_and_the_latency_is_in_milliseconds() -> None:
+def test_times_equal_those_of_the_span_and_the_latency_is_in_milliseconds() -> None:
     step = step_of(CHAT, start=250.5, end=1_000)
     assert step.started_at == 1_705_314_600_250_500
     assert step.ended_at == 1_705_314_601_000_000

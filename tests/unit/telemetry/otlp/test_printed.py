@@ -1,4 +1,4 @@
-"""Values that Python printed are read without running anything; what is no such value is not read."""
+"""The parser of values printed by Python: executes nothing, and returns None for any other text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_printed_value_is_read(text: str, value: Any) -> None:
     ["", "ChatMessage(_role=", "not a value!", "\0", "(" * 10_000, "[" * 60 + "]" * 60, "'" + "x" * MAX_CHARS + "'"],
     ids=["empty", "cut", "prose", "nul", "open", "deep", "long"],
 )
-def test_text_that_is_no_printed_value_is_not_read(text: str) -> None:
+def test_text_that_is_not_a_printed_value_gives_none(text: str) -> None:
     assert read_printed(text) is None
 
 
@@ -50,17 +50,17 @@ _VALUES = st.recursive(
 
 
 @given(_VALUES)
-def test_what_python_prints_is_read_back(value: Any) -> None:
+def test_printed_value_equals_the_original(value: Any) -> None:
     assert read_printed(repr(value)) == value
 
 
 @given(st.text())
-def test_any_text_is_answered(text: str) -> None:
+def test_any_text_is_parsed_without_an_exception(text: str) -> None:
     assert isinstance(read_printed(text), (type(None), bool, int, float, str, list, dict))
 
 
 class _ParsesWhenCollected:
-    """Garbage that parses source when it is collected, as the log record of a traceback does."""
+    """Garbage that parses source code when it is collected, as the log record of a traceback does."""
 
     def __init__(self) -> None:
         self.cycle = self

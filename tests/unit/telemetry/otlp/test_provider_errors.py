@@ -1,4 +1,4 @@
-"""Errors of model providers: status code and waiting time, in the languages in which gateways write them."""
+"""Errors of model providers: the status code and the waiting time, in the languages of the gateways."""
 
 # ruff: noqa: RUF001 the words of other languages have other letters
 
@@ -63,11 +63,11 @@ def test_status_code_is_read_beside_the_words_of_a_language(text: str, code: int
         "The limit of the credit card is fine.",
     ],
 )
-def test_numbers_and_limits_of_other_things_are_no_status(text: str) -> None:
+def test_unrelated_numbers_and_limits_are_not_a_status_code(text: str) -> None:
     assert "status_code" not in read_provider_error("ValueError", text)
 
 
-def test_code_that_is_told_counts_before_words() -> None:
+def test_reported_status_code_takes_precedence_over_words() -> None:
     found: dict[str, Any] = read_provider_error("APIError", "Demasiadas solicitudes", 503)
     assert found["status_code"] == 503
     assert read_provider_error("openai.AuthenticationError", "Слишком много запросов")["status_code"] == 401

@@ -1,4 +1,4 @@
-"""What a span stands for, by the attributes of each dialect."""
+"""The role of a span (step, tool call or neither), from the attributes of each dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trace's run says of itself: whose it is, how and when it ended."""
+"""The run of a trace: its name, version, session, status and times."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HTTP = {"http.request.method": "POST"}
 ERROR = 2
 
 
-def test_the_agent_at_the_top_is_the_run_and_no_step_of_it() -> None:
+def test_root_agent_is_the_run_and_not_one_of_its_steps() -> None:
     run = run_of(
         span("root", None, AGENT, start=0, end=9),
         span("chat", "root", CHAT, start=1, end=3),
@@ -88,7 +88,7 @@ NAMES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("attributes", "resource", "title", "name"), NAMES.values(), ids=NAMES)
-def test_the_run_is_called_after_the_agent_the_service_or_the_span(
+def test_run_is_named_after_the_agent_the_service_or_the_span(
     attributes: dict[str, Any], resource: dict[str, Any], title: str, name: str
 ) -> None:
     root = span("root", None, {"gen_ai.operation.name": "invoke_agent"} | attributes, title=title)
@@ -104,7 +104,7 @@ def test_the_run_is_called_after_the_agent_the_service_or_the_span(
         ({}, {"service.version": 2, "deployment.environment.name": ["prod"]}, None, None),
     ],
 )
-def test_version_and_environment_are_those_of_the_agent_or_its_process(
+def test_version_and_environment_come_from_the_agent_or_its_process(
     attributes: dict[str, Any], resource: dict[str, Any], version: str | None, environment: str | None
 ) -> None:
     run = run_of(span("root", None, AGENT | attributes), resource=resource)
@@ -168,7 +168,7 @@ STATES: dict[str, tuple[list[Any], str]] = {
 
 
 @pytest.mark.parametrize(("spans", "status"), STATES.values(), ids=STATES)
-def test_run_ends_like_its_root_spans(spans: list[Any], status: str) -> None:
+def test_run_has_the_status_of_its_root_spans(spans: list[Any], status: str) -> None:
     run = run_of(*spans)
     assert run.status == status
     assert (run.ended_at is None) == (status == "running")
@@ -219,7 +219,7 @@ def test_nested_agents_with_one_name_leave_the_agent_out() -> None:
     assert [step.agent_name for step in run.steps] == [None, None]
 
 
-def test_an_agent_without_a_name_is_called_like_its_span() -> None:
+def test_agent_without_a_name_is_named_after_its_span() -> None:
     nameless = {"gen_ai.operation.name": "invoke_agent"}
     run = run_of(span("root", None, nameless, title="invoke_agent boss"), span("sub", "root", nameless, title=""))
     assert run.agent_name == "boss"
@@ -256,7 +256,7 @@ def test_late_root_of_another_system_becomes_the_root_of_the_run() -> None:
     assert [len(early.steps), len(late.steps)] == [1, 2]
 
 
-def test_steps_and_calls_are_named_by_the_ids_of_their_spans_alone() -> None:
+def test_ids_of_steps_and_calls_equal_those_of_their_spans() -> None:
     record = record_of_spans(span("root", None, AGENT), span("chat", "root", CHAT), span("tool", "root", TOOL))
     assert {item.ref_id for item in record.items} == {id_of("chat"), id_of("tool")}
     assert {item.position for item in record.items} == {0}

@@ -1,4 +1,4 @@
-"""What steps and tool calls take from the attributes of each dialect."""
+"""The fields of steps and tool calls, from the attributes of each dialect."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_tool_call_has_name_arguments_and_result(attributes: dict[str, Any], fie
         ("x", GENAI_TOOL | {"gen_ai.tool.name": "z" * 5_000}, "z" * 1_000),
     ],
 )
-def test_a_tool_without_a_name_is_called_like_its_span(title: str, attributes: dict[str, Any], tool: str) -> None:
+def test_tool_without_a_name_is_named_after_its_span(title: str, attributes: dict[str, Any], tool: str) -> None:
     assert call_of(attributes, title=title).tool_name == tool
 
 
@@ -123,7 +123,7 @@ ARGUMENTS: dict[str, tuple[object, object]] = {
 
 
 @pytest.mark.parametrize(("given", "kept"), ARGUMENTS.values(), ids=ARGUMENTS)
-def test_arguments_are_kept_as_json_where_they_are(given: object, kept: object) -> None:
+def test_arguments_are_parsed_only_if_they_are_a_json_object_or_list(given: object, kept: object) -> None:
     assert call_of(GENAI_TOOL | {"gen_ai.tool.call.arguments": given}).args_json == kept
 
 
@@ -185,7 +185,9 @@ RETRIEVALS: dict[str, tuple[dict[str, Any], tuple[object, object, object]]] = {
 
 
 @pytest.mark.parametrize(("attributes", "fields"), RETRIEVALS.values(), ids=RETRIEVALS)
-def test_a_retrieval_is_a_call_of_its_source(attributes: dict[str, Any], fields: tuple[object, object, object]) -> None:
+def test_retrieval_is_a_call_named_after_its_source(
+    attributes: dict[str, Any], fields: tuple[object, object, object]
+) -> None:
     call = call_of(attributes)
     assert (call.tool_name, call.args_json, call.result_summary) == fields
 
@@ -203,7 +205,7 @@ def test_a_retrieval_is_a_call_of_its_source(attributes: dict[str, Any], fields:
         ({"http.response.status_code": [404]}, None),
     ],
 )
-def test_a_status_code_is_kept_if_it_is_one(attributes: dict[str, Any], status_code: int | None) -> None:
+def test_status_code_is_kept_if_it_is_valid(attributes: dict[str, Any], status_code: int | None) -> None:
     assert call_of(GENAI_TOOL | attributes).status_code == status_code
 
 
@@ -233,7 +235,7 @@ USAGES: dict[str, tuple[dict[str, Any], tuple[object, object]]] = {
 
 
 @pytest.mark.parametrize(("attributes", "tokens"), USAGES.values(), ids=USAGES)
-def test_tokens_are_taken_if_they_are_counts(attributes: dict[str, Any], tokens: tuple[object, object]) -> None:
+def test_tokens_are_kept_if_they_are_counts(attributes: dict[str, Any], tokens: tuple[object, object]) -> None:
     run = run_of(span("root", None, AGENT), span("it", "root", CHAT | attributes))
     [step] = run.steps
     assert (extra(step, "tokens_prompt"), extra(step, "tokens_completion")) == tokens
@@ -254,7 +256,7 @@ def test_tokens_are_taken_if_they_are_counts(attributes: dict[str, Any], tokens:
         ({"gen_ai.usage.cost": True}, None),
     ],
 )
-def test_a_cost_is_taken_if_it_is_an_amount(attributes: dict[str, Any], cost_usd: float | None) -> None:
+def test_cost_is_kept_if_it_is_an_amount(attributes: dict[str, Any], cost_usd: float | None) -> None:
     run = run_of(span("root", None, AGENT), span("it", "root", CHAT | attributes))
     assert (run.cost.total_cost_usd if run.cost else None) == cost_usd
 

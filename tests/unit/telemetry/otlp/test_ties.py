@@ -1,4 +1,4 @@
-"""What ties spans of a trace together: calls to the answers that asked for them, tokens to those who took them."""
+"""Links within a trace: tool calls belong to the answers that requested them, and each token is counted once."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_request_without_an_id_belongs_to_the_next_call_of_this_tool_without_a
     assert [event.step_id for event in run.guardrail_events] == [None]
 
 
-def test_openinferences_answers_ask_for_calls_too() -> None:
+def test_openinference_answer_owns_the_call_that_it_requested() -> None:
     asking = {
         "openinference.span.kind": "LLM",
         "llm.model_name": "gpt-x",

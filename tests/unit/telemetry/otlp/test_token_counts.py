@@ -1,4 +1,4 @@
-"""Tokens of each dialect: what is read from a cache is part of the prompt, what is thought is part of the completion."""
+"""Token counts of each dialect: cached tokens are part of the prompt, and reasoning tokens of the completion."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_tokens_of_a_dialect_are_counted_as_opentelemetry_does(name: str) -> Non
     assert tuple(shown.get(kind) for kind in kinds) == expected
 
 
-def test_tokens_of_each_model_are_apart() -> None:
+def test_tokens_are_counted_for_each_model() -> None:
     first = CHAT | {"gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1}
     other = first | {"gen_ai.request.model": "gpt-y", "gen_ai.usage.cache_read.input_tokens": 5}
     run = run_of(

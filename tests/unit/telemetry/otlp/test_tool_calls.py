@@ -1,4 +1,4 @@
-"""Tool calls that models request in their messages, with and without spans of tools."""
+"""Tool calls that models request in their messages, with and without tool spans."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def request(call_id: str | None = "c1", name: str = "order_lookup", **arguments:
 
 
 def requesting(*requests: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a model call whose answer requests tools."""
+    """Return the attributes of a model call whose answer requests tools."""
     return CHAT | {"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": list(requests)}])}
 
 
 def answered(*results: dict[str, Any], text: str = "It was shipped.") -> dict[str, Any]:
-    """The attributes of a model call that has the results of tools and answers the user."""
+    """Return the attributes of a model call that has the results of tools and answers the user."""
     return CHAT | {
         "gen_ai.input.messages": json.dumps([{"role": "tool", "parts": list(results)}]),
         "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": text}]}]),
@@ -73,7 +73,7 @@ def test_request_that_was_never_answered_is_skipped_once_the_run_has_ended() -> 
     assert without_tool_spans(requesting(request()), None).tool_calls[0].status == "skipped"
 
 
-def test_request_is_running_while_the_run_is() -> None:
+def test_request_is_running_while_the_run_is_running() -> None:
     run = run_of(span("root", None, AGENT, end=None), span("first", "root", requesting(request()), start=1))
     assert run.tool_calls[0].status == "running"
 
@@ -86,7 +86,7 @@ def test_error_that_ended_the_run_is_the_error_of_the_only_unanswered_request() 
     assert call.error_message == "no such table"
 
 
-def test_error_that_ended_the_run_is_not_given_to_one_of_two_requests() -> None:
+def test_error_that_ended_the_run_is_not_assigned_to_one_of_two_requests() -> None:
     run = without_tool_spans(requesting(request("c1"), request("c2")), None, status=2, message="boom")
     assert [call.status for call in run.tool_calls] == ["skipped", "skipped"]
 
@@ -153,7 +153,7 @@ def test_calls_that_reuse_one_id_have_their_own_results() -> None:
     assert [call.args_json for call in run.tool_calls] == [ARGUMENTS, {"order_id": "B-2"}]
 
 
-def test_request_that_only_the_input_has_is_a_call() -> None:
+def test_request_found_only_in_the_input_is_a_call() -> None:
     history = [
         {"role": "assistant", "parts": [request()]},
         {"role": "tool", "parts": [result()]},
@@ -200,8 +200,8 @@ def test_calls_and_steps_name_their_agent_if_there_are_several() -> None:
 
 
 @pytest.mark.full
-def test_many_requests_that_no_tool_span_answers_do_not_stop_the_writer() -> None:
-    # Spans of the tool that began before each request: to compare each request with each span would take minutes.
+def test_many_requests_without_a_tool_span_are_matched_in_bounded_time() -> None:
+    # The tool's spans began before all requests, so a comparison of each request with each span would take minutes.
     count = 40_000
     spans = [span("root", None, AGENT, end=count * 2)]
     for number in range(count):

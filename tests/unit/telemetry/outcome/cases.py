@@ -1,4 +1,4 @@
-"""Small runs for the tests of the outcome: steps and calls at seconds after the run's start."""
+"""Builders of small runs for tests of the outcome; times are in seconds after the start of the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report_of(
 
 
 def verdict(*items: RunBody, **fields: Any) -> tuple[str, str]:
-    """Return outcome and rule of such a run."""
+    """Return the outcome and the rule of a run with these steps and calls."""
     report = report_of(*items, **fields)
     return report.value.value, report.rule.value
 
@@ -40,7 +40,7 @@ def bad(call_id: str, second: float, tool: str = "order_lookup", args: Any = Non
 
 
 def model(step_id: str, second: float, output: str | None = None, **fields: Any) -> RunBody:
-    """Return a model call of one second, as made from a span."""
+    """Return the step of a model call of one second, as made from a span."""
     return role("llm", step_id, second, output_summary=output, **{"name": "chat m1", **fields})
 
 
@@ -50,5 +50,5 @@ def agent(step_id: str, second: float, name: str = "researcher", **fields: Any) 
 
 
 def role(span_kind: str, step_id: str, second: float, **fields: Any) -> RunBody:
-    """Return a step of one second with a role."""
+    """Return a step of one second with this span kind."""
     return step(step_id, second, span_kind=span_kind, **{"ended_at": time_text(second + 1), **fields})

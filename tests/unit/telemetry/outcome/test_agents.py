@@ -1,4 +1,4 @@
-"""The outcomes of the agents of one run: each by its own steps and calls, whatever its siblings did."""
+"""The outcomes of the agents of one run: each depends on the agent's own steps and calls, and not on its siblings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_agent_is_judged_by_its_own_steps_and_calls() -> None:
     assert report.value.value == "completed_with_errors"
 
 
-def test_answer_of_a_sibling_does_not_make_a_failed_result_needless() -> None:
+def test_answer_of_a_sibling_does_not_excuse_a_failed_call() -> None:
     # The other tool stands in for the failed call, but its agent says that it could not do its task.
     items = (
         bad("c1", 0, args={"order": "A-17"}, agent_name="north"),
@@ -94,7 +94,7 @@ def test_agent_that_hands_over_needs_no_answer_of_its_own() -> None:
     assert report.value.value == "succeeded"
 
 
-def test_failure_of_the_run_is_that_of_its_own_agent() -> None:
+def test_failure_of_the_run_belongs_to_its_own_agent() -> None:
     report = report_of(
         model("m1", 0, "Found.", agent_name="helper"),
         status="failure",

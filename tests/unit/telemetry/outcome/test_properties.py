@@ -1,4 +1,4 @@
-"""What holds for the outcome of every run."""
+"""Properties that hold for the outcomes of all generated runs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def test_repeating_every_call_with_success_recovers_everything(items: list[RunBo
 
 @given(items=calls(), answer=ANSWERS)
 @examples(100)
-def test_calls_of_another_agent_change_nothing_of_an_agents_failures(items: list[RunBody], answer: str | None) -> None:
+def test_calls_of_another_agent_do_not_change_the_failures_of_an_agent(
+    items: list[RunBody], answer: str | None
+) -> None:
     mine = [{**item, "step_id": "mine"} for item in items]
     steps = [model("mine", 0, agent_name="me"), model("other", 0, agent_name="other")]
     theirs = [
@@ -104,7 +106,7 @@ def test_calls_of_another_agent_change_nothing_of_an_agents_failures(items: list
     assert outcome([*mine, *theirs], answer, steps).value == outcome(mine, answer, steps).value
 
 
-def test_run_of_many_different_failed_calls_costs_a_bounded_number_of_comparisons() -> None:
+def test_many_different_failed_calls_need_a_bounded_number_of_comparisons() -> None:
     items = [bad(f"b{n}", n, "lookup", {"id": f"A-{n}"}) for n in range(1_000)]
     items += [good(f"g{n}", 1_000 + n, "lookup", {"id": f"B-{n}"}) for n in range(1_000)]
     run = AgentRun.model_validate(minimal_run(tool_calls=items))

@@ -1,4 +1,4 @@
-"""Which later calls recover a failed one: same agent, same tool, same intent; or a call that stands in for it."""
+"""Recovery of a failed call: a later call of the same agent, tool and intent, or an equivalent call of another tool."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def test_call_that_was_rejected_is_replaced_by_another_one_unless_the_answer_rep
     )
 
 
-def test_success_before_the_failure_does_not_recover() -> None:
+def test_earlier_success_does_not_recover() -> None:
     assert verdict(good("c1", 0, args=ORDER), bad("c2", 2, args=ORDER), answer=DONE) == FAILED
 
 
-def test_last_attempt_counts() -> None:
+def test_last_attempt_decides() -> None:
     items = (bad("c1", 0, args=ORDER), good("c2", 2, args=ORDER), bad("c3", 4, args=ORDER))
 
     assert verdict(*items, answer=DONE) == FAILED
 
 
-def test_other_tool_that_asks_for_the_same_stands_in() -> None:
+def test_other_tool_with_the_same_request_recovers() -> None:
     items = (bad("c1", 0, "search_web", {"query": "Paris"}), good("c2", 2, "wikipedia", {"title": "Paris"}))
 
     assert verdict(*items, answer="Paris has 2.1 million inhabitants.") == SUCCEEDED
@@ -83,7 +83,7 @@ def test_other_tool_that_asks_for_the_same_stands_in() -> None:
     assert verdict(*items) == FAILED, "without an answer nothing shows that the result was not needed"
 
 
-def test_other_tool_that_asks_for_something_else_does_not_stand_in() -> None:
+def test_other_tool_with_another_request_does_not_recover() -> None:
     items = (bad("c1", 0, "weather", {"city": "Paris"}), good("c2", 2, "stock_price", {"symbol": "ACME"}))
 
     assert verdict(*items, answer="The price is 123 EUR.") == FAILED
@@ -118,7 +118,7 @@ def test_repeated_step_that_reports_no_calls_recovers_the_calls_of_the_failed_on
     assert verdict(*failed, again, good("c2", 5, "greet", {"text": "hi"}, step_id="s2")) == FAILED
 
 
-def test_parents_in_a_circle_end() -> None:
+def test_cyclic_parents_do_not_loop_forever() -> None:
     items = (
         agent("a", 0, "a", agent_name=None, parent_step_id="b"),
         agent("b", 0, "b", agent_name=None, parent_step_id="a"),

@@ -1,4 +1,4 @@
-"""Which results are error reports, and which only speak of errors."""
+"""Error reports in results: which texts are recognised, and which only mention errors."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def test_error_reports_are_recognised(text: str) -> None:
         "",
     ],
 )
-def test_texts_that_speak_of_errors_are_content(text: str) -> None:
+def test_texts_that_only_mention_errors_are_content(text: str) -> None:
     assert not is_error_in_result(text)

@@ -1,4 +1,4 @@
-"""Each rule of the outcome: what it matches, and what only looks like it."""
+"""The rules of the outcome: the runs that each rule matches, and similar runs that it does not match."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_reported_status_decides_first_except_success(status: str, expected: tup
     [
         ((), ("unknown", "incomplete")),
         ((good("c1", 0), model("m", 1, "Here you are.")), ("unknown", "incomplete")),
-        # That the answer of the model after a tool call is missing says nothing: so may be its span.
+        # A missing answer after a tool call proves nothing, because only its span may be missing.
         ((model("m", 0, finish_reasons=["tool_calls"]), good("c1", 1)), ("unknown", "incomplete")),
         ((model("m", 0, "Half an ans", finish_reasons=["length"]),), ("unknown", "incomplete")),
         ((bad("c1", 0, args=ORDER), good("c2", 2, args=ORDER)), ("unknown", "incomplete")),
@@ -197,7 +197,7 @@ def test_answers_that_report_a_failure_in_several_languages(answer: str) -> None
         "I'm sorry to hear that your payment failed. I have refunded it.",
     ],
 )
-def test_answer_that_speaks_of_errors_without_a_failed_call_is_a_success(answer: str) -> None:
+def test_answer_that_mentions_errors_without_a_failed_call_is_a_success(answer: str) -> None:
     assert verdict(good("c", 0, args=ORDER), answer=answer) == SUCCEEDED
 
 
@@ -211,7 +211,7 @@ def test_failed_step_at_the_end_is_unrecovered() -> None:
     assert verdict(*items) == ("completed_with_errors", "step_failed")
 
 
-def test_reporter_of_a_success_has_judged_its_own_steps() -> None:
+def test_reported_success_overrides_a_failed_step_without_a_span() -> None:
     assert verdict(step("s1", 0), step("s2", 1, status="failure")) == SUCCEEDED
 
 
@@ -228,7 +228,7 @@ def test_blank_answer_is_empty_and_a_missing_answer_is_not_known() -> None:
     ("reason", "rule"),
     [("content_filter", "answer_filtered"), ("SAFETY", "answer_filtered"), ("length", "answer_cut_off")],
 )
-def test_last_answer_of_a_model_that_ended_early(reason: str, rule: str) -> None:
+def test_last_answer_that_was_filtered_or_cut_off_is_an_error(reason: str, rule: str) -> None:
     last = model("m2", 2, "Once upon a", finish_reasons=[reason])
 
     assert verdict(model("m1", 0), last) == ("completed_with_errors", rule)
@@ -282,7 +282,7 @@ def test_loop_without_an_answer_failed() -> None:
     [("wait", "wait", "wait"), ("wait", "wait", "wait", "done"), ("done", "wait", "wait", "wait")],
     ids=["few", "waited for something", "another result before"],
 )
-def test_few_equal_calls_or_another_result_are_no_loop(results: tuple[str, ...]) -> None:
+def test_few_equal_calls_or_another_result_are_not_a_loop(results: tuple[str, ...]) -> None:
     assert verdict(*polls(*results), answer="It is done.")[0] == "succeeded"
 
 

@@ -1,4 +1,4 @@
-"""Prices: shipped and own ones, their names, and estimates of costs."""
+"""Prices: shipped and custom prices, the names of models, and estimates of costs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_run_without_tokens_has_no_estimate() -> None:
         ({"tokens_prompt": 5, "tokens_cache_write": 1, "tokens_completion": 5}, "gpt-x", "the price cache_write of"),
     ],
 )
-def test_estimate_that_would_be_wrong_is_not_made(cost: dict[str, Any], model: str | None, missing: str) -> None:
+def test_incomplete_usage_or_price_gives_no_estimate_but_the_reason(
+    cost: dict[str, Any], model: str | None, missing: str
+) -> None:
     estimated = estimate_run(run_with(cost, model), TABLE)
 
     assert estimated is not None
@@ -113,7 +115,7 @@ def test_estimate_that_would_be_wrong_is_not_made(cost: dict[str, Any], model: s
     assert missing in (estimated.missing or "")
 
 
-def test_own_price_counts_first_and_at_once(tmp_path: Path) -> None:
+def test_own_price_takes_precedence_at_once(tmp_path: Path) -> None:
     book = PriceBook(tmp_path)
     assert (found := book.table().find("openai", "gpt-4o"))
     assert found.input == 2.5
@@ -154,7 +156,7 @@ def test_problem_of_a_price_names_field_value_and_remedy(
     assert not (tmp_path / USER_FILE).exists()
 
 
-def test_mistake_in_the_file_leaves_the_shipped_prices(tmp_path: Path) -> None:
+def test_error_in_the_file_leaves_the_shipped_prices(tmp_path: Path) -> None:
     (tmp_path / USER_FILE).write_text(ENTRY.replace("input: 1", "input: -1"))
     book = PriceBook(tmp_path)
 
