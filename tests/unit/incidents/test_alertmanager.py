@@ -1,4 +1,4 @@
-"""Notifications of Alertmanager, as it writes them and as it does not."""
+"""Alertmanager notifications: reading valid ones, mapping their fields, and rejecting invalid ones."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_common_annotations_describe_the_group() -> None:
     assert read_notification(notification(alert(), alert())).title == "Checkout takes longer than 2 s."
 
 
-def test_words_of_any_length_are_no_reason_to_refuse_a_notification() -> None:
+def test_notification_with_long_text_is_accepted() -> None:
     long = "x" * 50_000
     found = read_notification(
         notification(alert(annotations={"description": long}, labels={long: long}), groupKey=long)
@@ -104,7 +104,7 @@ def test_any_body_is_read_or_rejected(changed: dict[str, Any], inner: dict[str, 
     assert found is None or found.title
 
 
-def test_a_target_is_named_by_its_address_and_by_no_secret() -> None:
+def test_target_name_is_its_address_without_credentials() -> None:
     assert target_name("http://user:secret@shop.example:8011/api/?token=x") == "shop.example:8011/api"
     assert target_name("https://shop.example") == "shop.example:443"
     assert target_name("http://[::1]:8011") == "[::1]:8011"

@@ -1,4 +1,4 @@
-"""What a person is told before deciding: every part that an approval request promises, whatever the timeline holds."""
+"""The briefing for an approval decision: all parts of an approval request, read from any timeline."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_approval_request_has_impact_undo_expiry_and_default() -> None:
     assert dict(question_details(undone, None))["Undo"] == "turn-back undoes it"
 
 
-def test_a_question_belongs_to_the_diagnosis_before_it() -> None:
+def test_approval_request_belongs_to_the_diagnosis_before_it() -> None:
     events = [
         event(1, "diagnosed", {"n": 1}),
         event(2, "approval_asked", {"approval_id": "i1.1"}),

@@ -1,4 +1,4 @@
-"""Inference over causes: what fits wins, what is in no runbook is unknown, memory never beats what is seen."""
+"""Inference over causes: matching causes win, unmatched facts give "unknown", and memory never outweighs facts."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_probabilities_are_valid_for_any_facts(facts: dict[str, FactValue], memo
     together = {other: each.cause for each in candidates for other in each.together}
     assert UNKNOWN not in {*together, *together.values()}
     assert all(0 <= item.probability <= 1 for item in candidates)
-    # In whichever order runbooks come.
+    # The result does not depend on the order of the runbooks.
     again = Diagnosis(BOOKS[::-1], facts, memory).candidates()
     assert [item.cause for item in again] == [item.cause for item in candidates]
     assert Diagnosis(BOOKS, facts, memory).gain(["locks", "server.fast", "database.error"]) >= 0
@@ -173,7 +173,7 @@ def test_two_causes_at_once_are_named_where_neither_explains_all_signs() -> None
         ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": False}, "lock"),
         ({"database.error": "refused", "server.fast": False, "pool.full": False}, "down"),
         ({"processes.frozen": True, "workers.silent": True, "locks": False, "pool.full": False}, "frozen"),
-        # One sign that a second cause would explain may as well be a chance.
+        # A single fact that a second cause would explain may be a coincidence.
         ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": True}, "lock"),
     ],
 )
@@ -189,18 +189,18 @@ def test_lingering_facts_of_a_repaired_cause_support_no_other_cause() -> None:
     found = Diagnosis(books, lingering, mended=("lock",)).candidates()
     assert "lock" not in {item.cause for item in found}
     assert next(item.probability for item in found if item.cause == "pool") < 0.5
-    # What the repaired cause never showed speaks for a second one as ever.
+    # Facts that the repaired cause never explains still support a second cause.
     more = lingering | {"processes.frozen": True, "workers.silent": True}
     assert Diagnosis(books, more, mended=("lock",)).candidates()[0].cause == "frozen"
 
 
-def test_a_repaired_cause_that_is_back_is_a_candidate_again() -> None:
+def test_repaired_cause_that_recurs_is_a_candidate_again() -> None:
     repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
     facts: dict[str, FactValue] = {"pool.full": True, "locks": True}
     assert Diagnosis([POOL, repaired, DOWN], facts, mended=("lock",)).candidates()[0].cause == "lock"
 
 
-def test_a_requirement_that_is_broken_rules_a_cause_out_of_pairs_too() -> None:
+def test_failed_requirement_also_rules_a_cause_out_of_pairs() -> None:
     strict = replace(FROZEN, requires=(FactCondition("process", Operator.IS, "stopped"),))
     facts = BOTH | {"process": "running"}
     found = Diagnosis([*BOOKS, strict], facts).candidates()
@@ -208,9 +208,9 @@ def test_a_requirement_that_is_broken_rules_a_cause_out_of_pairs_too() -> None:
 
 
 @given(facts=FACTS)
-def test_probability_of_any_cause_is_that_of_the_hypotheses_with_one_of_them(facts: dict[str, FactValue]) -> None:
+def test_probability_of_any_cause_sums_the_hypotheses_that_contain_one(facts: dict[str, FactValue]) -> None:
     diagnosis = Diagnosis(BOOKS, facts)
     for causes in ({"pool"}, {"pool", "lock"}, {"pool", "lock", "down"}, {"pool", UNKNOWN}):
         expected = sum(each.probability for each in diagnosis.hypotheses() if causes.intersection(each.causes))
-        # Pairs that are next to impossible are not listed with a cause.
+        # Candidates omit highly improbable pairs, so the sums differ slightly.
         assert probability_of_any(diagnosis.candidates(), causes) == pytest.approx(expected, abs=1e-3)

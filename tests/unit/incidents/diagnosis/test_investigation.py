@@ -1,4 +1,4 @@
-"""Investigations: looks are taken as long as they tell more, and what is acted on was seen at two moments."""
+"""Investigations: probes run as long as they add information, and a confirmed cause was measured twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOCKED: Mapping[str, FactValue] = {"database.waits.lock": 3.0, "database.blockin
 
 @dataclass
 class Service:
-    """Answers looks with what is so now, over what is well."""
+    """A service whose probes return `WELL`, overridden by its current facts."""
 
     now: dict[str, FactValue] = field(default_factory=dict)
     later: Sequence[Mapping[str, FactValue]] = ()
@@ -86,14 +86,14 @@ def test_cause_is_confirmed_by_two_measurements() -> None:
     service = Service(dict(LOCKED))
     found = investigate(service)
     told = found.known.evidence["database.waits.lock"]
-    # The look that it rests on was taken again, and the later one is cited.
+    # The probe that supports the cause ran twice, and the later result is cited.
     assert sum("database.waits" in names for names in service.taken) == 2
     assert told.at_us == len(service.taken)
 
 
 def test_transient_cause_of_the_first_probes_is_dropped() -> None:
     frozen: dict[str, FactValue] = {"processes.frozen": 1.0, "workers.silent": 1.0}
-    # Seen until the looks that it rests on are taken again; from then on it is a lock.
+    # Observed until its probes run again; afterwards the cause is a lock.
     until = [frozen] * 2
     service = Service(later=[*until, *[LOCKED] * 10])
     found = investigate(service, max_rounds=10)
@@ -122,7 +122,7 @@ def test_one_cause_is_not_diagnosed_as_two(seen: Mapping[str, FactValue]) -> Non
     assert investigate(Service(dict(seen))).second is None
 
 
-def test_while_all_is_well_the_cause_is_unknown_and_nothing_is_looked_at_for_ever() -> None:
+def test_healthy_service_has_an_unknown_cause_after_a_bounded_number_of_probes() -> None:
     service = Service()
     found = investigate(service)
     assert found.best.cause == UNKNOWN

@@ -1,4 +1,4 @@
-"""A second opinion: what a model says counts a little where the rules are in doubt, and nothing where it is wrong."""
+"""The second opinion of a model: a small weight where the rules are unsure, and none where the answer is wrong."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def script(*answers: Mapping[str, Any]) -> ScriptedGateway:
     return ScriptedGateway([{**usual, **answer} for answer in answers])
 
 
-def test_in_doubt_a_model_that_agrees_makes_it_surer(log: IncidentLog) -> None:
+def test_agreeing_model_confirms_an_uncertain_cause(log: IncidentLog) -> None:
     rules = by_rules(log)
     assert rules.best.cause == "leak"
     found = thought(log, named("leak", "pool.fullest_pct"))
@@ -74,24 +74,24 @@ def test_weight_of_the_model_is_bounded(log: IncidentLog, said: float) -> None:
     assert odds(found, "leak") == pytest.approx(odds(rules, "leak") * (1 + (MAX_MODEL_FACTOR - 1) * said))
 
 
-def test_a_cause_that_only_its_word_has_made_the_first_is_looked_at_again(log: IncidentLog) -> None:
+def test_cause_that_leads_only_by_the_model_is_probed_again(log: IncidentLog) -> None:
     made = case(log, named("spike", "traffic.rps"))
     found = asyncio.run(made.investigate())
     weighed = made.told("model_weighed")
     assert found.best.cause == "spike"
     assert found.is_confirmed is True
     assert made.service.taken[-1] == ("service",)
-    # Both times it was weighed it is told, with what it rests on.
+    # Each weighing of the model's answer is in the timeline, with the evidence.
     assert [event.content["cause"] for event in weighed] == ["spike", "spike"]
     assert next(item.fact for item in found.cited) == "traffic.rps"
 
 
-def test_cause_that_has_passed_at_the_second_probe_is_not_confirmed(log: IncidentLog) -> None:
+def test_cause_that_is_gone_at_the_second_probe_is_not_confirmed(log: IncidentLog) -> None:
     made = case(log, named("spike", "traffic.rps"))
     take = made.service.run
 
     async def calm(names: Sequence[str]) -> Any:
-        # It is over once the model has spoken.
+        # The spike is over once the model has answered.
         if made.told("model_weighed"):
             made.service.now = {**DOUBT, "traffic.rps": 50.0}
         return await take(names)
@@ -144,7 +144,7 @@ def test_requested_probes_are_run_and_the_model_is_called_again(log: IncidentLog
 def test_model_can_request_a_limited_number_of_probes(log: IncidentLog) -> None:
     model = named("leak", "pool.fullest_pct", probes=["host"])
     found = thought(log, model, max_rounds=1)
-    # The last answer counts as it is; what it would like to see beside is not looked at.
+    # The last answer counts, and the probes that it requests are not run.
     assert len(model.prompts) == 2
     assert found.best.cause == "leak"
     assert found.best.probability > 0.5
@@ -163,7 +163,7 @@ def test_facts_of_requested_probes_are_weighed_by_the_rules(log: IncidentLog) ->
     made.service.run = later  # type: ignore[method-assign]
     found = asyncio.run(made.investigate())
     assert made.told("model_weighed") == []
-    # They are sure now, and need no second opinion any more.
+    # The rules are certain now and need no second opinion.
     assert found.best.cause == "lock"
     assert found.is_confirmed is True
     assert found.best.probability > 0.9
@@ -192,7 +192,7 @@ def test_invalid_answer_changes_nothing(log: IncidentLog, what: str) -> None:
     (told,) = made.told("model_refused")
     assert told.content["refusal"] == refusal
     assert found.candidates == by_rules(log).candidates
-    # What it has said in its own words is repeated nowhere.
+    # The model's own words are not repeated anywhere.
     assert "gremlins" not in repr(told)
 
 
@@ -207,7 +207,7 @@ def test_invalid_answer_changes_nothing(log: IncidentLog, what: str) -> None:
 )
 def test_cause_against_the_facts_is_not_raised(log: IncidentLog, cause: str, fact: str, refusal: str) -> None:
     made = case(log, named(cause, fact, probability=1.0))
-    # So that the model has seen what it cites.
+    # The investigation must show the model the evidence that it cites.
     found = asyncio.run(made.investigate())
     (told,) = made.told("model_refused")
     assert told.content == {"refusal": refusal, "cause": cause}
@@ -227,7 +227,7 @@ FAILURES: Mapping[str, Exception] = {
 
 @pytest.mark.parametrize("way", FAILURES)
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_model_that_fails_leaves_the_rules_answer(log: IncidentLog, way: str, at: int) -> None:
+def test_failing_model_leaves_the_result_of_the_rules(log: IncidentLog, way: str, at: int) -> None:
     looks = {"cause": UNKNOWN, "probability": 0.5, "evidence_ids": [], "looks": ["host"]}
     replies: list[Scripted] = [looks, FAILURES[way]]
     made = case(log, ScriptedGateway(replies[2 - at :]))

@@ -1,4 +1,4 @@
-"""What a model is told: what is known, as data that cannot pass for anything else, and no secrets."""
+"""The prompt for the model: known facts as quoted data, without secrets and within its limits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CASE = PromptInput(
 )
 
 
-def test_the_prompt_is_as_it_was_decided() -> None:
+def test_prompt_equals_its_snapshot() -> None:
     prompt = build_prompt(CASE, code="4c0de")
     assert prompt.system == (SNAPSHOTS / "diagnose.system.txt").read_text()
     assert prompt.user == (SNAPSHOTS / "diagnose.user.txt").read_text()
@@ -60,7 +60,7 @@ def test_the_prompt_is_as_it_was_decided() -> None:
 def test_prompt_does_not_contain_the_result_of_the_rules() -> None:
     found = told(CASE)
     assert set(found) == {"causes", "evidence", "figures", "log", "remembered", "looks", "looks_left"}
-    # By name, and not by how likely they are.
+    # Causes are sorted by name and not by probability.
     assert [item["cause"] for item in found["causes"]] == ["bad_setting", "leak"]
     assert found["remembered"] == {"leak": 2.5}
 
@@ -80,17 +80,17 @@ def test_possible_secrets_are_not_sent(text: str) -> None:
     case = PromptInput(known(seen("settings.recent_change", "password", text)), [], {text: 3})
     prompt = build_prompt(case, code="code")
     assert not any(secret in prompt.user for secret in SECRETS)
-    # That something changed is told all the same.
+    # The prompt still reports that something changed.
     assert told(case)["evidence"][0]["value"] == "password"
 
 
-def test_one_place_is_shown_once() -> None:
+def test_repeated_evidence_text_is_shown_once() -> None:
     lines = '[{"event":"start"}]'
     found = told(PromptInput(known(*(seen(f"logs.{name}", 0.0, lines, place="/lines") for name in "abc")), []))
     assert [item.get("said") for item in found["evidence"]] == [lines, None, None]
 
 
-def test_a_prompt_for_all_that_is_shipped_fits_the_budget_several_times() -> None:
+def test_prompt_with_all_shipped_runbooks_fits_the_budget_four_times() -> None:
     evidence = [seen(f"fact.{number}", float(number), "x" * 300) for number in range(200)]
     prompt = build_prompt(PromptInput(known(*evidence), shipped_shelf().runbooks), code="code")
     assert 4 * prompt.most_tokens() < 200_000
@@ -106,7 +106,7 @@ facts: st.SearchStrategy[Mapping[str, FactValue]] = st.dictionaries(
 
 @settings(max_examples=40)
 @given(facts, st.dictionaries(words, st.integers(0, 10**12), max_size=5))
-def test_quoted_text_stays_between_the_marks(figures: dict[str, FactValue], templates: dict[str, int]) -> None:
+def test_quoted_text_cannot_leave_its_delimiters(figures: dict[str, FactValue], templates: dict[str, int]) -> None:
     evidence = [seen(name, value, str(value)) for name, value in figures.items()]
     prompt = build_prompt(PromptInput(known(*evidence), [runbook("leak")], templates), code="code")
     lines = prompt.user.split("\n")
@@ -124,5 +124,5 @@ def test_excess_facts_are_left_out_of_the_prompt() -> None:
     found = told(PromptInput(known(*evidence, **figures), [], templates))
     assert len(found["evidence"]) == MAX_EVIDENCE
     assert len(json.dumps(found)) < 200_000
-    # The most frequent lines are the ones that are told.
+    # The prompt contains the most frequent lines.
     assert found["log"][0][0].startswith("999 ")

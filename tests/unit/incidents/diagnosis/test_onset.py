@@ -1,4 +1,4 @@
-"""Onset order: what has left the usual before all else, and when nobody can say."""
+"""Onset order: which signal left its usual range first, or None if that cannot be decided."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for _number in range(20):
 
 
 def first(*rows: dict[str, Any]) -> str | None:
-    """Return what is told after a healthy poll and then one of each row."""
+    """Return the first signal found in a healthy poll followed by one poll per row."""
     polls = [Snapshot(0, numbers=GOOD, words=WORDS)]
     for at, row in enumerate(rows, 1):
         words = {name: word for name, word in row.items() if isinstance(word, str)}
@@ -47,17 +47,17 @@ def first(*rows: dict[str, Any]) -> str | None:
         ([BUSY, {**BUSY, **SLOW}], "traffic"),
         ([SLOW, {**BUSY, **SLOW}], "latency"),
         ([FAILING, FAILING, {**SLOW, **FAILING}], "errors"),
-        # What is told as it is at the moment is seen sooner than what is told of a window, and so no sign of anything.
+        # Momentary values change sooner than windowed ones, so their order shows nothing.
         ([FULL, FULL, {**FULL, **FAILING}], None),
         ([{"worker.1": "starting"}, {"worker.1": "starting", **FAILING}], None),
-        # What wavers has not begun anew, and what has gone long since is no begin.
+        # A fluctuation is not a new onset, and neither is a deviation that ended long ago.
         ([BUSY, {}, {**BUSY, **SLOW}], "traffic"),
         ([BUSY, *[{}] * 5, SLOW, {**SLOW, **FAILING}], "latency"),
-        # Several at once, only one, or none.
+        # Several signals at once, a single one, or none.
         ([{**BUSY, **SLOW}], None),
         ([SLOW, SLOW], None),
         ([{}], None),
-        # A little more than usual is usual.
+        # A small deviation is within the usual range.
         ([{"traffic.rps": 12.0}, SLOW, {"traffic.rps": 12.0, **SLOW}], None),
     ],
 )

@@ -1,7 +1,8 @@
-"""Facts of real faults, recorded on a testbed: one cause is not taken for two, and two at once are seen as far as they show.
+"""Diagnosis of recorded testbed faults: single faults give one cause, and pairs of faults mostly give both.
 
-Each row of the fixture has the facts that runbooks ask for, as all looks told them at one moment: when the fault had just shown (0) and
-five seconds later (2). They were recorded with the shipped testbed on 2 cores, one fault or two at a time, without a responder.
+Each row of the fixture has the facts that runbooks use, from all probes at one moment: when the fault was first
+visible (0) and five seconds later (2). They were recorded with the shipped testbed on 2 cores, with one fault or two
+at a time, without a responder.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def rows(count: int) -> list[Any]:
 
 
 def alike(causes: list[str]) -> set[str]:
-    """Return the causes that may be named for these: too many requests come with both a spike and a storm."""
+    """Return the accepted causes for these faults; a spike and a storm count as the same, both being excess requests."""
     return set(LIKE_EACH_OTHER) if LIKE_EACH_OTHER.issuperset(causes) else set(causes)
 
 
@@ -62,14 +63,14 @@ def test_one_of_two_simultaneous_faults_is_named_first(row: dict[str, Any]) -> N
 def test_most_pairs_of_faults_are_named_with_both_causes() -> None:
     both = [row for row in ROWS if len(row["causes"]) == 2]
     named = [row for row in both if set(likeliest(row).causes) == set(row["causes"])]
-    # The others hide each other: a target whose processes are all stopped tells nothing of a lock.
+    # Other pairs mask each other: a target whose processes are all stopped reports no lock.
     assert len(named) >= 0.4 * len(both)
     without_hang = [row for row in both if "process_stopped" not in row["causes"]]
     assert sum(row in named for row in without_hang) >= 0.6 * len(without_hang)
 
 
 @pytest.mark.parametrize("row", rows(0))
-def test_while_all_is_well_no_cause_is_named(row: dict[str, Any]) -> None:
+def test_healthy_target_has_no_diagnosed_cause(row: dict[str, Any]) -> None:
     assert likeliest(row).causes == (UNKNOWN,)
 
 

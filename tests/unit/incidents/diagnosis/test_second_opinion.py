@@ -1,4 +1,4 @@
-"""The graph's nodes and the settings, with a model beside the rules."""
+"""The second opinion of a model in the response graph: its nodes, settings and cost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def world_of(
     database: Database, folder: Path, gateway: LlmGateway | None, when: AskWhen = AskWhen.UNSURE
 ) -> ResponseContext:
-    """Return what nodes have to do with, in front of a service about which the rules are in doubt."""
+    """Return a response context for a service whose cause the rules cannot decide."""
     settings = settings_for(1.0, policy=Policy(), model=ModelSettings(when=when))
     knowledge = KnowledgeService(database, folder=None, home_folder=folder)
     return ResponseContext(
@@ -61,7 +61,7 @@ def world_of(
 
 
 def responded(world: ResponseContext, made: Case) -> IncidentState:
-    """Run the nodes that think, the last of them twice, as after a kill."""
+    """Run the diagnosing nodes, the last one twice as after a kill, and return the state."""
     nodes = AssessmentNodes(world)
 
     async def go() -> IncidentState:
@@ -80,7 +80,7 @@ def test_model_call_is_in_the_timeline_before_the_diagnosis(database: Database, 
     state = responded(world, made)
     kinds = [event.kind for event in world.log.read_after(made.incident_id)]
     assert kinds.index("model_asked") < kinds.index("diagnosed")
-    # The node that was run twice has asked twice, and both calls are counted.
+    # The node ran twice and called the model each time, so both calls are counted.
     assert asyncio.run(made.calls().spending()).calls == len(gateway.prompts) == 2
     assert sum(item["probability"] for item in state["candidates"]) == pytest.approx(1.0)
 
@@ -108,7 +108,7 @@ def test_model_is_not_called_by_default(
     assert isinstance(found, ModelInvestigator) is asks
 
 
-def test_it_may_name_the_causes_of_the_runbooks_in_use(database: Database, tmp_path: Path) -> None:
+def test_model_may_name_causes_of_shipped_and_own_runbooks(database: Database, tmp_path: Path) -> None:
     folder = tmp_path / "runbooks"
     folder.mkdir()
     (folder / "leak.md").write_text(write_runbook(replace(BOOKS[0], cause="leak_of_ours")))
@@ -125,7 +125,7 @@ def test_it_may_name_the_causes_of_the_runbooks_in_use(database: Database, tmp_p
     assert {"leak_of_ours", "connection_pool_leak"} <= seen[0]
 
 
-def test_a_key_alone_lets_nothing_of_the_target_out(make_services: Callable[..., Services]) -> None:
+def test_api_key_alone_does_not_enable_the_model(make_services: Callable[..., Services]) -> None:
     services = make_services(target_api_base_url=TARGET, openai_api_key="sk-lies-about")
     watched = services.incidents.watched
     assert watched is not None
@@ -164,7 +164,7 @@ def test_second_opinion_without_a_model_uses_the_rules(make_services: Callable[.
     assert watched.gateway is None
 
 
-def test_the_model_has_the_seeds_name_too(
+def test_llm_model_variable_sets_the_model(
     make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLM_MODEL", "gpt-4")

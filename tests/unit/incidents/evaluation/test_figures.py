@@ -1,4 +1,4 @@
-"""From episodes to figures: what is counted, by what, and what it leaves open."""
+"""Figures of an evaluation: which episodes each counts, its unit, and its confidence interval."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def output(outcome: str, **more: Any) -> dict[str, Any]:
     return {"ids": {"variant_id": "mine", "task_id": "e"}, "outcome": outcome, **more}
 
 
-def test_an_episode_that_ended_in_an_error_has_no_figures() -> None:
+def test_episode_that_ended_in_an_error_is_not_counted() -> None:
     assert read_episode(output("failure", metrics={"kind": "fault"})).metrics == {"kind": "fault"}
     assert read_episode(output("error", error={"error_type": "no_bed"})).metrics == {}
     assert read_episode(output("error", metrics={"kind": "fault"})).metrics == {}
@@ -53,23 +53,23 @@ def test_rates_count_only_applicable_episodes() -> None:
         "mitigated_though_wrong": (1, 1),
     }
     detected = found["rates"]["detected"]
-    # All are about one subject: the lower end is Clopper and Pearson's of 2 in 3, the upper one of the score.
+    # With one subject, the lower bound is Clopper-Pearson's of 2 in 3 and the upper one that of the score interval.
     assert (detected["rate"], detected["low"], detected["high"]) == pytest.approx((0.6667, 0.0943, 0.9866), abs=1e-4)
     assert found["sums"] == {"actions": 3, "harmful_actions": 0, "harm_user_error_s": 30.5, "cost_usd": 0}
 
 
-def test_the_interval_of_a_rate_is_over_subjects() -> None:
+def test_confidence_interval_of_a_rate_is_over_subjects() -> None:
     missed = [fault(number, subject=f"s{number % 10}", detected=number % 10 > 2) for number in range(60)]
     (alone, together) = (
         figures_of([fault(number, detected=number % 10 > 2) for number in range(60)])["rates"]["detected"],
         figures_of(missed)["rates"]["detected"],
     )
     assert together["rate"] == alone["rate"]
-    # Three of ten subjects are never detected: that says as much as ten episodes, not as sixty.
+    # Three of ten subjects are never detected: the sample size is ten subjects, not sixty episodes.
     assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
 
 
-def test_times_have_median_and_tail() -> None:
+def test_times_are_reported_with_median_and_tail() -> None:
     found = figures_of([fault(number, time_to_detect_s=float(number)) for number in range(1, 12)])
     assert found["times"]["time_to_detect_s"] == {"of": 11, "median": 6.0, "p90": 10.0, "most": 11.0}
 
@@ -81,7 +81,7 @@ def test_tokens_are_summed_over_episodes_that_report_them() -> None:
     assert "tokens" not in figures_of([fault(1)])["sums"]
 
 
-def test_noisy_episodes_have_a_figure_of_their_own() -> None:
+def test_noisy_episodes_have_a_separate_figure() -> None:
     quiet = healthy(4, kind="quiet", subject="quiet", healthy_polls=100)
     found = figures_of([fault(1), healthy(2, false_alarms=1), healthy(3), quiet])["false_alarms"]
     assert found["all"]["polls"] == 360
@@ -94,7 +94,7 @@ def test_noisy_episodes_have_a_figure_of_their_own() -> None:
     assert "noisy_episodes" not in figures_of([quiet])["false_alarms"]
 
 
-def test_false_alarms_are_counted_by_polls_with_nothing_wrong() -> None:
+def test_false_alarms_are_counted_per_healthy_polls() -> None:
     found = figures_of([fault(1), healthy(2, false_alarms=1), healthy(3)])["false_alarms"]
     assert found["all"]["alarms"] == 1
     assert found["all"]["polls"] == 260
@@ -108,7 +108,7 @@ def test_false_alarms_are_counted_by_polls_with_nothing_wrong() -> None:
     assert "healthy_episodes" not in figures_of([fault(1)])["false_alarms"]
 
 
-def test_responders_are_compared_on_the_episodes_that_both_met() -> None:
+def test_responders_are_compared_on_the_episodes_of_both() -> None:
     own = [fault(number, subject=f"s{number}", harm_user_error_s=10.0 + number % 3) for number in range(8)]
     others = [
         fault(

@@ -1,4 +1,4 @@
-"""Which events people are told of, and in what words."""
+"""Composing notices: which timeline events cause one, and its text."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_approval_request_has_the_plan_and_the_commands() -> None:
     assert found.url == "https://relab.example/agent/incidents/i1"
 
 
-def test_slack_is_named_where_it_is_listened_to() -> None:
+def test_slack_commands_are_listed_if_slack_is_enabled() -> None:
     found = notice("approval_asked", question=question("i1", "i1.1"), answers_slack=True)
 
     assert found.commands[0] == "/relab approve i1.1"
@@ -162,7 +162,7 @@ def test_ineffective_action_is_notified_and_success_is_part_of_the_end() -> None
     assert notice("not_undone").title == "Not undone"
 
 
-def test_an_escalation_wants_a_person_and_is_critical() -> None:
+def test_escalation_needs_a_person_and_is_critical() -> None:
     found = notice("escalated")
 
     assert found.wants_person is True
@@ -170,7 +170,7 @@ def test_an_escalation_wants_a_person_and_is_critical() -> None:
     assert found.details == (("Likeliest cause", "database_lock (0.97)"),)
 
 
-def test_a_responder_that_fails_wants_a_person_once_it_gives_up() -> None:
+def test_failed_responder_needs_a_person_once_it_gives_up() -> None:
     trying = notice("failed")
     given_up = notice("failed", incident=incident(status=IncidentStatus.ESCALATED))
 
@@ -182,7 +182,7 @@ def test_a_responder_that_fails_wants_a_person_once_it_gives_up() -> None:
 
 
 @pytest.mark.parametrize("outcome", list(IncidentOutcome))
-def test_every_end_is_notified(outcome: IncidentOutcome) -> None:
+def test_each_outcome_of_a_closed_incident_is_notified(outcome: IncidentOutcome) -> None:
     found = notice("closed", {"outcome": outcome.value}, incident=incident(status=outcome.status, closed_at=NOW_US))
 
     assert found.is_over is True
@@ -190,5 +190,5 @@ def test_every_end_is_notified(outcome: IncidentOutcome) -> None:
     assert found.title != "Incident closed"
 
 
-def test_notice_after_the_end_says_so() -> None:
+def test_notice_after_the_incident_closed_is_stale() -> None:
     assert notice("escalated", incident=incident(status=IncidentStatus.CLOSED, closed_at=NOW_US)).is_stale

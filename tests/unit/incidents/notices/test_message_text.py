@@ -1,4 +1,4 @@
-"""Words from outside have no power over whoever shows them."""
+"""Escaping external text for messages: it mentions nobody, makes no link, and has a bounded length."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from relab.incidents.notices.message_text import escaped, for_slack, harmless, o
         ("a \ud800 half", "a half"),
     ],
 )
-def test_nothing_from_outside_calls_links_or_breaks_out(hostile: str, shown: str) -> None:
+def test_external_text_makes_no_mention_link_or_line_break(hostile: str, shown: str) -> None:
     found = for_slack(hostile, 200)
 
-    # A word joiner stands where an address or a name would have begun.
+    # A word joiner (U+2060) breaks each address and each mention.
     assert found == shown
     for sign in ("@here", "@channel", "@U123", "s://", "www.", "mailto:", "<", "\n"):
         assert sign not in found.lower()
@@ -43,7 +43,7 @@ def test_long_text_is_cut_with_a_mark() -> None:
     assert one_line("  a \t b ", 50) == "a b"
 
 
-def test_an_escape_is_not_cut_in_two() -> None:
+def test_text_is_not_cut_within_an_escape() -> None:
     assert escaped("<" * 10, 40) == "&lt;" * 10
     assert escaped("<" * 11, 40) == "&lt;" * 9 + "…"
 

@@ -1,4 +1,4 @@
-"""Notices as Slack and PagerDuty take them: within their limits, and harmless whatever they tell of."""
+"""Notices as messages for Slack and PagerDuty: within their limits, and safe with hostile text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hostile(**more: Any) -> Notice:
 
 
 def texts(document: Any) -> list[str]:
-    """Return all texts of a document."""
+    """Return all strings in a JSON document."""
     if isinstance(document, str):
         return [document]
     items = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
@@ -82,11 +82,11 @@ def test_hostile_text_mentions_no_user_makes_no_link_and_is_valid() -> None:
         for part in [block["text"]] if "text" in block else block["elements"]:
             assert part["verbatim"] is True
             assert 1 <= utf16(part["text"]) <= 3_000
-            # Nothing from outside begins a line that could be taken for one of ours.
+            # External text starts no line that looks like one of the responder's own.
             assert sum(line.startswith("*") for line in part["text"].splitlines()) <= 1
 
 
-def test_a_page_is_an_event_of_version_2() -> None:
+def test_page_is_a_pagerduty_event_of_version_2() -> None:
     assert page(replace(NOTICE, details=(("Found", "a"), ("Found", "b")))) == {
         "routing_key": ROUTING_KEY,
         "event_action": "trigger",
@@ -124,13 +124,13 @@ def test_a_hostile_page_stays_within_limits() -> None:
         (Severity.CRITICAL, True, "critical"),
     ],
 )
-def test_severities_are_pagerdutys(severity: Severity, wants_person: bool, paged: str) -> None:
+def test_severity_is_mapped_to_that_of_pagerduty(severity: Severity, wants_person: bool, paged: str) -> None:
     found = page(replace(NOTICE, severity=severity, wants_person=wants_person))
 
     assert found["payload"]["severity"] == paged
 
 
-def test_pagerduty_gets_the_start_of_a_page_and_its_end() -> None:
+def test_pagerduty_event_is_triggered_acknowledged_and_resolved() -> None:
     closed = replace(NOTICE, kind=NoticeKind.CLOSED, is_over=True)
     rejected = replace(NOTICE, kind=NoticeKind.DECIDED, is_taken=True)
 
@@ -145,7 +145,7 @@ def test_pagerduty_gets_the_start_of_a_page_and_its_end() -> None:
         assert event_of(replace(NOTICE, kind=kind), ROUTING_KEY, PageTrigger.OPENED) is None
 
 
-def test_pagerduty_may_be_called_only_when_a_person_is_wanted() -> None:
+def test_pagerduty_is_triggered_only_if_a_person_is_needed() -> None:
     assert event_of(NOTICE, ROUTING_KEY, PageTrigger.PERSON_NEEDED) is None
     assert page(ESCALATED, PageTrigger.PERSON_NEEDED)["event_action"] == "trigger"
     closed = replace(NOTICE, kind=NoticeKind.CLOSED, is_over=True)

@@ -1,4 +1,4 @@
-"""Whether a request is Slack's, by the example that Slack publishes."""
+"""Verification of Slack's request signature, with the example that Slack publishes, and reading of commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(
     require_signature(SECRET, body, timestamp=timestamp, signature=signature, now_us=now_us)
 
 
-def test_the_published_example_is_slacks() -> None:
+def test_published_example_has_the_published_signature() -> None:
     assert signature_of(SECRET, EXAMPLE_TIMESTAMP, EXAMPLE_BODY) == EXAMPLE_SIGNATURE
     check()
     check(now_us=NOW_US + 5 * MINUTES_US)
@@ -47,7 +47,7 @@ def test_a_body_that_was_changed_is_refused() -> None:
 
 
 @pytest.mark.parametrize("late_us", [5 * MINUTES_US + 1_000_000, -5 * MINUTES_US - 1_000_000])
-def test_a_request_of_another_time_is_refused(late_us: int) -> None:
+def test_request_older_or_newer_than_five_minutes_is_rejected(late_us: int) -> None:
     with pytest.raises(SlackSignatureError, match="300 s"):
         check(now_us=NOW_US + late_us)
 
@@ -59,7 +59,7 @@ def test_invalid_time_is_rejected_even_if_signed(timestamp: str | None) -> None:
         check(timestamp=timestamp, signature=signature)
 
 
-def test_the_published_example_is_read() -> None:
+def test_published_example_command_is_read() -> None:
     command = read_command(EXAMPLE_BODY)
 
     assert command.user_id == "U2CERLKJA"

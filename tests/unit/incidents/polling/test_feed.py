@@ -1,4 +1,4 @@
-"""Who waits for polls gets each of them once, in order."""
+"""The poll feed: each reader gets every poll once, in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relab.incidents.models import Snapshot
 from relab.incidents.polling.feed import PollFeed
 
 
-def test_polls_come_once_and_in_order_to_everybody() -> None:
+def test_each_reader_gets_every_poll_once_and_in_order() -> None:
     async def read(feed: PollFeed) -> list[int]:
         found: list[int] = []
         number = 0

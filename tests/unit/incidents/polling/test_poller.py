@@ -1,4 +1,4 @@
-"""Polls: what a target offers is asked for, its log once, and what it does not have is not missed."""
+"""The poller: requests each endpoint that the target offers, counts each log line once, and reports missing parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WELL: dict[str, Any] = {
 
 
 class Shop:
-    """A target whose log is a list of lines; a cursor is how many of them were read."""
+    """A target whose log is a list of lines; its cursor is the number of lines read."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, str]] = [{"event": "old", "message": "from before"}]
@@ -50,7 +50,7 @@ class Shop:
 
 
 def polls(shop: Shop, *between: Callable[[], None]) -> list[Snapshot]:
-    """Poll once, and once more after each change."""
+    """Poll once, then once more after each change; return the polls."""
 
     async def go() -> list[Snapshot]:
         transports = {base: httpx.MockTransport(shop) for base in ProbeServer}
@@ -65,7 +65,7 @@ def polls(shop: Shop, *between: Callable[[], None]) -> list[Snapshot]:
     return asyncio.run(go())
 
 
-def test_a_poll_has_all_parts() -> None:
+def test_poll_has_the_figures_of_all_endpoints() -> None:
     (found,) = polls(Shop())
     assert found.absent == {}
     assert found.absurd == ()
@@ -85,7 +85,7 @@ def test_each_line_of_the_log_is_counted_once() -> None:
     assert third.templates == {}
 
 
-def test_a_cursor_that_is_not_known_any_more_is_given_up() -> None:
+def test_unknown_log_cursor_is_replaced_by_the_latest() -> None:
     shop = Shop()
     line = {"event": "db_error", "message": "gone"}
 
@@ -153,7 +153,7 @@ def test_invalid_time_is_reported_and_does_not_end_the_poll() -> None:
         assert seen.words["health"] == "healthy", odd
 
 
-def test_absurd_processes_are_no_processes() -> None:
+def test_invalid_process_values_are_ignored() -> None:
     shop = Shop()
     rows = [{"worker": 1, "rss_bytes": "much", "fds": -5, "fd_limit": 0, "uptime_s": -1}, 7, {"worker": {"a": []}}]
     shop.answers["/api/v1/diagnostics/processes"] = {"workers": rows}
@@ -174,7 +174,7 @@ def test_response_time_of_the_target_is_measured() -> None:
         asker = ProbeTransport("http://shop", "http://nobody", transports=transports)
         poller = Poller(asker, MovableClock(), interval_s=5.0)
         found = [await poller.poll() for _ in range(5)]
-        # Of a busy machine some are not told.
+        # On a busy machine some polls have no latency.
         return max(found, key=lambda poll: poll.numbers.get(POLL_LATENCY, 0.0))
 
     assert 100 <= asyncio.run(go()).numbers[POLL_LATENCY] < 5_000

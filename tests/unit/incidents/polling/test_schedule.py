@@ -1,4 +1,4 @@
-"""Polls come at even distances, and sooner where one more look decides."""
+"""The poll schedule: evenly spaced polls, and an earlier one if a pressing anomaly needs confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of a target's answers: figures and words of a bounded size, and absence where nothing can be read."""
+"""Reading a target's responses into a snapshot: bounded figures and words, and a reason for each missing part."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_any_response_gives_a_snapshot(answers: dict[str, Any]) -> None:
     Detector(SETTINGS).observe(snapshot)
 
 
-def test_absurd_values_are_named_and_used_nowhere() -> None:
+def test_invalid_values_are_reported_and_not_used() -> None:
     snapshot = read_poll(
         1, {"metrics": {"error_rate": -3, "p95_ms": float("nan"), "requests_per_second": "many", "requests": 7}}
     )
@@ -54,7 +54,7 @@ def test_absurd_values_are_named_and_used_nowhere() -> None:
     assert snapshot.numbers == {"traffic.requests": 7.0}
 
 
-def test_a_poll_of_a_real_answer_has_its_figures() -> None:
+def test_snapshot_has_the_figures_of_a_real_response() -> None:
     health = {
         "timestamp": "2026-01-01T00:00:01Z", "health_status": "critical", "error_rate": 12.5, "avg_response_time_ms": None,
         "dependencies": {"database": {"ok": False, "sqlstate": "53300", "connect_ms": 1.5}},
@@ -78,7 +78,7 @@ def test_a_poll_of_a_real_answer_has_its_figures() -> None:
 
 
 @pytest.mark.parametrize("fds", [10**308, 1.7e308, 3])
-def test_numbers_as_large_as_json_has_them_are_absurd_and_no_error(fds: float) -> None:
+def test_very_large_numbers_are_dropped_without_an_error(fds: float) -> None:
     workers = [{"worker": 1, "fds": fds, "fd_limit": 1, "rss_bytes": fds, "uptime_s": fds}]
     snapshot = read_poll(1, {"processes": {"workers": workers}})
     assert all(0 <= value <= 1e15 for value in snapshot.numbers.values())

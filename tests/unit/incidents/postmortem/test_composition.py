@@ -1,4 +1,4 @@
-"""What a postmortem says, and that every follow-up comes of something that was written down."""
+"""Composing a postmortem: marked times, actions, diagnoses, evidence, and follow-ups that come from stored records."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_evidence_is_cited_once_and_verbatim() -> None:
     assert any("ev-7f3a" in entry.evidence for entry in compose(case()).timeline)
 
 
-def test_a_long_timeline_keeps_how_it_began_and_how_it_ended() -> None:
+def test_long_timeline_keeps_its_first_and_last_entries() -> None:
     events = [event(number, "thought", str(number)) for number in range(1, MAX_ENTRIES + 51)]
     found = compose(case(events=events))
     assert len(found.timeline) == MAX_ENTRIES
@@ -125,7 +125,7 @@ def test_a_long_timeline_keeps_how_it_began_and_how_it_ended() -> None:
         ({"symptoms": {"settings.recent_change": "pool", "settings.recent_change.by": "dana"}}, "by dana"),
     ],
 )
-def test_follow_ups_of_how_it_ended(more: dict[str, Any], said: str) -> None:
+def test_outcome_of_the_incident_causes_follow_ups(more: dict[str, Any], said: str) -> None:
     assert said in follow_ups(case(incident=incident(**more)))
     assert said not in follow_ups(case())
 
@@ -140,12 +140,12 @@ def test_follow_ups_of_how_it_ended(more: dict[str, Any], said: str) -> None:
         ({"status": ActionStatus.ASKED}, "Find out whether restart-worker was done."),
     ],
 )
-def test_follow_ups_of_acts(more: dict[str, Any], said: str) -> None:
+def test_unsuccessful_action_causes_follow_ups(more: dict[str, Any], said: str) -> None:
     assert said in follow_ups(case(actions=[act(**more)]))
     assert said not in follow_ups(case(actions=[]))
 
 
-def test_follow_ups_of_waiting_times_and_internal_errors() -> None:
+def test_waiting_time_and_internal_errors_cause_follow_ups() -> None:
     asked = question("i1", "q1")
     late = Decision(approval_id="q1", approved=True, by="ada", decided_at=asked.asked_at + 400 * SECOND_US)
     assert "waited 400 s" in follow_ups(case(approvals=[(asked, late)]))
@@ -164,7 +164,7 @@ VERDICT = "After 61 s it is not verified: latency.p95_ms is 112.5, above 92.37."
 
 
 def doubted(**more: Any) -> IncidentRecord:
-    """Return a case like one that was met: a right repair, judged failed, and an incident that then ended."""
+    """Return a record of an incident that ended although its correct repair was judged as failed."""
     poor = {"cause": "connection_pool_leak", "probability": 1.0}
     events = [
         event(1, EventKind.OPENED, "Opened."),
@@ -183,7 +183,7 @@ def doubted(**more: Any) -> IncidentRecord:
 
 
 def signals_of_polls(rows: Sequence[tuple[int, float | None]]) -> TimelineEvent:
-    """Return the event that keeps the errors of polls, each with its second after the detection; None: it told none."""
+    """Return the event that stores the errors of these polls: (seconds after detection, percent or None if missing)."""
     polls = [
         Snapshot(OPENED_US + at_s * SECOND_US, numbers={} if errors is None else {"errors.pct": float(errors)})
         for at_s, errors in rows
@@ -212,7 +212,7 @@ def test_unchanged_figure_is_reported() -> None:
     assert found.worked == "No action is verified to have ended it, and no samples show an improvement after one."
 
 
-def test_figures_after_the_next_act_belong_to_that_one() -> None:
+def test_figures_after_the_next_action_belong_to_that_action() -> None:
     rows = [(at_s, 100 if at_s < 40 else 0) for at_s in range(-20, 95, 5)]
     first = act(key="i1:1", action="use-path", effect=RepairResult.FAILED, asked_at=OPENED_US + 3 * SECOND_US)
     second = act(key="i1:2", action="restart-target", effect=RepairResult.FAILED, asked_at=OPENED_US + 31 * SECOND_US)
@@ -228,7 +228,7 @@ def test_action_without_samples_has_no_figures() -> None:
     assert found.worked == "No action is verified to have ended it, and no samples show an improvement after one."
 
 
-def test_diagnoses_are_in_order_with_the_reason_that_each_was_dropped() -> None:
+def test_diagnoses_are_in_order_with_the_reason_each_was_dropped() -> None:
     found = compose(doubted())
     assert [(each.causes, each.probability, each.is_confirmed, each.ended) for each in found.diagnoses] == [
         (("connection_pool_leak",), 1.0, True, VERDICT),
@@ -257,9 +257,9 @@ def test_repeated_diagnosis_is_listed_once_and_two_simultaneous_causes_are_one_d
     [
         ([(at_s, 1) for at_s in range(0, 60, 5)], []),
         ([*((at_s, 1) for at_s in range(0, 30, 5)), (30, None), *((at_s, 1) for at_s in range(35, 60, 5))], [(25, 35)]),
-        # The responder did not run.
+        # The responder was not running.
         ([*((at_s, 1) for at_s in range(0, 30, 5)), *((at_s, 1) for at_s in range(90, 120, 5))], [(25, 90)]),
-        # A long incident keeps fewer points later on.
+        # In a long incident, later points are stored at longer intervals.
         ([*((at_s, 1) for at_s in range(0, 60, 2)), *((at_s, 1) for at_s in range(60, 400, 12))], []),
         ([(0, 1), (90, 1)], []),
         ([(0, None), (5, 1), (10, 1), (15, None)], []),

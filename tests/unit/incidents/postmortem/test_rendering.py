@@ -1,4 +1,4 @@
-"""A postmortem as Markdown and as a page: whatever is told of an incident is shown, and nothing of it becomes markup."""
+"""A postmortem as Markdown and as an HTML page: all text is shown, and external text never becomes markup."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page, as far as safety goes."""
+    """The tags, scripts and text that an HTML parser finds in a page."""
 
     def __init__(self, raw: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -79,7 +79,7 @@ def page(given: IncidentRecord) -> Page:
 
 
 def told(text: str) -> IncidentRecord:
-    """Return a case in which everything from outside is this text."""
+    """Return an incident record in which every external field is this text."""
     evidence = dict.fromkeys(EVIDENCE, text)
     return case(
         incident=incident(
@@ -97,7 +97,7 @@ def told(text: str) -> IncidentRecord:
 
 
 def kinds(text: str) -> list[str]:
-    """Return what Markdown makes of a text, without what it says."""
+    """Return the types of the Markdown tokens in a text."""
     found = []
     for token in MARKDOWN.parse(text):
         found.append(token.type)
@@ -130,18 +130,18 @@ def test_page_loads_nothing_and_allows_only_its_own_scripts() -> None:
     assert len(found.scripts) == 3
 
 
-def test_a_chart_for_each_signal_with_its_marks() -> None:
+def test_each_signal_has_a_chart_with_all_marks() -> None:
     found = page(case())
     assert len(found.specs) == 2
     for spec in found.specs:
         rules = spec["layer"][1]["data"]
         marks = [row["moment"] for row in spec["datasets"][rules["name"]]]
         assert marks == ["onset", "detection", "action", "action", "end"]
-        # Raises for a specification that does not keep to the schema of Vega-Lite, which the product does not check.
+        # `from_dict` raises for an invalid Vega-Lite specification, which relab itself does not check.
         assert alt.Chart.from_dict(spec)
         assert "<svg" in vl_convert.vegalite_to_svg(json.dumps(spec))
         assert "http" not in json.dumps(spec)
-        # Noon and midnight are told apart.
+        # The 24-hour format distinguishes noon from midnight.
         assert spec["layer"][0]["encoding"]["x"]["axis"]["format"] == "%H:%M:%S"
 
 
@@ -178,7 +178,7 @@ def test_markdown_and_page_have_the_same_content() -> None:
             assert part in text
 
 
-def test_hostile_text_is_shown_and_becomes_nothing() -> None:
+def test_hostile_text_is_shown_and_not_interpreted() -> None:
     harmless, found = page(told("word")), page(told(HOSTILE))
     assert found.shape == harmless.shape
     assert "<script>window" not in found.raw
@@ -199,7 +199,7 @@ def test_any_text_is_escaped(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
-def test_a_line_of_markdown_reads_as_it_was_written(text: str) -> None:
+def test_escaped_line_of_markdown_is_plain_text(text: str) -> None:
     line = escaped(text)
     assert "\n" not in line
     assert kinds(f"a {line}") == ["paragraph_open", "paragraph_close"]
@@ -229,5 +229,5 @@ def test_any_timeline_is_rendered(rows: list[tuple[str, str, dict[str, Any]]]) -
 
 
 @pytest.mark.parametrize("text", ["a.b_c", "12.5 % of 3", "it's - fine"])
-def test_plain_words_stay_legible(text: str) -> None:
+def test_ordinary_text_is_not_escaped(text: str) -> None:
     assert escaped(text).replace("\\_", "_") == text

@@ -1,4 +1,4 @@
-"""Signals of an incident: kept in a bounded place, and read back whatever stands there."""
+"""Stored signals of an incident: of bounded size, and read back from any content."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_outlier_of_many_polls_is_kept() -> None:
     assert max(value for _, value in found.points("errors.pct")) == 99.0
 
 
-def test_an_event_of_signals_has_room_in_a_timeline() -> None:
+def test_signals_event_fits_the_size_limit_of_a_timeline_event() -> None:
     names = [f"signal.{number}" for number in range(50)]
     polls = [
         Snapshot(NOW_US + number * SECOND_US, numbers=dict.fromkeys(names, number * 1.2345678 + 1000000.0))
@@ -61,7 +61,7 @@ def test_an_event_of_signals_has_room_in_a_timeline() -> None:
         assert len(load_signals(told.content).numbers) == MAX_SIGNALS
 
 
-def test_polls_of_long_before_are_left_out_and_a_signal_that_came_later_is_kept() -> None:
+def test_old_polls_are_left_out_and_a_later_signal_is_kept() -> None:
     polls = [
         Snapshot(NOW_US - int(2 * BEFORE_S * SECOND_US), numbers={"errors.pct": 1.0}),
         Snapshot(NOW_US, numbers={"errors.pct": 2.0}),

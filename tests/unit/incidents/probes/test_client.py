@@ -1,4 +1,4 @@
-"""Taking looks: bounded in time and size, each request once, and what does not answer is told with its reason."""
+"""The probe client: bounded time and size, each request once, and a reason for each missing response."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_probes_share_one_request() -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [-7_200, 0, 7_200])
-def test_recent_log_lines_are_judged_by_the_clock_of_the_writer(ahead_s: int) -> None:
+def test_age_of_log_lines_is_measured_by_the_clock_of_the_target(ahead_s: int) -> None:
     told = datetime.now(UTC) + timedelta(seconds=ahead_s)
     line = {"time": told.isoformat(), "level": "error", "event": "db_error", "message": "pool timeout", "fields": {}}
 
@@ -91,7 +91,7 @@ def test_the_token_is_sent_to_the_action_server_alone() -> None:
     [
         (httpx.Response(503, json=WELL["/api/v1/pool/status"]), "answered 503"),
         (httpx.Response(302, headers={"Location": "http://elsewhere/"}), "answered 302"),
-        # Packed, it would be of any size; that it unpacks to something short is known too late.
+        # A compressed body can have any size, and its length is known only after decompression.
         (
             httpx.Response(
                 200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(gzip.compress(b" " * 10**7))
@@ -144,7 +144,7 @@ def test_rejected_probe_is_absent_and_others_succeed() -> None:
     assert not any(name.startswith(("settings.", "jobs.")) for name in found.facts)
 
 
-def test_a_connection_that_is_silent_is_not_the_only_one_that_is_tried() -> None:
+def test_silent_connection_is_replaced_by_a_second_attempt() -> None:
     asked = 0
 
     async def first_is_silent(request: httpx.Request) -> httpx.Response:
@@ -183,5 +183,5 @@ def test_unknown_probe_is_rejected_before_any_request() -> None:
     assert take([], never) == ProbeResult()
 
 
-def test_the_shapes_of_the_test_are_json() -> None:
+def test_sample_responses_of_the_test_are_json() -> None:
     assert json.loads(json.dumps(WELL)) == WELL

@@ -1,4 +1,4 @@
-"""What looks see in answers, and what they do not make of those that are absurd, hostile or half there."""
+"""Facts that probes read from responses, including absurd, hostile and incomplete ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_failure_of_a_dependency_is_classified(error: str, sqlstate: str | None,
     assert "dependency.cache.failure" not in found
 
 
-def test_shares_and_the_busiest_route() -> None:
+def test_traffic_is_reported_as_shares_and_with_its_busiest_route() -> None:
     answers = changed(METRICS, ["shed"], 250)
     answers[METRICS]["abandoned"] = 2_000
     found = facts_of("service", answers)
@@ -73,7 +73,7 @@ def test_fullest_pool_is_reported_beside_the_total() -> None:
     assert found["pool.used_pct"] == 6.7
 
 
-def test_a_path_is_as_slow_as_its_fastest_answer() -> None:
+def test_latency_of_a_path_is_that_of_its_fastest_response() -> None:
     def late(answer_ms: float, payload_ms: float) -> dict[str, Any]:
         told = {"ok": True, "answer_ms": answer_ms, "payload_ms": payload_ms}
         return changed(HEALTH, ["dependencies", "database"], told)
@@ -110,7 +110,7 @@ def test_blocker_is_the_session_that_does_not_wait() -> None:
     assert found["database.blocking.locks"] == "stock AccessExclusiveLock"
 
 
-def test_missing_indexes_and_plans_that_read_whole_tables() -> None:
+def test_missing_indexes_and_full_table_scans_are_reported() -> None:
     answers = changed(DATABASE, ["indexes", "missing"], [{"name": "orders_number_idx", "statement": "CREATE …"}])
     answers[DATABASE]["plans"]["order by number"]["nodes"] = ["Gather", "Seq Scan on orders"]
     found = facts_of("database.indexes", answers)
@@ -126,7 +126,7 @@ def test_unreachable_database_gives_only_the_reason() -> None:
     assert facts_of("database.waits", down) == {}
 
 
-def test_a_cache_that_may_not_evict_refuses_writes_only_when_it_is_full() -> None:
+def test_cache_without_eviction_rejects_writes_only_if_it_is_full() -> None:
     path = "/api/v1/diagnostics/cache"
     answers = changed(path, ["info", "maxmemory_policy"], "noeviction")
     assert facts_of("cache", answers)["cache.refuses_writes"] is False
@@ -161,7 +161,7 @@ def test_unusual_flag_is_reported_with_its_usual_value(
     assert {name for name in found if "usual" in name.removeprefix("flags.unusual")} == ({back} if back else set())
 
 
-def test_a_stopped_process_is_named_and_several_of_a_group_by_the_group() -> None:
+def test_stopped_process_is_named_and_several_by_their_group() -> None:
     frozen = {"kernel_state": "stopped", "rss_bytes": 1, "descriptors": 1, "descriptors_limit": 10}
     found = facts_of("processes", with_workers(process=frozen))
     assert found["processes.frozen"] == 1.0
@@ -197,10 +197,10 @@ def test_growth_is_measured_between_two_responses_of_one_process() -> None:
         ({"state": "waiting", "exits": [-9, -9], "counted": {"oom_kills": 2}}, "killed_for_memory"),
         ({"state": "waiting", "exits": [-9, -9], "counted": {"oom_kills": 0}}, "killed"),
         ({"state": "running", "exits": [3], "restarts": 4, "started_at": "2026-11-21T18:40:55Z"}, "by_error"),
-        # It has stayed since, or was asked to start anew.
+        # The worker has stayed up since its last exit, or was asked to restart.
         ({"state": "running", "exits": [3], "restarts": 4, "started_at": "2026-11-21T18:40:10Z"}, "none"),
         ({"state": "running", "exits": [-15], "restarts": 0, "started_at": "2026-11-21T18:40:58Z"}, "none"),
-        # How a start ends is not known before it has ended.
+        # The result of a start is unknown until it has finished.
         ({"state": "starting", "exits": [-15], "restarts": 0, "started_at": "2026-11-21T18:40:58Z"}, None),
         ({"state": "stopped", "exits": []}, None),
     ],
@@ -275,7 +275,7 @@ def test_missing_response_is_reported_with_its_reason() -> None:
     }
 
 
-def test_figures_are_compared_with_the_usual_only_where_that_is_known() -> None:
+def test_figures_are_compared_with_their_baseline_only_if_it_is_known() -> None:
     assert relative_facts({"traffic.rps": 300.0, "latency.p95_ms": 40.0}, {"traffic.rps": 100.0}) == {
         "traffic.times_usual": 3.0
     }
@@ -306,7 +306,7 @@ def _places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | in
 
 def _inner(value: Any, key: str | int) -> Any:
     if isinstance(value, list):
-        # A list where an object was expected has nothing by that name.
+        # A list in place of the expected object has no value by that name.
         return value[int(key)] if str(key).isdecimal() and int(key) < len(value) else None
     return value.get(key) if isinstance(value, dict) else None
 
@@ -318,7 +318,7 @@ def _resolved(document: Any, pointer: str) -> Any:
 
 
 def _replace(document: Any, place: tuple[str | int, ...], value: Any) -> None:
-    """Put another value at a place, if it is still there."""
+    """Replace the value at a path in the document, if the path still exists."""
     for key in place[:-1]:
         document = _inner(document, key) if not isinstance(document, list) or isinstance(key, int) else None
     for key in place[-1:]:
@@ -331,7 +331,7 @@ def _replace(document: Any, place: tuple[str | int, ...], value: Any) -> None:
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(PROBES)), odd=ODD, seed=st.integers(0, 10_000), count=st.integers(1, 4))
 def test_any_response_is_read_without_an_error(name: str, odd: Any, seed: int, count: int) -> None:
-    """Real answers with some of their places replaced by anything: as hostile as the wholly random, and it gets deeper."""
+    """Mutate real responses: they reach deeper code than wholly random ones."""
     chance = random.Random(seed)
     answers = answers_to(name)
     for answer in answers:
@@ -342,14 +342,14 @@ def test_any_response_is_read_without_an_error(name: str, odd: Any, seed: int, c
 
 @settings(max_examples=40, deadline=None)
 @given(name=st.sampled_from(sorted(PROBES)), documents=st.lists(ODD, max_size=4), now_us=st.integers(-(2**63), 2**63))
-def test_wholly_random_answers_are_read_too(name: str, documents: list[Any], now_us: int) -> None:
+def test_random_responses_are_read_without_an_error(name: str, documents: list[Any], now_us: int) -> None:
     answers = [ProbeResponse("x", document) for document in documents]
     answers.insert(0, ProbeResponse("x", None, AbsenceReason.TIMED_OUT, "late"))
     _is_sound(name, answers, now_us)
 
 
 def _is_sound(name: str, answers: list[ProbeResponse], now_us: int = NOW_US) -> None:
-    """Only declared facts, finite values, and pointers at which the answer has something, or has nothing at all."""
+    """Assert that all facts are declared, all values finite, and that each pointer leads into its response."""
     for seen in PROBES[name].read(answers, now_us):
         assert seen.fact in PROBES[name].facts
         assert isinstance(seen.value, str | bool) or -1e16 < seen.value < 1e16

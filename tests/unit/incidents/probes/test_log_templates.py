@@ -1,4 +1,4 @@
-"""Log lines as templates: what varies is masked, and no log fills the memory."""
+"""Log lines as templates: variable parts are masked, and the number of templates is bounded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_lines_of_one_kind_are_counted_together() -> None:
     assert count_templates(lines) == {"db_error: DB_ERROR: timeout after <n> s": 2, "db_error: ": 1, "plain <n>": 1}
 
 
-def test_a_log_of_random_words_is_bounded() -> None:
+def test_number_of_templates_of_a_random_log_is_bounded() -> None:
     words = [f"{first}{second}{third}" for first in "abcdefgh" for second in "ijklmnop" for third in "qrstuvwx"]
     found = count_templates(words)
     assert len(found) == MAX_TEMPLATES + 1

@@ -1,4 +1,4 @@
-"""The graph of an incident: its edges are those that the design note draws."""
+"""The response graph: its edges equal those in the design note."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EDGES = {
 
 
 def drawn() -> dict[str, set[str]]:
-    """Return the successors of each node. Building the graph does not use the context of its nodes."""
+    """Return the successors of each node; building the graph does not use its context."""
     found: dict[str, set[str]] = {}
     for edge in build_graph(cast("Any", None)).get_graph().edges:
         found.setdefault(edge.source, set()).add(edge.target)

@@ -1,4 +1,4 @@
-"""What a model may cost an incident: written down before it is asked, told afterwards, and not counted anew after a restart."""
+"""Model calls of an incident: recorded before and after each call, limited per incident, counted once after a restart."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_cost_of_a_call_is_in_the_timeline(log: IncidentLog) -> None:
     asyncio.run(made.investigate())
     asked, answered = made.told("model_asked", "model_answered")
     assert asked.message == "Calling the model: call 1 of at most 6."
-    # What it may cost at most, as long as nobody knows better.
+    # The maximum cost of the call, which counts until the actual cost is known.
     assert asked.content["completion_tokens"] == 1_024
     assert asked.content["took_s"] == 20.0
     assert answered.content["call_id"] == asked.content["call_id"]
@@ -57,12 +57,12 @@ def test_cost_of_a_call_is_in_the_timeline(log: IncidentLog) -> None:
     assert found.took_s == answered.content["took_s"]
 
 
-def test_no_more_calls_are_made_than_an_incident_may_have(log: IncidentLog) -> None:
+def test_number_of_calls_per_incident_is_limited(log: IncidentLog) -> None:
     made = case(log, ScriptedGateway([ANSWER] * 3), max_calls=2)
     ask(made)
     ask(made)
     assert refusal(made).startswith("The model is not called: 2 calls are allowed for an incident.")
-    # Told once, however often it is wanted.
+    # The refusal is recorded once, however often a call is wanted.
     assert refusal(made)
     assert len(made.told("model_asked")) == 2
 
@@ -70,7 +70,7 @@ def test_no_more_calls_are_made_than_an_incident_may_have(log: IncidentLog) -> N
 def test_tokens_are_reserved_before_a_call_and_counted_after_it(log: IncidentLog) -> None:
     room = PROMPT.most_tokens() + 1_024
     made = case(log, ScriptedGateway([ANSWER] * 9), max_tokens=room + PROMPT.most_tokens())
-    # The script answers without a token of its own: the second call finds the room of the first again.
+    # The scripted answer costs no completion tokens, so the second call can reserve those of the first.
     ask(made)
     ask(made)
     assert "tokens, and this call could bring it to" in refusal(made)
@@ -138,7 +138,7 @@ def test_call_interrupted_by_a_kill_is_counted_once(tmp_path: Path) -> None:
             assert process.wait(10) == -9
         assert spending_of(log.read_after(made.incident_id)).calls == 1
         found = asyncio.run(made.investigate())
-        # The call is used up, although nobody has heard an answer; the rules go on.
+        # The interrupted call counts, although its answer was lost, and the rules continue.
         assert len(made.told("model_asked")) == 1
         assert made.told("model_not_asked") != []
         assert found.best.cause == "leak"

@@ -1,4 +1,4 @@
-"""Words and documents from outside: of bounded size, cut with a mark, and stored as they are where they can be."""
+"""Limits of stored external text and JSON: bounded size, a mark where text is cut, and small values unchanged."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_value_that_is_not_json_is_a_type_error() -> None:
         bounded({"a": object()}, 4_000)
 
 
-def test_characters_that_no_database_holds_are_replaced() -> None:
+def test_characters_that_a_database_cannot_store_are_replaced() -> None:
     assert clean_text("a\x00b\ud800c") == "a\ufffdb\ufffdc"
     assert clean_text("\ud83d\ude00") == "\U0001f600"
     assert clean_text("\x1b[2J is data") == "\x1b[2J is data"

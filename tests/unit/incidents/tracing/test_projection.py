@@ -1,4 +1,4 @@
-"""An incident as an agent run: whatever its timeline tells it is one, always the same, and the analysis of runs explains it."""
+"""An incident as an agent run: any timeline gives a valid and reproducible run, which run analysis can explain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOOKS = {
 
 
 def tried(number: int, record: ActionRecord, *ends: TimelineEvent) -> list[TimelineEvent]:
-    """Return the events of an attempt, from its plan on."""
+    """Return the events of one attempt: its plan, the request, the result, and the given further events."""
     asked = record.model_dump(mode="json")
     came_to = {name: asked[name] for name in ("key", "action", "status", "record_id", "error", "effect")}
     return [
@@ -110,7 +110,7 @@ def test_steps_follow_each_other_without_a_gap() -> None:
     assert [step.started_at for step in steps[1:]] == [step.ended_at for step in steps[:-1]]
 
 
-def test_the_same_timeline_is_the_same_run() -> None:
+def test_same_timeline_gives_the_same_run() -> None:
     assert content_digest(agent_run_of(two_attempts())) == content_digest(agent_run_of(two_attempts()))
 
 
@@ -205,7 +205,7 @@ def test_model_cost_is_the_cost_of_the_run() -> None:
     ]  # fmt: skip
 
 
-def test_a_clock_that_is_set_back_turns_no_step_around() -> None:
+def test_clock_set_back_gives_no_step_that_ends_before_its_start() -> None:
     run = told(
         event(1, EventKind.OPENED),
         event(2, "looked", content={**LOOKS, "began_us": OPENED_US + 3_600 * SECOND_US}),
@@ -218,7 +218,7 @@ def test_a_clock_that_is_set_back_turns_no_step_around() -> None:
 
 
 def test_analysis_quotes_the_first_failure() -> None:
-    """Of an incident in which no act helped."""
+    """Analyse an incident in which no action helped."""
     whole = two_attempts()
     events = [*whole.events[:7], event(8, "escalated", "A person is needed. Nothing is left to try.")]
     escalated = incident(outcome=None, closed_at=None, status="escalated", recommendation="A person is needed.")
@@ -230,7 +230,7 @@ def test_analysis_quotes_the_first_failure() -> None:
     assert report.category != "planner_loop"
 
 
-def test_the_analysis_of_a_failing_tool_names_the_act_and_its_error() -> None:
+def test_analysis_of_a_failed_action_names_the_action_and_its_error() -> None:
     refused = act(
         key="k1", action="restart-cache", status=ActionStatus.FAILED, error="permission denied: /run/cache.sock"
     )

@@ -1,4 +1,4 @@
-"""A service that hangs is asked in vain for a while; it is heard again as soon as it goes on, and nothing is left open."""
+"""HTTP clients of a target that hangs: polling resumes once it answers again, and no connection stays open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAID = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n{
 
 
 class Hanging:
-    """A server that takes connections and says nothing until it goes on."""
+    """A server that accepts connections and sends nothing until `goes_on` is set."""
 
     def __init__(self) -> None:
         self.goes_on = asyncio.Event()
@@ -28,7 +28,7 @@ class Hanging:
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer each request of a connection once it goes on, until the other side closes it."""
+        """Answer each request of a connection once `goes_on` is set, until the client closes it."""
         self._open += 1
         self.has_none_open.clear()
         try:

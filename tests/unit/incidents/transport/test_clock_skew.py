@@ -1,4 +1,4 @@
-"""Clocks of others: what they are ahead, and what is no clock."""
+"""Clock skew of a server, measured from its `Date` header."""
 
 from __future__ import annotations
 

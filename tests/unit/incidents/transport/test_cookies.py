@@ -1,4 +1,4 @@
-"""What is asked sets cookies in vain: no later request carries one, nothing is kept, and what is odd in one is not read."""
+"""Cookies of a target are ignored: never sent back, never stored, and an invalid one causes no warning."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from support.incidents.probe_answers import WELL
 from support.testbed.action_servers import answer, hostile_server
 
 STICKY = "worker=3; Path=/"
-# The standard library's reader of cookies takes this for a bug of its own, and warns with a stack trace.
+# The standard library's cookie parser fails on this value and warns with a stack trace.
 ODD = f"a=b; Max-Age={'9' * 400}"
 
 
-def test_each_probe_can_reach_another_worker() -> None:
+def test_no_cookie_binds_probes_to_one_worker() -> None:
     seen: list[str | None] = []
 
     async def set_cookie(request: httpx.Request) -> httpx.Response:
@@ -39,7 +39,7 @@ def test_each_probe_can_reach_another_worker() -> None:
     assert seen == [None] * 4
 
 
-def test_an_action_server_is_sent_no_cookie() -> None:
+def test_no_cookie_is_sent_to_an_action_server() -> None:
     async def ask_twice(url: str) -> None:
         client = ActionsClient(url, "t0ken")
         for _ in range(2):
@@ -53,7 +53,7 @@ def test_an_action_server_is_sent_no_cookie() -> None:
 
 
 @pytest.mark.parametrize("said", [STICKY, ODD])
-def test_nothing_is_kept_or_read(said: str) -> None:
+def test_cookies_are_neither_stored_nor_parsed(said: str) -> None:
     jar = NoCookies()
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers={"Set-Cookie": said}))
     with warnings.catch_warnings(record=True) as warned, httpx.Client(transport=transport, cookies=jar) as client:
