@@ -1,4 +1,4 @@
-"""Jobs and leases while the machine's clock is set back by a day or forward by a year."""
+"""Jobs and leases while the machine's clock steps back by a day or forward by a year."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEASE_S = 15.0
 
 
 class World:
-    """A queue, and workers whose common clock a test moves."""
+    """A job queue, and workers that share a clock moved by the test."""
 
     def __init__(self, database: Database) -> None:
         self.database, self.clock, self.done = database, MovableClock(), 0
@@ -39,7 +39,7 @@ class World:
             return self.queue.enqueue(unit, "work", {}, max_attempts=max_attempts)
 
     def claim(self, owner: str) -> None:
-        """Start a job as a worker that then dies, or is slow."""
+        """Lease a job for a worker that then dies or is slow."""
         now = self.clock.us
         with self.database.write() as unit:
             until = now + int(LEASE_S * 1_000_000)
@@ -70,7 +70,7 @@ def test_pending_job_starts_although_the_clock_was_set_back(world: World) -> Non
     assert world.done == 1
 
 
-def test_failed_job_is_tried_again_although_the_clock_was_set_back(world: World) -> None:
+def test_failed_job_is_retried_although_the_clock_was_set_back(world: World) -> None:
     job_id, worker = world.enqueue(), world.worker("same")
     world.fails = True
     assert worker.run_next()
@@ -108,7 +108,7 @@ def test_job_on_its_last_attempt_is_parked_although_the_clock_was_set_back(world
     assert world.queue.get(job_id).status is JobStatus.PARKED
 
 
-def test_worker_that_lives_keeps_its_job_when_the_clock_is_set_back(world: World) -> None:
+def test_live_worker_keeps_its_job_when_the_clock_is_set_back(world: World) -> None:
     job_id = world.enqueue()
     world.claim("slow")
     world.clock.move(-DAY_S)
@@ -127,7 +127,7 @@ def test_job_is_recorded_once_when_the_clock_is_set_forward(world: World) -> Non
     world.claim("slow")
     world.clock.move(365 * DAY_S)
 
-    # Its lease has ended by this clock, so another worker does the work too: a job runs at least once.
+    # The lease has expired by this clock, so another worker runs the job too: delivery is at least once.
     assert world.worker("other").run_next()
     with world.database.write() as unit:
         assert not repository.finish(unit.session, job_id, "slow", world.clock.us)
@@ -138,7 +138,7 @@ def test_job_is_recorded_once_when_the_clock_is_set_forward(world: World) -> Non
     assert job.lease_owner is None
 
 
-def test_times_within_the_present_clock_are_left_alone(world: World) -> None:
+def test_retry_time_is_unchanged_without_a_clock_step(world: World) -> None:
     job_id, worker = world.enqueue(), world.worker("same")
     world.fails = True
     assert worker.run_next()
@@ -150,7 +150,7 @@ def test_times_within_the_present_clock_are_left_alone(world: World) -> None:
     assert not worker.run_next(), "the pause before the next attempt holds"
 
 
-def test_sweep_lease_is_taken_over_and_no_worker_counts_as_live_after_the_clock_was_set_back(world: World) -> None:
+def test_sweep_lease_is_taken_over_after_the_clock_was_set_back(world: World) -> None:
     swept: list[str] = []
 
     def sweeper(owner: str) -> Sweeper:

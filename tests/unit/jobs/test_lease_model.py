@@ -1,4 +1,4 @@
-"""Any order of claims, ends, time-outs and sweeps: the table does what a plain model of it does."""
+"""Job leases against a simple model: any order of claims, results, expiries and sweeps gives the model's state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICK = st.integers(0, 10)
 
 @dataclass
 class ModelJob:
-    """What is known of a job."""
+    """The model's state of one job."""
 
     job_id: str
     max_attempts: int
@@ -39,22 +39,22 @@ class ModelJob:
     lease_until: int = 0
 
     def is_runnable(self, now: int) -> bool:
-        """Pending and due, or abandoned with attempts left."""
+        """Return whether the job is pending and due, or abandoned with attempts left."""
         if self.status is JobStatus.PENDING:
             return self.run_after <= now
         return self.is_abandoned(now) and self.attempts < self.max_attempts
 
     def is_abandoned(self, now: int) -> bool:
-        """Running under a lease that ran out."""
+        """Return whether the job is running under an expired lease."""
         return self.status is JobStatus.RUNNING and self.lease_until < now
 
     def is_held_by(self, worker: str) -> bool:
-        """Running for this worker."""
+        """Return whether the job is running for this worker."""
         return self.status is JobStatus.RUNNING and self.owner == worker
 
 
 class LeaseMachine(RuleBasedStateMachine):
-    """Workers act in any order; time passes between."""
+    """Workers that act in any order while time passes."""
 
     database: Database
 
@@ -67,7 +67,7 @@ class LeaseMachine(RuleBasedStateMachine):
             unit.session.execute(delete(JobRow))
 
     def pick(self, number: int) -> ModelJob:
-        """Return one of the jobs, or one that does not exist."""
+        """Return one of the jobs, or an unknown job if there are none."""
         return self.jobs[number % len(self.jobs)] if self.jobs else ModelJob(new_id(), 1, 0)
 
     @rule(max_attempts=st.integers(1, 3), lane=st.sampled_from(LANES))

@@ -1,4 +1,4 @@
-"""The time limit interrupts a block once it has run too long, whatever the block makes of it."""
+"""The time limit: interrupts a block that runs too long, even if the block swallows the interruption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOR_EVER_S = 30.0
 
 @pytest.fixture(autouse=True)
 def alarm() -> Iterator[None]:
-    """No alarm is set before and after a test; that of pytest's own time limit continues afterwards."""
+    """Assert that the test leaves no alarm behind; pytest's own time limit is paused meanwhile."""
     handler, timer = signal.getsignal(signal.SIGALRM), signal.setitimer(signal.ITIMER_REAL, 0)
     yield
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""The actions that a runbook may name are those that the action server has."""
+"""The actions that runbooks may name equal those of the action server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from relab.knowledge.actions import ACTIONS
 from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, settings, traffic
 
 
-def test_they_are_those_of_the_action_server() -> None:
+def test_runbook_actions_equal_those_of_the_action_server() -> None:
     modules = (restarts, sessions, dependencies, settings, traffic, jobs)
 
     assert sorted(ACTIONS) == sorted(kind.ACTION.name for module in modules for kind in module.OPERATIONS)

@@ -1,4 +1,4 @@
-"""Where a sentence model is there, what means the same is found in other words, and words still count."""
+"""Hybrid search: a sentence model finds texts of similar meaning, and matching words still count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.incidents.runbooks import past, runbook
 
 
 class Directions:
-    """A model of a few directions that are told; all other texts have one of their own."""
+    """A model with given vectors for some texts, and the vector (0, 1) for all others."""
 
     def __init__(self, **told: tuple[float, float]) -> None:
         self.told = {text.replace("_", " "): direction for text, direction in told.items()}
@@ -35,7 +35,7 @@ def meaning(folder: Path, model: Directions, digest: str = "1") -> StoredMeaning
     return StoredMeaning(model, VectorStore(folder, model=digest, size=8))
 
 
-def test_ranks_are_joined_as_the_paper_has_it() -> None:
+def test_ranks_are_combined_by_reciprocal_rank_fusion() -> None:
     joined = fuse([{7: 1, 8: 2}, {8: 1, 9: 2}])
 
     assert [number for number, _ in joined] == [8, 7, 9]
@@ -62,7 +62,7 @@ def test_hit_has_its_ranks_by_words_and_meaning(tmp_path: Path) -> None:
     assert search("gone", runbooks=books, limit=1, meaning=meaning(tmp_path, model)) == []
 
 
-def test_the_nearest_sentence_counts(tmp_path: Path) -> None:
+def test_similarity_is_that_of_the_nearest_sentence(tmp_path: Path) -> None:
     book = runbook("one", title="aaa", symptoms=("bbb", "ccc"))
     model = Directions(query=(1.0, 0.0), ccc=(0.6, 0.8), bbb=(0.3, 0.95))
 

@@ -1,4 +1,4 @@
-"""What a person did about an unknown cause is proposed when the same is seen again, and not when something else is."""
+"""Learned runbooks: the action that resolved an unknown cause is proposed only if the same facts recur."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOGS = "/logs?component=target&lines=500"
 
 
 def facts(*answers: Mapping[str, Any], errors_pct: float = 0.0) -> dict[str, FactValue]:
-    """Return what all looks see where several places are not as they are when all is well."""
+    """Return the facts of all probes for a healthy target with these responses replaced."""
     merged = changed("/api/v1/metrics?window_s=10", ["error_rate"], errors_pct)
     for told in answers:
         merged |= {path: document for path, document in told.items() if document != ALL_WELL[path]}
@@ -168,7 +168,7 @@ def test_repeated_cause_is_one_runbook_with_the_latest_action_first() -> None:
     assert "i2" in book.text
 
 
-def test_a_draft_that_was_accepted_is_in_use_in_its_place() -> None:
+def test_accepted_draft_is_not_learned_again() -> None:
     books = without("missing_index")
     first, _, action, then, _ = MEETINGS["missing_index"]
     (book,) = learnt_runbooks([ended(first, action, then)], books, GIVES)
@@ -176,7 +176,7 @@ def test_a_draft_that_was_accepted_is_in_use_in_its_place() -> None:
 
 
 @pytest.mark.parametrize("cause", MEETINGS)
-def test_the_draft_of_a_file_is_the_same_runbook_and_can_be_used(cause: str) -> None:
+def test_written_draft_is_read_back_unchanged_and_valid(cause: str) -> None:
     first, _, action, then, _ = MEETINGS[cause]
     (book,) = learnt_runbooks([ended(first, action, then, resolver="ann`\n# x")], without(cause), GIVES)
     read = parse_runbook(write_runbook(book), book.source)

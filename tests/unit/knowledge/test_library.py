@@ -1,4 +1,4 @@
-"""What is in use: the shipped runbooks, and over them a folder's."""
+"""The runbook library: shipped runbooks, which those of a folder replace or extend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_shipped_runbooks_are_valid_and_have_one_cause_each() -> None:
     assert library.replaced == ()
 
 
-def test_a_folder_replaces_and_adds(tmp_path: Path) -> None:
+def test_folder_replaces_and_adds_runbooks(tmp_path: Path) -> None:
     shipped = load_library().runbooks[0]
     replaced = put(tmp_path, "mine.md", shipped.cause, title="Ours")
     added = put(tmp_path, "new.md", "quite_another_cause")
@@ -78,7 +78,7 @@ def test_first_of_two_files_with_one_cause_is_used_and_the_other_reported(tmp_pa
     assert library.problems == ((str(second), f"has the cause 'one_cause' of {first}, and is left out"),)
 
 
-def test_a_folder_that_is_not_there_or_too_full_is_refused(tmp_path: Path) -> None:
+def test_missing_or_too_large_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(RunbookFolderError) as caught:
         load_library(tmp_path / "absent")
     assert "No such file" in caught.value.message
@@ -89,7 +89,7 @@ def test_a_folder_that_is_not_there_or_too_full_is_refused(tmp_path: Path) -> No
         folder_shelf(tmp_path)
 
 
-def test_causes_that_are_not_to_be_used_are_in_neither_folder(tmp_path: Path) -> None:
+def test_excluded_causes_are_in_no_folder(tmp_path: Path) -> None:
     first, second = (runbook.cause for runbook in load_library().runbooks[:2])
     put(tmp_path, "mine.md", first)
 
@@ -100,7 +100,7 @@ def test_causes_that_are_not_to_be_used_are_in_neither_folder(tmp_path: Path) ->
     assert len(library.runbooks) == len(load_library().runbooks) - 1
 
 
-def test_a_cause_to_be_left_out_that_no_runbook_has_is_a_mistake_in_the_settings(
+def test_excluded_cause_without_a_runbook_is_a_configuration_error(
     make_services: Callable[..., Services], tmp_path: Path
 ) -> None:
     put(tmp_path, "ours.md", "cause_of_ours")

@@ -1,4 +1,4 @@
-"""What no reader of one file can see, or what would mislead whoever follows it."""
+"""The runbook linter: conflicts between runbooks, unknown names, and weak or misleading content."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_causes_with_equal_conditions_are_reported() -> None:
     assert "same as two (two.md)" in found.message
 
 
-def test_names_are_checked_where_they_are_known() -> None:
+def test_action_and_probe_names_are_checked_if_known() -> None:
     wrong = runbook("one", actions=(RunbookAction("mnd", {}, ""),), looks=("pol",))
     around = Surroundings(actions={"mend"}, looks={"pool": ("pool.used_pct",)}, facts=("one.signal",))
 
@@ -124,7 +124,7 @@ def test_parameters_must_name_facts_of_a_probe() -> None:
     assert [each.field for each in lint([without_looks])] == ["actions.0.parameters"] * 2
 
 
-def test_conditions_compare_like_with_like() -> None:
+def test_condition_compares_values_of_the_same_type() -> None:
     is_three = FactCondition("n", Operator.IS, 3.0)
 
     assert is_three.holds({"n": 3}) is True, "a whole number may come as one"

@@ -1,4 +1,4 @@
-"""What past incidents say is bounded, whatever they are."""
+"""The weight of past incidents: similar incidents make their cause more likely, by a bounded factor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NOW: dict[str, FactValue] = {"pool.used_pct": 100.0, "dependency.database": "ok"
 TEMPLATES = {"timeout waiting for a connection <*>": 40, "request took <*> ms": 3}
 
 
-def test_the_bound_is_that_of_the_diagnosis() -> None:
+def test_bound_equals_that_of_the_diagnosis() -> None:
     assert MAX_ODDS_FROM_MEMORY == inference.MAX_HISTORY_FACTOR
 
 
-def test_the_same_again_is_likelier() -> None:
+def test_cause_of_a_similar_past_incident_is_more_likely() -> None:
     factors = memory_factors(
         NOW,
         TEMPLATES,

@@ -1,4 +1,4 @@
-"""The model gives the directions that the framework it was made with gives."""
+"""The sentence model: its vectors equal those of the framework that trained it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def model() -> MiniLm:
     return MiniLm(model_folder())
 
 
-def test_texts_are_read_as_its_makers_read_them() -> None:
+def test_tokens_equal_those_of_the_original_tokenizer() -> None:
     pieces = WordPieces((model_folder() / "vocab.txt").read_text().splitlines())
 
     assert [pieces.numbers(text, MAX_PIECES) for text in TEXTS] == NUMBERS
 
 
-def test_directions_are_those_of_its_makers(model: MiniLm) -> None:
+def test_vectors_equal_those_of_the_original_model(model: MiniLm) -> None:
     found = model.embed(TEXTS)
 
     assert found.shape == (len(TEXTS), model.size) == (4, 384)
@@ -67,7 +67,7 @@ def test_vector_of_a_text_does_not_depend_on_its_batch(model: MiniLm) -> None:
 
 
 def files(folder: Path) -> Path:
-    """Link the model's files into a folder, where a test can put another one in place of each."""
+    """Link the model's files into the folder, where a test can replace single ones, and return the folder."""
     for source in model_folder().iterdir():
         if source.is_file():
             (folder / source.name).symlink_to(source)
@@ -98,7 +98,7 @@ def test_invalid_model_files_are_reported(tmp_path: Path, name: str, content: by
     assert raised.value.remedy == "Reinstall the package of its weights."
 
 
-def test_other_weights_have_another_digest(model: MiniLm, tmp_path: Path) -> None:
+def test_changed_model_file_changes_the_digest(model: MiniLm, tmp_path: Path) -> None:
     vocabulary = files(tmp_path) / "vocab.txt"
     text = vocabulary.read_text()
     vocabulary.unlink()

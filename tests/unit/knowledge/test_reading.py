@@ -1,4 +1,4 @@
-"""A runbook's file is a runbook, or every mistake in it is told with file, line and field."""
+"""Reading a runbook file: a valid one gives a runbook, and every error names file, line and field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def changed(old: str, new: str) -> str:
 
 
 def problems(text: str) -> tuple[tuple[str, str], ...] | None:
-    """Return what is wrong with a text; None if it is a runbook."""
+    """Return the problems of a text, or None if it is a valid runbook."""
     try:
         parse_runbook(text, SOURCE)
     except RunbookError as error:
@@ -38,7 +38,7 @@ def refusal(text: str) -> dict[str, str]:
     return dict(caught.value.problems)
 
 
-def test_a_whole_file_is_read(tmp_path: Path) -> None:
+def test_complete_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / SOURCE
     path.write_text(TEXT)
 
@@ -151,7 +151,7 @@ def test_invalid_runbook_is_rejected(text: str, place: str, said: str) -> None:
     assert said in told[place]
 
 
-def test_bombs_of_aliases_are_refused() -> None:
+def test_yaml_alias_bomb_is_rejected() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     long = "a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 1_000) + "]"
@@ -170,7 +170,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, name: str) -> Non
 
 
 @given(text=st.one_of(st.text(), st.text("-\n:{}[]&*!#'\"ab01. "), st.binary().map(lambda raw: raw.decode("latin-1"))))
-def test_any_text_is_a_runbook_or_is_refused(text: str) -> None:
+def test_any_text_is_a_runbook_or_is_rejected(text: str) -> None:
     for whole in (text, f"---\n{text}\n---\n{text}", TEXT.replace("risk: low", text)):
         told = problems(whole)
         assert told is None or told

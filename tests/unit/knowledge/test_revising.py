@@ -1,4 +1,4 @@
-"""What mended comes before what did not, as a proposal; what was never tried stays where its author put it."""
+"""Proposed order of a runbook's actions: successful ones before failed ones, and untried ones in the author's place."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_failed_action_comes_after_the_successful_one(failed: TriedActionResult)
     assert order(book("z", "a", "y", "b", "c"), met) == ["z", "y", "b", "a", "c"], "what was not tried stays in order"
 
 
-def test_those_that_failed_keep_their_order() -> None:
+def test_failed_actions_keep_their_order() -> None:
     assert order(book("a", "b", "c"), incident(1, ("a", NOTHING), ("b", WORSE), ("c", HELPED))) == ["c", "a", "b"]
 
 
@@ -54,7 +54,7 @@ def test_those_that_failed_keep_their_order() -> None:
         incident(1, ("b", NOTHING), ("a", HELPED)),
     ],
 )
-def test_without_a_failure_before_help_there_is_nothing_to_propose(met: PastIncident) -> None:
+def test_nothing_is_proposed_unless_a_failure_preceded_a_success(met: PastIncident) -> None:
     assert revised(book("a", "b"), [met]) is None
 
 
@@ -81,7 +81,7 @@ def test_action_of_a_person_is_added_with_its_parameters() -> None:
     assert "i1" in found.actions[0].why
 
 
-def test_an_action_with_other_parameters_is_another_one() -> None:
+def test_action_with_different_parameters_counts_separately() -> None:
     given = runbook(
         "leak",
         actions=(RunbookAction("set", {"n": 1}), RunbookAction("set", {"n": 2}), RunbookAction("set", {"n": "{x}"})),
@@ -97,7 +97,7 @@ def test_an_action_with_other_parameters_is_another_one() -> None:
     assert [each.parameters["n"] for each in found.actions] == [2, 1, "{x}"]
 
 
-def test_people_read_why_and_an_accepted_proposal_is_not_made_again() -> None:
+def test_proposal_has_its_reason_and_is_not_repeated_once_accepted() -> None:
     first, second = (incident(number, ("a", NOTHING), ("b", HELPED)) for number in (1, 2))
 
     once = revised(book("a", "b"), [first])

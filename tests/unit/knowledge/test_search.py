@@ -1,4 +1,4 @@
-"""Words of people and of logs find runbooks and past incidents, and are never more than words."""
+"""Word search over runbooks and past incidents: any text is a query, and none is query syntax."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_words_are_found_in_any_form_and_case() -> None:
     assert causes("dísk") == causes("disk"), "accents do not count"
 
 
-def test_a_title_counts_more_than_the_text() -> None:
+def test_title_has_more_weight_than_the_text() -> None:
     assert causes("lock")[0] == "database_lock"
     assert causes("connection_pool")[0] == "connection_pool_leak", "names are words with lines between them"
 
@@ -72,7 +72,7 @@ def test_text_without_a_common_word_is_not_a_hit(query: str) -> None:
         "disk " * 5_000,
     ],
 )
-def test_a_query_is_data(query: str) -> None:
+def test_query_syntax_is_treated_as_words(query: str) -> None:
     assert "disk_full" in causes(query)
 
 

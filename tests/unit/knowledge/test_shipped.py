@@ -1,4 +1,4 @@
-"""The shipped runbooks are good by their own rules, and name only what a responder can see and do."""
+"""The shipped runbooks: free of lint findings, and with only known actions, probes and facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BY_CAUSE = [pytest.param(runbook, id=runbook.cause) for runbook in RUNBOOKS]
 
 @pytest.fixture(scope="module")
 def actions(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, type[BaseModel]]:
-    """What each action of a target takes."""
+    """Return the parameter model of each action of a target."""
     plant = Plant(tmp_path_factory.mktemp("plant") / "nobody.sock", "http://127.0.0.1:1")
     found = {operation.action.name: operation.action.parameters for operation in all_operations(plant)}
     plant.close()
@@ -39,7 +39,7 @@ def test_each_cause_has_a_shipped_runbook() -> None:
 
 
 def names(facts: Iterable[str]) -> str:
-    """Return a pattern of all names that these facts may have; `*` stands for any text in them."""
+    """Return a pattern that matches all names of these facts; `*` in a fact stands for any text."""
     return "|".join(fnmatch.translate(fact) for fact in facts)
 
 
@@ -62,7 +62,7 @@ def test_facts_of_a_shipped_runbook_come_from_a_probe(runbook: Runbook) -> None:
 
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
-def test_its_actions_take_the_parameters_that_it_gives(
+def test_actions_of_a_shipped_runbook_accept_its_parameters(
     runbook: Runbook, actions: Mapping[str, type[BaseModel]]
 ) -> None:
     for each in runbook.actions:

@@ -1,4 +1,4 @@
-"""The runbooks that are shipped: one for each cause, nothing to mend in them, and actions that the action server has."""
+"""The shipped runbooks: one per cause, no lint findings, and actions that the action server offers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_shipped_runbooks_have_no_lint_findings() -> None:
 
 
 @pytest.mark.parametrize("runbook", SHELF.runbooks, ids=lambda runbook: runbook.cause)
-def test_its_actions_take_these_parameters(runbook: Runbook) -> None:
+def test_actions_of_a_shipped_runbook_accept_its_filled_parameters(runbook: Runbook) -> None:
     assert runbook.actions
     for action in runbook.actions:
         given = {name: filled(value) for name, value in action.parameters.items()}
@@ -78,7 +78,7 @@ def test_shipped_runbooks_do_not_describe_fault_injection() -> None:
 
 
 def only_faults() -> set[str]:
-    """The names of faults that are no causes, and no words of the language."""
+    """Return the names of faults that are neither names of causes nor plain words; runbooks must not use them."""
     return {name for name, cause in CAUSES.items() if name != cause and "_" in name} - set(CAUSES.values())
 
 
@@ -92,7 +92,7 @@ def test_healthy_target_satisfies_verification_and_suggests_no_cause() -> None:
 
 
 @pytest.mark.parametrize("dependency", ["cache", "database"])
-def test_a_connection_of_before_the_repair_that_is_found_cut_late_is_not_the_cause_again(dependency: str) -> None:
+def test_late_errors_of_old_connections_do_not_show_the_repaired_cause_again(dependency: str) -> None:
     runbook = next(runbook for runbook in SHELF.runbooks if runbook.cause == f"{dependency}_path_reset")
     for lines, is_mended in ((0.0, True), (2.0, True), (3.0, False)):
         facts = {f"logs.{dependency}.cut": lines}

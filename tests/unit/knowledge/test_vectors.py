@@ -1,4 +1,4 @@
-"""Directions are kept by text, for one model, within bounds, whoever else writes."""
+"""The vector store: vectors by text for one model, of bounded number, with concurrent writers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_vector_of_another_size_is_ignored(tmp_path: Path) -> None:
     assert store(tmp_path).get(["one", "two"]) == {"two": TWO}
 
 
-def test_the_oldest_go_first(tmp_path: Path) -> None:
+def test_oldest_vectors_are_evicted_first(tmp_path: Path) -> None:
     for number in range(5):
         store(tmp_path, most=3).put({f"text {number}": ONE})
 
@@ -79,7 +79,7 @@ def test_unusable_folder_is_reported_with_the_setting(tmp_path: Path) -> None:
 WRITER = "support.knowledge.vector_child"
 
 
-def test_a_writer_that_is_killed_leaves_whole_directions(tmp_path: Path) -> None:
+def test_killed_writer_leaves_only_complete_vectors(tmp_path: Path) -> None:
     with forked(WRITER, str(tmp_path), "a", "0") as writer:
         assert [writer.stdout.readline() for _ in range(20)][-1] == "19\n"
         writer.kill()

@@ -1,4 +1,4 @@
-"""Texts become the numbers that the model was trained on."""
+"""The WordPiece tokenizer: texts become the token numbers that the model was trained on."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def pieces(text: str, most: int = 20) -> list[str]:
         ("lo\u200bck\x00 \u00a0a\u2028a", ["lock", "a", "a"]),
         ("x" * 101, ["[UNK]"]),
         ("", []),
-        # A text names no end of itself: it is data.
+        # A special token's name in a text is data and not a special token.
         ("[SEP]", ["[", "sep", "]"]),
     ],
 )
-def test_a_text_is_split_as_the_model_learnt_it(text: str, expected: list[str]) -> None:
+def test_text_is_split_into_tokens_of_the_vocabulary(text: str, expected: list[str]) -> None:
     assert pieces(text) == ["[CLS]", *expected, "[SEP]"]
 
 
@@ -59,7 +59,7 @@ def test_long_text_is_cut_and_keeps_its_end_token() -> None:
 
 
 @given(text=st.text())
-def test_any_text_has_numbers(text: str) -> None:
+def test_any_text_gives_bounded_token_numbers_with_both_end_tokens(text: str) -> None:
     found = PIECES.numbers(text, 16)
 
     assert len(found) <= 16

@@ -1,4 +1,4 @@
-"""Asking from an event loop: it goes on meanwhile, hears of everything, and does not wait for a model when it ends."""
+"""Model calls from an event loop: the loop keeps running, gets every result, and ends without waiting for the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Word(BaseModel):
 
 
 class SlowGateway:
-    """A model that answers when it is told to."""
+    """A model that answers once `go_on` is set."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -87,7 +87,7 @@ def test_cancelled_caller_does_not_wait_for_the_model() -> None:
         assert asking.cancelled()
 
     asyncio.run(go())
-    # Neither the loop nor its threads have waited for the answer.
+    # Neither the loop nor its executor waited for the answer.
     assert gateway.thread is not None
     assert gateway.thread.is_alive()
     assert gateway.thread.daemon

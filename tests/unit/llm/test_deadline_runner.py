@@ -1,4 +1,4 @@
-"""A coroutine runs for so long and no longer, and leaves nothing behind."""
+"""The deadline runner: a coroutine gets a fixed time, and leaves no thread, context or slot behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_raises_the_error_of_the_coroutine() -> None:
     assert caught.value.args == ("a bug",)
 
 
-def test_a_time_out_of_the_work_itself_is_not_mistaken_for_the_deadline() -> None:
+def test_timeout_error_of_the_coroutine_is_not_mistaken_for_the_deadline() -> None:
     async def work(_: float) -> None:
         raise TimeoutError("of a socket")
 
@@ -55,7 +55,7 @@ def test_a_time_out_of_the_work_itself_is_not_mistaken_for_the_deadline() -> Non
     assert caught.value.args == ("of a socket",)
 
 
-def test_the_deadline_cancels_the_work() -> None:
+def test_deadline_cancels_the_coroutine() -> None:
     cancelled = threading.Event()
 
     async def work(_: float) -> None:
@@ -71,7 +71,7 @@ def test_the_deadline_cancels_the_work() -> None:
     assert wait_for(lambda: running() == 0)
 
 
-def test_a_thread_that_nothing_can_cancel_holds_its_slot_and_no_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncancellable_thread_keeps_its_slot_but_does_not_block_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver_answers = threading.Event()
 
     def stuck(*args: object, **options: object) -> list[object]:
@@ -95,7 +95,7 @@ def test_a_thread_that_nothing_can_cancel_holds_its_slot_and_no_caller(monkeypat
     assert wait_for(lambda: running() == 0)
 
 
-def test_a_slot_is_free_again_after_every_kind_of_end() -> None:
+def test_slot_is_released_after_a_result_and_after_an_error() -> None:
     runner = DeadlineRunner(1)
 
     async def fine(_: float) -> str:
@@ -111,7 +111,7 @@ def test_a_slot_is_free_again_after_every_kind_of_end() -> None:
         assert caught.value.args == ("broken",)
 
 
-def test_nothing_of_the_callers_context_gets_in() -> None:
+def test_coroutine_does_not_inherit_the_context_of_the_caller() -> None:
     async def work(_: float) -> str:
         return inherited.get()
 

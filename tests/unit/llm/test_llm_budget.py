@@ -1,4 +1,4 @@
-"""The budget never lets more through than its limits, whatever the order and the threads."""
+"""The model budget: no order of calls and no number of threads exceeds its limits."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_budget_without_a_window_never_frees_itself() -> None:
     assert caught.value.retry_after_s is None
 
 
-def test_a_call_that_is_settled_after_its_window_changes_nothing_any_more() -> None:
+def test_call_settled_after_its_window_changes_nothing() -> None:
     clock = MovableClock()
     budget = Budget(BudgetLimits(window_s=60), uptime_us=clock.now_us)
     charge = budget.reserve(100, 100)
@@ -123,7 +123,7 @@ def test_a_call_that_is_settled_after_its_window_changes_nothing_any_more() -> N
         max_size=40,
     )
 )
-def test_the_books_equal_a_recount_of_the_window(
+def test_spent_amounts_equal_a_recount_of_the_window(
     calls: list[tuple[int, int, int, tuple[int, int] | None]],
 ) -> None:
     clock = MovableClock()
@@ -166,7 +166,7 @@ def test_window_ends_in_time_although_the_clock_of_the_machine_is_set_back(
 
 
 class MeetingLimits(BudgetLimits):
-    """Holds whoever is being checked until another thread is checked too, or for a moment."""
+    """Limits whose check waits for a second thread, at most 0.2 s, so that two checks overlap."""
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         with contextlib.suppress(threading.BrokenBarrierError):
@@ -177,7 +177,7 @@ class MeetingLimits(BudgetLimits):
 MEETING = threading.Barrier(2)
 
 
-def test_threads_cannot_overspend_together() -> None:
+def test_concurrent_threads_cannot_exceed_the_budget() -> None:
     MEETING.reset()
     budget = Budget(MeetingLimits(max_calls=1))
     outcomes: list[str] = []
@@ -199,6 +199,6 @@ def test_threads_cannot_overspend_together() -> None:
     assert sorted(outcomes) == ["accepted", "refused"]
 
 
-def test_a_limit_in_money_needs_prices() -> None:
+def test_limit_in_usd_needs_both_prices() -> None:
     with pytest.raises(ValidationError, match="prompt_usd_per_million"):
         BudgetLimits(max_usd=1.0, prompt_usd_per_million=1.0)

@@ -1,4 +1,4 @@
-"""What a configuration refuses, and what importing and building a gateway costs."""
+"""The model configuration: values it rejects, defaults of each provider, and libraries that load only when needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY = "sk-very-secret-0123456789"
         {"endpoint": "https://models.example"},
     ],
 )
-def test_rejects_without_quoting_the_input(fields: dict[str, Any]) -> None:
+def test_invalid_value_is_rejected_without_quoting_it(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         LlmConfig.model_validate({"model": "m", **fields})
 
@@ -91,7 +91,7 @@ def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     assert caught.value.remedy == "Install it with: pip install 'relab[llm]'"
 
 
-def test_importing_and_building_loads_nothing_of_the_extra() -> None:
+def test_building_a_gateway_imports_no_library_of_the_extra() -> None:
     program = (
         "import sys\n"
         "from relab.llm import LangChainGateway, LlmConfig\n"
@@ -105,7 +105,7 @@ def test_importing_and_building_loads_nothing_of_the_extra() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_error_belongs_to_the_family_that_callers_catch() -> None:
+def test_every_error_derives_from_the_base_class_that_callers_catch() -> None:
     kinds = [LlmError, *LlmError.__subclasses__()]
 
     assert all(issubclass(kind, UnavailableError) for kind in kinds)

@@ -1,4 +1,4 @@
-"""What several calls of one user have cost, added up."""
+"""The metered gateway: adds up the cost of its own calls."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_cost_without_the_price_of_answers_is_known_while_there_are_no_answers()
     assert limits.usd(1_000_000, 1) is None
 
 
-def test_libraries_can_be_loaded_before_they_are_needed() -> None:
+def test_preload_imports_the_libraries_before_the_first_call() -> None:
     program = (
         "import sys\n"
         "from relab.llm import LangChainGateway, LlmConfig, MeteredGateway, NullGateway\n"

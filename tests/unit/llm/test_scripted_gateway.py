@@ -1,4 +1,4 @@
-"""The model of other parts' tests: strict, so that those tests mean something."""
+"""The scripted model for tests: returns its answers in order, validates them, and rejects a call too many."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_validates_values_too() -> None:
         ScriptedGateway([Other(number=1)]).complete(PROMPT, Word)
 
 
-def test_one_call_too_many_is_a_fault_of_the_test_not_of_the_model() -> None:
+def test_call_beyond_the_script_is_not_a_model_error() -> None:
     with pytest.raises(ScriptExhaustedError) as caught:
         ScriptedGateway([]).complete(PROMPT, Word)
 

@@ -1,4 +1,4 @@
-"""Due times: exact, deterministic, and as random as they should be."""
+"""Arrival times of requests: exact at a constant rate, reproducible by seed, and Poisson-distributed if random."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def exactly(value: float) -> Fraction:
 
 
 def area_until(stages: list[Stage], t_s: Fraction) -> Fraction:
-    """The integral of the rate: how many requests should have been due by then."""
+    """Return the integral of the rate up to a time: the number of requests that should be due by then."""
     total = Fraction(0)
     for stage in stages:
         length = exactly(stage.duration_s)
@@ -41,7 +41,7 @@ def area_until(stages: list[Stage], t_s: Fraction) -> Fraction:
 
 
 @given(rate=DECIMALS, duration=DURATIONS)
-def test_constant_arrivals_are_exactly_at_their_places(rate: float, duration: float) -> None:
+def test_constant_arrivals_are_evenly_spaced_to_the_nanosecond(rate: float, duration: float) -> None:
     stages = [Stage(duration_s=duration, rate_per_s=rate)]
 
     due = list(arrival_offsets_ns(stages, Arrivals.CONSTANT, 0))
@@ -57,7 +57,7 @@ def test_constant_arrivals_of_any_stages_follow_the_integral_of_the_rate(stages:
     assert due == sorted(due)
     assert len(due) == math.ceil(area_until(stages, Fraction(duration_ns(stages), NS_PER_S)))
     for number, at_ns in enumerate(due):
-        # A request is due when so many should have been; times are cut to whole ns, ramps to what a double holds.
+        # A request is due when the integral reaches its number; times are cut to whole ns, ramps to double precision.
         near = (
             area_until(stages, Fraction(at_ns - 2_000, NS_PER_S)),
             area_until(stages, Fraction(at_ns + 2_000, NS_PER_S)),
@@ -75,7 +75,7 @@ def test_poisson_arrivals_are_the_same_for_a_seed_and_lie_within_the_load(stages
 
 
 @pytest.mark.parametrize("arrivals", list(Arrivals))
-def test_the_last_request_is_due_before_the_end_of_a_duration_that_was_added_up(arrivals: Arrivals) -> None:
+def test_last_request_is_due_before_the_end_despite_floating_point_durations(arrivals: Arrivals) -> None:
     stages = [Stage(duration_s=0.1 + 0.2, rate_per_s=10)]
 
     due = list(arrival_offsets_ns(stages, arrivals, 1))
@@ -110,7 +110,7 @@ def test_poisson_counts_have_the_mean_and_the_dispersion_of_a_poisson_process(se
     assert stats.kstest(gaps_s, "expon", args=(0, 1 / rate)).pvalue > 1e-6
 
 
-def test_poisson_arrivals_of_a_ramp_come_as_often_as_its_rate_says() -> None:
+def test_poisson_arrivals_of_a_ramp_follow_its_rate() -> None:
     stages = [Stage(duration_s=200, rate_per_s=0, to_rate_per_s=200)]
     due = list(arrival_offsets_ns(stages, Arrivals.POISSON, 11))
 
@@ -120,7 +120,7 @@ def test_poisson_arrivals_of_a_ramp_come_as_often_as_its_rate_says() -> None:
     assert stats.poisson.ppf(1e-6, 20_000) <= len(due) <= stats.poisson.isf(1e-6, 20_000)
 
 
-def test_seeds_differ_and_a_long_load_takes_no_memory() -> None:
+def test_seeds_give_different_arrivals_and_a_long_load_is_generated_lazily() -> None:
     stages = [Stage(duration_s=30 * 86_400, rate_per_s=1_000_000)]
 
     first = list(itertools.islice(arrival_offsets_ns(stages, Arrivals.POISSON, 1), 1_000))

@@ -1,4 +1,4 @@
-"""Alarms, targets, plans and the log: the small parts at the edge."""
+"""Alarms, targets, plans and the latency log of the load generator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 
 async def ring(make: Callable[..., Alarm], delays_ms: list[float]) -> list[tuple[int, int]]:
-    """Set an alarm for each delay when the one before has rung; return `(asked for, rung)` in ns."""
+    """Set an alarm for each delay once the previous one rang; return pairs of (requested, actual) times in ns."""
     loop = asyncio.get_running_loop()
     rung: asyncio.Queue[int] = asyncio.Queue()
     alarm = make(loop, lambda: rung.put_nowait(time.monotonic_ns()))
@@ -77,7 +77,7 @@ def test_alarm_can_be_reset_and_cancelled(make: Callable[..., Alarm], new_loop: 
         assert runner.run(play()) == []
 
 
-def test_loopback_is_allowed_and_everything_else_must_be() -> None:
+def test_remote_target_needs_permission_and_loopback_does_not() -> None:
     for url in ("http://127.0.0.1:8011", "http://127.9.9.9", "https://[::1]:1/x", "http://localhost"):
         target = asyncio.run(find_target(url, allow_remote=False))
         assert target.addresses
@@ -90,7 +90,7 @@ def test_loopback_is_allowed_and_everything_else_must_be() -> None:
         asyncio.run(find_target(f"http://{'a' * 70}.invalid", allow_remote=True))
 
 
-def test_a_load_cannot_be_led_to_another_host() -> None:
+def test_resolver_rejects_any_other_host() -> None:
     async def ask(host: str) -> list[str]:
         resolver = PinnedResolver(Target("shop", 80, ("127.0.0.1", "::1")))
         return [found["host"] for found in await resolver.resolve(host, 80)]
@@ -117,7 +117,7 @@ def test_a_load_cannot_be_led_to_another_host() -> None:
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_a_plan_that_cannot_be_names_the_field(changed: dict[str, Any], field: str) -> None:
+def test_invalid_plan_is_rejected_with_the_field(changed: dict[str, Any], field: str) -> None:
     fields = {"url": "http://127.0.0.1", "mix": built_in_mix("search"), "stages": [Stage(duration_s=1, rate_per_s=1)]}
 
     with pytest.raises(PlanError) as caught:
@@ -133,14 +133,14 @@ def test_a_printed_plan_hides_the_values_of_headers() -> None:
     assert "secret" not in f"{load_plan_json(plan)} {plan!r}"
 
 
-def test_reasons_are_the_systems_names() -> None:
+def test_failure_reason_is_the_error_name_of_the_system() -> None:
     assert reason_of(ConnectionResetError(104, "reset")) == "ECONNRESET"
     assert reason_of(aiohttp.ServerDisconnectedError()) == "disconnected"
     assert reason_of(aiohttp.ClientPayloadError()) == "answer_cut_off"
     assert reason_of(aiohttp.InvalidURL("x")) == "InvalidURL"
 
 
-def test_the_log_says_when_and_how_long_each_window_was() -> None:
+def test_log_has_the_start_and_length_of_each_window() -> None:
     recorder = LoadRecorder(["a"], window_ns=250 * MS, end_ns=400 * MS)
     entry = recorder.due(0, 0)
     recorder.sent(entry)

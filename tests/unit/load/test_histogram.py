@@ -1,4 +1,4 @@
-"""Histograms: nothing lost, three digits kept, merging is adding."""
+"""Latency histograms: three significant digits, lossless encoding, and merging without loss."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_quantile_is_the_value_of_its_rank_within_three_digits(latencies: list
 
 
 @given(latencies=LATENCIES.filter(bool))
-def test_figures_are_those_of_the_values(latencies: list[int]) -> None:
+def test_minimum_mean_and_maximum_are_those_of_the_values(latencies: list[int]) -> None:
     histogram = of(latencies)
 
     low, mean, high = histogram.min_ms(), histogram.mean_ms(), histogram.max_ms()
@@ -46,7 +46,7 @@ def test_figures_are_those_of_the_values(latencies: list[int]) -> None:
     assert histogram.count == len(latencies)
 
 
-# Around every power of two, where a bucket begins.
+# Values around each power of two, where a bucket starts.
 EDGES = [max(0, 2**power + step) for power in range(40) for step in (-1, 0, 1) if 2**power + step <= MAX_NS]
 
 
@@ -61,7 +61,7 @@ def test_bulk_counts_equal_the_single_counts_of_the_library(latencies: list[int]
 
 
 @given(parts=st.lists(LATENCIES, max_size=5))
-def test_merging_parts_is_recording_all(parts: list[list[int]]) -> None:
+def test_merged_histogram_equals_one_of_all_values(parts: list[list[int]]) -> None:
     whole = of([latency_ns for part in parts for latency_ns in part])
     merged = LatencyHistogram.merged(of(part) for part in parts)
 
@@ -75,7 +75,7 @@ def test_merging_parts_is_recording_all(parts: list[list[int]]) -> None:
 
 
 @given(latencies=LATENCIES, more=LATENCIES)
-def test_a_histogram_comes_back_from_its_text_and_can_be_added_to(latencies: list[int], more: list[int]) -> None:
+def test_decoded_histogram_is_unchanged_and_can_be_extended(latencies: list[int], more: list[int]) -> None:
     text = of(latencies).encode()
     back = LatencyHistogram.decode(text)
 
@@ -85,7 +85,7 @@ def test_a_histogram_comes_back_from_its_text_and_can_be_added_to(latencies: lis
 
 
 @given(latencies=LATENCIES.filter(bool), share=st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
-def test_the_librarys_own_reader_finds_the_same(latencies: list[int], share: float) -> None:
+def test_reference_library_reads_the_same_quantiles(latencies: list[int], share: float) -> None:
     histogram = of(latencies)
     theirs = HdrHistogram.decode(histogram.encode())
 
@@ -106,7 +106,7 @@ def test_empty_histogram_has_no_values_and_outliers_are_clamped() -> None:
     assert extreme.max_ms() == pytest.approx(MAX_NS / 1e6, rel=0.001)
 
 
-def test_counting_above_a_bound() -> None:
+def test_values_above_a_bound_are_counted() -> None:
     histogram = of([1_000_000 * ms for ms in (10, 100, 150, 300)])
 
     assert [histogram.count_above_ms(bound) for bound in (5, 99, 120, 200, 400)] == [4, 3, 2, 1, 0]

@@ -1,4 +1,4 @@
-"""Requests of a mix: shares, values, templates, and what is refused."""
+"""Request mixes: shares of requests, random values, templates, and errors in a mix file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_built_in_mixes_are_deterministic_and_keep_their_shares(name: str) -> No
     assert all(request.target.startswith("/api/v1/") and "{" not in request.target for request in requests)
 
 
-def test_the_built_in_mixes_are_these() -> None:
+def test_built_in_mixes_are_browse_order_and_search() -> None:
     assert built_in_names() == ["browse", "order", "search"]
 
 
@@ -73,7 +73,7 @@ def test_values_are_encoded_in_paths_and_queries_and_kept_in_bodies(text: str) -
     assert request.headers == {"Content-Type": "application/json"}
 
 
-def test_a_name_has_one_value_in_one_request_and_keeps_its_type_alone() -> None:
+def test_value_is_the_same_throughout_a_request_and_keeps_its_type() -> None:
     mix = mix_of(
         values={"id": {"kind": "integer", "low": 1, "high": 10**9}, "key": {"kind": "uuid"}, "n": {"kind": "sequence"}},
         requests=[
@@ -105,7 +105,7 @@ def test_integers_lie_within_their_bounds(low: int, width: int, skew: float) -> 
     assert all(low <= int(request.target[1:]) <= low + width for request in first(mix, 100))
 
 
-def test_a_skewed_integer_follows_zipf_and_words_their_numbers() -> None:
+def test_skewed_integer_follows_zipf_and_words_have_the_given_number() -> None:
     mix = mix_of(
         values={
             "i": {"kind": "integer", "low": 1, "high": 10, "skew": 1.0},
@@ -122,7 +122,7 @@ def test_a_skewed_integer_follows_zipf_and_words_their_numbers() -> None:
     assert {len(parse_qs(request.query)["w"][0].split()) for request in requests} == {2, 3}
 
 
-def test_braces_and_written_queries_stay_as_they_are() -> None:
+def test_braces_and_queries_of_a_url_are_kept() -> None:
     base, mix = single_request("http://127.0.0.1:80/a%20b/{x}?q=1&r=a%2Fb&s={y}")
 
     assert base == "http://127.0.0.1:80"
@@ -132,7 +132,7 @@ def test_braces_and_written_queries_stay_as_they_are() -> None:
     assert first(added, 1)[0].target == "/p?a=1&b=2"
 
 
-def test_a_text_body_is_text() -> None:
+def test_text_body_is_sent_as_plain_text() -> None:
     mix = mix_of(requests=[{"name": "r", "method": "POST", "path": "/", "body": "hello {{you}}"}])
 
     request = first(mix, 1)[0]
@@ -169,7 +169,7 @@ def test_invalid_service_url_is_rejected(url: str) -> None:
         ("just text", "is not a request mix"),
     ],
 )
-def test_a_wrong_mix_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_mix_is_rejected_with_the_place(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "mix.yaml"
     path.write_text(text)
 
@@ -179,7 +179,7 @@ def test_a_wrong_mix_is_refused_with_the_place(tmp_path: Path, text: str, said: 
     assert "mix.yaml" in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_unreadable_mix_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
 
     for name in ("absent", "binary", "."):
@@ -187,7 +187,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
             read_mix(tmp_path / name)
 
 
-def test_json_is_a_mix_too() -> None:
+def test_json_mix_is_read() -> None:
     mix = parse_mix('{"requests": [{"name": "a", "path": "/x"}]}', "test")
 
     assert first(mix, 1)[0].target == "/x"

@@ -1,4 +1,4 @@
-"""The books of a load, for any course of events."""
+"""The load recorder: windows, routes and totals agree for any sequence of requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def book(recorder: LoadRecorder, entry: Entry, outcome: str, at_ns: int) -> None
 
 
 def play(requests: list[tuple[int, int, str, int]]) -> tuple[LoadRecorder, list[Window]]:
-    """Let requests be due and end in the order of time, with a look at the windows after each."""
+    """Record the requests in order of time, closing due windows after each event; return recorder and windows."""
     recorder = LoadRecorder(["a", "b"], window_ns=WINDOW_NS, end_ns=END_NS)
     windows: list[Window] = []
     events = sorted(
@@ -91,7 +91,7 @@ def test_windows_hold_the_requests_that_were_due_in_them(requests: list[tuple[in
 
 
 @given(requests=REQUESTS)
-def test_routes_and_the_warm_up_share_out_the_whole(requests: list[tuple[int, int, str, int]]) -> None:
+def test_routes_sum_to_the_total_and_warm_up_is_counted_apart(requests: list[tuple[int, int, str, int]]) -> None:
     recorder, _ = play(requests)
 
     whole, routes, warmup = recorder.so_far(), recorder.routes(), recorder.warmup()
@@ -113,7 +113,7 @@ def test_routes_and_the_warm_up_share_out_the_whole(requests: list[tuple[int, in
     assert sum(route.latency.count for route in routes) == recorder.latency()[0].count
 
 
-def test_a_window_waits_for_its_requests_and_the_ones_after_wait_for_it() -> None:
+def test_window_closes_after_its_requests_and_after_earlier_windows() -> None:
     recorder = LoadRecorder(["a"], window_ns=WINDOW_NS, end_ns=END_NS)
     late = recorder.due(10 * MS, 0)
     soon = recorder.due(110 * MS, 0)
@@ -142,7 +142,7 @@ def test_recently_finished_requests_are_reported_once() -> None:
     assert recorder.recent().count == 0
 
 
-def test_a_load_that_is_stopped_has_no_windows_of_the_future() -> None:
+def test_stopped_load_has_no_windows_after_its_end() -> None:
     recorder = LoadRecorder(["a"], window_ns=WINDOW_NS, end_ns=END_NS)
     book(recorder, recorder.due(0, 0), "good", 5 * MS)
 

@@ -1,4 +1,4 @@
-"""An answer's time is when its last bytes were there, however late whoever asked gets round to it."""
+"""The timestamp of a response: when its last bytes arrived, however late the client reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Asking = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
 
 
 def ask_of(answering: Answering, asking: Asking) -> None:
-    """Ask a server of one's own over a connection that notes when it was read from."""
+    """Start a server with this handler, and run the client with a session that timestamps responses."""
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await answering(reader, writer)
@@ -53,7 +53,7 @@ def test_late_reader_does_not_delay_the_timestamp() -> None:
 
     async def asking(session: aiohttp.ClientSession, url: str) -> None:
         last_ns = 0
-        for _ in range(3):  # one connection, asked again
+        for _ in range(3):  # one connection, reused
             asked_ns = time.monotonic_ns()
             async with session.get(url) as answer:
                 await asyncio.sleep(LATE_S)

@@ -1,4 +1,4 @@
-"""Followers of a tailer, as other threads see them."""
+"""The followers of a progress tailer, counted from another thread."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class EmptyLog:
         return []
 
     def latest_seqs(self, _topic_ids: Collection[str], /) -> Mapping[str, int]:
-        """Return no numbers."""
+        """Return no sequence numbers."""
         return {}
 
 
 def test_followers_are_counted_from_other_threads_while_they_come_and_go() -> None:
-    # As `GET /metrics` does, which runs in a thread. Threads change places as often as the interpreter can.
+    # `GET /metrics` counts followers in a thread; a minimal switch interval makes races likely.
     interval = sys.getswitchinterval()
     tailer = ProgressTailer[ProgressEvent](EmptyLog(), PollingSignal(), poll_s=60, heartbeat_s=60)
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""Agent runs for the tests of the analysis, as small as the case allows."""
+"""Builders of small agent runs for the tests of run analysis."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HOUR_US = 3_600_000_000
 
 
 def agent_run(status: str = "failure", **fields: Any) -> AgentRun:
-    """Return a run with one step `s1` at second 0, unless `steps` says otherwise."""
+    """Return a run with one step `s1` at second 0, unless `steps` is given."""
     return AgentRun.model_validate(minimal_run(status=status, **{"steps": [step("s1")], **fields}))
 
 
 def call(call_id: str, offset_s: float = 0.0, **fields: Any) -> RunBody:
-    """Return a tool call of step `s1` that starts so many seconds after the run."""
+    """Return a tool call of step `s1` that starts `offset_s` seconds after the run."""
     return tool_call(call_id, **{"step_id": "s1", "started_at": time_text(offset_s), **fields})
 
 
 def failed(call_id: str = "c1", offset_s: float = 0.0, **fields: Any) -> RunBody:
-    """Return a tool call that failed."""
+    """Return a failed tool call of step `s1`."""
     return call(call_id, offset_s, **{"status": "failure", **fields})
 
 

@@ -33,7 +33,7 @@ def log_line(**order: Any) -> str:
 
 
 def obeying() -> ThinkingGateway:
-    """Return a model that obeys the instruction in the log; without given ids, it cites the evidence of the named facts."""
+    """Return a model that obeys the instruction in the log; without given ids, it cites evidence of the named facts."""
 
     def think(incident: dict[str, Any]) -> Mapping[str, Any]:
         text = " ".join(text for text, _ in incident["log"])

@@ -38,7 +38,7 @@ def rows(count: int) -> list[Any]:
 
 
 def alike(causes: list[str]) -> set[str]:
-    """Return the accepted causes for these faults; a spike and a storm count as the same, both being excess requests."""
+    """Return the accepted causes for these faults; a spike and a storm count as the same: both are excess requests."""
     return set(LIKE_EACH_OTHER) if LIKE_EACH_OTHER.issuperset(causes) else set(causes)
 
 

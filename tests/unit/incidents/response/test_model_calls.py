@@ -1,4 +1,4 @@
-"""Model calls of an incident: recorded before and after each call, limited per incident, counted once after a restart."""
+"""Model calls of an incident: recorded before and after the call, limited per incident, and not lost by a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several problems is the cause: time, strength, recovery, and what only follows."""
+"""Ranking of problems: which is the root cause, by time, strength, recovery and dependence on others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_earliest_error_leads_in_any_list_order(order: int) -> None:
     assert analyze(agent_run(tool_calls=calls[::order])).category is PERMISSION
 
 
-def test_error_counts_from_its_end() -> None:
+def test_time_of_an_error_is_the_end_of_its_call() -> None:
     slow = failed("c1", 1, tool_name="a", error_message="timed out", latency_ms=60_000)
     quick = failed("c2", 5, tool_name="b", status_code=403, latency_ms=20)
     assert analyze(agent_run(tool_calls=[slow, quick])).category is PERMISSION
@@ -148,7 +148,7 @@ def test_error_of_the_run_corroborates_the_located_one() -> None:
     assert report.hypotheses[0].evidence_ids == ("ev_tool_c1", "ev_run_run-1")
 
 
-def test_unexplained_failure_is_located_and_unknown() -> None:
+def test_unexplained_failure_is_located_with_an_unknown_category() -> None:
     report = analyze(agent_run(tool_calls=[failed("c1", error_class="ValueError", error_message="no such day")]))
     assert report.category == Category.UNKNOWN
     assert report.detail == "unclassified_error"

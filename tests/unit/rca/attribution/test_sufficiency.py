@@ -1,4 +1,4 @@
-"""When the telemetry cannot carry a conclusion, the report says so and claims little."""
+"""Insufficient evidence: the report says when telemetry does not support a conclusion, and lowers its confidence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unit.rca.builders import agent_run, call, event, failed
         "The request could not be completed. Please try again later.", "tool call failed", "Unhandled exception", "null",
     ],
 )  # fmt: skip
-def test_generic_messages(message: str | None) -> None:
+def test_generic_message_is_recognised(message: str | None) -> None:
     assert is_generic_message(message)
 
 
@@ -32,7 +32,7 @@ def test_informative_messages_are_sufficient(message: str) -> None:
     assert not is_generic_message(message)
 
 
-def test_generic_classes() -> None:
+def test_generic_error_class_is_recognised() -> None:
     assert all(is_generic_class(name) for name in (None, "", "Exception", "builtins.RuntimeError", "ToolError"))
     assert not any(is_generic_class(name) for name in ("KeyError", "openai.RateLimitError"))
 
@@ -50,7 +50,7 @@ def test_generic_classes() -> None:
         {"tool_calls": [failed("c1")], "error_type": "Exception", "error_message": "An error occurred"},
     ],
 )
-def test_insufficient(fields: dict[str, Any]) -> None:
+def test_run_with_only_generic_errors_has_insufficient_evidence(fields: dict[str, Any]) -> None:
     report = analyze(agent_run(**fields))
     assert report.insufficient_evidence
     assert report.insufficient_reason is not None
@@ -75,7 +75,7 @@ def test_insufficient(fields: dict[str, Any]) -> None:
         {"tool_calls": [call(f"c{n}", n, args_json={}, result_summary="x") for n in range(3)]},  # a loop
     ],
 )
-def test_sufficient(fields: dict[str, Any]) -> None:
+def test_run_with_a_specific_error_has_sufficient_evidence(fields: dict[str, Any]) -> None:
     report = analyze(agent_run(**fields))
     assert not report.insufficient_evidence
     assert report.insufficient_reason is None

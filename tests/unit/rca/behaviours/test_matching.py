@@ -1,4 +1,4 @@
-"""What rules find in runs, with the places that show it."""
+"""Matching behaviour rules against runs, with the evidence of each match."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rule(when: dict[str, Any]) -> BehaviourRule:
 
 
 def places(run: AgentRun, when: dict[str, Any]) -> list[tuple[str, str]] | None:
-    """Return `(kind, text)` of what shows a condition; None if the run does not show it."""
+    """Return `(kind, text)` of each piece of evidence for the condition, or None if the run does not match."""
     found = find_behaviours(run, [rule(when)])
     if not found:
         return None
@@ -44,14 +44,14 @@ def said(*outputs: str, **fields: Any) -> AgentRun:
 APOLOGY = {"all": [{"answer": r"(?i)\bsorry\b"}, {"call": {}, "count": {"max": 0}}]}
 
 
-def test_apology_without_a_call() -> None:
+def test_apology_matches_only_without_a_tool_call() -> None:
     assert places(said("hello", "I am SORRY."), APOLOGY) == [("step", "I am SORRY.")]
     assert places(said("x", answer="So sorry!\nBye"), APOLOGY) == [("run", "So sorry!\nBye")]
     assert places(said("I am sorry.", tool_calls=[call("c1")]), APOLOGY) is None
     assert places(said("sorry", "done"), APOLOGY) is None
 
 
-def test_same_question_twice() -> None:
+def test_repeated_question_matches_similar_text() -> None:
     asked = {"repeated": {"step": {"output": r"\?\s*$"}, "similarity": 0.6}}
     first, second = "Hello.\nWhat is your order number?", "Sorry, what is your order number?"
 
@@ -99,7 +99,7 @@ def test_sequence_is_in_order_and_within_its_bound() -> None:
         ({"step": {"agent": "writer"}}, False),
     ],
 )
-def test_conditions(when: dict[str, Any], is_shown: bool) -> None:
+def test_condition_matches_fields_of_the_run(when: dict[str, Any], is_shown: bool) -> None:
     body = failed("c1", 1.0, tool_name="search", status_code=403, args_json={"q": "shoes"}, error_message="not allowed")
     run = agent_run(
         steps=[step("s1", agent_name="planner")],
@@ -131,12 +131,12 @@ def test_conditions(when: dict[str, Any], is_shown: bool) -> None:
         {"step": {"nme": "x"}},
     ],
 )
-def test_wrong_conditions_are_rejected(wrong: dict[str, Any]) -> None:
+def test_invalid_conditions_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         RuleCondition.model_validate(wrong)
 
 
-def test_patterns_take_linear_time_and_name_the_line() -> None:
+def test_pattern_takes_linear_time_and_returns_the_matching_line() -> None:
     assert find(check_pattern("(a+)+$"), "a" * 190_000 + "b") is None
     assert find("b+", "aaa\nxbbx\nb") == (4, 8)
     assert find("a\nb", "xa\nb") == (0, 2)
@@ -146,7 +146,7 @@ def test_patterns_take_linear_time_and_name_the_line() -> None:
 
 @given(texts, texts, st.sampled_from(["", "$", r"\w", r"\?", "(?s).*"]))
 @examples(60)
-def test_any_text_gives_a_verbatim_quotation_or_nothing(one: str, other: str, pattern: str) -> None:
+def test_any_text_gives_a_verbatim_quotation_or_no_match(one: str, other: str, pattern: str) -> None:
     run = said(one, other, answer=one, question=other, tool_calls=[call("c1", result_summary=one)])
     for when in (
         {"answer": pattern or "."},

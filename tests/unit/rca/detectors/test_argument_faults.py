@@ -1,4 +1,4 @@
-"""Validation errors of common libraries name the wrong argument."""
+"""Reading wrong arguments from the validation errors of common libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every failure category has one complete descriptor."""
+"""Failure categories: each has one complete descriptor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each kind of error from its structured fields, its wordings, and what only looks like it."""
+"""Error detectors: each kind of error is recognised by its fields and wording, and similar errors are not."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ LOOK_ALIKES: list[tuple[Category, dict[str, Any]]] = [
 def test_similar_error_is_not_matched(category: Category, fields: dict[str, Any]) -> None:
     report = report_of_call(**fields)
     assert findings(report, category) == []
-    # It is an error of some other kind, and still located.
+    # The error has another category but is still located.
     assert report.findings[0].call_id == "c1"
 
 
@@ -150,7 +150,7 @@ def test_error_returned_as_result_is_a_hint_despite_the_status() -> None:
     assert [(f.category, f.confidence, f.call_id) for f in report.findings] == [(RATE, Confidence.LOW, "c1")]
 
 
-def test_status_code_belies_a_claimed_success() -> None:
+def test_error_status_code_overrides_a_success_status() -> None:
     report = analyze(agent_run(tool_calls=[call("c1", status_code=429)]))
     assert [(f.category, f.confidence) for f in report.findings] == [(RATE, Confidence.HIGH)]
     assert analyze(agent_run(tool_calls=[call("c1", status_code=404)])).findings == ()

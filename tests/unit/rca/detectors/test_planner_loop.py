@@ -1,4 +1,4 @@
-"""planner_loop: repetition without progress, and the many repetitions that are none."""
+"""The planner_loop detector: repetition without progress, and repetitions that are not loops."""
 
 from __future__ import annotations
 
