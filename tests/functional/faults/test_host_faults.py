@@ -36,7 +36,7 @@ def test_cpu_saturation_shows_until_it_is_repaired_or_stopped(field: Field, chec
 @pytest.mark.parametrize("check", checks((DISK,)))
 def test_full_disk_shows_until_it_is_repaired_or_stopped(field: Field, check: Check) -> None:
     if field.catalogue()["disk_full"]["impossible"]:
-        pytest.skip("this machine lets nobody mount; see test_what_cannot_be_done_here")
+        pytest.skip("this machine does not permit mounting; see test_impossible_fault_is_rejected_with_the_reason")
     check(field)
 
 
