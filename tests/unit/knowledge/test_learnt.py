@@ -85,7 +85,7 @@ MEETINGS: dict[str, tuple[dict[str, FactValue], dict[str, FactValue], str, dict[
     ),
     "missing_index": (missing_index(), missing_index(4.0), "recreate-indexes", {}, {}),
 }  # fmt: skip
-"""By the cause whose runbook is taken away: what was seen, what is seen the second time, the act then and now."""
+"""By the cause whose runbook is removed: facts of the first and second incident, action, its parameters in both."""
 
 
 def without(cause: str) -> list[Runbook]:

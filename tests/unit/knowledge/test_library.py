@@ -1,4 +1,4 @@
-"""The runbook library: shipped runbooks, which those of a folder replace or extend."""
+"""The runbook library: the shipped runbooks, replaced or extended by a folder's."""
 
 from __future__ import annotations
 

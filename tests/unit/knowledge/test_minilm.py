@@ -32,7 +32,7 @@ BEGINNINGS = [
     [0.06796, 0.0106, 0.03705, 0.03858],
 ]
 COSINES = [0.2399, 0.0648, 0.116, 0.1453, 0.2974, 0.1058]
-"""Of each two of them. All these are what sentence-transformers 6.2.0 with PyTorch 2.13.0 gives for the same weights."""
+"""Cosine of each pair of texts. All values come from sentence-transformers 6.2.0 with PyTorch 2.13.0."""
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ EXAMPLES: dict[str, Any] = {
     "workers.largest.worker": "1", "settings.before_change.version": 1.0, "flags.limit.usual_policy": "aimd",
     "flags.route.usual": "rules", "search.broken.worker": "1", "search.broken.last.worker": "2",
 }  # fmt: skip
-"""Facts as looks give them, of those that parameters name."""
+"""Probe results for the facts that action parameters use."""
 
 
 def test_each_cause_has_a_shipped_runbook() -> None:

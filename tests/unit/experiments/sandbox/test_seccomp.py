@@ -21,7 +21,7 @@ def program(machine: str) -> list[tuple[int, ...]]:
 
 
 def decide(machine: str, number: int, arguments: tuple[int, ...] = (), audit: int | None = None) -> int | str:
-    """Run the filter as the kernel does; return `allow`, `kill` or the error number."""
+    """Run the filter as the kernel does, and return `allow`, `kill` or the error number."""
     lines = program(machine)
     padded = (*arguments, *(0 for _ in range(6)))[:6]
     data = struct.pack("<IIQ6Q", number, ARCHITECTURES[machine].audit if audit is None else audit, 0, *padded)

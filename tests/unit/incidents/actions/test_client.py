@@ -51,7 +51,7 @@ CALM = RequestLimits(
     read_timeout_s=20.0, action_timeout_s=20.0, max_attempts=3, retry_pause_s=0.0, max_retry_after_s=0.0
 )
 HASTY = replace(CALM, action_timeout_s=0.3)
-"""For those that never answer; whoever does has more than one try."""
+"""For servers that never answer; slow servers get more attempts."""
 SLOW = frozenset((silence, drip))
 KEY = "i1:1:turn_valve"
 TURN: dict[str, ParameterValue] = {"component": "a", "to": 3}

@@ -29,7 +29,7 @@ NOT_NAMED = {
     "cpu_throttle/2",
     "bad_setting-pool/0",
 }
-"""Moments at which single causes were not named before pairs were weighed either: not enough of them shows yet, or any more."""
+"""Rows whose single cause is not diagnosed, with or without pairs: too few of its signs are visible at that moment."""
 
 
 def rows(count: int) -> list[Any]:

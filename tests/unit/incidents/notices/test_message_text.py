@@ -1,4 +1,4 @@
-"""Escaping external text for messages: it mentions nobody, makes no link, and has a bounded length."""
+"""Escaping external text for messages: it makes no mention and no link, and its length is bounded."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from relab.incidents.response.planning_nodes import PlanningNodes
 from relab.incidents.response.state import IncidentState
 
 NOTHING = cast("Any", None)
-"""The context of nodes that do not get to use it."""
+"""A context for nodes that never use it."""
 
 
 def test_names_that_checkpoints_store_are_kept() -> None:

@@ -14,7 +14,7 @@ from relab.incidents.transport.clients import SingleUseClients
 
 pytestmark = pytest.mark.anyio
 ROUNDS, ASKS = 20, 30
-"""With so many requests that are given up a client that is kept was deaf at the end each time that was tried."""
+"""With this many cancelled requests, a client that is kept open got no more responses in every trial."""
 SAID = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n{}"
 
 
