@@ -16,7 +16,7 @@ from relab.incidents.diagnosis.settings import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.postmortem.models import Postmortem
-from relab.incidents.postmortem.service import PostmortemService
+from relab.incidents.postmortem.service import PostmortemService, events_of
 from relab.incidents.retention import Retention
 from relab.incidents.settings import settings_for
 from relab.incidents.storage.coordination import NOTICES
@@ -205,7 +205,7 @@ class IncidentService:
         """
         found = self.get(incident_id)
         waiting = [each.request for each in found.questions if each.decision is None and not found.is_over]
-        return brief(self.timeline(incident_id), waiting)
+        return brief(events_of(self.log, incident_id), waiting)
 
     def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
         """Return the events of an incident with a number greater than `after`, at most 5,000.

@@ -95,6 +95,9 @@ class VectorStore:
                 yield connection
                 connection.commit()
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) in _DAMAGED:
+                # Only a part of the file is damaged, so `_connect` did not notice; the next call creates a new file.
+                self._delete(error)
             raise VectorStoreError(
                 f"The store of vectors {self._path} cannot be used: {error}.",
                 remedy="Set VECTOR_STORE_PATH to a writable folder; its content may be deleted.",
@@ -107,11 +110,14 @@ class VectorStore:
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode not in _DAMAGED:
                 raise
-            log.warning("vectors_made_anew", file=str(self._path), reason=str(error))
-            # Delete the journal of a killed writer, too: SQLite would roll it back into the new file.
-            for path in (self._path.with_name(f"{FILE}-journal"), self._path):
-                path.unlink(missing_ok=True)
+            self._delete(error)
             return _prepared(self._path)
+
+    def _delete(self, reason: Exception) -> None:
+        log.warning("vectors_made_anew", file=str(self._path), reason=str(reason))
+        # Delete the journal of a killed writer, too: SQLite would roll it back into the new file.
+        for path in (self._path.with_name(f"{FILE}-journal"), self._path):
+            path.unlink(missing_ok=True)
 
 
 def _prepared(path: Path) -> sqlite3.Connection:

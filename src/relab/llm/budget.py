@@ -142,6 +142,16 @@ class Budget:
             charge.prompt_tokens = usage.prompt_tokens
             charge.completion_tokens = usage.completion_tokens
 
+    def cancel(self, charge: Charge) -> None:
+        """Remove the reservation `charge` of a call that was not made."""
+        with self._lock:
+            if not charge.expired:
+                self._calls -= 1
+                self._add(-charge.prompt_tokens, -charge.completion_tokens)
+            self._in_window = deque(each for each in self._in_window if each is not charge)
+            charge.prompt_tokens = charge.completion_tokens = 0
+            charge.expired = True
+
     def billed(self, charge: Charge) -> Spent:
         """Return tokens and cost of one call: the real ones if the call is settled, else the reserved maximum."""
         with self._lock:

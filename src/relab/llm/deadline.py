@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from relab.llm.errors import LlmUnavailableError
+from relab.llm.errors import LlmBusyError, LlmUnavailableError
 
 T = TypeVar("T")
 
@@ -42,12 +42,13 @@ class DeadlineRunner:
             timeout_s: the time limit in seconds, including the wait while `max_concurrency` coroutines run.
 
         Raises:
-            LlmUnavailableError: the time limit passed, while waiting to start or while running.
+            LlmBusyError: the time limit passed while `max_concurrency` other coroutines ran; this one was not started.
+            LlmUnavailableError: the time limit passed while the coroutine ran.
             Exception: the exception of the coroutine.
         """
         ends_at = time.monotonic() + timeout_s
         if not self._slots.acquire(timeout=timeout_s):
-            raise LlmUnavailableError(
+            raise LlmBusyError(
                 f"No slot for a model call became free within {timeout_s:g} s.", remedy="Raise max_concurrency."
             )
         result: Future[T] = Future()

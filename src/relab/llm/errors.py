@@ -44,6 +44,10 @@ class LlmUnavailableError(LlmError):
         self.retry_after_s = retry_after_s
 
 
+class LlmBusyError(LlmUnavailableError):
+    """No request was made, because `max_concurrency` other calls ran until the deadline: a later call may succeed."""
+
+
 class LlmRefusedError(LlmError):
     """The model, or its provider's filter, refused this prompt: do not retry it."""
 

@@ -13,7 +13,7 @@ from relab.llm.answers import read_message, read_usage
 from relab.llm.budget import Budget, Charge
 from relab.llm.config import LlmConfig
 from relab.llm.deadline import DeadlineRunner
-from relab.llm.errors import LlmError, LlmNotConfiguredError, LlmUnavailableError
+from relab.llm.errors import LlmBusyError, LlmError, LlmNotConfiguredError, LlmUnavailableError
 from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import Prompt, TokenUsage
 from relab.llm.providers import PROVIDERS
@@ -35,7 +35,8 @@ class LangChainGateway:
     - A call has one deadline for everything, such as the wait for a slot, retries and their pauses.
     - Connection errors, 408, 409, 425, 429 and 5xx are retried while time is left.
     - The budget counts a call once, even if it was retried.
-    - A call without an answer keeps its reservation; a call that the server answered with an error is free.
+    - A call without an answer keeps its reservation; a call that the server answered with an error is free, and a call
+      that got no slot is not counted.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:
@@ -81,10 +82,14 @@ class LangChainGateway:
         bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
         charge = self._budget.reserve(prompt.most_tokens(), config.max_completion_tokens)
         started_at = time.monotonic()
-        outcome = "failed"
+        outcome, is_made = "failed", True
         try:
             answer = self._answer(prompt, schema, bound_s, charge)
             outcome = "ok"
+        except LlmBusyError as error:
+            outcome, is_made = error.code, False
+            self._budget.cancel(charge)
+            raise
         except LlmError as error:
             outcome = error.code
             raise
@@ -98,7 +103,7 @@ class LangChainGateway:
                 prompt_tokens=charge.prompt_tokens,
                 completion_tokens=charge.completion_tokens,
             )
-            if billed is not None:
+            if billed is not None and is_made:
                 billed(self._budget.billed(charge))
         return answer
 

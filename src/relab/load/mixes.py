@@ -191,7 +191,7 @@ class _Body:
     def _bytes(self, values: Values) -> bytes:
         made = self._make(values)
         if self._as_text:
-            return str(made).encode()
+            return (_as_text(made) if isinstance(made, bool) else str(made)).encode()
         return json.dumps(made, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _maker(self, value: JsonValue, where: str) -> Callable[[Values], JsonValue]:

@@ -44,9 +44,10 @@ async def find_target(url: str, *, allow_remote: bool) -> Target:
     except (OSError, UnicodeError) as error:
         raise UnreachableTargetError(f"{host!r} has no address: {error}.", remedy="Check the URL.") from error
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not allow_remote and not all(_is_here(address) for address in addresses):
+    remote = [address for address in addresses if not _is_here(address)]
+    if remote and not allow_remote:
         raise RemoteTargetError(
-            f"{host} is another machine ({addresses[0]}); a load there may do harm.",
+            f"{host} is another machine ({remote[0]}); a load there may do harm.",
             remedy="If you may load this service, give --allow-remote.",
         )
     return Target(host, port, addresses)

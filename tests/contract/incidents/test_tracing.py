@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -10,13 +13,17 @@ import pytest
 from relab.core.clock import SystemClock
 from relab.core.errors import ConflictError, NotFoundError
 from relab.incidents.actions.records import RepairResult
+from relab.incidents.briefing import DIAGNOSED
 from relab.incidents.models import Snapshot
 from relab.incidents.polling.feed import PollFeed
 from relab.incidents.postmortem.service import PostmortemService, events_of
-from relab.incidents.postmortem.signal_events import KIND, MAX_SIGNALS
+from relab.incidents.postmortem.signal_events import KIND, MAX_SIGNALS, recorded
 from relab.incidents.postmortem.signal_writer import PART, SignalWriter
 from relab.incidents.probes.models import ProbeServer
 from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.response.closing_nodes import ClosingNodes
+from relab.incidents.response.news import RECURRED
+from relab.incidents.service import IncidentService
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, NewEvent
 from relab.incidents.tracing.background_writer import BackgroundWriter
@@ -25,6 +32,7 @@ from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.tracing.recorder import RunRecorder
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
+from relab.progress.signal import PollingSignal
 from relab.storage import Database
 from relab.telemetry.models import AgentRun, IngestReceipt
 from relab.telemetry.service import TelemetryService
@@ -168,6 +176,42 @@ def test_signals_of_a_long_incident_have_bounded_size(log: IncidentLog, target: 
     (figure,) = PostmortemService(log).of(incident_id).signals
     assert len(figure.points) <= 600
     assert figure.points[-1][0] > OPENED_US + 10_000 * SECOND_US
+
+
+def test_signals_of_a_week_are_stored_although_the_feed_holds_few_polls(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target, at_us=OPENED_US).incident_id
+    keeper, week = SignalWriter(log, SystemClock()), polls(0, 30_000)
+
+    for second in range(0, 30_000, 100):
+        keeper.keep(incident_id, week[max(second - 2_000, 0) : second])
+
+    stored = recorded(events_of(log, incident_id))
+    assert stored.times_us[-1] > OPENED_US + 28_000 * SECOND_US
+
+
+def test_long_timeline_is_read_to_its_end(
+    log: IncidentLog, log_database: Database, target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("relab.incidents.storage.log.MAX_EVENTS_PER_READ", 3)
+    incident_id = opened(log, target, at_us=OPENED_US).incident_id
+    for number in range(5):
+        log.append(incident_id, NewEvent(RECURRED, str(number)), at_us=OPENED_US)
+    said = [{"fact": "disk.used_pct", "value": 99.0, "verbatim": "99", "request": "GET /disk"}]
+    log.append(incident_id, NewEvent(DIAGNOSED, content={"evidence": said}), at_us=OPENED_US)
+    services: Any = SimpleNamespace(knowledge=None, telemetry=None)
+    service = IncidentService(
+        log_database,
+        SystemClock(),
+        PollingSignal(),
+        services.knowledge,
+        services.telemetry,
+        home=tmp_path,
+        watched=None,
+    )
+    world: Any = SimpleNamespace(log=log, blocking=asyncio.to_thread)
+
+    assert [text for name, text in service.briefing(incident_id).details if name == "Evidence"]
+    assert asyncio.run(ClosingNodes(world)._outages(incident_id)) == " It recurred 5 times before that."
 
 
 def test_probes_are_added_to_the_timeline_of_their_incident(log: IncidentLog, target: str) -> None:

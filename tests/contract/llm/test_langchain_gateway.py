@@ -24,6 +24,7 @@ from relab.llm import (
     LlmUnavailableError,
     OutputMethod,
     Prompt,
+    Spent,
 )
 
 PROMPT = Prompt(system="You answer.", user="What is the secret-free question?")
@@ -295,7 +296,8 @@ def test_a_caller_can_shorten_the_deadline_but_not_lengthen_it(server: Any, make
 
 def test_waiting_for_a_slot_counts_against_the_deadline(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.hang)
-    gateway = make_gateway(max_concurrency=1, timeout_s=60)
+    budget = Budget(BudgetLimits(window_s=3_600))
+    gateway = make_gateway(max_concurrency=1, timeout_s=60, budget=budget)
     errors: list[Exception] = []
 
     def occupy() -> None:
@@ -308,9 +310,12 @@ def test_waiting_for_a_slot_counts_against_the_deadline(server: Any, make_gatewa
     thread.start()
     assert wait_for(lambda: len(server.requests) == 1)
 
+    before, bills = budget.spent(), list[Spent]()
     with pytest.raises(LlmUnavailableError, match="slot"):
-        gateway.complete(PROMPT, Word, timeout_s=0.1)
+        gateway.complete(PROMPT, Word, timeout_s=0.1, billed=bills.append)
 
+    assert bills == []
+    assert budget.spent() == before, "a call that was not made is not charged"
     server.released.set()
     thread.join()
     assert len(server.requests) == 1

@@ -67,6 +67,21 @@ def test_damaged_file_is_recreated(tmp_path: Path, content: bytes) -> None:
     assert store(tmp_path).get(["one"]) == {"one": ONE}
 
 
+def test_partly_damaged_file_is_recreated_by_the_next_call(tmp_path: Path) -> None:
+    many = {str(number): bytes(2_000) for number in range(50)}
+    store(tmp_path, size=2_000).put(many)
+    content = (tmp_path / FILE).read_bytes()
+    # The first page, with the version of the file, stays whole.
+    (tmp_path / FILE).write_bytes(content[:4_096] + b"\xab" * (len(content) - 4_096))
+
+    with pytest.raises(VectorStoreError, match="malformed"):
+        store(tmp_path, size=2_000).get(many)
+
+    assert store(tmp_path, size=2_000).get(many) == {}
+    store(tmp_path, size=2_000).put(many)
+    assert store(tmp_path, size=2_000).get(many) == many
+
+
 def test_unusable_folder_is_reported_with_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 

@@ -202,3 +202,30 @@ def test_concurrent_threads_cannot_exceed_the_budget() -> None:
 def test_limit_in_usd_needs_both_prices() -> None:
     with pytest.raises(ValidationError, match="prompt_usd_per_million"):
         BudgetLimits(max_usd=1.0, prompt_usd_per_million=1.0)
+
+
+@pytest.mark.parametrize("window_s", [None, 60.0])
+def test_cancelled_reservation_counts_no_more(window_s: float | None) -> None:
+    clock = MovableClock()
+    budget = Budget(BudgetLimits(max_calls=2, window_s=window_s), uptime_us=clock.now_us)
+    kept, cancelled = budget.reserve(10, 20), budget.reserve(10, 20)
+
+    budget.cancel(cancelled)
+    assert budget.spent() == Spent(1, 10, 20, None)
+    budget.settle(kept, TokenUsage(1, 2))
+    budget.reserve(10, 20)
+    with pytest.raises(LlmBudgetExceededError):
+        budget.reserve(0, 0)
+    clock.advance_s(61)
+    assert budget.spent().calls == (2 if window_s is None else 0)
+
+
+def test_reservation_that_has_left_the_window_can_be_cancelled() -> None:
+    clock = MovableClock()
+    budget = Budget(BudgetLimits(window_s=1.0), uptime_us=clock.now_us)
+    charge = budget.reserve(10, 20)
+    clock.advance_s(2)
+    assert budget.spent() == Spent(0, 0, 0, 0.0)
+
+    budget.cancel(charge)
+    assert budget.spent() == Spent(0, 0, 0, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -88,6 +89,16 @@ def test_remote_target_needs_permission_and_loopback_does_not() -> None:
         assert asyncio.run(find_target(url, allow_remote=True)).addresses
     with pytest.raises(UnreachableTargetError):
         asyncio.run(find_target(f"http://{'a' * 70}.invalid", allow_remote=True))
+
+
+def test_error_names_the_remote_address_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(*_: object, **__: object) -> list[Any]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, ("127.0.0.1", 80)), (*kind, ("192.0.2.7", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(RemoteTargetError, match=r"192\.0\.2\.7"):
+        asyncio.run(find_target("http://both.example", allow_remote=False))
 
 
 def test_resolver_rejects_any_other_host() -> None:

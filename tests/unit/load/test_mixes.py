@@ -140,6 +140,15 @@ def test_text_body_is_sent_as_plain_text() -> None:
     assert request.headers == {"Content-Type": "text/plain; charset=utf-8"}
 
 
+def test_boolean_in_text_body_is_lower_case() -> None:
+    values = {"f": {"kind": "choice", "of": [True]}}
+    bodies = {"alone": "{f}", "amid": "f={f}"}
+    requests = [{"name": name, "method": "POST", "path": f"/{name}", "body": body} for name, body in bodies.items()]
+
+    found = {request.target: request.body for request in first(mix_of(values=values, requests=requests), 50)}
+    assert found == {"/alone": b"true", "/amid": b"f=true"}
+
+
 @pytest.mark.parametrize("url", ["", "x", "ftp://h/", "http://", "http://h:99999999/", "http://[::1", "http://u@h/"])
 def test_invalid_service_url_is_rejected(url: str) -> None:
     with pytest.raises(PlanError):

@@ -52,5 +52,5 @@ class PollFeed:
         The polls are numbered from 1 in the order in which they were added.
         """
         async with self._arrival:
-            await self._arrival.wait_for(lambda: self._number > number)
+            await self._arrival.wait_for(lambda: bool(self._polls) and self._number > number)
             return [poll for at, poll in self._polls if at > number]

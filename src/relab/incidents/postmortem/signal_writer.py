@@ -18,6 +18,8 @@ Later parts have more polls, but at most twice as many points.
 """
 GROWTH: Final = 0.1
 """A part has at least this share of all polls so far, so that a timeline grows with the logarithm of the duration."""
+MAX_PART: Final = 1_000
+"""The number of new polls that is always enough for a part. The feed holds 2,000 polls; older ones would be lost."""
 _US: Final = 1_000_000
 
 
@@ -48,7 +50,7 @@ class SignalWriter:
         if incident_id != self._incident_id:
             self._begin(incident_id)
         fresh = [poll for poll in polls if poll.at_us > self._until_us]
-        needed = max(PART, int(GROWTH * self._count)) if self._count else 1
+        needed = min(max(PART, int(GROWTH * self._count)), MAX_PART) if self._count else 1
         if len(fresh) < needed:
             return False
         incident = self._log.get(incident_id)

@@ -42,16 +42,17 @@ class JsonValue:
             pointer = f"{pointer}/{_escaped(key)}"
         return JsonValue(value, pointer, self.answer)
 
-    def rows(self) -> list[JsonValue]:
+    def rows(self, *, newest: bool = False) -> list[JsonValue]:
         """Return the objects in a list, each as a `JsonValue`; empty if this value is not a list.
 
-        Only the first `MAX_ROWS` items of the list are read.
+        Only the first `MAX_ROWS` items of the list are read; with `newest`, the last ones.
         """
         if not isinstance(self.value, Sequence) or isinstance(self.value, str):
             return []
+        first = max(len(self.value) - MAX_ROWS, 0) if newest else 0
         return [
             JsonValue(item, f"{self.pointer}/{number}", self.answer)
-            for number, item in enumerate(self.value[:MAX_ROWS])
+            for number, item in enumerate(self.value[first : first + MAX_ROWS], first)
             if isinstance(item, Mapping)
         ]
 

@@ -37,7 +37,7 @@ def read_logs(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation
     counts: dict[str, int] = dict.fromkeys(LOG_FACTS, 0)
     first: dict[str, JsonValue] = {}
     # Only the end of a long list is read, with the newest lines.
-    for row in JsonValue(lines.value[-500:], lines.pointer, lines.answer).rows():
+    for row in lines.rows(newest=True):
         if not _is_recent(row, now_us):
             continue
         for fact in _facts_of(row):

@@ -29,7 +29,7 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
     changes that later repairs undid completely, and changes over `RECENT_S` seconds ago.
     """
     found, versions = FactCollector(), root_of(answers, 0).at("versions")
-    rows = versions.rows()
+    rows = versions.rows(newest=True)
     if not rows:
         return found.sightings
     found.amount("settings.version", rows[-1].at("version"))

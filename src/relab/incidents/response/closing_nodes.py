@@ -14,6 +14,7 @@ from relab.incidents.actions.records import (
     of_others,
 )
 from relab.incidents.diagnosis.investigation import KnownFacts
+from relab.incidents.postmortem.service import events_of
 from relab.incidents.postmortem.signal_events import signals_event
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.response.context import ResponseContext
@@ -218,7 +219,7 @@ class ClosingNodes:
 
     async def _outages(self, incident_id: str) -> str:
         """Return a sentence that says how often the outage came back during the incident; empty if it did not."""
-        events = await self._world.blocking(self._world.log.read_after, incident_id)
+        events = await self._world.blocking(events_of, self._world.log, incident_id)
         count = sum(event.kind == RECURRED for event in events)
         return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
 

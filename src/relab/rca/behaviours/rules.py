@@ -139,7 +139,9 @@ class RuleCondition(_RuleModel):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        given = [name for name in self.model_fields_set if name not in {"count", "within"}]
+        # A field that is null, such as `step:` without a value, is not given.
+        fields = self.model_fields_set - {"count", "within"}
+        given = [name for name in fields if getattr(self, name) is not None]
         if len(given) != 1:
             names = "step, call, guardrail, question, answer, run, repeated, sequence, all, any or not"
             raise ValueError(f"needs exactly one of {names}")

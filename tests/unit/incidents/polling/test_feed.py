@@ -29,3 +29,16 @@ def test_each_reader_gets_every_poll_once_and_in_order() -> None:
         return await asyncio.gather(*readers)
 
     assert asyncio.run(go()) == [[1, 2, 3, 4, 5]] * 3
+
+
+def test_consumer_waits_for_a_poll_after_all_polls_are_deleted() -> None:
+    async def go() -> list[Snapshot]:
+        feed = PollFeed()
+        await feed.put(Snapshot(at_us=1))
+        await feed.clear()
+        waiting = asyncio.create_task(feed.after(0))
+        await asyncio.sleep(0)
+        await feed.put(Snapshot(at_us=2))
+        return await waiting
+
+    assert asyncio.run(go()) == [Snapshot(at_us=2)]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relab.incidents.models import AbsenceReason
 from relab.incidents.probes.catalogue import PROBES, probes_for
+from relab.incidents.probes.json_paths import MAX_ROWS, JsonValue
 from relab.incidents.probes.models import ProbeResponse
 from relab.incidents.probes.service_health import relative_facts
 from support.incidents.probe_answers import NOW_US, WELL, answers_to, changed, component, facts_of, log_line, version
@@ -243,6 +244,25 @@ def test_change_is_active_until_a_repair_reverts_it() -> None:
     assert seen(begun, version(2, "deploy", {"database.password": "***"}))["settings.recent_change"] == "password"
     old = version(2, "deploy", {"database.pool_size": 1}, at="2026-11-20T18:40:30Z")
     assert seen(begun, old)["settings.recent_change"] == "none"
+
+
+def test_newest_change_of_a_long_history_is_found() -> None:
+    repairs = [version(number, "operator", {}) for number in range(1, 601)]
+    latest = version(601, "deploy", {"database.pool_size": 1})
+
+    found = facts_of("settings.history", {**WELL, HISTORY: {"versions": [*repairs, latest]}})
+    assert found["settings.version"] == 601.0
+    assert found["settings.recent_change"] == "pool"
+    assert found["settings.before_change.version"] == 600.0
+
+
+def test_newest_rows_have_their_position_in_the_whole_list() -> None:
+    items = JsonValue([{"number": number} for number in range(MAX_ROWS + 2)], "/lines")
+
+    assert items.rows()[0].pointer == "/lines/0"
+    newest = items.rows(newest=True)
+    assert (newest[0].pointer, newest[-1].pointer) == ("/lines/2", f"/lines/{MAX_ROWS + 1}")
+    assert newest[-1].at("number").number == MAX_ROWS + 1
 
 
 def test_recent_log_lines_are_counted_by_topic() -> None:

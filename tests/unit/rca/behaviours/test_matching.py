@@ -129,6 +129,9 @@ def test_condition_matches_fields_of_the_run(when: dict[str, Any], is_shown: boo
         {"repeated": {"call": {}, "times": 1}},
         {"repeated": {"call": {}, "step": {}}},
         {"step": {"nme": "x"}},
+        {"step": None},
+        {"question": None},
+        {"not": None},
     ],
 )
 def test_invalid_conditions_are_rejected(wrong: dict[str, Any]) -> None:
