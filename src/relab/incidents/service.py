@@ -129,7 +129,9 @@ class IncidentService:
         """Watch the target and respond to its incidents while the `async with` block runs; do nothing without a target.
 
         Raises:
-            ConfigurationError: the token for the action server is missing, or an address is not valid.
+            ConfigurationError: the token for the action server is missing, an address is not valid, or an excluded
+                runbook does not exist.
+            RunbookFolderError: the folder of runbooks in the settings cannot be read.
             UnavailableError: checkpoints cannot be stored.
         """
         if self._watched is None:
@@ -227,8 +229,9 @@ class IncidentService:
 
         Raises:
             NotFoundError: neither an approval request nor an incident with a request has this id.
-            ConflictError: the request has expired or was decided otherwise, or the incident has several possible
-                requests.
+            ConflictError: the request has expired or was decided otherwise, the incident has several possible
+                requests, or the person approves although the incident is over.
+            InvalidInputError: `by` is empty.
         """
         asked = self.log.approvals.of_incident(approval_id)
         question = request_to_answer(asked, approved=approved).approval_id if asked else approval_id

@@ -79,7 +79,8 @@ class Sweeper:
         clock: gives the times of the lease.
         owner: name of this worker, for the lease.
         work: does the housekeeping.
-        every_s: the minimum time between two calls of `work`, in seconds. The lease lasts three times as long.
+        every_s: the minimum time between two calls of `work`, in seconds. The lease lasts three times as long,
+            at most one hour.
     """
 
     def __init__(

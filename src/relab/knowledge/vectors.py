@@ -48,7 +48,7 @@ class VectorStore:
         """Return the stored vectors of these texts, as `{text: bytes}`; texts without a stored vector are left out.
 
         Raises:
-            VectorStoreError: the file cannot be used.
+            VectorStoreError: the file cannot be used. A damaged file is deleted, so that the next call succeeds.
         """
         if not self._path.exists():
             return {}
@@ -69,7 +69,7 @@ class VectorStore:
         """Store vectors, given as `{text: bytes}`.
 
         Raises:
-            VectorStoreError: the file cannot be used.
+            VectorStoreError: the file cannot be used. A damaged file is deleted, so that the next call succeeds.
         """
         rows = [(self._model, _key(text), vector) for text, vector in vectors.items()]
         with self._transaction("IMMEDIATE") as connection:

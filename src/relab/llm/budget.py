@@ -67,7 +67,7 @@ class Charge:
 
     Attributes:
         at_us: the time of the reservation in microseconds, by the clock of the budget, which never goes back.
-        expired: whether the reservation has left the budget's window, so that it no longer counts.
+        expired: whether the reservation has left the budget's window or was cancelled, so that it no longer counts.
     """
 
     at_us: int

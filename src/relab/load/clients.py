@@ -42,11 +42,13 @@ def _send(plan: LoadPlan, stop: threading.Event) -> None:
     try:
         run_load(plan, stop=stop)
     except RelabError as error:
-        _fail(error)
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001 without an exit, the parent would not notice that no load is sent
+        _fail(f"{type(error).__name__}: {error}")
 
 
-def _fail(error: RelabError) -> None:
-    os.write(2, f"{error}\n".encode())
+def _fail(reason: str) -> None:
+    os.write(2, f"{reason}\n".encode())
     # The main thread is blocked on input and would not see an exception of this thread.
     os._exit(EXIT_FAILED)
 
@@ -62,7 +64,7 @@ def main() -> None:
             fields = json.loads(line)
             clients.become(None if fields is None else make_plan(**fields))
     except RelabError as error:
-        _fail(error)
+        _fail(str(error))
     # Do not wait for requests in flight: the parent process has ended and needs no results.
     os._exit(0)
 

@@ -43,6 +43,7 @@ async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) ->
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
         UnreachableTargetError: the target's name has no address.
+        MixError: a template of the mix cannot be filled.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     requests = request_stream(plan.mix, plan.seed)

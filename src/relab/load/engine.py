@@ -40,6 +40,9 @@ class Engine:
         on_progress: is called with the progress every `window_s` seconds, in the event loop; it must be fast.
         stop: an event; when it is set, the engine abandons requests in flight and ends.
 
+    Raises:
+        MixError: a template of the mix cannot be filled.
+
     Attributes:
         recorder: the counts and latencies so far.
         lag: the delays between the due times of requests and their starts.

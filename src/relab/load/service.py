@@ -83,6 +83,7 @@ def find_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughp
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
         UnreachableTargetError: the target's name has no address.
+        MixError: a template of the mix cannot be filled.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measure_throughput(plan, clients=clients, seconds=seconds))

@@ -112,7 +112,8 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
 
     Returns:
         `(word, place)`. The word is `limit` if `control` is harmful, `route` if `routing` is, or `none`. The place is
-            the JSON value that shows this. None if no harmful value is seen, but a value is missing.
+            the JSON value that shows this. None if no harmful value is seen, but `max_concurrency` or `enabled` is
+            missing.
     """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:

@@ -117,7 +117,7 @@ def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
     """Read facts about the path to each dependency: failures, latency, and the extra latency of a large payload.
 
     Each latency is the minimum over the answers. The fact `late_ms` is the difference to the latency of the fastest
-    other dependency, at least 0.
+    other dependency, at least 0; without another dependency, it is the whole latency.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}

@@ -42,7 +42,7 @@ _log = get_logger(__name__)
 class Spending:
     """The total cost of the model calls for an incident: their number, tokens, seconds and US dollars.
 
-    A call without a known result counts with its maximum cost.
+    A call without a known result counts with its maximum tokens and seconds, and with 0 dollars.
     """
 
     calls: int = 0
@@ -136,7 +136,7 @@ class ModelCalls:
         return spending_of(await asyncio.to_thread(self._timeline))
 
     async def _begin(self, prompt: Prompt) -> tuple[str, float]:
-        """Append the beginning of a model call, with its maximum cost, to the timeline.
+        """Append the beginning of a model call, with its maximum tokens and seconds, to the timeline.
 
         Return `(id of the call, its time limit in seconds)`.
 

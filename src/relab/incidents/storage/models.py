@@ -95,7 +95,7 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     CLOSED = "closed"
-    """The last event of a timeline: no follower gets a later one."""
+    """The event that ends an incident. Followers of the timeline get no later event, although later ones may be stored."""
 
 
 class _Remembered(BaseModel):

@@ -143,14 +143,15 @@ class _Matcher:
         first match to the last, both included; None: no maximum.
         """
         matched = [[_quote(item, each.step or each.call) for item in self._items] for each in items]
+        rows = [(row, _next_matches(row)) for row in matched[1:]]
         most = within if within is not None else len(self._items)
         for begin, first in enumerate(matched[0]):
             if first is None:
                 continue
             quotes, at = [first], begin
-            for row in matched[1:]:
-                at = next((index for index in range(at + 1, min(begin + most, len(row))) if row[index] is not None), -1)
-                if at < 0:
+            for row, following in rows:
+                at = following[at + 1]
+                if at >= min(begin + most, len(row)):
                     break
                 quotes.append(row[at] or first)
             else:
@@ -228,6 +229,14 @@ class _Matcher:
             *((placed.started_us, 1, placed.position, placed) for placed in self._view.calls),
         ]
         return [item for *_, item in sorted(timed, key=lambda each: each[:3])]
+
+
+def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
+    """Return, for each index from 0 to `len(row)`, the index of the next match from there on; `len(row)` without one."""
+    found = [len(row)] * (len(row) + 1)
+    for index in range(len(row) - 1, -1, -1):
+        found[index] = found[index + 1] if row[index] is None else index
+    return found
 
 
 def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Quotation | None:

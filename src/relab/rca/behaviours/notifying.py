@@ -25,7 +25,7 @@ def notice_of(
 
     Only the first run in each time window of the rule gets a notification; it contains the number of further runs in
     the previous window. No notification is due for a rule without `notify`, or for a run that ended more than a day
-    ago.
+    ago (if its end is not known: that started more than a day ago).
 
     Args:
         session: the session of the transaction, which stores the time window.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -39,6 +40,18 @@ def places(run: AgentRun, when: dict[str, Any]) -> list[tuple[str, str]] | None:
 def said(*outputs: str, **fields: Any) -> AgentRun:
     steps = [step(f"s{n}", started_at=time_text(n), output_summary=text) for n, text in enumerate(outputs)]
     return agent_run("success", steps=steps, **fields)
+
+
+@given(st.text("abc.", max_size=12), st.text("abc", min_size=2, max_size=3), st.integers(2, 14))
+def test_sequence_is_found_as_by_trying_all_places(outputs: str, wanted: str, within: int) -> None:
+    sequence = {"sequence": [{"step": {"output": each}} for each in wanted], "within": within}
+    places_of = itertools.combinations(range(len(outputs)), len(wanted))
+    found = [at for at in places_of if [outputs[n] for n in at] == list(wanted) and at[-1] - at[0] < within]
+
+    seen = find_behaviours(said(*outputs), [rule(sequence)])
+    assert [quote.source for each in seen for quote in each.quotes] == [
+        said(*outputs).steps[n] for n in min(found, default=())
+    ]
 
 
 APOLOGY = {"all": [{"answer": r"(?i)\bsorry\b"}, {"call": {}, "count": {"max": 0}}]}
