@@ -48,8 +48,8 @@ class PersonalDecisions:
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over, its verdict is another one, or the new flags are in force
-                already.
+            RolloutStateError: the rollout is not over, has another verdict, or ended before it read the flags; or the
+                new flags are in force already.
             FlagsChangedError: the current flags differ from those before the rollout.
             TargetBusyError: another rollout uses the target.
             TargetUnhealthyError: the target is unhealthy.
@@ -61,6 +61,11 @@ class PersonalDecisions:
             if verdict not in {Verdict.EDGE, Verdict.PASS}:
                 named = "without a verdict" if verdict is None else f"with the verdict {verdict.value}"
                 raise RolloutStateError(f"A rollout {named} cannot be applied; only EDGE and PASS can.")
+            if Arm.B not in record.changes:
+                raise RolloutStateError(
+                    f"The rollout {rollout_id} ended before it read the flags, so it has no change to apply.",
+                    remedy="Run the rollout again.",
+                )
             wanted = record.changes[Arm.B]
             inverse = _inverse(record, target)
             state = target.flags.read()

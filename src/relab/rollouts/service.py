@@ -244,6 +244,7 @@ class RolloutService:
             self._recovery.settle(target.flags.name)
             record = self._store.get(rollout_id).record
             if record.status.is_over:
+                self._runner.publish_end(record)
                 return record
             check_writable(record.plan, self._folder(rollout_id))
             ended, error = self._runner.execute(record, target, lease, stop, self._runner.publisher(rollout_id))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.bootstrap import Services
-from relab.core.cursor import InvalidCursorError
+from relab.core.cursor import InvalidCursorError, encode_cursor
 from relab.jobs.models import Lane
 from relab.rca.models import Category
 from relab.rca.service import ANALYZE_JOB
@@ -83,6 +83,8 @@ def test_clusters_are_listed_page_by_page_the_largest_first(services: Services) 
     assert {(page.clusters, page.runs) for page in pages} == {(5, 8)}
     with pytest.raises(InvalidCursorError):
         reader.list(cursor="WyJhIl0")
+    with pytest.raises(InvalidCursorError):
+        reader.list(cursor=encode_cursor((2**63, "c")))
 
 
 def test_run_counts_once_by_its_newest_analysis_until_it_succeeds_or_is_deleted(services: Services) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from relab.bootstrap import Services
-from relab.core.cursor import InvalidCursorError
+from relab.core.cursor import InvalidCursorError, encode_cursor
 from relab.rca.errors import LabelPlaceError, NoLabelError
 from relab.rca.service import NewLabel
 from relab.telemetry.errors import AgentRunNotFoundError
@@ -70,6 +70,8 @@ def test_labels_are_listed_page_by_page_and_yield_their_runs(services: Services)
     assert [each.run.run_id for each in keeper.labelled_runs()] == ["r4", "r3", "r2", "r1", "r0"]
     with pytest.raises(InvalidCursorError):
         keeper.page(cursor="yesterday")
+    with pytest.raises(InvalidCursorError):
+        keeper.page(cursor=encode_cursor((2**63, "r")))
 
 
 def test_reports_are_measured_against_labels(services: Services) -> None:

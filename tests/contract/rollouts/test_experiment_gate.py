@@ -19,12 +19,14 @@ from relab.rollouts.errors import (
     PlanInvalidError,
     RolloutStateError,
     SubjectError,
+    TargetUnhealthyError,
 )
 from relab.rollouts.experiment_gate import GatedRollout
 from relab.rollouts.models import ExperimentQuestion
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import flag_plan, parse_plan
 from relab.rollouts.record import RolloutPhase, RolloutRecord, RolloutStatus
+from relab.rollouts.reports.wording import next_steps
 from relab.stats.verdicts import Verdict
 from rig.trial_rows import trial_row, write_run
 from support.flags.contents import content
@@ -238,6 +240,20 @@ def test_flags_of_a_service_are_applied_and_the_rollback_restores_them(lab: Lab)
     assert lab.service.report["experiment_type"] == "experiment"
     lab.services.rollouts.roll_back(record.rollout_id, by="ada")
     assert lab.service.flags == ServiceFlags()
+
+
+def test_pass_on_an_unhealthy_target_has_no_change_to_apply(lab: Lab) -> None:
+    lab.service.unhealthy = {"redis"}
+    with pytest.raises(TargetUnhealthyError):
+        lab.gate(lab.run_dir(), lab.service_plan())
+    (record,) = lab.services.rollouts.list_rollouts().items
+    assert verdict_of(record) is Verdict.PASS
+    lab.service.unhealthy = set()
+
+    with pytest.raises(RolloutStateError, match="no change to apply"):
+        lab.services.rollouts.apply(record.rollout_id, by="ada")
+
+    assert next_steps(record) == ["Remove the cause, then run the rollout again"]
 
 
 def test_flags_that_do_not_stick_are_an_error(lab: Lab) -> None:

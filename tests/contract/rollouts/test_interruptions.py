@@ -332,6 +332,18 @@ def test_retry_of_a_job_whose_end_was_not_published_ends_the_progress(lab: Rollo
     assert lab.services.progress.read_after(rollout_id)[len(ended) :][-1].status == ended[-1] == "done"
 
 
+def test_retry_of_a_failed_rollout_whose_flags_are_still_changed_ends_the_progress(lab: RolloutLab) -> None:
+    rollout_id = queued(lab)
+    died = lab.execute_until(rollout_id, 3)
+    # The worker has stored the failure, and died before it restored the flags and published the end.
+    lab.services.rollouts._store.save(died.model_copy(update={"status": RolloutStatus.FAILED, "error": "It failed."}))
+
+    run_job(lab, rollout_id)
+
+    assert lab.limit() == 32
+    assert lab.services.progress.read_after(rollout_id)[-1].status == "failed"
+
+
 def test_dry_run_on_a_target_that_is_down_is_not_a_failed_rollout(lab: RolloutLab) -> None:
     with pytest.raises(TargetUnhealthyError):
         lab.run(is_dry_run=True, base_url="http://127.0.0.1:9")

@@ -18,6 +18,7 @@ from support.telemetry.runs import RunBody, minimal_run, step, time_text, tool_c
 MEGABYTE = 1_000_000
 LANGUAGES = ("Der Preis beträgt 12 €", "価格は12ユーロです", "السعر ١٢ يورو", "цена 12 евро", "कीमत 12 यूरो", "🙂" * 20)
 BINARY = "".join(map(chr, [*range(1, 32), 127, 133, 0xFFFD, 0xFEFF, 0x202E, 0x10FFFF])) * 20
+EPOCH = "1970-01-01T00:00:00Z"
 CRAFTED = ("Error" * 200_000, "exit code: " * 90_000, "((((" * 250_000, "a@" * 500_000, "\n" * MEGABYTE, "{" * MEGABYTE)
 
 
@@ -42,6 +43,16 @@ BAD: dict[str, RunBody] = {
     "one time": minimal_run(
         status="failure", steps=[{**each, "started_at": time_text(0)} for each in team(["a", "b", "c", "d"])]
     ),
+    "a step at the time 0": {
+        **minimal_run(
+            status="failure",
+            steps=[
+                {**step("s0", 0, output_summary="```x``` is assumed."), "started_at": EPOCH, "ended_at": EPOCH},
+                step("s1", 1, name="executor", output_summary="exit code: 1\nValueError: x", status="failure"),
+            ],
+        ),
+        "started_at": EPOCH,
+    },
     "out of order": minimal_run(
         status="failure",
         steps=random.Random(7).sample(team([f"text {n}" for n in range(12)]), 12),

@@ -109,6 +109,21 @@ def test_missing_argument_is_reported() -> None:
     assert sentences(compared(run_with(("book", {})), *runs))[0].endswith("this one without it.")
 
 
+def test_argument_with_a_long_value_is_not_called_missing() -> None:
+    runs = [passed(n, ("book", {"cabin": "economy"})) for n in range(2)]
+
+    assert sentences(compared(run_with(("book", {"cabin": "x" * 300})), *runs))[0].endswith(
+        "this one with another value."
+    )
+
+
+def test_arguments_of_which_only_the_hash_is_known_are_not_compared() -> None:
+    runs = [passed(n, ("book", {"cabin": "economy"})) for n in range(2)]
+    run = agent_run(tool_calls=[call("c0", tool_name="book", args_json=None, args_hash="0f3a")])
+
+    assert sentences(compared(run, *runs)) == []
+
+
 def test_argument_of_one_of_several_calls_is_not_a_difference() -> None:
     runs = [passed(n, ("read", {"id": 1}), ("read", {"id": 2})) for n in range(2)]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
@@ -13,8 +13,10 @@ from relab.rca.clusters.models import ClusterPage, FailureCluster
 from relab.rca.clusters.repository import ClusterFilter
 from relab.rca.models import Category
 from relab.storage import Database
+from relab.telemetry.models import MAX_INT64
 
-_KEY: Final = TypeAdapter(tuple[int, str])
+_KEY: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], str])
+"""A forged cursor must not bring an out-of-range number to the database."""
 
 
 class ClusterReader:

@@ -174,11 +174,13 @@ def emptiness(text: str | None) -> Emptiness | None:
 
 
 def _empty_json(text: str) -> Emptiness | None:
-    """Recognise empty JSON results such as `{"results": [], "total": 0}`; return None for any other text."""
+    """Recognise empty JSON results such as `[ ]` or `{"results": [], "total": 0}`; return None for any other text."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         return None  # A summary that is cut off, or is not JSON, has content.
+    if data in ([], {}):
+        return Emptiness("empty_result", is_structured=True)
     if not isinstance(data, dict):
         return None
     containers = [value for key, value in data.items() if key.casefold() in _CONTAINERS]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from relab.core.clock import Clock
 from relab.core.cursor import decode_cursor, encode_cursor
@@ -16,11 +16,12 @@ from relab.rca.labels import repository
 from relab.rca.labels.models import LabelledRun, LabelPage, LabelScores, NewLabel, RunLabel
 from relab.rca.models import Report
 from relab.storage import Database, UnitOfWork
-from relab.telemetry.models import AgentRun
+from relab.telemetry.models import MAX_INT64, AgentRun
 from relab.telemetry.service import TelemetryService
 
 _PAGE: Final = 200
-_KEY: Final = TypeAdapter(tuple[int, str])
+_KEY: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], str])
+"""A forged cursor must not bring an out-of-range number to the database."""
 
 
 class LabelKeeper:

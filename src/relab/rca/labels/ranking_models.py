@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from relab.core.clock import Clock, format_time
 from relab.rca.errors import RankingModelError
+from relab.rca.evidence import RunView
 from relab.rca.labels import repository
 from relab.rca.labels.keeper import LabelKeeper
 from relab.rca.labels.models import LabelledRun
-from relab.rca.ranking import MIN_RUNS, RankingModels, TrainingRun, shipped_models, train
+from relab.rca.ranking import MIN_RUNS, RankingModels, TrainingRun, shipped_models, train, units_of
 from relab.storage import Database
 
 _MAX_SOURCE_CHARS: Final = 200
@@ -23,7 +24,7 @@ class TrainedModel(BaseModel):
 
     Attributes:
         agent_name: the name of the agent.
-        labels: the number of labelled runs of the agent.
+        labels: the number of labelled runs of the agent that a model can be trained on.
         trained: whether a model was trained; false with too few labels. An older model then stays.
         right: the number of held-out runs with the labelled step ranked first.
         held_out: the number of labelled runs that were tested by cross-validation.
@@ -64,7 +65,8 @@ class RankingModelKeeper:
     def train(self, agent_name: str | None = None) -> list[TrainedModel]:
         """Train a model for each agent with at least `MIN_RUNS` labelled runs; it replaces the agent's older model.
 
-        With `agent_name`, only this agent's model is trained. Labels without a step are ignored.
+        With `agent_name`, only this agent's model is trained. Labels without a step, and labels of a step that contains
+        other steps, are ignored.
 
         Raises:
             RankingModelError: no agent has enough labels.
@@ -78,7 +80,7 @@ class RankingModelKeeper:
         if not any(outcome.trained for outcome in outcomes):
             most = max((outcome.labels for outcome in outcomes), default=0)
             raise RankingModelError(
-                f"No agent has enough labels: at most {most} runs of an agent have a label with a step.",
+                f"No agent has enough labels: at most {most} runs of an agent have a label with an innermost step.",
                 remedy=f"Label at least {MIN_RUNS} failed runs of one agent: lab rca label RUN --step ID.",
             )
         return outcomes
@@ -113,8 +115,8 @@ def _source(agent_name: str) -> str:
 
 
 def _training_run(item: LabelledRun) -> TrainingRun | None:
-    """Return a labelled run as training data; None if its label has no step, or if the run no longer has this step."""
+    """Return a labelled run as training data; None if its label does not name an innermost step of the run."""
     step_id = item.label.step_id
-    if step_id is None or all(step.step_id != step_id for step in item.run.steps):
+    if step_id is None or all(unit.unit_id != step_id for unit in units_of(RunView(item.run), with_calls=False)):
         return None
     return TrainingRun(item.run, item.run.task_id or item.run.question or item.run.run_id, step_id)

@@ -109,7 +109,12 @@ class _Comparison:
     def _arguments(self, tool: str) -> Iterator[FoundDifference]:
         if tool not in self._own:
             return
-        own = _values(placed.call.args_json for placed in self._own[tool])
+        calls = [placed.call for placed in self._own[tool]]
+        if any(call.args_json is None and call.args_hash is not None for call in calls):
+            # Only the hash was recorded, so the arguments are not known.
+            return
+        own = _values(call.args_json for call in calls)
+        sent = {name for call in calls if isinstance(call.args_json, dict) for name in call.args_json}
         theirs = [_values(call.args_json for call in run.calls if call.tool_name == tool) for run in self._runs]
         for argument in dict.fromkeys(name for values in theirs for name in values):
             counts: dict[str, list[int]] = {}
@@ -126,7 +131,10 @@ class _Comparison:
                 if call.tool_name == tool and agreed in _values([call.args_json]).get(argument, ())
             )
             place = self._own[tool][0]
-            said = "without it" if argument not in own else f"with {_code(next(iter(own[argument])))}"
+            if argument in own:
+                said = f"with {_code(next(iter(own[argument])))}"
+            else:
+                said = "with another value" if argument in sent else "without it"
             yield FoundDifference(
                 PassingDifferenceKind.ARGUMENT,
                 f"{self._who(len(having))} called {_code(tool)} with {_code(argument)} = {_code(agreed)}; this one {said}.",

@@ -12,7 +12,7 @@ from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking, Suspicio
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun, train
-from relab.rca.ranking.units import Unit, UnitKey
+from relab.rca.ranking.units import Unit, UnitKey, units_of
 
 __all__ = [
     "CANDIDATES",
@@ -32,4 +32,5 @@ __all__ = [
     "rank_run",
     "shipped_models",
     "train",
+    "units_of",
 ]

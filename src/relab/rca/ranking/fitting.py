@@ -146,8 +146,9 @@ def _words(examples: Sequence[Example]) -> list[str]:
     counts: Counter[str] = Counter()
     for example in examples:
         counts.update(frozenset().union(*(name_words(unit) for unit in example.units)))
-    common = (word for word, count in counts.most_common(MAX_WORDS) if count >= MIN_SHARE_OF_WORD * len(examples))
-    return sorted(common)
+    # Words with equal counts are chosen by the alphabet, because the order of a set differs between processes.
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
+    return sorted(word for word, count in ranked if count >= MIN_SHARE_OF_WORD * len(examples))
 
 
 def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:

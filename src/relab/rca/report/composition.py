@@ -71,7 +71,7 @@ def compose(
     found = [_finding(evidence, view, problem, ids) for problem, ids in zip(shown, cited, strict=True)]
     found += [_marked(evidence, view, unit, kind, evidence_id) for unit, kind, evidence_id in marks]
     # Findings without a time stay last; those of detectors are in order of time already.
-    findings = tuple(sorted(found, key=lambda item: item.at or "~")) if marks else tuple(found)
+    findings = tuple(sorted(found, key=lambda item: (item.at is None, item.at or 0))) if marks else tuple(found)
     return Report.build(
         evidence,
         category=reportable[0].category if reportable else Category.UNKNOWN,

@@ -35,7 +35,7 @@ class Halt(Event):
     Args:
         stop: set by a person or a signal.
         budget_s: the time budget: seconds from now until the event is set; 0 for no limit.
-        still_leased: returns False once the lease is lost.
+        still_leased: returns False without the lease; after the first False, the event stays set.
         monotonic_s: returns the time of the monotonic clock, in seconds.
     """
 
@@ -52,13 +52,16 @@ class Halt(Event):
         self._still_leased = still_leased
         self._monotonic_s = monotonic_s
         self._ends_s = monotonic_s() + budget_s if budget_s else None
+        self._is_unleased = False
 
     @property
     def reason(self) -> HaltReason | None:
         """The reason to stop the measurement; None while there is no reason."""
         if self._stop.is_set():
             return HaltReason.STOPPED
-        if not self._still_leased():
+        # A lease that had expired can be extended again, but the measurement has been stopped by then.
+        self._is_unleased = self._is_unleased or not self._still_leased()
+        if self._is_unleased:
             return HaltReason.LEASE
         if self._ends_s is not None and self._monotonic_s() >= self._ends_s:
             return HaltReason.BUDGET

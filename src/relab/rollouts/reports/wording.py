@@ -81,7 +81,7 @@ def next_steps(record: RolloutRecord) -> list[str]:
         return [
             "Compare the flags with those under ROLLBACK; run its command, unless the change of another client must stay"
         ]
-    if record.judgement is None:
+    if record.judgement is None or (record.error is not None and not record.changes):
         return ["Run without --dry-run" if record.is_dry_run else "Remove the cause, then run the rollout again"]
     return _after_verdict(record, record.judgement)
 

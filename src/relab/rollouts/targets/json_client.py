@@ -77,7 +77,8 @@ class JsonClient:
             headers: added to the client's own headers.
 
         Raises:
-            TargetUnavailableError: the answer is not complete in time, or is larger than `MAX_BYTES`.
+            TargetUnavailableError: the request cannot be sent, or the answer is not complete in time, or is larger than
+                `MAX_BYTES`.
         """
         import httpx
 
@@ -89,7 +90,7 @@ class JsonClient:
             status, found = asyncio.run(self._exchange(method, url, content, sent))
         except (TimeoutError, httpx.TimeoutException) as error:
             raise _unavailable(url, f"no whole answer within {self._timeout_s:g} s") from error
-        except httpx.ProtocolError as error:
+        except (httpx.ProtocolError, UnicodeError) as error:
             # The text of this error quotes headers or the answer.
             raise _unavailable(url, "request or answer is no valid HTTP") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -207,7 +208,7 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
             value = value[key]
-        elif isinstance(value, list) and key.isdigit():
+        elif isinstance(value, list) and key.isdecimal():
             value = value[int(key)]
         else:
             raise LookupError(pointer)

@@ -35,6 +35,8 @@ def test_names_of_other_tools_are_not_recognised(name: str) -> None:
     [
         ("[]", "empty_result"),
         (" {} ", "empty_result"),
+        ("[\n]", "empty_result"),
+        ("{ }", "empty_result"),
         ("null", "empty_result"),
         ('{"results": [], "total": 0}', "empty_result"),
         ('{"count": 0}', "empty_result"),

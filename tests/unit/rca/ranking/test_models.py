@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import random
 from functools import cache
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 
 from relab.rca.analyzer import analyze
 from relab.rca.errors import RankingModelError
+from relab.rca.labels.models import LabelledRun, RunLabel
+from relab.rca.labels.ranking_models import RankingModelKeeper
 from relab.rca.models import AttributionBasis, Confidence
 from relab.rca.ranking import RankingModels, TrainingRun, shipped_models, train
+from relab.rca.ranking.fitting import MAX_WORDS, _words, examples_of
 from relab.telemetry.models import AgentRun
 from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import examples, minimal_run, step, tool_call
@@ -115,6 +119,27 @@ def test_a_run_far_longer_than_the_training_runs_is_of_no_known_source() -> None
 @pytest.mark.full
 def test_the_same_labels_give_the_same_model() -> None:
     assert train(labelled(12), source="mine") == train(labelled(12), source="mine")
+
+
+def test_words_with_equal_counts_are_chosen_by_the_alphabet() -> None:
+    names = [f"{first}{second}x" for first in "abcdefgh" for second in "abcdefgh"]
+    run = agent_run(steps=[step(f"s{number}", number, name=name) for number, name in enumerate(names)])
+
+    assert _words(examples_of([TrainingRun(run, "task")], with_calls=False)) == sorted(names)[:MAX_WORDS]
+
+
+def test_labels_of_steps_with_steps_inside_do_not_keep_other_agents_from_training() -> None:
+    run = agent_run(steps=[step("outer", 0), step("inner", 1, parent_step_id="outer")])
+    label = RunLabel(run_id="r", content_hash="h", labelled_by="ada", labelled_at=0, step_id="outer")
+
+    class Labels:
+        def labelled_runs(self) -> list[LabelledRun]:
+            return [LabelledRun(label, run, ())] * 10
+
+    keeper = RankingModelKeeper(cast("Any", None), cast("Any", None), cast("Any", Labels()))
+
+    with pytest.raises(RankingModelError, match="at most 0 runs"):
+        keeper.train()
 
 
 def test_an_artefact_is_read_as_it_was_written() -> None:
