@@ -92,7 +92,7 @@ def pause(
         )
     if not trials:
         return _pause_all(run, request, on_asked)
-    folders = [_running(run, trial_id) for trial_id in trials]
+    folders = [_running(run, trial_id) for trial_id in dict.fromkeys(trials)]
     asked = {}
     for folder in folders:
         _ask(folder, request)

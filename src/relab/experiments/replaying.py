@@ -72,7 +72,7 @@ class Replayed:
 
     @property
     def is_identical(self) -> bool:
-        """Whether outcome, output, events and changed files are the same."""
+        """Whether the result with its metrics, the input, the output, the events and the changed files are the same."""
         return not self.differences
 
 

@@ -159,6 +159,9 @@ class LogArchive:
             raise refused(InspectLogUnsafeError, self.path, f"has an encrypted entry: {name[:200]!r}")
 
     def _compressed(self, entry: zipfile.ZipInfo) -> bytes:
+        # Without the first bytes of the file, the directory leads to a place before its beginning.
+        if entry.header_offset < 0:
+            raise EOFError("its header is missing")
         self._file.seek(entry.header_offset)
         head = self._file.read(_LOCAL_HEADER.size)
         if len(head) < _LOCAL_HEADER.size or head[:4] != _MAGIC:

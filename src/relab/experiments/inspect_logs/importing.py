@@ -131,23 +131,30 @@ def _import(root: Path, logs: Sequence[InspectLog], options: ImportOptions, cloc
     named = _variants(logs, options.baseline)
     run_id = _run_id(logs, scorer, options)
     run_dir = runs_folder(root) / run_id
+    imported = InspectLogImportedError(
+        f"These logs are already imported: {run_dir}.", remedy=f"To import them anew, first: lab clean {run_id}"
+    )
     if run_dir.exists():
-        raise InspectLogImportedError(
-            f"These logs are already imported: {run_dir}.", remedy=f"To import them anew, first: lab clean {run_id}"
-        )
+        raise imported
     warnings = [text for log in logs for text in _warnings(log)]
     facts = {
         "warnings": warnings,
         "inspect": {"scorer": scorer, "logs": {name: _origin(log) for name, log in named.items()}},
     }
     try:
-        run = _begin(root, run_dir, _config_of(logs[0], plan, named), plan, facts, clock)
+        try:
+            run = _begin(root, run_dir, _config_of(logs[0], plan, named), plan, facts, clock)
+        except FileExistsError as error:
+            # Another process began the same import after the check, and the folder is its own.
+            raise imported from error
         with locked(run.path):
             outcomes = _write_trials(run, plan, named, SampleTrials(run, scorer, options.success_at), send)
             finish_run(run, is_complete=True)
             run.write_control("completed", clock.now_us())
             # Sealed and not signed: a signature would state that the trials ran here.
             prove_run(run, Signer())
+    except InspectLogImportedError:
+        raise
     except BaseException:
         # Half a run would look like an interrupted one, which no command could continue.
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -347,17 +354,8 @@ def _origin(log: InspectLog) -> dict[str, Any]:
     """Return the facts about a variant's log for the run's manifest; a later export writes some of them back."""
     spec = log.spec
     names = (
-        "eval_id",
-        "run_id",
-        "task",
-        "task_id",
-        "task_version",
-        "created",
-        "model",
-        "solver",
-        "scorers",
-        "packages",
-    )
+        "eval_id", "run_id", "task", "task_id", "task_version", "created", "model", "solver", "scorers", "packages",
+    )  # fmt: skip
     return {"path": str(log.path), "status": log.status, "eval": {name: clean(spec.get(name)) for name in names}}
 
 

@@ -101,8 +101,9 @@ class InspectLog:
     @property
     def solver(self) -> str:
         """The name of the solver or agent, as the evaluation or its plan names it; empty if neither does."""
-        steps = self.header.get("plan", {}).get("steps") or [{}]
-        named = self.spec.get("solver") or (steps[-1].get("solver") if isinstance(steps[-1], dict) else None)
+        steps = self.header.get("plan", {}).get("steps")
+        last = object_of(steps[-1]) if isinstance(steps, list) and steps else {}
+        named = self.spec.get("solver") or last.get("solver")
         return str(named or "").rpartition("/")[2]
 
     @property
@@ -216,8 +217,8 @@ def _check_header(path: Path, header: Mapping[str, Any]) -> None:
 def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return a copy of a JSON value in which unusual values are replaced, so that every JSON reader accepts it.
 
-    NUL characters are replaced. NaN, infinities, integers beyond 64 bits, and values nested deeper than `depth` become
-    text.
+    NUL characters are replaced. NaN, infinities, numbers beyond the range of 64-bit integers, and values nested deeper
+    than `depth` become text.
     """
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")

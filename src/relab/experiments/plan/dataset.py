@@ -70,10 +70,9 @@ class Task:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def cluster(self, name: str | None) -> str | None:
-        """Return the value of the task's field `name` as text; None if `name` is None or the task lacks the field."""
-        if name is None or name not in self.payload:
-            return None
-        return str(self.payload[name])
+        """Return the value of the task's field `name` as text; None if `name` is None, or the field is missing or null."""
+        value = None if name is None else self.payload.get(name)
+        return None if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 digest.update(line)
-                if line.strip():
+                if line.strip() or len(line) > MAX_LINE_BYTES:
                     yield number, offset, line
                 offset += len(line)
                 if len(line) > MAX_LINE_BYTES:

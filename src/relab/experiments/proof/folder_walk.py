@@ -24,7 +24,7 @@ class Listing:
         folders: the names of folders, sorted.
         links: `{name: target}` of the symbolic links.
         others: the names of devices, pipes and sockets, sorted.
-        problem: why the folder cannot be listed, as a name of `errno`; None if it can.
+        problem: the number of the error (`errno`) because of which the folder cannot be listed, as text; None if it can.
     """
 
     folder: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -97,7 +98,8 @@ class SigningKey:
         private = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        fresh = self.path.with_name(f".{os.getpid()}.{self.path.name}")
+        # Random, because a killed process leaves its file, and in a container every process may have the same id.
+        fresh = self.path.with_name(f".{secrets.token_hex(4)}.{self.path.name}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -127,7 +127,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
         SealDamagedError: a line was changed, or lines are missing.
         OSError: the file cannot be read.
     """
-    check, begin, number, folders, is_ended = _START, 0, 0, 0, False
+    check, begin, number, folders, is_ended, promised = _START, 0, 0, 0, False, None
     # A forged seal must not lead a reader out of the folder, so the order of `folder_walk.listings` is required.
     expected = [""]
     for number, line in enumerate(file, start=1):
@@ -140,7 +140,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
         try:
             document = _parsed(payload + b"}")
             if "end" in document:
-                is_ended = True
+                is_ended, promised = True, document["end"]["folders"]
             elif number > 1:
                 folders += 1
                 sealed = _from_json(document)
@@ -153,7 +153,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise SealDamagedError(number, begin, end, f"is not a line of a seal: {error}") from error
         begin = end
-    if not is_ended or document["end"]["folders"] != folders:
+    if not is_ended or promised != folders:
         raise SealDamagedError(number + 1, begin, begin + 1, "is missing: the seal was cut")
 
 

@@ -87,7 +87,7 @@ class Verification:
     Attributes:
         run_dir: the folder of the run.
         verdict: VERIFIED only if all files are unchanged since the run was sealed, and its records agree.
-        state: the status of the run: `completed`, `running`, `paused`, `interrupted`, `killed` or `failed`.
+        state: `completed`, `running`, `paused`, `interrupted`, `budget_reached`, `killed`, `failed` or `unknown`.
         message: one sentence for people.
         signer: the key that signed the statements.
         damage: the differences from the seal, then the contradictions between records; at most 1,000.
@@ -180,7 +180,7 @@ class _Records:
             self.chains[row["trial_dir"] + events_place] = row["trial_dir"], entry["head"]
 
     def note_head(self, head: Head) -> None:
-        """Store the head of the journal (its number of trials and last checksum)."""
+        """Store the head of the journal (its number of lines and last checksum)."""
         self.head = head
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relab.core.clock import parse_time
-from relab.core.errors import InvalidInputError, RelabError
+from relab.core.errors import InvalidInputError
 from relab.experiments.config.paths import LAB, REPLAYS, RESCORED, SETS, runs_folder
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA
 from relab.experiments.errors import RunBusyError, RunNotFoundError
-from relab.experiments.records.run_folder import open_run
+from relab.experiments.records.run_folder import is_locked
 from relab.experiments.workspace.untrusted_trees import remove_tree, use_of_disk
 
 
@@ -146,9 +146,6 @@ def _created_us(path: Path) -> int | None:
 
 def _refuse_busy(runs: Sequence[Path]) -> None:
     for path in runs:
-        try:
-            busy = open_run(path).status() == "running"
-        except RelabError:
-            continue
-        if busy:
+        # Not by the stored status, which is not "running" while a process writes the results of a run.
+        if is_locked(path):
             raise RunBusyError(f"A process is working on {path}.", remedy="Stop it first.")

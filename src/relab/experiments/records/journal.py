@@ -49,7 +49,10 @@ _START: Final = "0" * _HEX
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a journal: the number of trials that have a line, and the checksum of the last line."""
+    """The end of a journal: the number of lines after the first one, and the checksum of the last line.
+
+    A line has the result of a trial, or withdraws it; so a trial that was run again has several lines.
+    """
 
     entries: int
     check: str
@@ -204,7 +207,7 @@ def check_manifest(run_dir: Path) -> None:
 
 
 def journal_head(run_dir: Path) -> Head | None:
-    """Return the head of a run's journal, which is its number of trials and its last checksum.
+    """Return the head of a run's journal: the number of lines after the first one, and the last checksum.
 
     Return None if the journal has no lines or, as in an earlier version, no checksums.
 
@@ -258,7 +261,7 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal (number of trials, last checksum) at the run's last end, from its attestation.
+    """Return the head of the journal (number of lines, last checksum) at the run's last end, from its attestation.
 
     Return None if the run has not ended, or the attestation records no head. A continued run has a longer journal.
     """
@@ -377,7 +380,7 @@ def _json(entry: Mapping[str, Any]) -> bytes:
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
     """Rewrite a journal of an earlier version with checksums; return its end and its size in bytes.
 
-    The end is the number of trials in the journal and the checksum of the last line.
+    The end is the number of lines after the first one, and the checksum of the last line.
     """
     path = run_dir / NAME
     line, head = _header(digest_of_file(run_dir / MANIFEST))

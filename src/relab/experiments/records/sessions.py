@@ -59,7 +59,7 @@ class PastSessions:
 
     Attributes:
         ceilings: the ceilings of the last session; None if there was no session.
-        seconds: the total time of the sessions that ended properly.
+        seconds: the total time of the sessions; the last one is left out if it did not end properly.
         open_since_us: when the last session began, in microseconds since 1970, if it did not end properly; else None.
     """
 

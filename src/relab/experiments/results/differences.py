@@ -255,11 +255,11 @@ def _paired(
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     common, at_b, at_v = np.intersect1d(baseline.tasks, variant.tasks, assume_unique=True, return_indices=True)
+    lonely = baseline.tasks.size + variant.tasks.size - 2 * common.size
     if sequence is not None:
         place = {task: index for index, task in enumerate(common.tolist())}
         chosen = np.array([place[task] for task in sequence if task in place], dtype=int)
         common, at_b, at_v = common[chosen], at_b[chosen], at_v[chosen]
-    lonely = baseline.tasks.size + variant.tasks.size - 2 * common.size
     base = replace(base, unpaired_tasks=int(lonely))
     if not common.size:
         return Sample(replace(base, problem=f"no task has figures for {base.metric!r} from both"))

@@ -208,8 +208,8 @@ def attestation(
     Args:
         run: the run.
         tally: the counts of the entries in its journal.
-        head: the number of trials in the journal, and the journal's last checksum; None for a journal without
-            checksums.
+        head: the number of lines in the journal after the first one, and the journal's last checksum; None for a
+            journal without checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.
         is_complete: whether every trial has a result.
         signed_by: the id of the key that signs the run; None if the run is not signed.

@@ -305,7 +305,7 @@ def _configured_runner_metrics(run_dir: Path) -> set[str]:
 
 
 def _write_row(outputs: _Outputs, row: Mapping[str, Any], by_runner: frozenset[str] | set[str]) -> None:
-    outputs.trials.write(json_line({name: row[name] for name in COLUMNS[TRIALS]}))
+    outputs.trials.write(json_line({name: row.get(name) for name in COLUMNS[TRIALS]}))
     ids = {name: row[name] for name in _IDS}
     for name, source, value in _metrics(row, by_runner):
         is_text = isinstance(value, str)

@@ -147,9 +147,9 @@ def _status(path: Path) -> str | None:
     if not path.is_file():
         return None
     status = _read_object(path).get("status")
-    if status not in STATUSES:
+    if not isinstance(status, str) or status not in STATUSES:
         raise damaged(path, f"has the invalid status {status!r}")
-    return str(status)
+    return status
 
 
 def direction_by_name(name: str) -> MetricDirection | None:

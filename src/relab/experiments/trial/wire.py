@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -306,7 +307,9 @@ def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
         if len(name) > MAX_METRIC_NAME:
             continue
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            found[name] = float(value)
+            # A scorer may print an integer that no float can hold.
+            with contextlib.suppress(OverflowError):
+                found[name] = float(value)
         elif isinstance(value, bool) or (isinstance(value, (int, float)) and math.isfinite(value)):
             found[name] = value
         elif isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_truncated_log_of_a_killed_process_is_named(tmp_path: Path, share: float
     path.write_bytes(whole[: int(len(whole) * share)])
 
     assert "directory" in refusal(tmp_path, path, error=InspectLogTruncatedError)
+
+
+def test_log_without_its_first_bytes_is_refused(tmp_path: Path) -> None:
+    path = write_log(tmp_path / "cut.eval", sample())
+    path.write_bytes(path.read_bytes()[10:])
+
+    assert "its header is missing" in refusal(tmp_path, path)
 
 
 def test_every_flipped_byte_of_a_sample_is_found(tmp_path: Path) -> None:
@@ -144,6 +152,34 @@ def test_scorer_of_several_values_asks_for_one_of_them(tmp_path: Path) -> None:
 
 def test_unknown_baseline_is_refused_with_the_names_of_the_variants(tmp_path: Path) -> None:
     assert "the variants are m:x" in refusal(tmp_path, write_log(tmp_path / "one.eval", sample()), baseline="gpt")
+
+
+@pytest.mark.parametrize("steps", [{"a": 1}, 5, [7]])
+def test_plan_with_invalid_steps_names_no_solver(tmp_path: Path, steps: Any) -> None:
+    entries = {"header.json": {**header(), "plan": {"steps": steps}}, "samples/one_epoch_1.json": sample()}
+    [made] = InspectLogService(SystemClock()).import_logs(
+        tmp_path, [write_entries(tmp_path / "log.eval", entries)], ImportOptions()
+    )
+
+    assert list(made.logs) == ["m:x"]
+
+
+def test_import_that_another_process_has_begun_leaves_its_folder(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "one.eval", sample())
+    [made] = InspectLogService(SystemClock()).import_logs(tmp_path, [log], ImportOptions())
+    shutil.rmtree(made.run_dir)
+
+    class OtherProcess:
+        """A clock whose first reading is also the moment at which another process creates the folder of the run."""
+
+        def now_us(self) -> int:
+            made.run_dir.mkdir()
+            return 0
+
+    with pytest.raises(InspectLogImportedError, match=made.run_id):
+        InspectLogService(OtherProcess()).import_logs(tmp_path, [log], ImportOptions())
+
+    assert made.run_dir.is_dir()
 
 
 def test_second_import_is_refused_and_leaves_the_first(tmp_path: Path) -> None:

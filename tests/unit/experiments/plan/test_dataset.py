@@ -133,6 +133,13 @@ def test_a_line_that_is_too_long_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert problems(path) == [(f"{path}:2", "the line is longer than 100 bytes")]
 
 
+def test_blank_line_that_is_too_long_does_not_end_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MAX_LINE_BYTES", 100)
+    path = write(tmp_path, {"task_id": "a"}, " " * 200, {"task_id": "c"})
+
+    assert problems(path) == [(f"{path}:2", "the line is longer than 100 bytes")]
+
+
 @pytest.mark.parametrize("text", ["", "\n\n  \n"])
 def test_an_empty_data_set_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tasks.jsonl"
@@ -265,6 +272,12 @@ def test_cluster_of_a_task_is_read_from_its_field(tmp_path: Path) -> None:
     assert task.cluster("document") == "7"
     assert task.cluster("nothing") is None
     assert task.cluster(None) is None
+
+
+def test_tasks_whose_cluster_field_is_null_share_no_cluster(tmp_path: Path) -> None:
+    task = index_tasks(write(tmp_path, {"task_id": "a", "document": None})).read(0)
+
+    assert task.cluster("document") is None
 
 
 def test_invalid_lines_and_repeated_ids_are_reported_in_file_order(tmp_path: Path) -> None:

@@ -144,6 +144,14 @@ def test_hostile_text_and_numbers_survive(tmp_path: Path, load: Any) -> None:
     assert values == {"n": None, "m": 1e30}
 
 
+def test_row_of_an_earlier_version_has_no_cached_from(tmp_path: Path) -> None:
+    row = trial_row("base", 0)
+    del row["cached_from"]
+    write_run(tmp_path / "run", [row])
+
+    assert lines(tmp_path / "run", "trials")[0]["cached_from"] is None
+
+
 def test_any_value_is_written_as_one_json_line() -> None:
     line = json_line({"a": float("nan"), "b": float("inf"), "c": "half \ud800 a pair", "d": ["\udcff"]})
 

@@ -165,6 +165,7 @@ def test_a_comparison_uses_the_tasks_and_the_interval_of_the_decision(tmp_path: 
     assert "always-valid interval" in result.judgement.reason
     assert result.delta is not None
     assert result.delta.is_always_valid
+    assert result.delta.unpaired_tasks == 0, "a task after the decision has figures from both variants"
     assert found.stopping is not None
     assert found.stopping["decisions"][0]["reason"] == decision.sentence
 

@@ -361,6 +361,7 @@ def test_numeric_metrics_keep_only_storable_values() -> None:
             "i": 10**300,
             "j": "x" * 2_000,
             "k" * 201: 1,
+            "l": 10**400,
         }
     ) == {"a": 1, "b": 0.5, "c": True, "d": "text", "i": 1e300, "j": "x" * 1_000}
     assert len(numeric_metrics({f"m{number}": number for number in range(5_000)})) == 1_000

@@ -1,0 +1,40 @@
+"""Requests to pause trials of a run that another process works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relab.experiments import pausing
+from relab.experiments.pausing import PauseAnswer, pause
+from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.trial.pausing import PauseRequest
+from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
+from support.experiments.configs import config
+
+
+def test_trial_that_is_named_twice_is_paused_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def running(run: RunFolder, trial_id: str) -> TrialFolder:
+        folder = trial_folder(run.path, trial_id)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def answered(_run: RunFolder, folder: TrialFolder, _request: PauseRequest, _since: float) -> PauseAnswer:
+        return PauseAnswer(folder.root.name, None, 0.0)
+
+    monkeypatch.setattr(pausing, "is_locked", lambda _path: True)
+    monkeypatch.setattr(pausing, "_running", running)
+    monkeypatch.setattr(pausing, "_wait", answered)
+    asked: list[str] = []
+
+    answers = pause(
+        RunFolder(tmp_path, "run_1", config(), {}),
+        ["trial_1", "trial_1"],
+        label=None,
+        timeout_s=1.0,
+        on_asked=asked.append,
+    )
+
+    assert asked == ["trial_1"]
+    assert [answer.trial_id for answer in answers] == ["trial_1"]
