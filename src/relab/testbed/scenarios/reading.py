@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -66,7 +67,8 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
         ScenarioError: the file cannot be read, is not valid, or has code without `allow_code`.
     """
     path = Path(name_or_path)
-    if path.suffix in _SUFFIXES or path.is_file():
+    # Unlike the method of `Path`, this accepts a text that is too long for a path.
+    if path.suffix in _SUFFIXES or os.path.isfile(path):  # noqa: PTH113
         return parse_scenario(_YAML.read_text(path), path.stem, source=name_or_path, allow_code=allow_code)
     if name_or_path not in shipped_names():
         raise UnknownScenarioError(

@@ -46,7 +46,11 @@ def _regex(tolerance: RegexTolerance, output: Any, variables: Variables) -> str 
     value, pattern = _target(output, tolerance.target), str(variables.fill(tolerance.pattern))
     if not isinstance(value, str):
         return f"{_shown(value)} is not a string"
-    return None if re.search(pattern, value) else f"{_shown(value)} does not match {pattern!r}"
+    try:
+        is_found = re.search(pattern, value) is not None
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    return None if is_found else f"{_shown(value)} does not match {pattern!r}"
 
 
 def _jsonpath(tolerance: JsonPathTolerance, output: Any, variables: Variables) -> str | None:

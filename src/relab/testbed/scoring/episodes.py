@@ -15,6 +15,8 @@ from relab.core.validation import problems_of
 from relab.testbed.chaos.faults.catalogue import FAULTS, NOISE, find_fault
 
 MAX_EPISODES: Final = 100_000
+MAX_TIMEOUT_S: Final = 86_400
+MAX_RATE_PER_S: Final = 10_000
 EPISODE_FAULTS: Final = tuple(name for name, fault in FAULTS.items() if fault.is_felt)
 """Names of the faults that episodes use."""
 _TOGETHER: Final = (
@@ -93,8 +95,8 @@ class Episode(_Value):
     faults: tuple[Event, ...] = ()
     noise: tuple[Event, ...] = ()
     healthy_s: float = Field(ge=0, le=86_400)
-    timeout_s: float = Field(gt=0, le=86_400)
-    rate_per_s: float = Field(20.0, gt=0, le=10_000)
+    timeout_s: float = Field(gt=0, le=MAX_TIMEOUT_S)
+    rate_per_s: float = Field(20.0, gt=0, le=MAX_RATE_PER_S)
     busy_loops: int = Field(0, ge=0, le=64)
 
     @property
@@ -138,6 +140,19 @@ class Episode(_Value):
         return self.model_dump(mode="json")
 
 
+def check_pace(*, timeout_s: float, rate_per_s: float = 20.0) -> None:
+    """Check that an episode (a test of a responder) may have this time limit and this request rate.
+
+    Raises:
+        WrongEpisodeError: one of them is out of range.
+    """
+    if not 0 < timeout_s <= MAX_TIMEOUT_S or not 0 < rate_per_s <= MAX_RATE_PER_S:
+        raise WrongEpisodeError(
+            f"An episode cannot have a time limit of {timeout_s:g} s and {rate_per_s:g} requests per second.",
+            remedy=f"Request at most {MAX_TIMEOUT_S:,} s and {MAX_RATE_PER_S:,} requests per second, both above 0.",
+        )
+
+
 def make_episodes(
     count: int,
     seed: int,
@@ -152,7 +167,7 @@ def make_episodes(
     """Return `count` random episodes (tests of a responder); equal arguments give equal episodes.
 
     Args:
-        count: number of episodes. Each fault is used once before any is used again.
+        count: number of episodes. In those with one fault, each fault is used once before any is used again.
         seed: the seed of all random choices.
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes with noise only.
@@ -171,6 +186,7 @@ def make_episodes(
             f"There is no fault {unknown[0]!r}." if unknown else "No fault is given.",
             remedy=f"One of: {', '.join(EPISODE_FAULTS)}.",
         )
+    check_pace(timeout_s=timeout_s, rate_per_s=rate_per_s)
     shares = (noisy_share, quiet_share, several_share)
     if not 1 <= count <= MAX_EPISODES or min(shares) < 0 or sum(shares) > 1:
         raise WrongEpisodeError(

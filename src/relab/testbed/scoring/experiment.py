@@ -199,7 +199,11 @@ def _responder(text: str) -> tuple[str, Bindings]:
     name, equals, command = text.partition("=")
     if not (name and equals):
         raise WrongEpisodeError(f"--responder is NAME=COMMAND, not {text!r}.")
-    return name, Bindings.read({"responder_command": shlex.split(command)})
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise WrongEpisodeError(f"The command of --responder {name!r} cannot be read: {error}.") from error
+    return name, Bindings.read({"responder_command": words})
 
 
 if __name__ == "__main__":

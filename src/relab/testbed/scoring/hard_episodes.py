@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from relab.testbed.chaos.faults.catalogue import FAULTS
-from relab.testbed.scoring.episodes import Episode, EpisodeKind, Event
+from relab.testbed.scoring.episodes import Episode, EpisodeKind, Event, check_pace
 
 APART: Final = (
     ("cache_down", "cache_auth", "cache_full"),
@@ -39,7 +39,11 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
         count: number of episodes.
         seed: the seed of all random choices.
         timeout_s: maximum time of an episode after the faults begin, in seconds.
+
+    Raises:
+        WrongEpisodeError: `timeout_s` is out of range.
     """
+    check_pace(timeout_s=timeout_s)
     rng = Random(f"at-once:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = [pair for groups in combinations(APART, 2) for pair in product(*groups)]
     rng.shuffle(pairs)
@@ -73,7 +77,11 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
         count: number of episodes.
         seed: the seed of all random choices.
         timeout_s: maximum time of an episode after the second fault begins, in seconds.
+
+    Raises:
+        WrongEpisodeError: `timeout_s` is out of range.
     """
+    check_pace(timeout_s=timeout_s)
     rng = Random(f"after-escalation:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = list(product(GIVEN_TO_A_PERSON, AFTER_ESCALATION))
     rng.shuffle(pairs)

@@ -80,7 +80,7 @@ class Onset:
         for event in (*self._episode.faults, *self._episode.noise):
             # The testbed may continue to run, so stop all injections; the reset before the next episode ends the rest.
             try:
-                self._client.post(f"/api/v1/break/{event.name}/stop")
+                self._client.post(f"/api/v1/break/{event.name}/stop").raise_for_status()
             except httpx.HTTPError as failure:
                 self.notes.append(f"{event.name} was not stopped: {failure!r}")
         self._client.close()

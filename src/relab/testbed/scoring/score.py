@@ -142,7 +142,7 @@ def score(observed: Observed, truth: Truth) -> Score:
     acts = [item for item in done if not item.is_undo]
     mitigated_s = None if onset_s is None else _mitigated(observed, truth, onset_s)
     right, judged_failed = judged_repairs(observed, truth)
-    is_closed = mitigated_s is not None and detected_s is not None and sights[-1].incident is None
+    is_closed = mitigated_s is not None and detected_s is not None and bool(sights) and sights[-1].incident is None
     is_fault = onset_s is not None
     return Score(
         is_healthy=not is_fault,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +66,8 @@ class _Copy:
 
     def _file(self, entry: os.DirEntry[str], there: Path) -> int:
         status = entry.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "neither a file, a folder nor a symbolic link", entry.path)
         reading = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             writing = os.open(there, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

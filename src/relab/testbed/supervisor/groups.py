@@ -195,7 +195,13 @@ class Groups:
         group = hierarchy.parent / f"{self._prefix}-{component}"
         self._made[component, controller] = group
         self._list()
-        group.mkdir(exist_ok=True)
+        try:
+            group.mkdir(exist_ok=True)
+        except OSError:
+            # A new process of the component could not join a group that does not exist.
+            del self._made[component, controller]
+            self._list()
+            raise
         return group
 
     def _list(self) -> None:

@@ -47,7 +47,8 @@ class SettingsStore:
 
     def history(self) -> list[SettingsVersion]:
         """Return the history of the settings: one entry for each version, oldest first."""
-        lines = (self._folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        # Bytes are split at line feeds only; a text is also split at other line separators, which a note may contain.
+        lines = (self._folder / "history.jsonl").read_bytes().splitlines()
         return [SettingsVersion.model_validate_json(line) for line in lines]
 
     def merge(

@@ -30,7 +30,7 @@ TAIL_BYTES: Final = 100_000
 LATEST: Final = "latest"
 
 _NAME = re.compile(r"\.w(\d+)\.(\d+)\.(\d+)\.jsonl$")
-_CURSOR = re.compile(r"(\d{1,4})\.(\d{1,20})\.(\d{1,9})\.(\d{1,18})")
+_CURSOR = re.compile(r"(\d{1,4})\.(\d{1,20})\.(\d{1,9})\.(\d{1,12})")
 
 Place = tuple[int, int, int]
 """Position up to which a worker's lines were read: start of its process in microseconds, part, and byte in the part."""
@@ -64,7 +64,8 @@ class LogFiles:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line, as JSON; if it cannot be written, count it in `lost`."""
-        raw = json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str).encode() + b"\n"
+        raw = json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str).encode(errors="replace")
+        raw += b"\n"
         with self._lock:
             if self._size + len(raw) > self._file_bytes and self._size:
                 self._next_file()
@@ -108,7 +109,7 @@ class LogPage:
         lines: the log lines, parsed.
         cursor: the argument `since` for the next page.
         more: whether further lines already exist.
-        gap: whether lines after the cursor `since` were deleted unread.
+        gap: whether the file of the cursor `since` was deleted, so that lines after the cursor may be missing.
     """
 
     lines: list[dict[str, Any]]
@@ -136,7 +137,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
     gap = any(
         worker in files and place[:2] < files[worker][0][0] for worker, place in places.items() if place[1:] != (0, 0)
     )
-    streams = [_lines(worker, of, places.get(worker)) for worker, of in sorted(files.items())]
+    streams = [_lines(worker, of, places.get(worker), earliest) for worker, of in sorted(files.items())]
     lines: list[dict[str, Any]] = []
     for _, worker, place, line in heapq.merge(*streams):
         if len(lines) == limit:
@@ -144,9 +145,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
         places[worker] = place
         if not line:
             continue
-        parsed = json.loads(line)
-        if earliest is None or parsed["time"] >= earliest:
-            lines.append(parsed)
+        lines.append(json.loads(line))
     more = any(_has_more(of, places.get(worker, (0, 0, 0))) for worker, of in files.items())
     return LogPage(lines, _write_cursor(places), more=more, gap=gap)
 
@@ -165,16 +164,18 @@ def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
 
 
 def _lines(
-    worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None
+    worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None, earliest: str | None
 ) -> Iterator[tuple[str, int, Place, str]]:
     """Yield one worker's log lines, oldest first, as `(time, worker, position after the line, line)`.
 
-    All lines together have at most `PAGE_BYTES`. An invalid line is yielded as empty text.
+    All lines together have at most `PAGE_BYTES`. An invalid line is yielded as empty text; so is a line before
+    `earliest`, whose bytes do not count.
 
     Args:
         worker: the worker's number.
         files: the worker's log files, as `_files` returns them.
         place: the position after which to begin; None to begin with the oldest line.
+        earliest: the time of the first line to yield as text; None for all lines.
     """
     room, time = PAGE_BYTES, ""
     for key, path in files:
@@ -184,10 +185,12 @@ def _lines(
         try:
             with path.open("rb") as opened:
                 opened.seek(at)
-                raw = opened.read(room)
+                # The lines before `earliest` may fill a whole file, so read it to its end.
+                raw = opened.read(room if earliest is None else -1)
         except FileNotFoundError:
             # Deleted by rotation since the folder was listed.
             continue
+        used = 0
         # An incomplete last line is still being written, or was cut off by a kill.
         for line in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
             at += len(line)
@@ -197,8 +200,14 @@ def _lines(
             except (ValueError, KeyError, TypeError):
                 # Not a log line of this format; skip it, but advance the position.
                 text = ""
+            if earliest is not None and time < earliest:
+                text = ""
+            else:
+                used += len(line)
             yield time, worker, (*key, at), text
-        room -= len(raw)
+            if used >= room:
+                return
+        room -= len(raw) if earliest is None else used
         if room <= 0:
             return
 

@@ -196,3 +196,8 @@ def test_shipped_scenarios_are_valid_to_chaostoolkit() -> None:
 
     for name in shipped_names():
         ensure_experiment_is_valid(find_scenario(name).document)
+
+
+def test_very_long_name_is_an_unknown_scenario() -> None:
+    with pytest.raises(UnknownScenarioError):
+        find_scenario("x" * 5_000)

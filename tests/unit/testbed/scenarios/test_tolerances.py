@@ -82,3 +82,10 @@ def test_reason_names_the_value(written: Any, output: Any, said: str) -> None:
     tolerance = TypeAdapter[Any](Tolerance).validate_python(written)
 
     assert said in str(why_not_within(tolerance, output, VARIABLES))
+
+
+def test_pattern_that_a_variable_makes_invalid_is_a_value_error() -> None:
+    tolerance = TypeAdapter[Any](Tolerance).validate_python({"type": "regex", "pattern": "${state}"})
+
+    with pytest.raises(ValueError, match="is not a regular expression"):
+        why_not_within(tolerance, "up", Variables({"state": "("}))

@@ -84,6 +84,9 @@ def test_episodes_contain_only_the_named_faults() -> None:
         ({"count": 0}, "0 episodes"),
         ({"noisy_share": 0.9, "quiet_share": 0.9}, "0.9, 0.9"),
         ({"quiet_share": -0.1}, "-0.1"),
+        ({"timeout_s": 0.0}, "time limit of 0 s"),
+        ({"timeout_s": 1e9}, "time limit of 1e"),
+        ({"rate_per_s": 0.0}, "0 requests per second"),
     ],
 )
 def test_invalid_parameters_are_rejected(wrong: dict[str, object], says: str) -> None:

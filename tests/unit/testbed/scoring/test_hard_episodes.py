@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from relab.incidents.evaluation.figures import by_kind, figures_of, read_episode
 from relab.testbed.chaos.faults.catalogue import FAULTS
 from relab.testbed.scoring.busy import busy_loops
-from relab.testbed.scoring.episodes import EPISODE_FAULTS, Episode, EpisodeKind
+from relab.testbed.scoring.episodes import EPISODE_FAULTS, Episode, EpisodeKind, WrongEpisodeError
 from relab.testbed.scoring.evaluation import AFTER, AT_ONCE, MEASURED, EvaluationRequest, parts_of
 from relab.testbed.scoring.hard_episodes import (
     AFTER_ESCALATION,
@@ -260,3 +261,9 @@ def test_busy_loops_run_until_the_block_ends() -> None:
         assert len(loops) == 2
         assert all(loop.is_running() for loop in loops)
     assert not any(loop.is_running() for loop in loops)
+
+
+@pytest.mark.parametrize("make", [at_once_episodes, after_escalation_episodes])
+def test_time_limit_out_of_range_is_rejected(make: Callable[..., list[Episode]]) -> None:
+    with pytest.raises(WrongEpisodeError, match="time limit of 0 s"):
+        make(1, 1, timeout_s=0.0)

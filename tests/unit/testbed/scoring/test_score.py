@@ -334,3 +334,11 @@ def test_incident_of_an_earlier_episode_is_neither_alarm_nor_detection() -> None
     still = score(observed(sights=sights((0, 30, "before", ())), keeps_home=True), TRUTH)
     assert still.false_alarms == 0
     assert still.detected is False
+
+
+def test_episode_is_scored_even_if_no_status_was_answered() -> None:
+    """A notice detects the second fault, although the responder never returned its status."""
+    found = score(observed(trouble_s=5.0, sights=[Sight(1.0, answered=False)], notices=[12.0]), TRUTH)
+
+    assert found.detected is True
+    assert found.closed is None

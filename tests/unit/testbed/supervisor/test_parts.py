@@ -213,3 +213,21 @@ def test_first_settings_use_the_ports_of_the_primary_links(tmp_path: Path) -> No
     assert settings["database"]["password"] == "a"
     assert settings["cache"]["port"] == made.ports["cache-primary"]
     assert settings["workers"] == 2
+
+
+def test_component_joins_no_group_that_could_not_be_created(tmp_path: Path) -> None:
+    groups = Groups("relab-1-a", tmp_path / "listing", {"cpu": Hierarchy(2, tmp_path / "absent")})
+
+    with pytest.raises(UnavailableLimitError):
+        groups.set("it", ResourceLimits(cpu_pct=1), [])
+
+    assert groups.joined_by("it") == []
+    assert (tmp_path / "listing").read_text() == ""
+
+
+def test_copy_of_a_named_pipe_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    os.mkfifo(tmp_path / "source" / "pipe")
+
+    with pytest.raises(OSError, match="neither a file"):
+        copy_tree(tmp_path / "source", tmp_path / "copy")

@@ -101,3 +101,9 @@ def test_masking_replaces_every_secret_and_is_idempotent(document: Any) -> None:
 def test_equal_documents_do_not_differ() -> None:
     assert differences({"a": {"b": 1}, "version": 1}, {"a": {"b": 1}, "version": 2}) == {}
     assert differences({"a": 1}, {"b": 1}) == {"a": {"from": 1, "to": None}, "b": {"from": None, "to": 1}}
+
+
+def test_history_is_read_if_a_note_contains_line_separators(store: SettingsStore) -> None:
+    store.merge({"workers": 3}, author="ops", note="one\u2028two\x85three\nfour")
+
+    assert store.history()[-1].note == "one\u2028two\x85three\nfour"

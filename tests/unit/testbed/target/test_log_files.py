@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import InvalidInputError
-from relab.testbed.target.log_files import FILES_PER_WORKER, LogFiles, log_time, read_page
+from relab.testbed.target.log_files import FILES_PER_WORKER, PAGE_BYTES, LogFiles, log_time, read_page
 from relab.testbed.target.logs import LINES_PER_SECOND, Logger
 
 
@@ -115,7 +115,48 @@ def test_since_accepts_times_and_latest(tmp_path: Path) -> None:
     assert numbers(read_page(log_path, latest.cursor, limit=10).lines) == [9]
 
 
-@pytest.mark.parametrize("since", ["nonsense", "1.2.3", "1.2.3.4_x", "1.2.3.-4", "../../etc/passwd"])
+def test_pages_after_a_time_have_no_line_from_before_it(tmp_path: Path) -> None:
+    """The lines before the time are more than one page reads of a worker."""
+    log_path = tmp_path / "target.log"
+    files = LogFiles(log_path, worker=1, started_us=5, file_bytes=PAGE_BYTES * 2)
+    for index in range(300):
+        files.write({**line(index, 1), "text": "x" * 10_000})
+    files.close()
+
+    page = read_page(log_path, "1970-01-01T00:04:50Z", limit=6)
+
+    assert numbers(page.lines) == list(range(290, 296))
+    assert page.more
+    assert numbers(read_page(log_path, page.cursor, limit=10).lines) == list(range(296, 300))
+
+
+def test_pages_after_an_early_time_have_every_line_once(tmp_path: Path) -> None:
+    log_path = tmp_path / "target.log"
+    files = LogFiles(log_path, worker=1, started_us=5, file_bytes=PAGE_BYTES * 2)
+    for index in range(300):
+        files.write({**line(index, 1), "text": "x" * 10_000})
+    files.close()
+
+    page = read_page(log_path, "1970-01-01T00:00:03Z", limit=1_000)
+    read = numbers(page.lines)
+    while page.more:
+        page = read_page(log_path, page.cursor, limit=1_000)
+        read += numbers(page.lines)
+
+    assert read == list(range(3, 300))
+
+
+def test_text_that_utf_8_cannot_encode_is_written_with_a_replacement(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path / "target.log", worker=1, started_us=5)
+    files.write({**line(1, 1), "text": "a\ud800b"})
+    files.close()
+
+    assert read_page(tmp_path / "target.log", None, limit=10).lines[0]["text"] == "a?b"
+
+
+@pytest.mark.parametrize(
+    "since", ["nonsense", "1.2.3", "1.2.3.4_x", "1.2.3.-4", "1.2.3." + "9" * 18, "../../etc/passwd"]
+)
 def test_invalid_cursor_is_rejected(tmp_path: Path, since: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read_page(tmp_path / "target.log", since, limit=10)
