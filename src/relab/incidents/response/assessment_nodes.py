@@ -65,13 +65,14 @@ class AssessmentNodes:
         if any(finding.detector in _BELIEVED for finding in incident.findings):
             return {"is_unhealthy": True}
         feed, number = self._world.watch.feed, self._world.watch.feed.number
-        for _ in range(self._world.settings.detection.confirm_of_polls):
+        for polls_left in reversed(range(self._world.settings.detection.confirm_of_polls + 1)):
             findings = self._world.watch.findings
             # Stale figures do not show that the problem has passed.
             if findings.is_stale or findings.opens or any(item.opens for item in findings.passing):
                 return {"is_unhealthy": True}
-            await feed.after(number)
-            number = feed.number
+            if polls_left:
+                await feed.after(number)
+                number = feed.number
         if state.get("relooks"):
             new_event = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
             await self._world.append_events(

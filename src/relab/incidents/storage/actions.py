@@ -170,7 +170,7 @@ class ActionLog:
         return ActionRecord.model_validate(content)
 
     def of_incident(self, incident_id: str) -> list[ActionRecord]:
-        """Return the actions of an incident, in the order in which they were requested."""
+        """Return the actions of an incident, in the order in which they were requested; only the first 1,000."""
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
