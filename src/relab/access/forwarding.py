@@ -33,7 +33,13 @@ _FORWARDED_PREFIX: Final = "x-forwarded"
 """The prefix of X-Forwarded-For, -Host, -Proto, -Port, -Server, -Prefix, -Ssl and other headers that proxies invent."""
 
 _MAX_HOPS: Final = 50
-_PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*(;|,|$)', re.ASCII)
+_PAIR: Final = re.compile(
+    r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*(?:(;)(?!\s*(?:,|$))|;?\s*(?:,|$))', re.ASCII
+)
+"""A pair of a `Forwarded` header. The last group is `;` if another pair of the same element follows.
+
+RFC 7239 allows an element to end with a semicolon.
+"""
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
@@ -111,10 +117,10 @@ def _hops(text: str) -> list[str]:
         pair = _PAIR.match(text, at)
         if pair is None:
             return [*hops, ""]
-        name, value, end = pair.groups()
+        name, value, more = pair.groups()
         if name.lower() == "for":
             current = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
-        if end != ";":
+        if not more:
             hops.append(current)
             current = ""
         at = pair.end()
