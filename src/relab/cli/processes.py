@@ -65,21 +65,33 @@ class ChildProcesses:
         os.close(self._read_end)
 
     def _keep_alive(self, index: int, command: list[str]) -> None:
-        while True:
-            with self._lock:
+        while not self._stopping.is_set():
+            try:
+                child = self._start(index, command)
+            except OSError as error:
+                # For example, the machine has no memory for a process at this moment.
+                _log.error("child_process_not_started", command=command[0], error=str(error))
+            else:
+                if child is None:
+                    return
+                code = child.wait()
                 if self._stopping.is_set():
                     return
-                child = subprocess.Popen(  # noqa: S603 our own interpreter and command line
-                    [sys.executable, "-m", "relab", *command, PARENT_PIPE_OPTION, str(self._read_end)],
-                    pass_fds=[self._read_end],
-                    stdin=subprocess.DEVNULL,
-                )
-                self._children[index] = child
-            code = child.wait()
-            if self._stopping.is_set():
-                return
-            _log.error("child_process_died", command=command[0], exit_code=code)
+                _log.error("child_process_died", command=command[0], exit_code=code)
             self._stopping.wait(RESTART_PAUSE_S)
+
+    def _start(self, index: int, command: list[str]) -> subprocess.Popen[bytes] | None:
+        """Start the child process number `index`, and return it; None if the block has ended."""
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            child = subprocess.Popen(  # noqa: S603 our own interpreter and command line
+                [sys.executable, "-m", "relab", *command, PARENT_PIPE_OPTION, str(self._read_end)],
+                pass_fds=[self._read_end],
+                stdin=subprocess.DEVNULL,
+            )
+            self._children[index] = child
+            return child
 
 
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
