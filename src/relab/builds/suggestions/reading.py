@@ -45,7 +45,7 @@ def parse_failures(text: str) -> tuple[KnownFailure, ...]:
 
 
 def _failure(section: str) -> KnownFailure:
-    title, *lines = section.splitlines()
+    title, *lines = section.splitlines() or [""]
     fields: dict[str, list[str]] = {"id": [], "category": [], "sign": [], "hint": []}
     advice: list[str] = []
     for line in lines:

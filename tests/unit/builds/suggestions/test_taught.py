@@ -59,6 +59,7 @@ def test_missing_folder_has_only_the_shipped_failures(tmp_path: Path) -> None:
         (SECTION.format(id="a") + SECTION.format(id="b"), "has 2 sections"),
         (SECTION.format(id="../x"), "'../x' is invalid"),
         ("## A\n- id: a\n", "has no category"),
+        ("## ", "has no id"),
         ("x" * 300_000, "larger than"),
     ],
 )
