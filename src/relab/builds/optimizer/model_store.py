@@ -119,9 +119,16 @@ def read_model(path: Path, simulator_digest: str) -> tuple[ValueNetwork, PolicyM
             _check_format(path, metadata)
             info = PolicyModelInfo.model_validate_json(metadata.get("info", ""))
             _check_info(path, info, simulator_digest)
-            return _network(path, {name: file.get_tensor(name) for name in file.keys()}), info  # noqa: SIM118 no mapping
+            return _network(path, {name: _tensor(path, file, name) for name in file.keys()}), info  # noqa: SIM118 no mapping
     except (OSError, SafetensorError, ValidationError) as error:
         raise PolicyModelError(f"{path}: this is no readable file of a trained policy.", remedy=_AGAIN) from error
+
+
+def _tensor(path: Path, file: Any, name: str) -> Any:
+    # NumPy lacks some types of the format, such as bfloat16.
+    if file.get_slice(name).get_dtype() != "F32":
+        raise PolicyModelError(f"{path}: {name[:100]!r} has no 32-bit floating-point numbers.", remedy=_AGAIN)
+    return file.get_tensor(name)
 
 
 def _encode(network: ValueNetwork, info: PolicyModelInfo) -> bytes:
@@ -167,7 +174,7 @@ def _network(path: Path, tensors: dict[str, Any]) -> ValueNetwork:
     width = len(FEATURES)
     for index in range(len(tensors) // 2):
         weight, bias = tensors.get(f"layers.{index}.weight"), tensors.get(f"layers.{index}.bias")
-        if weight is None or bias is None or weight.shape != (len(bias), width) or not _are_finite(weight, bias):
+        if weight is None or bias is None or not _are_finite(weight, bias) or weight.shape != (len(bias), width):
             raise PolicyModelError(f"{path}: layer {index} is missing, or its numbers do not fit.", remedy=_AGAIN)
         layers.append(Layer(weight, bias))
         width = len(bias)

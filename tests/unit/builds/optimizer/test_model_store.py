@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from relab.builds.errors import PolicyModelError, PolicyModelMissingError
 from relab.builds.optimizer.catalogue import CATALOGUE, CATALOGUE_VERSION
 from relab.builds.optimizer.model_info import CurvePoint, PolicyModelInfo
-from relab.builds.optimizer.model_store import ModelStore, read_model
+from relab.builds.optimizer.model_store import FORMAT, FORMAT_VERSION, ModelStore, read_model
 from relab.builds.optimizer.policies.network import Layer, NetworkPolicy, ValueNetwork
 from relab.builds.optimizer.situation import FEATURES
 from support.components.rl import require_rl
@@ -132,6 +134,21 @@ class TestFiles:
         with pytest.raises(PolicyModelError):
             read_model(path, DIGEST)
         assert not marker.exists()
+
+    @pytest.mark.parametrize(("dtype", "shape"), [("F32", []), ("BF16", [2]), ("F8_E4M3", [4]), ("I32", [1])], ids=str)
+    def test_tensor_of_another_type_or_shape_is_rejected(self, tmp_path: Path, dtype: str, shape: list[int]) -> None:
+        metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "info": info().model_dump_json()}
+        names = ("layers.0.weight", "layers.0.bias")
+        tensors = {
+            name: {"dtype": dtype, "shape": shape, "data_offsets": [4 * index, 4 * index + 4]}
+            for index, name in enumerate(names)
+        }
+        header = json.dumps({"__metadata__": metadata, **tensors}).encode()
+        path = tmp_path / "dqn-0001.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+
+        with pytest.raises(PolicyModelError, match=re.escape(str(path))):
+            read_model(path, DIGEST)
 
 
 class _Executes:
