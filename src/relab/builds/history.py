@@ -66,7 +66,7 @@ class JudgedTest(BaseModel):
         builds: the number of examined builds in which the test ran.
         failures: the number of these builds in which the test failed.
         was_flaky: whether the test ever both failed and passed for one input.
-        message: the message of the last failure; None if no failure has a message.
+        message: the message of the last failure that has a message; None without such a failure.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -133,12 +133,12 @@ class BuildHistory:
     ) -> JudgedTestPage:
         """Return a page of at most `limit` tests that have failed; tests with the newest failures come first.
 
-        Tests that never failed are listed only with the status `stable`. A page may have fewer tests than `limit`, or
-        none, although a next page exists.
+        With the status `stable`, the tests that never failed are listed instead, by project. A page may have fewer tests
+        than `limit`, or none, although a next page exists.
 
         Args:
             project: only tests of this project; None for all projects.
-            status: only tests with this status; None for each status but `stable`.
+            status: only tests with this status; None for all tests that have failed, also in builds that do not count.
             before: `next_before` of the previous page; None for the first page.
             limit: the largest number of tests.
 
@@ -228,7 +228,9 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
     verdict = judge(observations)
     failed = [each for each in observations if each.outcome is not BuildTestOutcome.PASSED]
     messages = {row.build_id: row.message for row in rows if row.message}
-    newest = max(messages, default=None)
+    explained = [each for each in failed if each.build_id in messages]
+    # Builds may be recorded in another order than they started.
+    last = max(explained, key=lambda each: (each.started_at, each.build_id), default=None)
     return JudgedTest(
         test_id=id_of_key(key),
         project=project,
@@ -239,7 +241,7 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
         builds=len(observations),
         failures=len(failed),
         was_flaky=verdict.was_flaky,
-        message=None if newest is None else messages[newest],
+        message=None if last is None else messages[last.build_id],
     )
 
 

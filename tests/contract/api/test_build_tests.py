@@ -103,6 +103,20 @@ def test_stopped_build_does_not_count_for_its_tests(api: TestClient) -> None:
     assert statuses(api, "stopped") == {"t.py::test_a": "stable"}
 
 
+def test_message_is_that_of_the_failure_in_the_build_that_started_last(api: TestClient) -> None:
+    """A build that is reported late, and a stopped build, do not replace the message."""
+    send(
+        api,
+        report("late", 5, "FAILED t.py::test_a - newer\n", status="failed"),
+        report("late", 1, "FAILED t.py::test_a - older\n", status="failed"),
+        report("late", 9, "FAILED t.py::test_a - stopped\n", status="cancelled"),
+    )
+
+    (item,) = listed(api, project="late")
+
+    assert (item["message"], item["failures"]) == ("newer", 2)
+
+
 def test_pages_have_each_test_once(api: TestClient) -> None:
     names = {f"t{number:03}": "f" for number in range(120)}
     send(api, report("pages", 1, junit_of(names)), report("pages", 2, junit_of(dict.fromkeys(names, "p"))))

@@ -36,7 +36,7 @@ class JUnitReport:
     Attributes:
         tests: the first `MAX_TESTS` tests of the file, then at most `MAX_LATE_FAILURES` later tests that failed.
             Several executions of one test are joined to one result.
-        left_out: the number of tests that are not in `tests`.
+        left_out: the number of executions of tests that are not in `tests`.
         failed: the number of executions that failed, also of tests that are left out.
         executed: the number of executions.
         duration_s: the sum of the times of the suites, in seconds; None if no suite has a time.
@@ -144,7 +144,7 @@ class _Reader:
         if self._line is None:
             self._line = self._parser.CurrentLineNumber
             kind, message = attributes.get("type", ""), attributes.get("message", "")
-            self._message = " ".join(part for part in (kind, message) if part)[: 4 * MAX_MESSAGE_CHARS]
+            self._message = f"{kind} {message}"[: 4 * MAX_MESSAGE_CHARS]
             self._has_message = bool(message)
 
     def _text(self, text: str) -> None:

@@ -44,9 +44,10 @@ def test_report_of_pytest_is_read() -> None:
 
 
 def test_failure_message_is_the_element_text_if_the_attribute_is_missing() -> None:
-    report = read('<testsuite><testcase name="a"><error type="IOError">  disk\n full </error></testcase></testsuite>')
+    for text in ("  disk\n full ", "disk full"):
+        report = read(f'<testsuite><testcase name="a"><error type="IOError">{text}</error></testcase></testsuite>')
 
-    assert report.tests["a"].message == "IOError disk full"
+        assert report.tests["a"].message == "IOError disk full"
 
 
 def test_repeated_test_with_two_outcomes_is_flaky() -> None:
