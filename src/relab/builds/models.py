@@ -89,7 +89,7 @@ class BuildResult(BaseModel):
     """The outcome of one build.
 
     Attributes:
-        status: `success`, `failed`, `interrupted` or `unknown`.
+        status: `success`, `failed`, `interrupted` or `unknown`; `running` until the build ends.
         failure: the kind of the failure, as relab measured it; None if the build did not fail, or if relab did not run
             it.
         error: one sentence about the failure; None if the build did not fail.
