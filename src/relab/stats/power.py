@@ -83,7 +83,8 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> i
     _check(math.sqrt(variance), alpha)
     if distance == 0:
         return None
-    ratio = variance / distance**2
+    # Divided twice, because the square of a distance can underflow to 0 or overflow.
+    ratio = variance / distance / distance
 
     def suffices(count: int) -> bool:
         # The quantiles of the noncentral t would change the result by only one or two.

@@ -55,7 +55,8 @@ def ratio_of_sums(
     ratio = float(tops.sum()) / total
     if len(numbers) < _MIN_CLUSTERS:
         return ratio, Interval(0.0, math.inf, level, f"none: fewer than {_MIN_CLUSTERS} clusters")
-    drawn = np.random.default_rng(seed).multinomial(
+    # numpy accepts no negative seed.
+    drawn = np.random.default_rng(seed % 2**64).multinomial(
         len(numbers), np.full(len(numbers), 1 / len(numbers)), size=RESAMPLES
     )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -64,5 +65,8 @@ def ratio_of_sums(
     count = len(numbers)
     # In 300 simulations with log-normal sums, the expansion raised the coverage from 85 % to 94 % for 6 clusters.
     tail = normal_tail(t_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1)))
-    low, high = np.quantile(ratios[~np.isnan(ratios)], [tail, 1 - tail])
-    return ratio, Interval(float(low), float(high), level, "expanded percentile bootstrap over clusters")
+    with np.errstate(invalid="ignore"):
+        ends = np.quantile(ratios[~np.isnan(ratios)], [tail, 1 - tail])
+    # numpy interpolates between two infinite ratios, which gives nan.
+    low, high = (math.inf if math.isnan(end) else float(end) for end in ends)
+    return ratio, Interval(low, high, level, "expanded percentile bootstrap over clusters")

@@ -65,7 +65,8 @@ def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: b
         hits = [round(float((sample.sums / sample.sizes).sum())) for sample in (a, b)]
         interval = newcombe(hits[0], a.count, hits[1], b.count, level=level)
         return UnpairedDelta(estimate, interval, fisher_exact(hits[1], b.count, hits[0], a.count), error, clusters)
-    if clusters < 2 or error == 0:
+    # The sums of equal values differ by rounding, so their error need not be exactly 0.
+    if clusters < 2 or (a.is_constant and b.is_constant):
         nothing = Interval(-math.inf, math.inf, level, "none: the values do not vary, or are too few")
         return UnpairedDelta(estimate, nothing, TestResult("none", 1.0, estimate), error, clusters)
     freedom = _freedom(a, b)

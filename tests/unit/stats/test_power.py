@@ -166,3 +166,8 @@ def test_true_difference_on_the_bound_passes_with_half_of_alpha_for_any_count() 
     assert pass_chance(-0.1, 0.0, 5) == 0.0
     with pytest.raises(ValueError, match="finite"):
         pass_chance(float("nan"), 1.0, 5)
+
+
+def test_extreme_distances_have_a_sample_size_or_none() -> None:
+    assert count_needed(1e-170, 1.0) is None
+    assert count_needed(1e200, 1.0) == 2

@@ -81,3 +81,17 @@ def test_interval_of_few_clusters_covers_the_true_ratio() -> None:
         interval = ratio_of_sums(list(above), list(below), list(np.repeat(range(6), 5)), seed=seed)[1]
         held += interval.low <= 0.4 <= interval.high
     assert held >= 182
+
+
+@pytest.mark.parametrize("successes", [1.0, 2.0])
+def test_upper_end_is_infinite_if_many_resamples_have_no_success(successes: float) -> None:
+    below = [successes, 0.0, 0.0, 0.0, 0.0, 0.0]
+    ratio, interval = ratio_of_sums([1.0] * 6, below)
+
+    assert ratio == 6.0 / successes
+    assert 0 < interval.low <= ratio
+    assert interval.high == math.inf
+
+
+def test_negative_seed_is_accepted() -> None:
+    assert ratio_of_sums([1.0, 2.0, 3.0, 4.0, 5.0], [1.0] * 5, seed=-1)[0] == 3.0

@@ -65,3 +65,10 @@ def test_one_cluster_has_an_infinite_interval() -> None:
     lonely = Clusters(np.array([2.0]), np.array([1.0]))
 
     assert unpaired_delta(lonely, cluster([1.0, 2.0, 3.0])).interval.high == math.inf
+
+
+def test_values_that_are_equal_except_for_rounding_bound_nothing() -> None:
+    found = unpaired_delta(cluster([0.1] * 3), cluster([0.2] * 3))
+
+    assert (found.interval.low, found.interval.high) == (-math.inf, math.inf)
+    assert found.test.p_value == 1.0
