@@ -40,10 +40,8 @@ class AuditLog:
             else:
                 self._note(Record.from_json(document))
         # A line that a crash cut short stays as it is; the next record must begin on a new line.
-        is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        if is_cut:
-            os.write(self._file, b"\n")
         for record in self._records.values():
             # The server was stopped while the action ran, so it is unknown how far the action got.
             if record.status is Status.STARTED:
@@ -133,7 +131,8 @@ class AuditLog:
         Args:
             at_us: the time, in microseconds since 1970.
         """
-        for record in reversed(self._records.values()):
+        # A copy, because another thread may add a record meanwhile.
+        for record in reversed(list(self._records.values())):
             if parse_time(record.requested_at) < at_us:
                 return
             yield record
@@ -143,9 +142,16 @@ class AuditLog:
         os.close(self._file)
 
     def _append(self, line: bytes) -> None:
+        if self._is_cut:
+            line = b"\n" + line
         done = 0
-        while done < len(line):
-            done += os.write(self._file, line[done:])
+        try:
+            while done < len(line):
+                done += os.write(self._file, line[done:])
+        finally:
+            # After a failed write the file may end within a line; the next record must begin on a new line.
+            if done:
+                self._is_cut = done < len(line)
         os.fsync(self._file)
 
     def _delete_records(self) -> None:

@@ -203,15 +203,17 @@ class ActionService:
             dry_run,
             hashlib.sha256(canonical_json([name, parameters.model_dump(mode="json")]).encode()).hexdigest(),
         )
-        known = None if dry_run else self._guard.known(request)
-        if known is not None:
-            if known.status is Status.STARTED:
-                raise InProgressError(f"{name!r} is already running on {known.part!r}, by a request with the same key.")
-            return ActionResult(name, known, known.before, replayed=True)
         if dry_run:
             self._guard.check(request)
             return ActionResult(name, None, self._look(operation, parameters, if_state))
+        replayed = self._replayed(request)
+        if replayed is not None:
+            return replayed
         with self._guard.admitted(request):
+            # Once more: a request with the same key may have ended since.
+            replayed = self._replayed(request)
+            if replayed is not None:
+                return replayed
             before = self._look(operation, parameters, if_state)
             record = self._record(request, before)
             return ActionResult(name, self._finish(record, lambda: operation.act(parameters, before)), before)
@@ -231,11 +233,12 @@ class ActionService:
         """
         undone = self._audit.get(record_id)
         operation = self._operation(undone.action)
-        if undone.undoes is not None or undone.undone_by is not None or operation.action.inverse is None:
-            raise NotReversibleError(f"{undone.action!r} cannot be undone, or has already been undone.")
+        _check_reversible(undone, operation.action)
         parameters = _parameters(operation.action, undone.parameters)
         request = ActionRequest(operation.action, parameters, actor, self._clock.now_us(), is_undo=True)
         with self._guard.admitted(request):
+            # Once more: another request may have undone the action since.
+            _check_reversible(undone, operation.action)
             record = self._record(request, dict(undone.after), undoes=undone.record_id)
             self._finish(record, lambda: operation.undo(parameters, undone.before))
             if record.status is Status.SUCCEEDED:
@@ -248,6 +251,22 @@ class ActionService:
         if found is None:
             raise UnknownActionError(f"There is no action {name[:100]!r}.", remedy="GET /actions lists them.")
         return found
+
+    def _replayed(self, request: ActionRequest) -> ActionResult | None:
+        """Return the result of an earlier request with the same idempotency key; None without such a request.
+
+        Raises:
+            KeyReusedError: the earlier request was for another action, or had other parameters.
+            InProgressError: the earlier request is still running.
+        """
+        known = self._guard.known(request)
+        if known is None:
+            return None
+        if known.status is Status.STARTED:
+            raise InProgressError(
+                f"{known.action!r} is already running on {known.part!r}, by a request with the same key."
+            )
+        return ActionResult(known.action, known, known.before, replayed=True)
 
     def _look(self, operation: Operation, parameters: ActionParameters, if_state: str | None) -> dict[str, Any]:
         before = operation.look(parameters)
@@ -298,6 +317,12 @@ def state_digest(state: Mapping[str, Any]) -> str:
     """
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _check_reversible(undone: Record, action: Action) -> None:
+    """Raise NotReversibleError if the action has no inverse, is itself an undo, or was already undone."""
+    if undone.undoes is not None or undone.undone_by is not None or action.inverse is None:
+        raise NotReversibleError(f"{undone.action!r} cannot be undone, or has already been undone.")
 
 
 def _parameters(action: Action, given: Mapping[str, Any]) -> ActionParameters:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.models import (
+    ActionRequest,
     InProgressError,
     KeyReusedError,
     KillSwitchError,
@@ -278,3 +282,83 @@ def test_restart_keeps_records_and_marks_interrupted_actions(
     again.close()
     assert [line for line in path.read_text().splitlines() if line.startswith('{"record_id": "ha')] != []
     assert AuditLog(path).newest(1)[0].after["stands"] == 4
+
+
+class _Interrupted(Guard):
+    """A guard that handles another request after a request was checked and before it is admitted."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        super().__init__(audit, NO_LIMITS)
+        self.between: Callable[[], Any] | None = None
+
+    @contextmanager
+    def admitted(self, request: ActionRequest) -> Iterator[None]:
+        between, self.between = self.between, None
+        if between is not None:
+            between()
+        with super().admitted(request):
+            yield
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, valves: Valves, clock: MovableClock) -> Iterator[tuple[ActionService, _Interrupted]]:
+    audit = AuditLog(tmp_path / "actions.jsonl")
+    guard = _Interrupted(audit)
+    yield ActionService([TurnValve(valves)], audit, guard, clock), guard
+    audit.close()
+
+
+def test_second_request_with_a_key_is_replayed_if_the_first_ends_while_it_is_checked(
+    interrupted: tuple[ActionService, _Interrupted], tmp_path: Path
+) -> None:
+    service, guard = interrupted
+    guard.between = lambda: turn(service, 3, key="k1")
+    answer = turn(service, 3, key="k1")
+
+    assert answer.replayed is True
+    assert len({line["record_id"] for line in lines(tmp_path)}) == 1
+
+
+def test_action_is_undone_once_if_two_requests_undo_it(interrupted: tuple[ActionService, _Interrupted]) -> None:
+    service, guard = interrupted
+    record_id = turn(service, 3).record.record_id
+    guard.between = lambda: service.undo(record_id, actor="another")
+
+    with pytest.raises(NotReversibleError):
+        service.undo(record_id, actor="someone")
+
+
+def test_records_are_listed_while_another_one_is_added(service: ActionService) -> None:
+    turn(service, 3)
+    turn(service, 4)
+    records = service.audit.since(0)
+    newest = next(records)
+    turn(service, 5)
+
+    assert [record.parameters["to"] for record in (newest, *records)] == [4, 3]
+
+
+def test_record_after_a_failed_write_begins_on_a_new_line(
+    service: ActionService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn(service, 3)
+    write, room = os.write, [10]
+
+    def write_some(file: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data[: room.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_some)
+        with pytest.raises(OSError, match="No space"):
+            turn(service, 4)
+    turn(service, 5)
+
+    whole = [json.loads(line) for line in (tmp_path / "actions.jsonl").read_text().splitlines() if line.endswith("}")]
+    assert [(line["parameters"]["to"], line["status"]) for line in whole] == [
+        (3, "started"),
+        (3, "succeeded"),
+        (5, "started"),
+        (5, "succeeded"),
+    ]
