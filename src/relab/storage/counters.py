@@ -129,7 +129,7 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
 
 
 def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
-    """Return `value` if it is one of the first `limit` values, which have their own series; else `other`.
+    """Return `value` if it has its own series, as the first `limit` values have; else `other`.
 
     Args:
         session: the session of the transaction that counts the event.
@@ -138,7 +138,7 @@ def bounded_label(session: Session, name: str, value: str, *, limit: int, other:
         limit: the largest number of values with their own series. Concurrent transactions may each add one more.
         other: the label value for all other values.
     """
-    statement = select(CounterRow.labels).where(CounterRow.name == name).limit(limit)
+    statement = select(CounterRow.labels).where(CounterRow.name == name)
     known = set(session.execute(statement).scalars())
     if _written((value,)) not in known and len(known) >= limit:
         return other
