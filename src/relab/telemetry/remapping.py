@@ -327,7 +327,7 @@ class _Remap:
             **outcome_columns(outcome), mapper_version=mapper_version, token_usage=token_usage(fields)
         )
         self._decided.append(decided)
-        if former.outcome != decided.outcome or former.token_usage is None:
+        if former.outcome != decided.outcome or former.token_usage != decided.token_usage:
             # Latencies are equal before and after.
             self._changes.count(Contribution.of(former, []), -1)
             self._changes.count(Contribution.of(decided, []), 1)
