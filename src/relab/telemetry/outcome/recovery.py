@@ -22,6 +22,10 @@ from relab.telemetry.outcome.intent import Arguments, arguments_of, is_related, 
 MAX_CANDIDATES = 40
 """At most so many later calls are compared with a failed one: the first and the last half of them."""
 
+VALUES_PER_COMPARISON = 25
+"""A comparison of two calls counts once more for each so many pairs of their values, because the spelling of each pair
+may be compared."""
+
 MAX_COMPARISONS = 4_000
 """At most so many comparisons per run, so that a run of 100,000 failed calls costs no minutes; after that only calls with
 equal arguments count as the same intent. Failed calls at the end of the run are compared first."""
@@ -131,7 +135,8 @@ class RunRecovery:
             # The limit holds for all failed calls of the run together.
             if self.comparisons >= MAX_COMPARISONS:
                 return
-            self.comparisons += 1
+            pairs = len(self._arguments_at(place).values) * len(self._arguments_at(other).values)
+            self.comparisons += 1 + pairs // VALUES_PER_COMPARISON
             yield other
 
     def _arguments_at(self, place: int) -> Arguments:

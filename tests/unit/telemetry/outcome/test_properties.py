@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome import RunRecovery, activities_of, outcome_of
-from relab.telemetry.outcome.recovery import MAX_COMPARISONS
+from relab.telemetry.outcome.recovery import MAX_COMPARISONS, VALUES_PER_COMPARISON
 from relab.telemetry.outcome_models import OutcomeReport, RunOutcome
 from support.telemetry.runs import RunBody, agent_runs, examples, minimal_run
 from unit.telemetry.outcome.cases import bad, good, model
@@ -114,3 +114,15 @@ def test_many_different_failed_calls_need_a_bounded_number_of_comparisons() -> N
 
     assert recovery.comparisons <= MAX_COMPARISONS
     assert len(recovery.unrecovered_calls) == 1_000
+
+
+def test_calls_with_many_arguments_are_compared_less_often() -> None:
+    arguments = {f"field_{n}": f"value {n} of the failed call" for n in range(50)}
+    others = {f"other_{n}": f"text {n} in a later call" for n in range(50)}
+    items = [bad(f"b{n}", n, "lookup", {**arguments, "id": f"A-{n}"}) for n in range(50)]
+    items += [good(f"g{n}", 50 + n, "lookup", {**others, "id": f"B-{n}"}) for n in range(50)]
+    recovery = RunRecovery(activities_of(AgentRun.model_validate(minimal_run(tool_calls=items))))
+
+    # Two calls of 51 values each have 2,601 pairs of values.
+    assert recovery.comparisons <= MAX_COMPARISONS + 1 + 2_601 // VALUES_PER_COMPARISON
+    assert len(recovery.unrecovered_calls) == 50
