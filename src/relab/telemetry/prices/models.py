@@ -115,6 +115,10 @@ class PriceTable:
             model: the model as telemetry names it, with or without its provider (`openai/gpt-4o`, `models/gemini-…`).
         """
         name = model.casefold()
+        known = next((price for price in self._exact.get(name, ()) if price.serves(provider)), None)
+        if known is not None:
+            return known
+        # A name without a price may begin with the provider; the names of some models contain a slash themselves.
         prefix, separator, rest = name.partition("/")
         if separator and prefix == "models":
             name = rest

@@ -184,3 +184,18 @@ def test_problem_of_the_file_names_its_line(text: str, place: str, words: str, t
     [(named, message)] = raised.value.problems
     assert named.endswith(place)
     assert words in message
+
+
+def test_price_of_a_model_with_a_slash_in_its_name_is_found() -> None:
+    price = Price(
+        provider="together", model="meta-llama/Llama-3", input=1.0, output=2.0, as_of="2026-01-31", source="a page"
+    )
+    table = PriceTable([price])
+
+    for provider, model in (
+        ("together", "meta-llama/Llama-3"),
+        ("together", "together/meta-llama/Llama-3"),
+        (None, "meta-llama/Llama-3"),
+    ):
+        assert table.find(provider, model) == price
+    assert table.find("openai", "meta-llama/Llama-3") is None
