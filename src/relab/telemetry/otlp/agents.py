@@ -67,7 +67,8 @@ class TraceAgents:
         It is the nearest agent's span; where no span reports an agent, the name that a model's span has, else the
         conversation that it continues. Spans outside of agents are left out.
         """
-        self._plain = {_plain(name): name for name in self.names.values()}
+        # A name of symbols alone has no plain form; an empty one would equal that of every missing name.
+        self._plain = {plain: name for name in self.names.values() if (plain := _plain(name))}
         self._members = self._acting_spans()
         questions = ((_first_question(acting), name) for name, acting in reversed(self._members.items()))
         self._asked = {question: name for question, name in questions if len(question or "") >= _MIN_QUESTION_CHARS}

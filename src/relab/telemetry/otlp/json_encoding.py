@@ -187,5 +187,5 @@ def _object(value: Any, field: str) -> dict[str, Any]:
 
 
 def _schema_url(fields: dict[str, Any]) -> str:
-    url = fields.get("schemaUrl", "")
+    url = fields.get("schemaUrl") or fields.get("schema_url")
     return url if isinstance(url, str) else ""

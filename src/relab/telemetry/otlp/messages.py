@@ -300,10 +300,9 @@ def _role(message: dict[str, Any]) -> str:
     if isinstance(role, dict):
         role = role.get("value")
     if not isinstance(role, str) or not role:
-        role = next(
-            (name for name in (message.get("type"), _last(message.get("id"))) if name in _ROLES or name in _PLAIN), ""
-        )
-    if not role and message.get("kind") in {"request", "response"}:
+        names = (message.get("type"), _last(message.get("id")))
+        role = next((name for name in names if isinstance(name, str) and (name in _ROLES or name in _PLAIN)), "")
+    if not role and message.get("kind") in ("request", "response"):
         role = message["kind"]
     return _ROLES.get(role, clean_text(role))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ def read_printed(text: str) -> Any:
     - An object `Name(field=value)` becomes a dictionary of its fields.
     - A member of an enumeration becomes its value.
     - An object that prints only an address becomes None.
+    - Bytes become text; so do infinite numbers. Other constants that JSON does not have become None.
     """
     if len(text) > MAX_CHARS:
         return None
@@ -48,17 +50,27 @@ def _value(node: ast.expr, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(node, ast.Constant):
-        return node.value
+        return _constant(node.value)
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return [_value(item, depth + 1) for item in node.elts]
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
-        return {
-            _value(key, depth + 1): _value(value, depth + 1) for key, value in pairs if isinstance(key, ast.Constant)
-        }
+        return {_constant(key.value): _value(value, depth + 1) for key, value in pairs if isinstance(key, ast.Constant)}
     if isinstance(node, ast.Call):
         return {word.arg: _value(word.value, depth + 1) for word in node.keywords if word.arg is not None}
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = _value(node.operand, depth + 1)
         return -inner if isinstance(inner, int | float) else None
     return None
+
+
+def _constant(value: Any) -> Any:
+    """Return the value of a literal as a JSON value."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, str):
+        # An escape in the text may stand for a lone surrogate, which JSON cannot encode.
+        return value.encode(errors="replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if isinstance(value, int) else None

@@ -22,7 +22,7 @@ _STATUS: Final = re.compile(
 _CODE: Final = re.compile(r"['\"](?:code|type)['\"]\s*:\s*['\"](?P<code>[A-Za-z][\w.-]{1,99})['\"]")
 _GENERAL_CODES: Final = frozenset(("error", "tokens", "requests", "invalid_request_error", "api_error"))
 _RETRY: Final = re.compile(
-    r"(?:retry[-_ ]?(?:after|delay|in)(?:[-_ ](?:ms|seconds))?|try again (?:in|after)|retry after|wait)['\"]?\s*[:=]?\s*['\"]?"
+    r"(?:retry[-_ ]?(?:after|delay|in)(?:[-_ ](?:(?P<in_ms>ms)|seconds))?|try again (?:in|after)|retry after|wait)['\"]?\s*[:=]?\s*['\"]?"
     r"(?:(?P<minutes>\d{1,4})m(?=\d))?(?P<time>\d{1,7}(?:\.\d{1,6})?)\s*(?P<unit>ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?)?\b",
     re.IGNORECASE,
 )
@@ -99,7 +99,7 @@ def read_provider_error(error_class: str | None, message: str | None, status: An
         found["error_code"] = named[:MAX_CODE_CHARS]
     retry = _RETRY.search(text)
     if retry is not None:
-        unit = (retry["unit"] or "s").lower()
+        unit = (retry["unit"] or retry["in_ms"] or "s").lower()
         factor = _SECONDS.get(unit) or _SECONDS.get(unit[:3]) or 1.0
         found["retry_after_s"] = round(60.0 * int(retry["minutes"] or 0) + factor * float(retry["time"]), 6)
     elif (elsewhere := _RETRY_ELSEWHERE.search(text)) is not None:

@@ -148,3 +148,19 @@ def test_conversation_about_the_task_of_a_tool_call_is_a_called_agent() -> None:
         span("a2", "root", talks("Please refund A-17.", "Refunded.", after=after("Please refund A-17.", "ask_other", "Done.")), start=7, end=8),
     ]  # fmt: skip
     assert agents(*spans) == [("conversation 1", None, None), ("conversation 2", "conversation 1", "called")]
+
+
+def test_agent_whose_name_has_only_symbols_is_not_the_target_of_every_hand_over() -> None:
+    run = run_of(
+        span("root", None, {"http.request.method": "POST"}, end=9),
+        span("front", "root", named("front"), start=1, end=3),
+        span(
+            "pass",
+            "front",
+            TOOL | {"gen_ai.tool.name": "transfer_to_unknown", "gen_ai.tool.call.arguments": '{"n": 1}'},
+            start=2,
+            end=3,
+        ),
+        span("robot", "root", named("🤖"), start=4, end=8),
+    )
+    assert [(agent.name, agent.parent) for agent in run.agents] == [("front", None), ("🤖", None)]

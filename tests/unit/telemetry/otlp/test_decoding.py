@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from relab.core.errors import MalformedBodyError, TooLargeError
 from relab.telemetry.otlp.decoding import SpanBatch, decode_json, decode_protobuf
 from relab.telemetry.otlp.joining import join_spans
-from relab.telemetry.otlp.json_encoding import span_to_json
+from relab.telemetry.otlp.json_encoding import iter_json_groups, span_to_json
 from relab.telemetry.otlp.spans import MAX_PARTS, MAX_SPAN_BYTES
 from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TRACE, at, body_of, decode, facts_in, id_of, pairs, span
@@ -304,3 +304,11 @@ def test_spans_at_the_earliest_and_the_latest_time_are_accepted() -> None:
     last.start_time_unix_nano = last.end_time_unix_nano = 7_258_118_399_999_999_999
     assert taken(decode(first, last)) == [id_of("first"), id_of("last")]
     assert at(0) > first.start_time_unix_nano
+
+
+def test_schema_url_is_read_by_both_of_its_names() -> None:
+    bodies = (
+        b'{"resourceSpans": [{"schemaUrl": "s", "scopeSpans": [{"spans": []}]}]}',
+        b'{"resource_spans": [{"schema_url": "s", "scope_spans": [{"spans": []}]}]}',
+    )
+    assert [group.schema_url for body in bodies for group in iter_json_groups(body)] == ["s", "s"]

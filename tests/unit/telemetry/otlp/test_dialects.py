@@ -167,3 +167,9 @@ def test_token_counts_are_read_from_texts() -> None:
     run = run_of(span("it", None, {**CHAT, "gen_ai.usage.input_tokens": "12", "gen_ai.usage.output_tokens": "many"}))
     assert extra(run.steps[0], "tokens_prompt") == 12
     assert extra(run.steps[0], "tokens_completion") is None
+
+
+def test_haystack_input_whose_messages_are_not_a_list_is_no_conversation() -> None:
+    text = '{"messages": ["ChatMessage(_role=1)"], "messages": 5}'
+    [step] = run_of(span("root", None, AGENT), span("it", "root", CHAT | {"input.value": text})).steps
+    assert step.input_summary == text

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relab.telemetry.otlp.messages import Message, read_messages
 from unit.telemetry.otlp.builders import CHAT, step_of
 
 OI_LLM = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-x"}
@@ -185,3 +186,15 @@ def test_escaped_nul_in_json_does_not_reach_the_run(attributes: dict[str, Any]) 
 
     run = run_of(span("root", None, AGENT), span("it", "root", attributes))
     assert is_plain(run.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": {"name": "human"}, "content": "hi"},
+        {"type": ["human"], "content": "hi"},
+        {"kind": ["request"], "content": "hi"},
+    ],
+)
+def test_message_whose_type_is_not_a_text_is_read_without_a_role(message: dict[str, Any]) -> None:
+    assert read_messages([message]) == [Message("", "hi")]

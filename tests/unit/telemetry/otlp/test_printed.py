@@ -83,3 +83,17 @@ def test_value_is_read_while_garbage_is_collected() -> None:
         assert len(value) == 1
         value = value[0]
     assert value == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{'rest': ...}", {"rest": None}),
+        (r"T(raw=b'\xff', size=1j)", {"raw": "\ufffd", "size": None}),
+        ("[1e999, -1e999]", ["inf", None]),
+        (r"'a\ud800'", "a?"),
+        ("{b'k': 1}", {"k": 1}),
+    ],
+)
+def test_constants_that_json_does_not_have_are_converted(text: str, value: Any) -> None:
+    assert read_printed(text) == value

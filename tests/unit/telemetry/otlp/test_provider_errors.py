@@ -71,3 +71,8 @@ def test_reported_status_code_takes_precedence_over_words() -> None:
     found: dict[str, Any] = read_provider_error("APIError", "Demasiadas solicitudes", 503)
     assert found["status_code"] == 503
     assert read_provider_error("openai.AuthenticationError", "Слишком много запросов")["status_code"] == 401
+
+
+@pytest.mark.parametrize("text", ["429 {'retry-after-ms': '500'}", "429 retry_after_ms=500"])
+def test_waiting_time_of_a_field_in_milliseconds_is_converted(text: str) -> None:
+    assert read_provider_error("RateLimitError", text)["retry_after_s"] == 0.5

@@ -29,7 +29,9 @@ def _messages(text: str) -> list[Any] | None:
     fields = parsed(text)
     if not isinstance(fields, dict):
         return None
-    printed = fields.get("messages") or fields.get("replies") or []
+    printed = fields.get("messages") or fields.get("replies")
+    if not isinstance(printed, list):
+        return None
     found = [read_printed(message) for message in printed[-_MAX_MESSAGES:] if isinstance(message, str)]
     if not found or not all(isinstance(message, dict) for message in found):
         return None
