@@ -332,7 +332,7 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return the interval of the mean of differences that are all equal; without bounds, the interval is infinite."""
+    """Return the interval of the mean of one cluster, or of equal differences; without bounds, it is infinite."""
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")
     mean, (low, high) = clusters.mean, bounds

@@ -194,7 +194,7 @@ def false_pass_rate(
         level: confidence level of the judged interval, 0..1.
 
     Raises:
-        ValueError: the threshold is not finite, or `runs` is below 1.
+        ValueError: the threshold is not finite, `runs` is below 1, or the level is not between 0 and 1.
     """
     if not math.isfinite(threshold) or runs < 1:
         raise ValueError(f"a finite threshold and a run at least are needed, not {threshold} and {runs}")

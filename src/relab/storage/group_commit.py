@@ -127,7 +127,7 @@ class GroupWriter(Generic[Item, Result]):
                 _log.exception("commit_listener_failed")
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Wait for items and return the next batch; return an empty list after the writer is stopped."""
+        """Wait for items and return the next batch; return an empty list if the writer is stopped and no item is queued."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             batch: list[_Waiting[Item, Result]] = []

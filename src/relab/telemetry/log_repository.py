@@ -78,7 +78,10 @@ def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int
 
 
 def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
-    """Return the log records that are events of their spans, oldest first, as `(trace id, span id, protobuf bytes)`."""
+    """Return the log records that are events of their spans, as `(trace id, span id, protobuf bytes)`.
+
+    The records of a trace are in order of time, oldest first.
+    """
     row = LogRecordRow
     found: list[tuple[str, str, bytes]] = []
     for ids in chunks(trace_ids):

@@ -127,4 +127,4 @@ class OutcomeReport(BaseModel):
     rule: OutcomeRule
     evidence: tuple[OutcomeEvidence, ...] = ()
     agents: tuple[AgentOutcome, ...] = ()
-    """The outcome of each agent, in order of time; empty unless the run has several agents."""
+    """The outcome of each agent: of the agents that the reporter lists, or else of several agents in order of time."""

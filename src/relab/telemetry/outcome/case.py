@@ -59,7 +59,11 @@ class Case:
 
     @cached_property
     def agents(self) -> dict[str, Case]:
-        """`{agent: its part of the run}`, in order of time; empty unless the run has several agents."""
+        """`{agent: its part of the run}`.
+
+        With a list of agents from the reporter, these are the agents of the list, in its order. Without, they are the
+        agents that acted, in order of time; empty unless several did.
+        """
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
             return {}

@@ -34,7 +34,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
 class PriceBook:
     """The prices of models in use. The prices in this installation's file have precedence over the shipped ones.
 
-    It is thread-safe.
+    Reading is thread-safe. Of two calls of `set` at the same time, one may be lost.
 
     Args:
         folder: the folder of this installation's file (`$RELAB_HOME`); None: only shipped prices.
