@@ -87,7 +87,7 @@ class TelemetryIntake:
         """
         threads = self._running()
         answer: Future[Any] = Future()
-        threads.reader.submit(self._read, threads.writer, read, answer)
+        _on(threads.reader, self._read, threads.writer, read, answer)
         return answer
 
     def read(self, read: Callable[[], Any]) -> Future[Any]:
@@ -98,7 +98,7 @@ class TelemetryIntake:
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
         """
-        return self._running().reader.submit(read)
+        return _on(self._running().reader, read)
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs and spans at once; see `BatchWriter.write`.
@@ -117,9 +117,7 @@ class TelemetryIntake:
 
     def _running(self) -> _Threads:
         if self._threads is None:
-            raise WriterStoppedError(
-                "This process does not ingest telemetry at the moment.", remedy="Send the request again."
-            )
+            raise _stopped()
         return self._threads
 
     @staticmethod
@@ -129,3 +127,19 @@ class TelemetryIntake:
             writer.submit(posted, posted.weight, answer)
         except Exception as error:  # noqa: BLE001 the caller waits for the future
             resolve(answer, error)
+
+
+def _on(reader: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Call a function on the reader thread.
+
+    Raises:
+        WriterStoppedError: the intake was stopped since the caller has read its state.
+    """
+    try:
+        return reader.submit(function, *args)
+    except RuntimeError as error:
+        raise _stopped() from error
+
+
+def _stopped() -> WriterStoppedError:
+    return WriterStoppedError("This process does not ingest telemetry at the moment.", remedy="Send the request again.")

@@ -45,14 +45,15 @@ class TargetHealth:
             try:
                 response = self._client.get(f"/api/v1/{path}")
                 response.raise_for_status()
-                found[name] = response.json()
+                found[name] = _object(response.json())
             except (httpx.HTTPError, ValueError) as error:
                 problems.append(f"{name}: {type(error).__name__}: {error}"[:300])
         health, metrics, pool = (found.get(name, {}) for name in ("health", "metrics", "pool"))
-        if found.get("health") is not None and health.get("health_status") != "healthy":
+        if "health" in found and health.get("health_status") != "healthy":
             problems.append(f"health_status is {health.get('health_status')!r}")
-        if metrics.get("error_rate", 0.0) > MAX_ERROR_RATE_PERCENT:
-            problems.append(f"error_rate is {metrics['error_rate']:g} %, above {MAX_ERROR_RATE_PERCENT:g}")
+        error_rate = metrics.get("error_rate")
+        if isinstance(error_rate, int | float) and error_rate > MAX_ERROR_RATE_PERCENT:
+            problems.append(f"error_rate is {error_rate:g} %, above {MAX_ERROR_RATE_PERCENT:g}")
         if pool.get("pool_health") == "critical":
             problems.append("pool_health is 'critical'")
         return {
@@ -65,3 +66,14 @@ class TargetHealth:
             "pool_health": pool.get("pool_health"),
             "pool_utilization": pool.get("pool_utilization"),
         }
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    """Return the answer of a probe.
+
+    Raises:
+        ValueError: the answer is not a JSON object.
+    """
+    if not isinstance(answer, dict):
+        raise ValueError("the answer is not a JSON object")  # noqa: TRY004 a value from outside
+    return answer
