@@ -187,7 +187,7 @@ def _empty_json(text: str) -> Emptiness | None:
     if any(value not in ([], {}, "", None, 0) for value in containers):
         return None
     counts = [value for key, value in data.items() if key.casefold() in _COUNTS]
-    if any(value != 0 for value in counts) or not (containers or counts):
+    if any(value not in (0, None) for value in counts) or not (containers or 0 in counts):
         return None
     return Emptiness("empty_result", is_structured=True)
 

@@ -31,9 +31,10 @@ def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
         abstained += place is None
         step = _step(item, report)
         if label.step_id is not None:
-            candidates = {step, *(candidate.step_id for candidate in report.candidates)}
+            named = (step, *(candidate.step_id for candidate in report.candidates))
+            first_three = list(dict.fromkeys(place for place in named if place is not None))[:3]
             found[STEP].append(step == label.step_id)
-            found[TOP_THREE].append(label.step_id in candidates)
+            found[TOP_THREE].append(label.step_id in first_three)
             if place is not None:
                 found[f"{STEP}, by {place.basis.replace('_', ' ')}"].append(step == label.step_id)
         agent = label.agent_name or agents.get(label.step_id or "")

@@ -17,6 +17,7 @@ from relab.stats.verdicts import Verdict
 
 _CONFIRMING_SEED: Final = 1_000_000
 """Added to the plan's seed, so that a confirming rollout has another order of windows than the screening."""
+_LEAST_CHANGE_PCT: Final = -99.999999
 
 
 class _Value(BaseModel):
@@ -33,6 +34,7 @@ class ScreenedCandidate(_Value):
         estimate_pct: change of the judged figure against arm A, in percent.
         low_pct, high_pct: ends of the interval of `estimate_pct`.
         error_rate_pct: failed requests of arm B, in percent.
+        error: standard error of the log ratio of arm B to arm A; 0 if it was not measured.
         problem: why the candidate cannot be chosen; None if it can.
         seconds: duration of the screening.
     """
@@ -55,8 +57,10 @@ class ScreenedCandidate(_Value):
 
     def trial(self) -> MeasuredCandidate:
         """Return the values with their measured effect, as input of `propose`."""
-        effect = None if self.problem or self.estimate_pct is None else math.log1p(self.estimate_pct / 100)
-        return MeasuredCandidate(self.values, effect, self.error)
+        if self.problem or self.estimate_pct is None:
+            return MeasuredCandidate(self.values, None, self.error)
+        # Percentages are rounded, so a very small figure of arm B is a change by -100 %, which has no logarithm.
+        return MeasuredCandidate(self.values, math.log1p(max(self.estimate_pct, _LEAST_CHANGE_PCT) / 100), self.error)
 
 
 class Confirmation(_Value):

@@ -7,7 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from relab.rollouts.search.candidates import to_confirm
+from relab.rollouts.search.candidates import ScreenedCandidate, to_confirm
 from relab.rollouts.search.proposals import MeasuredCandidate, grid, propose
 from relab.rollouts.search.spec import Parameter, SearchSpec, Values, plan_with
 
@@ -24,6 +24,13 @@ def walk(
         cap = float(str(values["experiment.conc_cap"]))
         trials.append(MeasuredCandidate(values, ((cap - 30) / 30) ** 2 - 0.3, 0.03))
     return trials
+
+
+def test_change_that_is_rounded_to_minus_100_percent_has_an_effect() -> None:
+    effect = ScreenedCandidate(number=1, values={}, rollout_id="r", estimate_pct=-100.0).trial().effect
+
+    assert effect is not None
+    assert -20 < effect < -10
 
 
 def test_grid_has_all_combinations_in_order() -> None:
