@@ -62,14 +62,18 @@ class IngestGate:
             self.requests -= 1
             self.bytes -= reservation.bytes
 
-    def add(self, count: int) -> None:
+    def add(self, count: int, *, own: int) -> None:
         """Add `count` bytes to the total size of the bodies in progress.
+
+        Args:
+            count: the number of bytes.
+            own: how many bytes the same request has added before.
 
         Raises:
             OverloadedError: the total would exceed the limit; a single body in progress may exceed it.
         """
         # A single request may exceed the limit: otherwise it could never be stored.
-        if self.bytes and self.bytes + count > self._max_bytes:
+        if self.bytes > own and self.bytes + count > self._max_bytes:
             raise OverloadedError("The ingest requests in progress are too large together.", retry_after_s=1)
         self.bytes += count
 
@@ -85,9 +89,9 @@ class IngestReservation:
         """Reserve `count` more bytes for the body of this request.
 
         Raises:
-            OverloadedError: the free capacity is smaller than `count`.
+            OverloadedError: the free capacity is smaller than `count`, and other bodies are in progress.
         """
-        self._gate.add(count)
+        self._gate.add(count, own=self.bytes)
         self.bytes += count
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -115,3 +116,14 @@ def test_unreachable_receiver_is_reported_without_the_secret() -> None:
 
     assert reply.result is DeliveryResult.LATER
     assert "secret" not in reply.reason
+
+
+def test_secret_address_is_masked_before_a_long_error_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"https://127.0.0.1/services/{'s3cret' * 20}"
+
+    async def fail(*_: object, **__: object) -> None:
+        raise httpx.ConnectError(f"{'no route ' * 15}to {url}")
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", fail)
+
+    assert "s3cret" not in post(url).reason

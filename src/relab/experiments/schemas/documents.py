@@ -37,12 +37,15 @@ _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
 def schema_named(name: str) -> Schema:
-    """Return the JSON Schema with this name, such as `trial_output_v1`; resolve its references with `registry()`.
+    """Return the JSON Schema with this name, such as `trial_output_v1` or `trial_output_v1.jsonschema`.
+
+    Resolve its references with `registry()`.
 
     Raises:
         ExperimentInvalidError: there is no schema of this name.
     """
-    made = _SCHEMAS.get(name.removesuffix(".jsonschema"))
+    name = name.removesuffix(".jsonschema")
+    made = _SCHEMAS.get(name)
     if made is None:
         raise ExperimentInvalidError(f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schema_names())}.")
     heading = {

@@ -86,7 +86,7 @@ class ExperimentBuilder:
             "input_path": input_path,
             "output_path": output_path,
         }
-        self._document["runtime"]["harness"] |= {name: value for name, value in given.items() if value is not None}
+        _update(self._document["runtime"]["harness"], given)
         return self
 
     def environment(self, *, passed: Sequence[str] = (), values: Mapping[str, str] | None = None) -> Self:
@@ -196,7 +196,7 @@ class ExperimentBuilder:
         return self._dump()
 
     def _set(self, section: str, **fields: Any) -> Self:
-        self._document[section] |= {name: value for name, value in fields.items() if value is not None}
+        _update(self._document[section], fields)
         return self
 
     def _dump(self) -> str:
@@ -205,3 +205,12 @@ class ExperimentBuilder:
         if path and not path.startswith("/"):
             document["dataset"]["path"] = str(PurePosixPath("..") / path)
         return yaml.safe_dump({name: value for name, value in document.items() if value != {}}, sort_keys=False)
+
+
+def _update(section: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    """Set fields of a section of the document; None removes a field, so that its default applies."""
+    for name, value in fields.items():
+        if value is None:
+            section.pop(name, None)
+        else:
+            section[name] = value

@@ -124,9 +124,9 @@ class LabClient:
         Raises:
             LabRunnerError: the run cannot be continued.
         """
-        # As texts, because an option with the value 0 would be left out.
-        limits = {name: str(value) for name, value in (ceilings or {}).items()}
-        return _run_response(self._call("run", **{"continue": run_dir, "retry_errors": retry_errors, **limits}))
+        return _run_response(
+            self._call("run", **{"continue": run_dir, "retry_errors": retry_errors, **(ceilings or {})})
+        )
 
     def rescore(self, run_dir: str, *, scorer: str, name: str, timeout: float = 60.0, jobs: int = 1) -> dict[str, Any]:
         """Score the finished trials of a run by another scorer, without running them again.
@@ -351,7 +351,7 @@ class LabClient:
             flag = f"--{name.replace('_', '-')}"
             if value is True:
                 given.append(flag)
-            elif value not in {None, False}:
+            elif value is not None and value is not False:
                 given += [flag, str(value)]
         given.append("--json")
         try:

@@ -108,10 +108,11 @@ class AnswerCache:
             if not is_whole or hashlib.sha256(body).hexdigest() != head["sha256"]:
                 return None
             content_type = str(head["content_type"])
+            age_us = self._clock.now_us() - created
         except (ValueError, KeyError, TypeError):
             return None
         # An answer from the future was stored before the clock was set back; its age is unknown.
-        if not 0 <= self._clock.now_us() - created <= self._ttl_us:
+        if not 0 <= age_us <= self._ttl_us:
             return None
         pieces, at = [], 0
         for size in sizes:

@@ -314,12 +314,18 @@ def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, checkpoints:
     Raises:
         OSError: the disk is full, or permission is missing.
     """
+    places = set()
     for checkpoint in checkpoints:
         try:
             found = find_checkpoint(config, folder, checkpoint)
         except (CheckpointMissingError, CheckpointInvalidError):
             continue
         if found.stored.startswith("workspace/"):
-            target = folder.root / KEPT / found.place
+            places.add(found.place)
+    # Sorted, so that a folder comes before the checkpoints in it and is moved together with them.
+    for place in sorted(places):
+        source = folder.root / place
+        if os.path.lexists(source):
+            target = folder.root / KEPT / place
             target.parent.mkdir(parents=True, exist_ok=True)
-            (folder.root / found.stored).rename(target)
+            source.rename(target)

@@ -55,7 +55,7 @@ class EventStream:
             self.problems.append(f"line {line}: {problem}")
 
     def sum_of(self, kind: str, *path: str) -> float | None:
-        """Return the sum of a field over the events of a kind; None if no event has it.
+        """Return the sum of a field over the events of a kind; None if no event has it, or if it is too large to store.
 
         `path` holds the names of nested fields.
         """
@@ -63,7 +63,10 @@ class EventStream:
         numbers = [value for value in found if is_number(value)]
         if not numbers:
             return None
-        total = sum(numbers)
+        try:
+            total = sum(numbers)
+        except OverflowError:
+            return None
         # A sum that the tables cannot store is dropped.
         return total if abs(total) < 2**63 else None
 

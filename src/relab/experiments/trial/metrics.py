@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
+import operator
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -155,7 +157,12 @@ def matches(path: str, pattern: str | None) -> bool:
     """Return whether a path matches the glob `pattern`, in which `**/` matches any number of folders; True for None."""
     if pattern is None:
         return True
-    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern.replace("**/", ""))
+    begin, *others = pattern.split("**/")
+    # Each `**/` may also match no folder, whatever the others match.
+    return any(
+        fnmatch.fnmatchcase(path, begin + "".join(map(operator.add, folders, others)))
+        for folders in itertools.product(("**/", ""), repeat=len(others))
+    )
 
 
 def _lines(path: Path) -> int:

@@ -27,9 +27,10 @@ _IRRELEVANT: Final = frozenset(
 """Headers that differ between equal requests, or are between two neighbours only."""
 _IRRELEVANT_PREFIX: Final = "x-stainless-"
 _SECRET_PARAMETERS: Final = frozenset(("key", "api_key", "api-key"))
-_LAST_EVENTS: Final = frozenset(("message_stop", "response.completed"))
-_FAILED_EVENTS: Final = frozenset(("error", "response.failed", "response.incomplete", "response.cancelled"))
-_UNFINISHED: Final = frozenset(("queued", "in_progress", "failed", "cancelled", "incomplete"))
+# Tuples, because a server may send lists and objects here, which a set cannot look up.
+_LAST_EVENTS: Final = ("message_stop", "response.completed")
+_FAILED_EVENTS: Final = ("error", "response.failed", "response.incomplete", "response.cancelled")
+_UNFINISHED: Final = ("queued", "in_progress", "failed", "cancelled", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class CacheKeys:
         if not parts.path.endswith(_ROUTES):
             return None
         try:
-            content = jiter.from_json(body)
+            content = jiter.from_json(body, allow_inf_nan=False)
         except ValueError:
             return None
         # An answer in the background is fetched later by its id.
@@ -99,7 +100,8 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
         "content-length",
         "proxy-authorization",
     }
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    listed = ",".join(value for name, value in headers.items() if name.lower() == "connection")
+    named = {name.strip().lower() for name in listed.split(",")}
     # An uncompressed answer can be checked and replayed to any client.
     kept = {name: value for name, value in headers.items() if name.lower() not in dropped | named}
     return {name: value for name, value in kept.items() if name.lower() != "accept-encoding"} | {

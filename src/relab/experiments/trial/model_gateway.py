@@ -32,7 +32,7 @@ MARK: Final = "X-Relab-Cache"
 """The response header that says `hit`, `miss` or `off`."""
 _METHODS: Final = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 _MAX_LOG_LINES: Final = 20_000
-_KEPT_HEADERS: Final = ("content-type", "retry-after", "location", "x-request-id", "request-id")
+_KEPT_HEADERS: Final = ("content-type", "content-encoding", "retry-after", "location", "x-request-id", "request-id")
 _KEPT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "openai-")
 
 

@@ -81,7 +81,9 @@ class TrialNetwork:
                 found.append(Listener(number, EgressProxy(hosts, log, destination=destination).serve, address))
             environment |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{port}")
             environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
-        ports = [self._free_port(GATEWAY_PORT + index) for index in range(len(runtime.model_gateways))]
+        ports: list[int] = []
+        for _ in runtime.model_gateways:
+            ports.append(self._free_port(ports[-1] + 1 if ports else GATEWAY_PORT))
         gateways = self._gateways.open(folder, ids, ports)
         return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
 

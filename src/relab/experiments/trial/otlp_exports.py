@@ -19,7 +19,16 @@ SpanSink = Callable[[bytes, Encoding], None]
 
 def stored_exports(folder: Path) -> Iterator[tuple[bytes, Encoding]]:
     """Yield the bodies that a receiver has stored in a folder, in the order of their arrival, each with its encoding."""
-    for path in sorted(folder.glob("[0-9]*")) if folder.is_dir() and not folder.is_symlink() else ():
+    for path in numbered_files(folder):
         body = read_plain(path, MAX_BODY_BYTES, below=folder)
         if body is not None:
             yield body, "json" if path.suffix == ".json" else "protobuf"
+
+
+def numbered_files(folder: Path) -> list[Path]:
+    """Return the files with stored bodies, in the order of their numbers; empty if the folder is missing or a link."""
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    # By number and not by name, because numbers above 99999 have more digits than the others.
+    found = [path for path in folder.iterdir() if path.stem.isascii() and path.stem.isdecimal()]
+    return sorted(found, key=lambda path: int(path.stem))

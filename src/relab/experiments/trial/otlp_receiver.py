@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relab.core.errors import InvalidInputError, RelabError
 from relab.experiments.trial.http_service import BodyTooLargeError, read_body, serve
-from relab.experiments.trial.otlp_exports import MAX_BODY_BYTES, MAX_TRIAL_BYTES, Encoding, SpanSink
+from relab.experiments.trial.otlp_exports import MAX_BODY_BYTES, MAX_TRIAL_BYTES, Encoding, SpanSink, numbered_files
 
 MAX_TRACES: Final = 10_000
 _AT_ONCE = 4
@@ -34,7 +34,8 @@ class OtlpReceiver:
     """Receives OTLP/HTTP requests of one trial on one socket.
 
     Args:
-        folder: where the bodies are stored, numbered in the order of their arrival.
+        folder: where the bodies are stored, numbered in the order of their arrival. The numbers continue those of bodies
+            that are there already, from an earlier attempt or from before a pause.
         sink: called with each stored body.
         clean: redacts secrets from a body before it is stored.
 
@@ -48,8 +49,9 @@ class OtlpReceiver:
         self._clean = clean
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(_AT_ONCE)
-        self._numbers = itertools.count(1)
-        self._bytes = 0
+        earlier = numbered_files(folder)
+        self._numbers = itertools.count(int(earlier[-1].stem) + 1 if earlier else 1)
+        self._bytes = sum(max(path.lstat().st_size, _BLOCK) for path in earlier)
         self.trace_ids: dict[str, None] = {}
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
@@ -94,9 +96,10 @@ class OtlpReceiver:
 
     def _store(self, body: bytes, encoding: Encoding, trace_ids: list[str]) -> tuple[int, str]:
         with self._lock:
-            self._bytes += max(len(body), _BLOCK)
-            if self._bytes > MAX_TRIAL_BYTES:
+            size = max(len(body), _BLOCK)
+            if self._bytes + size > MAX_TRIAL_BYTES:
                 return 413, f"a trial may export at most {MAX_TRIAL_BYTES:,} bytes"
+            self._bytes += size
             for trace_id in trace_ids:
                 if len(self.trace_ids) < MAX_TRACES:
                     self.trace_ids[trace_id] = None

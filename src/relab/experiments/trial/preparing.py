@@ -15,7 +15,7 @@ from relab.experiments.plan.dataset import Mount, Task
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Folders, Launch, Places
 from relab.experiments.trial import wire
-from relab.experiments.trial.context import RunContext
+from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.model_gateways import TrialServices
 from relab.experiments.trial.trial_folder import INPUT, TrialFolder, trial_folder
 from relab.experiments.trial.watch import MB
@@ -138,7 +138,7 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
         write_own(record, given)
 
 
-def harness_environment(context: RunContext, places: Places) -> dict[str, str]:
+def harness_environment(context: RunSettings, places: Places) -> dict[str, str]:
     """Return the environment variables of a run's harnesses, except those of AgentLab and the runner's services.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from relab.core.atomic_files import replacing
-from relab.core.clock import Clock, format_time
+from relab.core.clock import LATEST_US, Clock, format_time
 from relab.core.json import canonical_json
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB
@@ -165,6 +165,9 @@ class ResultCache:
                 head = read_head(file)
                 file.seek(size - _TAIL)
                 stored_us = int.from_bytes(file.read(8), "big")
+                if stored_us >= LATEST_US:
+                    # The file is cut, so that other bytes are in the place of the time.
+                    continue
                 yield CacheEntry(Path(name), head, size, stored_us, used_ns // 1_000)
 
     def remove(self, unused_since_us: int) -> int:
@@ -182,7 +185,9 @@ class ResultCache:
         if not self._secret:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.is_file() or path.stat().st_size != _SALT_BYTES:
+            if path.is_file() and path.stat().st_size != _SALT_BYTES:
+                path.unlink()
+            if not path.is_file():
                 self._make_salt(path)
             self._secret = path.read_bytes()
         return self._secret
@@ -192,7 +197,6 @@ class ResultCache:
         try:
             fresh.touch(mode=0o600)
             fresh.write_bytes(secrets.token_bytes(_SALT_BYTES))
-            path.unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):
                 # Linked into place, so that of two processes at once one makes the key.
                 os.link(fresh, path)

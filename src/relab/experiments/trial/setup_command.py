@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.config.paths import LAB
-from relab.experiments.config.sanitization import base_environment
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
 from relab.experiments.trial.context import RunSettings
+from relab.experiments.trial.preparing import harness_environment
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
@@ -39,7 +39,6 @@ def run_setup(
     Raises:
         ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
     """
-    config, host = settings.config, settings.host_environment
     cache = settings.root / LAB / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="setup-", dir=cache) as name:
@@ -48,13 +47,10 @@ def run_setup(
         clone(snapshot.copier, folder.workspace)
         folders = folder.folders(snapshot.root, snapshot.root)
         places = sandbox.places(folders)
-        listed = config.runtime.harness.environment
-        given = base_environment(config.design.sanitization_profile, host, places.home, places.tmp)
-        given |= {name: host[name] for name in listed.passed if name in host} | dict(settings.secrets)
         launch = Launch(
             name="setup",
             command=["/bin/sh", "-c", command],
-            environment=given | dict(listed.set),
+            environment=harness_environment(settings, places),
             folders=folders,
             stdin=Path("/dev/null"),
             stdout=folder.stdout,

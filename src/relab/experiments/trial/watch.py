@@ -25,6 +25,8 @@ _DISK_INTERVAL_S: Final = 1.0
 _DISK_SHARE: Final = 20
 """The disk is measured for at most a twentieth of the time, because a walk over many files takes long."""
 MB: Final = 1_048_576
+_MAX_TOKENS: Final = 2**63
+"""The most tokens that one event can add to the count."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class BudgetCount:
                 for name in ("tokens_in", "tokens_out"):
                     value = usage.get(name) if isinstance(usage, dict) else None
                     if isinstance(value, (int, float)) and value > 0:
-                        self.tokens += value
+                        # A harness may write numbers beyond the range of a double, which no sum or message can hold.
+                        self.tokens += min(value, _MAX_TOKENS)
 
 
 def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event, pause: PauseDialogue) -> AttemptEnd:

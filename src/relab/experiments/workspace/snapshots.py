@@ -118,7 +118,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
                     raise ExperimentInvalidError(
                         f"The file {root / path} changed while it was copied; start the run again."
                     )
-            _move(building, target)
+            _move(building, cache, manifest.digest)
         except OSError as error:
             raise _no_room(error, root) from error
         finally:
@@ -145,14 +145,18 @@ def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
     return ProjectSnapshot(root, manifest) if manifest.digest == digest else None
 
 
-def _move(building: Path, target: Path) -> None:
-    # An existing target is damaged, or another run has just written the same snapshot.
-    remove_tree(target)
+def _move(building: Path, cache: Path, digest: str) -> None:
+    """Move a new snapshot to its place in the cache; a damaged one there is replaced, a valid one stays."""
+    target = snapshot_folder(cache, digest)
     try:
         building.rename(target)
     except OSError as error:
-        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
             raise
+        # Another run may have just written the same snapshot, and its trials may be copying it now.
+        if cached_snapshot(cache, digest) is None:
+            remove_tree(target)
+            building.rename(target)
 
 
 def snapshot_folder(cache: Path, digest: str) -> Path:

@@ -205,8 +205,9 @@ class ModelInvestigator(Investigator):
     def _case(self, known: KnownFacts, left: int) -> PromptInput:
         books: Sequence[Runbook] = self._runbooks
         if len(books) > MAX_CAUSES:
-            likely = [item.cause for item in self.diagnose(known)]
-            books = sorted(books, key=lambda book: likely.index(book.cause))[:MAX_CAUSES]
+            order = {item.cause: number for number, item in enumerate(self.diagnose(known))}
+            # A repaired cause that is gone is no candidate; it comes last.
+            books = sorted(books, key=lambda book: order.get(book.cause, len(order)))[:MAX_CAUSES]
         return PromptInput(known, books, self._templates, self._memory, tuple(PROBES), left)
 
     async def _weighed(

@@ -96,7 +96,7 @@ class NoticePoster:
             return DeliveryReply(DeliveryResult.LATER, f"no answer within {self._within_s:g} s")
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             return DeliveryReply(
-                DeliveryResult.LATER, receiver.without_secrets(one_line(f"{type(error).__name__}: {error}", 200))
+                DeliveryResult.LATER, one_line(receiver.without_secrets(f"{type(error).__name__}: {error}"), _MAX_SHOWN)
             )
         if response.is_success:
             return DeliveryReply(DeliveryResult.TAKEN)

@@ -165,3 +165,7 @@ def test_attestation_refers_to_the_schema_of_its_grades(tmp_path: Path) -> None:
 
 def test_schema_is_found_by_the_name_of_agentlabs_file(tmp_path: Path) -> None:
     assert check(tmp_path, OUTPUT, "trial_output_v1.jsonschema")[1] == 1
+
+
+def test_schema_is_the_same_with_and_without_the_suffix() -> None:
+    assert schema_named("trial_output_v1.jsonschema") == schema_named("trial_output_v1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_damaged_answer_is_not_replayed(tmp_path: Path, at: int) -> None:
     assert cache.get("ab12") is None
 
 
+@pytest.mark.parametrize("created", ["null", '"now"', "[]"])
+def test_answer_with_an_invalid_time_is_not_replayed(tmp_path: Path, created: str) -> None:
+    cache = cache_in(tmp_path)
+    cache.put("ab12", ANSWER)
+    [path] = tmp_path.glob("??/*")
+    head, _, body = path.read_bytes().partition(b"\n")
+    path.write_bytes(json.dumps({**json.loads(head), "created_us": json.loads(created)}).encode() + b"\n" + body)
+
+    assert cache.get("ab12") is None
+
+
 def test_least_recently_used_answers_are_evicted(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, max_bytes=3_000)
     big = CachedAnswer("application/json", [b"x" * 700])
@@ -115,7 +127,13 @@ def test_credentials_and_noise_are_not_in_the_key() -> None:
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/v1/files", b"{}"), (PATH, b"not json"), (PATH, b"[]"), ("/v1/responses", b'{"background": true}')],
+    [
+        ("/v1/files", b"{}"),
+        (PATH, b"not json"),
+        (PATH, b'{"a": NaN}'),
+        (PATH, b"[]"),
+        ("/v1/responses", b'{"background": true}'),
+    ],
 )
 def test_request_whose_answer_depends_on_other_state_has_no_key(path: str, body: bytes) -> None:
     assert keys().request_digest(path, {}, body) is None
@@ -129,11 +147,13 @@ def test_request_whose_answer_depends_on_other_state_has_no_key(path: str, body:
         (200, "application/json", b'{"error": {}}', False),
         (200, "application/json", b'{"type": "error"}', False),
         (200, "application/json", b'{"status": "in_progress"}', False),
+        (200, "application/json", b'{"status": {"code": 1}}', True),
         (200, "application/json", b'{"cho', False),
         (429, "application/json", b'{"choices": []}', False),
         (200, "text/event-stream", b'data: {"a": 1}\n\ndata: [DONE]\n\n', True),
         (200, "text/event-stream", b'event: message_stop\ndata: {"type": "message_stop"}\n\n', True),
         (200, "text/event-stream", b'data: {"a": 1}\n\n', False),
+        (200, "text/event-stream", b'data: {"type": []}\n\ndata: [DONE]\n\n', True),
         (200, "text/event-stream", b'data: {"error": {"message": "x"}}\n\ndata: [DONE]\n\n', False),
         (200, "text/event-stream", b'event: error\ndata: {"type": "error"}\n\ndata: [DONE]\n\n', False),
     ],
@@ -142,7 +162,8 @@ def test_only_complete_answers_are_stored(status: int, kind: str, body: bytes, w
     assert is_whole_answer(status, kind, body) is whole
 
 
-def test_hop_by_hop_headers_are_not_forwarded() -> None:
-    given_ = {"Host": "h", "Connection": "close, X-Hop", "X-Hop": "1", "Authorization": "k", "Accept-Encoding": "gzip"}
+@pytest.mark.parametrize("connection", ["Connection", "connection"])
+def test_hop_by_hop_headers_are_not_forwarded(connection: str) -> None:
+    given_ = {"Host": "h", connection: "close, X-Hop", "X-Hop": "1", "Authorization": "k", "Accept-Encoding": "gzip"}
 
     assert forwarded_headers(given_) == {"Authorization": "k", "Accept-Encoding": "identity"}

@@ -38,3 +38,15 @@ def test_line_without_end_is_not_kept_and_hides_no_later_event(tmp_path: Path, m
 
     assert longest <= 200
     assert count.steps == 2
+
+
+def test_token_numbers_beyond_a_double_exceed_the_budget(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(
+        b'{"event_type": "model_call_end", "usage": {"tokens_in": %b, "tokens_out": 0.5}}\n' % (b"9" * 400)
+    )
+    count = BudgetCount()
+
+    count.add(EventTail(path, tmp_path).finish())
+
+    assert str(count.exceeded({"max_total_tokens": 100})).startswith("total tokens: ")

@@ -177,6 +177,18 @@ def test_workspace_checkpoint_is_kept_although_the_workspace_is_not(tmp_path: Pa
     assert (child.workspace / "a").read_text() == "memory"
 
 
+def test_folder_is_kept_although_a_file_in_it_is_a_checkpoint_too(tmp_path: Path) -> None:
+    folder = make_trial(tmp_path / "t")
+    (folder.workspace / "all").mkdir()
+    (folder.workspace / "all" / "step").write_text("memory")
+    (folder.workspace / "all" / "rest").write_text("more")
+
+    keep_checkpoints(CONFIG, folder, [Checkpoint(path="all/step"), Checkpoint(path="all")])
+
+    assert find(folder, "all/step").stored == "checkpoints/workspace/all/step"
+    assert find(folder, "all").size == len("memory") + len("more")
+
+
 def test_checkpoints_before_pauses_count_and_later_ones_of_a_path_replace_them(tmp_path: Path) -> None:
     folder = make_trial(tmp_path / "t", checkpoints=[{"path": "/state/b", "step": 9}, {"path": "/state/c"}])
     for number, path in ((1, "a"), (2, "b")):

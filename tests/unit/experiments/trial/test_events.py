@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,9 @@ def test_sum_ignores_non_numbers_and_is_none_without_a_finite_result(tmp_path: P
     for huge in (10**300, 1e308):
         stream = read(tmp_path, call(1, huge), call(2, huge))
         assert stream.sum_of("model_call_end", "usage", "tokens_in") is None
+    largest_double = int(sys.float_info.max)
+    stream = read(tmp_path, call(1, largest_double), call(2, largest_double), call(3, 0.5))
+    assert stream.sum_of("model_call_end", "usage", "tokens_in") is None
 
 
 @given(st.lists(st.one_of(st.binary(max_size=80), st.integers(0, 20).map(lambda n: json.dumps(event(n)).encode()))))

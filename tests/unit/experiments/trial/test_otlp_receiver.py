@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relab.core.errors import InvalidInputError, UnavailableError
 from relab.experiments.trial import otlp_receiver
+from relab.experiments.trial.otlp_exports import stored_exports
 from relab.experiments.trial.otlp_receiver import Encoding, OtlpReceiver
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -245,6 +246,38 @@ def test_exports_of_a_trial_are_limited(served: Served, monkeypatch: pytest.Monk
     # Even the smallest body occupies one disk block.
     assert answers == [200, 200, 200, 413, 413]
     assert len(served.files()) == 3
+
+
+def test_rejected_export_does_not_count(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_receiver, "MAX_TRIAL_BYTES", 2 * 4_096)
+    large = export(*[A] * 500)
+
+    assert len(large) > 2 * 4_096
+    assert [served.post(body)[0] for body in (large, export(A), export(B))] == [413, 200, 200]
+
+
+def test_exports_of_an_earlier_attempt_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_receiver, "MAX_TRIAL_BYTES", 3 * 4_096)
+    folder = tmp_path / "otlp"
+    answers = []
+    for bodies in ([export(A), export_json(A)], [export(B), export(B)]):
+        listening = socket.create_server(("127.0.0.1", 0))
+        attempt = Served(folder, listening.getsockname()[1])
+        attempt.receiver = OtlpReceiver(folder, attempt.take)
+        end = attempt.receiver.serve(listening)
+        answers += [attempt.post(body, JSON if body.startswith(b"{") else PROTOBUF)[0] for body in bodies]
+        end()
+
+    assert answers == [200, 200, 200, 413]
+    assert list(stored_exports(folder)) == [(export(A), "protobuf"), (export_json(A), "json"), (export(B), "protobuf")]
+
+
+def test_stored_exports_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (99_999, 100_000, 1):
+        (tmp_path / f"{number:05}.json").write_text(str(number))
+    (tmp_path / "notes.txt").write_text("not an export")
+
+    assert [body for body, _ in stored_exports(tmp_path)] == [b"1", b"99999", b"100000"]
 
 
 def test_export_that_cannot_be_stored_gets_a_retryable_status(served: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -148,3 +149,32 @@ def test_kill_while_storing_leaves_no_half_entry(tmp_path: Path) -> None:
         for path in folder.glob("??/.*"):
             path.unlink()
         assert all(entry.head == HEAD for entry in cache.entries())
+
+
+def test_two_processes_that_create_the_key_at_once_agree_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = cache_in(tmp_path), cache_in(tmp_path)
+    real = secrets.token_bytes
+    made: list[str] = []
+
+    def slow(size: int) -> bytes:
+        found = real(size)
+        if not made:
+            # The second process creates and uses its key before the first one has stored its own.
+            made.append("")
+            made[0] = second.key({"n": 1})
+        return found
+
+    monkeypatch.setattr(secrets, "token_bytes", slow)
+
+    assert first.key({"n": 1}) == made[0] == cache_in(tmp_path).key({"n": 1})
+
+
+def test_cut_entry_is_not_listed(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    whole, cut = cache.key({"n": 1}), cache.key({"n": 2})
+    for key in (whole, cut):
+        cache.put(key, captured(tmp_path, b"\xff" * 100))
+    with cache.path(cut).open("r+b") as file:
+        file.truncate(cache.path(cut).stat().st_size - 50)
+
+    assert [entry.to_json()["path"] for entry in cache.entries()] == [str(cache.path(whole))]

@@ -15,7 +15,7 @@ from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace import copier, snapshots
-from relab.experiments.workspace.copier import TreeCopier, seen_of
+from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
 from relab.experiments.workspace.manifests import Diff, compare
 from relab.experiments.workspace.snapshots import Clone, ProjectSnapshot, cached_snapshot, clone, take_snapshot
 from relab.experiments.workspace.untrusted_trees import MAX_HOLES
@@ -159,20 +159,20 @@ def test_changed_snapshot_is_made_again(project: Path) -> None:
 
 
 def test_snapshot_that_another_run_created_first_is_used(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = snapshots.remove_tree
-    done: list[Path] = []
+    real = TreeCopier.copy
+    others: list[int] = []
 
-    def slow(path: Path) -> None:
-        real(path)
-        if not done:
-            # Another run puts its snapshot there between this run's check and its rename.
-            done.append(path)
-            (path / "by another").mkdir(parents=True)
+    def slow(self: TreeCopier, target: Path) -> dict[str, FileStamp]:
+        seen = real(self, target)
+        # Another run takes the same snapshot between this run's check and its rename.
+        monkeypatch.undo()
+        others.append(snapshot_of(project).root.stat().st_ino)
+        return seen
 
-    monkeypatch.setattr(snapshots, "remove_tree", slow)
+    monkeypatch.setattr(TreeCopier, "copy", slow)
     taken = snapshot_of(project)
 
-    assert done == [taken.root]
+    assert taken.root.stat().st_ino == others[0]
     assert [path.name for path in taken.root.parent.iterdir()] == [taken.root.name]
 
 

@@ -11,7 +11,10 @@ import pytest
 from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
 from relab.incidents.diagnosis.investigation import InvestigationResult
 from relab.incidents.diagnosis.model_answers import MAX_MODEL_FACTOR, MIN_PLAUSIBLE_PROBABILITY
-from relab.incidents.diagnosis.settings import AskWhen
+from relab.incidents.diagnosis.model_investigation import InvestigationInput, ModelInvestigator
+from relab.incidents.diagnosis.model_prompt import MAX_CAUSES
+from relab.incidents.diagnosis.settings import AskWhen, InvestigationSettings
+from relab.incidents.models import Snapshot
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import (
     LlmDisabledError,
@@ -254,3 +257,24 @@ def test_prompt_contains_the_likely_runbooks_of_many(log: IncidentLog) -> None:
     assert len(causes) == 60
     assert {"leak", "spike"} <= set(causes)
     assert found.best.cause == "leak"
+
+
+def test_repaired_cause_among_many_runbooks_does_not_stop_the_investigation(log: IncidentLog) -> None:
+    many = [runbook(f"cause-{number}") for number in range(MAX_CAUSES)]
+    made = case(log, named("leak", "pool.fullest_pct"))
+    investigator = ModelInvestigator(
+        made.service.run,
+        [*made.books, *many],
+        made.calls(),
+        seen=InvestigationInput(mended=frozenset({"lock"})),
+        settings=InvestigationSettings(),
+        asking=made.settings,
+    )
+
+    async def investigate() -> InvestigationResult:
+        return await investigator.investigate(await investigator.gather(Snapshot(at_us=1)))
+
+    found = asyncio.run(investigate())
+
+    assert "lock" not in {item.cause for item in found.candidates}
+    assert [event.kind for event in made.told()][:2] == ["model_asked", "model_answered"]

@@ -1,0 +1,56 @@
+"""The gateway to a model's server over real sockets: what of an answer reaches the harness."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from relab.experiments.trial.model_gateway import ModelGateway
+from support.clocks import MovableClock
+
+
+class _Compressing(BaseHTTPRequestHandler):
+    """A server that compresses its answer, whatever the client accepts."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = gzip.compress(b'{"choices": []}')
+        self.send_response(200)
+        for name, value in (("Content-Encoding", "gzip"), ("Content-Length", str(len(body))), ("Set-Cookie", "a=b")):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Compressing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+def test_harness_learns_that_an_answer_is_compressed(tmp_path: Path, upstream: str) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    end = ModelGateway(upstream, tmp_path / "log.jsonl", clock=MovableClock()).serve(listening)
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", "/v1/chat/completions", b"{}")
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    end()
+
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.headers["Set-Cookie"] is None
+    assert gzip.decompress(body) == b'{"choices": []}'
