@@ -46,7 +46,14 @@ def redact_tables(raw: bytes, mask: Mask) -> Redacted:
                         return Redacted({"": raw})
                     return Redacted({"": content}, tables.counts)
                 connection.execute(f"ATTACH {_quoted(str(source), chr(39))} AS source (READ_ONLY)")
-                files = {f".{name}.parquet": tables.masked(table) for name, table in _tables(connection, mask)}
+                files: dict[str, bytes] = {}
+                for name, table in _tables(connection, mask):
+                    suffix, number = f".{name}.parquet", 1
+                    # The names of several tables may differ only in what is masked or replaced.
+                    while suffix in files:
+                        number += 1
+                        suffix = f".{name}~{number}.parquet"
+                    files[suffix] = tables.masked(table)
                 return Redacted(files, tables.counts)
         except duckdb.Error:
             return Redacted(left_out="unreadable_table")

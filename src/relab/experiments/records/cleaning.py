@@ -22,7 +22,8 @@ class Cleaning:
 
     Attributes:
         runs: folders of runs.
-        others: further files and folders: the cache of snapshots, and the files that `lab init` wrote.
+        others: further files and folders: caches, replays, new scores and records of sets, entries of the runs folder
+            that are not runs, and the files that `lab init` and `lab knobs-init` wrote.
         damaged: folders of unreadable runs, whose age is unknown; they are kept.
     """
 
@@ -52,7 +53,8 @@ def plan_cleaning(
         root: the folder of the project.
         named: the ids or folders of runs to select.
         init: whether to select the files that `lab init` and `lab knobs-init` wrote.
-        runs: whether to select all runs, the cache of their snapshots, and all replays of trials.
+        runs: whether to select all runs, and everything that depends on them: the cache with their snapshots, replays,
+            new scores (`lab rescore`) and records of sets.
         before_us: selects the runs that were created before this time, in microseconds since 1970; None: selects none.
 
     Raises:

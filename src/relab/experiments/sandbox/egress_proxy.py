@@ -33,6 +33,7 @@ _MAX_LOG_LINES: Final = 20_000
 _HOP_HEADERS: Final = frozenset(
     ("connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "upgrade", "host")
 )
+_CONTROL: Final = frozenset("\r\n\0")
 _ABSOLUTE: Final = re.compile(r"http://([^/?#@\s]+)([/?][^#\s]*)?", re.IGNORECASE)
 
 
@@ -316,6 +317,9 @@ def _read_request(head: bytes) -> tuple[_Decision, bytes]:
         _RefusedError: the head is not that of a valid request to a proxy.
     """
     lines = head.decode("latin-1").split("\r\n")
+    # Many servers end a line at a single LF as well, and would read a second Host header after it.
+    if any(not _CONTROL.isdisjoint(line) for line in lines):
+        raise _RefusedError(400, "the head has a control character in a line")
     parts = lines[0].split(" ")
     if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
         raise _RefusedError(400, "this is no HTTP/1.1 request")

@@ -93,10 +93,14 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
     """
     closers: list[Closer] = []
     ports: dict[int, int] = {}
-    for listener in listeners:
-        listening = socket.create_server(("127.0.0.1", 0))
-        ports[listener.port] = listening.getsockname()[1]
-        closers.append(listener.serve(listening))
+    try:
+        for listener in listeners:
+            listening = socket.create_server(("127.0.0.1", 0))
+            ports[listener.port] = listening.getsockname()[1]
+            closers.append(listener.serve(listening))
+    except BaseException:
+        call_all(closers)
+        raise
     return closers, ports
 
 

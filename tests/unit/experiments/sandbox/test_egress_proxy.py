@@ -245,6 +245,8 @@ def test_unknown_host_and_unreachable_server_are_reported(make_proxy: MakeProxy,
         (b"CONNECT listed.test HTTP/1.1\r\n\r\n", 400),
         (b"CONNECT listed.test:99999 HTTP/1.1\r\n\r\n", 400),
         (b"\x00\x01\x02\xff" * 8 + b"\r\n\r\n", 400),
+        (b"GET http://listed.test/ HTTP/1.1\r\nX: 1\nHost: other.test\r\n\r\n", 400),
+        (b"GET http://listed.test/ HTTP/1.1\r\nX: 1\rHost: other.test\r\n\r\n", 400),
         (b"GET http://listed.test/ HTTP/1.1\r\nX: " + b"a" * 100_000, 431),
     ],
 )

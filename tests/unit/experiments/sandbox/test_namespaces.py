@@ -1,0 +1,31 @@
+"""Services for sandboxes that share the network of this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from relab.experiments.sandbox.namespaces import listen_here
+from relab.experiments.sandbox.protocol import Listener
+
+
+def test_started_services_are_stopped_if_a_later_one_cannot_start() -> None:
+    stopped: list[int] = []
+
+    def works(listening: socket.socket) -> Callable[[], None]:
+        def stop() -> None:
+            listening.close()
+            stopped.append(1)
+
+        return stop
+
+    def fails(listening: socket.socket) -> Callable[[], None]:
+        listening.close()
+        raise OSError("no thread can be started")
+
+    with pytest.raises(OSError, match="no thread"):
+        listen_here([Listener(1, works), Listener(2, fails)])
+
+    assert stopped == [1]
