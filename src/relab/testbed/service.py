@@ -82,7 +82,9 @@ def up(
     write_json(layout.plan, plan.model_dump(mode="json"))
     report = _start(layout, plan)
     if report.get("phase") != "ready":
-        _wait_gone(layout)
+        # A supervisor that another caller started at the same moment must continue to run.
+        if report.get("kind") != "busy":
+            _wait_gone(layout)
         raise _failure(layout, report)
     return status(home, name, hidden=True)
 

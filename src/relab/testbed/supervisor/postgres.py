@@ -181,7 +181,7 @@ class NewCluster:
                     while process.exit_code is None and not await probe.ready(process.pid):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
             except TimeoutError:
-                process.kill()
+                await process.end(None, 0)
             if process.exit_code is not None:
                 raise StartError("PostgreSQL does not start.", component="postgres", log_tail=tail(self._log))
             await asyncio.to_thread(work, self._port)

@@ -134,6 +134,9 @@ class Shop:
             NoSuchOrderError: the order does not exist.
             DatabaseError: the database fails.
         """
+        if "\x00" in number:
+            # PostgreSQL has no texts with this character; the driver's error would count as a failure of the database.
+            raise NoSuchOrderError(f"There is no order {number!r}.")
         return await self._in_thread(lambda: self._load_order(number))
 
     async def _in_thread(self, work: Callable[[], Value]) -> Value:

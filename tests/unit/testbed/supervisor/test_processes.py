@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from relab.core.clock import SystemClock
-from relab.testbed.errors import NotAnsweringError
+from relab.testbed.errors import NotAnsweringError, StartError
+from relab.testbed.supervisor import postgres
 from relab.testbed.supervisor.component import Component, ComponentSpec, wait_all_ready
 from relab.testbed.supervisor.process import Process, ProcessSpec, descendants, run_to_end, tail
+from relab.testbed.supervisor.programs import PostgresPrograms
 
 TIMEOUT_S = 20.0
 
@@ -202,3 +204,23 @@ asyncio.run(main())
         await until(lambda: not is_alive(child))
 
     run(work)
+
+
+def test_cluster_is_not_filled_if_its_server_does_not_become_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_START_S", 0.3)
+    server = tmp_path / "postgres"
+    server.write_text("#!/bin/sh\nexec sleep 60\n")
+    server.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    filled: list[int] = []
+    found = PostgresPrograms(tmp_path, "16.1", None, statements=False)
+    cluster = postgres.NewCluster(found, tmp_path / "data", log=tmp_path / "log", port=1)
+
+    async def fill() -> None:
+        with pytest.raises(StartError, match="does not start"):
+            await cluster.fill(filled.append)
+
+    run(fill)
+    assert filled == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import InvalidInputError
+from relab.testbed.target.diagnostics import cache
 from relab.testbed.target.diagnostics.database import expected_indexes
 from relab.testbed.target.diagnostics.host import cgroup_figures, disk_figures, host_diagnostics
-from relab.testbed.target.errors import SearchError, StorageError
+from relab.testbed.target.errors import NoSuchOrderError, SearchError, StorageError
 from relab.testbed.target.files import append_line
 from relab.testbed.target.flag_file import FlagFile, StoredFlags
 from relab.testbed.target.flow import route_of
@@ -24,7 +26,8 @@ from relab.testbed.target.indexes import EmbeddedQdrant, FaissIndex
 from relab.testbed.target.process_figures import OwnProcess, state_of
 from relab.testbed.target.search import Products
 from relab.testbed.target.seed import catalogue, write_products
-from relab.testbed.target.settings import BadSettingsError, load_settings
+from relab.testbed.target.settings import BadSettingsError, CacheSettings, load_settings
+from relab.testbed.target.shop import Shop
 from relab.testbed.target.vectors import DIMENSIONS, embed
 
 SETTINGS: dict[str, Any] = {
@@ -278,3 +281,30 @@ def test_process_reports_its_own_figures() -> None:
     assert figures["rss_bytes"] > 1_000_000
     assert state_of(os.getpid()) in {"running", "sleeping"}
     assert state_of(2**22 - 3) == "gone"
+
+
+def test_cache_that_closes_its_connection_is_reported_as_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closing:
+        async def info(self, *_: str) -> None:
+            raise RuntimeError("unable to perform operation; the handler is closed")
+
+        async def aclose(self) -> None:
+            raise RuntimeError("the handler is closed")
+
+    monkeypatch.setattr(cache, "make_client", lambda _: Closing())
+
+    found = asyncio.run(cache.cache_diagnostics(CacheSettings(host="127.0.0.1", port=6379)))
+
+    assert found["reachable"] is False
+    assert "Connection closed by server" in found["error"]
+
+
+def test_order_number_with_a_null_character_does_not_exist() -> None:
+    nothing: Any = None
+    shop = Shop(
+        database=nothing, cache=nothing, search=nothing, products=nothing, threads=nothing, receipts=Path("r"),
+        recorder=nothing,
+    )  # fmt: skip
+
+    with pytest.raises(NoSuchOrderError):
+        asyncio.run(shop.order("1\x00"))

@@ -80,7 +80,7 @@ class FullDisk:
         if not folder.is_mount():
             raise PlantError(f"{folder} is not a separate volume; the machine's disk must not be filled.")
         self._path = folder / _DUMP
-        self._written = 0
+        self._is_made = False
 
     def set_level(self, level: float) -> None:
         """Resize the large file to the share `level` (0 to 1) of the volume; at level 1 the file takes all free space.
@@ -90,11 +90,12 @@ class FullDisk:
         Raises:
             PlantError: the file cannot be written.
         """
-        if self._written and not self._path.exists():
+        if self._is_made and not self._path.exists():
             return
         status = os.statvfs(self._path.parent)
         wanted = int(status.f_blocks * status.f_frsize * level)
         with self._path.open("ab", buffering=0) as file:
+            self._is_made = True
             size = file.tell()
             if wanted < size:
                 file.truncate(wanted)
@@ -105,7 +106,6 @@ class FullDisk:
                 # The purpose is to fill the volume, so ENOSPC is expected.
                 if error.errno != errno.ENOSPC:
                     raise PlantError(f"The target's volume: {error}") from error
-        self._written = self._path.stat().st_size
 
     def end(self) -> None:
         """Delete the injector's large file, if it still exists."""

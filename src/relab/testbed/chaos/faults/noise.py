@@ -67,13 +67,15 @@ class Deployment:
         """Stop the deployment: finish the current restart of a worker, and restart no further workers.
 
         Raises:
-            RelabError: the restart of a worker has failed.
+            RelabError: the restart of a worker has failed; raised by the first call only.
         """
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._failure is not None:
-            raise self._failure
+        # Report the failure once: the deployment has ended, so a second call must succeed.
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _roll(self) -> None:
         try:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
-from relab.testbed.target.cache import make_client, words
+from relab.testbed.target.cache import FAILURES, make_client, words
 from relab.testbed.target.settings import CacheSettings
 
 _FIELDS: Final = (
@@ -34,8 +32,8 @@ async def cache_diagnostics(settings: CacheSettings) -> dict[str, Any]:
             "errors": {name.removeprefix("errorstat_"): value for name, value in errors.items()},
             "keys": await client.dbsize(),
         }
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         return {"reachable": False, "error": words(error)}
     finally:
-        with suppress(RedisError, OSError):
+        with suppress(*FAILURES):
             await client.aclose()
