@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from relab.core.errors import ConfigurationError
 from relab.core.logging import get_logger
+from relab.core.validation import problems_of
 from relab.llm import (
     DEFAULT_PROVIDER,
     PROVIDERS,
@@ -31,22 +34,29 @@ def build_gateway(settings: Settings) -> LlmGateway:
         Otherwise a `LangChainGateway`.
 
     Raises:
-        ConfigurationError: no provider has the name in the settings.
+        ConfigurationError: no provider has the name in the settings, or another setting of the model is not valid.
     """
     llm = settings.llm
     check_provider(settings)
     if not settings.has_model:
         return NullGateway()
     name = _provider(settings)
-    config = LlmConfig(
-        provider=name,
-        model=llm.model or settings.llm_model or PROVIDERS[name].default_model,
-        api_key=llm.api_key or settings.provider_keys.get(name),
-        base_url=llm.base_url,
-        output_method=None if llm.output_method is None else OutputMethod(llm.output_method),
-        temperature=None if llm.temperature == "default" else llm.temperature,
-        timeout_s=llm.timeout_s,
-    )
+    try:
+        config = LlmConfig(
+            provider=name,
+            model=llm.model or settings.llm_model or PROVIDERS[name].default_model,
+            api_key=llm.api_key or settings.provider_keys.get(name),
+            base_url=llm.base_url,
+            output_method=None if llm.output_method is None else OutputMethod(llm.output_method),
+            temperature=None if llm.temperature == "default" else llm.temperature,
+            timeout_s=llm.timeout_s,
+        )
+    except ValidationError as error:
+        problems = "; ".join(": ".join(problem) for problem in problems_of(error, root="the model"))
+        raise ConfigurationError(
+            f"The settings of the language model are not valid: {problems}.",
+            remedy="Correct the RELAB_LLM__ settings; see .env.example.",
+        ) from error
     limits = BudgetLimits(
         max_calls=llm.max_calls_per_hour,
         max_prompt_tokens=llm.max_tokens_per_hour,

@@ -15,7 +15,14 @@ DEFAULT_PROVIDER: Final = "openai"
 
 
 def _check_base_url(url: str) -> str:
+    if not url.isprintable():
+        raise ValueError("must not contain control characters")
     parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:
+        # The text of this error quotes a part of the URL.
+        raise ValueError("has an invalid port") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL such as http://127.0.0.1:11434/v1")
     if "@" in parts.netloc:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from relab.bootstrap.llm import build_gateway
 from relab.core.errors import ConfigurationError, UnavailableError
 from relab.llm import PROVIDERS, LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError, OutputMethod, Prompt
+from relab.settings import load_settings
 
 KEY = "sk-very-secret-0123456789"
 
@@ -21,6 +24,9 @@ KEY = "sk-very-secret-0123456789"
     [
         {"base_url": "ftp://models.example/v1"},
         {"base_url": "models.example"},
+        {"base_url": "http://127.0.0.1:99999/v1"},
+        {"base_url": f"https://user:{KEY}"},
+        {"base_url": "http://127.0.0.1/v\n1"},
         {"base_url": f"https://user:{KEY}@models.example/v1"},
         {"base_url": f"https://models.example/v1?key={KEY}"},
         {"api_key": SecretStr("  ")},
@@ -37,6 +43,14 @@ KEY = "sk-very-secret-0123456789"
 def test_invalid_value_is_rejected_without_quoting_it(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         LlmConfig.model_validate({"model": "m", **fields})
+
+    assert KEY not in str(caught.value)
+
+
+def test_invalid_base_url_in_the_settings_is_a_configuration_error(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, llm={"base_url": f"https://user:{KEY}"})
+    with pytest.raises(ConfigurationError, match="base_url: has an invalid port") as caught:
+        build_gateway(settings)
 
     assert KEY not in str(caught.value)
 
