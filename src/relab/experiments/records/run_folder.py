@@ -7,13 +7,14 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from pydantic import ValidationError
 
@@ -33,6 +34,8 @@ from relab.experiments.workspace.untrusted_files import write_new
 BYTES_PER_TRIAL: Final = 40_960
 """The estimated disk space of a trial's documents: ten blocks of a file system."""
 RESERVE: Final = 256 * 1_048_576
+_LOCK_TIMEOUT_S: Final = 0.25
+_LOCK_INTERVAL_S: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ def locked(path: Path) -> Iterator[None]:
     # Not "w", which would erase the holder's process id even if the lock is taken.
     with lock.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except BlockingIOError as error:
             raise RunBusyError(f"Another process is working on {path}.") from error
         file.truncate(0)
@@ -216,6 +219,21 @@ def locked(path: Path) -> Iterator[None]:
         finally:
             # The lock of a run that no process works on is empty, which `lab verify` checks.
             file.truncate(0)
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file exclusively; raise BlockingIOError if another process still holds the lock after `_LOCK_TIMEOUT_S`."""
+    # `is_locked` of another process holds a shared lock for a moment.
+    end_by = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end_by:
+                raise
+            time.sleep(_LOCK_INTERVAL_S)
+        else:
+            return
 
 
 def is_locked(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import jiter
 
 from relab.experiments.config.paths import LAB
-from relab.experiments.errors import TrialNotFoundError
+from relab.experiments.errors import TrialNotFoundError, damaged
 from relab.experiments.models import TrialIds
 from relab.experiments.records.forks import sources_of
 from relab.experiments.records.journal import read_journal
@@ -99,7 +99,7 @@ def show_trial(root: Path, named: str) -> dict[str, Any]:
 
     Raises:
         RunNotFoundError, TrialNotFoundError: there is no such run, or the trial has neither a result nor a folder.
-        RunDamagedError: the journal, or the record of a pause, is damaged.
+        RunDamagedError: the journal, or the record of a pause or of the changed files, is damaged.
     """
     run, trial_id = _find(root, named)
     folder = trial_folder(run.path, trial_id)
@@ -139,7 +139,7 @@ def diff_trials(root: Path, first: str, second: str) -> dict[str, Any]:
 
     Raises:
         RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
-        RunDamagedError: a journal is damaged.
+        RunDamagedError: a journal, or the record of the changed files, is damaged.
     """
     one, other = _seen(root, first), _seen(root, second)
     names = sorted({*one.row["metrics"], *other.row["metrics"]})
@@ -256,13 +256,21 @@ def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list
     """Return `{"added" or "removed" or "modified": files}` of a trial, each file with digest and size in bytes.
 
     `entry` is the trial's journal entry. The lists are empty if `entry` is None or has no record of the changes.
+
+    Raises:
+        RunDamagedError: the record cannot be read.
     """
     path = ((entry or {}).get("evidence") or {}).get("paths", {}).get("diff_incremental")
     empty: dict[str, list[dict[str, Any]]] = {"added": [], "removed": [], "modified": []}
     if not isinstance(path, str):
         return empty
     raw = read_plain(run_dir / path, 64 * MAX_DOCUMENT_BYTES, below=run_dir / STORE)
-    document = jiter.from_json(raw) if raw is not None else {}
+    try:
+        document = jiter.from_json(raw) if raw is not None else {}
+    except ValueError as error:
+        raise damaged(run_dir / path, f"is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise damaged(run_dir / path, "is not a JSON object")
     return {name: document.get(name, []) for name in empty}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -214,3 +215,14 @@ def test_run_is_refused_if_the_disk_has_too_little_space(
     else:
         with pytest.raises(RunDiskFullError, match=rf"{trials:,} trials need about [\d,]+ MB .* 1,256 MB are free"):
             check_room(tmp_path, **arguments)
+
+
+def test_lock_waits_for_a_process_that_only_checks_it(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`is_locked` holds a shared lock for a moment."""
+    (run.path / LOCK).parent.mkdir()
+    with (run.path / LOCK).open("w") as checking:
+        fcntl.flock(checking, fcntl.LOCK_SH)
+        monkeypatch.setattr(run_folder.time, "sleep", lambda _seconds: fcntl.flock(checking, fcntl.LOCK_UN))
+
+        with locked(run.path):
+            pass
