@@ -174,7 +174,10 @@ class Ground:
                     line = answers.readline(_LINE_BYTES)
             except OSError as error:
                 raise PlantError(f"Worker {number} does not answer: {error}.") from error
-        answer: dict[str, Any] = json.loads(line or b"{}")
+        try:
+            answer: dict[str, Any] = json.loads(line or b"{}")
+        except ValueError as error:
+            raise PlantError(f"Worker {number} ended in the middle of its answer.") from error
         if not answer.get("ok"):
             raise PlantError(f"Worker {number} refuses: {answer.get('error', 'no answer')}")
         return answer

@@ -65,7 +65,10 @@ class LinksClient:
             raise NotAnsweringError(f"The links do not answer on {self._path}: {str(error) or 'time-out'}.") from error
         if not line:
             raise NotAnsweringError(f"The links ended the connection on {self._path} without an answer.")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise NotAnsweringError(f"The links ended the connection on {self._path} within the answer.") from error
         if not answer.pop("ok"):
             raise InvalidInputError(answer["error"])
         return answer

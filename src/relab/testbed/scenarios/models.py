@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -184,6 +185,13 @@ class RangeTolerance(_Part):
     type: Literal["range"]
     range: tuple[float, float]
     target: str | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _comparable(cls, given: tuple[float, float]) -> tuple[float, float]:
+        if any(map(math.isnan, given)):
+            raise ValueError("must be two numbers, and not NaN")
+        return given
 
 
 def _tolerance_tag(value: Any) -> str | None:

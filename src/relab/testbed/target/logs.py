@@ -97,10 +97,16 @@ class LibraryHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a library's log record to the worker's log.
 
-        An exception is written as type and message, without traceback.
+        An exception is written as type and message, without traceback. Arguments that do not fit the message are written
+        after it.
         """
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # The library's mistake must not become an error of the request in which it logs.
+            message = f"{record.msg} {record.args}"
         level: Level = "error" if record.levelno >= logging.ERROR else "warning"
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        self._own.log(level, "library_log", record.getMessage(), **fields)
+        self._own.log(level, "library_log", message, **fields)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,3 +108,22 @@ def test_worker_that_does_not_answer_does_not_prevent_release_in_the_others(plan
         with pytest.raises(PlantError, match="Worker 1"):
             leak.end()
         assert ground.told == [(number, {"op": "release", "what": "connections"}) for number in (1, 2)]
+
+
+def test_worker_that_ends_in_its_answer_counts_as_not_answering(plant: Rows, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "worker-1.sock"))
+        door.listen()
+
+        def serve() -> None:
+            client, _ = door.accept()
+            with client:
+                client.recv(1_000)
+                client.sendall(b'{"ok": tr')
+
+        worker = threading.Thread(target=serve)
+        worker.start()
+        ground = Ground(plant, LinksClient(tmp_path / "none"), tmp_path, "http://127.0.0.1:9")
+        with pytest.raises(PlantError, match="in the middle of its answer"):
+            ground.order_worker(1, {"op": "status"})
+        worker.join()

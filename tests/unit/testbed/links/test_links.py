@@ -272,3 +272,17 @@ def test_invalid_request_is_rejected_and_changes_nothing() -> None:
 def test_missing_links_process_is_reported_as_not_answering(tmp_path: Path) -> None:
     with pytest.raises(NotAnsweringError, match=r"none\.sock"):
         asyncio.run(LinksClient(tmp_path / "none.sock").links())
+
+
+def test_links_that_end_in_their_answer_are_reported_as_not_answering(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"ok": tr')
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_unix_server(serve, tmp_path / "links.sock"):
+            with pytest.raises(NotAnsweringError, match="within the answer"):
+                await LinksClient(tmp_path / "links.sock").links()
+
+    asyncio.run(ask())

@@ -201,3 +201,11 @@ def test_shipped_scenarios_are_valid_to_chaostoolkit() -> None:
 def test_very_long_name_is_an_unknown_scenario() -> None:
     with pytest.raises(UnknownScenarioError):
         find_scenario("x" * 5_000)
+
+
+def test_range_that_is_not_a_number_is_rejected() -> None:
+    text = changed("steady-state-hypothesis.probes.0.tolerance", {"type": "range", "range": [0, "NaN"]})
+
+    with pytest.raises(ScenarioError, match="not a valid scenario") as refused:
+        parse_scenario(text, "s", source="s.json")
+    assert "not NaN" in str(refused.value.problems)

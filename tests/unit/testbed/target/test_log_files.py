@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from relab.core.errors import InvalidInputError
 from relab.testbed.target.log_files import FILES_PER_WORKER, PAGE_BYTES, LogFiles, log_time, read_page
-from relab.testbed.target.logs import LINES_PER_SECOND, Logger
+from relab.testbed.target.logs import LINES_PER_SECOND, LibraryHandler, Logger
 
 
 def line(index: int, worker: int) -> dict[str, Any]:
@@ -217,3 +218,13 @@ def test_foreign_line_is_skipped(tmp_path: Path) -> None:
 
     assert numbers(page.lines) == [1]
     assert not page.more
+
+
+def test_log_call_of_a_library_with_wrong_arguments_is_written(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path / "target.log", worker=1, started_us=5)
+    handler = LibraryHandler(Logger(files, worker=1))
+    handler.handle(logging.LogRecord("library", logging.WARNING, "f.py", 1, "%d items", ("no",), None))
+    files.close()
+
+    (found,) = read_page(tmp_path / "target.log", None, limit=10).lines
+    assert found["message"] == "%d items ('no',)"
