@@ -31,9 +31,10 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
     Its status is one of:
 
+    - running: the rollout is not over.
     - success: the change was applied.
-    - failure: the rollout failed, its verdict is FAIL or INVALID, or a PASS was not applied.
-    - cancelled: the rollout was interrupted, was a dry run, or ended with an EDGE.
+    - failure: the rollout failed; or it was not a dry run, and its verdict is FAIL or INVALID or a PASS was not applied.
+    - cancelled: all other cases, such as a dry run, an EDGE, or an interruption before the verdict.
     """
     # The wall clock may have been set back during the rollout; times of a run must be in order.
     started_at = record.started_at or record.created_at

@@ -57,7 +57,7 @@ class FlagRecovery:
         self._clock = clock
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died, and return a result for each.
+        """Restore the flags of all rollouts whose process has died, and return a result for each with flags to restore.
 
         A target that does not answer raises no error: its result has `restored` False.
         """

@@ -57,7 +57,7 @@ def list_of_target(session: Session, target: str) -> Sequence[Any]:
 def list_open(session: Session) -> Sequence[Any]:
     """Return the rows of the rollouts that a dead process would leave unfinished, oldest first.
 
-    These are the rollouts with flags to restore, and the running rollouts that a command (not a worker) started.
+    These are the rollouts with flags to restore, and the rollouts of commands (not of workers) that are not over.
     """
     is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
     statement = (

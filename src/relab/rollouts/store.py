@@ -79,7 +79,7 @@ class RolloutStore:
     def list_open(self) -> list[StoredRollout]:
         """Return the rollouts that a dead process would leave unfinished, oldest first and without windows.
 
-        These are the rollouts with flags to restore, and the running rollouts that a command (not a worker) started.
+        These are the rollouts with flags to restore, and the rollouts of commands (not of workers) that are not over.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]

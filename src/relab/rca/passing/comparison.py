@@ -1,7 +1,7 @@
 """Find differences between a failed run and runs that succeeded (passing runs). Pure.
 
 A difference counts only if at least 80 % of the passing runs show it. They must be at least two runs of the same task,
-or five of the same version.
+or five of the same version. Only the first different call is that of a single run, the most similar one.
 """
 
 from __future__ import annotations

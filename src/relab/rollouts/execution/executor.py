@@ -87,7 +87,7 @@ class RolloutExecution:
 
         Raises:
             TargetUnhealthyError: the target is unhealthy; nothing was changed.
-            FlagsChangedError: another client has changed the flags before the rollout did; nothing was changed.
+            FlagsChangedError: another client has changed the flags, before or during the rollout; its change stays.
             TargetLeaseLostError: another process has taken over the target; the caller must not store anything.
             EndNotStoredError: the new flags are in force, but this could not be stored.
             RelabError: the target cannot be measured or changed. The flags were restored, unless their restoration

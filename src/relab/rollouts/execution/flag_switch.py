@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.json import JsonValue
+from relab.core.json import JsonValue, canonical_json
 from relab.rollouts.errors import FlagsChangedError
 from relab.rollouts.targets.protocol import FlagState, FlagTarget, change_flags
 
@@ -41,7 +41,7 @@ class FlagSwitch:
             TargetUnavailableError: the target does not answer.
         """
         found = self._flags.read()
-        if found.version != self._state.version or found.value != self._state.value:
+        if found.version != self._state.version or canonical_json(found.value) != canonical_json(self._state.value):
             raise FlagsChangedError(
                 f"Another client changed the flags of {self._flags.name} during the rollout.",
                 remedy="Repeat the rollout while nothing else changes the flags.",

@@ -22,7 +22,8 @@ from relab.stats.dispersed_rate import dispersed_rate
 from relab.stats.intervals import LEVEL
 
 _HARM_ALPHA: Final = 0.01
-"""Greatest probability with which the looks together stop a change as harmful that is not; a change cannot pass by it."""
+"""Greatest probability with which the looks together stop a harmless change because of its latency; the same holds for
+its errors. A change cannot pass by it."""
 _HARM_ROUNDS: Final = 3
 
 

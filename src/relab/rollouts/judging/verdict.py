@@ -87,16 +87,17 @@ def judge(
 
 
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
-    """Return the effect after the complete rounds of `windows`, with its 99 % interval.
+    """Return the effect after the complete rounds of `windows`, with its interval.
 
-    Return None without a complete round, or if a judged figure is missing.
+    Its level is 99 %, or higher if the plan has only a share of the risk (`alpha_share`). Return None without a
+    complete round, or if a judged figure is missing.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     return None if pairs is None else effect_pct(running_effect(pairs), alpha=gates_of(plan).alpha)
 
 
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after these rounds, with its 99 % interval).
+    """Return pairs (number of rounds, effect after these rounds, with the interval of `effect_so_far`).
 
     The pairs end before the first round with a missing window or judged figure.
     """

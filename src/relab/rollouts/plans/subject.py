@@ -39,9 +39,9 @@ class HttpFlagSubject(PlanSection):
     """A flag with one JSON value that is set and read over HTTP.
 
     Attributes:
-        url: the URL to which a change is sent. The new value replaces `$value` in it, if the value is a text or number.
+        url: the URL to which a change is sent. The new value, as text or JSON, replaces `$value` in it.
         method: the HTTP method of a change.
-        body: the body of a change; the new value replaces `$value` in it.
+        body: the body of a change; the new value replaces each text in it that is just `$value`.
         read_url: the URL at which the flag is read; None for `url`.
         pointer: the JSON pointer to the flag's value in the answer to a read.
         version_pointer: the JSON pointer to the flag's version in this answer; None for a flag without versions. A

@@ -43,7 +43,7 @@ class Parameter(PlanSection):
         values: the list; None for a range.
         low, high: the ends of the range. If both are whole numbers, only whole numbers are tried.
         scale: `linear` for equal differences between neighbouring values, `log` for equal ratios.
-        points: number of tried values of a range.
+        points: number of tried values of a range; fewer are tried if rounded values are equal.
     """
 
     values: _Values | None = None
