@@ -341,7 +341,7 @@ class LoadResult(_Value):
 
     Attributes:
         started_at: start of the first stage.
-        duration_s: seconds from the start of the first stage until the last outcome.
+        duration_s: seconds from the start of the first stage until all stages are over and the last outcome is known.
         planned_s: planned duration of all stages.
         stopped: True if the load was stopped early; the figures cover the time until then.
         counts: counts of the whole load, without the warm-up.

@@ -71,7 +71,7 @@ class IncidentState(TypedDict, total=False):
         handovers: the facts at the latest handovers to people, the earliest first.
         heard: the number of people's reports (`lab incidents trigger`) at the last handover.
         heard_seq: the number of the last timeline event at the last handover or plan; later news is unused.
-        relooks: how often the cause was diagnosed again because of news.
+        relooks: how often the cause was diagnosed again: after a handover, or because of news.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
         episode_us: when the present outage began, after the last recovery; 0 without a recovery.
         way: the name of the next node.

@@ -312,7 +312,7 @@ class SwitchState(_Remembered):
 
     Attributes:
         target: the target of the switch; `*` for the switch of all targets.
-        by, at, why: who changed the switch last, when and why; None if it was never changed.
+        by, at, why: who changed the switch last, when and why; None, and an empty `why`, if it was never changed.
     """
 
     target: str

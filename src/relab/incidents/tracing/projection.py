@@ -34,6 +34,7 @@ def agent_run_of(case: IncidentRecord) -> AgentRun:
     - `success`: the responder resolved the incident.
     - `failure`: the incident was escalated to a person.
     - `cancelled`: the incident passed by itself or was dismissed.
+    - `running`: the incident is not over, and was not escalated.
     """
     incident, found = case.incident, Steps(case)
     latest_us = max([incident.opened_at, *(event.at for event in case.events)])
