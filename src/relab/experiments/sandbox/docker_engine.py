@@ -60,7 +60,7 @@ class DockerEngine:
             body: the body, which is sent as JSON.
 
         Raises:
-            EngineError: the engine cannot be reached, or rejects the request.
+            EngineError: the engine cannot be reached, rejects the request, or sends invalid JSON.
         """
         connection = _Connection(self.socket_path)
         try:
@@ -70,9 +70,12 @@ class DockerEngine:
             raise _unreachable(self.socket_path, error) from error
         finally:
             connection.close()
-        return (
-            json.loads(raw) if raw and response.getheader("Content-Type", "").startswith("application/json") else None
-        )
+        if not raw or not response.getheader("Content-Type", "").startswith("application/json"):
+            return None
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            raise EngineError(0, f"the Docker Engine at {self.socket_path} sent invalid JSON: {error}") from error
 
     def exists(self, container: str, path: str) -> bool:
         """Return whether the container with this id has a file at `path`.
