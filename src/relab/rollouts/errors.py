@@ -102,7 +102,7 @@ class SubjectError(InvalidInputError):
 
 
 class ReportFolderError(UnavailableError):
-    """A file or folder of a rollout cannot be written: its reports, its history, or the lock file of its target."""
+    """A file or folder of a rollout cannot be read or written: its reports, its history, or the lock file of its target."""
 
     code = "report_folder_unavailable"
 

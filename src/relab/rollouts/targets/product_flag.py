@@ -77,7 +77,7 @@ class ProductFlagTarget:
 
         Args:
             before: the flag before the rollout.
-            share_pct: the share in percent.
+            share_pct: the share in percent, which is rounded to 0.01 %.
 
         Raises:
             SubjectError: the flag is disabled, or lacks a variant that the plan names.
