@@ -95,7 +95,7 @@ class PlanRunner:
     def count_finished(self, entry: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run finished.
 
-        The count is used for the progress and for ending variants early. Call this method in the order in which the
+        The count is used for the progress, and for pruning variants and ending them early. Call this method in the order in which the
         trials ended. `entry` is the trial's journal entry, as JSON.
         """
         row = entry["row"]

@@ -7,6 +7,7 @@ manifest of the run names the set and the position in it, so that a crash after 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -303,7 +304,8 @@ class ExperimentSets:
 
 def find_set(root: Path, named: Path) -> Path | None:
     """Return the folder of a set of the project at `root`, by its id or its folder; None if it is not a set."""
-    candidates = (named.absolute(), root.absolute() / LAB / SETS / named)
+    # Without `..`, because the parents of the folder lead to the project.
+    candidates = (Path(os.path.normpath(named.absolute())), root.absolute() / LAB / SETS / named)
     return next((path for path in candidates if (path / RECORD).is_file()), None)
 
 

@@ -109,10 +109,10 @@ class PackedBody:
     is_gzip: bool
 
     def unpack(self, max_bytes: int) -> bytes:
-        """Return the decompressed content, of at most `max_bytes`.
+        """Return the content, decompressed if it is gzip; the size of other content is not checked.
 
         Raises:
-            TooLargeError: the content is larger.
+            TooLargeError: the decompressed content is larger than `max_bytes`.
             MalformedBodyError: the bytes are not valid gzip.
         """
         return unpack_gzip(self.raw, max_bytes) if self.is_gzip else self.raw
@@ -128,7 +128,7 @@ async def read_body(request: Request, reservation: IngestReservation) -> PackedB
     Raises:
         UnsupportedMediaError: the encoding is not gzip.
         TooLargeError: the body is over the server's limit.
-        OverloadedError: a body of undeclared length exceeds the capacity.
+        OverloadedError: a body that is larger than declared exceeds the capacity that other bodies leave.
         HTTPException: 408, the body did not arrive in time.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()

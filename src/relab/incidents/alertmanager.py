@@ -132,7 +132,8 @@ def read_notification(document: Any) -> Notified:
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
     """Return the title of the incident that a notification opens.
 
-    It is the alerts' common summary or else the first alert's text, with the number of further alerts.
+    It is the alerts' common summary, with the number of alerts that are not stored. Without a common summary, it is the
+    text of the first firing alert, with the number of further firing alerts and of those that are not stored.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

@@ -109,7 +109,7 @@ def last_diagnosis(events: Iterable[TimelineEvent]) -> Mapping[str, Any] | None:
 def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mapping[str, Any] | None:
     """Return the content of the last `diagnosed` event before the approval request `approval_id`.
 
-    Return None if there is no such event.
+    Return None if there is no such event. If the timeline has no such request, all its events count.
     """
     found = None
     for event in events:

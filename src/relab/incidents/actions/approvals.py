@@ -66,7 +66,7 @@ class Decision(BaseModel):
 
 
 class SeveralPlansError(ConflictError):
-    """An approval names only the incident, but several plans of this incident wait for an approval."""
+    """An approval names only the incident, which has requested approval of several plans, also if some were decided."""
 
     code = "several_plans"
 
@@ -154,8 +154,8 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
     """Return the approval request to answer if a person names only the incident: the last request.
 
     Args:
-        asked: the incident's approval requests with their decisions (None without one), the last one last; at least
-            one.
+        asked: all approval requests of the incident with their decisions (None without one), the last one last; at least
+            one. Decided and expired requests count, too.
         approved: whether the answer is an approval.
 
     Raises:

@@ -168,7 +168,8 @@ class Catalogue:
 
     Attributes:
         actions: the actions by name.
-        unreadable: the number of entries that were left out because they are invalid or duplicates.
+        unreadable: the number of entries that were left out: invalid ones, duplicates, and those after the first 500. It
+            is 1 if the whole catalogue is invalid.
     """
 
     actions: Mapping[str, ActionEntry] = field(default_factory=dict)

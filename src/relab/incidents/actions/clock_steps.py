@@ -17,7 +17,9 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations without polls made before the clock was last set back; unchanged if it never was.
+    """Return the observations without the polls made before the clock was set back to a time before the action.
+
+    They are unchanged if the first poll after the last step back is not earlier than the beginning of the action.
 
     If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
     """

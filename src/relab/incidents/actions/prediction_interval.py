@@ -18,7 +18,7 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 
     The width is t(p, n - 1) * s * sqrt(1 + 1 / n), with p = Phi(deviations) (Hahn and Meeker, Statistical Intervals,
     1991, section 4.7). n is the number of separate windows of time; s is the larger of the robust and the upper-tail
-    deviation.
+    deviation. Fewer than 4 degrees of freedom count as 4.
 
     Args:
         usual: the baseline of the signal.

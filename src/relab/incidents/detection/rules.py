@@ -134,7 +134,8 @@ def absence(history: Sequence[Snapshot], baseline: Baseline, settings: Detection
     Args:
         history: the polls, oldest first; at least one.
         baseline: the usual values.
-        settings: `stale_after_polls`: how many polls with the same timestamp make the figures stale.
+        settings: `stale_after_polls`: how many polls must repeat the timestamp of the poll before them, one after the
+            other, to make the figures stale.
     """
     last = history[-1]
     found = [_absent(part, why) for part, why in last.absent.items()]

@@ -25,7 +25,7 @@ class DetectionSettings:
             `confirm_of_polls` polls.
         small_anomaly_s: how long a small anomaly (a slightly slower answer, an absent worker) must last to be
             confirmed. Use twice the window that the target's figures cover.
-        stale_after_polls: after how many polls with the same timestamp the target's data is stale.
+        stale_after_polls: after how many polls that repeat the timestamp of an earlier one the target's data is stale.
         trend_polls, trend_horizon_s: the number of polls for a trend, and how many seconds it is extrapolated.
         restart_grace_polls: the grace period after a worker's restart, in polls; most anomalies are confirmed only
             later.

@@ -60,7 +60,11 @@ class Outbox:
         self._database = database
 
     def set_up(self, receiver: str, *, at_us: int) -> None:
-        """Add a receiver, which gets notices of events from `at_us` on; do nothing if the receiver is known already."""
+        """Add a receiver; do nothing if the receiver is known already.
+
+        `at_us` is the current time. The receiver gets notices of later incidents, and of all events of incidents that are
+        still open.
+        """
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:
             repository.add_receiver(unit.session, {"receiver": receiver, **fresh})

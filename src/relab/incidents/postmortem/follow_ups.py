@@ -82,11 +82,11 @@ def _of_the_acts(case: IncidentRecord) -> Iterator[FollowUp]:
 
 
 def _of_events(case: IncidentRecord) -> Iterator[FollowUp]:
-    newest = {event.kind: event for event in reversed(case.events)}
+    first = {event.kind: event for event in reversed(case.events)}
     for kind, what in _FOLLOW_UPS.items():
-        if kind in newest:
-            yield FollowUp(what, newest[kind].message)
-    if case.incident.outcome is not None and KIND not in newest:
+        if kind in first:
+            yield FollowUp(what, first[kind].message)
+    if case.incident.outcome is not None and KIND not in first:
         yield FollowUp("Find out why no signals were stored.", "The timeline has none.")
 
 
