@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -213,6 +214,7 @@ def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator
 
 def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
     """Yield the timeline events of all incidents that are open now or later, as they happen, until `stop` is set."""
+    from relab.core.errors import NotFoundError
     from relab.incidents.service import IncidentStatus
 
     open_ones = [status for status in IncidentStatus if not status.is_over]
@@ -222,14 +224,19 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
     while not stop.is_set():
         # Also read the newest incidents: one may open and end between two reads.
         page = service.log.list_incidents(limit=NEWEST).items
-        found = {each.incident_id: each for each in [*service.log.list_incidents(statuses=open_ones).items, *page]}
-        for incident_id, each in sorted(found.items()):
+        listed = [*service.log.list_incidents(statuses=open_ones).items, *page]
+        found = {each.incident_id: each.is_over for each in listed}
+        # An incident that has ended is not among the newest ones if many others were opened after it.
+        for incident_id in seen.keys() - closed_ids - found.keys():
+            with suppress(NotFoundError):
+                found[incident_id] = service.get(incident_id).is_over
+        for incident_id, is_over in sorted(found.items()):
             if incident_id in closed_ids:
                 continue
             for event in service.timeline(incident_id, seen.get(incident_id, 0)):
                 seen[incident_id] = event.seq
                 yield event
-            if each.is_over:
+            if is_over:
                 closed_ids.add(incident_id)
         stop.wait(POLL_S)
 

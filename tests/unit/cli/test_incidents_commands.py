@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from relab.bootstrap import build
+from relab.cli import incidents
 from relab.core.clock import SystemClock
 from relab.incidents.storage.models import IncidentOutcome, NewEvent
 from relab.settings import load_settings
@@ -33,6 +35,31 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     log.approvals.request(question(waits, f"{waits}.1", asked_at=now_us, expires_at=now_us + 10 * MINUTE_US))
     services.close()
     return lab, over, waits
+
+
+def test_watch_prints_the_end_of_an_incident_that_is_no_longer_among_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incidents, "NEWEST", 1)
+    services = build(load_settings(tmp_path))
+    migrate(services.database)
+    log, now_us = services.incidents.log, SystemClock().now_us()
+    old = opened(log, "shop", at_us=now_us).incident_id
+    new = opened(log, "other", at_us=now_us + 1).incident_id
+    log.close(new, at_us=now_us + 2, outcome=IncidentOutcome.PASSED)
+    stop = threading.Event()
+    limit = threading.Timer(10, stop.set)
+    limit.start()
+
+    events = incidents._of_all(services.incidents, stop)
+    first = next(events)
+    log.close(old, at_us=now_us + 3, outcome=IncidentOutcome.PASSED)
+    last = next(events)
+
+    limit.cancel()
+    assert {first.incident_id, last.incident_id} == {old}
+    assert last.seq > first.seq
+    services.close()
 
 
 def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, str, str]) -> None:
