@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections import Counter
@@ -176,7 +177,7 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
     The origin is the name of the run's file. If the file has several runs, the line or index of the run follows.
 
     Raises:
-        InvalidInputError: the source does not exist, or contains no .json or .jsonl files.
+        InvalidInputError: the source does not exist, cannot be read, or contains no .json or .jsonl files.
     """
     from relab.core.errors import InvalidInputError
 
@@ -184,17 +185,22 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
         yield from _split("stdin", sys.stdin.buffer.read(), lines=False)
         return
     path = Path(source)
-    if path.is_dir():
+    # Unlike `Path.is_dir`, this is False for a name that is too long.
+    if os.path.isdir(source):  # noqa: PTH112
         files = sorted(file for file in path.rglob("*") if file.suffix in {".json", ".jsonl"} and file.is_file())
         if not files:
             raise InvalidInputError(f"The folder {source} contains no .json or .jsonl file.")
-    elif path.exists():
+    elif os.path.lexists(source):
         # Also a pipe, such as a shell's <(command).
         files = [path]
     else:
         raise InvalidInputError(f"There is no file or folder {source}.")
     for file in files:
-        yield from _split(str(file), file.read_bytes(), lines=file.suffix == ".jsonl")
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise InvalidInputError(f"The file {file} cannot be read: {error.strerror}.") from error
+        yield from _split(str(file), raw, lines=file.suffix == ".jsonl")
 
 
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:

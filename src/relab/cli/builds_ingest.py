@@ -127,7 +127,8 @@ def _files(source: str) -> Iterator[Path | None]:
         yield None
         return
     path = Path(source)
-    if not path.is_dir():
+    # Unlike `Path.is_dir`, this is False for a name that is too long.
+    if not os.path.isdir(source):  # noqa: PTH112
         if not os.path.lexists(source):
             raise InvalidInputError(f"There is no file or folder {source[:300]!r}.")
         # Also a pipe, such as a shell's <(command).
