@@ -64,7 +64,7 @@ class SettingsStore:
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
-            InvalidInputError: the changes set `version`, or the document becomes too large.
+            InvalidInputError: the changes set `version` or a value that is not JSON, or the document becomes too large.
         """
         return self.replace(
             _merged(self.current(), changes), author=author, note=note, expected_version=expected_version
@@ -83,7 +83,7 @@ class SettingsStore:
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
-            InvalidInputError: the document has another `version`, or is too large.
+            InvalidInputError: the document has another `version`, is too large, or has a value that is not JSON.
         """
         before = self.current()
         if expected_version is not None and before["version"] != expected_version:
@@ -96,7 +96,13 @@ class SettingsStore:
                 "The supervisor counts the versions.", problems=(("version", "must not be changed"),)
             )
         after = {**document, "version": before["version"] + 1}
-        if len(canonical_json(after)) > _MAX_BYTES:
+        try:
+            size = len(canonical_json(after).encode())
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(
+                "The settings have a value that JSON in UTF-8 cannot represent, such as NaN, or are nested too deeply."
+            ) from error
+        if size > _MAX_BYTES:
             raise InvalidInputError(f"The settings would have more than {_MAX_BYTES:,} bytes.")
         return self._write(after, before, author=author, note=note)
 
@@ -140,7 +146,9 @@ class SettingsStore:
 
 
 def mask(value: Any, name: str = "") -> Any:
-    """Return a copy of a JSON document with masked values of all fields `password` and `token`.
+    """Return a copy of a JSON document in which stars replace the values of all fields `password` and `token`.
+
+    An object as the value of such a field is kept; only its own fields `password` and `token` are masked.
 
     Args:
         value: the document, or a part of it.

@@ -118,3 +118,12 @@ def test_invalid_input_ends_without_an_output(tmp_path: Path, capsys: pytest.Cap
     assert __main__.main(["--input", str(given), "--output", str(made)]) == 1
     assert "trial_input_v1" in capsys.readouterr().err
     assert not made.exists()
+
+
+def test_command_of_a_responder_with_an_open_quotation_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path / "e"), "--home", str(tmp_path), "--responder", "mine='x"]
+
+    assert experiment.main(given) == 1
+    assert "cannot be read" in capsys.readouterr().err

@@ -107,3 +107,12 @@ def test_history_is_read_if_a_note_contains_line_separators(store: SettingsStore
     store.merge({"workers": 3}, author="ops", note="one\u2028two\x85three\nfour")
 
     assert store.history()[-1].note == "one\u2028two\x85three\nfour"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", "é" * 40_000])
+def test_value_that_cannot_be_stored_is_rejected(store: SettingsStore, value: object) -> None:
+    """The last value is within the limit in characters, but not in bytes."""
+    with pytest.raises(InvalidInputError):
+        store.merge({"workers": value}, author="ops", note="")
+
+    assert store.current() == {**FIRST, "version": 1}
