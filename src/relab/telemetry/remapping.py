@@ -96,7 +96,7 @@ def remap_oldest(
         shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     prefer_indexes(session)
-    candidates = _candidates(session, since_us, after, limit)
+    candidates = list_outdated(session, since_us, after, limit)
     if not candidates:
         return RemappedBatch(RemapCounts(), None)
     taken = fitting([(run_id, count) for run_id, _, count in candidates])
@@ -380,7 +380,7 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _candidates(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
+def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
     """Return `(run id, start, number of items)` of runs that an older version of relab computed, oldest first.
 
     Args:

@@ -57,8 +57,8 @@ class RunRemapper:
     ) -> Iterator[RemappedBatch]:
         """Compute the outdated runs again, oldest first; each step of the iterator is one transaction.
 
-        A run is outdated if an older version of relab computed it. The iteration may stop at any time: the next call
-        continues.
+        A run is outdated if an older version of relab computed it. A run that cannot be computed is logged and stays
+        outdated. The iteration may stop at any time: the next call continues.
 
         Args:
             since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
@@ -68,16 +68,10 @@ class RunRemapper:
         Yields:
             The result of each transaction: the numbers of runs, and the position of the last run.
         """
-        # Only here, because it loads the readers of spans.
-        from relab.telemetry import remapping
-
         self.projector.project()
         while True:
             began = time.monotonic()
-            with self._database.write() as unit:
-                done = remapping.remap_oldest(
-                    unit.session, since_us, after=after, limit=batch, now_us=self._clock.now_us(), shard=self._shard
-                )
+            done = self._remap_some(since_us, after, batch)
             after = done.reached
             if after is None:
                 break
@@ -85,6 +79,27 @@ class RunRemapper:
             if self._database.is_sqlite:
                 # As in `prune`: other writers acquire the lock meanwhile.
                 time.sleep(time.monotonic() - began)
+
+    def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch:
+        """Compute the next outdated runs again, at most `limit`, in one transaction; skip a run that cannot be computed."""
+        # Only here, because it loads the readers of spans.
+        from relab.telemetry import remapping
+
+        try:
+            with self._database.write() as unit:
+                return remapping.remap_oldest(
+                    unit.session, since_us, after=after, limit=limit, now_us=self._clock.now_us(), shard=self._shard
+                )
+        except DatabaseUnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 whatever it is, the other runs must be computed
+            if limit > 1:
+                return self._remap_some(since_us, after, limit // 2)
+            with self._database.read() as session:
+                found = remapping.list_outdated(session, since_us, after, 1)
+            reached = (found[0][1], found[0][0]) if found else None
+            _log.exception("run_not_remapped", run_id=found[0][0] if found else None)
+            return remapping.RemappedBatch(remapping.RemapCounts(), reached)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
         """Compute at most 2,000 outdated runs again, oldest first; if more are left, enqueue a job for them.

@@ -1,6 +1,8 @@
-"""Runs whose tokens an older version counted in another way: a remap corrects the sums over runs too."""
+"""Remapping: the sums over runs are corrected, and a run that cannot be computed does not stop the others."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -10,6 +12,7 @@ from relab.storage.base import table_of
 from relab.telemetry import records, remapping
 from relab.telemetry.models import AgentRun
 from relab.telemetry.tables import AgentRunRow
+from support.otlp.traces import AGENT, Trace, encode
 from support.telemetry.runs import minimal_run
 
 HOURS = 24.0 * 365 * 20
@@ -33,3 +36,23 @@ def test_remap_corrects_the_sums_of_tokens_that_an_older_version_counted(
     assert services.telemetry.overview(HOURS).tokens.prompt == 70
     services.telemetry.delete(body["run_id"])
     assert services.telemetry.overview(HOURS).tokens.prompt is None
+
+
+def test_remap_skips_a_run_that_cannot_be_computed(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = [Trace(f"remap {number}") for number in range(5)]
+    for trace in traces:
+        services.telemetry.ingest_otlp("traces", encode([trace.span("root", None, AGENT)]), "protobuf")
+    services.telemetry.projector.project()
+    with services.database.write() as unit:
+        unit.session.execute(update(table_of(AgentRunRow)).values(mapper_version=1))
+    project = remapping.project
+
+    def fail_for_one(trace_id: str, spans: Any, **more: Any) -> Any:
+        if trace_id == traces[2].id:
+            raise TypeError("a trace that no version has foreseen")
+        return project(trace_id, spans, **more)
+
+    monkeypatch.setattr(remapping, "project", fail_for_one)
+
+    assert sum(done.counts.runs for done in services.telemetry.remap()) == 4
+    assert services.telemetry.count_outdated() == 1
