@@ -114,6 +114,11 @@ class Observed:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def first_fault_s(self) -> float | None:
+        """When the first fault was injected: `trouble_s`, or `onset_s` without it; None without a fault."""
+        return self.onset_s if self.trouble_s is None else self.trouble_s
+
+    @property
     def follows_another(self) -> bool:
         """Whether an unmeasured fault was injected before the first measured one.
 

@@ -177,7 +177,7 @@ def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float 
 
     Times are in seconds after the responder was ready.
     """
-    onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
+    onset_s, trouble_s = observed.onset_s, observed.first_fault_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
     alarms = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, trouble_s)}
     # In a kept home, the first poll shows an incident of an earlier episode.
@@ -202,7 +202,7 @@ def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
 
     Without the responder's own count, it is the elapsed time divided by the poll interval.
     """
-    trouble_s = observed.trouble_s or observed.onset_s
+    trouble_s = observed.first_fault_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
     counted = [item.polls for item in sights if item.at_s <= until_s and item.polls is not None]
     return max(counted) if counted else int(until_s / observed.poll_s)
@@ -247,7 +247,7 @@ def _harm(observed: Observed) -> float:
 
 
 def _is_harmful(act: Act, truth: Truth, observed: Observed) -> bool:
-    trouble_s = observed.trouble_s or observed.onset_s
+    trouble_s = observed.first_fault_s
     is_too_soon = trouble_s is None or act.at_s <= trouble_s
     if act.is_undo:
         # A responder may undo an action that was wrong or is no longer needed.

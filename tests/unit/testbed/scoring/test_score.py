@@ -342,3 +342,10 @@ def test_episode_is_scored_even_if_no_status_was_answered() -> None:
 
     assert found.detected is True
     assert found.closed is None
+
+
+def test_fault_at_the_very_beginning_is_not_mistaken_for_no_fault() -> None:
+    found = score(observed(trouble_s=0.0, acts=[Act(5.0, "restart-database", "succeeded")]), TRUTH)
+
+    assert found.harmful_actions == 0
+    assert found.healthy_polls == 0
