@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
+    from relab.builds.optimizer.evaluation import PolicyEvaluation
     from relab.builds.service import Build, BuildStatus, BuildTestCounts
 
 app = typer.Typer(help="Builds: run them, choose their configuration, explain failures.", no_args_is_help=True)
@@ -252,14 +253,12 @@ def policies(
 
     The policies learn from the older half of the log, and are judged on its newer half.
     """
-    from dataclasses import asdict
-
     from relab.cli.context import open_services
 
     with open_services() as services:
         found = services.builds.decisions.evaluate_policies(project)
     if as_json:
-        print_json("builds policies", policies={name: asdict(value) for name, value in found.items()})
+        print_json("builds policies", policies={name: evaluation_json(value) for name, value in found.items()})
         return
     rows = (
         (
@@ -274,6 +273,18 @@ def policies(
         for name, item in found.items()
     )
     print_table("Mean reward", ("policy", "SNIPS", "doubly robust", "effective decisions", "logged"), rows)
+
+
+def evaluation_json(found: PolicyEvaluation) -> dict[str, Any]:
+    """Return the evaluation of a policy as JSON; the ends of an infinite interval are None."""
+    from dataclasses import asdict
+
+    from relab.builds.promotion.service import finite_ends
+
+    shown = asdict(found)
+    for name, value in (("snips", found.snips), ("doubly_robust", found.doubly_robust)):
+        shown[name]["interval"]["low"], shown[name]["interval"]["high"] = finite_ends(value.interval)
+    return shown
 
 
 def _number(value: float | None, digits: int) -> str | None:
