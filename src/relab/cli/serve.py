@@ -81,7 +81,7 @@ def serve(
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
             get_logger("relab.serve").info("listening", url=_url(listener))
-            taken = settings.grpc.max_connections if settings.grpc.port is not None else 0
+            taken = settings.grpc.max_connections if _serves_grpc(settings) else 0
             server = HttpServer(_limits(settings.http), STREAM_STOP_TIMEOUT_S, other_connections=taken)
             server.run(sockets=[listener])
 
@@ -101,8 +101,13 @@ def _export_options(only: str | None, autonomy: str | None, grpc_port: int | Non
     os.environ.update({name: str(value) for name, value in options.items() if value is not None})
 
 
+def _serves_grpc(settings: Settings) -> bool:
+    """Return whether the server also serves OTLP/gRPC; a server of one part does not."""
+    return settings.grpc.port is not None and settings.serve_only == "all"
+
+
 def _check_grpc(settings: Settings) -> None:
-    """Check that OTLP/gRPC can be served on the configured port; do nothing if gRPC is off.
+    """Check that OTLP/gRPC can be served on the configured port; do nothing if it is not served.
 
     Raises:
         ConfigurationError: the extra `grpc` is not installed.
@@ -112,7 +117,7 @@ def _check_grpc(settings: Settings) -> None:
 
     from relab.core.errors import ConfigurationError
 
-    if settings.grpc.port is None or settings.serve_only != "all":
+    if settings.grpc.port is None or not _serves_grpc(settings):
         return
     if importlib.util.find_spec("grpc") is None:
         raise ConfigurationError(
@@ -144,7 +149,7 @@ def _check(settings: Settings, address: str) -> bool:
         # Rejects settings with which no notice could be sent.
         services.notices.configured()
         _reject_open_public_bind(services, address)
-        if settings.grpc.port is not None:
+        if _serves_grpc(settings):
             _reject_open_public_bind(services, settings.grpc.host)
         return services.job_backend.worker_beside_server
     finally:
