@@ -61,7 +61,7 @@ def up(
     Raises:
         WrongNameError: the name or the ports are invalid.
         MissingProgramError: this operating system cannot run a testbed.
-        SupervisorBusyError: a testbed with this name is already running.
+        SupervisorBusyError: a testbed with this name is already running, or another caller is starting it.
         StartError: a component is not ready in time; the whole testbed has been stopped.
     """
     check_platform()

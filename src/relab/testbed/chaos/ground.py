@@ -96,7 +96,10 @@ class Ground:
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
-        """Remove a toxic (a simulated network fault) from the link with this name, if the link still has the toxic."""
+        """Remove a toxic (a simulated network fault) from the link with this name.
+
+        Do nothing if the link no longer has the toxic, or if the process of the links does not answer.
+        """
         with suppress(InvalidInputError, NotAnsweringError):
             _wait(self.links.remove(link, toxic_id))
 

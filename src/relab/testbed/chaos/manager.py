@@ -76,7 +76,8 @@ class ChaosManager:
             name: the name of the fault or noise event.
             given: the parameters by name, not yet validated.
             delay_s: time until the injection begins, in seconds.
-            duration_s: time until the injection is stopped, in seconds; None to wait for a request to stop it.
+            duration_s: time from the beginning of the injection until it is stopped, in seconds; None to wait for a
+                request to stop it.
 
         Raises:
             UnknownFaultError: no fault or noise event has this name.

@@ -74,7 +74,7 @@ class Injection:
         parameters: the parameters of the fault as JSON, by name.
         requested_at: when the injection was requested.
         delay_s: time from the request to the beginning of the injection.
-        duration_s: time after which the injection is stopped; None to wait for a request to stop it.
+        duration_s: time from the beginning until the injection is stopped; None to wait for a request to stop it.
         phase: the phase of the injection, such as `waiting` or `active`.
         began_at: when the fault became active; None before that.
         ended_at: when the injection ended; None before that.

@@ -221,11 +221,11 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Pause or resume the delivery of bytes to one of the two sockets.
+        """Pause or resume reading from one socket, because the buffer of the other socket is full or has room again.
 
         Args:
-            way: `up` for the client's socket, `down` for the server's socket.
-            full: True to pause, because the socket's buffer is full; False to resume.
+            way: the socket with the buffer: `up` for the client's socket, `down` for the server's socket.
+            full: True if the buffer is full; False if it has room again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 

@@ -86,7 +86,8 @@ class EvaluationRequest:
         at_once: number of additional episodes with two faults that begin together.
         after_escalation: number of additional episodes with a fault that begins while a person handles an earlier
             fault.
-        busy_share: share of each part's episodes with a busy loop beside the testbed, 0 to 1.
+        busy_share: share of the episodes with a busy loop beside the testbed, 0 to 1; ignored in the episodes of
+            `unknown` and `healthy`.
         seed: the seed of all episodes.
         faults: names of the faults in `episodes` and `unknown`; None for all.
         timeout_s: maximum length of an episode after the onset of the fault, in seconds.

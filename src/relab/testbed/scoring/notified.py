@@ -14,7 +14,9 @@ _READ_TIMEOUT_S: Final = 5.0
 
 
 class NoticeReceiver:
-    """A webhook that counts each POST as one notice to people. Use it as a context manager.
+    """A webhook that counts each POST with a body of at most 1 MiB as one notice to people.
+
+    Use it as a context manager.
 
     Args:
         now: returns the seconds since the responder was ready.

@@ -95,6 +95,7 @@ class Onset:
 
         Raises:
             NotBroughtAboutError: an event cannot be injected on this machine.
+            httpx.HTTPError: the chaos server does not answer, or rejects the request.
         """
         found = self._client.get("/api/v1/faults").raise_for_status().json()["faults"]
         why_not = {row["name"]: row["impossible"] for row in found}

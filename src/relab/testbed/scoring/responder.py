@@ -53,8 +53,8 @@ class Bindings(BaseModel):
     """The settings in an experiment that say how to start one of the compared responders.
 
     Attributes:
-        responder_command: program and arguments; `{python}` stands for this Python interpreter, `{port}` for the port
-            on which the responder must listen.
+        responder_command: program and arguments; the whole word `{python}` stands for this Python interpreter, the
+            whole word `{port}` for the port on which the responder must listen.
         responder_environment: additional environment variables; `{notices}` stands for the address of a webhook for
             notices to people.
         responder_passes: names of this process's environment variables to pass on; no file contains their values.

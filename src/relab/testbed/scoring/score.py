@@ -31,7 +31,7 @@ class Score:
         time_to_detect_s: seconds from the onset to the opening of this incident.
         false_alarms: number of incidents opened while no fault was present.
         healthy_polls: number of the responder's polls while no fault was present.
-        rank: position, from 1, of the first true cause in the last diagnosis; None without a true cause.
+        rank: position, from 1, of the first true cause in the last diagnosis; None if it names no true cause.
         mitigated: whether users were served well and the fault was absent for at least the last 6 s (`SUSTAINED_S`).
         time_to_mitigate_s: seconds from the onset to the start of this final good period.
         closed: whether the fault was detected and mitigated, and no incident was open at the end.

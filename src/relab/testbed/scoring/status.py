@@ -3,7 +3,7 @@
 {
   "polls": 128,                                   number of its polls of the target, if it counts them
   "incident": null | {                            the incident that is open now
-    "id": "i-7",                                  any value that differs from the previous incident's
+    "id": "i-7",                                  a text or a whole number that differs from the previous incident's
     "phase": "diagnose",                          `escalated` and `approve` mean that it asks a person
     "diagnosis": [{"cause": "database_down"}, …]  the most likely first; plain strings are read, too
     "actions": [{"action": "restart-database",    its actions for the incident, oldest first

@@ -263,7 +263,9 @@ class Component:
 
 
 async def wait_all_ready(components: Sequence[Component], deadline: float) -> None:
-    """Wait until all components are ready.
+    """Wait until each of the components has become ready, one after another.
+
+    A component that stops being ready while the others are awaited is not noticed.
 
     Args:
         components: the components to wait for.

@@ -70,7 +70,7 @@ class ShopDatabase:
         self._lock = threading.Lock()
         self._pending = 0
         self._uses: dict[int, tuple[float, int]] = {}
-        """Statements in progress, by thread: the deadline for their answer, and the descriptor of their connection."""
+        """Connections in use, by thread: the deadline for all of their statements together, and their descriptor."""
         self._cut: set[int] = set()
 
     def dispose(self) -> None:
@@ -109,7 +109,9 @@ class ShopDatabase:
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
-        """Shut down the connections whose statement has exceeded the read time-out; return their number.
+        """Shut down the connections that are in use for longer than the read time-out; return their number.
+
+        The time-out applies to all statements of one use together.
 
         Args:
             now_s: the current time of `time.monotonic`, in seconds.

@@ -89,6 +89,7 @@ class FlagFile:
 
         Raises:
             InvalidInputError: a field is unknown or invalid; nothing is changed.
+            RelabError: the file is invalid; nothing is changed.
             StaleFlagsError: the flags have another version than `expected`; nothing is changed.
             StorageError: the file cannot be written; nothing is changed.
         """

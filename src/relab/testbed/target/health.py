@@ -6,7 +6,8 @@
 | critical | a pool is exhausted while requests wait for it, or have given up waiting |
 | degraded | the cache does not answer or refuses writes; or an index is not ready; or files cannot be written |
 | degraded | a worker uses more than 400 MiB of memory, or all of its descriptors |
-| degraded | 1 % of the requests fail; or the P95 is above its target; or a worker does not answer; or a pool is nearly used up |
+| degraded | at least 1 % of the requests fail; or the P95 is above its target |
+| degraded | a worker does not answer; or a pool is nearly used up, or requests gave up waiting for it |
 
 Shares of requests are only considered if the window has at least `MIN_REQUESTS` requests.
 """

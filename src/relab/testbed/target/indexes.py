@@ -193,7 +193,8 @@ class QdrantServer:
         ids: the products' ids.
         vectors: the products' vectors, one per row in the order of `ids`.
         url: the address of the server.
-        collection: the name of the collection on the server; missing products are added to it.
+        collection: the name of the collection on the server. All products are uploaded to it, unless it already has as
+            many vectors as there are products.
 
     Raises:
         SearchError: the server cannot be reached, or rejects a request.

@@ -47,7 +47,10 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return the limits of one of `workers` workers; each worker gets an equal share of the limit in the flags."""
+        """Return the limits of one of `workers` workers.
+
+        Each worker gets an equal share of the limit in the flags, rounded up.
+        """
         limited = "concurrency" in flags.enabled_actuators
         wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
         return cls(

@@ -12,7 +12,8 @@ from relab.testbed.target.log_files import LogFiles, log_time
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 LINES_PER_SECOND: Final = 100
-"""Maximum number of lines per event and second; further ones are counted and reported in the next second."""
+"""Maximum number of lines per event and second; the number of further ones is written before the first line of a later
+second."""
 
 
 class Logger:
@@ -97,8 +98,7 @@ class LibraryHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a library's log record to the worker's log.
 
-        An exception is written as type and message, without traceback. Arguments that do not fit the message are written
-        after it.
+        An exception is written as type and message, without traceback. Arguments that do not fit the message follow it.
         """
         try:
             message = record.getMessage()

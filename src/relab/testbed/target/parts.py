@@ -129,6 +129,7 @@ class Parts:
 
         Raises:
             InvalidInputError: a flag is unknown or its value invalid; nothing was changed.
+            RelabError: the flags file is invalid; nothing was changed.
             StaleFlagsError: the flags have another version than `expected`; nothing was changed.
             StorageError: the flags file cannot be written; nothing was changed.
         """

@@ -32,7 +32,8 @@ class DatabaseSettings(_Section):
         max_overflow: number of further connections when all are in use.
         pool_timeout_s: longest wait for a connection of the pool.
         statement_timeout_ms: time after which the server cancels a statement.
-        read_timeout_s: longest wait for an answer of the server; None for `statement_timeout_ms` plus one second.
+        read_timeout_s: longest use of a connection by one request, after which the connection is shut down; None for
+            `statement_timeout_ms` plus one second.
         max_age_s: age after which a connection is replaced at its next use.
     """
 
@@ -51,7 +52,7 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """Longest wait for an answer of the database server, in seconds: `read_timeout_s` or its default."""
+        """Longest use of a connection by one request, in seconds: `read_timeout_s` or its default."""
         return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
 
     @property
