@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from relab.builds.controller import BuildPass as BuildPass  # noqa: PLC0414 exported for annotations
     from relab.builds.monitor.kept import KeptFolders
     from relab.builds.monitor.simulator import FitRow
+    from relab.builds.optimizer.evaluation import PolicyEvaluation as PolicyEvaluation  # noqa: PLC0414 as above
     from relab.builds.suggestions.models import FixSuggestion, KnownFailure, SuggestionRequest
     from relab.core.errors import RelabError
     from relab.telemetry.service import TelemetryService

@@ -22,8 +22,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
-    from relab.builds.optimizer.evaluation import PolicyEvaluation
-    from relab.builds.service import Build, BuildStatus, BuildTestCounts
+    from relab.builds.service import Build, BuildStatus, BuildTestCounts, PolicyEvaluation
 
 app = typer.Typer(help="Builds: run them, choose their configuration, explain failures.", no_args_is_help=True)
 app.command()(explain)
