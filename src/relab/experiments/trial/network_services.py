@@ -116,7 +116,7 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces received from a trial, and remove its trace receiver.
+        """Return the ids of the traces received in a trial's last attempt since its last pause; remove its receiver.
 
         A second call for the same trial returns an empty result.
         """

@@ -142,7 +142,7 @@ def harness_environment(context: RunSettings, places: Places) -> dict[str, str]:
     """Return the environment variables of a run's harnesses, except those of AgentLab and the runner's services.
 
     Args:
-        context: the values that all trials share.
+        context: the settings of the run.
         places: the trial's folders, as paths inside the sandbox.
     """
     host, listed = context.host_environment, context.config.runtime.harness.environment

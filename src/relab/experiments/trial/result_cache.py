@@ -105,7 +105,7 @@ class ResultCache:
         """Return the stored result with this key, with its file open; None if it is missing or too old.
 
         Raises:
-            StoredResultInvalidError: the entry was changed, cut or moved here; it is deleted.
+            StoredResultInvalidError: the entry was changed, cut or moved here, or cannot be read; it is deleted.
         """
         path = self.path(key)
         try:

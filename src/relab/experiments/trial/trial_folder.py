@@ -92,7 +92,10 @@ class TrialFolder:
             os.mkdir(f"{self.root}/{name}")  # noqa: PTH102 for every trial
 
     def set_attempt_aside(self, number: int) -> None:
-        """Move the files of a finished attempt to `attempts/<number>`; delete its workspace and temporary folder."""
+        """Move the files of a finished attempt to `attempts/<number>`; delete its workspace and temporary folder.
+
+        Traces and the logs of requests stay, and the next attempt adds to them.
+        """
         kept = self.root / "attempts" / str(number)
         kept.mkdir(parents=True)
         for name in (INPUT, STDOUT, STDERR, "out", "state", INVENTORY, "segments"):

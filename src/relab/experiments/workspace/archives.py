@@ -57,7 +57,8 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
     Args:
         chunks: the bytes of the archive, in pieces.
         root: the folder, created if missing. No other process may write into its subfolders.
-        max_bytes: the largest total size of the files.
+        max_bytes: the largest total size of the files. The archive, with at least 512 bytes for each entry besides the
+            content, may have 1 MB more.
         last: the name of a file in `root` to create last, in one step; None without one.
 
     Raises:
@@ -93,6 +94,7 @@ def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]
 
     Raises:
         ArchiveInvalidError: a path is not in `known`.
+        FileNotFoundError: a file is missing, for example because `paths` has it twice.
     """
     for name in paths:
         if name not in known:

@@ -45,7 +45,8 @@ class DetectionResult:
         confirmed: anomalies that have lasted long enough to count.
         passing: anomalies that have not lasted long enough yet.
         is_stale: whether the target's figures are old and prove nothing.
-        is_pressing: whether the same anomalies in the next poll would open an incident. If so, poll early.
+        is_pressing: whether an anomaly in `passing` may open an incident if the next polls show it, too; with the
+            default settings, one further poll is enough. If so, poll early.
     """
 
     confirmed: tuple[Anomaly, ...] = ()

@@ -190,7 +190,7 @@ class OutageTracker:
     def observe(self, findings: DetectionResult, at_us: int) -> None:
         """Update the outages with `findings`, the anomalies of the poll at `at_us` (microseconds since 1970).
 
-        Findings with stale figures are ignored.
+        Findings with stale figures are ignored, and so are new signals after the first 500 of an incident.
         """
         if findings.is_stale:
             # Old figures show neither the beginning nor the end of an outage.

@@ -76,7 +76,7 @@ class Outbox:
         return [ReceiverState.model_validate(row, from_attributes=True) for row in rows]
 
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
-        """Return the incidents with events that a receiver has not processed yet.
+        """Return the incidents with events that a receiver has not processed yet, at most 50, the first opened first.
 
         The list is empty for an unknown receiver, and during a retry pause.
         """
@@ -123,7 +123,7 @@ class Outbox:
             repository.add_post(unit.session, {**values, "content": notice.model_dump(mode="json")})
 
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
-        """Return the posted notices of the last day that a receiver has not processed.
+        """Return the posted notices of the last day that a receiver has not processed, at most 50, oldest first.
 
         The list is empty for an unknown receiver, and during a retry pause.
         """

@@ -38,7 +38,7 @@ def signature_of(secret: SecretStr, timestamp: str, body: bytes) -> str:
 def require_signature(
     secret: SecretStr, body: bytes, *, timestamp: str | None, signature: str | None, now_us: int
 ) -> None:
-    """Check that Slack signed a request at most `TOLERANCE_S` seconds ago.
+    """Check that Slack signed a request, with a timestamp at most `TOLERANCE_S` seconds before or after now.
 
     Args:
         secret: the signing secret of the Slack app.
