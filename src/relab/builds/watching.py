@@ -21,7 +21,8 @@ class WatchPlan:
 
     Attributes:
         interval_s: the seconds between the starts of two passes. After a longer pass, the next one starts at once.
-        retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number.
+        retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number. The
+            retries of a pass that ends with an error are not counted.
         passes: the number of passes; None for no end.
     """
 
@@ -52,7 +53,7 @@ def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Even
         build_once: runs one pass with at most the given number of retries.
         plan: when passes start, how many there are, and their budget of retries.
         stop: ends the watch when set.
-        events: functions to call after each pass.
+        events: functions to call after each pass; an error that one of them raises ends the watch.
     """
     left, ran = plan.retry_budget, 0
     while not stop.is_set():

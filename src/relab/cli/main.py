@@ -1,7 +1,7 @@
 """The `lab` command: its groups, its global options and its exit codes.
 
 Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usage ·
-69 a dependency is unavailable · 70 internal error · 130 interrupted.
+69 a dependency is unavailable · 70 internal error · 75 a ceiling of the budget ended a run · 130 interrupted.
 """
 
 from __future__ import annotations

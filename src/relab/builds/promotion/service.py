@@ -148,6 +148,9 @@ class PromotionService:
         """Return the name of the policy that a project uses if a request names no policy.
 
         It is the value of the project's own flag, else of the flag `builds.policy`, else `ucb`.
+
+        Raises:
+            TargetingKeyMissingError: a person has made the flag so that it is split by a targeting key.
         """
         for key in (flag_of(project), FLAG):
             try:
