@@ -29,7 +29,8 @@ class Judged:
 def number_of(value: Any) -> float | None:
     """Convert the value of a score to a number, as Inspect's metrics do: C is 1, P is 0.5, I and N are 0.
 
-    Return None for a text that is no number, for an infinity, and for NaN (an unscored sample).
+    Return None for a text that is no number, for an infinity or an integer beyond 64 bits, and for NaN (an unscored
+    sample).
     """
     if isinstance(value, str):
         known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)

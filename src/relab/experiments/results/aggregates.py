@@ -224,7 +224,7 @@ class TrialData:
         return min(positions.get(name, len(order)) for name in (baseline, variant))
 
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
-        """Return the numbers of the tasks that the stopping rule has compared for two variants, in the plan's order.
+        """Return the numbers of the tasks that the stopping rule has examined for both variants, in the plan's order.
 
         Return None for a run without a stopping rule, in which all tasks are compared.
         """
@@ -349,11 +349,11 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
 
 
 def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
-    """Read a stopping rule's file of compared tasks; None if the file does not exist.
+    """Read a stopping rule's file of examined tasks; None if the file does not exist.
 
     Returns:
         The indices of the tasks in the order of the plan, and `{variant id: n}`: the first n of these tasks were
-            compared for the variant.
+            examined for the variant.
 
     Raises:
         RunDamagedError: the file cannot be read.

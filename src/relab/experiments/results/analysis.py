@@ -69,8 +69,9 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
     `analyze` describes the files that are written.
 
     Raises:
-        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
-        OSError: the run has no tables, or the disk is full.
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: the run has no tables, or one of its files cannot be read or was changed.
+        OSError: the disk is full.
     """
     facts = read_facts(run_dir)
     # Only a trainer's metrics depend on what its trials report.
@@ -160,7 +161,8 @@ def analyze(
         run_id: the id to write into the documents; None for the name of the folder.
 
     Raises:
-        OSError: the run has no tables, or the disk is full.
+        RunDamagedError: the run has no tables, or a table cannot be read.
+        OSError: the disk is full.
     """
     questions = _Questions(
         baseline=baseline,

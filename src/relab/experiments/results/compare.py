@@ -174,7 +174,7 @@ def compare(
 
     Raises:
         GateInvalidError: a gate cannot be parsed.
-        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
+        RunNotFoundError, RunDamagedError: the folder is not a run, or a file of it cannot be read or was changed.
     """
     asked = parse_gates(gates)
     facts = read_facts(run_dir)

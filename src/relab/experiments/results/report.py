@@ -77,8 +77,9 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
         is_ending: whether the run's own process calls this before it sets the status "completed".
 
     Raises:
-        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
-        OSError: the run has no tables, or the disk is full.
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: the run has no tables, or one of its files cannot be read or was changed.
+        OSError: the disk is full.
     """
     facts = read_facts(run_dir)
     folder = run_dir / ANALYSIS
