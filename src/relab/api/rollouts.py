@@ -100,7 +100,7 @@ def get_rollout(rollout_id: ObjectId, services: ServicesDep) -> RolloutRecord:
 async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
     """Send every event of the rollout so far, then each new one; the stream ends with the rollout.
 
-    For a rollout that a `lab` command executes, only the last event is sent. Comments (`: ping`) keep idle connections
+    A rollout that a `lab` command executes has a single event, at its end. Comments (`: ping`) keep idle connections
     open.
     """
     await run_in_threadpool(services.rollouts.get, rollout_id)

@@ -31,7 +31,7 @@ class FoundTest:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """The result of one test in one build, by the columns of `build_tests`."""
+    """The result of one test in one build; the fields are columns of the table `build_tests`."""
 
     test_key: int
     build_id: str

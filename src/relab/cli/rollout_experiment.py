@@ -40,11 +40,11 @@ def from_experiment(
     headless: Annotated[bool, typer.Option("--headless", help="Show no progress.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Judge a variant of a run as `lab compare` does, and apply its flags if the verdict is PASS.
+    """Judge a variant of a run as `lab compare` does; on a PASS, make the flag change of --config or --flag.
 
-    Any other verdict changes nothing. If the same figures were already judged by an earlier call, nothing is done. The
-    exit codes are those of `lab rollout run`. In addition, 64 means that the run is not finished, is damaged, or has no
-    such variant.
+    Any other verdict changes nothing. If an earlier call decided the same change by the same figures, nothing is done.
+    The exit codes are those of `lab rollout run`. In addition, 64 means that the run is not finished, is damaged, or
+    has no such variant.
     """
     from relab.cli.context import open_services, operator
     from relab.rollouts.models import ExperimentQuestion

@@ -179,7 +179,7 @@ def _parents(
 ) -> tuple[list[Parent], Counter[str]]:
     """Return the trials to fork with their checkpoints, and `{reason: number of trials that are left out}`.
 
-    Only the fork of a whole variant leaves out trials; they have no checkpoint at the selected point.
+    If a whole variant is forked, its trials without a checkpoint at the selected point are left out.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()

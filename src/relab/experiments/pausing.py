@@ -137,7 +137,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 
 
 def _remedy(run: RunFolder) -> str:
-    """Return the remedy for the error that no process works on the run: see its trials, or continue the run."""
+    """Return the remedy (advice) for a run that no process works on: a command to see its trials or to continue it."""
     if run.status() == COMPLETED:
         return f"All its trials have ended; to see them: lab trials {run.path}"
     return f"To run its remaining trials: lab run --continue {run.path}"

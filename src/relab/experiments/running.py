@@ -194,7 +194,7 @@ class ExperimentRuns:
     def continue_run(
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions = CONTINUE_ALL
     ) -> ExperimentRunSummary:
-        """Run the trials without a result of a crashed, stopped or paused run; return the summary of the whole run.
+        """Continue a crashed, stopped or paused run: run its trials without a result; return the whole run's summary.
 
         A paused trial continues from its checkpoint.
 

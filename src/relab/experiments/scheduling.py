@@ -238,7 +238,7 @@ class PlanRunner:
         return self.stopping is None or self.stopping.needs(slot.variant)
 
     def _is_over_budget(self) -> bool:
-        """Return whether a ceiling of the budget is reached; if so, store the reason in `ceiling`."""
+        """Return whether the run has reached a limit of its budget; if so, put a sentence about it in `ceiling`."""
         if self.ceiling is None:
             started = self.progress.done + len(self._running) + sum(map(len, self._chains.values()))
             self.ceiling = self._spending.reached(started=started, seconds=self.seconds)

@@ -152,7 +152,11 @@ class ExperimentService:
         return rescoring.rescore(run, root, scorer, clock=self._clock, stop=stop)
 
     def variants(self, root: Path, named: Path) -> tuple[str, ...]:
-        """Return the ids of the variants of a run, the baseline first; `named` is the run's folder or its id.
+        """Return the ids of the variants of a run, the baseline first.
+
+        Args:
+            root: the folder of the project.
+            named: the folder or the id of the run.
 
         Raises:
             RunNotFoundError: there is no such run.

@@ -347,7 +347,7 @@ class FlagDifference(BaseModel):
 
 
 class FlagDiff(BaseModel):
-    """The differences between the contents of two versions of a flag; an empty list for equal contents."""
+    """A comparison of two versions of a flag; `differences` is empty if their contents are equal."""
 
     key: FlagKey
     from_version: VersionNumber

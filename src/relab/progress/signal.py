@@ -25,7 +25,10 @@ class ProgressSignal(Protocol):
     """Wakes the readers of other processes after an event was committed."""
 
     def notify(self) -> None:
-        """Signal the readers of all processes to poll. This method must not raise if the broker is unavailable."""
+        """Make the readers of progress events in all processes poll at once.
+
+        An implementation must not raise if the broker is unavailable.
+        """
         ...
 
     async def listen(self, wake: asyncio.Event) -> None:

@@ -70,7 +70,11 @@ class Category(StrEnum):
 
 
 class AttributionBasis(StrEnum):
-    """The basis of a statement about a place: errors and behaviour in the run, or only a ranking of its steps."""
+    """The basis on which a report names a step or call as the place of a problem.
+
+    - `evidence`: errors or behaviour in the run.
+    - `ranked_guess`: only a ranking of the run's steps.
+    """
 
     EVIDENCE = "evidence"
     RANKED_GUESS = "ranked_guess"

@@ -88,7 +88,7 @@ def comment_on(record: RolloutRecord, summary: str, gateway: LlmGateway) -> Comm
 
 
 def facts_of(summary: str) -> dict[str, str]:
-    """Return `{id such as f3: line}` for the lines of a rollout's summary about inputs, results and verdict."""
+    """Return the lines of a rollout's summary about inputs, results and verdict, numbered: `{"f1": line, ...}`."""
     lines: list[str] = []
     for section in summary.split("\n\n"):
         title, *rest = section.strip().splitlines() or [""]

@@ -108,13 +108,14 @@ class Thresholds(_Value):
         edge_delta_p95_max: the change of the P95, in percent, above which the rollout fails. A change between
             `pass_delta_p95_max` and this limit is an EDGE.
         max_error_rate: error rate of arm B, in percent, at which the rollout fails.
-        ab_balance_warn: difference of the arms' numbers of requests, in percent, above which a warning is given.
+        ab_balance_warn: difference between the numbers of completed requests of the two arms, in percent of the larger
+            number, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
         max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
-        max_drift: change of arm A from its first to its last window by a linear trend, in percent, above which arm A
-            counts as unstable.
-        max_window_sd: standard deviation of arm A's windows, in percent of their mean, above which arm A counts as
-            unstable.
+        max_drift: change of the judged figure in arm A from the first to the last window, by a linear trend, in percent
+            (up or down), above which arm A counts as unstable.
+        max_window_sd: standard deviation of the judged figure over arm A's windows, in percent of their mean, above
+            which arm A counts as unstable.
     """
 
     model_config = ConfigDict(strict=True)
@@ -239,11 +240,11 @@ class GateFigures(_Value):
 
     Attributes:
         metric: the metric.
-        gate: the condition as text, such as `success>=-0.02` or `METRIC is better`.
+        gate: the condition as text, such as `success>=-0.02` or `latency_ms is better`.
         verdict: the verdict of this gate.
         reason: the reason for the verdict, in one sentence.
-        estimate: the variant minus the baseline, in the metric's own unit. For a relative bound, the variant minus (1 +
-            bound) times the baseline.
+        estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. If the gate's bound
+            is a percentage (such as `latency_ms<=5%`), the baseline is multiplied by 1 + bound (1.05) first.
         low, high: ends of the interval of the estimate; None if unlimited on this side or without an interval.
         pairs: number of compared tasks, or of clusters of tasks; 0 if the metric could not be compared.
         minimum_detectable_effect: the smallest true difference that this run finds with a power of 80 %.

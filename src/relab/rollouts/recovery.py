@@ -40,7 +40,10 @@ class FlagRestoration:
 
 
 class FlagRecovery:
-    """Restores the flags of rollouts whose process has died, and ends such rollouts unless a worker continues them."""
+    """Restores the flags of rollouts whose process has died.
+
+    A rollout of a `lab` command is then marked as interrupted. A rollout that is a job is continued by a worker.
+    """
 
     def __init__(
         self,

@@ -262,7 +262,7 @@ class RolloutService:
             self._runner.publish_end(failed)
 
     def must_restore(self, rollout_id: str) -> bool:
-        """Return whether a rollout has left flags that must be restored.
+        """Return whether the target's flags still have values from this rollout that must be restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

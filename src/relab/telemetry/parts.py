@@ -55,7 +55,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def failed(self) -> FailedRuns:
-        """Lists the runs that failed or completed with unrecovered errors."""
+        """The object that lists the runs that failed or completed with unrecovered errors."""
         from relab.telemetry.failed_runs import FailedRuns
 
         return FailedRuns(self.projector)

@@ -94,10 +94,10 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that start at or after `from_us`, in microseconds since 1970.
 
-        Runs are first computed from their newest spans, up to a total size of `MAX_SUM_SIZE`.
+        Before that, runs with new spans are computed, up to a total size of `MAX_SUM_SIZE` (about 0.25 s of work).
 
         Yields:
-            `(session, number of runs whose newest spans are still missing)`.
+            `(session, number of runs that are not computed from their newest spans)`.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.

@@ -30,8 +30,8 @@ def check_agent_run(value: JsonValue) -> AgentRun:
     """Check one parsed agent run, and return it as an object.
 
     Raises:
-        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields; in each list,
-            only fields of the first invalid item.
+        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields. If a list has
+            several invalid items, only the first item is named.
     """
     try:
         run = AgentRun.model_validate(value)

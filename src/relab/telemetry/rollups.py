@@ -268,9 +268,9 @@ class Changes:
     minutes: dict[int, Sums] = field(default_factory=dict)
 
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
-        """Subtract a stored run from the sums; do nothing for a run that was never computed from its spans.
+        """Subtract a stored run from the sums, if the sums include the run.
 
-        `latencies_ms` are the latencies of the run's steps.
+        The sums do not include a run that is stored only as spans. `latencies_ms` are the latencies of the run's steps.
         """
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)

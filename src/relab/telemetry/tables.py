@@ -114,7 +114,7 @@ class AgentRunRow(Base):
 
 
 class RunBehaviourRow(Base):
-    """A behaviour that an analysis found in a run, for the content of the run that has the digest `content_hash`."""
+    """A behaviour that an analysis found in a run; `content_hash` is the digest of the run's content at that time."""
 
     __tablename__ = "run_behaviours"
     __table_args__ = (Index("ix_run_behaviours_behaviour_run_id", "behaviour", "run_id"),)

@@ -68,8 +68,8 @@ class Refuse(Strict):
 class Reset(_Toxic):
     """A toxic (simulated network fault) that resets new and open connections.
 
-    A connection is reset `after_ms` after the toxic begins to act on it, or after `after_bytes` bytes in one direction.
-    Without both, it is reset at once.
+    A connection is reset `after_ms` milliseconds after the toxic begins to act on it, or after `after_bytes` bytes in
+    one direction, whichever comes first. If neither is given, the connection is reset at once.
     """
 
     kind: Literal["reset"]

@@ -36,7 +36,7 @@ class RememberingSource:
     def read(self, size: int, /) -> bytes:
         """Return the next bytes of the source, at most `size`; empty at the end.
 
-        Reading starts at the first byte of the source: the bytes in `first` are returned too.
+        The first call starts at the first byte of the source, although `__init__` has already read 64 KiB.
         """
         if self._unread:
             piece, self._unread = self._unread[:size], self._unread[size:]

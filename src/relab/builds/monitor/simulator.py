@@ -102,7 +102,7 @@ class BuildSimulator:
         self.reference_s = median(build.duration_s for build in builds if build.status is BuildStatus.SUCCESS)
 
     def actions(self, fault: str) -> list[int]:
-        """Return the ids of the actions for which builds with this fault were measured.
+        """Return the ids of the actions that were measured in builds with this fault, ascending.
 
         Raises:
             UnmeasuredFaultError: no build with this fault was measured.

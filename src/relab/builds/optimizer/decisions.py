@@ -102,7 +102,7 @@ class BuildSymptoms(BaseModel):
     Attributes:
         project: the name of the project; the policy learns from the decisions for this project only.
         status: the status of the build.
-        failure: the kind of the failure; by default it is read from `error`.
+        failure: the kind of the failure; if None, relab derives the kind from the words in `error`.
         error: the error text of the build, at most 4,000 characters.
         duration: the duration of the build in seconds; not used.
         attempts: the number of failed attempts so far.

@@ -22,8 +22,8 @@ class _Change:
     """The evidence for one change of settings after which failed builds succeeded.
 
     Attributes:
-        failed: the newest failed build whose input later succeeded with the change.
-        succeeded: `{build id: build}` of the builds that succeeded with the change.
+        failed: the newest failed build after which a build of the same input succeeded with the change.
+        succeeded: `{build id: build}` of the builds of the same inputs that succeeded with the change.
     """
 
     failed: Build

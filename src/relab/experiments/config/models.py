@@ -315,10 +315,10 @@ class RuntimeConfig(_Section):
 
 
 class Validity(_Section):
-    """Which violations of the sanitization profile make the runner reject a run; the trials' rows record the others.
+    """The violations of the sanitization profile for which the runner rejects a run; others are only recorded.
 
-    `fail_on_profile_invariant_violation: false` permits every violation; `fail_on_state_leak: false` permits only a state
-    policy that carries state from trial to trial.
+    `fail_on_profile_invariant_violation: false` permits every violation. `fail_on_state_leak: false` permits only a
+    state policy by which a trial starts with the state of an earlier trial.
     """
 
     fail_on_state_leak: bool = True

@@ -65,9 +65,9 @@ class Executor(Protocol):
         """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Start a trial, at once if fewer than `capacity` trials are running.
+        """Start a trial at once if fewer than `capacity` trials are running; otherwise queue it.
 
-        A trial that this trial continues from must have ended.
+        If the trial starts with the state of an earlier trial, the earlier trial must have ended.
 
         Returns:
             The future of the trial's result. A failed attempt is a result with the outcome ERROR. The future has an

@@ -148,8 +148,8 @@ class TrialData:
     Attributes:
         metrics: the numeric metrics that have figures, as `{name: source}`; at most `MAX_METRICS`.
         omitted: the number of further metrics, which are left out.
-        partial: the metrics that a fork measures only from its checkpoint on, and that cannot be compared with its
-            parent (the forked trial).
+        partial: the metrics that cannot be compared between a fork and its parent (the forked trial), because the fork
+            measures them only from its checkpoint on. Empty if the run has no forks.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:

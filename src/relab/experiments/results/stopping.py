@@ -37,9 +37,9 @@ class StoppingDecision:
 
     Attributes:
         variant: the id of the variant.
-        finding: whether the difference lies above the margin, below minus the margin, or between them (equivalent).
-        tasks: the number of compared tasks.
-        positions: the number of examined tasks, in the order of the plan: compared tasks, and tasks without figures.
+        finding: `higher` (above +`margin`), `lower` (below -`margin`) or `equivalent` (between the two).
+        tasks: the number of compared tasks, in which both variants have figures.
+        positions: the number of examined tasks: the compared tasks, and the tasks in which a variant has no figures.
         estimate: the mean difference over the compared tasks, variant minus baseline.
         interval: the always-valid interval of the estimate.
         better: whether the difference is an improvement; None if it is unknown whether the metric should be high or

@@ -95,7 +95,7 @@ def show_trial(root: Path, named: str) -> dict[str, Any]:
 
     Args:
         root: the folder of the project.
-        named: `<run>.<trial>`, with the run's id or folder; or the folder of the trial.
+        named: the folder of the trial, or `<run>.<trial>`. `<run>` is the id or the folder of the run.
 
     Raises:
         RunNotFoundError, TrialNotFoundError: there is no such run, or the trial has neither a result nor a folder.

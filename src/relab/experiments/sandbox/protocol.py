@@ -44,7 +44,7 @@ class Places:
     dataset: str
 
     def inside(self, path: str) -> str:
-        """Return the path inside the sandbox for a path in the configuration, such as `/out/x`."""
+        """Return a path of the configuration as a path inside this sandbox: for `/out/x`, it is `<self.out>/x`."""
         _, top, rest = path.split("/", 2)
         return f"{getattr(self, top)}/{rest}"
 

@@ -36,7 +36,7 @@ _SETRESUID: Final = {"x86_64": 117, "aarch64": 147}
 def id_map(ranges: Iterable[Range]) -> str:
     """Return the text of a new namespace's `uid_map` or `gid_map`: a line `<id inside> <id outside> <count>` per range.
 
-    Every id keeps its number, except root's: 0 outside is `ROOT_INSIDE` inside.
+    Every id has the same number inside and outside, except root: its id is 0 outside and `ROOT_INSIDE` inside.
 
     Args:
         ranges: the ids that exist outside, as `(first id, number of ids)`.

@@ -95,9 +95,9 @@ class PausedTrial(BaseModel):
         return self.earlier_seqs if self.events_seq is None else [*self.earlier_seqs, self.events_seq]
 
     def ext(self) -> dict[str, Any]:
-        """Return the object `ext.resume` of a resumed trial's input, as JSON.
+        """Return the value of `ext.resume` in the input of a resumed trial, as JSON.
 
-        It has the label of the pause, the checkpoint, the `seq` of the last event, and the number of pauses.
+        The value has the label of the pause, the checkpoint, the `seq` of the last event, and the number of pauses.
         """
         return {
             "label": self.label,

@@ -40,7 +40,7 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry of the result cache for lists: facts about the result, its size, and when it was stored and last used.
+    """A stored result, as a listing shows it: facts about the result, its size, and when it was stored and last used.
 
     Times are in microseconds since 1970.
     """

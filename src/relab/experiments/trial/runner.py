@@ -75,8 +75,9 @@ class TrialRunner:
         Raises:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             TrialPaused: the trial was paused; it has no result yet.
-            CheckpointMissingError, RunDamagedError: the trial is paused and cannot be resumed, and its folder is
-                unchanged; or the checkpoint of a fork is missing.
+            CheckpointMissingError: the checkpoint of a paused trial or of a fork is missing.
+            RunDamagedError: the record or the input of a paused trial cannot be read. After both errors, the folder of
+                a paused trial is unchanged.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun, earlier_usd = time.perf_counter(), 0.0

@@ -78,7 +78,7 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is present together with the most probable one (probability above 0.5); None without one."""
+        """The cause that is present together with `best` with a probability above 0.5; None if no cause is."""
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
             return None

@@ -121,14 +121,15 @@ def reject_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return all causes, the most probable first, after a model's answer has made one cause more probable.
+    """Return all causes, the most probable first, after a language model has named the cause `cause`.
 
-    The named cause becomes more probable alone and in each pair with another cause.
+    The odds of `cause` rise, and so do the odds that `cause` is present together with a second cause.
 
     Args:
         candidates: all causes with the probabilities that were computed without the model.
         cause: the cause that the model names.
-        probability: the probability that the model states; 1 raises the odds by the factor `MAX_MODEL_FACTOR`.
+        probability: the probability that the model states. The odds are multiplied by 1 for the probability 0, up to
+            `MAX_MODEL_FACTOR` for the probability 1.
     """
     factor = 1 + (MAX_MODEL_FACTOR - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

@@ -82,7 +82,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEvidence:
-    """A fact with the place in an answer that proves it; other objects cite it by `evidence_id`.
+    """A fact from a probe, with the place in the answer to a request that proves it; `evidence_id` is for citations.
 
     Attributes:
         evidence_id: a hash of the other fields, so it is the same after a restart.

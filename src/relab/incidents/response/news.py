@@ -64,9 +64,10 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
     """Return the timeline events about new outages for which the incident should be diagnosed again now.
 
-    Events up to the number `heard_seq` of `state` are left out. The result is empty in three cases:
+    The result has only events that are newer than the last handled event (`heard_seq` in `state`). It is empty in three
+    cases:
     - The target's measured values are out of date.
-    - No present anomaly opens incidents.
+    - No confirmed anomaly is of a kind that opens incidents.
     - The incident was diagnosed again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
@@ -87,10 +88,10 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the state's changed keys for a new diagnosis of an incident, with their new values.
+    """Return the update of the workflow's state (only changed keys) with which a new diagnosis of an incident starts.
 
-    If the problem has come back after a recovery, earlier actions may be tried again. Plans that people rejected stay
-    rejected.
+    If `news` has a recurrence of the problem after a recovery, earlier actions may be tried again. Plans that people
+    rejected stay rejected.
 
     Args:
         state: the state of the incident workflow.

@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the P95 latency anomalies that verification accepts as healthy, and that must open no new incident."""
+        """Return the P95 anomalies that remain after an incident, but within the limit that verification accepts."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item

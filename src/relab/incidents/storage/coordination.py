@@ -45,9 +45,9 @@ class Switches:
         return self._turn(target, is_paused=True, by=by, why=why, at_us=at_us)
 
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """End the pause of a target, or the pause of all targets (None).
+        """End the pause of one target, or the pause of all targets (None).
 
-        A target stays paused while all targets are paused.
+        The two pauses are independent: while all targets are paused, a target without its own pause is paused as well.
 
         Args:
             target: the target; None for the pause of all targets.

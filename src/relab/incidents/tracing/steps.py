@@ -231,9 +231,9 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Convert a probe in a timeline event to a tool call.
+    """Return the tool call that represents a probe of a timeline event.
 
-    The call failed if the probe gave no facts and a request had no answer.
+    Its status is `failure` if the probe found no facts and got no answer to at least one request.
 
     Args:
         row: the probe's name, facts and unanswered requests, as the event stores them.

@@ -40,8 +40,8 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), Afte
 def find(pattern: str, text: str | None) -> tuple[int, int] | None:
     """Return the position `(start, end)` of the first line in a text that matches a pattern; None without a match.
 
-    A text that is None or empty never matches. If only several lines together match, the result is the text's first
-    line.
+    A text that is None or empty never matches. If the pattern matches the text, but no line alone, the result is the
+    text's first line.
     """
     if not text:
         # Nothing can be quoted of it.

@@ -69,7 +69,7 @@ class CallTest(_RuleModel):
 
 
 class GuardrailTest(_RuleModel):
-    """A test for guardrail events. An event matches if all given fields match; both fields are regular expressions."""
+    """A test for guardrail events: regular expressions for an event's `type` and `message`; None matches all."""
 
     type: Pattern | None = None
     message: Pattern | None = None

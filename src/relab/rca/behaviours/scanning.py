@@ -45,7 +45,7 @@ class ScannedRun(NamedTuple):
 
     @property
     def not_judged(self) -> Mapping[str, str]:
-        """`{behaviour: reason}` for the behaviours that no language model judged."""
+        """`{behaviour: reason why no language model judged it}`, for behaviours that only a language model can find."""
         return {} if self.judgement is None else self.judgement.not_judged
 
 

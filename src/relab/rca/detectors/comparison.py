@@ -38,11 +38,14 @@ class Difference:
     """A significant difference between two versions in one aspect: the outcomes, the steps, or the use of a tool.
 
     Attributes:
-        value: for the new version: the success rate, the median number of steps, or the share of runs that use `tool`.
-        previous_value: the same for the previous version.
+        aspect: the measured aspect.
+        value: the value of the new version. By aspect, it is the success rate, the median number of steps, or the share
+            of runs that use `tool`.
+        previous_value: the value of the previous version.
         difference: the change of the rate or share, or the Hodges-Lehmann shift in steps.
         p_value: the p-value, adjusted with Holm's method over all comparisons.
         test: the name of the statistical test.
+        tool: the name of the compared tool; None for the other aspects.
     """
 
     aspect: Aspect

@@ -60,9 +60,9 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 
 
 class Facts:
-    """Collects values that explain a problem, and a quotation of the run for each value.
+    """Reads values from a run for a text that explains a problem, and collects the quotations that prove them.
 
-    Each method that returns a value puts it between backticks on one line, and adds its quotation to `quotes`.
+    A method that cites a value appends its quotation to `quotes`, and returns the value as one line between backticks.
 
     Args:
         problem: the problem to explain.

@@ -46,8 +46,9 @@ def changed_part(comparison: VersionComparison) -> str:
 def _confidence(comparison: VersionComparison, difference: Difference, *, worse: bool) -> Confidence:
     """Return the confidence that a change of version explains the failure of the run.
 
-    - Low: `difference` is not about the outcome, or the attributable fraction is below `MIN_ATTRIBUTABLE_SHARE`.
-    - High: the success rate is worse (`worse`), and the steps or tools differ, too.
+    - Low: `difference` is not a difference of success rates, or the attributable fraction is below
+      `MIN_ATTRIBUTABLE_SHARE`.
+    - High: the new version is worse (`worse`), and also differs in the number of steps or the use of tools.
     - Medium: all other cases.
 
     Source of the attributable fraction, (r1 - r0) / r1 with failure rates r1 (new) and r0 (previous): O. S. Miettinen,

@@ -150,11 +150,12 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
     """Return the model's reason, normalised for display; None if the run does not support it.
 
-    Its numbers, names and quotations must occur in the run's task, in the step or the step before it, or in `known`.
+    The numbers, names and quotations in `reason` must occur in the run's question, answer or error, in `step` or the
+    step before it, or in `known`.
 
     Args:
         transcript: the run as the model read it.
-        step: the step that the reason is about. None: the texts of the run that belong to no step are used instead.
+        step: the step that the reason is about; None if the reason is about no single step.
         reason: the model's words.
         known: further texts, not from the run, that may support the reason.
     """

@@ -185,9 +185,10 @@ METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
 
 
 def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt of the judge's method `name` for an excerpt of a run (`data`), and the code in the prompt.
+    """Return `(prompt, check code)` for the judge's method `name` and an excerpt of a run (`data`).
 
-    The answer must repeat the code, which is a digest of `name` and `data`. Equal requests have equal prompts.
+    The check code, a digest of `name` and `data`, is in the prompt, and the model's answer must repeat it. Equal
+    arguments give equal prompts.
     """
     # A digest of the data cannot occur in the data, so no text of the run can forge it.
     code = hashlib.sha256(f"{name}\0{data}".encode()).hexdigest()[:32]

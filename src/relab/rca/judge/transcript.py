@@ -51,7 +51,7 @@ class ShownTexts(ABC):
 
     @abstractmethod
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield (quotation of the beginning, whole text) for each quotable text."""
+        """Yield `(quotation, text)` for each text that the judge can quote; `quotation` is the beginning of `text`."""
 
     def find(self, quote: str) -> Quotation | None:
         """Return a quotation of `quote` in the first text that contains it; None if no text does.
@@ -85,7 +85,7 @@ class ShownRun(ShownTexts):
     run: AgentRun
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield (quotation of the beginning, whole text) of the run's answer, error and question."""
+        """Yield `(quotation, text)` of the run's answer, error and question; `quotation` is the beginning of `text`."""
         for name in _RUN_FIELDS:
             if text := field_text(self.run, name):
                 yield Quotation(EvidenceKind.RUN, self.run, name), text
@@ -108,7 +108,7 @@ class ShownStep(ShownTexts):
         return self.placed.step.step_id
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield (quotation of the beginning, whole text) for each quotable text of the step and of its calls."""
+        """Yield `(quotation, text)` of each text of the step and its calls; `quotation` is the beginning of `text`."""
         step = self.placed.step
         for name in _STEP_FIELDS:
             if text := field_text(step, name):

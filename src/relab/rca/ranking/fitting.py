@@ -78,9 +78,9 @@ class Example:
 
 
 def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Example]:
-    """Return the labelled runs as numbers; `with_calls` says whether tool calls are units, too.
+    """Return the training example (features and label of each unit) of each labelled run.
 
-    A label is ignored if the run has no unit with its id.
+    A unit is a step or, if `with_calls` is true, also a tool call. A label for an unknown unit is ignored.
     """
     every = Columns(names=NAMES)
     found = []
@@ -194,9 +194,9 @@ def _own(model: StepModel | ProblemModel) -> list[str]:
 def _fit_steps(
     examples: Sequence[Example], options: Sequence[tuple[float, float]]
 ) -> dict[tuple[float, float], StepModel]:
-    """Return `{(penalty, weight): uncalibrated model}` for each of `options`.
+    """Return `{(penalty, weight): uncalibrated model}` for `options`; a model combines a conditional logit and trees.
 
-    The penalty and the weight are those of the conditional logit; the trees have the rest of the weight.
+    The logit is fitted with `penalty`. Its share of the ranking is `weight`, and the share of the trees 1 - `weight`.
     """
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]

@@ -26,7 +26,7 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
-    """Return the steps of a run that may have gone wrong first, and the problems of its steps and tool calls.
+    """Rank the steps of a run by how likely each is the first mistake; find problems of its steps and tool calls.
 
     Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. Rules replace a
     model that was not trained for the run's source (the program that made it).

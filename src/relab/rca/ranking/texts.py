@@ -112,7 +112,7 @@ def tokens_of(text: str) -> TextTokens:
 
 
 def count_of(name: str, lowered: str) -> int:
-    """Return how often a text in lower case contains the strings in `COUNTED[name]`, which are beginnings of words."""
+    """Return how often the strings in `COUNTED[name]` (beginnings of words) occur in `lowered` (lower-case text)."""
     return sum(map(lowered.count, COUNTED[name]))
 
 

@@ -83,8 +83,10 @@ def are_rankable(turns: Sequence[Turn]) -> bool:
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that coordinates a team; None without a team or a coordinator.
 
-    A team has at least three speakers, without executors of code. Its coordinator has the second turn, at least 40 % of
-    all turns, and a part in 90 % of the changes of speaker. `turns` are in order of time.
+    Turns of executors of code are ignored. A team has at least three speakers. Its coordinator has the second turn and
+    at least 40 % of all turns, and is the former or the next speaker at 90 % of the changes of speaker.
+
+    `turns` are in order of time.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)

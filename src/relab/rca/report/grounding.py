@@ -118,7 +118,7 @@ class Grounds:
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
-        """Build the grounds from the texts `pieces`; a claim may contain only the URLs `urls`."""
+        """Build the grounds of a claim (a text to check) from `pieces`; the claim may contain no URL except `urls`."""
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))

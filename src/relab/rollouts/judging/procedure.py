@@ -97,7 +97,7 @@ def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -
 
 
 def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
-    """Return for each rollout the number of rounds that it measures without an early look (interim analysis)."""
+    """Return for each simulated rollout the number of rounds it measures if no early look (interim test) ends it."""
     runs, most = running.mean.shape[0], running.rounds
     first = min(plan.experiment.first_rounds, most)
     if plan.experiment.rounds != "auto" or first < 2:
@@ -116,7 +116,7 @@ def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> ND
 
 
 def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
-    """Return for each rollout whether it passes by the policy `seed`, which only compares the means of both arms.
+    """Return for each simulated rollout whether its estimate alone meets the limit of a PASS (`DecisionPolicy.SEED`).
 
     `rounds` has the number of measured rounds of each rollout.
     """

@@ -17,8 +17,8 @@ class CanaryGuard(PlanSection):
 
     Attributes:
         max_error_rate: greatest error rate of a step, in percent.
-        max_delta_p95: greatest change of the judged figure (by default the P95) against the median of arm A's windows,
-            in percent.
+        max_delta_p95: greatest increase, in percent, of the judged figure (by default the P95 latency of requests)
+            over its median with the old flags (arm A).
     """
 
     max_error_rate: Percent = 1.0

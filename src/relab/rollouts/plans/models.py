@@ -178,11 +178,11 @@ class Plan(PlanSection):
         thresholds: the limits of the verdict.
         policy: ours; the rule by which the rollout is decided.
         time_budget: seconds after which the measurement ends; 0 for no limit.
-        per_combo_cap: seconds of windows and warm-ups for one combination of flow control and routing, that is, for
-            each arm; 0 for no limit.
+        per_combo_cap: time limit in seconds of each arm (a combination of flow control and routing), for its windows
+            and warm-ups together; 0 for no limit.
         early_stop: the rule by which the measurement may end before its last round; None if it may not.
-        alpha_share: ours; the share of the risk of a false PASS that this rollout may have. It is 1 / n if the rollout
-            is one of n rollouts of which one PASS is enough, as in a search.
+        alpha_share: ours; the factor, 0..1, by which the significance level of a PASS is multiplied. A search that
+            runs n rollouts gives each of them 1 / n, so that its total risk of a false PASS stays the same.
         canary: ours; the steps in which a change is applied after a PASS; None to apply it at once.
         report: the files that are written.
         subject: ours; the flag, health check and metric of the target. The default fits a service with the endpoints of

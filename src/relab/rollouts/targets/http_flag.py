@@ -62,7 +62,7 @@ class HttpFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the change that restores the flag, which is the value in `before`."""
+        """Return the value in `before`: a change to this value restores the flag, whatever `wanted` is."""
         return before.value
 
     def command(self, wanted: JsonValue) -> str:

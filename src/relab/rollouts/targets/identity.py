@@ -12,9 +12,9 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 
 
 def flag_identity(url: str) -> str:
-    """Return the name of the flags that are changed at `url`: the URL in a normal form.
+    """Return a name for the flags of a service that are changed at `url`: the URL in a normal form.
 
-    Host, port and path are normalised, so that equal flags have one name. A digest replaces the query.
+    URLs that differ only in how host, port and path are written give the same name. A digest replaces the query.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

@@ -23,10 +23,10 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return the spans of a trace; a span that repeats another one is marked as no timeline item (`NO_ITEM`).
+    """Return all spans of a trace in the same order, with redundant spans marked as `NO_ITEM` (not in the timeline).
 
-    Internal steps of frameworks, and further reports of the same model call, repeat other spans. The span that stays of
-    several reports gets the fields of all of them. The order is kept. If no span is marked, the result is `spans`.
+    Redundant are most internal steps of a framework, and the inner one of two nested spans that report the same model
+    call. The outer span gets the fields of both. If no span is redundant, the result is `spans` itself.
 
     Args:
         spans: all spans of a trace, sorted by start.

@@ -21,7 +21,7 @@ class Presence:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection, for comparison in later tests; the base class records nothing."""
+        """Record the state right after the injection; `is_there` compares with it. The base class records nothing."""
 
     def is_there(self) -> bool | None:
         """Return whether the fault is present; None if the component that must be queried does not answer."""

@@ -37,13 +37,13 @@ class Score:
         closed: whether the fault was detected and mitigated, and no incident was open at the end.
         harm_user_error_s: harm to users in seconds; 1.0 is one second in which no request was served well.
         actions: number of actions that changed the service, or may have changed it, without undos.
-        harmful_actions: number of harmful actions and undos: too early, wrong for the fault, or undoing a needed
-            repair.
+        harmful_actions: number of harmful actions (too early, or wrong for the fault) and of undos of a needed repair.
         escalated: whether the responder escalated to a person.
         cost_usd: cost of language models in the responder's own count; 0 without a count.
-        all_named: whether each of several causes came first in some diagnosis; None with only one cause.
+        all_named: whether each true cause was the most probable one in at least one diagnosis; None with only one true
+            cause.
         right_repairs: number of actions that repaired the fault.
-        judged_failed: number of right repairs that the responder reported as failed or worse.
+        judged_failed: number of right repairs that the responder itself judged as `failed` or `worse`.
         unannounced_s: longest outage time without a notice to people; None if the responder had no address for notices.
         tokens: number of language model tokens in the responder's own count; None without a count.
     """

@@ -74,7 +74,7 @@ def operator_routes(parts: Parts) -> APIRouter:
 
 
 async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
-    """Run the blocking function `work` in a thread for operators, and return its result."""
+    """Run the blocking function `work` in the thread pool for operators' requests, and return its result."""
     # The shop's threads may all be busy.
     return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
 

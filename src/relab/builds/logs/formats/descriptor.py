@@ -49,11 +49,12 @@ class ResultRule:
     """Recognises a line that says how a build ended, or how long it took.
 
     Attributes:
-        line: the pattern of the line, matched at its start; the optional group `duration` is the duration of the build.
+        line: the pattern, which must match at the start of the line. Its optional group `duration` is the duration of
+            the build.
         status: the status that the line reports; None if it reports only a duration.
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
-        is_default: whether the line is weak evidence. It is ignored after a line with the end of the whole job, and in
-            a log whose middle was left out.
+        is_default: whether the line is weak evidence. Weak evidence is ignored after a line that reports the end of the
+            whole job, and in a log without its middle part (cut because of its size).
     """
 
     line: re.Pattern[str]

@@ -22,10 +22,10 @@ class Dialect:
     """How the attributes of one family of instrumentations are translated to the names of `vocabulary.py`.
 
     Attributes:
-        name: the dialect's name in documents.
+        name: the name of the dialect in the documentation.
         signs: a span with one of these attributes has this dialect.
-        names: pairs `(attribute of the dialect, name in the vocabulary)`. The first attribute found gives the value; a
-            name that the span already has keeps its value.
+        names: pairs `(attribute of the dialect, name in the vocabulary)`; the name gets the attribute's value. A name
+            that already has a value keeps it, so of several pairs with one name the first counts.
         roles: `{attribute: {value: role}}`: the role of a span by the value of an attribute.
         translate: a function of the span and the values found so far; it adds further values.
     """

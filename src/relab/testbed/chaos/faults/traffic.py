@@ -251,11 +251,11 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 
 
 class Overload(Presence):
-    """Tests whether the target is overloaded while its flow control is unchanged.
+    """Tests whether an injected overload of the target is still present.
 
-    The overload counts as absent in two cases:
-    - The target's flow control was changed after the creation of this object.
-    - The target was overloaded, and now serves nearly all requests about as fast as before.
+    Create this object before the injection. From then on, the overload counts as present, except in two cases:
+    - The target's flow control differs from that at the creation of this object.
+    - The target has been overloaded, and now serves nearly all requests about as fast as before the injection.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -352,7 +352,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
 
 
 class RetryStormFault(TrafficFault[Storm]):
-    """The fault `retry_storm`: clients of few users retry so fast that the target stays overloaded."""
+    """The fault `retry_storm`: the clients of a few users retry so often that the target stays overloaded."""
 
     name = "retry_storm"
     title = "Clients retry faster than the target answers"
