@@ -34,7 +34,7 @@ _FORWARDED_PREFIX: Final = "x-forwarded"
 
 _MAX_HOPS: Final = 50
 _PAIR: Final = re.compile(
-    r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*(?:(;)(?!\s*(?:,|$))|;?\s*(?:,|$))', re.ASCII
+    r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*(?:(;)(?!\s*(?:,|$))|(?:;\s*)?(?:,|$))', re.ASCII
 )
 """A pair of a `Forwarded` header. The last group is `;` if another pair of the same element follows.
 

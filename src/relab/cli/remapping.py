@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.output import JsonOption, print_json
+from relab.cli.output import EXIT_FAILED, JsonOption, print_json
 from relab.cli.run_filters import moment_us
 
 
@@ -22,14 +22,15 @@ def remap(
     """Update stored runs that an older version of relab processed last, oldest first.
 
     The spans are converted to runs again, and the outcomes are decided again by the present rules. Servers and workers
-    may run meanwhile. The command may be stopped at any time. Started again, it continues.
+    may run meanwhile. The command may be stopped at any time. Started again, it continues. Exit code 1: some runs could
+    not be processed; the log names them.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from relab.cli.context import open_services
 
-    runs = projected = outcomes = 0
+    runs = projected = outcomes = skipped = 0
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     show = not as_json and sys.stderr.isatty()
     with open_services() as services:
@@ -41,11 +42,15 @@ def remap(
                     runs += done.counts.runs
                     projected += done.counts.projected
                     outcomes += done.counts.outcomes
-                    progress.update(task, advance=done.counts.runs)
+                    skipped += done.counts.skipped
+                    progress.update(task, advance=done.counts.runs + done.counts.skipped)
         except KeyboardInterrupt:
             print(f"Stopped; {runs:,} runs were examined. Run the command again to continue.", file=sys.stderr)
             raise
     if as_json:
-        print_json("agent-runs remap", runs=runs, projected=projected, outcomes_changed=outcomes)
-        return
-    print(f"{runs:,} outdated runs examined: {projected:,} have new content, {outcomes:,} another outcome.")
+        print_json("agent-runs remap", runs=runs, projected=projected, outcomes_changed=outcomes, skipped=skipped)
+    else:
+        failed = f" {skipped:,} could not be computed; the log names them." if skipped else ""
+        print(f"{runs:,} outdated runs examined: {projected:,} have new content, {outcomes:,} another outcome.{failed}")
+    if skipped:
+        raise typer.Exit(EXIT_FAILED)

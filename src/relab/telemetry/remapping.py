@@ -56,11 +56,13 @@ class RemapCounts:
         runs: the number of all these runs.
         projected: the number of runs whose content has changed.
         outcomes: the number of runs whose outcome has changed.
+        skipped: the number of runs that could not be computed; they stay outdated.
     """
 
     runs: int = 0
     projected: int = 0
     outcomes: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +329,13 @@ class _Remap:
             **outcome_columns(outcome), mapper_version=mapper_version, token_usage=token_usage(fields)
         )
         self._decided.append(decided)
-        if former.outcome != decided.outcome or former.token_usage != decided.token_usage:
+        # Compared as values, because the stored texts may have their fields in another order.
+        are_tokens_equal = former.token_usage == decided.token_usage or (
+            former.token_usage is not None
+            and decided.token_usage is not None
+            and from_json(former.token_usage) == from_json(decided.token_usage)
+        )
+        if former.outcome != decided.outcome or not are_tokens_equal:
             # Latencies are equal before and after.
             self._changes.count(Contribution.of(former, []), -1)
             self._changes.count(Contribution.of(decided, []), 1)

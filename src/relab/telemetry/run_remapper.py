@@ -99,7 +99,7 @@ class RunRemapper:
                 found = remapping.list_outdated(session, since_us, after, 1)
             reached = (found[0][1], found[0][0]) if found else None
             _log.exception("run_not_remapped", run_id=found[0][0] if found else None)
-            return remapping.RemappedBatch(remapping.RemapCounts(), reached)
+            return remapping.RemappedBatch(remapping.RemapCounts(skipped=len(found)), reached)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
         """Compute at most 2,000 outdated runs again, oldest first; if more are left, enqueue a job for them.

@@ -38,6 +38,28 @@ def test_remap_corrects_the_sums_of_tokens_that_an_older_version_counted(
     assert services.telemetry.overview(HOURS).tokens.prompt is None
 
 
+def test_repeated_remap_does_not_write_sums_that_stay_equal(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = minimal_run(cost={"tokens_prompt": 70, "tokens_completion": 20})
+    services.telemetry.ingest(AgentRun.model_validate(body))
+    written: list[int] = []
+    apply = remapping.rollup_repository.apply
+
+    def counting(session: Any, changes: Any, shard: int) -> None:
+        written.append(len(changes.minutes))
+        apply(session, changes, shard)
+
+    monkeypatch.setattr(remapping.rollup_repository, "apply", counting)
+    for _ in range(3):
+        with services.database.write() as unit:
+            unit.session.execute(update(table_of(AgentRunRow)).values(outcome_version=1))
+        assert sum(done.counts.runs for done in services.telemetry.remap()) == 1
+
+    assert written == [0, 0, 0]
+    services.telemetry.delete(body["run_id"])
+
+
 def test_remap_skips_a_run_that_cannot_be_computed(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     traces = [Trace(f"remap {number}") for number in range(5)]
     for trace in traces:
@@ -54,5 +76,8 @@ def test_remap_skips_a_run_that_cannot_be_computed(services: Services, monkeypat
 
     monkeypatch.setattr(remapping, "project", fail_for_one)
 
-    assert sum(done.counts.runs for done in services.telemetry.remap()) == 4
+    done = [batch.counts for batch in services.telemetry.remap()]
+
+    assert sum(counts.runs for counts in done) == 4
+    assert sum(counts.skipped for counts in done) == 1
     assert services.telemetry.count_outdated() == 1

@@ -39,6 +39,13 @@ def test_untrusted_proxy_header_is_reported_as_a_proxy_and_does_not_change_the_c
         assert name.lower() in found.via.lower()
 
 
+def test_forwarded_header_of_blanks_is_read_in_linear_time() -> None:
+    # Quadratic time would be minutes for this length.
+    value = "for=203.0.113.9" + " " * 200_000 + "x"
+
+    assert source_of(PROXY, [("Forwarded", value)], TRUSTED).client is None
+
+
 def test_request_from_a_trusted_proxy_without_headers_is_reported_as_proxied() -> None:
     found = source_of(PROXY, [("Host", "localhost")], TRUSTED)
 

@@ -70,7 +70,11 @@ class CacheKeys:
             return None
         query = [[name, value] for name, value in parse_qsl(parts.query) if name.lower() not in _SECRET_PARAMETERS]
         kept = sorted([name.lower(), value] for name, value in headers.items() if _is_relevant(name.lower()))
-        return digest([self.upstream, parts.path, query, kept, content])
+        try:
+            return digest([self.upstream, parts.path, query, kept, content])
+        except ValueError:
+            # A number beyond a double, such as 1e999, has no canonical form.
+            return None
 
     def key(self, request_digest: str, number: int) -> str:
         """Return the cache key of a request.

@@ -186,7 +186,7 @@ class ResultCache:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if path.is_file() and path.stat().st_size != _SALT_BYTES:
-                path.unlink()
+                path.unlink(missing_ok=True)
             if not path.is_file():
                 self._make_salt(path)
             self._secret = path.read_bytes()

@@ -22,7 +22,7 @@ from relab.telemetry.outcome.intent import Arguments, arguments_of, is_related, 
 MAX_CANDIDATES = 40
 """At most so many later calls are compared with a failed one: the first and the last half of them."""
 
-VALUES_PER_COMPARISON = 25
+VALUES_PER_COMPARISON = 1_000
 """A comparison of two calls counts once more for each so many pairs of their values, because the spelling of each pair
 may be compared."""
 

@@ -131,6 +131,7 @@ def test_credentials_and_noise_are_not_in_the_key() -> None:
         ("/v1/files", b"{}"),
         (PATH, b"not json"),
         (PATH, b'{"a": NaN}'),
+        (PATH, b'{"a": 1e999}'),
         (PATH, b"[]"),
         ("/v1/responses", b'{"background": true}'),
     ],

@@ -126,3 +126,13 @@ def test_calls_with_many_arguments_are_compared_less_often() -> None:
     # Two calls of 51 values each have 2,601 pairs of values.
     assert recovery.comparisons <= MAX_COMPARISONS + 1 + 2_601 // VALUES_PER_COMPARISON
     assert len(recovery.unrecovered_calls) == 50
+
+
+def test_many_calls_with_many_arguments_are_each_recovered_by_their_repetition() -> None:
+    arguments = {f"field_{n}": f"value {n}" for n in range(20)}
+    items = [bad(f"b{n}", n, "lookup", {**arguments, "order_id": f"A-{n}"}) for n in range(40)]
+    items += [good(f"g{n}", 40 + n, "lookup", {**arguments, "order_id": f"A-{n}", "again": True}) for n in range(40)]
+
+    recovery = RunRecovery(activities_of(AgentRun.model_validate(minimal_run(tool_calls=items))))
+
+    assert recovery.unrecovered_calls == []
