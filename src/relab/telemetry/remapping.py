@@ -329,14 +329,9 @@ class _Remap:
             **outcome_columns(outcome), mapper_version=mapper_version, token_usage=token_usage(fields)
         )
         self._decided.append(decided)
-        # Compared as values, because the stored texts may have their fields in another order.
-        are_tokens_equal = former.token_usage == decided.token_usage or (
-            former.token_usage is not None
-            and decided.token_usage is not None
-            and from_json(former.token_usage) == from_json(decided.token_usage)
-        )
-        if former.outcome != decided.outcome or not are_tokens_equal:
-            # Latencies are equal before and after.
+        # Compared as values: the texts may have their fields in another order. Latencies stay equal, so none are counted.
+        before, after = (from_json(each.token_usage or "null") for each in (former, decided))
+        if former.outcome != decided.outcome or before != after:
             self._changes.count(Contribution.of(former, []), -1)
             self._changes.count(Contribution.of(decided, []), 1)
         self._changed_outcomes += former.outcome != decided.outcome
