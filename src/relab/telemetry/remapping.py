@@ -329,7 +329,7 @@ class _Remap:
             **outcome_columns(outcome), mapper_version=mapper_version, token_usage=token_usage(fields)
         )
         self._decided.append(decided)
-        # Compared as values: the texts may have their fields in another order. Latencies stay equal, so none are counted.
+        # Compared as values: the texts may have their fields in another order. Latencies are equal, and not counted.
         before, after = (from_json(each.token_usage or "null") for each in (former, decided))
         if former.outcome != decided.outcome or before != after:
             self._changes.count(Contribution.of(former, []), -1)
