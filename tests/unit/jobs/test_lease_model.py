@@ -67,7 +67,7 @@ class LeaseMachine(RuleBasedStateMachine):
             unit.session.execute(delete(JobRow))
 
     def pick(self, number: int) -> ModelJob:
-        """Return one of the jobs, or an unknown job if there are none."""
+        """Return one of the jobs, or an unknown job if the model has no jobs."""
         return self.jobs[number % len(self.jobs)] if self.jobs else ModelJob(new_id(), 1, 0)
 
     @rule(max_attempts=st.integers(1, 3), lane=st.sampled_from(LANES))

@@ -12,6 +12,7 @@ def test_later_call_without_an_option_sets_its_default() -> None:
 
     built = builder.build()
 
-    assert (built.dataset.path, built.dataset.limit) == ("../b.jsonl", None)
+    assert built.dataset.path == "../b.jsonl"
+    assert built.dataset.limit is None
     default = ExperimentBuilder.create("demo", "A demo").baseline("control").dataset_jsonl("b.jsonl").harness_cli(["b"])
     assert built.runtime.harness == default.build().runtime.harness
