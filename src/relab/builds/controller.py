@@ -186,7 +186,7 @@ class BuildController:
 
 
 def usual_duration_s(history: Iterable[Build]) -> float:
-    """Return the median duration, in seconds, of the successful builds in `history` that relab ran; 60 if there is none."""
+    """Return the median duration, in seconds, of successful builds that relab ran; 60 if `history` has none."""
     successes = (build for build in history if build.result.status is BuildStatus.SUCCESS and build.origin is None)
     durations = [build.result.duration_s for build in successes if build.result.duration_s is not None]
     return max(median(durations), 0.001) if durations else _FIRST_REFERENCE_S

@@ -48,7 +48,7 @@ def _send(plan: LoadPlan, stop: threading.Event) -> None:
 
 
 def _fail(reason: str) -> None:
-    os.write(2, f"{reason}\n".encode())
+    os.write(2, f"{reason}\n".encode(errors="replace"))
     # The main thread is blocked on input and would not see an exception of this thread.
     os._exit(EXIT_FAILED)
 

@@ -87,7 +87,7 @@ class TelemetryIntake:
         """
         threads = self._running()
         answer: Future[Any] = Future()
-        _on(threads.reader, self._read, threads.writer, read, answer)
+        _submit_to(threads.reader, self._read, threads.writer, read, answer)
         return answer
 
     def read(self, read: Callable[[], Any]) -> Future[Any]:
@@ -98,7 +98,7 @@ class TelemetryIntake:
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
         """
-        return _on(self._running().reader, read)
+        return _submit_to(self._running().reader, read)
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs and spans at once; see `BatchWriter.write`.
@@ -129,7 +129,7 @@ class TelemetryIntake:
             resolve(answer, error)
 
 
-def _on(reader: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
+def _submit_to(reader: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
     """Call a function on the reader thread.
 
     Raises:

@@ -39,7 +39,7 @@ class PassingReader:
     def like(self, run: AgentRun) -> PassingRuns:
         """Return at most 20 succeeded runs with the same agent and task as `run`, newest first.
 
-        If there is none, return runs with the same agent and version. `run` itself is never returned.
+        Without such a run, return runs with the same agent and version. `run` itself is never returned.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.

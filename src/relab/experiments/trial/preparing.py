@@ -138,20 +138,20 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
         write_own(record, given)
 
 
-def harness_environment(context: RunSettings, places: Places) -> dict[str, str]:
+def harness_environment(settings: RunSettings, places: Places) -> dict[str, str]:
     """Return the environment variables of a run's harnesses, except those of AgentLab and the runner's services.
 
     Args:
-        context: the settings of the run.
+        settings: the settings of the run.
         places: the trial's folders, as paths inside the sandbox.
     """
-    host, listed = context.host_environment, context.config.runtime.harness.environment
-    base = base_environment(context.config.design.sanitization_profile, host, places.home, places.tmp)
-    if context.config.runtime.sandbox.mode.kind.runs_image:
+    host, listed = settings.host_environment, settings.config.runtime.harness.environment
+    base = base_environment(settings.config.design.sanitization_profile, host, places.home, places.tmp)
+    if settings.config.runtime.sandbox.mode.kind.runs_image:
         # In a container the image defines the PATH.
         base.pop("PATH", None)
     passed = {name: host[name] for name in listed.passed if name in host}
-    return base | passed | dict(listed.set) | dict(context.secrets)
+    return base | passed | dict(listed.set) | dict(settings.secrets)
 
 
 def pack_path(mount: Mount) -> str:

@@ -47,7 +47,7 @@ class PollFeed:
             self._arrival.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
-        """Return the stored polls after poll number `number`, oldest first; wait if there are none yet.
+        """Return the stored polls after poll number `number`, oldest first; wait for the first one if necessary.
 
         The polls are numbered from 1 in the order in which they were added.
         """

@@ -171,7 +171,7 @@ class BehaviourRule(_RuleModel):
     - `when` is a condition on the run.
     - `sentence` describes the behaviour, and a language model judges whether the run shows it.
 
-    `notify` says how people are notified; null: nobody is notified. In a file, `true` gives the default values of
+    `notify` says how people are notified; null sends no notices. In a file, `true` gives the default values of
     `Notify`.
     """
 

@@ -22,7 +22,7 @@ class Detail:
         category: the category of the kind.
         meaning: what went wrong, as a sentence without its full stop.
         trail: the name of this kind in the data set TRAIL; empty if there is none.
-        mast: the failure mode of MAST (arXiv 2503.13657) with the same definition; empty if there is none.
+        mast: the failure mode of MAST (arXiv 2503.13657) with the same definition; empty if MAST has no such mode.
     """
 
     category: Category

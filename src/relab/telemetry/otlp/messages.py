@@ -48,7 +48,7 @@ class Message(NamedTuple):
     """One message of a conversation with a model.
 
     `role` is `system`, `user`, `assistant`, `tool` or another text; empty if unknown. `text` is the author's own text,
-    without reasoning, tool requests and tool results; None if there is none.
+    without reasoning, tool requests and tool results; None if the message has only these.
     """
 
     role: str

@@ -25,7 +25,7 @@ def read_printed(text: str) -> Any:
     - An object `Name(field=value)` becomes a dictionary of its fields.
     - A member of an enumeration becomes its value.
     - An object that prints only an address becomes None.
-    - Bytes become text; so do infinite numbers. Other constants that JSON does not have become None.
+    - Bytes become text; so does infinity. Minus infinity and other constants that JSON does not have become None.
     """
     if len(text) > MAX_CHARS:
         return None

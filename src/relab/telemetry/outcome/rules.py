@@ -332,7 +332,7 @@ Quote = tuple[str, str, str, str]
 
 
 def _limit_field(step: RunActivity) -> str:
-    """Return the name of the field of a step's error that mentions a step limit; empty if there is none."""
+    """Return the name of the field of a step's error that mentions a step limit; empty if neither field does."""
     for name in ("error_message", "error_class"):
         text = getattr(step, name)
         if text and STEP_LIMIT.search(text[:2_000]):

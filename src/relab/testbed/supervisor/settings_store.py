@@ -47,7 +47,7 @@ class SettingsStore:
 
     def history(self) -> list[SettingsVersion]:
         """Return the history of the settings: one entry for each version, oldest first."""
-        # Bytes are split at line feeds only; a text is also split at other line separators, which a note may contain.
+        # Bytes are split only at line ends, which JSON escapes; a text also at other separators, which a note may contain.
         lines = (self._folder / "history.jsonl").read_bytes().splitlines()
         return [SettingsVersion.model_validate_json(line) for line in lines]
 

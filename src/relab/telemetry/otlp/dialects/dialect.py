@@ -47,7 +47,7 @@ def add(values: Values, name: str, value: Any) -> None:
 
 
 def text_of(attributes: Attributes, *keys: str) -> str | None:
-    """Return the first of the attributes `keys` that is a non-empty text; None if there is none."""
+    """Return the first of the attributes `keys` that is a non-empty text; None if all are missing or empty."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):

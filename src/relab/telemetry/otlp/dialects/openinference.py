@@ -157,7 +157,7 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(attributes: Attributes) -> Mapping[str, Any]:
-    """Return the metadata that LangChain's callbacks added to a span; empty if there are none."""
+    """Return the metadata that LangChain's callbacks added to a span; empty if they added none."""
     text = text_of(attributes, "metadata")
     if text is None or len(text) > _MAX_METADATA_CHARS or not text.startswith("{"):
         return {}
