@@ -93,7 +93,7 @@ class AnswerCache:
             replace_file(path, raw, mode=0o600)
         except OSError:
             return False
-        self._bound.make_room(len(raw))
+        self._bound.make_room(path, len(raw))
         return True
 
     def _path(self, key: str) -> Path:

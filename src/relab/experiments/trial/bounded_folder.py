@@ -32,16 +32,19 @@ class BoundedFolder:
         self._lock = threading.Lock()
         self._total: int | None = None
 
-    def make_room(self, added: int) -> None:
+    def make_room(self, written: Path, added: int) -> None:
         """Delete the least recently used files until the total size is within the limit.
 
-        `added` is the size in bytes of a file that was just written.
+        Args:
+            written: the path of a file that was just written, and is therefore deleted last.
+            added: its size in bytes.
         """
         with self._lock:
             self._total = added + (self._total if self._total is not None else self._size() - added)
             if self._total <= self._max_bytes:
                 return
-            files = sorted(self.files(), key=lambda item: item[0])
+            # File systems whose clock ticks slowly give the same time to several files.
+            files = sorted(self.files(), key=lambda item: (item[2] == str(written), item[0]))
             self._total = sum(size for _, size, _ in files)
             for _, size, path in files:
                 if self._total <= self._max_bytes * _KEPT_SHARE:

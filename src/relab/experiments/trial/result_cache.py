@@ -150,7 +150,7 @@ class ResultCache:
                         target.write(_keyed_digest(salt, key, written, size))
         except OSError:
             return False
-        self._bound.make_room(size + _TAIL - 8)
+        self._bound.make_room(path, size + _TAIL - 8)
         return True
 
     def reject(self, key: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relab.experiments.models import TrialIds
 from relab.experiments.trial.answer_cache import AnswerCache, CachedAnswer
+from relab.experiments.trial.bounded_folder import BoundedFolder
 from relab.experiments.trial.model_answers import CacheKeys, forwarded_headers, is_whole_answer
 from support.clocks import MovableClock
 
@@ -91,6 +92,23 @@ def test_least_recently_used_answers_are_evicted(tmp_path: Path) -> None:
     assert cache.get("ee05") == big
     assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) <= 3_000
     assert not cache.put("ff06", CachedAnswer("application/json", [b"x" * 4_000]))
+
+
+def test_answer_is_kept_if_the_times_of_files_are_too_coarse_to_tell_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = BoundedFolder.files
+
+    def with_one_time(folder: BoundedFolder) -> list[tuple[int, int, str]]:
+        return sorted(((7, size, path) for _, size, path in files(folder)), reverse=True)
+
+    monkeypatch.setattr(BoundedFolder, "files", with_one_time)
+    cache = cache_in(tmp_path, max_bytes=3_000)
+    big = CachedAnswer("application/json", [b"x" * 700])
+
+    for name in ("aa01", "bb02", "cc03", "dd04", "ee05"):
+        cache.put(name, big)
+        assert cache.get(name) == big
 
 
 def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
