@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import os
 import pwd
 import shutil
@@ -21,6 +23,9 @@ import redis
 
 from rig.waiting import wait_until
 
+_PORTS = range(10_000, 20_000)
+# Test processes that run at the same time begin at different ports, and their ids are often neighbours.
+_port_numbers = itertools.count(397 * os.getpid())
 _STOP_TIMEOUT_S = 60.0
 _MEMORY = Path("/dev/shm")
 _MIN_MEMORY = 4 * 1024**3
@@ -28,10 +33,20 @@ _MIN_MEMORY = 4 * 1024**3
 
 
 def free_port() -> int:
-    """Return the number of a loopback port on which no program listens at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return the number of a loopback port that no program uses at the moment; another one at each call.
+
+    The port lies outside the ephemeral range of the kernel, which therefore does not give it to another socket before
+    its use.
+
+    Raises:
+        RuntimeError: every port is in use.
+    """
+    for number in itertools.islice(_port_numbers, len(_PORTS)):
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"No port from {_PORTS.start} to {_PORTS.stop - 1} is free.")
 
 
 def _wheel_binaries(module: str, *parts: str) -> Path:

@@ -49,7 +49,8 @@ STAND_IN = ProgramRow(
 
 def free_base() -> int:
     """Return the first of three consecutive free ports, outside the ephemeral range of the kernel."""
-    offset = os.getpid() % len(_BASES)
+    # The ids of test processes are neighbours; their searches must not begin at neighbouring ports.
+    offset = 97 * os.getpid() % len(_BASES)
     for base in [*_BASES[offset:], *_BASES[:offset]]:
         if all(_is_free(base + step) for step in range(3)):
             return int(base)

@@ -11,7 +11,7 @@ from rig.trial_rows import trial_row, write_run
 from support.lab.cli import Lab
 from support.lab.in_process import InProcessLab
 
-RUNS = ("run_20260101_000000_aaaaaa", "run_20260301_000000_bbbbbb", "run_20260701_000000_cccccc")
+RUNS = ("run_20250101_000000_aaaaaa", "run_20250301_000000_bbbbbb", "run_20250701_000000_cccccc")
 
 
 class Project(Lab):
@@ -33,7 +33,7 @@ def project(tmp_path: Path) -> Project:
         made = write_run(tmp_path / "made" / name, [trial_row("base", 0, 0)])
         manifest = made / "manifest.json"
         document = json.loads(manifest.read_text())
-        manifest.write_text(json.dumps({**document, "created_at": f"2026-{month}-01T00:00:00Z"}))
+        manifest.write_text(json.dumps({**document, "created_at": f"2025-{month}-01T00:00:00Z"}))
         project.folder.mkdir(parents=True, exist_ok=True)
         made.rename(project.folder / name)
     (project.folder / "run_damaged").mkdir()

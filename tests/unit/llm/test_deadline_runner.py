@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -71,18 +70,20 @@ def test_deadline_cancels_the_coroutine() -> None:
     assert wait_for(lambda: running() == 0)
 
 
-def test_uncancellable_thread_keeps_its_slot_but_does_not_block_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolver_answers = threading.Event()
+def test_uncancellable_thread_keeps_its_slot_but_does_not_block_the_caller() -> None:
+    resolver_answers, is_stuck = threading.Event(), threading.Semaphore(0)
 
-    def stuck(*args: object, **options: object) -> list[object]:
-        resolver_answers.wait(30)
-        return []
+    def stuck() -> None:
+        is_stuck.release()
+        resolver_answers.wait(60)
 
-    monkeypatch.setattr(socket, "getaddrinfo", stuck)
     runner = DeadlineRunner(2)
 
     async def work(_: float) -> None:
-        await asyncio.get_running_loop().getaddrinfo("models.example", 443)
+        # asyncio resolves names in such a thread; it can be cancelled as long as it has not started.
+        resolving = asyncio.get_running_loop().run_in_executor(None, stuck)
+        assert is_stuck.acquire(timeout=60)
+        await resolving
 
     for _ in range(2):
         with pytest.raises(LlmUnavailableError, match="did not answer"):

@@ -128,4 +128,5 @@ def test_descriptors_are_closed(below: Path) -> None:
         for path in ("out/deep/file", "out/deep", "absent/file", "out/deep/file/none"):
             reader(below / path, below)
 
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 as above
+    # The garbage collection of objects of earlier tests may close others meanwhile.
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 as above

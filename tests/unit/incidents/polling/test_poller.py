@@ -173,9 +173,11 @@ def test_response_time_of_the_target_is_measured() -> None:
         transports = {base: httpx.MockTransport(answer_late) for base in ProbeServer}
         asker = ProbeTransport("http://shop", "http://nobody", transports=transports)
         poller = Poller(asker, MovableClock(), interval_s=5.0)
-        found = [await poller.poll() for _ in range(5)]
-        # On a busy machine some polls have no latency.
-        return max(found, key=lambda poll: poll.numbers.get(POLL_LATENCY, 0.0))
+        async with asyncio.timeout(60):
+            # On a busy machine, polls have no latency.
+            while POLL_LATENCY not in (found := await poller.poll()).numbers:
+                pass
+        return found
 
     assert 100 <= asyncio.run(go()).numbers[POLL_LATENCY] < 5_000
 

@@ -27,6 +27,8 @@ from relab.testbed.chaos.models import (
 from rig.waiting import wait_until
 from support.testbed.leaks import Leak, LeakFault, SlowLeakFault, StickyLeakFault, leak_manager
 
+SOON_S = 30.0
+
 
 @pytest.fixture
 def log() -> list[str]:
@@ -77,16 +79,15 @@ def test_same_fault_is_rejected_while_active_and_different_faults_overlap(manage
 
 def test_injection_begins_after_its_delay_and_ends_after_its_duration(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, delay_s=0.05, duration_s=0.05)
-    assert injection.phase == InjectionPhase.WAITING
-    assert log == []
-    with pytest.raises(AlreadyActiveError):
-        begin(manager)
     wait_until(lambda: phase_of(manager, injection) is InjectionPhase.EXPIRED, what="its end")
     assert log == ["1.00", "end"]
 
 
-def test_waiting_injection_can_be_stopped(manager: ChaosManager, log: list[str]) -> None:
+def test_waiting_injection_changes_nothing_and_can_be_stopped(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, delay_s=3_600)
+    assert injection.phase == InjectionPhase.WAITING
+    with pytest.raises(AlreadyActiveError):
+        begin(manager)
     assert manager.stop(injection.injection_id).phase is InjectionPhase.STOPPED
     assert log == []
 
@@ -187,14 +188,14 @@ def test_slow_injector_delays_no_other_injection(log: list[str]) -> None:
         wait_until(lambda: hasattr(mudslide, "leak") and mudslide.leak.is_at_work.is_set(), what="the slow injector")
         try:
             # Each of these calls returns while the slow injector works.
-            other = pool.submit(begin, manager).result(timeout=5)
-            assert [item.fault for item in pool.submit(manager.list).result(timeout=5)] == ["drip", "mudslide"]
+            other = pool.submit(begin, manager).result(timeout=SOON_S)
+            assert [item.fault for item in pool.submit(manager.list).result(timeout=SOON_S)] == ["drip", "mudslide"]
             with pytest.raises(AlreadyActiveError):
-                pool.submit(begin, manager, "mudslide").result(timeout=5)
-            assert pool.submit(manager.stop, other.injection_id).result(timeout=5).phase is InjectionPhase.STOPPED
+                pool.submit(begin, manager, "mudslide").result(timeout=SOON_S)
+            assert pool.submit(manager.stop, other.injection_id).result(timeout=SOON_S).phase is InjectionPhase.STOPPED
         finally:
             mudslide.leak.may_finish.set()
-        assert slow.result(timeout=5).phase is InjectionPhase.ACTIVE
+        assert slow.result(timeout=SOON_S).phase is InjectionPhase.ACTIVE
     manager.close()
 
 
@@ -209,8 +210,8 @@ def test_stop_waits_for_the_injector_of_its_own_injection(log: list[str]) -> Non
         with pytest.raises(TimeoutError):
             stopped.result(timeout=0.2)
         mudslide.leak.may_finish.set()
-        begun.result(timeout=5)
-        assert stopped.result(timeout=5).phase is InjectionPhase.STOPPED
+        begun.result(timeout=SOON_S)
+        assert stopped.result(timeout=SOON_S).phase is InjectionPhase.STOPPED
     assert log == ["1.00", "end"]
     manager.close()
 
@@ -263,9 +264,9 @@ def test_injection_that_begins_during_a_reset_is_kept(log: list[str]) -> None:
         wait_until(lambda: not manager.list(), what="the empty list")
         later = begin(manager)
         sticky.leak.may_finish.set()
-        forgotten.result(timeout=5)
+        forgotten.result(timeout=SOON_S)
         with pytest.raises(UnavailableError):
-            failed.result(timeout=5)
+            failed.result(timeout=SOON_S)
     assert [item.injection_id for item in manager.list()] == [later.injection_id]
     assert manager.stop(later.injection_id).phase is InjectionPhase.STOPPED
     assert log == ["1.00", "1.00", "end", "end"]
@@ -283,8 +284,8 @@ def test_reset_waits_for_the_undo_of_an_injection_that_cannot_begin(log: list[st
         with pytest.raises(TimeoutError):
             forgotten.result(timeout=0.2)
         sticky.leak.may_finish.set()
-        forgotten.result(timeout=5)
+        forgotten.result(timeout=SOON_S)
         with pytest.raises(UnavailableError) as caught:
-            failed.result(timeout=5)
+            failed.result(timeout=SOON_S)
         assert caught.value.message == "The tap is stuck."
     assert log == ["1.00", "end"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,21 +17,17 @@ from relab.testbed.errors import NotAnsweringError
 from relab.testbed.links.client import LinksClient
 from relab.testbed.links.server import LinksServer
 from relab.testbed.models import Bandwidth, Blackhole, Latency, LinkEnds, LinksConfig, LinkStatus, Refuse, Reset
+from relab.testbed.supervisor.ports import HeldPort
 
 Scene = tuple[LinksClient, int, Callable[[bool], Awaitable[None]]]
 TIMEOUT_S = 10.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
     """Yield a client of the links, the port of a link to an echo server, and a switch of that server."""
-    port, upstream = free_port(), free_port()
+    held = HeldPort(), HeldPort()
+    port, upstream = (each.port for each in held)
     servers: list[asyncio.Server] = []
     writers: set[asyncio.StreamWriter] = set()
 
@@ -71,6 +66,8 @@ async def scene() -> AsyncIterator[Scene]:
                 await switch(False)
             # The event loop closes the sockets in its next iterations.
             await until(lambda: not writers)
+            for each in held:
+                each.close()
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -217,23 +214,21 @@ def test_bandwidth_limits_the_transfer_rate() -> None:
 
 
 def test_seed_determines_which_share_of_connections_is_affected() -> None:
-    async def slow_ones(seed: int) -> list[int]:
+    async def reset_ones(seed: int) -> list[int]:
         async with scene() as (client, port, _):
-            await client.add("database", Blackhole(kind="blackhole", share=0.5, seed=seed))
-            slow = []
+            await client.add("database", Reset(kind="reset", after_bytes=1, share=0.5, seed=seed))
+            found = []
             for number in range(16):
                 async with connected(port) as pair:
-                    pair[1].write(b"x")
                     try:
-                        async with asyncio.timeout(0.05):
-                            await pair[0].readexactly(1)
-                    except TimeoutError:
-                        slow.append(number)
-            return slow
+                        await said(pair)
+                    except ConnectionResetError:
+                        found.append(number)
+            return found
 
-    first = asyncio.run(slow_ones(7))
+    first = asyncio.run(reset_ones(7))
     assert 0 < len(first) < 16
-    assert asyncio.run(slow_ones(7)) == first
+    assert asyncio.run(reset_ones(7)) == first
 
 
 def test_link_refuses_connections_while_its_server_is_down() -> None:
