@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from support.jobs.installation import Installation, install
+from support.jobs.installation import LONG_LEASE_S, Installation, install
 from support.storage.migrated import create_migrated
 
 
@@ -47,5 +47,5 @@ def staffed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """An installation of each mode with two running workers."""
     with _install(request.param, tmp_path_factory.mktemp("staffed"), request) as made, ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(made.worker())
+            stack.enter_context(made.worker(lease_s=LONG_LEASE_S))
         yield made

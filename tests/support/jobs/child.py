@@ -1,4 +1,4 @@
-"""A worker process: `python -m support.jobs.child DATABASE_URL REDIS_URL QUEUE JOURNAL LANES`; no Redis means embedded."""
+"""A worker process: `python -m support.jobs.child DATABASE_URL REDIS_URL QUEUE JOURNAL LANES LEASE_S`; no Redis: embedded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from support.jobs import handlers as job_handlers
 from support.jobs.handlers import Handlers, Journal
 from support.jobs.installation import make_backend
 
-LEASE_S = 1.0
 SWEEP_S = 0.2
 LONG_LIMIT_S = 1.0
 """The time limit of the lane `long`, short enough for a test to reach it."""
 
 
-def main(database_url: str, redis_url: str, queue_name: str, journal: str, lanes: str) -> None:
+def main(database_url: str, redis_url: str, queue_name: str, journal: str, lanes: str, lease_s: str) -> None:
     """Run jobs until a signal."""
     # Only "ready" goes to standard output, because the test does not read it later.
     configure_logging("CRITICAL", json_lines=True)
@@ -34,7 +33,9 @@ def main(database_url: str, redis_url: str, queue_name: str, journal: str, lanes
     handlers = Handlers(Journal(Path(journal)))
     limits = {**DEFAULT_TIME_LIMITS_S, Lane.LONG: LONG_LIMIT_S}
     served = [Lane(lane) for lane in lanes.split(",")]
-    runner = JobRunner(database, clock, handlers.subscriptions(), lease_s=LEASE_S, lanes=served, time_limits=limits)
+    runner = JobRunner(
+        database, clock, handlers.subscriptions(), lease_s=float(lease_s), lanes=served, time_limits=limits
+    )
     job_handlers.runner = runner
     backend = make_backend(redis_url, queue_name, limits)
 

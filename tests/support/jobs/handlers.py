@@ -66,6 +66,7 @@ class Handlers:
         handlers = {
             "note": self.note,
             "fail": self.fail,
+            "fail-until": self.fail_until,
             "refuse": self.refuse,
             "hold": self.hold,
             "die": self.die,
@@ -86,6 +87,12 @@ class Handlers:
         """Fail in the first `times` runs."""
         self._journal.add(args["key"], "ran")
         if len(self._journal.lines(args["key"])) <= args["times"]:
+            raise RuntimeError("it broke")
+
+    def fail_until(self, args: Mapping[str, Any]) -> None:
+        """Fail until the file `until` exists."""
+        self._journal.add(args["key"], "ran")
+        if not Path(args["until"]).exists():
             raise RuntimeError("it broke")
 
     def refuse(self, args: Mapping[str, Any]) -> None:

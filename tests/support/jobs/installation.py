@@ -22,6 +22,11 @@ from support.jobs.handlers import RUN_JOB, Journal
 from support.lab.forked import forked
 from support.storage.migrated import migrate
 
+LEASE_S = 1.0
+"""The lease of a worker, short because tests wait until the lease of a killed worker is over."""
+LONG_LEASE_S = 3.0
+"""The lease of workers that compete for jobs. A process that does not run for so long loses its job to another."""
+
 _numbers = itertools.count()
 
 
@@ -65,9 +70,10 @@ class Installation:
         assert job is not None
         return job
 
-    def worker(self, lanes: Sequence[Lane] = LANES) -> AbstractContextManager[Child]:
+    def worker(self, lanes: Sequence[Lane] = LANES, *, lease_s: float = LEASE_S) -> AbstractContextManager[Child]:
         """Return a worker process of these lanes; entering it starts the process, and leaving it kills the process."""
-        arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path), ",".join(lanes))
+        queue = (self.database_url, self.redis_url, self.queue_name)
+        arguments = (*queue, str(self.journal.path), ",".join(lanes), str(lease_s))
         return _ready(forked("support.jobs.child", *arguments))
 
 
