@@ -12,7 +12,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -47,6 +48,14 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise RuntimeError(f"No port from {_PORTS.start} to {_PORTS.stop - 1} is free.")
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """Yield the number of a loopback port that refuses connections; no other program can take it during the block."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield int(bound.getsockname()[1])
 
 
 def _wheel_binaries(module: str, *parts: str) -> Path:

@@ -14,7 +14,7 @@ from relab.core.errors import ConfigurationError
 from relab.incidents.notices.http_delivery import DeliveryReply, DeliveryResult, NoticePoster
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.slack_messages import message_of
-from rig.servers import free_port
+from rig.servers import refusing_port
 from support.api.client import MovableClock
 from support.notices.receivers import Answer, loopback_receiver
 
@@ -108,7 +108,8 @@ def test_reason_of_a_rejection_is_cut_and_on_one_line() -> None:
 def test_receiver_that_does_not_answer_is_retried_later() -> None:
     held = threading.Event()
     assert reply_to(Answer(until=held), within_s=0.2) == DeliveryReply(DeliveryResult.LATER, "no answer within 0.2 s")
-    assert post(f"http://127.0.0.1:{free_port()}/T0/B0/secret-secret").result is DeliveryResult.LATER
+    with refusing_port() as port:
+        assert post(f"http://127.0.0.1:{port}/T0/B0/secret-secret").result is DeliveryResult.LATER
 
 
 def test_unreachable_receiver_is_reported_without_the_secret() -> None:

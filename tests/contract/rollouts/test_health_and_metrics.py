@@ -23,7 +23,7 @@ from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.metrics import JsonMetricSource, MetricReading, PrometheusSource
 from relab.rollouts.targets.protocol import change_flags
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
-from rig.servers import free_port
+from rig.servers import refusing_port
 from support.rollouts.small_service import small_service
 
 
@@ -43,9 +43,8 @@ def test_gate_names_the_unhealthy_dependency() -> None:
 
 
 def test_gate_is_closed_without_an_answer() -> None:
-    gate = HealthGate(lab_config_check(f"http://127.0.0.1:{free_port()}", {}), {}, timeout_s=5.0)
-
-    found = gate.check()
+    with refusing_port() as port:
+        found = HealthGate(lab_config_check(f"http://127.0.0.1:{port}", {}), {}, timeout_s=5.0).check()
 
     assert not found.ok
     assert "does not answer" in found.reason
@@ -97,10 +96,11 @@ def test_json_metric_reads_numbers_and_leaves_out_the_others() -> None:
 
 
 def test_json_metric_without_an_answer_is_an_error() -> None:
-    subject = JsonMetric(kind="json", url=f"http://127.0.0.1:{free_port()}/metric", pointer="")
+    with refusing_port() as port:
+        subject = JsonMetric(kind="json", url=f"http://127.0.0.1:{port}/metric", pointer="")
 
-    with pytest.raises(TargetUnavailableError, match="does not answer"):
-        JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 0, 1)
+        with pytest.raises(TargetUnavailableError, match="does not answer"):
+            JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 0, 1)
 
 
 def test_change_waits_until_every_worker_has_applied_it() -> None:
