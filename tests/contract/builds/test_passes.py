@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 
 from relab.bootstrap import Services
+from relab.builds import controller
 from relab.builds.errors import PolicyModelMissingError, UnknownBuildActionError, UnknownPolicyError
 from relab.builds.models import BuildStatus
 from relab.builds.monitor.build_file import BuildProject, override
@@ -165,7 +166,11 @@ def test_same_input_with_two_outcomes_is_flaky_although_the_budget_of_retries_di
     assert failed.decisions[0].situation.was_flaky
 
 
-def test_optimizer_learns_which_action_mends_the_builds_of_a_project(builds: BuildService, tmp_path: Path) -> None:
+def test_optimizer_learns_which_action_mends_the_builds_of_a_project(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The durations of such short builds vary so much on a busy machine that another action may seem better.
+    monkeypatch.setattr(controller, "reward_of", lambda result, _: float(result.status is BuildStatus.SUCCESS))
     project = project_of(tmp_path, NEEDS_CACHE)
     configuration = override(project.file.defaults, {"retries": "3"})
 

@@ -15,6 +15,7 @@ from relab.builds.errors import ProjectBusyError
 from relab.builds.models import Build, BuildFailure, BuildStatus
 from relab.builds.monitor.build_file import BuildProject, override
 from relab.builds.service import BuildService
+from relab.experiments.sandbox.limit_watch import LimitWatch
 from support.builds.projects import write_project
 
 MakeProject = Callable[[str], BuildProject]
@@ -72,10 +73,28 @@ def test_build_over_the_memory_limit_is_ended(builds: BuildService, make_project
     assert 128 <= build.result.peak_memory_mb < 512
 
 
-def test_peak_memory_of_a_successful_build_is_recorded(builds: BuildService, make_project: MakeProject) -> None:
-    held = "exec /usr/bin/python3 -c 'import time; x = bytearray(b\"x\" * (50 << 20)); time.sleep(0.5)'\n"
+def test_peak_memory_of_a_successful_build_is_recorded(
+    builds: BuildService, make_project: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = LimitWatch.memory_bytes
 
-    small = run(builds, make_project("sleep 0.3\n"))
+    def measure_and_let_end(watch: LimitWatch) -> int:
+        """Measure the memory of the build, and let the build end once it uses enough."""
+        found = measure(watch)
+        if found > enough:
+            next(tmp_path.glob("home/builds/*/workspace")).joinpath("measured").touch()
+        return found
+
+    monkeypatch.setattr(LimitWatch, "memory_bytes", measure_and_let_end)
+    wait = "while [ ! -e measured ]; do sleep 0.02; done\n"
+    held = (
+        "exec /usr/bin/python3 -c '"
+        'import os, time; x = bytearray(b"x" * (50 << 20))\nwhile not os.path.exists("measured"): time.sleep(0.02)\n\'\n'
+    )
+
+    enough = 0
+    small = run(builds, make_project(wait))
+    enough = 50 << 20
     large = run(builds, make_project(held), memory_mb="512")
 
     assert small.result.status is BuildStatus.SUCCESS
@@ -123,8 +142,11 @@ def test_build_that_never_ends_is_ended_with_its_descendants(
     script = (
         "trap '' TERM\nexec 9>held; flock 9; (trap '' TERM; while :; do sleep 1; done) &\nwhile :; do sleep 1; done\n"
     )
+    project = make_project(script)
+    # A busy machine may not have started the script at its time limit.
+    (project.root / "held").touch()
 
-    build = run(builds, make_project(script), time_limit_s="0.5")
+    build = run(builds, project, time_limit_s="0.5")
 
     assert build.result.failure is BuildFailure.TIMED_OUT
     assert build.result.error == "The build took longer than its time limit of 0.5 s"
