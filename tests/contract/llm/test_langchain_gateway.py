@@ -39,7 +39,7 @@ class Word(BaseModel):
     word: str
 
 
-def wait_for(condition: Callable[[], bool], *, within_s: float = 10.0) -> bool:
+def wait_for(condition: Callable[[], bool], *, within_s: float = 60.0) -> bool:
     """Return whether `condition` becomes true within `within_s` seconds."""
     ends_at = time.monotonic() + within_s
     pause = threading.Event()

@@ -19,7 +19,7 @@ def run_with_limit(lab: RolloutLab, wanted: int) -> RolloutRecord:
     flag = {"kind": "http", "url": f"{lab.service.url}/limit", "body": {"limits": {"max": "$value"}}}
     document = {
         "base_url": lab.service.url,
-        "timeout": 0.4,
+        "timeout": 1,
         "experiment": {"qps": 60, "window_sec": 0.25, "warmup_sec": 0.05, "rounds": 2, "mix": "browse"},
         "subject": {"flags": {**flag, "pointer": "/state/max", "b": wanted}},
     }

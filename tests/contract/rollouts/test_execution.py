@@ -128,10 +128,10 @@ def test_stopped_rollout_restores_the_flags(lab: RolloutLab) -> None:
 def test_time_budget_ends_the_measurement_within_a_window(lab: RolloutLab) -> None:
     # One round fits, but only without the time that the changes of flags take, so that its last window is cut.
     record = lab.run(
-        experiment__window_sec=0.6,
+        experiment__window_sec=1,
         experiment__warmup_sec=0,
         experiment__rounds=2,
-        time_budget=1.21,
+        time_budget=2.01,
     )
 
     assert record.status is RolloutStatus.DONE
@@ -172,7 +172,7 @@ def test_flags_that_do_not_stick_are_a_named_error(lab: RolloutLab) -> None:
     lab.service.forgets = True
 
     with pytest.raises(FlagsNotAppliedError):
-        lab.run(timeout=0.5)
+        lab.run(timeout=1)
 
     assert lab.last().status is RolloutStatus.FAILED
     assert lab.limit() == 32
@@ -300,7 +300,7 @@ def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Rol
     lab.service.on_work = stop_answering
 
     with pytest.raises(RelabError):
-        lab.run(timeout=0.5)
+        lab.run(timeout=1)
     assert lab.limit() == CONC_CAP
     assert lab.last().flags_restored is False
     assert [found.restored for found in lab.services.rollouts.recover()] == [False]

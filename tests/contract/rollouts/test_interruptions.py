@@ -31,10 +31,10 @@ WINDOWS_TO_A, WINDOWS_TO_B = 3, 4
 """Numbers of windows after which the last one was of arm A or B, so that the flags of that arm are in force."""
 
 
-def queued(lab: RolloutLab) -> str:
+def queued(lab: RolloutLab, *, timeout: float = 2) -> str:
     """Queue a rollout of three rounds, and return its id."""
     plan = small_plan(
-        lab.service.url, lab.folder, timeout=0.5, experiment__rounds=3, experiment__mix="browse", report={}
+        lab.service.url, lab.folder, timeout=timeout, experiment__rounds=3, experiment__mix="browse", report={}
     )
     return lab.services.rollouts.request(plan, by="api").rollout_id
 
@@ -59,7 +59,7 @@ def test_queued_rollout_restores_the_flags_and_continues_after_its_worker_died(l
 
 
 def test_worker_that_is_back_before_the_target_restores_the_flags_later(lab: RolloutLab) -> None:
-    rollout_id = queued(lab)
+    rollout_id = queued(lab, timeout=1)
     lab.execute_until(rollout_id, WINDOWS_TO_B)
     assert lab.limit() == CONC_CAP
     lab.service.change_status = 503
@@ -75,7 +75,7 @@ def test_worker_that_is_back_before_the_target_restores_the_flags_later(lab: Rol
 
 
 def test_flags_of_a_rollout_that_was_given_up_are_restored_by_a_later_command(lab: RolloutLab) -> None:
-    rollout_id = queued(lab)
+    rollout_id = queued(lab, timeout=1)
     lab.execute_until(rollout_id, WINDOWS_TO_B)
     lab.service.change_status = 503
 
@@ -89,7 +89,7 @@ def test_flags_of_a_rollout_that_was_given_up_are_restored_by_a_later_command(la
 
 
 def test_job_of_a_failed_rollout_is_retried_until_its_flags_are_restored(lab: RolloutLab) -> None:
-    rollout_id = queued(lab)
+    rollout_id = queued(lab, timeout=1)
 
     def stop_answering() -> None:
         if lab.limit() == CONC_CAP:

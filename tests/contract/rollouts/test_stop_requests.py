@@ -16,9 +16,7 @@ WINDOWS_TO_B = 4
 
 def queued(lab: RolloutLab, *, rounds: int = 3) -> str:
     """Queue a rollout, and return its id."""
-    plan = small_plan(
-        lab.service.url, lab.folder, timeout=0.5, experiment__rounds=rounds, experiment__mix="browse", report={}
-    )
+    plan = small_plan(lab.service.url, lab.folder, experiment__rounds=rounds, experiment__mix="browse", report={})
     return lab.services.rollouts.request(plan, by="api").rollout_id
 
 
