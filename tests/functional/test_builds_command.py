@@ -7,8 +7,6 @@ import json
 import signal
 from pathlib import Path
 
-import pytest
-
 from rig.waiting import wait_until
 from support.builds.projects import write_project
 from support.lab.cli import Lab
@@ -121,6 +119,15 @@ def test_mistakes_on_the_command_line_are_usage_errors(tmp_path: Path) -> None:
     assert "There is no build" in lab.run("builds", "show", "missing", code=1).err
 
 
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_build_of_a_killed_process_is_ended_and_recorded_as_interrupted(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
     script = "if [ -e ../../../stop ]; then exit 0; fi; exec 9>../held; flock 9; while :; do sleep 1; done\n"
@@ -128,15 +135,15 @@ def test_build_of_a_killed_process_is_ended_and_recorded_as_interrupted(tmp_path
     process = LabProcess("builds", "run", str(tmp_path / "project"), home=tmp_path)
     process.start(wait=False)
     try:
-        wait_until(lambda: list(tmp_path.glob("builds/*/held")) != [], what="the build to hold its lock")
-        held = list(tmp_path.glob("builds/*/held"))
+        (held,) = wait_until(lambda: list(tmp_path.glob("builds/*/held")), what="the file of the lock")
+        # The build creates the file before it locks it.
+        wait_until(lambda: is_locked(held), what="the build to hold its lock")
         process.kill()
-        with held[0].open() as file, pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert is_locked(held)
 
         assert [build["result"]["status"] for build in lab.json("builds", "list")["items"]] == ["interrupted"]
-        with held[0].open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The kernel releases the lock of a killed process a moment after the process has lost its memory.
+        wait_until(lambda: not is_locked(held), what="the end of the build")
         (tmp_path / "stop").touch()
         lab.run("builds", "run", "project")
     finally:
