@@ -84,13 +84,22 @@ def checked(run: Run) -> Counter[str]:
     return counts
 
 
-def project_of(folder: Path, **sections: Any) -> Project:
-    project = Project.make(folder, tasks=[{"task_id": f"task_{n}", "does": what} for n, what in enumerate(DOES)])
+def project_of(folder: Path, *, waits_s: float = 1, **sections: Any) -> Project:
+    """Return a project whose trials have each outcome; only the trials that wait have a short time limit, `waits_s`."""
+    tasks = [
+        {
+            "task_id": f"task_{n}",
+            "task": {"does": what},
+            "limits": {"trial_seconds": waits_s} if what == "waits" else {},
+        }
+        for n, what in enumerate(DOES)
+    ]
+    project = Project.make(folder, tasks=tasks)
     project.write_harness(HARNESS)
     (project.root / "file").write_text("before\n")
     runtime = {
         "harness": {"integration_level": "sdk_full"},
-        "timeouts": {"trial_seconds": 2.5, "grace_seconds": 0.1},
+        "timeouts": {"grace_seconds": 0.1},
         **sections.pop("runtime", {}),
     }
     project.configure(command=["bash", "./harness"], runtime=runtime, **sections)
@@ -161,7 +170,7 @@ def test_documents_of_carried_state_retries_and_pruned_trials_match_their_schema
 
 @pytest.mark.full
 def test_documents_of_an_interrupted_and_of_a_continued_run_match_their_schemas(tmp_path: Path) -> None:
-    project = project_of(tmp_path, runtime={"timeouts": {"trial_seconds": 20, "grace_seconds": 0.1}})
+    project = project_of(tmp_path, waits_s=5)
     with project.start("--no-telemetry") as runner:
         run = runner.wait_done(2)
         runner.press()
