@@ -346,7 +346,7 @@ def test_trials_that_continue_from_others_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_fork_can_be_paused_and_resumed_and_a_resumed_trial_can_be_forked(tmp_path: Path) -> None:
-    project = reference(tmp_path, steps=20)
+    project = reference(tmp_path, steps=40)
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)
         project.json("pause", "--run-dir", str(run.path), "--label", "lunch")
@@ -357,8 +357,8 @@ def test_fork_can_be_paused_and_resumed_and_a_resumed_trial_can_be_forked(tmp_pa
     first = fork(project, run, "--from-trial", "trial_1", "--at", "step:2")
     second = fork(project, run, "--from-trial", "trial_1", "--at", "checkpoint:lunch")
 
-    assert steps_of(first) == list(range(3, 21))
-    assert steps_of(second)[-1] == 20
+    assert steps_of(first) == list(range(3, 41))
+    assert steps_of(second)[-1] == 40
     answers = [each.json("trials/trial_1/trial_output.json")["answer"] for each in (run, first, second)]
     assert answers[0] == answers[1] == answers[2]
 

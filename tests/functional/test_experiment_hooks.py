@@ -109,7 +109,7 @@ def test_steps_after_a_recorded_pause_are_valid(
     written: tuple[Project, Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     _, manifest, _ = written
-    project = reference(tmp_path, steps=20)
+    project = reference(tmp_path)
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)
         project.json("pause", "--run-dir", str(run.path))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def test_paused_trial_goes_on_from_its_checkpoint_and_ends_as_one_that_was_never
         run = run_at_step(runner)
         answer = project.json("pause", "--run-dir", str(run.path), "--trial", "trial_1", "--label", "lunch")
         runner.end(130)
+    paused_s = time.time()
 
     (paused,) = answer["trials"]
     assert paused["status"] == "paused"
@@ -61,6 +64,7 @@ def test_paused_trial_goes_on_from_its_checkpoint_and_ends_as_one_that_was_never
     for name, schema in {"state/lab_control.json": "control_plane_v1", "trial_state.json": "trial_state_v1"}.items():
         project.lab("schema-validate", "--file", str(run.trial("trial_1") / name), "--schema", schema)
 
+    pause_ms = 1_000 * (time.time() - paused_s)
     resumed = project.json("resume", "--run-dir", str(run.path), "--no-telemetry")
 
     assert resumed["finished"] is True
@@ -83,7 +87,8 @@ def test_paused_trial_goes_on_from_its_checkpoint_and_ends_as_one_that_was_never
     )
     assert other.rows["trial_1"]["metrics"]["zeros"] == row["metrics"]["zeros"]
     # The duration of the trial does not include the pause.
-    assert row["duration_ms"] < 2 * other.rows["trial_1"]["duration_ms"]
+    lasted = datetime.fromisoformat(row["ended_at"]) - datetime.fromisoformat(row["started_at"])
+    assert row["duration_ms"] <= 1_000 * lasted.total_seconds() - pause_ms
     assert row["overhead_ms"] > 0
 
 
@@ -104,7 +109,7 @@ def test_paused_trial_in_bubblewrap_is_resumed(tmp_path: Path) -> None:
 
 
 def test_pause_of_the_whole_run_starts_no_further_trial_and_resume_runs_the_paused_ones_alone(tmp_path: Path) -> None:
-    project = reference(tmp_path, tasks=5, design={"max_concurrency": 2}, steps=15)
+    project = reference(tmp_path, tasks=3, design={"max_concurrency": 2})
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner, "trial_2")
         answer = project.json("pause", "--run-dir", run.path.name)
@@ -115,16 +120,16 @@ def test_pause_of_the_whole_run_starts_no_further_trial_and_resume_runs_the_paus
 
     resumed = project.json("resume", "--run-dir", str(run.path), "--no-telemetry", code=130)
 
-    assert resumed["trials"] == {"total": 5, "done": 2}
+    assert resumed["trials"] == {"total": 3, "done": 2}
     assert {row["trial_id"] for row in run.journal()} == {"trial_1", "trial_2"}
     assert not run.trial("trial_3").exists()
     assert project.json("run", "--continue", str(run.path), "--no-telemetry")["finished"] is True
-    assert len(run.rows) == 5
+    assert len(run.rows) == 3
 
 
 @pytest.mark.full
 def test_continued_run_resumes_paused_trials_too_and_a_pause_may_be_repeated(tmp_path: Path) -> None:
-    project = reference(tmp_path)
+    project = reference(tmp_path, steps=60)
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)
         project.json("pause", "--run-dir", str(run.path))
@@ -136,7 +141,7 @@ def test_continued_run_resumes_paused_trials_too_and_a_pause_may_be_repeated(tmp
 
     assert second["checkpoint"]["step"] >= 20
     assert project.json("run", "--continue", str(run.path), "--no-telemetry")["finished"] is True
-    assert run.rows["trial_1"]["event_counts"]["agent_step_end"] == STEPS
+    assert run.rows["trial_1"]["event_counts"]["agent_step_end"] == 60
     assert run.rows["trial_1"]["hook_events_invalid"] == 0
     assert sorted(path.name for path in (run.trial("trial_1") / "segments").iterdir()) == ["1", "2"]
 
@@ -166,7 +171,7 @@ def test_harness_that_does_not_acknowledge_is_ended_and_its_trial_begins_anew(tm
 
 @pytest.mark.full
 def test_trials_that_continue_from_a_paused_one_wait_for_it(tmp_path: Path) -> None:
-    project = reference(tmp_path, tasks=3, steps=15, design={"policies": {"state": "accumulate"}})
+    project = reference(tmp_path, tasks=2, design={"policies": {"state": "accumulate"}})
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)
         project.json("pause", "--run-dir", str(run.path), "--trial", "trial_1")
@@ -174,7 +179,7 @@ def test_trials_that_continue_from_a_paused_one_wait_for_it(tmp_path: Path) -> N
 
     assert run.journal() == []
     assert project.json("run", "--continue", str(run.path), "--no-telemetry")["finished"] is True
-    assert [row["trial_id"] for row in run.journal()] == ["trial_1", "trial_2", "trial_3"]
+    assert [row["trial_id"] for row in run.journal()] == ["trial_1", "trial_2"]
 
 
 @pytest.mark.full

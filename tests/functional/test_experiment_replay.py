@@ -64,7 +64,7 @@ def test_differences_of_a_replay_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_replay_of_a_resumed_trial_compares_all_of_its_events(tmp_path: Path) -> None:
-    project = reference(tmp_path, steps=20)
+    project = reference(tmp_path)
     with project.start("--no-telemetry") as runner:
         run = run_at_step(runner)
         project.json("pause", "--run-dir", str(run.path))
