@@ -18,12 +18,12 @@ from support.lab.process import LabProcess, run_lab
 GUIDE = Path(relab.__file__).parents[2] / "docs" / "builds.md"
 ENVIRONMENTS = {
     "GitHub Actions": {
-        "GITHUB_REPOSITORY": "octo/engine", "GITHUB_RUN_ID": "1734", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "test",
+        "GITHUB_REPOSITORY": "octo/github", "GITHUB_RUN_ID": "1734", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "test",
         "GITHUB_SHA": "9f3c2a1", "GITHUB_REF_NAME": 'a"$(touch pwned)`b', "GITHUB_SERVER_URL": "https://ci.example",
         "STATUS": "failure",
     },
     "GitLab CI": {
-        "CI_PROJECT_PATH": "octo/engine", "CI_JOB_ID": "1734", "CI_JOB_NAME": "test", "CI_COMMIT_SHA": "9f3c2a1",
+        "CI_PROJECT_PATH": "octo/gitlab", "CI_JOB_ID": "1734", "CI_JOB_NAME": "test", "CI_COMMIT_SHA": "9f3c2a1",
         "CI_COMMIT_REF_NAME": 'a"$(touch pwned)`b', "CI_JOB_URL": "https://ci.example/1734", "CI_JOB_STATUS": "failed",
     },
 }  # fmt: skip
@@ -58,9 +58,9 @@ def server(home: Path) -> Iterator[LabProcess]:
         yield process
 
 
-@pytest.mark.parametrize("ci", list(ENVIRONMENTS))
+@pytest.mark.parametrize(("ci", "project"), [("GitHub Actions", "octo/github"), ("GitLab CI", "octo/gitlab")])
 def test_line_of_the_guide_reports_a_failed_build(
-    ci: str, server: LabProcess, home: Path, token: str, tmp_path: Path
+    ci: str, project: str, server: LabProcess, home: Path, token: str, tmp_path: Path
 ) -> None:
     if shutil.which("jq") is None or shutil.which("curl") is None:
         pytest.skip("needs jq and curl")
@@ -77,11 +77,9 @@ def test_line_of_the_guide_reports_a_failed_build(
     ]
     with server.client() as client:
         client.headers["Authorization"] = f"Bearer {new_token(home, 'read')}"
-        builds = client.get("/builds", params={"project": "octo/engine"}).json()["items"]
+        (build,) = client.get("/builds", params={"project": project}).json()["items"]
 
-    build = builds[0]
     assert codes == [0, 0]
-    assert len(builds) == list(ENVIRONMENTS).index(ci) + 1
     assert build["result"]["status"] == "failed"
     assert "undeclared" in build["result"]["error"]
     assert build["origin"]["commit"] == "9f3c2a1"

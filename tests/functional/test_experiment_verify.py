@@ -279,6 +279,8 @@ def test_paused_run_is_checked_as_far_as_it_got(tmp_path: Path) -> None:
     project.configure(baseline={"bindings": {"meet": str(tmp_path)}}, design={"max_concurrency": 1})
     with project.start("--no-telemetry") as runner:
         path = runner.wait_done(1).path
+        # Without a running trial there would be nothing to pause.
+        runner.wait_for(tmp_path / "started-trial_2")
         project.lab("pause", "--run-dir", path.name, "--timeout-seconds", "0.2", code=None)
         runner.end(130)
 
