@@ -119,7 +119,7 @@ def test_windows_add_up_with_failures_and_retries() -> None:
 def test_progress_is_reported_while_the_load_runs() -> None:
     told: list[Progress] = []
     with known_server() as server:
-        plan = plan_of(server, "/ok", Stage(duration_s=0.6, rate_per_s=50), window_s=0.1, warmup_s=0.2)
+        plan = plan_of(server, "/ok", Stage(duration_s=0.6, rate_per_s=50), window_s=0.1, warmup_s=1)
         run_load(plan, on_progress=told.append)
 
     assert told[0].warming_up

@@ -12,12 +12,14 @@ import pytest
 
 from rig.servers import PostgresServer, RedisServer
 from rig.waiting import wait_until
-from support.lab.installation import FAST_RECOVERY, Installation, Lab, events_of
+from support.lab.installation import Installation, Lab, events_of
 from support.telemetry.long_runs import rate_limited_run
 
 pytestmark = pytest.mark.full
 ANALYSES = 60
 PERCENTAGES = [5, 30, 55, 85, 100]
+SETTINGS = {"RELAB_JOBS__LEASE_S": "10", "RELAB_JOBS__SWEEP_INTERVAL_S": "0.5"}
+"""No worker dies, and a busy machine must not let the lease of a living worker expire: its job would start again."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def labs(
     tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, own_redis: RedisServer
 ) -> Iterator[list[Lab]]:
     home: Path = tmp_path_factory.mktemp("lab")
-    installation = Installation.on_postgres(home, postgres, own_redis, **FAST_RECOVERY)
+    installation = Installation.on_postgres(home, postgres, own_redis, **SETTINGS)
     with ExitStack() as stack:
         processes = [installation.serve(), installation.serve(), installation.worker(), installation.worker()]
         for process in processes:
