@@ -150,7 +150,7 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
                 yield sealed
             elif document["seal"] != SEAL_FORMAT:
                 raise SealDamagedError(number, begin, end, f"names the unknown format {document['seal']!r}")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise SealDamagedError(number, begin, end, f"is not a line of a seal: {error}") from error
         begin = end
     if not is_ended or promised != folders:
@@ -226,19 +226,21 @@ def _from_json(document: dict[str, Any]) -> SealedFolder:
     joined = "".join(names)
     if "/" in joined or "\0" in joined or not _NO_NAMES.isdisjoint(names):
         raise ValueError("a name is not that of an entry of a folder")
+    links, others, problem = document.get("links", {}), document.get("others", ()), document.get("problem")
     listing = Listing(
-        document["folder"],
-        tuple(files),
-        tuple(document.get("folders", ())),
-        document.get("links", {}),
-        tuple(document.get("others", ())),
-        document.get("problem"),
+        document["folder"], tuple(files), tuple(document.get("folders", ())), links, tuple(others), problem
     )
-    found = {
-        name: None if entry is None else Fingerprint(entry[0], entry[1], binascii.a2b_base64(entry[2]))
-        for name, entry in files.items()
-    }
+    # Keys of an object are text, and `join` has refused all other names.
+    if not isinstance(links, dict) or not all(isinstance(text, str) for text in (*others, problem or "")):
+        raise TypeError("links, others or problem has another type")
+    found = {name: None if entry is None else _fingerprint(*entry) for name, entry in files.items()}
     return SealedFolder(listing, found)
+
+
+def _fingerprint(size: Any, sha256: Any, blocks: Any) -> Fingerprint:
+    if type(size) is not int or not isinstance(sha256, str):
+        raise TypeError("a size or a digest has another type")
+    return Fingerprint(size, sha256, binascii.a2b_base64(blocks))
 
 
 def _parsed(line: bytes) -> Any:
