@@ -6,11 +6,12 @@ workspace, state or out; no link may lead to it; and it must not be a document t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import CheckpointInvalidError, CheckpointMissingError, damaged
+from relab.experiments.errors import CheckpointInvalidError, CheckpointMissingError, RunDamagedError, damaged
 from relab.experiments.sandbox.protocol import PLACES, Places
 from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder
 from relab.experiments.trial.wire import MAX_OUTPUT_BYTES, Checkpoint
@@ -109,22 +110,28 @@ class ForkSource:
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
     """Return the checkpoints named in the outputs of a finished trial (also before pauses), oldest first.
 
-    Of several checkpoints with the same path, only the latest is returned.
+    Of several checkpoints with the same path, only the latest is returned. An invalid output from before a pause names
+    no checkpoints.
 
     Raises:
-        RunDamagedError: an output cannot be read.
+        RunDamagedError: the last output cannot be read.
     """
     name = PurePosixPath(config.runtime.harness.output_path).name
     segments = folder.root / "segments"
     numbers = (
         sorted(int(path.name) for path in segments.iterdir() if path.name.isdecimal()) if segments.is_dir() else []
     )
+    named: list[Checkpoint] = []
+    for number in numbers:
+        # A harness wrote this output itself, so that it may be invalid; the runner wrote or checked the last one.
+        with contextlib.suppress(RunDamagedError):
+            named += _checkpoints_in(segments / str(number) / name, folder)
+    named += _checkpoints_in(folder.root / OUTPUT, folder)
     found: dict[str, Checkpoint] = {}
-    for path in [*(segments / str(number) / name for number in numbers), folder.root / OUTPUT]:
-        for checkpoint in _checkpoints_in(path, folder):
-            # The harness has overwritten the file of the earlier checkpoint.
-            found.pop(checkpoint.path, None)
-            found[checkpoint.path] = checkpoint
+    for checkpoint in named:
+        # The harness has overwritten the file of the earlier checkpoint.
+        found.pop(checkpoint.path, None)
+        found[checkpoint.path] = checkpoint
     return list(found.values())
 
 
@@ -306,16 +313,17 @@ def _copy_file(origin: Path, below: Path, target: Path) -> str | None:
     return f"sha256:{digest.hexdigest()}"
 
 
-def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, checkpoints: Sequence[Checkpoint]) -> None:
-    """Move checkpoints out of a workspace that is about to be deleted, to the trial's folder `checkpoints/`.
+def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> None:
+    """Move the checkpoints of a finished trial out of its workspace, which is about to be deleted, to `checkpoints/`.
 
-    Checkpoints that are missing or invalid are not moved.
+    The outputs of the trial name the checkpoints. Checkpoints that are missing or invalid are not moved.
 
     Raises:
+        RunDamagedError: the last output or the input of the trial cannot be read.
         OSError: the disk is full, or permission is missing.
     """
     places = set()
-    for checkpoint in checkpoints:
+    for checkpoint in named_checkpoints(config, folder):
         try:
             found = find_checkpoint(config, folder, checkpoint)
         except (CheckpointMissingError, CheckpointInvalidError):

@@ -48,6 +48,8 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
 def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
     """Copy the artifacts of a trial out of its workspace, and delete the workspace unless the run keeps it.
 
+    The output document of the trial must be written: it names checkpoints in the workspace, which are kept.
+
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
@@ -66,8 +68,7 @@ def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttemp
     needed_later = context.config.design.policies.state.carries_state
     keeps = context.keep is Keep.ALL or (context.keep is Keep.FAILED and not row.success)
     if not keeps and not needed_later:
-        if attempt.output.output is not None:
-            keep_checkpoints(context.config, folder, attempt.output.output.checkpoints)
+        keep_checkpoints(context.config, folder)
         remove_tree(folder.workspace)
 
 

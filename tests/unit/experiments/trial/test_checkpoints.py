@@ -164,11 +164,10 @@ def test_copied_workspace_checkpoint_is_part_of_the_initial_manifest(tmp_path: P
 
 
 def test_workspace_checkpoint_is_kept_although_the_workspace_is_not(tmp_path: Path) -> None:
-    folder = make_trial(tmp_path / "t")
+    folder = make_trial(tmp_path / "t", checkpoints=[{"path": path} for path in ("a", "gone", "/etc/passwd")])
     (folder.workspace / "a").write_text("memory")
-    named = [Checkpoint(path="a"), Checkpoint(path="gone"), Checkpoint(path="/etc/passwd")]
 
-    keep_checkpoints(CONFIG, folder, named)
+    keep_checkpoints(CONFIG, folder)
 
     assert not (folder.workspace / "a").exists()
     assert find(folder, "a").stored == "checkpoints/workspace/a"
@@ -178,15 +177,31 @@ def test_workspace_checkpoint_is_kept_although_the_workspace_is_not(tmp_path: Pa
 
 
 def test_folder_is_kept_although_a_file_in_it_is_a_checkpoint_too(tmp_path: Path) -> None:
-    folder = make_trial(tmp_path / "t")
+    folder = make_trial(tmp_path / "t", checkpoints=[{"path": "all/step"}, {"path": "all"}])
     (folder.workspace / "all").mkdir()
     (folder.workspace / "all" / "step").write_text("memory")
     (folder.workspace / "all" / "rest").write_text("more")
 
-    keep_checkpoints(CONFIG, folder, [Checkpoint(path="all/step"), Checkpoint(path="all")])
+    keep_checkpoints(CONFIG, folder)
 
     assert find(folder, "all/step").stored == "checkpoints/workspace/all/step"
     assert find(folder, "all").size == len("memory") + len("more")
+
+
+@pytest.mark.parametrize(
+    "output", [{"checkpoints": [{"path": "b"}]}, {"error": {"error_type": "trial_timeout"}}], ids=["ended", "timed out"]
+)
+def test_workspace_checkpoint_from_before_a_pause_is_kept(tmp_path: Path, output: dict[str, Any]) -> None:
+    folder = make_trial(tmp_path / "t", **output)
+    for number, text in enumerate(('{"checkpoints": [{"path": "a"}]}', "{ cut"), start=1):
+        segment = folder.root / "segments" / str(number)
+        segment.mkdir(parents=True)
+        (segment / "trial_output.json").write_text(text)
+    (folder.workspace / "a").write_text("memory")
+
+    keep_checkpoints(CONFIG, folder)
+
+    assert find(folder, "a").stored == "checkpoints/workspace/a"
 
 
 def test_checkpoints_before_pauses_count_and_later_ones_of_a_path_replace_them(tmp_path: Path) -> None:
