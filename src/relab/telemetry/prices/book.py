@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from relab.core.atomic_files import replace_file
+from relab.core.file_locks import file_lock
 from relab.core.logging import get_logger
 from relab.core.yaml_source import YamlReader, YamlSource
 from relab.telemetry.prices.models import Price, PriceError, PriceTable
@@ -34,7 +35,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
 class PriceBook:
     """The prices of models in use. The prices in this installation's file have precedence over the shipped ones.
 
-    Reading is thread-safe. Of two calls of `set` at the same time, one may be lost.
+    Several threads and processes may read and set prices at once.
 
     Args:
         folder: the folder of this installation's file (`$RELAB_HOME`); None: only shipped prices.
@@ -84,13 +85,14 @@ class PriceBook:
         """
         assert self._path is not None, "a book without a folder has no file to write"
         price = _price(fields, lambda field: field)
-        own = [item for item in self._own() if (item.provider, item.model) != (price.provider, price.model)]
-        entries = [item.model_dump(exclude={"is_own"}, exclude_none=True) for item in (*own, price)]
-        for entry in entries:
-            entry["aliases"] = list(entry["aliases"])
-        text = yaml.safe_dump({"prices": entries}, sort_keys=False, allow_unicode=True)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, text.encode())
+        with file_lock(self._path.with_name(f".{USER_FILE}.lock")):
+            own = [item for item in self._own() if (item.provider, item.model) != (price.provider, price.model)]
+            entries = [item.model_dump(exclude={"is_own"}, exclude_none=True) for item in (*own, price)]
+            for entry in entries:
+                entry["aliases"] = list(entry["aliases"])
+            text = yaml.safe_dump({"prices": entries}, sort_keys=False, allow_unicode=True)
+            replace_file(self._path, text.encode())
         return price.model_copy(update={"is_own": True})
 
     def _version(self) -> tuple[int, int] | None:

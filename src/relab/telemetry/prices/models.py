@@ -99,9 +99,9 @@ class PriceTable:
         return found
 
     @cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[str], Price]]:
+    def _patterns(self) -> list[tuple[bool, re.Pattern[str], Price]]:
         return [
-            (re.compile(translate(alias.casefold())), price)
+            ("/" in alias, re.compile(translate(alias.casefold())), price)
             for price in self.prices
             for alias in price.aliases
             if "*" in alias or "?" in alias
@@ -114,10 +114,11 @@ class PriceTable:
             provider: the provider as telemetry names it. None: the provider at the start of `model`, or any provider.
             model: the model as telemetry names it, with or without its provider (`openai/gpt-4o`, `models/gemini-…`).
         """
-        name = model.casefold()
+        whole = name = model.casefold()
         known = next((price for price in self._exact.get(name, ()) if price.serves(provider)), None)
         if known is not None:
             return known
+        given = provider
         # A name without a price may begin with the provider; the names of some models contain a slash themselves.
         prefix, separator, rest = name.partition("/")
         if separator and prefix == "models":
@@ -127,6 +128,13 @@ class PriceTable:
         known = next((price for price in self._exact.get(name, ()) if price.serves(provider)), None)
         if known is not None:
             return known
+        # A pattern without a slash is compared with the name alone, because its `*` would match any provider.
         return next(
-            (price for pattern, price in self._patterns if pattern.match(name) and price.serves(provider)), None
+            (
+                price
+                for has_slash, pattern, price in self._patterns
+                if (pattern.match(name) and price.serves(provider))
+                or (has_slash and pattern.match(whole) and price.serves(given))
+            ),
+            None,
         )

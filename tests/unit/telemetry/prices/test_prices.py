@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,34 @@ def test_price_of_a_model_with_a_slash_in_its_name_is_found() -> None:
     ):
         assert table.find(provider, model) == price
     assert table.find("openai", "meta-llama/Llama-3") is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "is_found"),
+    [
+        ("together", "meta-llama/Llama-3", True),
+        ("together", "together/meta-llama/Llama-3", True),
+        (None, "meta-llama/Llama-3", True),
+        ("openai", "meta-llama/Llama-3", False),
+        (None, "other/Llama-3", False),
+    ],
+)
+def test_pattern_with_a_slash_is_compared_with_the_whole_name(provider: str | None, model: str, is_found: bool) -> None:
+    fields = {"provider": "together", "model": "x", "aliases": ["meta-llama/*"], "input": 1.0, "output": 2.0}
+    price = Price.model_validate(fields | {"as_of": "2026-01-31", "source": "a page"})
+
+    assert PriceTable([price]).find(provider, model) == (price if is_found else None)
+
+
+def test_prices_that_are_set_at_once_are_all_stored(tmp_path: Path) -> None:
+    names = [f"model-{number}" for number in range(8)]
+    begin = threading.Barrier(len(names))
+
+    def set_price(name: str) -> None:
+        begin.wait()
+        PriceBook(tmp_path).set(FIELDS | {"model": name})
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(set_price, names))
+
+    assert sorted(price.model for price in PriceBook(tmp_path).table().prices if price.is_own) == names

@@ -1,0 +1,20 @@
+"""Locks on files: one holder at a time."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from relab.core.file_locks import file_lock
+
+
+def test_lock_is_exclusive_and_released_after_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    with file_lock(path), path.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
