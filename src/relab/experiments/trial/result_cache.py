@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from relab.core.atomic_files import replacing
+from relab.core.atomic_files import replace_file, replacing
 from relab.core.clock import LATEST_US, Clock, format_time
+from relab.core.file_locks import file_lock
 from relab.core.json import canonical_json
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB
@@ -185,23 +186,14 @@ class ResultCache:
         if not self._secret:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if path.is_file() and path.stat().st_size != _SALT_BYTES:
-                path.unlink(missing_ok=True)
-            if not path.is_file():
-                self._make_salt(path)
+            if not _is_salt(path):
+                made = secrets.token_bytes(_SALT_BYTES)
+                with file_lock(path.with_name(f".{_SALT}.lock")):
+                    # Another process may have replaced a missing or damaged key in the meantime, and use it already.
+                    if not _is_salt(path):
+                        replace_file(path, made, mode=0o600)
             self._secret = path.read_bytes()
         return self._secret
-
-    def _make_salt(self, path: Path) -> None:
-        fresh = self._folder / f".{secrets.token_hex(8)}"
-        try:
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(secrets.token_bytes(_SALT_BYTES))
-            with contextlib.suppress(FileExistsError):
-                # Linked into place, so that of two processes at once one makes the key.
-                os.link(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
 
     def _checked(self, file: IO[bytes], key: str) -> tuple[int, bytes, int]:
         """Check the digest of an entry; return `(time when it was stored, digest, size of the file in bytes)`.
@@ -245,6 +237,10 @@ def result_cache_of(config: ExperimentConfig, root: Path, clock: Clock) -> Resul
 def whole_cache(root: Path, clock: Clock) -> ResultCache:
     """Return the result cache of the project at `root` without limits of age and size, to list or clear it."""
     return ResultCache(cache_folder(root), max_bytes=1 << 62, ttl_us=1 << 62, clock=clock)
+
+
+def _is_salt(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == _SALT_BYTES
 
 
 def _keyed_digest(salt: bytes, key: str, file: IO[bytes], size: int) -> bytes:

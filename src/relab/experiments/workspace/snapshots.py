@@ -21,6 +21,7 @@ from typing import Final
 from pathspec import GitIgnoreSpec
 
 from relab.core.atomic_files import is_disk_full
+from relab.core.file_locks import file_lock
 from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
 from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
@@ -148,11 +149,7 @@ def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
 def _move(building: Path, cache: Path, digest: str) -> None:
     """Move a new snapshot to its place in the cache; a damaged one there is replaced, a valid one stays."""
     target = snapshot_folder(cache, digest)
-    try:
-        building.rename(target)
-    except OSError as error:
-        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
-            raise
+    with file_lock(cache / "snapshots.lock"):
         # Another run may have just written the same snapshot, and its trials may be copying it now.
         if cached_snapshot(cache, digest) is None:
             remove_tree(target)

@@ -8,6 +8,8 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -167,6 +169,22 @@ def test_two_processes_that_create_the_key_at_once_agree_on_it(tmp_path: Path, m
     monkeypatch.setattr(secrets, "token_bytes", slow)
 
     assert first.key({"n": 1}) == made[0] == cache_in(tmp_path).key({"n": 1})
+
+
+def test_processes_that_replace_a_damaged_key_at_once_agree_on_the_new_one(tmp_path: Path) -> None:
+    cache_in(tmp_path).key({"n": 1})
+    (tmp_path / "cache" / "key").write_bytes(b"cut")
+    caches = [cache_in(tmp_path) for _ in range(8)]
+    begin = threading.Barrier(len(caches))
+
+    def key_of(cache: ResultCache) -> str:
+        begin.wait()
+        return cache.key({"n": 1})
+
+    with ThreadPoolExecutor(len(caches)) as pool:
+        keys = set(pool.map(key_of, caches))
+
+    assert keys == {cache_in(tmp_path).key({"n": 1})}
 
 
 def test_cut_entry_is_not_listed(tmp_path: Path) -> None:
