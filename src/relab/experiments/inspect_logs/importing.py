@@ -142,19 +142,17 @@ def _import(root: Path, logs: Sequence[InspectLog], options: ImportOptions, cloc
         "inspect": {"scorer": scorer, "logs": {name: _origin(log) for name, log in named.items()}},
     }
     try:
-        try:
-            run = _begin(root, run_dir, _config_of(logs[0], plan, named), plan, facts, clock)
-        except FileExistsError as error:
-            # Another process began the same import after the check, and the folder is its own.
-            raise imported from error
+        run = _begin(root, run_dir, _config_of(logs[0], plan, named), plan, facts, clock)
+    except FileExistsError as error:
+        # Another process began the same import after the check, and the folder is its own.
+        raise imported from error
+    try:
         with locked(run.path):
             outcomes = _write_trials(run, plan, named, SampleTrials(run, scorer, options.success_at), send)
             finish_run(run, is_complete=True)
             run.write_control("completed", clock.now_us())
             # Sealed and not signed: a signature would state that the trials ran here.
             prove_run(run, Signer())
-    except InspectLogImportedError:
-        raise
     except BaseException:
         # Half a run would look like an interrupted one, which no command could continue.
         shutil.rmtree(run_dir, ignore_errors=True)

@@ -134,6 +134,8 @@ def begin_run(
 ) -> RunFolder:
     """Create the folder of a run with its configuration, its copy of the data set, its manifest and its journal.
 
+    After an error or an interruption, the folder does not exist, unless it existed before.
+
     Args:
         path: the folder, which must not exist.
         run_id: the id of the run.
@@ -147,16 +149,20 @@ def begin_run(
     """
     # Mode 0700, because trials can write files of any kind, which other users of this machine must not reach.
     path.mkdir(parents=True, mode=0o700)
-    (path / DATASET).parent.mkdir()
-    shutil.copyfile(dataset, path / DATASET)
-    for name, content in files.items():
-        (path / name).parent.mkdir(exist_ok=True)
-        write_new(path / name, content)
-    write_json(path / RESOLVED, config.resolved())
-    (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
-    # The manifest is written last: a folder that has one is complete.
-    with replacing(path / MANIFEST) as fresh:
-        begin_journal(path, write_json(fresh, manifest))
+    try:
+        (path / DATASET).parent.mkdir()
+        shutil.copyfile(dataset, path / DATASET)
+        for name, content in files.items():
+            (path / name).parent.mkdir(exist_ok=True)
+            write_new(path / name, content)
+        write_json(path / RESOLVED, config.resolved())
+        (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
+        # The manifest is written last: a folder that has one is complete.
+        with replacing(path / MANIFEST) as fresh:
+            begin_journal(path, write_json(fresh, manifest))
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return RunFolder(path, run_id, config, manifest)
 
 

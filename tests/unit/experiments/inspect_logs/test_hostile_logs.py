@@ -182,6 +182,24 @@ def test_import_that_another_process_has_begun_leaves_its_folder(tmp_path: Path)
     assert made.run_dir.is_dir()
 
 
+def test_interrupted_import_leaves_the_folder_of_another_process(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "one.eval", sample())
+    [made] = InspectLogService(SystemClock()).import_logs(tmp_path, [log], ImportOptions())
+    shutil.rmtree(made.run_dir)
+
+    class OtherProcess:
+        """A clock at whose first reading another process creates the folder of the run, and Ctrl-C is pressed."""
+
+        def now_us(self) -> int:
+            made.run_dir.mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        InspectLogService(OtherProcess()).import_logs(tmp_path, [log], ImportOptions())
+
+    assert made.run_dir.is_dir()
+
+
 def test_second_import_is_refused_and_leaves_the_first(tmp_path: Path) -> None:
     log = write_log(tmp_path / "one.eval", sample())
     service = InspectLogService(SystemClock())

@@ -226,3 +226,12 @@ def test_lock_waits_for_a_process_that_only_checks_it(run: RunFolder, monkeypatc
 
         with locked(run.path):
             pass
+
+
+def test_run_that_cannot_be_begun_leaves_no_folder(run: RunFolder, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "run_2"
+
+    with pytest.raises(FileNotFoundError):
+        begin_run(path, "run_2", run.config, tmp_path / "no-tasks.jsonl", dict(run.manifest))
+
+    assert not path.exists()
