@@ -105,9 +105,14 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
 
 
 def call_all(closers: list[Closer]) -> None:
-    """Call the functions that stop a sandbox's services, in reverse order, and empty the list."""
-    while closers:
-        closers.pop()()
+    """Call the functions that stop a sandbox's services, in reverse order, and empty the list.
+
+    If functions raise, the others are called even so; afterwards the last exception is raised.
+    """
+    with contextlib.ExitStack() as stack:
+        for close in closers:
+            stack.callback(close)
+        closers.clear()
 
 
 class SandboxNetworks:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from relab.experiments.sandbox.namespaces import listen_here
+from relab.experiments.sandbox.namespaces import call_all, listen_here
 from relab.experiments.sandbox.protocol import Listener
 
 
@@ -29,3 +29,18 @@ def test_started_services_are_stopped_if_a_later_one_cannot_start() -> None:
         listen_here([Listener(1, works), Listener(2, fails)])
 
     assert stopped == [1]
+
+
+def test_service_that_cannot_be_stopped_leaves_the_others_stopped() -> None:
+    stopped: list[int] = []
+
+    def fails() -> None:
+        raise OSError("the thread does not end")
+
+    closers = [lambda: stopped.append(1), fails, lambda: stopped.append(3)]
+
+    with pytest.raises(OSError, match="the thread does not end"):
+        call_all(closers)
+
+    assert stopped == [3, 1]
+    assert closers == []
