@@ -81,7 +81,9 @@ class Parameter(PlanSection):
         else:
             found = [self.low + share * (self.high - self.low) for share in shares]
         is_whole = isinstance(self.low, int) and isinstance(self.high, int)
-        return tuple(dict.fromkeys(round(value) if is_whole else float(f"{value:.6g}") for value in found))
+        rounded = [round(value) if is_whole else float(f"{value:.6g}") for value in found]
+        # Rounding may leave the range at its ends.
+        return tuple(dict.fromkeys(min(max(value, self.low), self.high) for value in rounded))
 
 
 class Screening(PlanSection):

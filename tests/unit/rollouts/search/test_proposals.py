@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -45,6 +46,11 @@ def test_range_on_a_log_scale_has_equal_ratios() -> None:
 
 def test_range_of_whole_numbers_has_no_duplicates() -> None:
     assert Parameter(low=1, high=3, points=9).choices() == (1, 2, 3)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_rounded_values_stay_in_their_range(scale: Any) -> None:
+    assert Parameter(low=0.12345649, high=0.1234567, scale=scale, points=2).choices() == (0.12345649, 0.1234567)
 
 
 def test_list_with_the_same_value_twice_is_rejected() -> None:
