@@ -105,6 +105,16 @@ def _refuse_infinity(value: JsonValue) -> None:
             )
 
 
+def depth_of(value: object) -> int:
+    """Return how deep lists and objects are nested in a JSON value: 0 for a scalar, 1 for a list of scalars."""
+    depth, nodes = 0, [value]
+    # Not recursive, because the value may be deeply nested.
+    while containers := [node for node in nodes if isinstance(node, dict | list)]:
+        depth += 1
+        nodes = [child for node in containers for child in (node.values() if isinstance(node, dict) else node)]
+    return depth
+
+
 def whole(value: object) -> object:
     """Return a float without a fraction as an int, because JSON has one number type; return other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -17,8 +17,9 @@ from relab.core.json import JsonValue
 
 MAX_BYTES: Final = 4 * 1_048_576
 MAX_NODES: Final = 30_000
-_MAX_DEPTH: Final = 100
-_TOO_MUCH: Final = f"has more values, or deeper ones, than are read: at most {MAX_NODES:,}, nested {_MAX_DEPTH} deep"
+MAX_DEPTH: Final = 100
+"""How deep lists and mappings may be nested."""
+_TOO_MUCH: Final = f"has more values, or deeper ones, than are read: at most {MAX_NODES:,}, nested {MAX_DEPTH} deep"
 
 FieldPath = tuple[str | int, ...]
 
@@ -42,7 +43,7 @@ class _Limited(yaml.composer.Composer):
         self._nodes += 1
         self._depth += 1
         # Each key is a node too, hence the factor 2.
-        if self._nodes > 2 * MAX_NODES or self._depth > _MAX_DEPTH + 1:
+        if self._nodes > 2 * MAX_NODES or self._depth > MAX_DEPTH + 1:
             raise _TooLargeError(self.peek_event().start_mark.line + 1)  # type: ignore[attr-defined]
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -229,7 +230,7 @@ class _Converter:
         line = self._line(node)
         self._lines[field] = line
         # With aliases, a few bytes can represent any number of values, so the values are counted again.
-        if len(self._lines) > MAX_NODES or len(field) > _MAX_DEPTH:
+        if len(self._lines) > MAX_NODES or len(field) > MAX_DEPTH:
             raise self._problem(line, _TOO_MUCH)
         if isinstance(node, yaml.MappingNode):
             self._check_tag(node, "tag:yaml.org,2002:map")
@@ -337,10 +338,12 @@ def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
     text: str = node.value
     if node.tag == "tag:yaml.org,2002:int":
         return text.lstrip("+-").startswith("0") and text.lstrip("+-") != "0"
-    if node.tag != "tag:yaml.org,2002:str":
+    if node.tag not in {"tag:yaml.org,2002:str", "tag:yaml.org,2002:float"}:
         return False
     resolvers: list[tuple[str, re.Pattern[str]]] = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], [])
-    return any(pattern.match(text) for _, pattern in resolvers)
+    # Without such a pattern YAML 1.1 reads text, as it does for 1e3 and -.5.
+    is_special = any(pattern.match(text) for _, pattern in resolvers)
+    return not is_special if node.tag == "tag:yaml.org,2002:float" else is_special
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

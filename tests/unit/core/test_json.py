@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import canonical_json, digest, parse_json
+from relab.core.json import canonical_json, depth_of, digest, parse_json
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 NUMBERS = st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
@@ -180,3 +180,8 @@ def test_digest_names_its_algorithm_and_never_changes() -> None:
 def test_nan_and_infinity_are_not_written(value: object) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json(value)
+
+
+@pytest.mark.parametrize(("value", "depth"), [(1, 0), ("[[", 0), ([], 1), ({"a": [1, {}]}, 3), ([[1], 2], 2)])
+def test_depth_counts_nested_lists_and_objects(value: object, depth: int) -> None:
+    assert depth_of(value) == depth

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import parse_json
+from relab.core.json import depth_of, parse_json
+from relab.core.yaml_source import MAX_DEPTH
 from relab.experiments.errors import ForkInvalidError
 
 _BEGINS_JSON: Final = ("{", "[", '"')
@@ -46,7 +47,8 @@ def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
         changes: `{dotted name: value}`; for `a.b`, the object `a` is created if it is missing.
 
     Raises:
-        ForkInvalidError: a dotted name such as `a.b` is given, but `a` is not an object.
+        ForkInvalidError: a dotted name such as `a.b` is given, but `a` is not an object; or the result is nested deeper
+            than `MAX_DEPTH`.
     """
     made: dict[str, Any] = copy.deepcopy(dict(bindings))
     for name, value in changes.items():
@@ -57,6 +59,8 @@ def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
             if not isinstance(inner, dict):
                 raise ForkInvalidError(f"--set {name[:200]!r}: the binding {part[:200]!r} is not an object.")
         inner[last] = value
+    if depth_of(made) > MAX_DEPTH:
+        raise ForkInvalidError(f"The changed bindings are nested deeper than {MAX_DEPTH} levels.", remedy=_REMEDY)
     return made
 
 

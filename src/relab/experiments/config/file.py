@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from relab.core.json import JsonValue
+from relab.core.json import JsonValue, depth_of
 from relab.core.yaml_problems import yaml_error
-from relab.core.yaml_source import YamlReader, YamlSource
+from relab.core.yaml_source import MAX_DEPTH, YamlReader, YamlSource
 from relab.experiments.config.models import VERSION, ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.kinds import SandboxMode
@@ -31,6 +31,11 @@ def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:
     if not isinstance(value, dict):
         raise ExperimentInvalidError(
             f"{source.path}: an experiment must be a mapping of fields, not {type(value).__name__}."
+        )
+    if depth_of(value) > MAX_DEPTH:
+        raise ExperimentInvalidError(
+            f"{source.path}: with its overrides, the experiment is nested deeper than {MAX_DEPTH} levels.",
+            remedy="Set values that are less deeply nested.",
         )
     try:
         return ExperimentConfig.model_validate(_with_older_spellings(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ _YAML: Final = YamlReader(
     # chaostoolkit reads the same files by the rules of YAML 1.1.
     refuses_yaml_1_1=True,
 )
+_JSON: Final = replace(_YAML, refuses_yaml_1_1=False)
+"""Reads a JSON file, whose numbers (1e3) have one meaning."""
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _TAG: Final = re.compile(r"<.*>")
 EXTENSION: Final = "relab"
@@ -92,7 +94,8 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
         ScenarioError: the text is not valid, or has code without `allow_code`; the error lists each mistake with field
             and line.
     """
-    read = _YAML.parse(text, Path(source))
+    reader = _JSON if source.endswith(".json") else _YAML
+    read = reader.parse(text, Path(source))
     try:
         experiment = Experiment.model_validate(read.value)
     except ValidationError as error:

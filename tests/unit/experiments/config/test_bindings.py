@@ -72,3 +72,9 @@ def test_malformed_change_is_refused(texts: list[str]) -> None:
 def test_change_below_a_value_that_is_no_object_is_refused() -> None:
     with pytest.raises(ForkInvalidError, match="'a' is not an object"):
         changed({"a": 1}, {"a.b": 2})
+
+
+@pytest.mark.parametrize("text", [f"a={'[' * 150}{']' * 150}", f"{'a.' * 5_000}a=1"], ids=["value", "name"])
+def test_change_that_is_nested_too_deep_is_refused(text: str) -> None:
+    with pytest.raises(ForkInvalidError, match="nested deeper than 100"):
+        changed({}, parse_bindings([text]))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
+from relab.experiments.config.knobs import Knob, apply_overrides
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.policies import Scheduling
 from relab.experiments.config.state_policy import StatePolicy
@@ -245,3 +246,13 @@ def test_experiment_file_is_read(tmp_path: Path) -> None:
     path.write_text(MINIMAL)
 
     assert read_config(path).experiment.name == "A demo"
+
+
+def test_experiment_with_deeply_nested_overrides_is_refused() -> None:
+    source = EXPERIMENT_YAML.parse(MINIMAL, PATH)
+    assert isinstance(source.value, dict)
+    pointer = "/baseline/bindings" + "/a" * 5_000
+    changed, _ = apply_overrides(source.value, [(Knob(id="k", json_pointer=pointer, type="json"), 1)])
+
+    with pytest.raises(ExperimentInvalidError, match="nested deeper than 100"):
+        check_config(changed, source)

@@ -101,6 +101,8 @@ def test_error_names_its_place(path: str, value: Any, place: str, said: str) -> 
         ("[" * 1_200, "nested"),
         ("a: 1\na: 2", "s.yaml:2: the key 'a' occurs twice"),
         ("a:\n  b: yes", "s.yaml:2: YAML 1.1 does not take 'yes' for the same"),
+        ("a:\n  b: 1e3", "s.yaml:2: YAML 1.1 does not take '1e3' for the same"),
+        ("a:\n  b: -.5", "s.yaml:2: YAML 1.1 does not take '-.5' for the same"),
         ("a: &a {b: 1}\nc: {<<: *a}", "s.yaml:2: .*merge key"),
         ("a: !!python/name:os.system ''", "is not a plain value"),
     ],
@@ -209,3 +211,10 @@ def test_range_that_is_not_a_number_is_rejected() -> None:
     with pytest.raises(ScenarioError, match="not a valid scenario") as refused:
         parse_scenario(text, "s", source="s.json")
     assert "not NaN" in str(refused.value.problems)
+
+
+def test_number_with_an_exponent_is_read_from_json() -> None:
+    text = changed("extensions", [{"name": "other", "value": 1e-7}])
+
+    assert "1e-07" in text
+    assert parse_scenario(text, "s", source="s.json").document["extensions"][0]["value"] == 1e-7
