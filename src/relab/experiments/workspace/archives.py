@@ -57,8 +57,7 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
     Args:
         chunks: the bytes of the archive, in pieces.
         root: the folder, created if missing. No other process may write into its subfolders.
-        max_bytes: the largest total size of the files. The archive, with at least 512 bytes for each entry besides the
-            content, may have 1 MB more.
+        max_bytes: the largest total size of the files. The archive may have 512 MB more, a block for each entry.
         last: the name of a file in `root` to create last, in one step; None without one.
 
     Raises:
@@ -66,11 +65,12 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
             unpacked.
         OSError: the disk is full, or permission is missing.
     """
+    most = max_bytes + MAX_ENTRIES * tarfile.BLOCKSIZE
     with SpooledTemporaryFile(max_size=CHUNK_BYTES, dir=str(root.parent)) as spool:
         for chunk in chunks:
             spool.write(chunk)
-            if spool.tell() > max_bytes + MAX_ENTRIES:
-                raise ArchiveInvalidError(f"The archive has more than {max_bytes:,} bytes.")
+            if spool.tell() > most:
+                raise ArchiveInvalidError(f"The archive has more than {most:,} bytes.")
         spool.seek(0)
         try:
             _unpack(spool, root, max_bytes, last)

@@ -142,3 +142,14 @@ def test_hostile_archive_is_rejected_and_writes_nothing_outside(
 def test_damaged_archive_is_rejected(tmp_path: Path, raw: bytes) -> None:
     with pytest.raises(ArchiveInvalidError):
         unpack([raw], tmp_path / "root", max_bytes=MB)
+
+
+def test_size_limit_does_not_count_the_headers_of_empty_files(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(2_500):
+        (source / str(number)).touch()
+
+    unpack(pack(source, tmp_path), tmp_path / "copy", max_bytes=0)
+
+    assert len(list((tmp_path / "copy").iterdir())) == 2_500
