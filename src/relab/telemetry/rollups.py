@@ -211,7 +211,9 @@ class Sums:
 
         Args:
             other: the sums to add.
-            most_tools: the maximum number of tools with their own count; further tools share one count. None: no limit.
+            most_tools: the maximum number of tools with their own count; further tools share one count. With a maximum,
+                only `MAX_MODEL_GROUPS` groups of models are kept in `unpriced`, and further groups are left out. None:
+                no limits.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
