@@ -9,7 +9,7 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def wait_until(condition: Callable[[], Value], *, within_s: float = 30.0, what: str = "the condition") -> Value:
+def wait_until(condition: Callable[[], Value], *, within_s: float = 60.0, what: str = "the condition") -> Value:
     """Call a condition repeatedly until it returns a true value, and return this value.
 
     Args:

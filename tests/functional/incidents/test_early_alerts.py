@@ -91,7 +91,7 @@ def test_alert_of_an_alertmanager_that_timed_out_is_stored_once(tmp_path: Path, 
         with alertmanager(tmp_path, config, free_port()) as notifier:
             server.send(signal.SIGSTOP)
             alert = {"labels": {"alertname": "A", "service": "shop"}, "annotations": {"summary": "It fails."}}
-            httpx.post(f"{notifier.url}/api/v2/alerts", json=[alert], trust_env=False).raise_for_status()
+            httpx.post(f"{notifier.url}/api/v2/alerts", json=[alert], timeout=30, trust_env=False).raise_for_status()
             wait_until(lambda: "context deadline exceeded" in notifier.log.read_text(), what="the end of its patience")
             server.send(signal.SIGCONT)
 

@@ -33,7 +33,7 @@ from support.shops.books import CURE, write_books
 from support.shops.served import ServedShop, a_served_shop
 from support.storage.migrated import create_migrated, migrate
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 ACTING = ("monitor", "detect", "gather", "diagnose", "investigate", "plan", "execute", "verify", "learn")
 AUTONOMY = dict.fromkeys(ACTING, Autonomy.ACT) | {

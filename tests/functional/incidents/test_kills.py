@@ -66,4 +66,4 @@ def test_started_action_is_finished_and_not_repeated_after_a_kill(field: Field, 
     assert act.effect == "verified"
     records = field.actions.get("/records?limit=200").json()["records"]
     assert [record["action"] for record in records if record.get("key") == act.key] == [act.action]
-    assert field.is_well()
+    wait_until(field.is_well, what="users who are served well")

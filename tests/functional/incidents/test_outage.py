@@ -18,7 +18,7 @@ from support.shops.books import write_books
 from support.shops.small import Means, a_shop, hasty, learnt, watching
 from support.shops.ways import Way, at, is_act, is_switch
 
-pytestmark = [pytest.mark.anyio, pytest.mark.full]
+pytestmark = [pytest.mark.anyio, pytest.mark.full, pytest.mark.timeout(300)]
 
 POLLS = 40
 

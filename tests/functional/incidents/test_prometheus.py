@@ -26,7 +26,7 @@ from support.lab.installation import Installation
 from support.lab.process import LabProcess, run_lab
 from support.shops.well_targets import a_well_target
 
-pytestmark = [pytest.mark.full]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 READ, INGEST = "relab-read.token", "relab-ingest.token"
 
@@ -75,7 +75,9 @@ def answered(relab: LabProcess, folder: Path, status: int) -> float:
     """Return the number of notifications that relab has answered with a status."""
     labels = {"route": "/alerts/alertmanager", "status": str(status)}
     token = (folder / READ).read_text().strip()
-    response = httpx.get(f"{relab.url}/metrics", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    response = httpx.get(
+        f"{relab.url}/metrics", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+    )
     wanted = ",".join(f'{name}="{value}"' for name, value in labels.items())
     lines = [
         line for line in response.text.splitlines() if line.startswith("relab_http_requests_total{") and wanted in line
@@ -157,7 +159,7 @@ def _look_at_the_incident(installation: Installation, relab: LabProcess, folder:
     ]
     headers = {"Authorization": f"Bearer {(folder / READ).read_text().strip()}"}
     found: dict[str, Any] = httpx.get(
-        f"{relab.url}/agent/incidents/{incident_id}", headers=headers, trust_env=False
+        f"{relab.url}/agent/incidents/{incident_id}", headers=headers, timeout=30, trust_env=False
     ).json()
     assert [(item["signal"], item["count"]) for item in found["findings"]] == [("alert.RouteFails", 2)]
 
@@ -174,14 +176,15 @@ def _come_and_go(installation: Installation, shop: ScrapedShop) -> None:
 
 
 def _look_at_what_prometheus_has_seen(observer: Program, relab: LabProcess, folder: Path) -> None:
-    def seen(query: str) -> list[str]:
+    def is_one(query: str) -> bool:
         found = observer.get("/api/v1/query", query=query)["data"]["result"]
-        return [item["value"][1] for item in found]
+        return [item["value"][1] for item in found] == ["1"]
 
-    assert seen("sum(relab_incidents)") == ["1"]
-    assert seen("relab_responder_leading") == ["1"]
+    # A scrape that timed out leaves no value until the next one.
+    wait_until(lambda: is_one("sum(relab_incidents)"), what="one incident")
+    wait_until(lambda: is_one("relab_responder_leading"), what="a leading responder")
     headers = {"Authorization": f"Bearer {(folder / READ).read_text().strip()}"}
-    text = httpx.get(f"{relab.url}/metrics", headers=headers, trust_env=False).text
+    text = httpx.get(f"{relab.url}/metrics", headers=headers, timeout=30, trust_env=False).text
     run_program("promtool", "check", "metrics", cwd=folder, stdin=text)
 
 
@@ -198,7 +201,7 @@ def test_alert_storm_is_accepted_up_to_the_limit(tmp_path: Path, installation: I
         for number in range(1_600)
     ]
     with relab, alertmanager(tmp_path, config, port) as notifier:
-        response = httpx.post(f"{notifier.url}/api/v2/alerts", json=storm, trust_env=False)
+        response = httpx.post(f"{notifier.url}/api/v2/alerts", json=storm, timeout=30, trust_env=False)
         assert response.status_code == httpx.codes.OK, response.text
         wait_until(lambda: answered(relab, tmp_path, 200) >= 2, what="two notifications")
         assert [answered(relab, tmp_path, status) for status in (413, 422)] == [0, 0]
@@ -216,7 +219,7 @@ def test_alert_from_two_observers_is_one_alert(tmp_path: Path, installation: Ins
 
     def tell(notifier: Program, **times: str) -> None:
         alert = {"labels": labels, "annotations": {"summary": "It fails."}, **times}
-        response = httpx.post(f"{notifier.url}/api/v2/alerts", json=[alert], trust_env=False)
+        response = httpx.post(f"{notifier.url}/api/v2/alerts", json=[alert], timeout=30, trust_env=False)
         assert response.status_code == httpx.codes.OK, response.text
 
     with relab, alertmanager(tmp_path, write_alertmanager(tmp_path, relab), port) as notifier:

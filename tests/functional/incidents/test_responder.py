@@ -74,7 +74,7 @@ def test_fault_is_repaired(field: Field, tmp_path: Path, fault: str, cause: str)
         assert over.diagnosis == cause
         acts = running.log.actions.of_incident(over.incident_id)
         assert [act.effect for act in acts][-1] == "verified"
-        assert await asyncio.to_thread(field.is_well)
+        await running.until(field.is_well, what="users who are served well")
 
     respond(field, tmp_path / "home", acting(), story)
 

@@ -13,7 +13,7 @@ from relab.testbed.scoring.status import Sight
 from rig.servers import free_port
 from rig.waiting import wait_until
 
-pytestmark = [pytest.mark.full]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 COMMAND = ["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
 
@@ -42,7 +42,8 @@ def test_unreachable_target_is_reported_and_escalated(tmp_path: Path) -> None:
 def _run(bindings: Bindings, nobody: str, home: Path) -> tuple[Sight, dict[str, int], str]:
     with a_responder(bindings, target=nobody, actions=nobody, token="t", home=home) as responder:
         seen = wait_until(lambda: _escalated(responder), what="an escalation")
-        served = {path: httpx.get(responder.url + path).status_code for path in ("/healthz", "/metrics", "/agent-runs")}
+        paths = ("/healthz", "/metrics", "/agent-runs")
+        served = {path: httpx.get(responder.url + path, timeout=30).status_code for path in paths}
         words = responder.log.read_text()
     return seen, served, words
 

@@ -70,13 +70,13 @@ class Program:
 
     def get(self, path: str, **query: str) -> Any:
         """Return the JSON of a GET request to the API."""
-        response = httpx.get(self.url + path, params=query, trust_env=False, verify=False)
+        response = httpx.get(self.url + path, params=query, timeout=30, trust_env=False, verify=False)
         assert response.status_code == httpx.codes.OK, response.text
         return response.json()
 
     def total(self, name: str, **labels: str) -> float:
         """Return one of the server's own metrics, summed over all samples with these labels."""
-        text = httpx.get(f"{self.url}/metrics", trust_env=False, verify=False).text
+        text = httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False, verify=False).text
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -232,8 +233,10 @@ class LabProcess:
     def destroy(self) -> None:
         """Kill the process and all processes that it ever started, and wait until they have ended."""
         for group in self._groups:
-            if _group_lives(group):
-                os.killpg(group, signal.SIGKILL)
+            # A process may end between the check and the signal.
+            with contextlib.suppress(ProcessLookupError):
+                if _group_lives(group):
+                    os.killpg(group, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
             self._process = None
