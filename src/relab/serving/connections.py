@@ -128,15 +128,18 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """Count a connection as an event stream from now on; return whether this was allowed.
+        """Count a connection as an event stream until `end_stream`; return whether this was allowed.
 
         Return False and change nothing if there are too many event streams, or if the connection is for health checks
-        only.
+        only. A connection that is already closed is not counted.
 
         Args:
             connection: the connection; it no longer counts as a connection of its client.
             client: the address of the client.
         """
+        if connection not in self._health and connection not in self._by_client.get(client, {}):
+            # The client left while the app prepared the stream; the response ends by itself.
+            return True
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:
             self.note("too_many_streams", open=len(self._streams), limit=most)
@@ -144,6 +147,12 @@ class Connections:
         self.remove(connection, client)
         self._streams[connection] = None
         return True
+
+    def end_stream(self, connection: Connection, client: str) -> None:
+        """Count a connection of `client` as a connection again, after its event stream; others do not change."""
+        if connection in self._streams:
+            del self._streams[connection]
+            self.add(connection, client, Admission.FULL)
 
     def evict_waiting(self, most: int) -> int:
         """Close up to `most` connections that wait for a request; return the number of closed connections."""

@@ -55,9 +55,16 @@ class _PipelineFlow(FlowControl):
         # them.
         super().__init__(transport)
         self._owner = owner
+        self._paused_at = 0.0
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self._paused_at = self._owner.loop.time()
+        super().pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._owner.pipeline:
+        if self.read_paused and not self._owner.pipeline:
+            self._owner.exclude_pause(self._paused_at)
             super().resume_reading()
 
     def resume_writing(self) -> None:
@@ -145,15 +152,15 @@ class LimitedProtocol(HttpToolsProtocol):
             if now_s >= self._lingers_until:
                 self.transport.abort()
             return
-        waited = now_s - self._since
-        if self._is_deaf:
+        # While the server does not read, the client does not cause the delay.
+        if self._is_deaf or self.flow.read_paused:
             return
+        waited = now_s - self._since
         if self._reading is _Reading.HEAD:
             if waited >= self._limits.header_timeout_s:
                 self._reject(HEADER_TIMEOUT)
         elif self._reading is _Reading.BODY:
-            # While the app does not read, the client does not cause the delay.
-            if not self.flow.read_paused and waited >= self._limits.body_timeout_s + BODY_GRACE_S:
+            if waited >= self._limits.body_timeout_s + BODY_GRACE_S:
                 self._reject(BODY_TIMEOUT)
         elif not self._has_been_read and waited >= self._limits.header_timeout_s:
             # Browsers open connections in advance; without a request, no response is due.
@@ -162,6 +169,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def reader_went_on(self) -> None:
         """Reset the timer that detects a stalled client, because the client has read bytes."""
         self._stalled_since = None
+
+    def exclude_pause(self, paused_at: float) -> None:
+        """Exclude the time since `paused_at` (the event loop's time) from the time limit of the current request."""
+        self._since += self.loop.time() - max(paused_at, self._since)
 
     # Methods that the transport calls.
 
@@ -281,6 +292,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next queued request of the connection; without one, wait for a request."""
+        self._registry.end_stream(self, self._client_key)
         self._running = None
         super().on_response_complete()
         if self._reading is _Reading.HEAD:

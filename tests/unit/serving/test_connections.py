@@ -107,6 +107,32 @@ def test_streams_have_a_separate_count_and_limit() -> None:
     assert [connect(registry, "a", busy=True) for _ in range(2)].count(None) == 0
 
 
+def test_connection_whose_stream_has_ended_may_begin_another_at_the_limit_of_streams() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    streams = [connect(registry, "a", busy=True) for _ in range(2)]
+    for stream in streams:
+        assert stream
+        assert registry.begin_stream(stream, "a")
+
+    assert streams[0]
+    registry.end_stream(streams[0], "a")
+
+    assert (registry.stream_count, registry.open_count) == (1, 1)
+    assert registry.begin_stream(streams[0], "a")
+    assert (registry.stream_count, registry.open_count) == (2, 0)
+
+
+def test_closed_connection_does_not_count_as_a_stream() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    gone = connect(registry, "a", busy=True)
+    assert gone
+    registry.remove(gone, "a")
+
+    registry.begin_stream(gone, "a")
+
+    assert registry.stream_count == 0
+
+
 def test_descriptors_bound_connections_below_the_setting() -> None:
     registry = Connections(LIMITS, capacity=2)
     kept = [connect(registry, client, busy=True) for client in "ab"]
@@ -175,10 +201,17 @@ class Crowd(RuleBasedStateMachine):
         streaming.is_waiting = False
         self.registry.begin_stream(streaming, streaming.client)
 
+    @precondition(lambda self: self.present)
+    @rule(data=st.data())
+    def end_stream(self, data: st.DataObject) -> None:
+        ending = data.draw(st.sampled_from(self.present))
+        self.registry.end_stream(ending, ending.client)
+
     @invariant()
     def limits_hold(self) -> None:
         assert self.registry.stream_count <= 2
-        assert self.registry.open_count <= 4 + 2
+        # Ended streams count as connections again, so only the descriptors limit the number of connections.
+        assert self.registry.open_count + self.registry.stream_count <= 5 + 2
         assert self.registry.open_count + self.registry.stream_count == len(self.present)
 
 
