@@ -178,7 +178,7 @@ def _lines(
         earliest: the time of the first line to yield as text; None for all lines.
     """
     room, time = PAGE_BYTES, ""
-    for key, path in files:
+    for key, path in files if earliest is None else _files_from(files, earliest):
         if place is not None and key < place[:2]:
             continue
         at = place[2] if place is not None and key == place[:2] else 0
@@ -210,6 +210,16 @@ def _lines(
         room -= len(raw) if earliest is None else used
         if room <= 0:
             return
+
+
+def _files_from(files: list[tuple[tuple[int, int], Path]], earliest: str) -> list[tuple[tuple[int, int], Path]]:
+    """Return one worker's files without the oldest files, whose lines are all before the time `earliest`."""
+    for index in range(len(files) - 1, 0, -1):
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError), files[index][1].open("rb") as opened:
+            # A worker's lines are in the order of their times.
+            if json.loads(opened.readline(TAIL_BYTES))["time"] < earliest:
+                return files[index:]
+    return files
 
 
 def _has_more(files: list[tuple[tuple[int, int], Path]], place: Place) -> bool:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import InvalidInputError
+from relab.testbed.target import log_files
 from relab.testbed.target.log_files import FILES_PER_WORKER, PAGE_BYTES, LogFiles, log_time, read_page
 from relab.testbed.target.logs import LINES_PER_SECOND, LibraryHandler, Logger
 
@@ -129,6 +131,26 @@ def test_pages_after_a_time_have_no_line_from_before_it(tmp_path: Path) -> None:
     assert numbers(page.lines) == list(range(290, 296))
     assert page.more
     assert numbers(read_page(log_path, page.cursor, limit=10).lines) == list(range(296, 300))
+
+
+def test_files_with_only_earlier_lines_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_path = tmp_path / "target.log"
+    files = LogFiles(log_path, worker=1, started_us=5, file_bytes=5_000)
+    for index in range(300):
+        files.write(line(index, 1))
+    files.close()
+    parsed: list[bytes | str] = []
+
+    def counting(text: bytes | str) -> Any:
+        parsed.append(text)
+        return json.loads(text)
+
+    monkeypatch.setattr(log_files, "json", SimpleNamespace(loads=counting))
+
+    page = read_page(log_path, "1970-01-01T00:04:50Z", limit=100)
+
+    assert numbers(page.lines) == list(range(290, 300))
+    assert len(parsed) < 150
 
 
 def test_pages_after_an_early_time_have_every_line_once(tmp_path: Path) -> None:
