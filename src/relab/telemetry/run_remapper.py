@@ -69,19 +69,28 @@ class RunRemapper:
             The result of each transaction: the numbers of runs, and the position of the last run.
         """
         self.projector.project()
+        limit = batch
         while True:
             began = time.monotonic()
-            done = self._remap_some(since_us, after, batch)
+            done = self._remap_some(since_us, after, limit)
+            if done is None:
+                limit //= 2
+                continue
             after = done.reached
             if after is None:
                 break
             yield done
+            # Runs that cannot be computed often follow each other, so the batches become large again step by step.
+            limit = 1 if done.counts.skipped else min(2 * limit, batch)
             if self._database.is_sqlite:
                 # As in `prune`: other writers acquire the lock meanwhile.
                 time.sleep(time.monotonic() - began)
 
-    def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch:
-        """Compute the next outdated runs again, at most `limit`, in one transaction; skip a run that cannot be computed."""
+    def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch | None:
+        """Compute the next outdated runs again, at most `limit`, in one transaction; skip a run that cannot be computed.
+
+        Return None, and change nothing, if `limit` is above 1 and one of these runs cannot be computed.
+        """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping
 
@@ -94,7 +103,7 @@ class RunRemapper:
             raise
         except Exception:  # noqa: BLE001 whatever it is, the other runs must be computed
             if limit > 1:
-                return self._remap_some(since_us, after, limit // 2)
+                return None
             with self._database.read() as session:
                 found = remapping.list_outdated(session, since_us, after, 1)
             reached = (found[0][1], found[0][0]) if found else None

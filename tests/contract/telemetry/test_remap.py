@@ -81,3 +81,27 @@ def test_remap_skips_a_run_that_cannot_be_computed(services: Services, monkeypat
     assert sum(counts.runs for counts in done) == 4
     assert sum(counts.skipped for counts in done) == 1
     assert services.telemetry.count_outdated() == 1
+
+
+def test_remap_tries_each_of_many_runs_that_cannot_be_computed_about_once(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        trace = Trace(f"damaged {number}")
+        services.telemetry.ingest_otlp("traces", encode([trace.span("root", None, AGENT)]), "protobuf")
+    services.telemetry.projector.project()
+    with services.database.write() as unit:
+        unit.session.execute(update(table_of(AgentRunRow)).values(mapper_version=1))
+    tried: list[str] = []
+
+    def fail(trace_id: str, _spans: Any, **_more: Any) -> Any:
+        tried.append(trace_id)
+        raise TypeError("a trace that no version has foreseen")
+
+    with monkeypatch.context() as damaged:
+        damaged.setattr(remapping, "project", fail)
+        skipped = sum(batch.counts.skipped for batch in services.telemetry.remap())
+
+    assert skipped == 40
+    assert len(tried) < 50
+    assert sum(batch.counts.runs for batch in services.telemetry.remap()) >= 40
