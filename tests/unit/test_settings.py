@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from relab.bootstrap import Services
+from relab.core.errors import ConfigurationError
 from relab.incidents.service import Autonomy, WatchedTarget
 from relab.settings import load_settings
 from rig.servers import free_port
@@ -92,6 +93,30 @@ def test_environment_variables_of_the_seed_are_read(
     assert found.settings.detection.critical_error_rate_pct == 20.0
     monkeypatch.setenv("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "30")
     assert load_settings().anomaly_threshold_error_rate == 30.0, "a name of our own beats it"
+
+
+def test_white_space_around_a_url_in_the_settings_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {
+        "TARGET_API_BASE_URL": lambda found: found.target_api_base_url,
+        "ACTION_SERVER_URL": lambda found: found.action_server_url,
+        "QDRANT_URL": lambda found: found.qdrant_url,
+        "RELAB_LLM__BASE_URL": lambda found: found.llm.base_url,
+        "RELAB_NOTICES__PUBLIC_URL": lambda found: found.notices.public_url,
+        "RELAB_NOTICES__PAGERDUTY_URL": lambda found: found.notices.pagerduty_url,
+    }
+    for name in names:
+        monkeypatch.setenv(name, " http://127.0.0.1:1/a\n")
+
+    settings = load_settings()
+
+    assert {name: read(settings) for name, read in names.items()} == dict.fromkeys(names, "http://127.0.0.1:1/a")
+
+
+def test_url_with_white_space_inside_is_rejected_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAB_LLM__BASE_URL", "http://127.0.0.1:1 /v1")
+
+    with pytest.raises(ConfigurationError, match=r"llm\.base_url: .* without white space"):
+        load_settings()
 
 
 def refused_port(lab: Lab, port: int, *options: str) -> str:

@@ -15,8 +15,8 @@ DEFAULT_PROVIDER: Final = "openai"
 
 
 def _check_base_url(url: str) -> str:
-    if not url.isprintable():
-        raise ValueError("must not contain control characters")
+    if not url.isprintable() or " " in url:
+        raise ValueError("must not contain white space or control characters")
     parts = urlsplit(url)
     try:
         _ = parts.port

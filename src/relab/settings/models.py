@@ -37,6 +37,7 @@ from relab.settings.sections import (
     RolloutSettings,
     StorageSettings,
     TelemetrySettings,
+    Url,
 )
 
 DEFAULT_TARGET_URL = "http://127.0.0.1:8011"
@@ -89,12 +90,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("RELAB_VECTOR_STORE_PATH", "VECTOR_STORE_PATH"),
         description="The cache folder of the sentence model; by default `vector_store` in RELAB_HOME.",
     )
-    target_api_base_url: str | None = Field(
+    target_api_base_url: Url | None = Field(
         None,
         validation_alias=AliasChoices("RELAB_TARGET_API_BASE_URL", "TARGET_API_BASE_URL"),
         description="The URL of the service to watch; with `lab serve --only incidents` by default http://127.0.0.1:8011.",
     )
-    action_server_url: str = Field(
+    action_server_url: Url = Field(
         "http://127.0.0.1:9000", validation_alias=AliasChoices("RELAB_ACTION_SERVER_URL", "ACTION_SERVER_URL")
     )
     action_server_token: SecretStr | None = Field(
@@ -115,9 +116,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("RELAB_PORT", "PORT"),
         description="The port of `lab serve --only incidents`.",
     )
-    qdrant_url: str | None = Field(
+    qdrant_url: Annotated[Url, Field(pattern=r"^https?://")] | None = Field(
         None,
-        pattern=r"^https?://",
         validation_alias=AliasChoices("RELAB_QDRANT_URL", "QDRANT_URL"),
         description="The URL of a Qdrant server that testbeds use instead of their embedded search engine.",
     )

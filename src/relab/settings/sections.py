@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
+
+
+def _strip_url(url: str) -> str:
+    """Return a URL without surrounding white space, such as the line end of a file from which it was read."""
+    url = url.strip()
+    if not url.isprintable() or " " in url:
+        raise ValueError("must be a URL without white space and control characters")
+    return url
+
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Url = Annotated[str, AfterValidator(_strip_url)]
 
 
 class _Section(BaseModel):
@@ -166,7 +176,7 @@ class LlmSettings(_Section):
     api_key: SecretStr | None = Field(
         None, description="The key for the provider; it beats OPENAI_API_KEY and ANTHROPIC_API_KEY."
     )
-    base_url: str | None = Field(None, description="The URL of any OpenAI-compatible server.")
+    base_url: Url | None = Field(None, description="The URL of any OpenAI-compatible server.")
     model: str | None = None
     output_method: Literal["json_schema", "json_mode", "function_calling"] | None = Field(
         None, description="How relab requests JSON from the server; by default the best method of the provider."
@@ -249,11 +259,11 @@ class NoticeSettings(_Section):
     pagerduty_routing_key: SecretStr | None = Field(
         None, description="The routing key of an integration of PagerDuty's Events API v2."
     )
-    pagerduty_url: str = Field("https://events.pagerduty.com/v2/enqueue", description="The address of the Events API.")
+    pagerduty_url: Url = Field("https://events.pagerduty.com/v2/enqueue", description="The address of the Events API.")
     page_on: Literal["opened", "person_needed"] = Field(
         "opened", description="When PagerDuty is alerted: when an incident opens, or when a person has to act."
     )
-    public_url: str | None = Field(None, description="The address at which people reach relab; notices link to it.")
+    public_url: Url | None = Field(None, description="The address at which people reach relab; notices link to it.")
     give_up_after_s: Seconds = Field(14_400.0, description="How long sending a notice is retried.")
 
 

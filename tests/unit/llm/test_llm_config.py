@@ -27,6 +27,8 @@ KEY = "sk-very-secret-0123456789"
         {"base_url": "http://127.0.0.1:99999/v1"},
         {"base_url": f"https://user:{KEY}"},
         {"base_url": "http://127.0.0.1/v\n1"},
+        {"base_url": " http://127.0.0.1/v1"},
+        {"base_url": "http://127.0.0.1/v1 "},
         {"base_url": f"https://user:{KEY}@models.example/v1"},
         {"base_url": f"https://models.example/v1?key={KEY}"},
         {"api_key": SecretStr("  ")},

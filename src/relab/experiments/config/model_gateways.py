@@ -15,6 +15,9 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def _check_upstream(text: str) -> str:
+    # `urlsplit` drops some white space without an error.
+    if not text.isprintable() or " " in text:
+        raise ValueError("the address contains white space or control characters; remove them")
     parts = urlsplit(text)
     if parts.scheme not in _PORTS or split_authority(parts.netloc) is None or parts.query or parts.fragment:
         raise ValueError("the address is http:// or https://, a host, and a path, such as https://api.openai.com/v1")

@@ -179,6 +179,11 @@ def test_file_that_is_not_a_mapping_is_rejected(text: str) -> None:
         ({"runtime__timeouts": {"trial_seconds": 0}}, "runtime.timeouts.trial_seconds", "greater than 0"),
         ({"runtime__network": {"mode": "off"}}, "runtime.network.mode", "'none'"),
         ({"runtime__network": {"allowed_hosts": ["a"]}}, "runtime.network", "set mode to 'allowlist_enforced'"),
+        (
+            {"runtime__model_gateways": [{"variable": "A", "upstream": "https://a.example/v1 "}]},
+            "runtime.model_gateways.0.upstream",
+            "white space",
+        ),
         ({"runtime__sandbox": {"image": ""}}, "runtime.sandbox.image", "at least 1 character"),
         ({"variant_plan": [{"variant_id": "control"}]}, "", "the variant_id 'control' occurs twice"),
         ({"metrics": [{"id": "m", "source": "output"}]}, "metrics.0", "needs json_pointer"),
