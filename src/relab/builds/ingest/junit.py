@@ -22,6 +22,8 @@ MAX_DEPTH: Final = 50
 MAX_TOKEN_BYTES: Final = 4 << 20
 """The largest tag: the parser holds a whole tag in memory, and reads its beginning again with each chunk."""
 MAX_MESSAGE_CHARS: Final = 300
+MAX_FAILURE_CHARS: Final = 1_200
+MAX_FAILURE_TEXTS: Final = 2_000
 _CHUNK_BYTES: Final = 262_144
 _ROOT: Final = re.compile(rb"\s{0,1000}(?:<\?xml|<!--|<!DOCTYPE|<testsuites?\b)")
 _FAILURES: Final = frozenset({"failure", "error"})
@@ -36,6 +38,8 @@ class JUnitReport:
     Attributes:
         tests: the first `MAX_TESTS` tests of the file, then at most `MAX_LATE_FAILURES` later tests that failed.
             Several executions of one test are joined to one result.
+        failure_texts: `{name: text}` of the first `MAX_FAILURE_TEXTS` tests that failed: the same text as the message
+            in `tests`, but up to `MAX_FAILURE_CHARS` characters of it.
         left_out: the number of executions of tests that are not in `tests`.
         failed: the number of executions that failed, also of tests that are left out.
         executed: the number of executions.
@@ -44,6 +48,7 @@ class JUnitReport:
     """
 
     tests: dict[str, BuildTest] = field(default_factory=dict)
+    failure_texts: dict[str, str] = field(default_factory=dict)
     left_out: int = 0
     failed: int = 0
     executed: int = 0
@@ -144,12 +149,12 @@ class _Reader:
         if self._line is None:
             self._line = self._parser.CurrentLineNumber
             kind, message = attributes.get("type", ""), attributes.get("message", "")
-            self._message = f"{kind} {message}"[: 4 * MAX_MESSAGE_CHARS]
+            self._message = f"{kind} {message}"[:MAX_FAILURE_CHARS]
             self._has_message = bool(message)
 
     def _text(self, text: str) -> None:
-        if not self._has_message and self._line is not None and len(self._message) < MAX_MESSAGE_CHARS:
-            self._message += text[:MAX_MESSAGE_CHARS]
+        if not self._has_message and self._line is not None and len(self._message) < MAX_FAILURE_CHARS:
+            self._message += text[:MAX_FAILURE_CHARS]
 
     def _end(self, name: str) -> None:
         self._depth -= 1
@@ -170,7 +175,10 @@ class _Reader:
         if before is None and len(report.tests) >= limit:
             report.left_out += 1
             return
-        message = " ".join(self._message.split())[:MAX_MESSAGE_CHARS] or None
+        text = " ".join(self._message.split())
+        message = text[:MAX_MESSAGE_CHARS] or None
+        if self._outcome is BuildTestOutcome.FAILED and len(report.failure_texts) < MAX_FAILURE_TEXTS:
+            report.failure_texts.setdefault(name, text[:MAX_FAILURE_CHARS])
         new = BuildTest(name=name, outcome=self._outcome, duration_s=duration_s, message=message, line=self._line)
         report.tests[name] = new if before is None else merged(before, new)
 

@@ -152,7 +152,8 @@ def _read_junit_facts(source: RememberingSource) -> SourceFacts:
         tests_left_out=report.left_out,
         lines=lines,
         error=lines[0].text if lines else None,
-        cause=cause_of_tests((test.name, test.message or "") for test in failed),
+        # A message is cut at a place that depends on the numbers in it; the cause must not.
+        cause=cause_of_tests((test.name, report.failure_texts.get(test.name, test.message or "")) for test in failed),
     )
 
 

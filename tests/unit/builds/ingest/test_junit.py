@@ -8,6 +8,7 @@ import pytest
 
 from relab.builds.ingest.errors import BuildSourceInvalidError
 from relab.builds.ingest.junit import MAX_DEPTH, MAX_TESTS, MAX_TOKEN_BYTES, JUnitReport, is_junit, read_junit
+from relab.builds.ingest.reading import read_source
 from relab.builds.models import BuildTestOutcome
 
 PYTEST = """<?xml version="1.0" encoding="utf-8"?>
@@ -48,6 +49,19 @@ def test_failure_message_is_the_element_text_if_the_attribute_is_missing() -> No
         report = read(f'<testsuite><testcase name="a"><error type="IOError">{text}</error></testcase></testsuite>')
 
         assert report.tests["a"].message == "IOError disk full"
+
+
+def test_long_failure_text_without_a_message_has_one_cause_in_all_builds() -> None:
+    causes = set()
+    for folder, took in (("/builds/a", "7.5 ms"), ("/home/runner/work/shop/shop", "1234.5 ms")):
+        frames = "\n".join(f"  at call{name} ({folder}/src/{name}.php:{took[0]}1)" for name in "abcdefghijklmnop")
+        text = f"Failed after {took}: the stock of the shop is not what the order needs\n{frames}"
+        xml = f'<testsuite><testcase name="a"><failure type="Error">{text}</failure></testcase></testsuite>'
+        cause = read_source(io.BytesIO(xml.encode())).cause
+        assert cause is not None
+        causes.add(cause.group_of("shop"))
+
+    assert len(causes) == 1
 
 
 def test_repeated_test_with_two_outcomes_is_flaky() -> None:
