@@ -89,7 +89,7 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
     from relab.cli.context import open_services
 
     with open_services() as services:
-        found, events = services.incidents.get(incident_id), services.incidents.timeline(incident_id)
+        found, events = services.incidents.get(incident_id), list(_timeline(services.incidents, incident_id))
         briefing = services.incidents.briefing(incident_id)
     if as_json:
         documents = [event.to_cloudevent() for event in events]
@@ -199,13 +199,21 @@ def _statuses(names: list[str]) -> list[IncidentStatus]:
     return [choice_of(IncidentStatus, "--status", "a status", name) for name in names]
 
 
+def _timeline(service: IncidentService, incident_id: str, after: int = 0) -> Iterator[TimelineEvent]:
+    """Yield all stored events of an incident with a number greater than `after`, in order."""
+    # One read returns a limited number of events.
+    while events := service.timeline(incident_id, after):
+        yield from events
+        after = events[-1].seq
+
+
 def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator[TimelineEvent]:
     """Yield the timeline events of one incident, as they happen, until the incident is over or `stop` is set."""
     seen = 0
     while True:
         # Check first, so that the last events are read after the end.
         is_over = service.get(incident_id).is_over
-        for event in service.timeline(incident_id, seen):
+        for event in _timeline(service, incident_id, seen):
             seen = event.seq
             yield event
         if is_over or stop.wait(POLL_S):
@@ -233,7 +241,7 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
         for incident_id, is_over in sorted(found.items()):
             if incident_id in closed_ids:
                 continue
-            for event in service.timeline(incident_id, seen.get(incident_id, 0)):
+            for event in _timeline(service, incident_id, seen.get(incident_id, 0)):
                 seen[incident_id] = event.seq
                 yield event
             if is_over:

@@ -11,6 +11,7 @@ import pytest
 from relab.bootstrap import build
 from relab.cli import incidents
 from relab.core.clock import SystemClock
+from relab.incidents.storage import log as log_module
 from relab.incidents.storage.models import IncidentOutcome, NewEvent
 from relab.settings import load_settings
 from support.incidents.logs import MINUTE_US, opened, question
@@ -77,6 +78,19 @@ def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, 
     assert [event["type"] for event in followed] == [
         "relab.incident.opened", "relab.incident.looked", "relab.incident.closed",
     ]  # fmt: skip
+
+
+def test_all_events_of_a_long_incident_are_shown_and_followed(
+    known: tuple[Lab, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, over, _ = known
+    monkeypatch.setattr(log_module, "MAX_EVENTS_PER_READ", 2)
+
+    shown = lab.json("incidents", "show", over)["events"]
+    followed = [json.loads(line) for line in lab.run("incidents", "watch", over, "--json").out.splitlines()]
+
+    assert len(shown) == 3
+    assert followed == shown
 
 
 def test_incident_is_shown_with_the_facts_needed_for_an_approval(known: tuple[Lab, str, str]) -> None:
