@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from relab.core.errors import InvalidInputError, MalformedBodyError
 from relab.core.json import canonical_json, parse_json
 
 Key = TypeVar("Key")
+
+NUMBER_AND_ID: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, lt=2**63)], str])
+"""The shape of a sort key: a number, such as a time or a count, and an id.
+
+The number is limited so that a forged cursor does not bring an out-of-range number to the database.
+"""
 
 
 class InvalidCursorError(InvalidInputError):

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from relab.core.cursor import decode_cursor, encode_cursor
+from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
 _Kind = Annotated[int, Field(ge=0, le=2**15 - 1)]
 _Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
-_RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[_Micros, str])
 _RefId = Annotated[str, Field(max_length=MAX_ID_LENGTH)]
 _ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _Kind, _Position, _RefId])
 
@@ -256,7 +255,7 @@ def list_runs(
     statement = filtered(select(*RUN_COLUMNS), run_filter)
     key = tuple_(AgentRunRow.started_at, AgentRunRow.run_id)
     if cursor is not None:
-        statement = statement.where(key < tuple_(*decode_cursor(cursor, _RUN_KEY)))
+        statement = statement.where(key < tuple_(*decode_cursor(cursor, NUMBER_AND_ID)))
     statement = statement.order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc()).limit(limit + 1)
     runs = [StoredRun._make(row) for row in session.execute(statement)]
     if len(runs) <= limit:

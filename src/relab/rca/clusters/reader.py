@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-from pydantic import Field, TypeAdapter
 from sqlalchemy.orm import Session
 
-from relab.core.cursor import decode_cursor, encode_cursor
+from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.rca.clusters import repository as queries
 from relab.rca.clusters.models import ClusterPage, FailureCluster
 from relab.rca.clusters.repository import ClusterFilter
 from relab.rca.models import Category
 from relab.storage import Database
-from relab.telemetry.models import MAX_INT64
-
-_KEY: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], str])
-"""A forged cursor must not bring an out-of-range number to the database."""
 
 
 class ClusterReader:
@@ -64,7 +57,7 @@ class ClusterReader:
             InvalidCursorError: the cursor is not from a previous page.
         """
         wanted = ClusterFilter(agent_name, category, since_us)
-        after = None if cursor is None else decode_cursor(cursor, _KEY)
+        after = None if cursor is None else decode_cursor(cursor, NUMBER_AND_ID)
         with self._database.read() as session:
             found = queries.largest(session, wanted, limit + 1, after)
             items = [_cluster(session, row.cluster, row.runs, wanted) for row in found[:limit]]

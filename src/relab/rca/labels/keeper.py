@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Annotated, Final
-
-from pydantic import Field, TypeAdapter
+from typing import Final
 
 from relab.core.clock import Clock
-from relab.core.cursor import decode_cursor, encode_cursor
+from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
 from relab.core.errors import NotFoundError
 from relab.core.yaml_source import nearest
 from relab.rca.errors import LabelPlaceError, NoLabelError
@@ -16,12 +14,10 @@ from relab.rca.labels import repository
 from relab.rca.labels.models import LabelledRun, LabelPage, LabelScores, NewLabel, RunLabel
 from relab.rca.models import Report
 from relab.storage import Database, UnitOfWork
-from relab.telemetry.models import MAX_INT64, AgentRun
+from relab.telemetry.models import AgentRun
 from relab.telemetry.service import TelemetryService
 
 _PAGE: Final = 200
-_KEY: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], str])
-"""A forged cursor must not bring an out-of-range number to the database."""
 
 
 class LabelKeeper:
@@ -87,7 +83,7 @@ class LabelKeeper:
         Raises:
             InvalidCursorError: the cursor is not from a previous page.
         """
-        before = None if cursor is None else decode_cursor(cursor, _KEY)
+        before = None if cursor is None else decode_cursor(cursor, NUMBER_AND_ID)
         with self._database.read() as session:
             found = repository.list_labels(session, before, limit + 1)
         items = found[:limit]
