@@ -43,7 +43,7 @@ from evals.rca.predictions import Analysed, Prediction, analyse_case
 from evals.rca.recognition import recognition_rows, source_of
 from evals.rca.rules import SPAN_RULES, STEP_RULES
 from evals.rca.training import SEEDS, examples, held_out, learning_curve, train_set
-from relab.rca.ranking import RankingModels
+from relab.rca.ranking import RankingModels, SourceModel
 from relab.rca.ranking.fitting import Example
 
 RULES = "relab, source not known"
@@ -103,6 +103,23 @@ class Held:
         return [(case, item.prediction) for case, item in self.analysed]
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """Models that were trained on the sets with labels, and their predictions, by the name of the set.
+
+    Attributes:
+        held: the predictions of models for cases outside their training sets.
+        forced: the predictions of the model of the other set of conversations, as if it were of the same source.
+        whole: the model that is trained on the whole set.
+        curves: per set of conversations its name and the figures by number of labelled runs.
+    """
+
+    held: Mapping[str, Held]
+    forced: Mapping[str, Sequence[Pair]]
+    whole: Mapping[str, SourceModel]
+    curves: Sequence[tuple[str, Rows]]
+
+
 def measure(
     cases: Mapping[str, Sequence[Case]],
     tick: Callable[[str], None] = lambda _: None,
@@ -113,30 +130,10 @@ def measure(
 
     `seeds` are the seeds of the splits, `curve` the numbers of labelled runs of the learning curve.
     """
-    analysed: dict[str, list[Analysed]] = {}
-    for name, chosen in cases.items():
-        tick(f"{name}: source not known")
-        analysed[name] = [
-            analyse_case(case, NO_MODELS, trace_memory=index % 10 == 0) for index, case in enumerate(chosen)
-        ]
+    analysed = _analyse_all(cases, tick)
     pairs = {name: _pairs(cases[name], (item.prediction for item in analysed[name])) for name in cases}
-    held: dict[str, Held] = {}
-    curves = []
-    forced = {}
-    whole = {}
-    for name in (HAND_SET, ALGORITHM_SET, TRAIL_SET):
-        tick(f"{name}: cross-validation")
-        found = examples(cases[name])
-        held[name] = _held(name, cases[name], found, seeds)
-        whole[name] = train_set(name, found)
-        if name != TRAIL_SET:
-            if curve:
-                tick(f"{name}: learning curve")
-                curves.append((name, _curve(name, cases[name], found, seeds, curve)))
-            other = ALGORITHM_SET if name == HAND_SET else HAND_SET
-            agents = sorted({case.body["agent_name"] for case in cases[name]})
-            model = RankingModels(sources=(train_set(other, examples(cases[other]), agents),))
-            forced[name] = _pairs(cases[name], (analyse_case(case, model).prediction for case in cases[name]))
+    trained = _train(cases, tick, seeds, curve)
+    held = trained.held
     tick("controls")
     compared = compare_trials(cases)
     conversations = (HAND_SET, ALGORITHM_SET)
@@ -144,7 +141,10 @@ def measure(
     everything += [item for part in held.values() for _, item in part.analysed]
     return Measured(
         steps=[
-            (name, _step_rows(cases[name], {RULES: pairs[name], FORCED: forced[name], TRAINED: held[name].pairs}))
+            (
+                name,
+                _step_rows(cases[name], {RULES: pairs[name], FORCED: trained.forced[name], TRAINED: held[name].pairs}),
+            )
             for name in conversations
         ],
         spans=_span_rows(
@@ -159,14 +159,14 @@ def measure(
         macro={RULES: macro_f1(pairs[TRAIL_SET]), TRAINED: macro_f1(held[TRAIL_SET].pairs)},
         controls={
             **_controls(cases, analysed, pairs, held),
-            **recognition_rows(cases, {name: part.recognised for name, part in held.items()}, whole),
+            **recognition_rows(cases, {name: part.recognised for name, part in held.items()}, trained.whole),
         },
         reliability=[
             (name, table, (error, calibration_error(held[name].pairs), debiased_calibration_error(held[name].pairs)))
             for name in conversations
             for table, error in [reliability(held[name].pairs)]
         ],
-        curves=curves,
+        curves=trained.curves,
         cost=[
             *((name, _cost(items)) for name, items in analysed.items()),
             *((f"{name}, with a model", _cost([item for _, item in part.analysed])) for name, part in held.items()),
@@ -177,6 +177,42 @@ def measure(
             *(problem for found in compared.values() for *_, check in found for problem in check.problems),
         ],
     )
+
+
+def _analyse_all(cases: Mapping[str, Sequence[Case]], tick: Callable[[str], None]) -> dict[str, list[Analysed]]:
+    """Analyse all cases without a model, as runs of an unknown source."""
+    analysed: dict[str, list[Analysed]] = {}
+    for name, chosen in cases.items():
+        tick(f"{name}: source not known")
+        analysed[name] = [
+            analyse_case(case, NO_MODELS, trace_memory=index % 10 == 0) for index, case in enumerate(chosen)
+        ]
+    return analysed
+
+
+def _train(
+    cases: Mapping[str, Sequence[Case]], tick: Callable[[str], None], seeds: Sequence[int], curve: Sequence[int]
+) -> _Trained:
+    """Train models on the sets with labels, and analyse cases with them; the arguments are those of `measure`."""
+    held: dict[str, Held] = {}
+    forced: dict[str, list[Pair]] = {}
+    whole: dict[str, SourceModel] = {}
+    curves: list[tuple[str, Rows]] = []
+    for name in (HAND_SET, ALGORITHM_SET, TRAIL_SET):
+        tick(f"{name}: cross-validation")
+        found = examples(cases[name])
+        held[name] = _held(name, cases[name], found, seeds)
+        whole[name] = train_set(name, found)
+        if name == TRAIL_SET:
+            continue
+        if curve:
+            tick(f"{name}: learning curve")
+            curves.append((name, _curve(name, cases[name], found, seeds, curve)))
+        other = ALGORITHM_SET if name == HAND_SET else HAND_SET
+        agents = sorted({case.body["agent_name"] for case in cases[name]})
+        model = RankingModels(sources=(train_set(other, examples(cases[other]), agents),))
+        forced[name] = _pairs(cases[name], (analyse_case(case, model).prediction for case in cases[name]))
+    return _Trained(held, forced, whole, curves)
 
 
 def _guessed(pairs: Sequence[Pair]) -> list[Pair]:
