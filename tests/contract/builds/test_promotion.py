@@ -207,6 +207,23 @@ def test_policy_from_a_rule_of_the_common_flag_applies_until_it_is_replaced(serv
     assert services.flags.get(FLAG).version == 1
 
 
+def test_split_of_the_common_flag_assigns_each_project_to_one_policy(services: Services) -> None:
+    split = [{"variant": "ucb", "weight_bp": 5_000}, {"variant": "linucb", "weight_bp": 5_000}]
+    content = {
+        "value_type": "string",
+        "variants": {"ucb": "ucb", "linucb": "linucb"},
+        "default_variant": "ucb",
+        "rules": [{"name": "half", "serve": {"split": split}}],
+    }
+    services.flags.create(FLAG, FlagContent.model_validate(content), author="test")
+    names = ["", *(f"project-{number}" for number in range(50))]
+
+    found = [services.build_promotion.policy_of(name) for name in names]
+
+    assert set(found) == {"ucb", "linucb"}
+    assert [services.build_promotion.policy_of(name) for name in names] == found
+
+
 def test_policy_in_use_is_not_promoted(keeping: Services) -> None:
     log_decisions(keeping, "engine", (0.1, 0.9), 240)
 

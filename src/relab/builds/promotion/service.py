@@ -147,14 +147,14 @@ class PromotionService:
     def policy_of(self, project: str) -> str:
         """Return the name of the policy that a project uses if a request names no policy.
 
-        It is the value of the project's own flag, else of the flag `builds.policy`, else `ucb`.
-
-        Raises:
-            TargetingKeyMissingError: a person has made the flag so that it is split by a targeting key.
+        It is the value of the project's own flag, else of the flag `builds.policy`, else `ucb`. The name of the project
+        is the targeting key of a split.
         """
+        # An empty targeting key would count as missing.
+        context = {"project": project, "targetingKey": project or "-"}
         for key in (flag_of(project), FLAG):
             try:
-                return str(self._flags.evaluate(key, {"project": project}).value)
+                return str(self._flags.evaluate(key, context).value)
             except NotFoundError:
                 continue
         return DEFAULT_POLICY
