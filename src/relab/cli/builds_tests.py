@@ -21,7 +21,9 @@ def list_tests(
     flaky: Annotated[bool, typer.Option("--flaky", help="Only flaky tests; the same as --status flaky.")] = False,
     status: Annotated[
         str | None,
-        typer.Option(help="flaky | broken | failing | changing | fixed | stable. By default, all but stable."),
+        typer.Option(
+            help="flaky | broken | failing | changing | fixed | stable (never failed). By default, all tests that have failed."
+        ),
     ] = None,
     before: Annotated[str | None, typer.Option(help="Continue a list after this text, which its page prints.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
@@ -29,7 +31,7 @@ def list_tests(
 ) -> None:
     """List the tests that have failed in recorded builds, each with its status and the builds that show the status.
 
-    A flaky test both failed and passed for the same input. A broken test passed earlier and has failed in each build
+    With --status stable, list the tests that never failed. A flaky test both failed and passed for the same input. A broken test passed earlier and has failed in each build
     since. Tests with the newest failures come first. The newest 300 builds of a project are examined.
     """
     from relab.cli.context import open_services
