@@ -228,21 +228,26 @@ class BuildService:
             on_decision: called with each decision.
             on_suggestion: called with the suggestion for a pass that failed.
             on_pass: called with each finished pass.
-            on_error: called with the error that ended a pass; the next pass starts even so.
+            on_error: called with the error that ended a pass, or that `on_pass` raised; the next pass starts even so.
         """
-        from relab.builds.watching import WatchEvents, watch
+        from relab.builds.watching import RetryBudget, WatchEvents, watch
 
-        def build_once(retries_left: int) -> BuildPass:
+        def build_once(budget: RetryBudget) -> BuildPass:
+            def decided(decision: BuildDecision) -> None:
+                # A retry follows each decision. It counts also if the pass then ends with an error.
+                budget.use()
+                on_decision(decision)
+
             project = read_project(folder)
             wanted = override(project.file.defaults, knobs)
-            limited = wanted.model_copy(update={"retries": min(wanted.retries, retries_left)})
+            limited = wanted.model_copy(update={"retries": min(wanted.retries, budget.left)})
             return self.run(
                 project,
                 limited,
                 stop=stop,
                 policy=policy_of(project.file.name),
                 on_build=on_build,
-                on_decision=on_decision,
+                on_decision=decided,
                 on_suggestion=on_suggestion,
             )
 

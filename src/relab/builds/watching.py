@@ -21,8 +21,7 @@ class WatchPlan:
 
     Attributes:
         interval_s: the seconds between the starts of two passes. After a longer pass, the next one starts at once.
-        retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number. The
-            retries of a pass that ends with an error are not counted.
+        retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number.
         passes: the number of passes; None for no end.
     """
 
@@ -31,41 +30,62 @@ class WatchPlan:
     passes: int | None = None
 
 
+class RetryBudget:
+    """The number of retries that the passes of a watch may still make.
+
+    Args:
+        full: the number at the start.
+
+    Attributes:
+        left: the number that is left.
+    """
+
+    def __init__(self, full: int) -> None:
+        self._full = self.left = full
+
+    def use(self) -> None:
+        """Count a retry."""
+        self.left -= 1
+
+    def restore(self) -> None:
+        """Restore the full number."""
+        self.left = self._full
+
+
 @dataclass(frozen=True, slots=True)
 class WatchEvents:
     """Functions that are called after a pass (a build and its retries).
 
     Attributes:
         on_pass: is called with a pass that ended without an error.
-        on_error: is called with the error that ended a pass.
+        on_error: is called with the error that ended a pass, or that `on_pass` raised.
     """
 
     on_pass: Callable[[BuildPass], None] = lambda _done: None
     on_error: Callable[[RelabError], None] = lambda _error: None
 
 
-def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
+def watch(build_once: Callable[[RetryBudget], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
     """Run passes (each a build and its retries) until the plan is completed or `stop` is set.
 
     An error in one pass does not end the others.
 
     Args:
-        build_once: runs one pass with at most the given number of retries.
+        build_once: runs one pass within the given budget, and counts each retry in it.
         plan: when passes start, how many there are, and their budget of retries.
         stop: ends the watch when set.
-        events: functions to call after each pass; an error that one of them raises ends the watch.
+        events: functions to call after each pass.
     """
-    left, ran = plan.retry_budget, 0
+    budget, ran = RetryBudget(plan.retry_budget), 0
     while not stop.is_set():
         started = time.monotonic()
         try:
-            done = build_once(left)
+            done = build_once(budget)
+            if done.builds[-1].result.status is BuildStatus.SUCCESS:
+                budget.restore()
+            events.on_pass(done)
         except RelabError as error:
             events.on_error(error)
-        else:
-            is_success = done.builds[-1].result.status is BuildStatus.SUCCESS
-            left = plan.retry_budget if is_success else left - (len(done.builds) - 1)
-            events.on_pass(done)
         ran += 1
         if ran == plan.passes:
             return

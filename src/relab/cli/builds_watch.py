@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,22 +73,23 @@ def watch(
             on_build=(lambda _build: None) if as_json else print_monitor,
             on_decision=(lambda _decision: None) if as_json else print_optimizer,
             on_suggestion=(lambda _suggestion: None) if as_json else print_responder,
-            on_pass=lambda done: _print_done(services.builds, done, next(numbers) if as_json else None),
+            on_pass=lambda done: _print_done(services.builds, done, numbers if as_json else None),
             on_error=(lambda error: _print_json_error(next(numbers), error)) if as_json else _print_error,
         )
 
 
-def _print_done(builds: BuildService, done: BuildPass, number: int | None) -> None:
+def _print_done(builds: BuildService, done: BuildPass, numbers: Iterator[int] | None) -> None:
     """Print the result of a pass (a build and its retries), and the tests that failed in the last build.
 
     Args:
         builds: the service of builds.
         done: the pass.
-        number: the number of the pass: print one JSON object. None: print text.
+        numbers: yields the number of the pass: print one JSON object. None: print text.
     """
+    # An error here is printed as the error of this pass, so the number is taken later.
     failing = builds.history.failing_tests(done.builds[-1].build_id)
-    if number is not None:
-        _print_pass(number, done, failing)
+    if numbers is not None:
+        _print_pass(next(numbers), done, failing)
         return
     print_recurrence(builds, done.builds[-1])
     print_tests(failing)

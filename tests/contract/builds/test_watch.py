@@ -11,9 +11,9 @@ import pytest
 from relab.bootstrap import Services
 from relab.builds.controller import BuildPass
 from relab.builds.errors import BuildFileInvalidError
-from relab.builds.models import BuildStatus
+from relab.builds.models import Build, BuildStatus
 from relab.builds.service import BuildService, WatchPlan
-from relab.core.errors import RelabError
+from relab.core.errors import RelabError, UnavailableError
 from support.builds.projects import write_project
 
 
@@ -103,6 +103,48 @@ def test_pass_that_an_error_ends_does_not_end_the_watch(builds: BuildService, tm
 
     assert [type(error) for error in errors] == [BuildFileInvalidError]
     assert [done.builds[0].result.status for done in passes] == [BuildStatus.SUCCESS] * 2
+
+
+def test_error_of_the_step_after_a_pass_does_not_end_the_watch(builds: BuildService, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
+    passes: list[BuildPass] = []
+    errors: list[RelabError] = []
+
+    def fail_once(done: BuildPass) -> None:
+        passes.append(done)
+        if len(passes) == 1:
+            raise UnavailableError("The database is busy.")
+
+    builds.watch(project.root, {}, WatchPlan(0, 0, passes=2), stop=Event(), on_pass=fail_once, on_error=errors.append)
+
+    assert [str(error) for error in errors] == ["The database is busy."]
+    assert len(passes) == 2
+
+
+def test_retries_of_a_pass_that_an_error_ends_use_up_the_budget(builds: BuildService, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", "exit 1\n", sandbox="local")
+    attempts: list[str | None] = []
+    passes: list[BuildPass] = []
+    errors: list[RelabError] = []
+
+    def fail_after_the_first_retry(build: Build) -> None:
+        attempts.append(build.retry_of)
+        if len(attempts) == 2:
+            raise UnavailableError("The database is busy.")
+
+    builds.watch(
+        project.root,
+        {"retries": "2"},
+        WatchPlan(0, 2, passes=2),
+        stop=Event(),
+        policy_of=lambda _name: "fixed",
+        on_build=fail_after_the_first_retry,
+        on_pass=passes.append,
+        on_error=errors.append,
+    )
+
+    assert len(errors) == 1
+    assert [len(done.builds) for done in passes] == [2]
 
 
 def test_stop_ends_the_watch_in_its_interval(builds: BuildService, tmp_path: Path) -> None:
