@@ -258,7 +258,7 @@ def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list
     `entry` is the trial's journal entry. The lists are empty if `entry` is None or has no record of the changes.
 
     Raises:
-        RunDamagedError: the record cannot be read.
+        RunDamagedError: the record cannot be read, or is not valid.
     """
     path = ((entry or {}).get("evidence") or {}).get("paths", {}).get("diff_incremental")
     empty: dict[str, list[dict[str, Any]]] = {"added": [], "removed": [], "modified": []}
@@ -271,7 +271,15 @@ def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list
         raise damaged(run_dir / path, f"is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise damaged(run_dir / path, "is not a JSON object")
-    return {name: document.get(name, []) for name in empty}
+    changes = {name: document.get(name, []) for name in empty}
+    for name, files in changes.items():
+        if not isinstance(files, list) or not all(_is_file(each) for each in files):
+            raise damaged(run_dir / path, f"has no valid list of files in {name!r}")
+    return changes
+
+
+def _is_file(item: object) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(name), str) for name in ("path", "digest"))
 
 
 def _patches(

@@ -11,7 +11,9 @@ from relab.experiments.results.trial_views import changes_of
 from relab.experiments.trial.evidence import STORE
 
 
-@pytest.mark.parametrize("text", ["[", "[]", "7"])
+@pytest.mark.parametrize(
+    "text", ["[", "[]", "7", '{"added": null}', '{"removed": {}}', '{"modified": [null]}', '{"added": [{"path": "a"}]}']
+)
 def test_damaged_record_of_changed_files_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / STORE / "changes.json"
     path.parent.mkdir(parents=True)
