@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import itertools
+import functools
 import math
 import operator
 import re
@@ -20,6 +20,8 @@ from relab.experiments.workspace.manifests import Diff
 
 _MAX_LINES_BYTES = 16 * 1_048_576
 _INDEX = re.compile("0|[1-9][0-9]{0,9}")
+_GLOB_PART = re.compile(r"\*\*/|\[!?+\]?+[^\]]*\]|.", re.DOTALL)
+"""A part of a glob: `**/`, a class such as `[a-z]` as `fnmatch` reads it, or one character."""
 
 
 def measure(
@@ -157,12 +159,29 @@ def matches(path: str, pattern: str | None) -> bool:
     """Return whether a path matches the glob `pattern`, in which `**/` matches any number of folders; True for None."""
     if pattern is None:
         return True
-    begin, *others = pattern.split("**/")
-    # Each `**/` may also match no folder, whatever the others match.
-    return any(
-        fnmatch.fnmatchcase(path, begin + "".join(map(operator.add, folders, others)))
-        for folders in itertools.product(("**/", ""), repeat=len(others))
-    )
+    if "**/" not in pattern:
+        return fnmatch.fnmatchcase(path, pattern)
+    # Sets of positions in the path, as bits of integers: the time is linear in the length of the pattern, however many
+    # `**/` it has. `places` has the positions of each character; bit n of `reached` is set if the parts of the pattern
+    # so far match the first n characters.
+    places: dict[str, int] = {}
+    for place, char in enumerate(path):
+        places[char] = places.get(char, 0) | 1 << place
+    everywhere, reached = (2 << len(path)) - 1, 1
+    for part in _GLOB_PART.findall(pattern):
+        from_first = everywhere & -(reached & -reached)
+        if part == "*":
+            reached = from_first
+        elif part == "**/":
+            reached |= (from_first & places.get("/", 0)) << 1
+        elif len(part) == 1 and part != "?":
+            reached = (reached & places.get(part, 0)) << 1
+        else:
+            fitting = (found for char, found in places.items() if fnmatch.fnmatchcase(char, part))
+            reached = (reached & functools.reduce(operator.or_, fitting, 0)) << 1
+        if not reached:
+            return False
+    return bool(reached >> len(path) & 1)
 
 
 def _lines(path: Path) -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relab.experiments.trial.events import EventStream, read_events
 from relab.experiments.trial.metrics import collect, guardrails_exceeded, matches, measure
@@ -207,6 +212,25 @@ def test_guardrail_is_exceeded_only_above_its_maximum() -> None:
 )
 def test_glob_matches_paths_case_sensitively(path: str, pattern: str | None, fits: bool) -> None:
     assert matches(path, pattern) is fits
+
+
+@given(
+    st.text("ab/", max_size=8),
+    st.lists(st.sampled_from(["a", "b", "/", "*", "?", "**/", "[ab]", "[!a]", "["]), max_size=7).map("".join),
+)
+def test_each_group_of_folders_in_a_glob_may_be_empty(path: str, pattern: str) -> None:
+    begin, *others = pattern.split("**/")
+    expansions = (
+        begin + "".join(map(operator.add, folders, others))
+        for folders in itertools.product(("**/", ""), repeat=len(others))
+    )
+
+    assert matches(path, pattern) is any(fnmatch.fnmatchcase(path, each) for each in expansions)
+
+
+def test_glob_with_many_groups_of_folders_is_matched() -> None:
+    assert matches("a/" * 30 + "b", "**/" * 60 + "b")
+    assert not matches("a/" * 30, "**/a*" * 60 + "b")
 
 
 @pytest.mark.parametrize(
