@@ -239,7 +239,7 @@ class IncidentSettings(_Section):
         200_000, description="The maximum number of tokens, read and written, for one incident."
     )
     max_model_time_per_incident_s: Seconds = Field(
-        60.0, description="The maximum total time of the model's calls for one incident."
+        60.0, description="The maximum total time of the model's calls for one incident, with waits for a free slot."
     )
     excluded_runbooks: list[str] = Field([], max_length=1_000, description="The causes whose runbooks are not used.")
 

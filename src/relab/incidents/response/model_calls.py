@@ -42,13 +42,18 @@ _log = get_logger(__name__)
 class Spending:
     """The total cost of the model calls for an incident: their number, tokens, seconds and US dollars.
 
-    A call without a known result counts with its maximum tokens and seconds, and with 0 dollars.
+    A call without a known result counts with its maximum tokens and seconds, and with 0 dollars. A call that the
+    gateway did not make, such as one without a free slot, counts only with the seconds of its wait.
+
+    Attributes:
+        requested: the number of calls with those that the gateway did not make.
     """
 
     calls: int = 0
     tokens: int = 0
     took_s: float = 0.0
     usd: float = 0.0
+    requested: int = 0
 
 
 def spending_of(events: Iterable[TimelineEvent]) -> Spending:
@@ -60,10 +65,12 @@ def spending_of(events: Iterable[TimelineEvent]) -> Spending:
             asked[str(event.content.get("call_id"))] = event.content
     calls = asked.values()
     return Spending(
-        calls=len(asked),
+        # Events of earlier versions do not say whether the gateway made the call.
+        calls=sum(call.get("is_made", True) for call in calls),
         tokens=sum(call["prompt_tokens"] + call["completion_tokens"] for call in calls),
         took_s=sum(call["took_s"] for call in calls),
         usd=sum(call["usd"] for call in calls),
+        requested=len(asked),
     )
 
 
@@ -102,6 +109,7 @@ class ModelCalls:
         spent = bills[0] if bills else Spent(0, 0, 0, 0.0)
         content = {
             "call_id": call_id,
+            "is_made": failure is None or bool(bills),
             "outcome": "ok" if failure is None else failure.code,
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
@@ -149,7 +157,7 @@ class ModelCalls:
             so_far = await self.spending()
             within_s = min(settings.call_timeout_s, settings.max_total_s - so_far.took_s)
             await self._require(so_far, prompt, within_s)
-            number = so_far.calls + 1
+            number = so_far.requested + 1
             content = {
                 "call_id": call_id,
                 "number": number,
@@ -158,7 +166,7 @@ class ModelCalls:
                 "usd": 0.0,
                 "took_s": within_s,
             }
-            message = f"Calling the model: call {number} of at most {settings.max_calls}."
+            message = f"Calling the model: call {so_far.calls + 1} of at most {settings.max_calls}."
             asked = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
             if asked.content.get("call_id") == call_id:
                 return call_id, within_s
@@ -187,7 +195,7 @@ class ModelCalls:
             return
         said = f"The model is not called: {problem}."
         await self._append(
-            NewEvent(NOT_ASKED, f"{said} The result of the rules is used.", once=f"{NOT_ASKED}.{so_far.calls}")
+            NewEvent(NOT_ASKED, f"{said} The result of the rules is used.", once=f"{NOT_ASKED}.{so_far.requested}")
         )
         raise LlmBudgetExceededError(said, remedy="Raise the limit in the settings.")
 

@@ -12,7 +12,9 @@ import pytest
 
 from relab.incidents.response.model_calls import Spending, spending_of
 from relab.incidents.storage.log import IncidentLog
-from relab.llm import LlmBudgetExceededError, LlmError, LlmUnavailableError, Prompt, ScriptedGateway
+from relab.llm import Billed, LlmBudgetExceededError, LlmError, LlmUnavailableError, Prompt, ScriptedGateway, Spent
+from relab.llm.errors import LlmBusyError
+from relab.llm.gateway import AnswerT
 from rig.children import read_line
 from support.incidents.modelled_cases import Case, ThinkingGateway, a_log, case, named
 from support.lab.forked import forked
@@ -92,6 +94,45 @@ def test_failures_count_as_calls_and_cost_what_was_billed(log: IncidentLog) -> N
     assert asyncio.run(made.calls().spending()).calls == 1
 
 
+class BusyGateway:
+    """A gateway that has no free slot until `is_busy` is False."""
+
+    def __init__(self) -> None:
+        self.is_busy = True
+
+    def complete(
+        self,
+        prompt: Prompt,  # noqa: ARG002 the seam's parameter
+        schema: type[AnswerT],
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+        billed: Billed | None = None,
+    ) -> AnswerT:
+        """Raise `LlmBusyError` while the gateway is busy, else return an answer."""
+        if self.is_busy:
+            raise LlmBusyError("No slot became free.")
+        if billed is not None:
+            billed(Spent(1, 10, 1, 0.0))
+        return schema.model_validate(ANSWER)
+
+
+def test_call_without_a_free_slot_does_not_use_up_the_number_of_calls(log: IncidentLog) -> None:
+    gateway = BusyGateway()
+    made = case(log, gateway, max_calls=1)
+    for _ in range(2):
+        with pytest.raises(LlmBusyError):
+            ask(made)
+    gateway.is_busy = False
+
+    ask(made)
+
+    assert [event.message for event in made.told("model_asked")] == ["Calling the model: call 1 of at most 1."] * 3
+    found = asyncio.run(made.calls().spending())
+    assert (found.calls, found.tokens, found.requested) == (1, 11, 3)
+    assert found.took_s == sum(event.content["took_s"] for event in made.told("model_failed", "model_answered"))
+    assert refusal(made).startswith("The model is not called: 1 calls are allowed for an incident.")
+
+
 def test_unfinished_call_counts_with_its_maximum_cost(log: IncidentLog) -> None:
     has_come, going = threading.Event(), threading.Event()
 
@@ -110,7 +151,7 @@ def test_unfinished_call_counts_with_its_maximum_cost(log: IncidentLog) -> None:
     asyncio.run(cancelled())
     going.set()
     found = asyncio.run(made.calls().spending())
-    assert found == Spending(1, found.tokens, 20.0, 0.0)
+    assert found == Spending(1, found.tokens, 20.0, 0.0, requested=1)
     assert found.tokens > 1_024
 
 
