@@ -60,3 +60,8 @@ def test_long_names_with_the_same_end_stay_different() -> None:
 
     assert len(names) == 10
     assert {len(name) for name in names} == {MAX_NAME_CHARS}
+
+
+@pytest.mark.timeout(20)
+def test_blank_beginnings_of_lines_take_linear_time() -> None:
+    assert found((" " * 1_990 + "ok\n") * 1_500) == {}

@@ -73,7 +73,7 @@ FORMAT = LogFormat(
     tests=(
         NamedTestRule(
             re.compile(
-                r"\s*(?!.{1,1000} # (?i:skip|todo)\b)(?P<outcome>ok|not ok) \d{1,7} (?:- )?(?P<name>\S.{0,1000}?)(?: # .{0,300})?$"
+                r"\s*+(?!.{1,1000} # (?i:skip|todo)\b)(?P<outcome>ok|not ok) \d{1,7} (?:- )?(?P<name>\S.{0,1000}?)(?: # .{0,300})?$"
             ),
             _OUTCOMES,
         ),
