@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
 from relab.rollouts.plans.section import PlanSection
 
 Percent = Annotated[float, Field(gt=0, le=100)]
+_SHARE_UNITS: Final = 100
+"""Flags hold shares in units of 0.01 %, so this is the number of units in 1 %."""
 
 
 class CanaryGuard(PlanSection):
@@ -29,7 +31,7 @@ class Canary(PlanSection):
     """How new flags are applied after a PASS: to a growing share of the traffic, in steps.
 
     Attributes:
-        steps: shares of the traffic in percent, ascending; the last one is 100.
+        steps: shares of the traffic in percent, ascending; the last one is 100. Flags round shares to 0.01 %.
         step_sec: duration of each step, in seconds.
         guard: the limits that each step must keep.
     """
@@ -42,4 +44,7 @@ class Canary(PlanSection):
     def _check_steps(self) -> Self:
         if any(later <= earlier for earlier, later in pairwise(self.steps)) or self.steps[-1] != 100:
             raise ValueError("the steps must ascend and end at 100 (percent)")
+        shares = [0, *(round(step * _SHARE_UNITS) for step in self.steps)]
+        if any(later == earlier for earlier, later in pairwise(shares)):
+            raise ValueError("the steps must rise by at least 0.01 (percent) each: flags round shares to 0.01 %")
         return self
