@@ -79,8 +79,12 @@ class ProbeTransport:
         """
         answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=within_s)
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=within_s)
+        finally:
+            # Also if this call is cancelled: `asyncio.wait` does not cancel the tasks.
+            late = [task for task in tasks if not task.done()]
             for task in late:
                 task.cancel()
             if late:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from relab.incidents.probes.client import ProbeClient, UnknownProbeError
-from relab.incidents.probes.models import ProbeResult, ProbeServer
+from relab.incidents.probes.models import ProbeRequest, ProbeResult, ProbeServer
 from relab.incidents.probes.requests import ProbeTransport
 from relab.incidents.transport import bodies
 from support.incidents.probe_answers import WELL
@@ -170,6 +170,31 @@ def test_concurrent_probes_end_within_the_time_limit() -> None:
     assert found.facts["settings.version"] == 1.0
     assert found.facts["asked.health"] == "timed_out"
     assert "within 1 s" in found.absent["target GET /api/v1/pool/status"]
+
+
+def test_cancelled_call_leaves_no_request_in_progress() -> None:
+    async def go() -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def silent(_: httpx.Request) -> httpx.Response:
+            begun.set()
+            try:
+                return await asyncio.Future()
+            finally:
+                ended.set()
+
+        asker = ProbeTransport(
+            "http://target", "http://actions", transports={base: httpx.MockTransport(silent) for base in ProbeServer}
+        )
+        call = asyncio.create_task(asker.together([ProbeRequest(ProbeServer.TARGET, "/")], 20.0))
+        await begun.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert ended.is_set()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(go())
 
 
 def test_unknown_probe_is_rejected_before_any_request() -> None:
