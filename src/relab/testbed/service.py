@@ -27,7 +27,8 @@ from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
 
 _RESPONSE_TIMEOUT_S: Final = 60.0
-_WAITS_FOR_LOCK_S: Final = 10.0
+_LOCK_TIMEOUT_S: Final = 1.0
+"""A process that only checks whether the testbed runs holds the lock for a moment."""
 _STOP_TIMEOUT_S: Final = 10.0
 _MORE_S: Final = 10.0
 _POLL_INTERVAL_S: Final = 0.01
@@ -68,23 +69,15 @@ def up(
     ports = PublicPorts.at(port_base)
     layout = Layout.of(home, name)
     if is_running(layout):
-        state = _find_state(layout)
-        where = f" at {state.addresses.target}" if state else ""
-        raise SupervisorBusyError(
-            f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}"
-        )
+        raise _already_running(layout)
     rows = rows if rows is not None else OPEN_ROWS if open_actions else STANDARD_ROWS
     plan = SupervisorPlan(home=layout.home, name=name, ports=Ports(**asdict(ports)), rows=list(rows), **options)
     for folder in (layout.root, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     layout.private.mkdir(mode=0o700, exist_ok=True)
-    layout.state.unlink(missing_ok=True)
-    write_json(layout.plan, plan.model_dump(mode="json"))
     report = _start(layout, plan)
     if report.get("phase") != "ready":
-        # A supervisor that another caller started at the same moment must continue to run.
-        if report.get("kind") != "busy":
-            _wait_gone(layout)
+        _wait_gone(layout)
         raise _failure(layout, report)
     return status(home, name, hidden=True)
 
@@ -198,36 +191,84 @@ def ask(
 
 
 def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
-    """Start the guard process of a testbed, which starts the supervisor, and return the supervisor's report.
+    """Write the plan, start the guard process of a testbed, which starts the supervisor, and return the report.
 
     Return {} if the supervisor ends without a report.
+
+    Raises:
+        SupervisorBusyError: another process holds the lock of the testbed; nothing was changed.
     """
     reading, writing = os.pipe()
-    command = [
-        sys.executable, "-I", "-S", guard.__file__, str(layout.lock), str(writing), str(layout.groups),
-        str(layout.postgres / "postmaster.pid"), str(layout.data), str(_WAITS_FOR_LOCK_S),
-        sys.executable, "-m", "relab.testbed.supervisor", str(layout.plan),
-    ]  # fmt: skip
     try:
-        with layout.supervisor_log.open("wb") as log:
-            # The guard detaches from this process at once, so this call waits only for the fork.
-            subprocess.run(  # noqa: S603 our own interpreter and program
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=layout.root,
-                env=_environment(plan),
-                pass_fds=[writing],
-                check=True,
-            )
+        # Only the holder of the lock may replace the files of the testbed.
+        lock = _acquire_lock(layout)
+        try:
+            layout.state.unlink(missing_ok=True)
+            write_json(layout.plan, plan.model_dump(mode="json"))
+            _start_guard(layout, plan, lock, writing)
+        finally:
+            # The guard has inherited the lock and keeps it.
+            os.close(lock)
         os.close(writing)
         writing = -1
-        return _read_line(reading, _WAITS_FOR_LOCK_S + plan.template_within_s + plan.start_within_s + _MORE_S)
+        return _read_line(reading, plan.template_within_s + plan.start_within_s + _MORE_S)
     finally:
         os.close(reading)
         if writing >= 0:
             os.close(writing)
+
+
+def _acquire_lock(layout: Layout) -> int:
+    """Acquire the lock of the testbed, and return the descriptor that holds it.
+
+    Raises:
+        SupervisorBusyError: another process holds the lock.
+    """
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _already_running(layout) from None
+                time.sleep(_POLL_INTERVAL_S)
+            else:
+                # Remove the pid of an earlier guard; another process may have it by now.
+                os.ftruncate(descriptor, 0)
+                return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _start_guard(layout: Layout, plan: SupervisorPlan, lock: int, writing: int) -> None:
+    command = [
+        sys.executable, "-I", "-S", guard.__file__, str(lock), str(writing), str(layout.groups),
+        str(layout.postgres / "postmaster.pid"), str(layout.data),
+        sys.executable, "-m", "relab.testbed.supervisor", str(layout.plan),
+    ]  # fmt: skip
+    with layout.supervisor_log.open("wb") as log:
+        # The guard detaches from this process at once, so this call waits only for the fork.
+        subprocess.run(  # noqa: S603 our own interpreter and program
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=layout.root,
+            env=_environment(plan),
+            pass_fds=[lock, writing],
+            check=True,
+        )
+
+
+def _already_running(layout: Layout) -> SupervisorBusyError:
+    state = _find_state(layout)
+    where = f" at {state.addresses.target}" if state else ""
+    return SupervisorBusyError(
+        f"The testbed {layout.name} is already running{where}.", remedy=f"lab testbed down --name {layout.name}"
+    )
 
 
 def _environment(plan: SupervisorPlan) -> dict[str, str]:
@@ -256,8 +297,6 @@ def _read_line(reading: int, within_s: float) -> dict[str, Any]:
 
 
 def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
-    if report.get("kind") == "busy":
-        return SupervisorBusyError(report["message"], remedy=f"lab testbed down --name {layout.name}")
     if report:
         return StartError(
             report["message"],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,19 +15,36 @@ from relab.testbed.errors import SupervisorBusyError
 from relab.testbed.layout import Layout
 
 
-def test_start_beside_another_start_does_not_stop_the_other_testbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other testbed took the lock after this start had checked it."""
-    stopped: list[object] = []
-    report = {"phase": "failed", "kind": "busy", "message": "Another supervisor holds the folder."}
-    monkeypatch.setattr(service, "_start", lambda *_: report)
-    monkeypatch.setattr(service, "_wait_gone", stopped.append)
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Layout]:
+    """The files of a testbed that another process is starting: it holds the lock, and has written its plan."""
+    layout = Layout.of(tmp_path, "a")
+    layout.private.mkdir(parents=True)
+    layout.plan.write_text("the plan of the other process")
+    layout.state.write_text("the state of the other testbed")
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield layout
+    os.close(descriptor)
 
-    with pytest.raises(SupervisorBusyError):
-        service.up(tmp_path, "a")
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_start_beside_another_start_changes_nothing(
+    other: Layout, is_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If `is_seen` is False, the other process acquires the lock after this start has checked it."""
+    monkeypatch.setattr(service, "_LOCK_TIMEOUT_S", 0.0)
+    stopped: list[object] = []
+    monkeypatch.setattr(service, "_wait_gone", stopped.append)
+    if not is_seen:
+        monkeypatch.setattr(service, "is_running", lambda _: False)
+
+    with pytest.raises(SupervisorBusyError, match="already running"):
+        service.up(other.home, "a")
 
     assert stopped == []
+    assert other.plan.read_text() == "the plan of the other process"
+    assert other.state.read_text() == "the state of the other testbed"
 
 
 def test_checks_at_the_same_time_do_not_take_each_other_for_a_running_testbed(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """The parent of a supervisor: it holds the lock of the folder, and ensures that no process outlives the supervisor.
 
-It runs as a file with `python -I -S` and imports no other module of relab. It turns itself into a daemon and a reaper
-of orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but their own
-children (for example PostgreSQL sessions that are computing) do not end at once: they become the guard's children, and
-it kills them.
+It runs as a file with `python -I -S` and imports no other module of relab. It inherits the lock as a descriptor. It
+turns itself into a daemon and a reaper of orphans, starts the supervisor and waits. The supervisor's components have a
+parent-death signal, but their own children (for example PostgreSQL sessions that are computing) do not end at once:
+they become the guard's children, and it kills them.
 
-    guard.py LOCK PIPE_FD CGROUPS POSTMASTER_PID VOLUME WAIT_S COMMAND…
+    guard.py LOCK_FD PIPE_FD CGROUPS POSTMASTER_PID VOLUME COMMAND…
 
 The command gets two more arguments: the descriptor of the pipe, and the guard's pid.
 """
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
-import json
 import os
 import signal
 import sys
@@ -108,20 +106,10 @@ def end_children() -> None:
             return
 
 
-def _hold(lock: str, wait_s: float) -> bool:
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL_INTERVAL_S)
-        else:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-            return True
+def _keep_lock(descriptor: int) -> None:
+    """Keep the inherited lock in this process alone, and write this process's pid into its file."""
+    os.set_inheritable(descriptor, False)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
 
 
 def _be_daemon() -> None:
@@ -137,13 +125,10 @@ def main() -> None:
 
     The docstring of the module lists the arguments of the program.
     """
-    lock, pipe, groups, postmaster_pid, volume, wait_s, *command = sys.argv[1:]
+    lock, pipe, groups, postmaster_pid, volume, *command = sys.argv[1:]
     _be_daemon()
     become_reaper()
-    if not _hold(lock, float(wait_s)):
-        message = "Another supervisor holds the folder of this testbed."
-        os.write(int(pipe), json.dumps({"phase": "failed", "kind": "busy", "message": message}).encode() + b"\n")
-        os._exit(1)
+    _keep_lock(int(lock))
     # Remove what an earlier guard left if it was killed.
     remove_shared_memory(postmaster_pid)
     remove_groups(groups)
