@@ -23,7 +23,7 @@ from relab.testbed.target.recorder import WorkerRecorder
 from rig.waiting import wait_until
 
 ORDER = b'{"product_id": 1}'
-SEARCH = b"GET /api/v1/search HTTP/1.1\r\nhost: shop\r\n\r\n"
+SEARCH = b"GET /api/v1/search HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @dataclass
@@ -125,7 +125,7 @@ def test_operators_are_answered_while_the_gate_is_shut() -> None:
 def test_expect_continue_is_rejected_and_the_connection_closed() -> None:
     with full_shop() as shop, socket.create_connection(("127.0.0.1", shop.port), timeout=10) as line:
         line.sendall(
-            b"POST /api/v1/orders HTTP/1.1\r\nhost: shop\r\ncontent-length: 17\r\nexpect: 100-continue\r\n\r\n"
+            b"POST /api/v1/orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 17\r\nexpect: 100-continue\r\n\r\n"
         )
         with line.makefile("rb") as answer:
             told = answer.read()
@@ -136,7 +136,7 @@ def test_expect_continue_is_rejected_and_the_connection_closed() -> None:
 
 def test_requests_that_are_sent_together_are_answered_in_order() -> None:
     with full_shop() as shop, socket.create_connection(("127.0.0.1", shop.port), timeout=10) as line:
-        health = b"GET /api/v1/health HTTP/1.1\r\nhost: shop\r\n\r\n"
+        health = b"GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n"
         line.sendall(health + SEARCH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
         with line.makefile("rb") as answers:
             told = answers.read()

@@ -185,6 +185,17 @@ def test_rejected_flags_are_named_and_change_nothing(target: Target) -> None:
     assert in_force() == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/ops/flags"), ("GET", "/api/v1/logs"), ("GET", "/api/v1/products/1")]
+)
+def test_request_under_a_name_of_another_machine_is_rejected(target: Target, method: str, path: str) -> None:
+    """A web page whose host name resolves to this machine sends the same name as Host and Origin."""
+    headers = {"Host": "attacker.example", "Origin": "http://attacker.example"}
+    answer = target.fresh(method, path, json={}, headers=headers)
+    assert (answer.status_code, answer.text) == (400, "Invalid host header")
+    assert target.fresh("GET", path, headers={"Host": "LOCALHOST"}).status_code == 200
+
+
 def test_change_of_flags_for_another_version_is_rejected(target: Target) -> None:
     before = target.get("/api/flags")
     stale, current = f'"{before["version"] + 5}"', f'"{before["version"]}"'
@@ -220,7 +231,7 @@ def test_requests_of_disconnected_clients_are_counted_as_abandoned(target: Targe
     address = ("127.0.0.1", target.settings["listen"]["port"])
     for _ in range(5):
         with socket.create_connection(address) as gone:
-            gone.sendall(b"POST /api/v1/orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 100\r\n\r\n{")
+            gone.sendall(b"POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
 
     def is_counted() -> bool:
         told: int = target.get("/api/v1/metrics")["abandoned"]

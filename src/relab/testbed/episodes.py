@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 
 from relab.core.errors import ForbiddenError
+from relab.testbed.callers import refuse_pages
 
 SECRET_VARIABLE: Final = "RELAB_TESTBED_SECRET"  # noqa: S105 a name
 SECRET_HEADER: Final = "X-Testbed-Secret"  # noqa: S105 a name
@@ -33,16 +34,19 @@ class NotTheSupervisorError(ForbiddenError):
     code = "not_the_supervisor"
 
 
-def breaker() -> Callable[[str], None]:
+def breaker() -> Callable[[Request, str], None]:
     """Return a FastAPI dependency that rejects requests without the fault injection program's secret.
 
-    The secret is the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Without the
-    variable, the dependency accepts all requests. It rejects a request with `NotTheBreakerError`.
+    The secret is the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. The dependency
+    rejects a request without the secret with `NotTheBreakerError`. Without the variable, it accepts the requests of all
+    programs of this machine, and rejects requests of web pages with `PageRefusedError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
-    def check(x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:
-        if secret and not hmac.compare_digest(x_breaker_secret.encode("utf-8", "replace"), secret.encode()):
+    def check(request: Request, x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:
+        if not secret:
+            refuse_pages(request.headers, remedy="Call it as localhost or 127.0.0.1 from a program.")
+        elif not hmac.compare_digest(x_breaker_secret.encode("utf-8", "replace"), secret.encode()):
             raise NotTheBreakerError("Only the program that measures responders on this testbed may inject faults.")
 
     return check

@@ -13,7 +13,8 @@ from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import MAX_LINES, Looks
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
 from relab.testbed.actions.service import ActionResult, ActionService
-from relab.testbed.actions.tokens import ANYONE, ActionCaller, ActionScope, Tokens, refuse_pages
+from relab.testbed.actions.tokens import ANYONE, ActionCaller, ActionScope, Tokens
+from relab.testbed.callers import refuse_pages
 from relab.testbed.episodes import episode_end_route
 from relab.testbed.problems import add_problems
 
@@ -66,7 +67,10 @@ def _services(request: Request) -> ActionServices:
 def _caller(request: Request) -> ActionCaller:
     services, given = _services(request), request.headers.getlist("authorization")
     if services.is_open and not given:
-        refuse_pages(request.headers)
+        refuse_pages(
+            request.headers,
+            remedy="Call it as localhost or 127.0.0.1 from a program, or make a token with `lab testbed token`.",
+        )
         return ANYONE
     # If there are two headers, a proxy may have checked the one that is not used here, so accept neither.
     return services.tokens.caller(given[0] if len(given) == 1 else None)

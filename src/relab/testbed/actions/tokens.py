@@ -8,7 +8,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +18,6 @@ from typing import Any, Final
 from relab.core.atomic_files import replace_file
 from relab.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from relab.testbed.actions.models import ActionClass
-
-_OWN_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
 class ActionScope(StrEnum):
@@ -99,31 +97,6 @@ class ActionCaller:
 
 ANYONE: Final = ActionCaller("anyone", frozenset((ActionScope.READ, ActionScope.ACT)))
 """The caller of a request without a token, if the server is open."""
-
-
-class PageRefusedError(ForbiddenError):
-    """A request without a token comes from a web page, or its `Host` header does not name this machine."""
-
-    code = "page_refused"
-
-
-def refuse_pages(headers: Mapping[str, str]) -> None:
-    """Check that a request without a token comes from a local program and not from a web page.
-
-    Args:
-        headers: the headers of the request, by their names in lower case.
-
-    Raises:
-        PageRefusedError: a web page sent the request, or the header `Host` does not name this machine.
-    """
-    # A page may use a host name that resolves to this machine, but cannot suppress the browser's own headers.
-    host = headers.get("host", "").rpartition("@")[2].lower()
-    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-    if name not in _OWN_NAMES or "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
-        raise PageRefusedError(
-            "Without a token only programs on this machine may ask for actions, not web pages.",
-            remedy="Call it as localhost or 127.0.0.1 from a program, or make a token with `lab testbed token`.",
-        )
 
 
 class Tokens:

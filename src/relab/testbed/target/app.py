@@ -10,9 +10,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from relab.core.errors import InvalidInputError, RelabError
 from relab.core.http_statuses import http_status
+from relab.testbed.callers import OWN_NAMES
 from relab.testbed.target.defects import Defects, socket_path
 from relab.testbed.target.diagnostics_routes import diagnostics_routes
 from relab.testbed.target.errors import DatabaseError, SearchError, StorageError
@@ -32,6 +34,10 @@ def create_app(parts: Parts) -> FastAPI:
     for routes in (shop_routes, operator_routes, lab_routes, diagnostics_routes):
         app.include_router(routes(parts))
     app.add_middleware(FlowControl, gate=parts.gate, recorder=parts.recorder)
+    listen = parts.settings.listen
+    if listen.is_loopback:
+        # A web page may use a host name that resolves to a loopback address; its browser then allows it every request.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_NAMES, listen.host])
 
     @app.exception_handler(RelabError)
     async def refuse(request: Request, error: RelabError) -> JSONResponse:

@@ -22,6 +22,14 @@ class Listen(_Section):
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65_535)
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can connect to the address."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
 
 class DatabaseSettings(_Section):
     """The database server, the shop's access to it, and the connection pool of each worker.
@@ -119,7 +127,7 @@ class TargetSettings(_Section):
 
     @model_validator(mode="after")
     def _refuse_open_writes(self) -> Self:
-        if self.token is None and not _is_loopback(self.listen.host):
+        if self.token is None and not self.listen.is_loopback:
             raise ValueError(f"listening on {self.listen.host} needs a token, since flags can be changed there")
         return self
 
@@ -148,10 +156,3 @@ def load_settings(path: Path) -> TargetSettings:
             f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()
         )
         raise BadSettingsError(f"The settings {path} are invalid: {message}.") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -21,7 +21,7 @@ def log() -> list[str]:
 @pytest.fixture
 def client(log: list[str]) -> Iterator[TestClient]:
     manager = leak_manager(log)
-    with TestClient(create_app(manager), raise_server_exceptions=False) as made:
+    with TestClient(create_app(manager), base_url="http://localhost:8080", raise_server_exceptions=False) as made:
         yield made
     manager.close()
 
@@ -102,6 +102,24 @@ def test_unreadable_requests_get_problem_documents(
 ) -> None:
     answer = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
     assert code_of(answer) == told
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "attacker.example:8080"},
+        {"Host": "attacker.example:8080", "Origin": "http://attacker.example:8080"},
+        {"Origin": "http://attacker.example"},
+        {"Origin": "http://localhost:3000"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v1/break/drip"), ("GET", "/api/v1/faults")])
+def test_request_of_a_web_page_is_rejected(
+    client: TestClient, log: list[str], method: str, path: str, headers: dict[str, str]
+) -> None:
+    assert code_of(client.request(method, path, headers=headers)) == (403, "page_refused")
+    assert log == []
 
 
 def test_measured_testbed_requires_the_breaker_secret_on_every_route(

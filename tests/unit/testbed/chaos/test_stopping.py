@@ -14,7 +14,7 @@ from support.testbed.leaks import leak_manager
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     manager = leak_manager([])
-    with TestClient(create_app(manager), raise_server_exceptions=False) as made:
+    with TestClient(create_app(manager), base_url="http://localhost", raise_server_exceptions=False) as made:
         yield made
     manager.close()
 

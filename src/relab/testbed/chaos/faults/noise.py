@@ -20,7 +20,7 @@ from relab.testbed.chaos.models import FaultParameters, Symptom
 
 _LOWEST_PRIORITY: Final = 19
 _REQUEST: Final = (
-    b"POST /api/v1/orders HTTP/1.1\r\nHost: shop\r\nUser-Agent: Mozilla/5.0 (Mobile)\r\n"
+    b"POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (Mobile)\r\n"
     b"Content-Type: application/json\r\nContent-Length: 34\r\n\r\n" + b'{"product_id": 1, "quantity": 1}  '
 )
 
