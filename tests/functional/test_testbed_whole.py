@@ -14,9 +14,9 @@ import pytest
 
 from relab.testbed import service
 from relab.testbed.episodes import SECRET_HEADER
-from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
+from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, ProgramRow
 from rig.waiting import wait_until
-from support.testbed.beds import Bed, bed_home, processes_of
+from support.testbed.beds import STAND_IN, Bed, bed_home, processes_of
 
 pytestmark = pytest.mark.full
 TELLING = ("chaos", "inject", "fault", "break")
@@ -154,6 +154,23 @@ def test_component_that_misses_the_reset_is_restarted(bed: Bed) -> None:
     os.kill(before, signal.SIGSTOP)
     bed.ask("POST", "/reset")
     assert bed.wait_running("actions", other_than=before).pid != before
+
+
+@pytest.mark.full
+def test_component_that_misses_the_first_episode_is_restarted_before_the_testbed_is_ready() -> None:
+    # This server answers GET, and rejects every POST with 501.
+    deaf = ProgramRow(
+        name="deaf",
+        group="deaf",
+        command=["{python}", "-m", "http.server", "{port}", "--bind", "127.0.0.1"],
+        port="actions",
+        ready_path="/",
+        episode_end_path="/forget",
+    )
+    with bed_home() as home:
+        component = Bed.start(home, "d", rows=(STAND_IN, deaf)).component("deaf")
+    assert component.state == "running"
+    assert component.starts == 2
 
 
 @pytest.mark.full

@@ -12,10 +12,10 @@ from typing import Final
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
-from relab.testbed.errors import NotAnsweringError
+from relab.testbed.errors import NotAnsweringError, StartError
 from relab.testbed.models import ComponentState, ComponentStatus, GroupFigures, ResourceLimits
 from relab.testbed.supervisor.probes import ReadinessProbe
-from relab.testbed.supervisor.process import Owner, Process, ProcessSpec
+from relab.testbed.supervisor.process import Owner, Process, ProcessSpec, tail
 
 ABORT_GRACE_S: Final = 0.3
 FIRST_PAUSE_S: Final = 0.2
@@ -281,3 +281,15 @@ async def wait_all_ready(components: Sequence[Component], deadline: float) -> No
     except TimeoutError as error:
         late = next((item for item in components if not item.is_ready), components[0])
         raise NotAnsweringError(late.spec.name) from error
+
+
+def not_ready_error(item: Component, within_s: float) -> StartError:
+    """Return the error for a component that is not ready within `within_s` seconds, with the tail of its log."""
+    status = item.status()
+    ended = f", exit codes so far: {status.exits}" if status.exits else ""
+    return StartError(
+        f"The component {item.spec.name} is not ready within {within_s:g} s ({status.state}{ended}).",
+        component=item.spec.name,
+        log_tail=tail(item.spec.log),
+        remedy=f"See {item.spec.log}.",
+    )

@@ -24,13 +24,13 @@ from relab.testbed.models import (
     TestbedStatus,
 )
 from relab.testbed.supervisor import programs, table, template
-from relab.testbed.supervisor.component import Component, wait_all_ready
+from relab.testbed.supervisor.component import Component, not_ready_error, wait_all_ready
 from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.groups import Groups
 from relab.testbed.supervisor.plan import SupervisorPlan
 from relab.testbed.supervisor.ports import HeldPort
 from relab.testbed.supervisor.probes import end_episode
-from relab.testbed.supervisor.process import descendants, tail
+from relab.testbed.supervisor.process import descendants
 from relab.testbed.supervisor.settings_store import SettingsStore
 from relab.testbed.supervisor.template import Template
 from relab.testbed.supervisor.volume import Volume
@@ -93,8 +93,11 @@ class Supervisor:
             self._site = table.Site(
                 self.plan, self.layout, ports, found, redis, self._template.credentials()
             )  # fmt: skip
-            await self._begin(self.plan.start_within_s, {})
+            deadline = self._start_deadline()
+            await self._begin(deadline, {})
             await self._end_episode(self._keepers())
+            # A component that did not confirm the new episode was stopped.
+            await self._start_all(deadline)
 
     async def reset(self) -> None:
         """Restore the testbed's initial data, settings and limits, and wait until all components are ready.
@@ -110,7 +113,7 @@ class Supervisor:
             await self._end_all(but=kept)
             # All other components are stopped by now, so the kept ones release what they hold of them at once.
             kept = await self._end_episode(kept)
-            await self._begin(self.plan.start_within_s, kept)
+            await self._begin(self._start_deadline(), kept)
 
     async def shut_down(self) -> None:
         """Stop all components; the testbed's folder stays, so that its logs can be read."""
@@ -281,14 +284,13 @@ class Supervisor:
         await asyncio.gather(*(item.stop(gently=False) for item in deaf))
         return {name: item for name, item in kept.items() if item not in deaf}
 
-    async def _begin(self, within_s: float, kept: dict[str, Component]) -> None:
+    async def _begin(self, deadline: float, kept: dict[str, Component]) -> None:
         """Restore the initial state of the testbed's folder, and start all components, stage by stage.
 
         Args:
-            within_s: time limit in seconds until all components are ready.
+            deadline: time limit until all components are ready, by the event loop's clock in seconds.
             kept: the components that keep running, by name.
         """
-        deadline = asyncio.get_running_loop().time() + within_s
         assert self._site is not None
         await asyncio.to_thread(self._lay_out, self._site)
         self.settings.begin(table.first_settings(self._site))
@@ -298,6 +300,10 @@ class Supervisor:
             for spec in table.components(self._site)
         }
         self._write_state()
+        await self._start_all(deadline)
+
+    async def _start_all(self, deadline: float) -> None:
+        """Start all components that do not run, stage by stage, and wait until all are ready; raise `StartError`."""
         for stage in sorted({item.spec.stage for item in self._components.values()}):
             started = [item for item in self._components.values() if item.spec.stage == stage and item.spec.started]
             for item in started:
@@ -305,17 +311,10 @@ class Supervisor:
             try:
                 await wait_all_ready(started, deadline)
             except NotAnsweringError as error:
-                raise self._late(self._components[error.message], within_s) from error
+                raise not_ready_error(self._components[error.message], self.plan.start_within_s) from error
 
-    def _late(self, item: Component, within_s: float) -> StartError:
-        status = item.status()
-        ended = f", exit codes so far: {status.exits}" if status.exits else ""
-        return StartError(
-            f"The component {item.spec.name} is not ready within {within_s:g} s ({status.state}{ended}).",
-            component=item.spec.name,
-            log_tail=tail(item.spec.log),
-            remedy=f"See {item.spec.log}.",
-        )
+    def _start_deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.plan.start_within_s
 
     def _lay_out(self, site: table.Site) -> None:
         layout = self.layout
