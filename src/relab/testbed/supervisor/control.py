@@ -126,6 +126,7 @@ def _add_settings(app: FastAPI, supervisor: Supervisor) -> None:
 
     @app.put("/settings")
     async def change(wanted: SettingsChange) -> dict[str, Any]:
+        supervisor.require_settled()
         given = {"author": wanted.author, "note": wanted.note}
         if wanted.changes is not None and wanted.settings is None:
             made = supervisor.settings.merge(wanted.changes, **given, expected_version=wanted.expected_version)
@@ -137,6 +138,7 @@ def _add_settings(app: FastAPI, supervisor: Supervisor) -> None:
 
     @app.post("/settings/rollback")
     async def roll_back(wanted: SettingsRollback) -> dict[str, Any]:
+        supervisor.require_settled()
         made = supervisor.settings.roll_back(wanted.version, author=wanted.author, note=wanted.note)
         return await settled(made, wanted.restart)
 

@@ -243,11 +243,12 @@ class Supervisor:
 
     async def _each(self, name: str, act: Callable[[Component], Awaitable[None]]) -> list[ComponentStatus]:
         found = self.find(name)
-        self._refuse_meanwhile()
+        self.require_settled()
         await asyncio.gather(*(act(item) for item in found))
         return [item.status() for item in found]
 
-    def _refuse_meanwhile(self) -> None:
+    def require_settled(self) -> None:
+        """Raise `SupervisorBusyError` while the testbed is being started, reset or shut down."""
         if self._phase not in {"ready", "failed"}:
             raise SupervisorBusyError(f"The testbed is {self._phase}; wait until it is ready.")
 

@@ -1,0 +1,39 @@
+"""The supervisor's API, without processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from relab.testbed.layout import Layout
+from relab.testbed.supervisor import control
+from relab.testbed.supervisor.plan import Ports, SupervisorPlan
+from relab.testbed.supervisor.supervisor import Supervisor
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/settings", {"changes": {"workers": 1}}),
+        ("PUT", "/settings", {"settings": {"workers": 1}, "restart": False}),
+        ("POST", "/settings/rollback", {"version": 1}),
+    ],
+)
+def test_settings_are_not_changed_while_the_testbed_is_not_ready(
+    tmp_path: Path, method: str, path: str, body: dict[str, Any]
+) -> None:
+    layout = Layout.of(tmp_path, "a")
+    layout.root.mkdir(parents=True)
+    supervisor = Supervisor(SupervisorPlan(home=tmp_path, name="a", ports=Ports(target=1, chaos=2, actions=3)), layout)
+    supervisor.settings.begin({"workers": 2})
+    client = TestClient(control.create_app(supervisor, lambda: None))
+
+    answer = client.request(method, path, json={"author": "a", **body})
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        409, "The testbed is starting; wait until it is ready.",
+    )  # fmt: skip
+    assert [item.version for item in supervisor.settings.history()] == [1]
