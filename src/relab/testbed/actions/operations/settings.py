@@ -61,7 +61,10 @@ class RollBackSetting(PlantOperation[Version]):
 
 
 class RotateCredential(PlantOperation[Credential]):
-    """The action that sets a new password both in a dependency and in the target's settings."""
+    """The action that sets a new password in a dependency, then in the target's settings, and restarts the target.
+
+    If the second step fails, the target cannot log in to the dependency until this action succeeds.
+    """
 
     ACTION = Action(
         "rotate-credential", "Set a new password for the target in a dependency", ActionClass.SETTING,
