@@ -51,8 +51,8 @@ def test_killing_the_supervisor_or_its_guard_ends_every_process(home: Path, vict
     os.kill(pid, signal.SIGKILL)
 
     # The kernel frees the lock a moment after `living` stops counting its last holder, so wait for both.
-    wait_until(lambda: not living(everything), within_s=10, what="the end of every process")
-    wait_until(lambda: not service.is_running(bed.layout), within_s=10, what="a free lock")
+    wait_until(lambda: not living(everything), what="the end of every process")
+    wait_until(lambda: not service.is_running(bed.layout), what="a free lock")
     busy.close()
     if victim == "supervisor":
         assert segment not in shared_memory()

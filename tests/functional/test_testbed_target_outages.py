@@ -114,10 +114,13 @@ def test_leaked_connections_exhaust_the_pool_until_the_workers_restart(target: T
         answers = list(threads.map(lambda _: target.order(), range(8)))
 
     assert {answer.status_code for answer in answers} == {503}
-    pool = target.get("/api/v1/pool/status")
-    assert pool["pool_utilization"] == "exhausted"
-    assert pool["used"] == 12
-    assert pool["max"] == 12
+
+    def exhausted() -> bool:
+        # Each worker learns of the other's connections with a delay.
+        pool = target.get("/api/v1/pool/status")
+        return (pool["pool_utilization"], pool["used"], pool["max"]) == ("exhausted", 12, 12)
+
+    wait_until(exhausted, what="all connections of both workers being in use")
     wait_until(lambda: target.get("/api/v1/pool/status")["pool_health"] == "critical", what="the pool being critical")
     assert "QueuePool limit of size 4 overflow 2 reached" in target.events("db_error")[-1]["message"]
     database = target.get("/api/v1/diagnostics/database")
@@ -148,7 +151,7 @@ def test_held_lock_is_reported_with_its_holder(target: Target, servers: tuple[Po
             rows = target.get("/api/v1/diagnostics/database")["blocked"]
             return any(row["blocked_by"] == [holder.info.backend_pid] for row in rows)
 
-        wait_until(blocked, within_s=15, what="the order being blocked")
+        wait_until(blocked, what="the order being blocked")
         database = wait_until(
             lambda: (seen := target.get("/api/v1/diagnostics/database"))["blockers"] and seen, what="the blocker"
         )

@@ -188,5 +188,5 @@ def test_data_volume_is_limited_emptied_by_a_reset_and_unmounted_after_a_kill() 
 
         guard = processes_of(bed.layout)[0]
         os.kill(bed.status().state.pid, signal.SIGKILL)
-        guard.wait(20)
+        guard.wait(60)
         assert not data.is_mount()
