@@ -50,11 +50,11 @@ def _of(word: str) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            told = [*process.cmdline(), *process.environ().values()]
+            words, values = process.cmdline(), process.environ().values()
         except psutil.Error:
             continue
-        if process.pid != os.getpid() and any(word in each for each in told):
-            found.append(" ".join(process.cmdline())[:200])
+        if process.pid != os.getpid() and any(word in each for each in (*words, *values)):
+            found.append(" ".join(words)[:200])
     return found
 
 
