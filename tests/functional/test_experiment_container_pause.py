@@ -10,7 +10,7 @@ from contract.sandbox.rooms import IMAGE, require_docker
 from support.experiments.projects import Project, Run, read_lines
 from support.experiments.reference import run_at_step
 
-STEPS = 30
+STEPS = 40
 COUNTING = f"""\
 #!/bin/sh
 input=$2 output=$4
