@@ -101,7 +101,8 @@ def telemetry_to(
     Args:
         span_by_span: export each span in a separate request when it ends; else in batches.
     """
-    exporter = RecordingExporter(OTLPSpanExporter(f"{url}/v1/traces", compression=compression))
+    # The default, 10 s for all retries, is too short for a busy machine that restarts a database meanwhile.
+    exporter = RecordingExporter(OTLPSpanExporter(f"{url}/v1/traces", compression=compression, timeout=60))
     provider = TracerProvider(resource=Resource.create(SERVICE), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter) if span_by_span else BatchSpanProcessor(exporter))
     try:
