@@ -64,7 +64,7 @@ def test_times_of_a_trial_agree_with_its_duration(tmp_path: Path, step_us: int) 
 @pytest.mark.parametrize("step_us", STEPS_US)
 def test_trial_times_out_after_its_limit_despite_clock_steps(tmp_path: Path, step_us: int) -> None:
     harness = 'time.sleep(600 if ids["trial_id"] == "trial_2" else 0)\nanswer()\n'
-    runs = Runs(tmp_path, step_us, harness, runtime={"timeouts": {"trial_seconds": 2, "grace_seconds": 0}})
+    runs = Runs(tmp_path, step_us, harness, runtime={"timeouts": {"trial_seconds": 5, "grace_seconds": 0}})
 
     run = Run(runs.run().run_dir)
 

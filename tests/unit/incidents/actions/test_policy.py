@@ -257,7 +257,9 @@ class Night(RuleBasedStateMachine):
         ruling = rules.rule(self.LIMITS, ProposedAction(entry(action), part, incident), situation)
         if ruling.is_allowed:
             assert not self.is_stopped
-            assert not any(item.status is ActionStatus.ASKED for item in self.acts)
+            # An action that was requested longer ago than the window is not in progress any more.
+            begins_us = self.now_us - int(self.LIMITS.action_window_s * SECOND_US)
+            assert not any(item.status is ActionStatus.ASKED and item.asked_at > begins_us for item in self.acts)
             self.acts.append(act(action=action, target=part, incident_id=incident, status=status, asked_at=self.now_us))
 
     @rule(status=st.sampled_from([ActionStatus.SUCCEEDED, ActionStatus.FAILED, ActionStatus.UNDONE]))
