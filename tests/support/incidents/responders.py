@@ -55,7 +55,7 @@ class Running:
         (found,) = self.incidents().items
         return self.log.get(found.incident_id)
 
-    async def until(self, condition: Callable[[], Found | None], *, within_s: float = 60.0, what: str = "it") -> Found:
+    async def until(self, condition: Callable[[], Found | None], *, within_s: float = 120.0, what: str = "it") -> Found:
         """Return the condition's first true value, while the responder runs."""
         async with asyncio.timeout(within_s):
             while True:
