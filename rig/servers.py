@@ -24,7 +24,8 @@ import redis
 
 from rig.waiting import wait_until
 
-_PORTS = range(10_000, 20_000)
+# Ray chooses ports from 10,002 to 19,999 for its workers, and tests give testbeds those from 21,000 to 28,999.
+_PORTS = range(29_000, 32_500)
 # Test processes that run at the same time begin at different ports, and their ids are often neighbours.
 _port_numbers = itertools.count(397 * os.getpid())
 _STOP_TIMEOUT_S = 60.0
