@@ -91,17 +91,30 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
     Returns:
         The functions that stop the services, and `{requested port: real port}`.
     """
-    closers: list[Closer] = []
-    ports: dict[int, int] = {}
-    try:
-        for listener in listeners:
-            listening = socket.create_server(("127.0.0.1", 0))
-            ports[listener.port] = listening.getsockname()[1]
-            closers.append(listener.serve(listening))
-    except BaseException:
-        call_all(closers)
-        raise
+    with contextlib.ExitStack() as undo:
+        sockets = [undo.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in listeners]
+        ports = {
+            listener.port: listening.getsockname()[1] for listener, listening in zip(listeners, sockets, strict=True)
+        }
+        closers = _serve_all(listeners, sockets)
+        undo.pop_all()
     return closers, ports
+
+
+def _serve_all(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> list[Closer]:
+    """Start services on listening sockets; return the functions that stop the services.
+
+    If a service cannot be started, the earlier ones are stopped and all sockets are closed.
+    """
+    closers: list[Closer] = []
+    with contextlib.ExitStack() as undo:
+        for listening in sockets:
+            undo.callback(listening.close)
+        undo.callback(call_all, closers)
+        for listener, listening in zip(listeners, sockets, strict=True):
+            closers.append(listener.serve(listening))
+        undo.pop_all()
+    return closers
 
 
 def call_all(closers: list[Closer]) -> None:
@@ -146,7 +159,7 @@ class SandboxNetworks:
                 sockets = self._ask(namespace, [(listener.address, listener.port) for listener in listeners])
         finally:
             os.close(namespace)
-        return [listener.serve(listening) for listener, listening in zip(listeners, sockets, strict=True)]
+        return _serve_all(listeners, sockets)
 
     def close(self) -> None:
         """End the helper process that enters the sandboxes' network namespaces."""

@@ -13,22 +13,21 @@ from relab.experiments.sandbox.protocol import Listener
 
 def test_started_services_are_stopped_if_a_later_one_cannot_start() -> None:
     stopped: list[int] = []
+    sockets: list[socket.socket] = []
 
     def works(listening: socket.socket) -> Callable[[], None]:
-        def stop() -> None:
-            listening.close()
-            stopped.append(1)
-
-        return stop
+        sockets.append(listening)
+        return lambda: stopped.append(1)
 
     def fails(listening: socket.socket) -> Callable[[], None]:
-        listening.close()
+        sockets.append(listening)
         raise OSError("no thread can be started")
 
     with pytest.raises(OSError, match="no thread"):
         listen_here([Listener(1, works), Listener(2, fails)])
 
     assert stopped == [1]
+    assert [listening.fileno() for listening in sockets] == [-1, -1]
 
 
 def test_service_that_cannot_be_stopped_leaves_the_others_stopped() -> None:
