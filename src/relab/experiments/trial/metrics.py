@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import math
-import operator
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -161,27 +159,21 @@ def matches(path: str, pattern: str | None) -> bool:
         return True
     if "**/" not in pattern:
         return fnmatch.fnmatchcase(path, pattern)
-    # Sets of positions in the path, as bits of integers: the time is linear in the length of the pattern, however many
-    # `**/` it has. `places` has the positions of each character; bit n of `reached` is set if the parts of the pattern
-    # so far match the first n characters.
-    places: dict[str, int] = {}
-    for place, char in enumerate(path):
-        places[char] = places.get(char, 0) | 1 << place
-    everywhere, reached = (2 << len(path)) - 1, 1
+    # The positions in the path up to which the parts of the pattern so far match. With a set of them, the time is linear
+    # in the length of the pattern, however many `**/` it has.
+    reached = {0}
     for part in _GLOB_PART.findall(pattern):
-        from_first = everywhere & -(reached & -reached)
         if part == "*":
-            reached = from_first
+            reached = set(range(min(reached), len(path) + 1))
         elif part == "**/":
-            reached |= (from_first & places.get("/", 0)) << 1
+            reached |= {place + 1 for place in range(min(reached), len(path)) if path[place] == "/"}
         elif len(part) == 1 and part != "?":
-            reached = (reached & places.get(part, 0)) << 1
+            reached = {place + 1 for place in reached if path[place : place + 1] == part}
         else:
-            fitting = (found for char, found in places.items() if fnmatch.fnmatchcase(char, part))
-            reached = (reached & functools.reduce(operator.or_, fitting, 0)) << 1
+            reached = {place + 1 for place in reached if fnmatch.fnmatchcase(path[place : place + 1], part)}
         if not reached:
             return False
-    return bool(reached >> len(path) & 1)
+    return len(path) in reached
 
 
 def _lines(path: Path) -> int:
