@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -116,6 +116,15 @@ def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Che
     Raises:
         RunDamagedError: the last output cannot be read.
     """
+    found: dict[str, Checkpoint] = {}
+    for checkpoint in [*_named_before_pauses(config, folder), *_checkpoints_in(folder.root / OUTPUT, folder)]:
+        # The harness has overwritten the file of the earlier checkpoint.
+        found.pop(checkpoint.path, None)
+        found[checkpoint.path] = checkpoint
+    return list(found.values())
+
+
+def _named_before_pauses(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
     name = PurePosixPath(config.runtime.harness.output_path).name
     segments = folder.root / "segments"
     numbers = (
@@ -126,13 +135,7 @@ def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Che
         # A harness wrote this output itself, so that it may be invalid; the runner wrote or checked the last one.
         with contextlib.suppress(RunDamagedError):
             named += _checkpoints_in(segments / str(number) / name, folder)
-    named += _checkpoints_in(folder.root / OUTPUT, folder)
-    found: dict[str, Checkpoint] = {}
-    for checkpoint in named:
-        # The harness has overwritten the file of the earlier checkpoint.
-        found.pop(checkpoint.path, None)
-        found[checkpoint.path] = checkpoint
-    return list(found.values())
+    return named
 
 
 def _checkpoints_in(path: Path, folder: TrialFolder) -> Iterable[Checkpoint]:
@@ -145,6 +148,10 @@ def _checkpoints_in(path: Path, folder: TrialFolder) -> Iterable[Checkpoint]:
         raise damaged(path, f"cannot be read: {error.message}") from error
     if not isinstance(document, dict):
         raise damaged(path, "is not a JSON object")
+    return _checkpoints_of(document)
+
+
+def _checkpoints_of(document: Mapping[str, Any]) -> list[Checkpoint]:
     # After an error of the trial, the runner's own output contains that of the harness.
     ext = document.get("ext")
     written = ext.get("harness_output") if isinstance(ext, dict) and "error" in document else None
@@ -313,17 +320,23 @@ def _copy_file(origin: Path, below: Path, target: Path) -> str | None:
     return f"sha256:{digest.hexdigest()}"
 
 
-def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> None:
+def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, output: Mapping[str, Any]) -> None:
     """Move the checkpoints of a finished trial out of its workspace, which is about to be deleted, to `checkpoints/`.
 
-    The outputs of the trial name the checkpoints. Checkpoints that are missing or invalid are not moved.
+    Checkpoints that are missing or invalid are not moved.
+
+    Args:
+        config: the experiment.
+        folder: the folder of the trial. The outputs from before its pauses name checkpoints, too.
+        output: the last output of the harness, as received; empty if there is none.
 
     Raises:
-        RunDamagedError: the last output or the input of the trial cannot be read.
+        RunDamagedError: the input of the trial cannot be read.
         OSError: the disk is full, or permission is missing.
     """
     places = set()
-    for checkpoint in named_checkpoints(config, folder):
+    # The output document in the folder may be nested deeper than is read, since it can contain the harness's output.
+    for checkpoint in [*_named_before_pauses(config, folder), *_checkpoints_of(output)]:
         try:
             found = find_checkpoint(config, folder, checkpoint)
         except (CheckpointMissingError, CheckpointInvalidError):

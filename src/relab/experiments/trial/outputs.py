@@ -48,8 +48,6 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
 def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
     """Copy the artifacts of a trial out of its workspace, and delete the workspace unless the run keeps it.
 
-    The output document of the trial must be written: it names checkpoints in the workspace, which are kept.
-
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.
@@ -68,7 +66,7 @@ def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttemp
     needed_later = context.config.design.policies.state.carries_state
     keeps = context.keep is Keep.ALL or (context.keep is Keep.FAILED and not row.success)
     if not keeps and not needed_later:
-        keep_checkpoints(context.config, folder)
+        keep_checkpoints(context.config, folder, attempt.output.raw)
         remove_tree(folder.workspace)
 
 

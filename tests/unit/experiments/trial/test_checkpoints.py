@@ -164,10 +164,10 @@ def test_copied_workspace_checkpoint_is_part_of_the_initial_manifest(tmp_path: P
 
 
 def test_workspace_checkpoint_is_kept_although_the_workspace_is_not(tmp_path: Path) -> None:
-    folder = make_trial(tmp_path / "t", checkpoints=[{"path": path} for path in ("a", "gone", "/etc/passwd")])
+    folder = make_trial(tmp_path / "t")
     (folder.workspace / "a").write_text("memory")
 
-    keep_checkpoints(CONFIG, folder)
+    keep_checkpoints(CONFIG, folder, {"checkpoints": [{"path": path} for path in ("a", "gone", "/etc/passwd")]})
 
     assert not (folder.workspace / "a").exists()
     assert find(folder, "a").stored == "checkpoints/workspace/a"
@@ -177,29 +177,40 @@ def test_workspace_checkpoint_is_kept_although_the_workspace_is_not(tmp_path: Pa
 
 
 def test_folder_is_kept_although_a_file_in_it_is_a_checkpoint_too(tmp_path: Path) -> None:
-    folder = make_trial(tmp_path / "t", checkpoints=[{"path": "all/step"}, {"path": "all"}])
+    folder = make_trial(tmp_path / "t")
     (folder.workspace / "all").mkdir()
     (folder.workspace / "all" / "step").write_text("memory")
     (folder.workspace / "all" / "rest").write_text("more")
 
-    keep_checkpoints(CONFIG, folder)
+    keep_checkpoints(CONFIG, folder, {"checkpoints": [{"path": "all/step"}, {"path": "all"}]})
 
     assert find(folder, "all/step").stored == "checkpoints/workspace/all/step"
     assert find(folder, "all").size == len("memory") + len("more")
 
 
-@pytest.mark.parametrize(
-    "output", [{"checkpoints": [{"path": "b"}]}, {"error": {"error_type": "trial_timeout"}}], ids=["ended", "timed out"]
-)
+@pytest.mark.parametrize("output", [{"checkpoints": [{"path": "b"}]}, {}], ids=["ended", "timed out"])
 def test_workspace_checkpoint_from_before_a_pause_is_kept(tmp_path: Path, output: dict[str, Any]) -> None:
-    folder = make_trial(tmp_path / "t", **output)
+    folder = make_trial(tmp_path / "t")
     for number, text in enumerate(('{"checkpoints": [{"path": "a"}]}', "{ cut"), start=1):
         segment = folder.root / "segments" / str(number)
         segment.mkdir(parents=True)
         (segment / "trial_output.json").write_text(text)
     (folder.workspace / "a").write_text("memory")
 
-    keep_checkpoints(CONFIG, folder)
+    keep_checkpoints(CONFIG, folder, output)
+
+    assert find(folder, "a").stored == "checkpoints/workspace/a"
+
+
+def test_checkpoint_is_kept_although_the_written_output_is_nested_deeper_than_is_read(tmp_path: Path) -> None:
+    folder = make_trial(tmp_path / "t")
+    # As after an error: the output of the runner contains that of the harness, which was just shallow enough.
+    (folder.root / "trial_output.json").write_text(
+        '{"error": {}, "ext": {"harness_output": ' + "[" * 200 + "]" * 200 + "}}"
+    )
+    (folder.workspace / "a").write_text("memory")
+
+    keep_checkpoints(CONFIG, folder, {"checkpoints": [{"path": "a"}]})
 
     assert find(folder, "a").stored == "checkpoints/workspace/a"
 
