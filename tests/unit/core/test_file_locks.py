@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,15 @@ def test_lock_is_exclusive_and_released_after_the_block(tmp_path: Path) -> None:
 
     with path.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_lock_is_released_although_a_process_that_was_forked_meanwhile_has_its_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    with file_lock(path):
+        (held,) = (fd for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == path.resolve())
+        inherited = os.dup(int(held.name))
+
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(inherited)
