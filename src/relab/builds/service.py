@@ -232,6 +232,9 @@ class BuildService:
         """
         from relab.builds.watching import RetryBudget, WatchEvents, watch
 
+        # The working directory may be removed and created anew, and a relative path would not lead to the new one.
+        folder = folder.absolute()
+
         def build_once(budget: RetryBudget) -> BuildPass:
             def decided(decision: BuildDecision) -> None:
                 # A retry follows each decision. It counts also if the pass then ends with an error.

@@ -189,6 +189,11 @@ def report_error(error: Exception) -> int:
     if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument(error.object)) is not None:
         print_error("usage", f"The argument '{plain(argument)}' is not valid UTF-8.")
         return EXIT_USAGE
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        print_error(
+            "usage", "The working directory does not exist any more. Change to an existing folder, then try again."
+        )
+        return EXIT_USAGE
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
         message = f"Internal error: {type(error).__name__}: {error}"
@@ -204,6 +209,15 @@ def report_error(error: Exception) -> int:
     if isinstance(error, UnavailableError | ConfigurationError | InUseError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
+
+
+def _has_working_directory() -> bool:
+    """Return whether the working directory of this process still exists."""
+    try:
+        os.getcwd()  # noqa: PTH109 the call that fails
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _undecodable_argument(text: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -82,6 +83,28 @@ def test_success_restores_the_budget_of_retries(builds: BuildService, tmp_path: 
         ["success"],
         ["failed", "failed"],
     ]
+
+
+def test_working_directory_that_is_removed_and_created_anew_does_not_end_the_watch(
+    builds: BuildService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_project(tmp_path / "project", "exit 0\n", sandbox="local").root
+    monkeypatch.chdir(root)
+    errors: list[RelabError] = []
+    passes: list[BuildPass] = []
+
+    def create(error: RelabError) -> None:
+        errors.append(error)
+        write_project(root, "exit 0\n", sandbox="local")
+
+    def remove(done: BuildPass) -> None:
+        passes.append(done)
+        shutil.rmtree(root)
+
+    builds.watch(Path(), {}, WatchPlan(0, 0, passes=3), stop=Event(), on_pass=remove, on_error=create)
+
+    assert [str(error).partition(".")[0] for error in errors] == [f"There is no file {root / 'build'}"]
+    assert [done.builds[0].result.status for done in passes] == [BuildStatus.SUCCESS] * 2
 
 
 def test_pass_that_an_error_ends_does_not_end_the_watch(builds: BuildService, tmp_path: Path) -> None:

@@ -78,3 +78,12 @@ def test_last_line_is_used_without_a_word_of_failure() -> None:
 
 def test_empty_log_has_no_line() -> None:
     assert error_line("\n \n") is None
+
+
+def test_header_without_a_message_is_replaced_by_the_message_that_follows_it() -> None:
+    log = (
+        "____ test_total ____\n>   assert total() == 3\nE   assert 4 == 3\n"
+        "==== short test summary info ====\nFAILED t.py::test_total - assert 4 == 3\n"
+    )
+
+    assert error_line(log) == "t.py::test_total: assert 4 == 3"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from relab.cli.output import report_error
+from relab.cli.output import EXIT_USAGE, report_error
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 
 
@@ -14,3 +16,22 @@ def test_target_in_use_by_another_rollout_is_unavailable_and_not_a_failed_rollou
     assert report_error(TargetBusyError("The flags are in use.", remedy="Wait.")) == 69
     assert "The flags are in use. Wait." in capsys.readouterr().err
     assert report_error(RolloutStateError("It is over.")) == 1
+
+
+def test_removed_working_directory_is_a_usage_error_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as raised:
+        Path.cwd()
+
+    code = report_error(raised.value)
+
+    monkeypatch.undo()
+    assert code == EXIT_USAGE
+    assert capsys.readouterr().err == (
+        "lab: The working directory does not exist any more. Change to an existing folder, then try again.\n"
+    )

@@ -32,7 +32,7 @@ _SHARED: Final = re.compile(
     r"(?i:no space left|disk quota|could not resolve host|name or service not known|temporary failure in name|connection (?:refused|reset|timed out)"
     r"|network is unreachable|rate ?limit|too many requests|service unavailable|bad gateway|gateway time-?out|certificate|tls handshake|\b(?:internal )?server error\b"
     r"|(?:\bhttps?(?:/[\d.]{1,4})?|\bstatus|\bcode|\berror|\berr!|\breturned|\bresponded with|\bresponse)[ :=]{1,3}50[0234]\b"
-    r"|i/o timeout|econn(?:reset|refused)|etimedout|enotfound|eai_again|runner .{0,40}lost|received a shutdown signal)"
+    r"|i/o timeout|\b(?:econn(?:reset|refused)|etimedout|enotfound|eai_again)\b|runner .{0,40}lost|received a shutdown signal)"
 )
 """Signs of a cause outside of the project, such as a registry that is down; other causes belong to one project."""
 _HEADER: Final = re.compile(
@@ -43,9 +43,12 @@ _HEADER: Final = re.compile(
 _NAME_IN_HEADER: Final = re.compile(
     r"_{3,} (.{1,300}) _{3,}$|-{4} (.{1,300}) stdout -{4}$|\s*● (.{1,300})$|\s*--- FAIL: (\S{1,300})"
 )
+_COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
 _EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
+_PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
+_PYTEST_EXCEPTION: Final = re.compile(r"E {3,}(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception)\b(?:: |$)")
 _MESSAGE: Final = re.compile(
     r"> \S|(?i:.{0,300}(?:\berror\b[:\[ ]|undefined reference|cannot find|panicked|\bassert|expected|timed? ?out))"
 )
@@ -106,6 +109,11 @@ def failure_cause(
     return _surest(_candidates(relevant)) or _cause_by_output(relevant, lines)
 
 
+def is_header(text: str) -> bool:
+    """Return whether a line is only the header of an error, such as "Traceback", whose message follows it."""
+    return _HEADER.match(text) is not None
+
+
 def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
     """Return the cause by which a failed build is grouped, from its failed tests alone; None without failed tests.
 
@@ -136,14 +144,20 @@ def _sample(line: str) -> str:
 def _candidates(relevant: Sequence[RelevantLine]) -> list[_Candidate]:
     found: list[_Candidate] = []
     reports: list[_Candidate] = []
+    collecting: dict[str, str] = {}
     errors = ((index, line) for index, line in enumerate(relevant) if line.role is LineRole.ERROR and line.text)
     for index, line in islice(errors, _MAX_ERRORS):
         if _HEADER.match(line.text):
-            candidate = _of_header(line, _details(relevant, index))
+            details = _details(relevant, index)
+            candidate = _of_header(line, details)
+            if file := _COLLECTED.match(line.text):
+                collecting[file[1]] = _message(details).removeprefix("E").strip()
             if candidate is not None and line.text.startswith("___"):
                 reports.append(candidate)
         elif summary := _SUMMARY.match(line.text):
-            candidate = _of_test(line.score, summary["name"], summary["message"] or "")
+            # For a file that it cannot import, pytest writes the message in the report alone.
+            message = summary["message"] or collecting.get(summary["name"], "")
+            candidate = _of_test(line.score, summary["name"], message)
         elif is_generic(line.text):
             continue
         else:
@@ -172,22 +186,33 @@ def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidat
     The cause is the message in `details`, the lines after the header. If the header names a test, the name is added.
     None without a message.
     """
+    text = _message(details)
+    if not text:
+        return None
+    named = _NAME_IN_HEADER.match(line.text)
+    if named is not None:
+        return _of_test(line.score, next(group for group in named.groups() if group), text)
+    return _Candidate(line.score, cause_of(text), text.strip())
+
+
+def _message(details: Sequence[RelevantLine]) -> str:
+    """Return the line of `details`, the lines after a header, that has the message of the error; empty if none has."""
     spoken = [
         each.text
         for each in details
         if each.text.strip() and not is_generic(each.text) and not _SUBTEST.match(each.text)
     ]
     if not spoken:
-        return None
+        return ""
     # Of pytest's lines with E, the first is the cause; the last exception of a traceback is the one that ended it.
-    of_pytest = next((text for text in spoken if _PYTEST_ERROR.match(text)), None)
+    of_pytest = [text for text in spoken if _PYTEST_ERROR.match(text)]
+    if of_pytest and _PYTEST_PLACE.match(of_pytest[0]):
+        # A syntax error begins with its place and the line of the source.
+        of_pytest = [text for text in of_pytest if _PYTEST_EXCEPTION.match(text)] or of_pytest
+    if of_pytest:
+        return of_pytest[0]
     exceptions = [text for text in spoken if _EXCEPTION.match(text)]
-    message = next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
-    text = of_pytest or (exceptions[-1] if exceptions else message)
-    named = _NAME_IN_HEADER.match(line.text)
-    if named is not None:
-        return _of_test(line.score, next(group for group in named.groups() if group), text)
-    return _Candidate(line.score, cause_of(text), text.strip())
+    return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
 
 
 def _of_test(score: float, name: str, message: str) -> _Candidate:

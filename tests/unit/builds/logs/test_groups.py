@@ -130,6 +130,28 @@ def test_sample_is_the_line_that_shows_the_cause() -> None:
     ]
 
 
+def not_imported(file: str, *said: str) -> str:
+    """Return a log of pytest that could not import a file of tests: its summary has no message."""
+    report = "\n".join(f"E   {line}" for line in said)
+    header = (
+        f"____ ERROR collecting {file} ____\n/lib/_pytest/python.py:528: in importtestmodule\n    mod = import_path("
+    )
+    return f"==== ERRORS ====\n{header}\n{report}\n==== short test summary info ====\nERROR {file}\n1 error in 0.58s\n"
+
+
+def test_file_that_pytest_cannot_import_is_grouped_by_the_message_of_its_report() -> None:
+    module = cause(not_imported("t/test_a.py", "ModuleNotFoundError: No module named 'yamlx'"))
+    syntax = cause(
+        not_imported("t/test_a.py", '  File "/s/t/test_a.py", line 5', "  def x(:", "SyntaxError: invalid syntax")
+    )
+
+    assert module is not None
+    assert syntax is not None
+    assert module.line == "t/test_a.py: ModuleNotFoundError: No module named 'yamlx'"
+    assert syntax.line == "t/test_a.py: SyntaxError: invalid syntax"
+    assert module.group_of("shop") != syntax.group_of("shop")
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -154,6 +176,13 @@ def test_internal_cause_is_grouped_per_project_and_external_cause_across_project
 
     assert key(own, "a") != key(own, "b")
     assert key(shared, "a") == key(shared, "b")
+
+
+@pytest.mark.parametrize(
+    "line", ["ModuleNotFoundError: No module named 'yamlx'", "FileNotFoundError: [Errno 2] No such file: 'orders.csv'"]
+)
+def test_name_of_an_exception_that_contains_a_network_code_is_an_internal_cause(line: str) -> None:
+    assert key(f"{line}\n", project="shop") != key(f"{line}\n", project="engine")
 
 
 def test_measured_failure_is_a_group_of_its_kind_and_project() -> None:
