@@ -48,6 +48,12 @@ DOES = {
     Path(bindings["meet"], "detached").write_text(str(child.pid))
     answer()""",
     "is_another": "ids = {**ids, 'trial_id': 'trial_1'}\n    answer()",
+    "nests_the_answer_of_another": """
+    ids = {**ids, "trial_id": "trial_1"}
+    nested = ["x"] * 3_000
+    for _ in range(150):
+        nested = [nested]
+    answer(answer=nested)""",
     "links_its_output": "output.symlink_to(bindings['meet'] + '/linked')\n    answer()",
     "links_the_runners_files": """
     for name in ("trial_output.json", "trial_state.json", "stdout.log"):
@@ -98,6 +104,7 @@ BECOMES: dict[str, tuple[str, str | None]] = {
     "hangs": ("error", "trial_timeout"),
     "detaches": ("success", None),
     "is_another": ("error", "foreign_trial_output"),
+    "nests_the_answer_of_another": ("error", "foreign_trial_output"),
     "links_its_output": ("error", "invalid_trial_output"),
     "links_the_runners_files": ("error", "harness_process_error"),
     "rewrites_its_input": ("success", None),
@@ -168,6 +175,17 @@ def test_oversized_output_is_cut_and_the_rest_kept(run: Run) -> None:
     assert flooded.stat().st_size < 1_048_576 + 100
     assert flooded.read_bytes().endswith(b"[cut by the runner after 1,048,576 bytes]\n")
     assert (run.path / run.by_task["hangs"]["trial_dir"] / "stdout.log").read_text() == "so far\n"
+
+
+def test_rejected_output_is_stored_without_growing(run: Run) -> None:
+    row = run.by_task["nests_the_answer_of_another"]
+    stored = (run.path / row["trial_dir"] / "trial_output.json").read_bytes()
+
+    nested = json.loads(stored)["ext"]["harness_output"]["answer"]
+    for _ in range(150):
+        (nested,) = nested
+    assert nested == ["x"] * 3_000
+    assert len(stored) < 20_000
 
 
 def test_trials_leave_no_running_process(run: Run, project: Project, meet: Path) -> None:

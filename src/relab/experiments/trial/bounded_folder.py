@@ -47,7 +47,9 @@ class BoundedFolder:
             files = sorted(self.files(), key=lambda item: (item[2] == str(written), item[0]))
             self._total = sum(size for _, size, _ in files)
             for _, size, path in files:
-                if self._total <= self._max_bytes * _KEPT_SHARE:
+                # The new file is last; it may stay alone although it is larger than the share.
+                share = 1 if path == str(written) else _KEPT_SHARE
+                if self._total <= self._max_bytes * share:
                     return
                 with contextlib.suppress(OSError):
                     os.unlink(path)  # noqa: PTH108 a path as text

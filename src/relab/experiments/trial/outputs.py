@@ -42,7 +42,9 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
         document = wire.error_output(trial.ids, TrialOutcome.ERROR, error_type, message)
         if attempt.output.raw:
             document["ext"] = {"harness_output": attempt.output.raw}
-    write_own(folder.root / OUTPUT, wire.to_json_bytes(document))
+    # Indentation would multiply the size of a deeply nested output of the harness.
+    indent = None if attempt.output.raw else 2
+    write_own(folder.root / OUTPUT, wire.to_json_bytes(document, indent=indent))
 
 
 def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:

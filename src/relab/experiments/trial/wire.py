@@ -356,6 +356,6 @@ def write_json(path: Path, document: Any) -> bytes:
     return raw
 
 
-def to_json_bytes(document: Any) -> bytes:
-    """Return a document as indented JSON with a newline at the end."""
-    return pydantic_core.to_json(document, indent=2) + b"\n"
+def to_json_bytes(document: Any, *, indent: int | None = 2) -> bytes:
+    """Return a document as JSON with a newline at the end, indented by `indent` spaces a level; None: on one line."""
+    return pydantic_core.to_json(document, indent=indent) + b"\n"

@@ -111,6 +111,17 @@ def test_answer_is_kept_if_the_times_of_files_are_too_coarse_to_tell_their_order
         assert cache.get(name) == big
 
 
+def test_answer_that_almost_fills_the_cache_is_kept(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path, max_bytes=3_000)
+    big = CachedAnswer("application/json", [b"x" * 2_650])
+
+    cache.put("aa01", ANSWER)
+    cache.put("bb02", big)
+
+    assert cache.get("bb02") == big
+    assert cache.get("aa01") is None
+
+
 def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     cache_in(tmp_path / "new").put("ab12", ANSWER)
 
