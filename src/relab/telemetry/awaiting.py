@@ -33,7 +33,7 @@ class AwaitingRuns:
         Runs that changed within the last `quiet_s` seconds are left out.
         """
         with self._projector.reading() as session:
-            return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
+            return repository.list_awaiting(session, self._clock.now_us(), int(quiet_s * 1_000_000), limit)
 
     def count(self) -> int:
         """Return the number of runs that wait for their analysis.

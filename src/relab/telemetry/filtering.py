@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from relab.storage.base import table_of
 from relab.telemetry.models import RunFilter
@@ -41,3 +42,12 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     if run_filter.text is not None:
         statement = statement.where(AgentRunRow.search_text.contains(run_filter.text.lower(), autoescape=True))
     return statement
+
+
+def is_quiet(written_at: InstrumentedAttribute[int], now_us: int, quiet_us: int) -> ColumnElement[bool]:
+    """Return the condition for rows that were not written within `quiet_us` of the current time.
+
+    Times are in microseconds since 1970. A row that was written later than that has its time from a clock that was
+    ahead and was set back since; otherwise it would not be quiet until the clock reaches that time again.
+    """
+    return or_(written_at <= now_us - quiet_us, written_at > now_us + quiet_us)

@@ -16,7 +16,7 @@ from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.filtering import SHOWN, filtered
+from relab.telemetry.filtering import SHOWN, filtered, is_quiet
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
@@ -301,11 +301,11 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
     return session.execute(statement).one_or_none() is not None
 
 
-def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that wait for analysis and were last written by `before_us`, newest first."""
+def list_awaiting(session: Session, now_us: int, quiet_us: int, limit: int) -> dict[str, RunContent]:
+    """Return `{run id: content}` of runs that wait for analysis and are quiet (`is_quiet`), newest first."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(
-        AWAITING_ANALYSIS, row.updated_at <= before_us
+        AWAITING_ANALYSIS, is_quiet(row.updated_at, now_us, quiet_us)
     )
     return {
         run_id: RunContent(content_hash=content_hash, received_at=received_at)

@@ -84,6 +84,28 @@ def test_failed_run_is_analysed_when_it_has_not_changed_for_a_while(here: Servic
     assert request_due(here) == 0
 
 
+@pytest.mark.parametrize("ahead_s", [QUIET_S + 1, 86_400.0])
+def test_failed_run_is_analysed_after_the_clock_was_set_back(
+    here: Services, clock: MovableClock, ahead_s: float
+) -> None:
+    clock.move(ahead_s)
+    post(here, timed_out("ahead"))
+    clock.move(-ahead_s)
+    assert request_due(here) == 1
+
+
+def test_failed_run_of_a_clock_that_is_a_little_ahead_waits_until_it_is_quiet(
+    here: Services, clock: MovableClock
+) -> None:
+    clock.move(QUIET_S / 2)
+    post(here, timed_out("skewed"))
+    clock.move(-QUIET_S / 2)
+    assert request_due(here) == 0
+
+    clock.move(1.5 * QUIET_S)
+    assert request_due(here) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "is_suspect"),
     [

@@ -97,6 +97,15 @@ def test_trace_is_searched_when_it_is_complete(here: Services, clock: MovableClo
     assert len(shown(here, "traced")) == 1
 
 
+def test_run_of_a_clock_that_was_set_back_is_searched(here: Services, clock: MovableClock) -> None:
+    begin(here, clock)
+    clock.move(86_400)
+    post(here, "ahead", answer="Thank you.")
+    clock.move(-86_400)
+    arrive(here, clock)
+    assert shown(here, "thanked") == ["ahead"]
+
+
 def test_search_is_off_without_the_setting(here: Services, clock: MovableClock) -> None:
     arrive(here, clock, is_on=False)
     post(here, "polite", answer="Thank you.")
