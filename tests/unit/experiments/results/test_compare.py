@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from relab.experiments.errors import RunChangedError, RunNotFoundError
+from relab.experiments.records.file_names import LOCK
 from relab.experiments.results.compare import GateInvalidError, VariantComparison, compare
 from relab.experiments.results.decidability import rounded_up
 from relab.stats.verdicts import Verdict
@@ -312,8 +314,19 @@ def test_trials_that_were_not_run_are_missing_and_no_failures(tmp_path: Path) ->
     assert "'better' has 15 figures for 'success' of 20 planned trials" in found.reason
 
 
+def test_run_without_a_process_is_interrupted_and_not_running(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", scored(1.1), status="running")
+    killed = judge(run_dir).reason
+    (run_dir / LOCK).parent.mkdir(exist_ok=True)
+    with (run_dir / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        working = judge(run_dir).reason
+
+    assert killed == "the run is not finished: its status is 'interrupted'"
+    assert working == "the run is not finished: its status is 'running'"
+
+
 def test_an_unfinished_run_is_not_judged(tmp_path: Path) -> None:
-    assert "its status is 'running'" in judge(write_run(tmp_path / "a", scored(1.1), status="running")).reason
     cut_short = judge(write_run(tmp_path / "b", scored(1.1)[:-1], status=None))
     assert cut_short.verdict == Verdict.INVALID
     assert cut_short.reason == "the run is not finished: 39 of 40 trials have a result"
