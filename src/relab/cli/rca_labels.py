@@ -38,6 +38,7 @@ def label(
 
     from relab.cli.context import open_services, operator
     from relab.core.errors import InvalidInputError
+    from relab.core.validation import problems_of
     from relab.rca.service import NewLabel
 
     given = {"step_id": step, "category": category, "agent_name": agent, "note": note}
@@ -64,8 +65,7 @@ def label(
             try:
                 wanted = NewLabel.model_validate(given)
             except ValidationError as error:
-                problems = tuple((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
-                raise InvalidInputError("The label is not valid.", problems=problems) from error
+                raise InvalidInputError("The label is not valid.", problems=problems_of(error, root="label")) from error
             found = labels.save(run_id, wanted, by=operator())
         else:
             found = labels.get(run_id)

@@ -28,7 +28,7 @@ class FieldValueError(ValueError):
 
 def plain_message(message: str) -> str:
     """Return an error message of Pydantic without the prefix `Value error, ` and without names of Python classes."""
-    return _CLASS_NAME.sub("", message.removeprefix("Value error, "))
+    return _CLASS_NAME.sub("", message.removeprefix("Value error, ")).replace("Tuple should", "List should")
 
 
 def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:

@@ -25,7 +25,11 @@ def yaml_error(
         kind: class of the returned error.
     """
     problems = []
-    for problem in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for problem in found:
+        if problem["type"] == "too_short" and any(_is_inside(other["loc"], problem["loc"]) for other in found):
+            # Pydantic counts only the valid items: the list is too short because of the problems in its items.
+            continue
         field, models = _resolved(problem["loc"], model)
         cause = problem.get("ctx", {}).get("error")
         if isinstance(cause, FieldValueError):
@@ -34,6 +38,10 @@ def yaml_error(
     first = "; ".join(f"{place}: {message}" for place, message in problems[:1])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return kind(f"{first}{more}.", problems=tuple(problems))
+
+
+def _is_inside(location: Sequence[str | int], outer: Sequence[str | int]) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[BaseModel]]) -> str:

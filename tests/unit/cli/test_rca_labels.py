@@ -12,6 +12,7 @@ from support.telemetry.runs import failed_run, step
 def test_labels_are_given_measured_exported_and_removed(empty: Lab) -> None:
     run = failed_run("r1", steps=[step("s1", agent_name="worker")])
     empty.run("agent-runs", "ingest", "-", stdin=json.dumps(run))
+    refused = empty.run("rca", "label", "r1", "--note", "why", code=EXIT_USAGE).err
     given = empty.json("rca", "label", "r1", "--step", "s1", "--category", "timeout", "--note", "[red]it hung\x1b[2J")
     shown = empty.run("rca", "label", "r1").out
     measured = empty.json("rca", "labels", "--measure")
@@ -19,6 +20,7 @@ def test_labels_are_given_measured_exported_and_removed(empty: Lab) -> None:
     empty.run("rca", "labels", "--export", str(file))
     empty.run("rca", "labels", "--export", str(file), code=EXIT_FAILED)
 
+    assert "  label: a label needs a step, an agent or a category" in refused
     assert (given["step_id"], given["category"]) == ("s1", "timeout")
     assert "[red]it hung\\x1b[2J" in shown
     assert measured["labelled"] == 1

@@ -34,6 +34,10 @@ def test_mistakes_are_named_with_their_lines(empty: Lab) -> None:
 
     assert f"{file}:6: behaviours.0.when.answer: is not a regular expression of linear time" in out
     assert f"{file}:9: behaviours.1.whn: is an unknown field (did you mean 'when'?)" in out
+    assert "at least 1 item" not in out
+    file.write_text("version: 1\nbehaviours: []\n")
+    empty_list = empty.run("rca", "rules", "lint", str(file), code=EXIT_FAILED).out
+    assert f"{file}:2: behaviours: list should have at least 1 item" in empty_list
     file.write_text(WRONG.replace("'(?=x)'", "x").replace("whn", "when").replace("two", "one"))
     assert (
         f"{file}:7: behaviours.1.name: the name 'one' is used in line 3 already"

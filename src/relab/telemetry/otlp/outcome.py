@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from relab.telemetry.models import StepStatus
 from relab.telemetry.otlp.spans import STATUS_ERROR, Span, SpanEvent
+from relab.telemetry.otlp.vocabulary import UNNAMED_ERROR
 
 EXCEPTION_EVENT: Final = "exception"
 
@@ -64,6 +65,6 @@ def _last_exception(events: tuple[SpanEvent, ...]) -> SpanEvent | None:
 
 def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> tuple[str | None, str | None]:
     raised = exception.attributes if exception is not None else {}
-    error_class = raised.get("exception.type") or error_type
+    error_class = raised.get("exception.type") or (error_type if error_type != UNNAMED_ERROR else None)
     message = raised.get("exception.message") or span.status_message or span.attributes.get("error.message")
     return (str(error_class) if error_class else None, str(message) if message else None)

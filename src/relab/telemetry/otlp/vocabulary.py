@@ -38,6 +38,8 @@ RETRIEVAL_QUERY: Final = "gen_ai.retrieval.query.text"
 DOCUMENTS: Final = "gen_ai.retrieval.documents"
 
 ERROR_TYPE: Final = "error.type"
+UNNAMED_ERROR: Final = "_OTHER"
+"""The value of `error.type` for an error without a name."""
 ERROR_MESSAGE: Final = "error.message"
 STATUS_CODE: Final = "http.response.status_code"
 RESEND_COUNT: Final = "http.request.resend_count"

@@ -23,6 +23,16 @@ ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str | None, str
         ("failure", "TimeoutError", None),
     ),
     "an error type and message": ({"error.type": "E", "error.message": "m"}, {}, ("failure", "E", "m")),
+    "an error without a name": ({"error.type": "_OTHER", "error.message": "m"}, {}, ("failure", None, "m")),
+    "an error of Langfuse": (
+        {
+            "langfuse.session.id": "s",
+            "langfuse.observation.level": "ERROR",
+            "langfuse.observation.status_message": "m",
+        },
+        {},
+        ("failure", None, "m"),
+    ),
     "an empty error type": ({"error.type": ""}, {}, ("success", None, None)),
     "an exception that the status denies": (
         {},

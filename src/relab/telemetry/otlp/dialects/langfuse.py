@@ -47,7 +47,7 @@ def _translate(span: Span, values: Values) -> None:
     if isinstance(cost, dict):
         add(values, v.COST_USD, cost.get("total"))
     if attributes.get(f"{_PREFIX}level") == "ERROR":
-        add(values, v.ERROR_TYPE, "error")
+        add(values, v.ERROR_TYPE, v.UNNAMED_ERROR)
         add(values, v.ERROR_MESSAGE, attributes.get(f"{_PREFIX}status_message"))
 
 
