@@ -15,9 +15,14 @@ from rig.waiting import wait_until
 from support.testbed.beds import bed_home
 from support.testbed.fault_field import Field, a_field
 
-pytestmark = pytest.mark.full
-TIMEOUT_S = 60.0
-"""The limit is long, because the machine may be busy with other tests."""
+# The limits are long, because the machine may be busy with other tests.
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+TIMEOUT_S = 120.0
+CALM_SHARE = 0.02
+"""The share of failed requests below which an overload is over, as for the presence of the fault itself.
+
+On a busy machine flow control may reject a single request of many when all of them wait for the processor.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +43,11 @@ def well(field: Field) -> Iterator[None]:
 
 
 def is_refusing(field: Field) -> bool:
-    return len(field.users.recent(2.0)) > 5 and field.users.failed_share(2.0) > 0
+    return len(field.users.recent(2.0)) > 5 and field.users.failed_share(2.0) >= CALM_SHARE
 
 
 def is_calm(field: Field) -> bool:
-    return len(field.users.recent(4.0)) > 20 and field.users.failed_share(4.0) == 0
+    return len(field.users.recent(4.0)) > 20 and field.users.failed_share(4.0) < CALM_SHARE
 
 
 def shed_requests(field: Field) -> int:
