@@ -192,7 +192,8 @@ def test_request_under_a_name_of_another_machine_is_rejected(target: Target, met
     """A web page whose host name resolves to this machine sends the same name as Host and Origin."""
     headers = {"Host": "attacker.example", "Origin": "http://attacker.example"}
     answer = target.fresh(method, path, json={}, headers=headers)
-    assert (answer.status_code, answer.text) == (400, "Invalid host header")
+    assert answer.status_code == 400
+    assert answer.text == "Invalid host header"
     assert target.fresh("GET", path, headers={"Host": "LOCALHOST"}).status_code == 200
 
 

@@ -32,8 +32,8 @@ def watching(make_services: Callable[..., Services], database_url: str) -> Calla
     return make
 
 
-PATIENCE_S = 90.0
-"""The limit of waits for an escalation in seconds. It follows after 15 s of polls and time limits."""
+ESCALATION_LIMIT_S = 90.0
+"""The limit of waits for an escalation, in seconds. Without load, an escalation takes 15 s of polls and time limits."""
 
 
 def status(client: TestClient) -> dict[str, Any]:
@@ -125,7 +125,9 @@ def test_incident_triggered_by_another_process_is_handled_and_resumed_after_a_re
     with running_api(build(services.settings)) as client:
         # The action server is unreachable, so the incident is escalated to a person after a timeout.
         wait_until(
-            lambda: status(client)["incident"]["phase"] == "escalated", within_s=PATIENCE_S, what="an escalation"
+            lambda: status(client)["incident"]["phase"] == "escalated",
+            within_s=ESCALATION_LIMIT_S,
+            what="an escalation",
         )
         told = status(client)["incident"]
     kinds = [event.kind for event in other.incidents.timeline(triggered)]
@@ -151,7 +153,7 @@ def test_triggered_incident_is_investigated_even_if_polls_are_healthy(
         with running_api(services) as client:
             triggered = client.post("/agent/trigger", json={"detail": "It feels slow."}).json()["incident_id"]
             # An incident that relab did not repair stays open for a while, so a person dismisses it here.
-            wait_until(lambda: is_handed_over(client), within_s=PATIENCE_S, what="a person to be called")
+            wait_until(lambda: is_handed_over(client), within_s=ESCALATION_LIMIT_S, what="a person to be called")
             client.post(f"/agent/incidents/{triggered}/dismiss", json={"why": "It was my own network."})
             wait_until(lambda: status(client)["incident"] is None, what="the end of the incident")
             shown = client.get(f"/agent/incidents/{triggered}").json()

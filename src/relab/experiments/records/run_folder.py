@@ -115,7 +115,7 @@ class RunFolder:
             status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
         except (OSError, ValueError, KeyError, TypeError):
             return "unknown"
-        return "interrupted" if status == "running" and not is_locked(self.path) else status
+        return current_status(self.path, status)
 
 
 def new_run_id(now_us: int) -> str:
@@ -240,6 +240,14 @@ def _lock(file: IO[str]) -> None:
             time.sleep(_LOCK_INTERVAL_S)
         else:
             return
+
+
+def current_status(path: Path, stored: str) -> str:
+    """Return the status of the run in the folder `path`, whose process last stored the status `stored`.
+
+    It is `interrupted` if `running` is stored but no process works on the run, because it was killed.
+    """
+    return "interrupted" if stored == "running" and not is_locked(path) else stored
 
 
 def is_locked(path: Path) -> bool:

@@ -15,7 +15,7 @@ from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunNotFoundError, damaged
 from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
-from relab.experiments.records.run_folder import is_locked
+from relab.experiments.records.run_folder import current_status
 from relab.experiments.results.result_tables import TRIALS, tables_dir
 
 MetricDirection = Literal["maximize", "minimize"]
@@ -141,11 +141,8 @@ def read_facts(run_dir: Path) -> RunFacts:
     recorded = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
     if recorded is not None and digest(jiter.from_json(path.read_bytes())) != recorded:
         raise damaged(path, f"was changed since the run began: {MANIFEST} names another digest")
-    status = _status(run_dir / RUN_CONTROL)
-    if status == "running" and not is_locked(run_dir):
-        # The process of the run was killed, and could not write its end.
-        status = "interrupted"
-    return RunFacts(run_dir, config, manifest, status)
+    stored = _status(run_dir / RUN_CONTROL)
+    return RunFacts(run_dir, config, manifest, None if stored is None else current_status(run_dir, stored))
 
 
 def _status(path: Path) -> str | None:

@@ -328,7 +328,7 @@ def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, output: Mapp
     Args:
         config: the experiment.
         folder: the folder of the trial. The outputs from before its pauses name checkpoints, too.
-        output: the last output of the harness, as received; empty if there is none.
+        output: the last output of the harness, as a JSON object that was not validated; {} without an output.
 
     Raises:
         RunDamagedError: the input of the trial cannot be read.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import Any, Final
 
 from relab.core.atomic_files import replace_file
 from relab.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
+from relab.core.file_locks import file_lock
 from relab.testbed.actions.models import ActionClass
 
 
@@ -164,12 +163,8 @@ class Tokens:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock on the file of tokens while the block runs, against changes by other processes."""
-        lock = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(self._path.with_name(f"{self._path.name}.lock")):
             yield
-        finally:
-            os.close(lock)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 from relab.core.atomic_files import replace_file
 from relab.core.clock import Clock, SystemClock, format_time
 from relab.core.errors import RelabError
+from relab.core.file_locks import file_lock
 from relab.core.json import JsonValue, parse_json
 from relab.flags.models import ServiceFlags
 from relab.testbed.target.errors import StaleFlagsError, StorageError
@@ -110,12 +109,8 @@ class FlagFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with file_lock(self._path.with_name(f"{self._path.name}.lock")):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _read(path: Path) -> StoredFlags:
