@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from relab.core.clock import Clock
 from relab.storage import Database, UnitOfWork
 from relab.telemetry import repository
+from relab.telemetry.filtering import recent_times
 from relab.telemetry.models import RunContent
 from relab.telemetry.projector import Projector
 from relab.telemetry.searches import RunSearches
@@ -33,7 +34,9 @@ class AwaitingRuns:
         Runs that changed within the last `quiet_s` seconds are left out.
         """
         with self._projector.reading() as session:
-            return repository.list_awaiting(session, self._clock.now_us(), int(quiet_s * 1_000_000), limit)
+            return repository.list_awaiting(
+                session, recent_times(self._clock.now_us(), int(quiet_s * 1_000_000)), limit
+            )
 
     def count(self) -> int:
         """Return the number of runs that wait for their analysis.

@@ -44,10 +44,15 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     return statement
 
 
-def is_quiet(written_at: InstrumentedAttribute[int], now_us: int, quiet_us: int) -> ColumnElement[bool]:
-    """Return the condition for rows that were not written within `quiet_us` of the current time.
+def recent_times(now_us: int, quiet_us: int) -> range:
+    """Return the times within `quiet_us` of the current time; a row with another time of writing is quiet.
 
     Times are in microseconds since 1970. A row that was written later than that has its time from a clock that was
     ahead and was set back since; otherwise it would not be quiet until the clock reaches that time again.
     """
-    return or_(written_at <= now_us - quiet_us, written_at > now_us + quiet_us)
+    return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
+
+
+def is_quiet(written_at: InstrumentedAttribute[int], recent: range) -> ColumnElement[bool]:
+    """Return the condition for rows that were not written at one of the `recent_times`."""
+    return or_(written_at < recent.start, written_at >= recent.stop)

@@ -115,18 +115,18 @@ def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int)
     return _Remap(session, now_us).remap(run_ids, shard)
 
 
-def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
+def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: int, shard: int) -> int:
     """Set the status of runs without an end to `incomplete`; return the number of changed runs.
 
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        before_us: a run with a span or log record from this time on, in microseconds since 1970, is not changed.
+        recent: a run with a span or log record that was received at one of these times is not changed (`recent_times`).
         now_us: the current time, in microseconds since 1970.
         shard: the shard of this process; each stored sum over runs has one row per shard.
     """
     prefer_indexes(session)
-    return _Remap(session, now_us).end(run_ids, before_us, shard)
+    return _Remap(session, now_us).end(run_ids, recent, shard)
 
 
 def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> list[str]:
@@ -267,17 +267,17 @@ class _Remap:
         self._flush(shard)
         return RemapCounts(len(stored), len(self._replaced), self._changed_outcomes)
 
-    def end(self, run_ids: Iterable[str], before_us: int, shard: int) -> int:
+    def end(self, run_ids: Iterable[str], recent: range, shard: int) -> int:
         session = self._session
         # The lock waits for a transaction that is adding spans to such a trace.
         former = {
             run_id: run
             for run_id, run in repository.lock_runs(session, run_ids).items()
-            if run.source == "otlp" and run.status == RunStatus.RUNNING and run.updated_at < before_us
+            if run.source == "otlp" and run.status == RunStatus.RUNNING and run.updated_at not in recent
         }
         # A program that still writes log lines lives, though its next span may come hours later.
         logs = log_repository.newest_received(session, former)
-        talking = {run_id: at_us for run_id, at_us in logs.items() if at_us >= before_us}
+        talking = {run_id: at_us for run_id, at_us in logs.items() if at_us in recent}
         repository.set_updated_at(session, talking)
         quiet = former.keys() - talking.keys()
         items = repository.load_items(session, quiet)

@@ -127,11 +127,11 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
     )
 
 
-def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of running traces last written before `before_us`, the longest quiet first."""
+def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
+    """Return `(run id, number of items)` of running traces that are quiet (`is_quiet`), oldest time of writing first."""
     row = AgentRunRow
     items = row.step_count + row.tool_call_count + row.guardrail_event_count
-    statement = select(row.run_id, items).where(OPEN_TRACE, row.updated_at < before_us)
+    statement = select(row.run_id, items).where(OPEN_TRACE, is_quiet(row.updated_at, recent))
     return [(run_id, count) for run_id, count in session.execute(statement.order_by(row.updated_at).limit(limit))]
 
 
@@ -301,11 +301,11 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
     return session.execute(statement).one_or_none() is not None
 
 
-def list_awaiting(session: Session, now_us: int, quiet_us: int, limit: int) -> dict[str, RunContent]:
+def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
     """Return `{run id: content}` of runs that wait for analysis and are quiet (`is_quiet`), newest first."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(
-        AWAITING_ANALYSIS, is_quiet(row.updated_at, now_us, quiet_us)
+        AWAITING_ANALYSIS, is_quiet(row.updated_at, recent)
     )
     return {
         run_id: RunContent(content_hash=content_hash, received_at=received_at)

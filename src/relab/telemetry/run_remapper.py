@@ -11,6 +11,7 @@ from relab.core.logging import get_logger
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry import repository
+from relab.telemetry.filtering import recent_times
 from relab.telemetry.projector import Projector
 
 if TYPE_CHECKING:
@@ -132,35 +133,35 @@ class RunRemapper:
         """
         # A run that is not projected yet has no known end, even if its root has arrived.
         self.projector.project()
-        before_us = self._clock.now_us() - int(quiet_s * 1_000_000)
+        recent = recent_times(self._clock.now_us(), int(quiet_s * 1_000_000))
         ended = 0
         for _ in range(END_BATCHES):
             with self._database.read() as session:
-                found = repository.list_quiet_traces(session, before_us, END_BATCH)
+                found = repository.list_quiet_traces(session, recent, END_BATCH)
             if not found:
                 break
             # Only here, because it loads the readers of spans.
             from relab.telemetry.remapping import fitting
 
             began = time.monotonic()
-            ended += self._end(fitting(found), before_us)
+            ended += self._end(fitting(found), recent)
             if self._database.is_sqlite:
                 # As in `prune`: other writers acquire the lock meanwhile.
                 time.sleep(time.monotonic() - began)
         return ended
 
-    def _end(self, run_ids: list[str], before_us: int) -> int:
+    def _end(self, run_ids: list[str], recent: range) -> int:
         from relab.telemetry import remapping
 
         now_us = self._clock.now_us()
         try:
             with self._database.write() as unit:
-                return remapping.end_traces(unit.session, run_ids, before_us, now_us=now_us, shard=self._shard)
+                return remapping.end_traces(unit.session, run_ids, recent, now_us=now_us, shard=self._shard)
         except DatabaseUnavailableError:
             raise
         except Exception:  # noqa: BLE001 whatever it is, the other traces must end
             if len(run_ids) > 1:
-                return sum(self._end([run_id], before_us) for run_id in run_ids)
+                return sum(self._end([run_id], recent) for run_id in run_ids)
             # Try it again after another quiet time: it must not stop the worker or hold up the other traces.
             _log.exception("trace_not_ended", trace_id=run_ids[0])
             with self._database.write() as unit:

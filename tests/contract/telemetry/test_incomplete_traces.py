@@ -64,7 +64,7 @@ def shown(run: RunHeader) -> tuple[str, str, str | None]:
 def test_trace_without_an_end_is_incomplete_after_the_quiet_time(here: Services, clock: MovableClock) -> None:
     trace = Trace("killed")
     send(here, *without_root(trace))
-    clock.move(QUIET_S)
+    clock.move(QUIET_S - 1)
     assert end(here) == 0
     assert shown(here.telemetry.get(trace.id)) == ("running", "unknown", "not_finished")
 
@@ -77,6 +77,30 @@ def test_trace_without_an_end_is_incomplete_after_the_quiet_time(here: Services,
     assert listed(here, RunStatus.INCOMPLETE) == {trace.id}
     assert listed(here, RunStatus.RUNNING) == set()
     assert end(here) == 0
+
+
+@pytest.mark.parametrize("ahead_s", [QUIET_S + 1, 86_400.0])
+def test_trace_that_arrived_before_the_clock_was_set_back_is_incomplete(
+    here: Services, clock: MovableClock, ahead_s: float
+) -> None:
+    trace = Trace("ahead")
+    clock.move(ahead_s)
+    send(here, *without_root(trace))
+    assert here.telemetry.ingest_otlp("logs", encode_logs([log(trace)]), "protobuf").rejected == 0
+    clock.move(-ahead_s)
+
+    assert end(here) == 1
+    assert listed(here, RunStatus.INCOMPLETE) == {trace.id}
+
+
+def test_trace_of_a_clock_that_is_a_little_ahead_runs_until_it_is_quiet(here: Services, clock: MovableClock) -> None:
+    clock.move(QUIET_S / 2)
+    send(here, *without_root(Trace("skewed")))
+    clock.move(-QUIET_S / 2)
+    assert end(here) == 0
+
+    clock.move(1.5 * QUIET_S)
+    assert end(here) == 1
 
 
 def test_unrecovered_error_decides_the_outcome_of_an_incomplete_trace(here: Services, clock: MovableClock) -> None:
