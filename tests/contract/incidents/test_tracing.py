@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.progress.signal import PollingSignal
 from relab.storage import Database
-from relab.telemetry.models import AgentRun, IngestReceipt
+from relab.telemetry.models import AgentRun, IngestReceipt, RunHeader
 from relab.telemetry.service import TelemetryService
 from rig.waiting import wait_until
 from support.clocks import MovableClock
@@ -146,6 +147,32 @@ def test_run_that_cannot_be_written_does_not_block_others(
 
     assert recorder.catch_up() == 1
     assert recorder.catch_up() == 0
+    assert telemetry.get(agent_run_id(fine)).status == "success"
+
+
+class Deleting(TelemetryService):
+    """A telemetry service that calls `delete` once, when the run with the id `deleted` is read."""
+
+    deleted = ""
+    delete_incident: Callable[[], None]
+
+    def get(self, agent_run_id: str) -> RunHeader:
+        """Return a run."""
+        if agent_run_id == self.deleted:
+            self.delete_incident()
+        return super().get(agent_run_id)
+
+
+def test_incident_that_is_deleted_meanwhile_does_not_block_others(
+    log: IncidentLog, log_database: Database, target: str, now_us: int
+) -> None:
+    clock = SystemClock()
+    telemetry = Deleting(log_database, clock, JobQueue(log_database, clock, EmbeddedBackend()))
+    fine, deleted = mended(log, target, now_us), mended(log, target, now_us + 1)
+    telemetry.deleted = agent_run_id(deleted)
+    telemetry.delete_incident = lambda: log.forget([deleted])
+
+    assert RunRecorder(log, telemetry, clock, target).catch_up() == 1
     assert telemetry.get(agent_run_id(fine)).status == "success"
 
 

@@ -10,6 +10,7 @@ from relab.core.clock import Clock
 from relab.core.errors import ConflictError, NotFoundError
 from relab.core.logging import get_logger
 from relab.incidents.postmortem.service import incident_record
+from relab.incidents.storage.errors import IncidentNotFoundError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentSummary
 from relab.incidents.tracing.projection import agent_run_id, agent_run_of
@@ -54,6 +55,9 @@ class RunRecorder:
                 if self._is_wanted(each):
                     self.record(each.incident_id)
                     count += 1
+            except IncidentNotFoundError:
+                # It was deleted since it was listed, so it needs no run; go on with the others.
+                continue
             except (ConflictError, ValidationError) as error:
                 # The id belongs to a run that was sent as spans, or the run is not valid; go on with the others.
                 _log.warning("incident_not_recorded", incident_id=each.incident_id, error=str(error))
