@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Scope
+from relab.bootstrap import Services
 from relab.builds.ingest.service import ReportedBuild
 from relab.builds.service import (
     BestAction,
@@ -81,6 +82,12 @@ def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> Simu
     return services.builds.simulate(simulation)
 
 
+def _best_action(services: Services, symptoms: BuildSymptoms) -> BestAction:
+    # A request that names a policy needs no flag.
+    default = symptoms.policy or services.build_promotion.policy_of(symptoms.project)
+    return services.builds.decisions.best_action(symptoms, default_policy=default)
+
+
 @router.get(
     "/get_best_action",
     dependencies=[_OPERATES],
@@ -92,9 +99,7 @@ def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Qu
 
     The query may name the `policy`; by default it is the policy of the project.
     """
-    return services.builds.decisions.best_action(
-        symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
-    )
+    return _best_action(services, symptoms)
 
 
 @router.post(
@@ -108,9 +113,7 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
 
     The body has the same fields as the query of the GET request. A missing body counts as an empty one.
     """
-    return services.builds.decisions.best_action(
-        symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
-    )
+    return _best_action(services, symptoms)
 
 
 @router.post(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from relab.core.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
 
 class BuildNotFoundError(NotFoundError):
@@ -65,6 +65,19 @@ class UnknownPolicyError(InvalidInputError):
     """No policy has this name."""
 
     code = "unknown_policy"
+
+
+class PolicyFlagError(ConfigurationError):
+    """A flag that holds the policy of a project has a value that is not a policy."""
+
+    code = "policy_flag_invalid"
+    is_safe_to_show = True
+
+    def __init__(self, key: str, value: str, problem: InvalidInputError) -> None:
+        super().__init__(
+            f"The flag {key!r} has the invalid value {value[:80]!r}: {problem.message}",
+            remedy=f"{problem.remedy} Change the flag: lab flags set {key} FILE",
+        )
 
 
 class PolicyInUseError(ConflictError):

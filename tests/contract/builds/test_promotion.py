@@ -10,7 +10,7 @@ import pytest
 
 from relab.access.models import Scope
 from relab.bootstrap import Services
-from relab.builds.errors import DecisionLogError, PolicyInUseError, UnknownPolicyError
+from relab.builds.errors import DecisionLogError, PolicyFlagError, PolicyInUseError, UnknownPolicyError
 from relab.builds.models import BuildFailure
 from relab.builds.optimizer.catalogue import CATALOGUE_VERSION
 from relab.builds.optimizer.decisions import BuildDecision
@@ -222,6 +222,23 @@ def test_split_of_the_common_flag_assigns_each_project_to_one_policy(services: S
 
     assert set(found) == {"ucb", "linucb"}
     assert [services.build_promotion.policy_of(name) for name in names] == found
+
+
+@pytest.mark.parametrize(("value", "problem"), [("ubc", "no policy 'ubc'"), ("fixed:99", "no action 99")])
+def test_flag_without_a_valid_policy_is_named(services: Services, value: str, problem: str) -> None:
+    content = FlagContent(value_type="string", variants={"a": value}, default_variant="a")
+    services.flags.create(FLAG, content, author="test")
+
+    with pytest.raises(PolicyFlagError, match=problem) as caught:
+        services.build_promotion.policy_of("engine")
+    with loopback_client(create_app(services)) as client:
+        response = client.post("/get_best_action", json={"project": "engine"})
+        named = client.post("/get_best_action", json={"project": "engine", "policy": "ucb"})
+
+    assert f"The flag '{FLAG}' has the invalid value '{value}'" in caught.value.message
+    assert f"lab flags set {FLAG}" in str(caught.value)
+    assert assert_problem(response, 503, "policy_flag_invalid")["detail"] == str(caught.value)
+    assert named.status_code == 200
 
 
 def test_policy_in_use_is_not_promoted(keeping: Services) -> None:

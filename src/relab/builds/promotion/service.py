@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from relab.builds.errors import DecisionLogError, PolicyInUseError
+from relab.builds.errors import (
+    DecisionLogError,
+    PolicyFlagError,
+    PolicyInUseError,
+    UnknownBuildActionError,
+    UnknownPolicyError,
+)
 from relab.builds.optimizer.catalogue import DEFAULT_POLICY
 from relab.builds.optimizer.decisions import POLICY_PATTERN, ProjectName
 from relab.core.clock import Clock
@@ -149,15 +155,32 @@ class PromotionService:
 
         It is the value of the project's own flag, else of the flag `builds.policy`, else `ucb`. The name of the project
         is the targeting key of a split.
+
+        Raises:
+            PolicyFlagError: the value of the flag is not a policy.
+        """
+        from relab.builds.optimizer.policies.registry import check_policy
+
+        key, policy = self._stored_policy(project)
+        try:
+            check_policy(policy)
+        except (UnknownPolicyError, UnknownBuildActionError) as error:
+            raise PolicyFlagError(key, policy, error) from error
+        return policy
+
+    def _stored_policy(self, project: str) -> tuple[str, str]:
+        """Return the key of the flag that decides about a project, and the unchecked name of its policy.
+
+        Without a flag, the name is the default policy.
         """
         # An empty targeting key would count as missing.
         context = {"project": project, "targetingKey": project or "-"}
         for key in (flag_of(project), FLAG):
             try:
-                return str(self._flags.evaluate(key, context).value)
+                return key, str(self._flags.evaluate(key, context).value)
             except NotFoundError:
                 continue
-        return DEFAULT_POLICY
+        return FLAG, DEFAULT_POLICY
 
     def policies(self, project: str) -> ProjectPolicies:
         """Return the policy that a project uses, and the estimated mean reward of each policy in the project's builds.
@@ -179,7 +202,7 @@ class PromotionService:
             found = {}
         return ProjectPolicies(
             project=project,
-            policy=self.policy_of(project),
+            policy=self._stored_policy(project)[1],
             flag=flag_of(project),
             estimates={name: _estimates(evaluation) for name, evaluation in found.items()},
         )
@@ -196,6 +219,7 @@ class PromotionService:
 
         Raises:
             UnknownPolicyError, UnknownBuildActionError: no policy has this name.
+            PolicyFlagError: the value of the flag with the current policy is not a policy.
             PolicyInUseError: the project uses this policy already.
             DecisionLogError: the log is too short.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.

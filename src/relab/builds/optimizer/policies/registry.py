@@ -28,6 +28,17 @@ DQN: Final = "dqn"
 """The name of the policy whose network is trained beforehand."""
 
 
+def check_policy(name: str) -> None:
+    """Check that a policy has this name; whether the policy `dqn` can be used is not checked.
+
+    Raises:
+        UnknownPolicyError: no policy has this name.
+        UnknownBuildActionError: `fixed:ID` names an unknown action.
+    """
+    if name != DQN:
+        make_policy(name)
+
+
 def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
     """Return a policy that has not learnt from any decision yet.
 
