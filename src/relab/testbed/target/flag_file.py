@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from relab.core.atomic_files import replace_file
 from relab.core.clock import Clock, SystemClock, format_time
@@ -15,6 +16,9 @@ from relab.core.file_locks import file_lock
 from relab.core.json import JsonValue, parse_json
 from relab.flags.models import ServiceFlags
 from relab.testbed.target.errors import StaleFlagsError, StorageError
+
+_TICK_US: Final = 2_000_000
+"""The longest tick of a file system's clock: FAT stores times in steps of two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +59,36 @@ class FlagFile:
         self._path = path
         self._clock = clock or SystemClock()
         self._seen: tuple[int, int, int] | None = None
+        self._content: bytes | None = None
+        self._is_settled = False
         self.current = StoredFlags()
 
     def refresh(self) -> bool:
-        """Read the file if it was replaced since the last read; return whether the flags have changed.
+        """Read the file if it may have changed since the last read; return whether the flags have changed.
+
+        An unchanged file that was written less than two seconds before the last read is read again, because changes
+        within one tick of the file system's clock can leave the same inode number, time and size.
 
         Raises:
             RelabError: the file is invalid; the current flags stay in force.
         """
+        now_us = self._clock.now_us()
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            found, seen = StoredFlags(), None
+            found, self._seen = StoredFlags(), None
         else:
+            former = (self._seen, self._content)
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if seen == self._seen:
+            if seen == self._seen and self._is_settled:
                 return False
             # Remember it before reading, so that an invalid file is reported only once.
-            self._seen = seen
-            found = _read(self._path)
-        self._seen = seen
+            self._seen, self._content = seen, None
+            self._is_settled = status.st_mtime_ns // 1_000 < now_us - _TICK_US
+            self._content = self._path.read_bytes()
+            if (seen, self._content) == former:
+                return False
+            found = _parsed(self._content, self._path.name)
         changed = found != self.current
         self.current = found
         return changed
@@ -94,7 +108,7 @@ class FlagFile:
         """
         try:
             with self._locked():
-                before = _read(self._path) if self._path.exists() else StoredFlags()
+                before = self._read() if self._path.exists() else StoredFlags()
                 if expected is not None and expected != before.version:
                     raise StaleFlagsError(expected, before.version)
                 after = StoredFlags(
@@ -106,6 +120,9 @@ class FlagFile:
         self.refresh()
         return after
 
+    def _read(self) -> StoredFlags:
+        return _parsed(self._path.read_bytes(), self._path.name)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,11 +130,12 @@ class FlagFile:
             yield
 
 
-def _read(path: Path) -> StoredFlags:
-    document = parse_json(path.read_bytes())
+def _parsed(content: bytes, name: str) -> StoredFlags:
+    """Return the flags in the content of the file with this name."""
+    document = parse_json(content)
     if not isinstance(document, dict):
-        raise RelabError(f"{path.name} holds no JSON object")
+        raise RelabError(f"{name} holds no JSON object")
     version, updated_at = document.pop("version", 0), document.pop("updated_at", None)
     if not isinstance(version, int) or not isinstance(updated_at, str | None):
-        raise RelabError(f"{path.name} has no readable version")
+        raise RelabError(f"{name} has no readable version")
     return StoredFlags(ServiceFlags().updated(document), version, updated_at)

@@ -29,6 +29,7 @@ from relab.testbed.target.seed import catalogue, write_products
 from relab.testbed.target.settings import BadSettingsError, CacheSettings, load_settings
 from relab.testbed.target.shop import Shop
 from relab.testbed.target.vectors import DIMENSIONS, embed
+from support.clocks import MovableClock
 
 SETTINGS: dict[str, Any] = {
     "version": 1,
@@ -102,6 +103,24 @@ def test_workers_read_the_same_flags_from_their_file(tmp_path: Path) -> None:
         two.update({"control": {"max_concurrency": 0}})
     assert FlagFile(tmp_path / "flags.json").current == StoredFlags()
     assert not one.refresh()
+
+
+def test_change_within_a_tick_of_the_file_clock_is_read(tmp_path: Path) -> None:
+    path, clock = tmp_path / "flags.json", MovableClock(1_800_000_000_000_000)
+    flags = FlagFile(path, clock=clock)
+    flags.update({"control": {"max_concurrency": 11}})
+    stamp = clock.us * 1_000
+    os.utime(path, ns=(stamp, stamp))
+    assert not flags.refresh()
+
+    # A third change can get the inode number of the first file, which the second change has freed.
+    path.write_bytes(path.read_bytes().replace(b"11", b"13"))
+    os.utime(path, ns=(stamp, stamp))
+
+    assert flags.refresh()
+    assert flags.current.flags.control.max_concurrency == 13
+    clock.move(60)
+    assert not flags.refresh()
 
 
 def test_concurrent_changes_of_flags_are_all_kept(tmp_path: Path) -> None:
