@@ -135,8 +135,13 @@ class TaskIndex:
         return line[: line.find(b"\n") + 1] or line
 
 
-def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
-    """Check every line of a data set, and return the index of its first `limit` tasks (None: of all).
+def index_tasks(path: Path, limit: int | None = None, *, is_new: bool = False) -> TaskIndex:
+    """Check every line of a data set, and return the index of its tasks.
+
+    Args:
+        path: the file.
+        limit: the number of tasks in the index, from the first one; None for all.
+        is_new: whether to reject rows with limits that would have no effect; earlier versions ran such data sets.
 
     Raises:
         ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those
@@ -147,7 +152,10 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
     digest = hashlib.sha256()
     for number, offset, line in _lines(path, digest):
         try:
-            marks.append(_mark(_task(line).task_id))
+            task = _task(line)
+            if is_new:
+                _check_limits_apply(task)
+            marks.append(_mark(task.task_id))
         except ValueError as error:
             problems.append((number, str(error)))
             if len(problems) >= MAX_PROBLEMS:
@@ -252,6 +260,20 @@ def _is_boundary(row: Mapping[str, Any]) -> bool:
     return row.get("schema_version") == _BOUNDARY or (
         isinstance(row.get("task"), dict) and any(name in row for name in _BOUNDARY_FIELDS)
     )
+
+
+def _check_limits_apply(task: Task) -> None:
+    """Check that a row without a boundary has no field `limits` with names from `LIMITS`.
+
+    Raises:
+        ValueError: the row has such a field, which would have no effect.
+    """
+    given = None if task.boundary else task.payload.get("limits")
+    if isinstance(given, dict) and not given.keys().isdisjoint(LIMITS):
+        raise ValueError(
+            f'limits has no effect in this row; write {{"schema_version": "{_BOUNDARY}", "task_id": …, "task": {{…}}, '
+            '"limits": {…}}, or give the field another name if it is meant for the harness'
+        )
 
 
 def _task_id(row: Mapping[str, Any]) -> str:
