@@ -10,6 +10,7 @@ from relab.rollouts import repository
 from relab.rollouts.errors import RolloutNotFoundError
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.models import ArmWindow
+from relab.rollouts.plans.canary import STORED
 from relab.rollouts.record import AuditEntry, OpenChange, RolloutPhase, RolloutRecord
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
@@ -190,6 +191,6 @@ def _columns(record: RolloutRecord) -> dict[str, Any]:
 
 
 def _stored(row: Any, windows: list[dict[str, Any]]) -> StoredRollout:
-    record = RolloutRecord.model_validate({**row.document, "windows": windows})
+    record = RolloutRecord.model_validate({**row.document, "windows": windows}, context=STORED)
     change = None if row.open_change is None else OpenChange.model_validate(row.open_change)
     return StoredRollout(record, change, row.is_job)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from relab.rollouts.plans.section import PlanSection
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 _SHARE_UNITS: Final = 100
 """Flags hold shares in units of 0.01 %, so this is the number of units in 1 %."""
+STORED: Final = {"is_stored": True}
+"""The validation context of plans that were accepted before: rules that were added since do not apply to them."""
 
 
 class CanaryGuard(PlanSection):
@@ -41,9 +43,12 @@ class Canary(PlanSection):
     guard: CanaryGuard = CanaryGuard()
 
     @model_validator(mode="after")
-    def _check_steps(self) -> Self:
+    def _check_steps(self, info: ValidationInfo) -> Self:
         if any(later <= earlier for earlier, later in pairwise(self.steps)) or self.steps[-1] != 100:
             raise ValueError("the steps must ascend and end at 100 (percent)")
+        if info.context == STORED:
+            # Earlier versions accepted these steps; their rollouts must stay readable.
+            return self
         shares = [0, *(round(step * _SHARE_UNITS) for step in self.steps)]
         if any(later == earlier for earlier, later in pairwise(shares)):
             raise ValueError("the steps must rise by at least 0.01 (percent) each: flags round shares to 0.01 %")
