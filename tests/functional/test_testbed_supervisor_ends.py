@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from relab.testbed.errors import NotRunningError, StartError, SupervisorBusyErro
 from relab.testbed.layout import Layout
 from rig.waiting import wait_until
 from support.lab.cli import Lab
+from support.lab.process import lab_environment
 from support.testbed.beds import (
     STAND_IN,
     Bed,
@@ -123,6 +126,22 @@ def test_component_that_fails_to_start_is_reported_with_its_log(home: Path) -> N
     folder = str(Layout.of(home, "broken").root)
     assert [line for line in living(list(psutil.process_iter())) if folder in line] == []
     assert not service.is_running(Layout.of(home, "broken"))
+
+
+def test_interrupted_start_ends_every_process_and_says_so(home: Path) -> None:
+    layout = Layout.of(home, "halted")
+    command = [sys.executable, "-m", "relab", "testbed", "up", "--name", "halted", "--port-base", str(free_base())]
+    with subprocess.Popen(command, env=lab_environment(home), stderr=subprocess.PIPE, text=True) as starting:
+        # The guard writes its pid before it starts the supervisor.
+        wait_until(lambda: layout.lock.exists() and layout.lock.read_text().endswith("\n"), what="a running guard")
+        everything = processes_of(layout)
+        starting.send_signal(signal.SIGINT)
+        _, said = starting.communicate()
+
+    assert starting.returncode == 130
+    assert said == "lab: interrupted. The testbed halted is stopped.\n"
+    assert living(everything) == []
+    assert not service.is_running(layout)
 
 
 def test_invalid_names_and_ports_are_rejected_before_a_file_is_created(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +50,10 @@ def up(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Start a testbed, and return when all components are ready."""
+    """Start a testbed, and return when all components are ready.
+
+    The testbed then runs until `lab testbed down`. Ctrl-C before it is ready stops it again.
+    """
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -60,7 +64,14 @@ def up(
         target["search"] = {"qdrant_url": settings.qdrant_url}
     limits: dict[str, Any] = {} if within_s is None else {"start_within_s": within_s}
     began = time.monotonic()
-    status = service.up(settings.home, name, port_base=port_base, open_actions=open_actions, target=target, **limits)
+    try:
+        status = service.up(
+            settings.home, name, port_base=port_base, open_actions=open_actions, target=target, **limits
+        )
+    except KeyboardInterrupt as interruption:
+        said = str(interruption) or f"The testbed {name} may still run; end it: lab testbed down --name {name}"
+        print(f"lab: interrupted. {said}", file=sys.stderr)
+        raise
     if open_actions:
         typer.secho(
             f"WARNING: every program of every user on this machine may perform actions on {name} without a token.",

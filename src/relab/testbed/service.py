@@ -64,6 +64,8 @@ def up(
         MissingProgramError: this operating system cannot run a testbed.
         SupervisorBusyError: a testbed with this name is already running, or another caller is starting it.
         StartError: a component is not ready in time; the whole testbed has been stopped.
+        KeyboardInterrupt: the start was interrupted, for example by Ctrl-C. With a message, which says so, the whole
+            testbed has been stopped; after a second interruption it may still be ending.
     """
     check_platform()
     ports = PublicPorts.at(port_base)
@@ -197,21 +199,28 @@ def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
 
     Raises:
         SupervisorBusyError: another process holds the lock of the testbed; nothing was changed.
+        KeyboardInterrupt: the start was interrupted; as in `up`.
     """
     reading, writing = os.pipe()
     try:
         # Only the holder of the lock may replace the files of the testbed.
         lock = _acquire_lock(layout)
         try:
-            layout.state.unlink(missing_ok=True)
-            write_json(layout.plan, plan.model_dump(mode="json"))
-            _start_guard(layout, plan, lock, writing)
-        finally:
-            # The guard has inherited the lock and keeps it.
-            os.close(lock)
-        os.close(writing)
-        writing = -1
-        return _read_line(reading, plan.template_within_s + plan.start_within_s + _MORE_S)
+            try:
+                layout.state.unlink(missing_ok=True)
+                write_json(layout.plan, plan.model_dump(mode="json"))
+                _start_guard(layout, plan, lock, writing)
+            finally:
+                # The guard has inherited the lock and keeps it.
+                os.close(lock)
+            os.close(writing)
+            writing = -1
+            return _read_line(reading, plan.template_within_s + plan.start_within_s + _MORE_S)
+        except KeyboardInterrupt:
+            # As after a failed start. At a second interruption the guard already ends the testbed.
+            _signal_guard(layout, signal.SIGTERM)
+            _wait_gone(layout)
+            raise KeyboardInterrupt(f"The testbed {layout.name} is stopped.") from None
     finally:
         os.close(reading)
         if writing >= 0:
