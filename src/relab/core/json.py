@@ -58,6 +58,21 @@ def parse_json(raw: bytes) -> JsonValue:
     return value
 
 
+def parse_own_json(raw: bytes) -> JsonValue:
+    """Parse JSON that relab has written, and return its value.
+
+    It may be nested deeper than `parse_json` accepts, because relab puts accepted values into objects of its own.
+
+    Raises:
+        MalformedBodyError: it is not valid JSON, for example because the file is cut.
+    """
+    try:
+        value: JsonValue = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
+    return value
+
+
 def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
     """Return `(dotted path, key)` for every key of an object, and `(dotted path, value)` for every scalar.
 

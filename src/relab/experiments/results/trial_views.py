@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import jiter
 
+from relab.core.errors import MalformedBodyError
+from relab.core.json import parse_own_json
 from relab.experiments.config.paths import LAB
 from relab.experiments.errors import TrialNotFoundError, damaged
 from relab.experiments.models import TrialIds
@@ -210,8 +212,8 @@ def document_of(folder: TrialFolder, name: str) -> dict[str, Any] | None:
     """Return a JSON document of a trial; None if it is missing, unreadable or larger than 1 MB."""
     raw = read_plain(folder.root / name, MAX_DOCUMENT_BYTES, below=folder.root)
     try:
-        document = jiter.from_json(raw) if raw is not None else None
-    except ValueError:
+        document = parse_own_json(raw) if raw is not None else None
+    except MalformedBodyError:
         return None
     return document if isinstance(document, dict) else None
 

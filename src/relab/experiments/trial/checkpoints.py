@@ -6,7 +6,6 @@ workspace, state or out; no link may lead to it; and it must not be a document t
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -19,12 +18,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import parse_json
+from relab.core.json import parse_own_json
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import CheckpointInvalidError, CheckpointMissingError, RunDamagedError, damaged
+from relab.experiments.errors import CheckpointInvalidError, CheckpointMissingError, damaged
 from relab.experiments.sandbox.protocol import PLACES, Places
-from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder
-from relab.experiments.trial.wire import MAX_OUTPUT_BYTES, Checkpoint
+from relab.experiments.trial.trial_folder import INPUT, OUTPUT, STDOUT, TrialFolder
+from relab.experiments.trial.wire import MAX_OUTPUT_BYTES, Checkpoint, written_document
 from relab.experiments.workspace.copier import TreeCopier
 from relab.experiments.workspace.manifests import FileManifest
 from relab.experiments.workspace.snapshots import Clone
@@ -132,9 +131,10 @@ def _named_before_pauses(config: ExperimentConfig, folder: TrialFolder) -> list[
     )
     named: list[Checkpoint] = []
     for number in numbers:
+        segment = segments / str(number)
         # A harness wrote this output itself, so that it may be invalid; the runner wrote or checked the last one.
-        with contextlib.suppress(RunDamagedError):
-            named += _checkpoints_in(segments / str(number) / name, folder)
+        document = written_document(segment / name, segment / STDOUT, below=folder.root)
+        named += [] if document is None else _checkpoints_of(document)
     return named
 
 
@@ -143,7 +143,7 @@ def _checkpoints_in(path: Path, folder: TrialFolder) -> Iterable[Checkpoint]:
         return []
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=folder.root)
     try:
-        document: Any = None if raw is None else parse_json(raw)
+        document: Any = None if raw is None else parse_own_json(raw)
     except MalformedBodyError as error:
         raise damaged(path, f"cannot be read: {error.message}") from error
     if not isinstance(document, dict):
@@ -213,7 +213,7 @@ def _paths_inside(folder: TrialFolder) -> dict[str, str]:
     path = folder.root / INPUT
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=folder.root)
     try:
-        document: Any = parse_json(raw or b"")
+        document: Any = parse_own_json(raw or b"")
         return {room: str(document["runtime"]["paths"][room]) for room in _ROOMS}
     except (MalformedBodyError, KeyError, TypeError) as error:
         raise damaged(path, "cannot be read: it has no runtime.paths") from error
@@ -335,7 +335,6 @@ def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, output: Mapp
         OSError: the disk is full, or permission is missing.
     """
     places = set()
-    # The output document in the folder may be nested deeper than is read, since it can contain the harness's output.
     for checkpoint in [*_named_before_pauses(config, folder), *_checkpoints_of(output)]:
         try:
             found = find_checkpoint(config, folder, checkpoint)

@@ -229,6 +229,20 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
     return _check(document, ids)
 
 
+def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any] | None:
+    """Return the JSON object that a harness wrote as its output, without validating it; None without one.
+
+    The arguments are those of `read_output`.
+    """
+    is_file = path_exists(path, below=below)
+    raw = read_plain(path, MAX_OUTPUT_BYTES, below=below) if is_file else _last_line(stdout, below)
+    try:
+        document = parse_json(raw or b"")
+    except MalformedBodyError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
     line = _last_line(stdout, below)
     try:

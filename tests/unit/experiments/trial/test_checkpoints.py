@@ -215,6 +215,34 @@ def test_checkpoint_is_kept_although_the_written_output_is_nested_deeper_than_is
     assert find(folder, "a").stored == "checkpoints/workspace/a"
 
 
+def test_checkpoint_that_only_stdout_named_before_a_pause_is_kept(tmp_path: Path) -> None:
+    folder = make_trial(tmp_path / "t")
+    segment = folder.root / "segments" / "1"
+    segment.mkdir(parents=True)
+    (segment / "stdout.log").write_text('step 1\n{"checkpoints": [{"path": "a"}]}\n')
+    (folder.workspace / "a").write_text("memory")
+
+    keep_checkpoints(CONFIG, folder, {})
+
+    assert find(folder, "a").stored == "checkpoints/workspace/a"
+    assert [each.path for each in named_checkpoints(CONFIG, folder)] == ["a"]
+
+
+def test_documents_of_the_runner_are_read_although_they_contain_the_deepest_accepted_values(tmp_path: Path) -> None:
+    folder = make_trial(tmp_path / "t")
+    deepest = "[" * 199 + "]" * 199
+    (folder.root / "trial_output.json").write_text(
+        '{"error": {}, "ext": {"harness_output": {"checkpoints": [{"path": "a"}], "answer": ' + deepest + "}}}"
+    )
+    given = (folder.root / "trial_input.json").read_text()
+    (folder.root / "trial_input.json").write_text(given.replace("{", '{"task": {"deep": ' + deepest + "}, ", 1))
+    (folder.workspace / "a").write_text("memory")
+
+    (named,) = named_checkpoints(CONFIG, folder)
+
+    assert find_checkpoint(CONFIG, folder, named).place == "workspace/a"
+
+
 def test_checkpoints_before_pauses_count_and_later_ones_of_a_path_replace_them(tmp_path: Path) -> None:
     folder = make_trial(tmp_path / "t", checkpoints=[{"path": "/state/b", "step": 9}, {"path": "/state/c"}])
     for number, path in ((1, "a"), (2, "b")):
