@@ -84,12 +84,14 @@ class TaskIndex:
         offsets: the offset of each task's line in bytes, in the order of the file.
         marks: an 8-byte digest of each task's id. The digests need less memory than the ids.
         digest: the SHA-256 of the whole file, as `sha256:` and hexadecimal digits.
+        warnings: sentences to show to the user before the run.
     """
 
     path: Path
     offsets: array[int]
     marks: array[int]
     digest: str
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -135,13 +137,8 @@ class TaskIndex:
         return line[: line.find(b"\n") + 1] or line
 
 
-def index_tasks(path: Path, limit: int | None = None, *, is_new: bool = False) -> TaskIndex:
-    """Check every line of a data set, and return the index of its tasks.
-
-    Args:
-        path: the file.
-        limit: the number of tasks in the index, from the first one; None for all.
-        is_new: whether to reject rows with limits that would have no effect; earlier versions ran such data sets.
+def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
+    """Check every line of a data set, and return the index of its first `limit` tasks (None: of all).
 
     Raises:
         ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those
@@ -149,18 +146,22 @@ def index_tasks(path: Path, limit: int | None = None, *, is_new: bool = False) -
     """
     offsets, marks = array("q"), array("Q")
     problems: list[tuple[int, str]] = []
+    warnings: list[str] = []
     digest = hashlib.sha256()
     for number, offset, line in _lines(path, digest):
         try:
             task = _task(line)
-            if is_new:
-                _check_limits_apply(task)
             marks.append(_mark(task.task_id))
         except ValueError as error:
             problems.append((number, str(error)))
             if len(problems) >= MAX_PROBLEMS:
                 break
             continue
+        if not warnings and _has_unused_limits(task):
+            warnings.append(
+                f"{path}:{number}: limits is passed to the harness and limits nothing; to limit the task, write "
+                f'{{"schema_version": "{_BOUNDARY}", "task_id": …, "task": {{…}}, "limits": {{…}}}}'
+            )
         offsets.append(offset)
     if _has_equals(marks):
         problems = sorted([*problems, *_duplicates(path, marks)])[:MAX_PROBLEMS]
@@ -173,7 +174,7 @@ def index_tasks(path: Path, limit: int | None = None, *, is_new: bool = False) -
         )
     if not offsets:
         raise ExperimentInvalidError(f"The data set {path} has no tasks.", remedy="Write one JSON object per line.")
-    return TaskIndex(path, offsets[:limit], marks[:limit], f"sha256:{digest.hexdigest()}")
+    return TaskIndex(path, offsets[:limit], marks[:limit], f"sha256:{digest.hexdigest()}", tuple(warnings))
 
 
 def _mark(task_id: str) -> int:
@@ -262,18 +263,10 @@ def _is_boundary(row: Mapping[str, Any]) -> bool:
     )
 
 
-def _check_limits_apply(task: Task) -> None:
-    """Check that a row without a boundary has no field `limits` with names from `LIMITS`.
-
-    Raises:
-        ValueError: the row has such a field, which would have no effect.
-    """
+def _has_unused_limits(task: Task) -> bool:
+    """Return whether a row without a boundary has a field `limits` with names from `LIMITS`."""
     given = None if task.boundary else task.payload.get("limits")
-    if isinstance(given, dict) and not given.keys().isdisjoint(LIMITS):
-        raise ValueError(
-            f'limits has no effect in this row; write {{"schema_version": "{_BOUNDARY}", "task_id": …, "task": {{…}}, '
-            '"limits": {…}}, or give the field another name if it is meant for the harness'
-        )
+    return isinstance(given, dict) and not given.keys().isdisjoint(LIMITS)
 
 
 def _task_id(row: Mapping[str, Any]) -> str:

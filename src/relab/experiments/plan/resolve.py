@@ -88,7 +88,8 @@ def resolve(
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
     warnings += cache_warnings(config.runtime.model_gateways, config.design.replications)
-    tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit, is_new=True)
+    tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
+    warnings += tasks.warnings
     # The contract requires a number; and a later append to the file must not change the tasks of the run.
     dataset = config.dataset.model_copy(update={"limit": len(tasks)})
     config = config.model_copy(update={"dataset": dataset})

@@ -255,21 +255,25 @@ def test_boundary_row_requires_a_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", [{"prompt": "?"}, {"task": "text"}])
-def test_limits_without_effect_are_rejected_in_a_new_run(tmp_path: Path, row: dict[str, Any]) -> None:
-    path = write(tmp_path, {"task_id": "t", **row, "limits": {"max_steps": 3}})
+def test_limits_without_effect_are_passed_to_the_harness_with_a_warning(tmp_path: Path, row: dict[str, Any]) -> None:
+    limited = {"task_id": "t", **row, "limits": {"max_steps": 3}}
+    path = write(tmp_path, {"task_id": "s"}, limited, {**limited, "task_id": "u"})
 
-    with pytest.raises(ExperimentInvalidError, match=r"limits has no effect in this row.*task_boundary_v1") as caught:
-        index_tasks(path, is_new=True)
+    index = index_tasks(path)
 
-    assert [place for place, _ in caught.value.problems] == [f"{path}:1"]
-    # A run of an earlier version can be continued.
-    assert index_tasks(path).read(0).limits == {}
+    assert index.read(1) == Task("t", limited)
+    [warning] = index.warnings
+    assert f"{path}:2" in warning
+    assert "task_boundary_v1" in warning
 
 
-def test_field_of_the_task_that_is_called_limits_is_accepted(tmp_path: Path) -> None:
+def test_field_of_the_task_that_is_called_limits_gives_no_warning(tmp_path: Path) -> None:
     row = {"task_id": "t", "prompt": "?", "limits": {"budget_eur": 3}}
 
-    assert index_tasks(write(tmp_path, row), is_new=True).read(0) == Task("t", row)
+    index = index_tasks(write(tmp_path, row))
+
+    assert index.read(0) == Task("t", row)
+    assert index.warnings == ()
 
 
 def test_row_whose_task_is_text_is_passed_as_a_whole(tmp_path: Path) -> None:
