@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
@@ -13,14 +13,16 @@ from relab.telemetry.tables import StoredRun
 if TYPE_CHECKING:
     from relab.telemetry.prices import PriceTable
 
+# Unknown fields of the run are returned too, but never replace one of these.
+_KNOWN: Final = tuple(name for name in StoredRun._fields if name in RunHeader.model_fields)
+
 
 def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
     """Return the header of a stored run: its fields without the timeline.
 
     `prices` returns the table of prices; it is called only to estimate the cost of a run without a reported cost.
     """
-    # Unknown fields of the run are returned too, but never replace a known field.
-    known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
+    known: dict[str, Any] = {name: getattr(run, name) for name in _KNOWN}
     known |= {"outcome_evidence": from_json(run.outcome_evidence or "[]"), "counts": run.counts}
     data = from_json(run.data)
     known["agents"] = _with_outcomes(data.get("agents") or [], from_json(run.agent_outcomes or "[]"))

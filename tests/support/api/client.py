@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from relab.bootstrap import Services, build
 from relab.server import create_app
+from support.api.one_call import OneCallClient
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
 OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
@@ -36,7 +37,7 @@ def at_time(services: Services, clock: MovableClock) -> Services:
 
 def loopback_client(app: FastAPI, *, client_host: str = "127.0.0.1", url: str = LOOPBACK_URL) -> TestClient:
     """Return a client that calls from this machine; the app runs while it is entered."""
-    return TestClient(app, base_url=url, client=(client_host, 50_000), follow_redirects=False)
+    return OneCallClient(app, base_url=url, client=(client_host, 50_000), follow_redirects=False)
 
 
 @contextmanager
