@@ -159,6 +159,13 @@ def _options(
     use_home(home)
 
 
+def _usage_message(error: TyperException) -> str:
+    """Return the message of a usage error without the prefix that Pydantic adds for a value that is no choice."""
+    from relab.core.validation import VALUE_ERROR_PREFIX
+
+    return error.format_message().replace(f": {VALUE_ERROR_PREFIX}", ": ", 1)
+
+
 def main() -> None:
     """Run `lab` as the program of this process and exit with its code."""
     collect_seldom()
@@ -184,10 +191,10 @@ def run() -> None:
         if "--json" in sys.argv:
             from relab.cli.output import print_error
 
-            print_error("usage", error.format_message())
+            print_error("usage", _usage_message(error))
         else:
             # Without arguments, the message is the help text.
-            print(error.format_message(), file=sys.stderr)
+            print(_usage_message(error), file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         if "--json" in sys.argv:

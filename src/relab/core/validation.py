@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 _MAX_PROBLEMS: Final = 20
 _MAX_FIELD_CHARS: Final = 500
+VALUE_ERROR_PREFIX: Final = "Value error, "
+"""Pydantic begins the message of an error that a validator raised with these words."""
 _CLASS_NAME: Final = re.compile(r" or instance of \w+")
 _TYPE_NAMES: Final = frozenset(
     {"bool", "int", "float", "str", "constrained-str", "constrained-int", "constrained-float"}
@@ -28,7 +30,7 @@ class FieldValueError(ValueError):
 
 def plain_message(message: str) -> str:
     """Return an error message of Pydantic without the prefix `Value error, ` and without names of Python classes."""
-    return _CLASS_NAME.sub("", message.removeprefix("Value error, ")).replace("Tuple should", "List should")
+    return _CLASS_NAME.sub("", message.removeprefix(VALUE_ERROR_PREFIX)).replace("Tuple should", "List should")
 
 
 def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.clock import Clock, format_time
 from relab.core.errors import ConflictError, InvalidInputError
+from relab.core.validation import plain_message
 from relab.experiments.config.paths import LAB, RESCORED
 from relab.experiments.errors import ExperimentInvalidError, RunDamagedError, damaged
 from relab.experiments.models import StopSwitch, TrialOutcome
@@ -217,7 +218,7 @@ def _score(
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             document["error"] = (
-                f"the answer is invalid: {'.'.join(map(str, problem['loc'])) or 'JSON'}: {problem['msg']}"
+                f"the answer is invalid: {'.'.join(map(str, problem['loc'])) or 'JSON'}: {plain_message(problem['msg'])}"
             )
         except (OSError, subprocess.SubprocessError, _ScorerError) as error:
             document["error"] = str(error)

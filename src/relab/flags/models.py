@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from relab.core.clock import Timestamp
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue, whole
+from relab.core.validation import plain_message
 from relab.flags.values import ValueType, fits, is_scalar
 
 ControlPolicy = Literal["aimd", "fixed"]
@@ -105,7 +106,8 @@ class ServiceFlags(_Strict):
             flags = ServiceFlags.model_validate(merged)
         except ValidationError as error:
             problems = tuple(
-                (".".join(map(str, item["loc"])), _reason(item["type"], item["msg"])) for item in error.errors()
+                (".".join(map(str, item["loc"])), _reason(item["type"], plain_message(item["msg"])))
+                for item in error.errors()
             )
             named = ", ".join(field for field, _ in problems)
             raise InvalidInputError(f"The flags are unchanged; rejected: {named}.", problems=problems) from error

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from relab.core.clock import Clock
 from relab.core.errors import MalformedBodyError
 from relab.core.json import JsonValue, canonical_json, digest, parse_json
+from relab.core.validation import plain_message
 from relab.flags import repository
 from relab.flags.diff import differences
 from relab.flags.errors import (
@@ -315,10 +316,9 @@ def read_context(value: JsonValue) -> Context:
 
 def _problems_of(item: ErrorDetails) -> list[tuple[str, str]]:
     place = [str(part) for part in item["loc"]]
-    found = item["ctx"]["problems"] if item["type"] == CONTENT_ERROR else [("", item["msg"])]
+    found = item["ctx"]["problems"] if item["type"] == CONTENT_ERROR else [("", plain_message(item["msg"]))]
     return [
-        (".".join([*place, *([field] if field else [])])[:500] or "body", message.removeprefix("Value error, ")[:500])
-        for field, message in found
+        (".".join([*place, *([field] if field else [])])[:500] or "body", message[:500]) for field, message in found
     ]
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from relab.core.clock import ReportedTime
 from relab.core.errors import InvalidInputError
 from relab.core.json import digest
+from relab.core.validation import plain_message
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.models import ReceivedAlert
 from relab.incidents.storage.text_limits import cut
@@ -111,7 +112,7 @@ def read_notification(document: Any) -> Notified:
         sent = AlertNotification.model_validate(document)
     except ValidationError as error:
         problems = tuple(
-            (".".join(str(part) for part in item["loc"]) or "body", item["msg"])
+            (".".join(str(part) for part in item["loc"]) or "body", plain_message(item["msg"]))
             for item in error.errors(include_url=False, include_input=False)
         )
         field, message = problems[0]

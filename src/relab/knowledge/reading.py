@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from relab.core.validation import plain_message
 from relab.core.yaml_source import YamlReader, YamlSource, nearest
 from relab.knowledge.errors import RunbookError
 from relab.knowledge.models import (
@@ -212,7 +213,7 @@ def _message(item: Any) -> str:
         return f"is not a known field{nearest(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
     if kind == "value_error":
         return str(item["ctx"]["error"])
-    message: str = item["msg"]
+    message = plain_message(item["msg"])
     return message[:1].lower() + message[1:]
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from relab.core.validation import plain_message
 from relab.core.yaml_source import YamlReader, YamlSource
 from relab.load.errors import MixError, PlanError
 from relab.load.mixes import request_stream
@@ -65,7 +66,7 @@ def _mix_of(source: YamlSource) -> Mix:
     try:
         mix = Mix.model_validate(source.value)
     except ValidationError as error:
-        problems = tuple((source.place(found["loc"]), found["msg"]) for found in error.errors())
+        problems = tuple((source.place(found["loc"]), plain_message(found["msg"])) for found in error.errors())
         raise MixError(f"{source.path} is not a request mix.", problems=problems) from error
     # Parse the templates too, so that the error of a wrong template names the file and comes before the load.
     try:

@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from relab.core.errors import ConfigurationError
 from relab.core.home import default_home
+from relab.core.validation import plain_message
 from relab.settings.sections import (
     BuildSettings,
     GrpcSettings,
@@ -209,7 +210,7 @@ def load_settings(home: Path | None = None, **options: Any) -> Settings:
         return Settings(home=home or default_home(), **options)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            f"{'.'.join(str(part) for part in item['loc'])}: {plain_message(item['msg'])}"
             for item in error.errors(include_url=False, include_context=False, include_input=False)
         )
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
-from relab.core.clock import ReportedTime, Timestamp
+from relab.core.clock import ReportedTime, Timestamp, format_time
 from relab.core.ids import ExternalId
 from relab.core.json import digest
 from relab.telemetry.agent_models import ReportedAgent, RunAgent
@@ -68,7 +68,8 @@ class TelemetryModel(BaseModel):
 
 def _check_order(started_at: int | None, ended_at: int | None) -> None:
     if started_at is not None and ended_at is not None and ended_at < started_at:
-        raise ValueError("ended_at is before started_at")
+        times = f"ended_at {format_time(ended_at)} is before started_at {format_time(started_at)}"
+        raise ValueError(f"{times}; send an end that is not before the start, or no ended_at")
 
 
 def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | None) -> float | None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue, parse_json
+from relab.core.validation import plain_message
 from relab.telemetry.errors import InvalidAgentRunError
 from relab.telemetry.models import ITEM_KINDS, AgentRun, ItemKind
 
@@ -50,7 +51,7 @@ def check_agent_run(value: JsonValue) -> AgentRun:
 def problems_of(error: ValidationError) -> list[tuple[str, str]]:
     """Return `(dotted field, message)` for each validation error of pydantic."""
     return [
-        (".".join(str(part) for part in item["loc"]) or "body", item["msg"].removeprefix("Value error, "))
+        (".".join(str(part) for part in item["loc"]) or "body", plain_message(item["msg"]))
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
 

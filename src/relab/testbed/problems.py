@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from relab.core.errors import InvalidInputError, RelabError
 from relab.core.http_statuses import Statuses, http_status
+from relab.core.validation import plain_message
 
 MAX_BODY_BYTES: Final = 65_536
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
@@ -65,7 +66,7 @@ def document(
 async def _unreadable(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [
-        {"field": ".".join(map(str, item["loc"]))[:200], "message": str(item["msg"])[:500]}
+        {"field": ".".join(map(str, item["loc"]))[:200], "message": plain_message(item["msg"])[:500]}
         for item in error.errors()[:20]
     ]
     return document(422, "invalid_input", f"{problems[0]['field']}: {problems[0]['message']}.", {"problems": problems})

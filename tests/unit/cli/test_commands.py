@@ -56,6 +56,13 @@ def test_wrong_usage_exits_with_64_and_a_message_on_stderr(empty: Lab, arguments
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_error_about_an_unknown_choice_names_it_and_the_choices(empty: Lab, as_json: list[str]) -> None:
+    outcome = empty.run("rca", "run-1", "--judge", "odd", *as_json, code=EXIT_USAGE)
+
+    assert "Invalid value for '--judge': 'odd' is not one of 'off', " in outcome.out + outcome.err
+
+
 def test_files_folders_and_stdin_are_ingested(empty: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     (folder / "deeper").mkdir(parents=True)

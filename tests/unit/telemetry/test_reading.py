@@ -124,6 +124,17 @@ def test_question_and_answer_are_optional_texts() -> None:
     assert read_agent_run(encode(minimal_run())).answer is None
 
 
+def test_error_about_an_end_before_the_start_names_both_times_and_the_remedy() -> None:
+    message = problems({**minimal_run(), "started_at": "2026-01-02T00:00:00Z", "ended_at": "2026-01-01T00:00:00Z"})[
+        "body"
+    ]
+
+    assert message == (
+        "ended_at 2026-01-01T00:00:00Z is before started_at 2026-01-02T00:00:00Z; send an end that is not before the"
+        " start, or no ended_at"
+    )
+
+
 @pytest.mark.parametrize("body", [[], "run", 1, None, True])
 def test_run_must_be_an_object(body: Any) -> None:
     assert "body" in problems(body)

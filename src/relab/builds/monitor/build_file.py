@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from relab.builds.errors import BuildConfigurationError, BuildFileInvalidError
 from relab.builds.models import KNOBS, BuildConfiguration
 from relab.core.ids import ExternalId
-from relab.core.validation import FieldValueError, problems_of
+from relab.core.validation import FieldValueError, plain_message, problems_of
 from relab.core.yaml_problems import yaml_error
 from relab.core.yaml_source import YamlReader, nearest
 
@@ -140,7 +140,7 @@ class BuildFile(_Section):
             try:
                 BuildConfiguration.model_validate({name: type(getattr(self.defaults, name))(most)})
             except ValidationError as error:
-                message = error.errors()[0]["msg"]
+                message = plain_message(error.errors()[0]["msg"])
                 raise FieldValueError(("limits", name), f"{message[:1].lower()}{message[1:]}, not {most:g}") from error
             if most < getattr(self.defaults, name):
                 message = f"{most:g} is less than the default {getattr(self.defaults, name):g}"

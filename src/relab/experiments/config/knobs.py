@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from relab.core.errors import MalformedBodyError
 from relab.core.ids import ExternalId
 from relab.core.json import JsonValue, canonical_json, is_number, parse_json
+from relab.core.validation import plain_message
 from relab.core.yaml_source import nearest
 from relab.experiments.errors import ExperimentInvalidError
 
@@ -262,7 +263,7 @@ def _read(path: Path, model: type[T]) -> T:
         raise ExperimentInvalidError(str(error).replace("The body", str(path), 1)) from error
     except ValidationError as error:
         problems = tuple(
-            (f"{path}: {'.'.join(map(str, problem['loc']))}", problem["msg"])
+            (f"{path}: {'.'.join(map(str, problem['loc']))}", plain_message(problem["msg"]))
             for problem in error.errors(include_url=False)
         )
         raise ExperimentInvalidError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from relab.core.atomic_files import is_disk_full, replacing
 from relab.core.clock import format_time
 from relab.core.json import digest
+from relab.core.validation import plain_message
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError, RunBusyError, RunDiskFullError, RunNotFoundError, damaged
 from relab.experiments.models import Keep
@@ -184,7 +185,7 @@ def open_run(path: Path) -> RunFolder:
     try:
         config = ExperimentConfig.model_validate(resolved)
     except ValidationError as error:
-        raise damaged(path / RESOLVED, f"cannot be read: {error.errors()[0]['msg']}") from error
+        raise damaged(path / RESOLVED, f"cannot be read: {plain_message(error.errors()[0]['msg'])}") from error
     return RunFolder(path, str(run_id), config, manifest)
 
 

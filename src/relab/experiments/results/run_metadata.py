@@ -12,6 +12,7 @@ import jiter
 from pydantic import ValidationError
 
 from relab.core.json import digest
+from relab.core.validation import plain_message
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunNotFoundError, damaged
 from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
@@ -136,7 +137,7 @@ def read_facts(run_dir: Path) -> RunFacts:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
-        raise damaged(path, f"cannot be read: {where}: {problem['msg']}") from error
+        raise damaged(path, f"cannot be read: {where}: {plain_message(problem['msg'])}") from error
     manifest = _read_object(run_dir / MANIFEST)
     recorded = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
     if recorded is not None and digest(jiter.from_json(path.read_bytes())) != recorded:

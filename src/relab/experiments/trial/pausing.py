@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.atomic_files import replacing
 from relab.core.clock import format_time
+from relab.core.validation import plain_message
 from relab.experiments.errors import damaged
 from relab.experiments.trial import wire
 from relab.experiments.trial.event_tail import EventTail
@@ -265,7 +266,9 @@ def read_paused(folder: TrialFolder) -> PausedTrial | None:
         return PausedTrial.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise damaged(path, f"cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise damaged(
+            path, f"cannot be read: {'.'.join(map(str, first['loc']))}: {plain_message(first['msg'])}"
+        ) from error
 
 
 def write_paused(folder: TrialFolder, record: PausedTrial) -> None:

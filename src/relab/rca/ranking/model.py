@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from relab.core.validation import plain_message
 from relab.rca.errors import RankingModelError
 from relab.rca.ranking.features import NAMES, WORDS, features_of
 from relab.rca.ranking.sources import Signature, name_words
@@ -300,7 +301,9 @@ class RankingModels(Artefact):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise RankingModelError(f"The ranking model cannot be read: {place}: {first['msg']}.") from error
+            raise RankingModelError(
+                f"The ranking model cannot be read: {place}: {plain_message(first['msg'])}."
+            ) from error
         if models.format != FORMAT:
             raise RankingModelError(f"The ranking model has format {models.format}; this version reads {FORMAT}.")
         return models

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from relab.charts import pages
 from relab.core.atomic_files import replacing
+from relab.core.validation import plain_message
 from relab.rollouts.errors import PlanInvalidError, ReportFolderError
 from relab.rollouts.reports.wording import UNKNOWN, percent
 from relab.rollouts.search.candidates import ScreenedCandidate, SearchResult
@@ -68,7 +69,7 @@ def read_result(path: Path) -> SearchResult:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
-        raise PlanInvalidError(f"{path} is no report of a search: {where}: {problem['msg']}.") from error
+        raise PlanInvalidError(f"{path} is no report of a search: {where}: {plain_message(problem['msg'])}.") from error
 
 
 def search_text(search: SearchResult) -> str:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from relab.core.atomic_files import replace_file
 from relab.core.file_locks import file_lock
 from relab.core.logging import get_logger
+from relab.core.validation import plain_message
 from relab.core.yaml_source import YamlReader, YamlSource
 from relab.telemetry.prices.models import Price, PriceError, PriceTable
 
@@ -153,5 +154,6 @@ def _problem(error: Any, place: Any) -> tuple[str, str]:
     value = error["input"]
     shown = "" if error["type"] == "missing" else f" ({value!r})"[:80]
     remedy = _REMEDIES.get(error["type"], "")
-    message = error["msg"][:1].lower() + error["msg"][1:]
+    message = plain_message(error["msg"])
+    message = message[:1].lower() + message[1:]
     return place(field), f"{message}{shown}{'; ' + remedy if remedy else ''}"

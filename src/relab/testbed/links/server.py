@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from relab.core.json import canonical_json
+from relab.core.validation import plain_message
 from relab.testbed.links.link import Link
 from relab.testbed.models import LinksConfig, Strict, Toxic
 
@@ -116,7 +117,7 @@ class LinksServer:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)
-            problems = [f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in first]
+            problems = [f"{'.'.join(map(str, item['loc'][1:]))}: {plain_message(item['msg'])}" for item in first]
             return {"ok": False, "error": f"The request cannot be read: {'; '.join(problems[:5])}."}
         except _RefusedError as error:
             return {"ok": False, "error": str(error)}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from relab.core.validation import plain_message
 from relab.core.yaml_source import YamlReader
 from relab.testbed.scenarios.errors import ScenarioError, UnknownScenarioError
 from relab.testbed.scenarios.models import Experiment, HttpProvider
@@ -100,7 +101,8 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
         experiment = Experiment.model_validate(read.value)
     except ValidationError as error:
         problems = tuple(
-            (_place(item["loc"]), _said(item["msg"], read.line_of(item["loc"]))) for item in error.errors()
+            (_place(item["loc"]), _said(plain_message(item["msg"]), read.line_of(item["loc"])))
+            for item in error.errors()
         )
         raise ScenarioError(f"{source} is not a valid scenario.", problems=problems) from error
     assert isinstance(read.value, dict), "an experiment is a mapping"
@@ -130,4 +132,4 @@ def _place(parts: tuple[int | str, ...]) -> str:
 
 
 def _said(message: str, line: int) -> str:
-    return f"{message.removeprefix('Value error, ')} (line {line})"
+    return f"{message} (line {line})"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from relab.core.validation import plain_message
 from relab.testbed.scenarios.errors import ScenarioError
 from relab.testbed.scenarios.models import MAX_PAUSE_S, VARIABLE, Activity, Experiment, FromEnvironment
 
@@ -148,7 +149,9 @@ def _read(
     try:
         source = FromEnvironment.model_validate(value)
     except ValidationError as error:
-        problems += [(f"{field}.{'.'.join(map(str, item['loc']))}", item["msg"]) for item in error.errors()]
+        problems += [
+            (f"{field}.{'.'.join(map(str, item['loc']))}", plain_message(item["msg"])) for item in error.errors()
+        ]
         return
     if source.key not in environment and "default" not in source.model_fields_set:
         problems.append((field, f"the environment has no {source.key}, and there is no default"))

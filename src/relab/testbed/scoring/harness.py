@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import JsonValue, parse_json
+from relab.core.validation import plain_message
 from relab.testbed.scoring.episodes import Episode
 from relab.testbed.scoring.observations import Observed
 from relab.testbed.scoring.responder import Bindings
@@ -161,7 +162,7 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
         return _TestbedBindings.model_validate(bindings)
     except ValidationError as error:
         item = error.errors()[0]
-        raise WrongTrialError(f"bindings.{'.'.join(map(str, item['loc']))}: {item['msg']}.") from error
+        raise WrongTrialError(f"bindings.{'.'.join(map(str, item['loc']))}: {plain_message(item['msg'])}.") from error
 
 
 def _keep(home: Path, kept: Path) -> None:

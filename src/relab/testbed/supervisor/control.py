@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 
 from relab.core.errors import InvalidInputError, RelabError
 from relab.core.http_statuses import http_status
+from relab.core.validation import plain_message
 from relab.testbed.errors import StartError
 from relab.testbed.models import (
     ComponentStatus,
@@ -207,7 +208,9 @@ async def _problem_response(_: Request, error: Exception) -> JSONResponse:
 
 async def _wrong(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = [{"field": ".".join(map(str, item["loc"][1:])), "message": item["msg"]} for item in error.errors()]
+    problems = [
+        {"field": ".".join(map(str, item["loc"][1:])), "message": plain_message(item["msg"])} for item in error.errors()
+    ]
     message = "; ".join(f"{item['field'] or 'body'}: {item['message']}" for item in problems)
     body = {"code": "invalid_input", "message": message, "remedy": None, "problems": problems}
     return JSONResponse({"error": body}, status_code=422)

@@ -14,6 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from relab.core.errors import InvalidInputError, RelabError
 from relab.core.http_statuses import http_status
+from relab.core.validation import plain_message
 from relab.testbed.callers import OWN_NAMES
 from relab.testbed.target.defects import Defects, socket_path
 from relab.testbed.target.diagnostics_routes import diagnostics_routes
@@ -46,7 +47,7 @@ def create_app(parts: Parts) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def refuse_input(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = [
-            {"field": ".".join(str(part) for part in item["loc"][1:]), "message": item["msg"]}
+            {"field": ".".join(str(part) for part in item["loc"][1:]), "message": plain_message(item["msg"])}
             for item in error.errors()
         ]
         return JSONResponse({"detail": "The request is not valid.", "errors": problems}, status_code=422)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import PoolProxiedConnection
 
+from relab.core.validation import plain_message
 from relab.testbed.target.database import ShopDatabase
 from relab.testbed.target.errors import DatabaseError
 from relab.testbed.target.indexes import FaissIndex
@@ -140,7 +141,9 @@ class Defects:
         try:
             op = _OP.validate_json(line)
         except ValidationError as refused:
-            message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in refused.errors())
+            message = "; ".join(
+                f"{'.'.join(map(str, item['loc']))}: {plain_message(item['msg'])}" for item in refused.errors()
+            )
             return {"ok": False, "error": message}
         error: str | None = None
         if isinstance(op, _LeakConnections):

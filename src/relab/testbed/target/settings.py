@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import parse_json
+from relab.core.validation import plain_message
 
 
 class _Section(BaseModel):
@@ -153,6 +154,6 @@ def load_settings(path: Path) -> TargetSettings:
         raise BadSettingsError(f"The settings {path} are not valid JSON: {error.message}") from error
     except ValidationError as error:
         message = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {plain_message(item['msg'])}" for item in error.errors()
         )
         raise BadSettingsError(f"The settings {path} are invalid: {message}.") from error

@@ -220,7 +220,7 @@ TEMPLATES = (
 
 @st.composite
 def written(draw: st.DrawFn, template: str) -> str:
-    seconds = draw(st.sampled_from(["{}s", "{} ms", "1m {}s", "{}.5 seconds", "2h 3m {}s"])).format(
+    seconds = draw(st.sampled_from(["{}s", "{} ms", "1,0{:02}.5 ms", "1m {}s", "{}.5 seconds", "2h 3m {}s"])).format(
         draw(st.integers(0, 59))
     )
     moment = f"2026-0{draw(st.integers(1, 9))}-1{draw(st.integers(0, 9))}T1{draw(st.integers(0, 9))}:00:{draw(st.integers(10, 59))}Z"
