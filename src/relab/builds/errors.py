@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relab.core.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
 
@@ -12,6 +14,16 @@ class BuildNotFoundError(NotFoundError):
 
     def __init__(self, build_id: str) -> None:
         super().__init__(f"There is no build {build_id[:200]!r}.", remedy="lab builds list")
+
+
+class BuildProjectNotFoundError(NotFoundError):
+    """Nothing is recorded for a project of this name: no build, no decision and no suggestion."""
+
+    code = "build_project_not_found"
+
+    def __init__(self, project: str, known: Sequence[str]) -> None:
+        remedy = f"There are: {', '.join(name[:200] for name in known)}." if known else "Record one: lab builds run"
+        super().__init__(f"Nothing is recorded for a project {project[:200]!r}.", remedy=remedy)
 
 
 class HistoryCursorError(InvalidInputError):

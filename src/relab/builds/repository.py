@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, union, update
 from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildStatus
@@ -95,6 +95,20 @@ def list_builds(
     if before is not None:
         statement = statement.where(BuildRow.build_id < before)
     return session.execute(statement).scalars().all()
+
+
+def project_names(session: Session, name: str | None = None, *, limit: int) -> list[str]:
+    """Return the names of at most `limit` projects with a build, decision or suggestion, sorted.
+
+    Args:
+        session: the session of the transaction.
+        name: only the project of this name; None for all.
+        limit: the largest number of names.
+    """
+    tables = (BuildRow, BuildDecisionRow, BuildSuggestionRow)
+    every = [select(row.project) if name is None else select(row.project).where(row.project == name) for row in tables]
+    found = union(*every).subquery()
+    return list(session.execute(select(found.c.project).order_by(found.c.project).limit(limit)).scalars())
 
 
 def list_failed_alike(session: Session, project: str, failure_key: str, *, limit: int) -> Sequence[dict[str, Any]]:

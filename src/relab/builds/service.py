@@ -353,6 +353,14 @@ class BuildService:
         items = self._store.list_builds(project=project, status=status, before=before, limit=limit + 1)
         return BuildPage(items=items[:limit], next_before=items[limit - 1].build_id if len(items) > limit else None)
 
+    def check_project(self, project: str) -> None:
+        """Check that a build, a decision or a suggestion is stored for a project.
+
+        Raises:
+            BuildProjectNotFoundError: nothing is stored; the error names other projects.
+        """
+        self._store.check_project(project)
+
     def running(self) -> int:
         """Return the number of running builds."""
         self._end_abandoned()

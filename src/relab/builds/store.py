@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from relab.builds import repository, results_repository, totals
-from relab.builds.errors import BuildNotFoundError
+from relab.builds.errors import BuildNotFoundError, BuildProjectNotFoundError
 from relab.builds.models import Build, BuildResult, BuildStatus, BuildTest
 from relab.builds.results import MAX_STORED_TESTS, rows_of_tests
 from relab.core.masking import mask_secrets
@@ -14,6 +14,7 @@ from relab.storage import Database, UnitOfWork
 from relab.storage.errors import ConstraintError
 
 _KNOWN_FAILURES: Final = 20_000
+_MAX_NAMED_PROJECTS: Final = 20
 
 
 class BuildStore:
@@ -153,6 +154,16 @@ class BuildStore:
         with self._database.read() as session:
             found = repository.list_builds(session, project=project, status=status, before=before, limit=limit)
         return [Build.model_validate(document, strict=False) for document in found]
+
+    def check_project(self, project: str) -> None:
+        """Check that a build, a decision or a suggestion is stored for a project.
+
+        Raises:
+            BuildProjectNotFoundError: nothing is stored; the error names at most 20 other projects.
+        """
+        with self._database.read() as session:
+            if not repository.project_names(session, project, limit=1):
+                raise BuildProjectNotFoundError(project, repository.project_names(session, limit=_MAX_NAMED_PROJECTS))
 
     def list_failed_alike(self, project: str, failure_key: str, *, limit: int) -> list[Build]:
         """Return at most `limit` builds of a project whose failure has the key `failure_key`, newest first."""

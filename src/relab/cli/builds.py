@@ -11,6 +11,7 @@ from relab.cli.builds_explain import explain
 from relab.cli.builds_groups import groups, print_recurrence, recurrence_text
 from relab.cli.builds_ingest import ingest
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
+from relab.cli.builds_projects import check_project
 from relab.cli.builds_promote import promote
 from relab.cli.builds_prune import prune
 from relab.cli.builds_suggestions import accept, reject, suggestions
@@ -107,6 +108,7 @@ def list_builds(
     wanted = _status(status)
     with open_services() as services:
         page = services.builds.list_builds(project=project, status=wanted, before=before, limit=limit)
+        check_project(services.builds, project, page.items)
     if as_json:
         print_json("builds list", **page.model_dump(mode="json"))
         return
@@ -195,6 +197,7 @@ def decisions(
 
     with open_services() as services:
         page = services.builds.decisions.list_decisions(project=project, before=before, limit=limit)
+        check_project(services.builds, project, page.items)
     if as_json:
         print_json("builds decisions", **page.model_dump(mode="json"))
         return

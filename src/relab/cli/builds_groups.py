@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.builds_projects import check_project
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def groups(
 
     with open_services() as services:
         page = services.builds.groups.list_groups(project=project, before=before, limit=limit)
+        check_project(services.builds, project, page.items)
     if as_json:
         print_json("builds groups", **page.model_dump(mode="json"))
         return

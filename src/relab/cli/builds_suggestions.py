@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.builds_projects import check_project
 from relab.cli.choices import choice_of
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
@@ -33,6 +34,7 @@ def suggestions(
     wanted = _state(status)
     with open_services() as services:
         page = services.builds.suggestions.list_suggestions(project=project, state=wanted, before=before, limit=limit)
+        check_project(services.builds, project, page.items)
     if as_json:
         print_json("builds suggestions", **page.model_dump(mode="json"))
         return

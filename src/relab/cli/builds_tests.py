@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from relab.cli.builds_projects import check_project
 from relab.cli.choices import choice_of
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
@@ -37,9 +38,12 @@ def list_tests(
     """
     from relab.cli.context import open_services
 
-    wanted = _status("flaky" if flaky and status is None else status)
+    wanted = _status(status)
+    if flaky:
+        wanted = _only_flaky(wanted)
     with open_services() as services:
         page = services.builds.history.list_tests(project=project, status=wanted, before=before, limit=limit)
+        check_project(services.builds, project, page.items)
     if as_json:
         print_json("builds tests", **page.model_dump(mode="json"))
         return
@@ -74,16 +78,24 @@ def evidence_text(test: JudgedTest) -> str:
         case "flaky" if first is last:
             said = f"known flaky: it failed and passed in build {_named(first)}"
         case "flaky":
-            said = f"known flaky: the same input {first.outcome.value} in build {_named(first)}, {last.outcome.value} in {_named(last)}"
+            said = f"known flaky: the same input {_outcome(first)}, {_outcome(last)}"
         case "broken":
-            said = f"broken since build {_named(last)} ({_builds(test.streak)}); it passed in {_named(first)}"
+            said = f"broken since build {_named(last)} ({_builds(test.streak)}); before, it {_outcome(first)}"
         case "fixed":
-            said = f"fixed since build {_named(last)} ({_builds(test.streak)}); it failed in {_named(first)}"
+            seen = f", because it {_outcome(last)}" if last.is_inferred else ""
+            said = f"fixed since build {_named(last)} ({_builds(test.streak)}){seen}; it failed in {_named(first)}"
         case "failing":
             said = f"no recorded build passed it: {test.failures} of {test.builds} failed since build {_named(first)}"
         case _:
-            said = f"changing: {first.outcome.value} in build {_named(first)}, {last.outcome.value} in {_named(last)}"
+            said = f"changing: {_outcome(first)}, {_outcome(last)}"
     return earlier + said
+
+
+def _outcome(evidence: HistoryEvidence) -> str:
+    """Return the outcome of a test in a build as text; an inferred pass is described as inferred."""
+    if evidence.is_inferred:
+        return f"counts as passed in build {_named(evidence)}, which succeeded and whose log does not name it"
+    return f"{evidence.outcome.value} in build {_named(evidence)}"
 
 
 def _named(evidence: HistoryEvidence) -> str:
@@ -99,3 +111,17 @@ def _status(text: str | None) -> HistoryStatus | None:
     from relab.builds.service import HistoryStatus
 
     return None if text is None else choice_of(HistoryStatus, "--status", "a status", text)
+
+
+def _only_flaky(status: HistoryStatus | None) -> HistoryStatus:
+    """Return the status `flaky` for the option --flaky.
+
+    Raises:
+        InvalidInputError: `status`, the value of --status, is another one.
+    """
+    from relab.builds.service import HistoryStatus
+    from relab.core.errors import InvalidInputError
+
+    if status not in {None, HistoryStatus.FLAKY}:
+        raise InvalidInputError(f"--flaky: --status is {status.value!r}.", remedy="Use one of the two options.")
+    return HistoryStatus.FLAKY

@@ -1,0 +1,25 @@
+"""What the commands that list builds by project share: reject the name of an unknown project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from relab.builds.service import BuildService
+
+
+def check_project(builds: BuildService, project: str | None, items: Sequence[object]) -> None:
+    """Reject the name of a project for which nothing is recorded; without it, an empty list would look like a result.
+
+    Args:
+        builds: the builds of this installation.
+        project: the project that the command names; None if it names no project.
+        items: the items that the command lists; only if there are none, the project is checked.
+
+    Raises:
+        BuildProjectNotFoundError: nothing is recorded for the project.
+    """
+    if project is not None and not items:
+        builds.check_project(project)
