@@ -6,6 +6,7 @@ import hashlib
 from typing import Final
 
 from relab.builds.logs.models import ByteSource
+from relab.builds.logs.reading import LineEnds
 from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, join_ends
 
 _PEEKED_BYTES: Final = 65_536
@@ -22,6 +23,7 @@ class RememberingSource:
     def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._hash = hashlib.sha256()
+        self._ends = LineEnds()
         self._head = bytearray()
         self._tail = bytearray()
         self.size = 0
@@ -62,11 +64,12 @@ class RememberingSource:
         head, tail = self.ends()
         if len(head) + len(tail) == self.size:
             return (head + tail).decode(errors="replace")
-        return join_ends(head, tail, self.size)
+        return join_ends(head, tail, self.size, self._ends.count)
 
     def _take(self, size: int) -> bytes:
         piece = self._source.read(size)
         self._hash.update(piece)
+        self._ends.add(piece)
         self.size += len(piece)
         rest = piece
         if len(self._head) < HEAD_BYTES:

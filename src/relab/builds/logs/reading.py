@@ -138,21 +138,22 @@ def _line(number: int, raw: str) -> BuildLine:
 
 
 @dataclass(slots=True)
-class _Middle:
-    """Counts the lines in the middle of a large log, which is read in chunks and not kept.
+class LineEnds:
+    """Counts the line ends of a log that is read in chunks and not kept.
 
     A CR LF that is split between two chunks is counted once.
     """
 
-    lines: int = 0
+    count: int = 0
     ended_with_return: bool = False
 
-    def skip(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
+        """Count the line ends of the next chunk."""
         if not data:
             return
-        self.lines += data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+        self.count += data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
         # A pair that two chunks share is one line end.
-        self.lines -= self.ended_with_return and data.startswith(b"\n")
+        self.count -= self.ended_with_return and data.startswith(b"\n")
         self.ended_with_return = data.endswith(b"\r")
 
 
@@ -169,18 +170,18 @@ def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
     if not more:
         return head, b"", None
     cut = _after_last_line_end(head, MAX_HEAD_BYTES)
-    tail, middle = bytearray(head[cut:]), _Middle()
+    tail, middle = bytearray(head[cut:]), LineEnds()
     head = head[:cut]
     while more:
         tail += more
         excess = len(tail) - MAX_TAIL_BYTES
         if excess >= _CHUNK_BYTES:
-            middle.skip(bytes(tail[:excess]))
+            middle.add(bytes(tail[:excess]))
             del tail[:excess]
         more = source.read(_CHUNK_BYTES)
     start = _after_next_line_end(tail, max(0, len(tail) - MAX_TAIL_BYTES))
-    middle.skip(bytes(tail[:start]))
-    return head, bytes(tail[start:]), middle.lines
+    middle.add(bytes(tail[:start]))
+    return head, bytes(tail[start:]), middle.count
 
 
 def _after_last_line_end(data: bytes, before: int) -> int:

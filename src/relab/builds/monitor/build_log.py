@@ -9,9 +9,12 @@ from typing import Final
 from relab.builds.logs import LineRole, read_log, relevant_lines
 from relab.builds.logs.groups import FailureCause, failure_cause, is_header
 from relab.builds.logs.named_tests import LoggedTests, named_tests
+from relab.builds.logs.reading import LineEnds
+from relab.builds.logs.shortened import middle_line
 
 HEAD_BYTES: Final = 262_144
 TAIL_BYTES: Final = 786_432
+_CHUNK_BYTES: Final = 1 << 20
 _MAX_LINE: Final = 300
 
 
@@ -30,26 +33,34 @@ def bounded_log(path: Path) -> tuple[str, int]:
         if size <= HEAD_BYTES + TAIL_BYTES:
             return file.read(size).decode(errors="replace"), size
         head = file.read(HEAD_BYTES)
-        file.seek(size - TAIL_BYTES)
+        ends = LineEnds()
+        ends.add(head)
+        while file.tell() < size - TAIL_BYTES:
+            ends.add(file.read(min(_CHUNK_BYTES, size - TAIL_BYTES - file.tell())))
         tail = file.read(TAIL_BYTES)
-    return join_ends(head, tail, size), size
+        ends.add(tail)
+    return join_ends(head, tail, size, ends.count), size
 
 
-def join_ends(head: bytes, tail: bytes, size: int) -> str:
+def join_ends(head: bytes, tail: bytes, size: int, line_ends: int) -> str:
     """Join the beginning and the end of a log to one text, with a line between them.
 
-    The line gives the number of bytes that are left out. Both parts are cut to whole lines if possible.
+    The line gives the number of bytes that are left out, and the number of the line that follows. Both parts are cut to
+    whole lines if possible.
 
     Args:
         head: the first bytes of the log.
         tail: the last bytes of the log.
         size: the size of the whole log, in bytes.
+        line_ends: the number of line ends of the whole log.
     """
     head = head[: head.rfind(b"\n") + 1] or head
     tail = tail[tail.find(b"\n") + 1 :] or tail
     left_out = size - len(head) - len(tail)
     break_before = "" if head.endswith(b"\n") else "\n"
-    middle = f"{break_before}[relab left out {left_out:,} bytes of the middle of this log]\n"
+    ends = LineEnds()
+    ends.add(tail)
+    middle = f"{break_before}{middle_line(left_out, line_ends - ends.count + 1)}"
     return head.decode(errors="replace") + middle + tail.decode(errors="replace")
 
 

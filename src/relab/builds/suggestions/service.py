@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from relab.builds.logs import BuildLog, LineRole, RelevantLine, closing_lines, read_log, relevant_lines
+from relab.builds.logs import BuildLog, LineRole, RelevantLine, closing_lines, relevant_lines
 from relab.builds.logs.reading import unwrap
+from relab.builds.logs.shortened import read_shortened_log
 from relab.builds.models import RecordedLine
 from relab.builds.suggestions.errors import KnownFailuresInvalidError
 from relab.builds.suggestions.learning import rank
@@ -83,8 +83,8 @@ def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Exa
 
     The template is the line that shows the failure, with `#` in place of numbers.
     """
-    log = _log(request.log)
-    passing = None if request.passing is None else _log(request.passing)
+    log = read_shortened_log(request.log)
+    passing = None if request.passing is None else read_shortened_log(request.passing)
     lines = [*_lines_of_error(request.error), *relevant_lines(log, passing)]
     return examine_lines(lines, log, passing, failures=failures)
 
@@ -206,10 +206,6 @@ def _with_past(text: str, past: Sequence[PastFix]) -> str:
 def _lines_of_error(error: str) -> list[RelevantLine]:
     texts = (unwrap(line)[1] for line in error.splitlines())
     return [RelevantLine(ERROR_LINE, text, LineRole.ERROR, 1.0, "the build's error") for text in texts if text]
-
-
-def _log(text: str) -> BuildLog:
-    return read_log(io.BytesIO(text.encode()))
 
 
 def _quoted(lines: Iterable[RelevantLine]) -> tuple[QuotedLine, ...]:
