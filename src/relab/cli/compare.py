@@ -125,7 +125,7 @@ def _row(result: Any) -> list[object]:
         result.variant,
         result.gate,
         None if judgement.estimate is None else f"{judgement.estimate:+.4g}",
-        None if interval is None else f"{interval.low:+.4g} to {interval.high:+.4g}",
+        None if interval is None else interval.ends_text,
         judgement.windows,
         None if judgement.false_pass_rate is None else f"{judgement.false_pass_rate:.1%}",
     ]

@@ -204,6 +204,7 @@ def _gate(result: dict[str, Any]) -> GateFigures:
         estimate=result["estimate"],
         low=interval.get("low"),
         high=interval.get("high"),
+        interval_method=interval.get("method"),
         pairs=result["windows"],
         minimum_detectable_effect=result["minimum_detectable_effect"],
         false_pass_rate=result["false_pass_rate"],

@@ -246,6 +246,7 @@ class GateFigures(_Value):
         estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. If the gate's bound
             is a percentage (such as `latency_ms<=5%`), the baseline is multiplied by 1 + bound (1.05) first.
         low, high: ends of the interval of the estimate; None if unlimited on this side or without an interval.
+        interval_method: name of the method of the interval, or why it has no bounds; None if unknown.
         pairs: number of compared tasks, or of clusters of tasks; 0 if the metric could not be compared.
         minimum_detectable_effect: the smallest true difference that this run finds with a power of 80 %.
         false_pass_rate: share of simulated runs of equal variants that this gate passes, 0..1.
@@ -258,6 +259,7 @@ class GateFigures(_Value):
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
+    interval_method: str | None = None
     pairs: int = 0
     minimum_detectable_effect: float | None = None
     false_pass_rate: float | None = None

@@ -26,6 +26,22 @@ class Interval:
     level: float
     method: str
 
+    @property
+    def ends_text(self) -> str:
+        """The ends with signs, such as `-0.1 to +0.3`; if the interval has no bounds, the word and the reason."""
+        if math.isinf(self.low) and math.isinf(self.high):
+            return unbounded_text(self.method)
+        return f"{self.low:+.4g} to {self.high:+.4g}"
+
+
+def unbounded_text(method: str | None) -> str:
+    """Return the text in place of the ends of an interval without bounds, such as `unbounded: the values do not vary`.
+
+    `method` is the interval's method, which begins with `none: ` if it is the reason; None if the method is unknown.
+    """
+    reason = (method or "").partition("none: ")[2]
+    return f"unbounded: {reason}" if reason else "unbounded"
+
 
 def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """Return Wilson's score interval of the rate of `hits` in `total` independent trials.

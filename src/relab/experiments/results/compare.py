@@ -378,7 +378,7 @@ def _reason(question: _Question, judgement: Judgement, delta: Delta, joint: Join
     together = "" if joint.comparisons < 2 else f" for all {joint.comparisons} comparisons together"
     figures = (
         f"{delta.metric} differs by {delta.estimate:+.4g} "
-        f"({joint.level * 100:.3g}% {'always-valid ' if delta.is_always_valid else ''}interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
+        f"({joint.level * 100:.3g}% {'always-valid ' if delta.is_always_valid else ''}interval {interval.ends_text}{together}, {delta.tasks:,} tasks)"
     )
     if question.share:
         figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)

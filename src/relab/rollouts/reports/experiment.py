@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relab.rollouts.models import ExperimentEvidence, GateFigures
 from relab.rollouts.reports.wording import UNKNOWN
+from relab.stats.intervals import unbounded_text
 
 
 def evidence_inputs(evidence: ExperimentEvidence) -> list[str]:
@@ -32,7 +33,10 @@ def gate_text(gate: GateFigures, evidence: ExperimentEvidence) -> str:
     if gate.estimate is None:
         return "difference n/a"
     level = UNKNOWN if evidence.level is None else f"{100 * evidence.level:.4g}%"
-    ends = f"{_number(gate.low)} to {_number(gate.high)}"
+    if gate.low is None and gate.high is None:
+        ends = unbounded_text(gate.interval_method)
+    else:
+        ends = " to ".join("any value" if end is None else _number(end) for end in (gate.low, gate.high))
     rate = UNKNOWN if gate.false_pass_rate is None else f"{100 * gate.false_pass_rate:.2f}% of cases"
     return (
         f"difference {_number(gate.estimate)} ({level} interval {ends}), {gate.pairs:,} pairs, "

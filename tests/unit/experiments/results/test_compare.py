@@ -364,6 +364,8 @@ def test_constant_differences_give_no_interval_and_no_pass(tmp_path: Path) -> No
     assert result["interval"]["low"] is None
     assert result["interval"]["high"] is None
     assert result["verdict"] == "EDGE"
+    assert result["interval"]["method"] == "none: the differences do not vary"
+    assert "score differs by +0 (95% interval unbounded: the differences do not vary, 9 tasks)" in result["reason"]
 
 
 def test_malformed_gate_is_rejected(tmp_path: Path) -> None:
