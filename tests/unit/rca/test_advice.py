@@ -145,8 +145,35 @@ def test_timeout_is_named_with_its_limit_and_the_usual_duration() -> None:
     action = analyze(run).action_items[0]
 
     assert "`search` ended after 30 s; the limit in the error is `30s`" in action.description
-    assert "the slowest of 1 good calls of it took 0.2 s" in action.description
+    assert "the slowest of 1 good calls of it took 200 ms" in action.description
     assert "usually far faster" in action.description
+
+
+def test_advice_about_a_timeout_uses_no_duration_of_zero() -> None:
+    run = agent_run(
+        tool_calls=[
+            call("fast", tool_name="search", latency_ms=0),
+            failed("slow", 5, tool_name="search", latency_ms=0, error_message="Request timed out after 30s"),
+        ]
+    )
+    action = analyze(run).action_items[0]
+
+    assert "The limit in the error is `30s`" in action.description
+    assert "0 s" not in action.description.replace("`30s`", "")
+    assert "0 ms" not in action.description
+
+
+def test_timeout_without_a_limit_and_with_a_duration_of_zero_gets_the_general_advice() -> None:
+    action = first_action(tool_name="search", latency_ms=0, error_message="The request timed out")
+
+    assert "ended after" not in action.description
+
+
+def test_timeout_after_years_is_described_in_years() -> None:
+    year_ms = 365.25 * 86_400_000
+    action = first_action(tool_name="search", latency_ms=3 * year_ms, error_message="The request timed out")
+
+    assert "`search` ended after 3 years" in action.description
 
 
 def test_missing_permission_is_named_with_right_and_resource() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from relab.core.clock import format_time
+from relab.core.durations import duration_text
 from relab.core.json import canonical_json
 from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult
 from relab.incidents.postmortem.diagnosis_history import diagnosis_periods
@@ -33,6 +34,7 @@ MAX_EXHIBITS: Final = 100
 _MAX_TEXT: Final = 500
 _MAX_DOCUMENT: Final = 8_000
 _US: Final = 1_000_000
+_DAYS_FROM_S: Final = 2 * 86_400
 _VERIFIED: Final = "verified"
 _EXHIBIT: Final = ("fact", "value", "request", "verbatim")
 _LEVELS: Final = frozenset(("level_shift", "seed_rule"))
@@ -113,8 +115,10 @@ def onset(case: IncidentRecord, signals: Signals) -> int:
 
 
 def lasted(us: int) -> str:
-    """Return a duration in words, such as `90 s`, `12 min` or `3 h 5 min`. `us` is in microseconds."""
+    """Return a duration in words, such as `90 s`, `12 min`, `3 h 5 min` or `9.5 days`. `us` is in microseconds."""
     seconds = us / _US
+    if seconds >= _DAYS_FROM_S:
+        return duration_text(us / 1_000)
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
+from relab.core.durations import duration_text
 from relab.rca.detectors import rate_limited
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.explanation import Explanation, Facts
@@ -176,25 +177,25 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """
     facts = Facts(problem, view)
     limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "bare") or facts.match(_LIMIT, "other")
-    own_ms = facts.call.effective_latency_ms if facts.call is not None else None
-    if own_ms is None and facts.step is not None and facts.call is None:
-        own_ms = facts.step.effective_latency_ms
+    source = facts.call if facts.call is not None else facts.step
+    # A time-out after no time was not measured: some programs record the end as the start.
+    own_ms = (source.effective_latency_ms if source is not None else None) or None
     others = [
-        placed.call.effective_latency_ms
+        latency_ms
         for placed in view.calls
         if facts.call is not None
         and placed.call.tool_name == facts.call.tool_name
         and placed.call.status is StepStatus.SUCCESS
-        and placed.call.effective_latency_ms is not None
+        and (latency_ms := placed.call.effective_latency_ms)
     ]
     if limit is None and own_ms is None:
         return None
     # Without its duration nothing is said of the call itself: the sentence before says already that it did not finish in time.
-    parts = [] if own_ms is None else [f"{facts.subject} ended after {own_ms / 1_000:,.3g} s"]
+    parts = [] if own_ms is None else [f"{facts.subject} ended after {duration_text(own_ms)}"]
     if limit is not None:
         parts.append(f"the limit in the error is {limit}")
     if others:
-        parts.append(f"the slowest of {len(others)} good calls of it took {max(others) / 1_000:,.3g} s")
+        parts.append(f"the slowest of {len(others)} good calls of it took {duration_text(max(others))}")
     arguments = facts.short_arguments()
     if arguments is not None:
         parts.append(f"its arguments were {arguments}")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from relab.core.clock import format_time
+from relab.core.durations import duration_text
 from relab.rca.evidence import PlacedCall, PlacedStep, RunView
 from relab.rca.models import Attribution, AttributionBasis, CandidateStep, EvidenceKind, GuessOdds, Report
 from relab.rca.notes.models import NoteChange, NoteQuote, RunNote, WaterfallRow
@@ -90,18 +91,12 @@ def _context(view: RunView) -> str:
     place = f" in {run.environment}" if run.environment else ""
     text = f"{agent}{place} started at {format_time(run.started_at)}"
     if view.end_us > run.started_at:
-        text += f" and took {_duration((view.end_us - run.started_at) / 1_000)}"
+        text += f" and took {duration_text((view.end_us - run.started_at) / 1_000)}"
     question = " ".join((run.question or "")[: 2 * MAX_QUESTION_CHARS].split())
     if question:
         cut = question if len(question) <= MAX_QUESTION_CHARS else f"{question[:MAX_QUESTION_CHARS]}…"
         text += f'; it was asked: "{cut}"'
     return f"{text}."
-
-
-def _duration(took_ms: float) -> str:
-    if took_ms < 1_000:
-        return f"{took_ms:.0f} ms"
-    return f"{took_ms / 1_000:.1f} s" if took_ms < 120_000 else f"{took_ms / 60_000:.1f} min"
 
 
 def _where(place: Attribution, report: Report) -> str:
