@@ -1,7 +1,7 @@
 """Read from a validation error which argument of a tool is wrong, and how.
 
-The errors are those of pydantic (1 and 2, as text, JSON or Python's repr), JSON Schema validators, zod, Python's own
-`TypeError`, and those that tools write in words.
+The errors are those of pydantic (1 and 2, as text, JSON or Python's repr), JSON Schema validators, zod, DSPy, Python's
+own `TypeError`, and those that tools write in words.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ _WORDS: Final = (
         re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (?P<names>'[^\n]{1,300})"),
     ),
     (FaultKind.UNEXPECTED, re.compile(rf"unexpected keyword arguments? {_QUOTED}")),
+    # DSPy
+    (FaultKind.UNEXPECTED, re.compile(rf"\bArg (?P<name>{_NAME}) is not in the tool's args")),
+    (FaultKind.INVALID, re.compile(rf"\bArg (?P<name>{_NAME}) is invalid: (?P<demand>[^\n]{{3,200}})")),
     # JSON Schema validators
     (FaultKind.MISSING, re.compile(rf"{_QUOTED} is a required property")),
     (FaultKind.MISSING, re.compile(rf"(?:must have |missing )required property:? {_QUOTED}")),

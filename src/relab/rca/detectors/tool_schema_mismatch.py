@@ -42,11 +42,12 @@ WORDING = Phrases(
         ),
         phrase(
             "unexpected_argument",
-            "unexpected|unknown|unrecognized|unrecognised|additional|extra|takes",
+            "unexpected|unknown|unrecognized|unrecognised|additional|extra|takes|not in the tool",
             rf"unexpected keyword arg\w*|\b(?:unexpected|unknown|unrecogni[sz]ed|unsupported) (?:keyword )?{_KIND}\b"
             rf"|additional properties|extra (?:inputs?|fields?) (?:are |is )?(?:not permitted|forbidden"
             rf"|not allowed)|extra_forbidden"
-            r"|takes (?:from )?\d+ (?:to \d+ )?positional arguments? but|takes no (?:keyword )?arguments",
+            r"|takes (?:from )?\d+ (?:to \d+ )?positional arguments? but|takes no (?:keyword )?arguments"
+            r"|\barg [\w.-]{1,60} is not in the tool's args",
         ),
         phrase(
             "invalid_json",
@@ -68,7 +69,7 @@ WORDING = Phrases(
         ),
         phrase(
             None,
-            "validation|schema|argument|param|contract",
+            "validation|schema|argument|param|contract|arg ",
             r"(?:arguments?|parameters?|tool(?: call)?|input|request"
             r"|schema) (?:failed )?(?:schema )?validation(?: error| failed|\b)"
             r"|\bvalidation errors? (?:for|in|on) (?!output|response|result)|(?:does not|doesn't"
@@ -77,11 +78,11 @@ WORDING = Phrases(
             r"|failing) schema validation"
             r"|schema (?:mismatch|violation|error)|could not parse (?:tool |function )?(?:arguments|input)"
             r"|failed to parse (?:tool |function )?(?:arguments|input)|(?:arguments|parameters) (?:are|is"
-            r"|were) invalid",
+            r"|were) invalid|\barg [\w.-]{1,60} is invalid:",
         ),
     )
 )
-"""Wording of pydantic, JSON Schema, Python's own argument errors, OpenAPI servers and tool-calling frameworks."""
+"""Wording of pydantic, JSON Schema, DSPy, Python's own argument errors, OpenAPI servers and tool-calling frameworks."""
 
 _OUTPUT = re.compile(
     r"\b(?:output|response|result|completion)s? (?:failed |did not pass |does not pass )?(?:schema )?"

@@ -74,6 +74,8 @@ ERRORS: dict[str, tuple[str, list[tuple[FaultKind, str]]]] = {
         [(MISSING, "customer_id")],
     ),
     "Python, two": ("f() missing 2 required positional arguments: 'a' and 'b'", [(MISSING, "a"), (MISSING, "b")]),
+    "DSPy, unexpected": ("Arg city is not in the tool's args.", [(UNEXPECTED, "city")]),
+    "DSPy, invalid": ("Arg count is invalid: 'five' is not of type 'integer'", [(INVALID, "count")]),
     "Python, unexpected": ("f() got an unexpected keyword argument 'foo'", [(UNEXPECTED, "foo")]),
     "words": ("Argument customer_id is required", [(MISSING, "customer_id")]),
     "words of the seed": ("Missing required field: 'customer_id'. API schema updated", [(MISSING, "customer_id")]),

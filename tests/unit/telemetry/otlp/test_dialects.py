@@ -173,3 +173,21 @@ def test_haystack_input_whose_messages_are_not_a_list_is_no_conversation() -> No
     text = '{"messages": ["ChatMessage(_role=1)"], "messages": 5}'
     [step] = run_of(span("root", None, AGENT), span("it", "root", CHAT | {"input.value": text})).steps
     assert step.input_summary == text
+
+
+@pytest.mark.parametrize(
+    ("title", "more", "name"),
+    [
+        ("lookup.__call__", {}, "lookup"),
+        ("lookup.acall", {}, "lookup"),
+        ("lookup.__call__", {"tool.name": "find"}, "find"),
+        ("lookup", {}, "lookup"),
+    ],
+)
+def test_tool_of_dspy_has_the_name_before_the_method(title: str, more: dict[str, str], name: str) -> None:
+    run = run_of(
+        span("agent", None, {"openinference.span.kind": "AGENT"}, title="Desk.forward", start=0, end=9),
+        span("tool", "agent", {"openinference.span.kind": "TOOL", **more}, title=title, start=1, end=2),
+    )
+
+    assert [call.tool_name for call in run.tool_calls] == [name]

@@ -34,6 +34,8 @@ _PLUMBING: Final = re.compile(
 )
 _AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
 """The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
+_TOOL_METHOD: Final = re.compile(r"(.+)\.(?:__call__|acall)", re.DOTALL)
+"""The name of a DSPy tool, whose span has no other name than this method of the tool."""
 _PRIVATE_METHOD: Final = re.compile(r"\w\._\w+$")
 _FIRST_TEXT: Final = f"{_INPUTS}0.message.content"
 _FIRST_PART: Final = f"{_INPUTS}0.message.contents.0.message_content.text"
@@ -70,6 +72,9 @@ def _translate(span: Span, values: Values) -> None:
     elif role is Role.AGENT:
         # The name of the span is the agent's, or the agent's class and method.
         add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
+    elif role is Role.TOOL:
+        method = _TOOL_METHOD.fullmatch(span.name)
+        add(values, v.TOOL_NAME, method and method[1])
     elif role is Role.HANDOFF:
         add(values, v.HANDOVER_TO, _next_agent(span))
     elif role in (Role.CHAIN, Role.PROMPT) and (is_node or _PLUMBING.fullmatch(span.name)):
