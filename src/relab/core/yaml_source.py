@@ -14,6 +14,7 @@ import yaml
 
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue
+from relab.core.regular_files import open_regular_file
 
 MAX_BYTES: Final = 4 * 1_048_576
 MAX_NODES: Final = 30_000
@@ -153,7 +154,7 @@ class YamlReader:
                 large (class `self.error`).
         """
         try:
-            with path.open("rb") as file:
+            with open_regular_file(path) as file:
                 raw = file.read(self.max_bytes + 1)
             if len(raw) > self.max_bytes:
                 raise self.problem(path, 1, f"is larger than {self.max_bytes:,} bytes")

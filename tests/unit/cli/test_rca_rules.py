@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,16 @@ def test_shipped_rules_find_the_behaviours_that_they_describe(empty: Lab) -> Non
     listed = empty.json("agent-runs", "list", "--behaviour", "asked-twice")["items"]
     assert [run["run_id"] for run in listed] == ["twice"]
     assert "Also seen: The agent apologised without calling a tool" in empty.run("rca", "sorry").out
+
+
+@pytest.mark.parametrize("command", ["lint", "test"])
+def test_named_pipe_as_a_rule_file_is_rejected_without_waiting(empty: Lab, command: str) -> None:
+    pipe = empty.home / "pipe.yaml"
+    os.mkfifo(pipe)
+
+    outcome = empty.run("rca", "rules", command, str(pipe), code=EXIT_FAILED if command == "lint" else EXIT_USAGE)
+
+    assert "Not a regular file" in outcome.out + outcome.err
 
 
 SENTENCES = """version: 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,15 @@ def test_unreadable_file_is_rejected(tmp_path: Path) -> None:
     assert caught.value.problems == ((f"{path}:1", f"is larger than {MAX_BYTES:,} bytes"),)
 
 
-def test_endless_device_is_read_only_up_to_the_limit() -> None:
+def test_endless_device_is_rejected_and_a_large_file_is_read_only_up_to_the_limit(tmp_path: Path) -> None:
+    reader = YamlReader(OddFileError, max_bytes=1_000)
+    with pytest.raises(OddFileError, match="/dev/zero cannot be read: Not a regular file"):
+        reader.read(Path("/dev/zero"))
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 40)
     with pytest.raises(OddFileError) as caught:
-        YamlReader(OddFileError, max_bytes=1_000).read(Path("/dev/zero"))
-    assert caught.value.problems == (("/dev/zero:1", "is larger than 1,000 bytes"),)
+        reader.read(tmp_path / "large")
+    assert caught.value.problems == ((f"{tmp_path}/large:1", "is larger than 1,000 bytes"),)
 
 
 def test_missing_file_can_have_its_own_error_class(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from relab.builds.suggestions.errors import KnownFailuresFolderError, KnownFailu
 from relab.builds.suggestions.models import KnownFailure
 from relab.builds.suggestions.reading import parse_failures, shipped_failures
 from relab.core.atomic_files import replace_file
+from relab.core.regular_files import open_regular_file
 
 MAX_BYTES: Final = 262_144
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -55,7 +56,7 @@ def teach(path: Path, folder: Path, *, replace: bool = False) -> tuple[KnownFail
 
 def _read(path: Path) -> tuple[KnownFailure, str]:
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode()
     except (OSError, ValueError) as error:

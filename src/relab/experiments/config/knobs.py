@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from relab.core.errors import MalformedBodyError
 from relab.core.ids import ExternalId
 from relab.core.json import JsonValue, canonical_json, is_number, parse_json
+from relab.core.regular_files import read_regular_file
 from relab.core.validation import plain_message
 from relab.core.yaml_source import nearest
 from relab.experiments.errors import ExperimentInvalidError
@@ -256,7 +257,7 @@ def _item(node: Any, part: str, knob: Knob) -> Any:
 
 def _read(path: Path, model: type[T]) -> T:
     try:
-        return model.model_validate(parse_json(path.read_bytes()))
+        return model.model_validate(parse_json(read_regular_file(path)))
     except OSError as error:
         raise ExperimentInvalidError(f"The file {path} cannot be read: {error.strerror}.") from error
     except MalformedBodyError as error:

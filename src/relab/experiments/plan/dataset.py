@@ -16,6 +16,7 @@ from typing import Any, Final
 from relab.core.errors import MalformedBodyError
 from relab.core.ids import check_id
 from relab.core.json import parse_json
+from relab.core.regular_files import open_regular_file
 from relab.experiments.errors import ExperimentInvalidError, RunChangedError
 
 MAX_LINE_BYTES: Final = 16 * 1_048_576
@@ -213,7 +214,7 @@ def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
 def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             number = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1

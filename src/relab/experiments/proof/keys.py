@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from relab.core.errors import ConfigurationError, InvalidInputError
+from relab.core.regular_files import open_regular_file
 
 PREFIX: Final = "ed25519:"
 _HEX: Final = 64
@@ -151,7 +152,7 @@ def read_public_key(given: str) -> PublicKey:
     key_id = given if given.startswith(PREFIX) else None
     if key_id is None:
         try:
-            with Path(given).open("rb") as file:
+            with open_regular_file(Path(given)) as file:
                 key = serialization.load_pem_public_key(file.read(_MAX_BYTES))
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise InvalidInputError(

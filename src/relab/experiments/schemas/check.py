@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
+from relab.core.regular_files import read_regular_file
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.schemas.documents import registry, schema_named
 
@@ -88,7 +89,7 @@ def _documents(file: Path, *, is_lines: bool) -> Iterator[tuple[str, Any]]:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise ExperimentInvalidError(f"{file} is larger than {MAX_FILE_BYTES:,} bytes.")
-        raw = file.read_bytes()
+        raw = read_regular_file(file)
     except OSError as error:
         raise ExperimentInvalidError(f"{file} cannot be read: {error.strerror}.") from error
     pieces = enumerate(raw.split(b"\n"), start=1) if is_lines else [(0, raw)]
