@@ -22,6 +22,8 @@ from relab.incidents.transport.clock_skew import clock_skew_us
 
 _ATTEMPTS: Final = 3
 """How many connections are tried for a request: if one worker hangs, another connection may reach another worker."""
+_NOT_OFFERED: Final = frozenset({404, 405, 410, 501})
+"""The statuses of a server that does not offer a path: another attempt would get the same answer."""
 _MAX_CONNECTIONS: Final = 32
 _STOP_TIMEOUT_S: Final = 1.0
 
@@ -51,11 +53,12 @@ class ProbeTransport:
             ProbeServer.ACTIONS: {**plain, "Authorization": f"Bearer {token}"} if token else plain,
         }
         urls = {ProbeServer.TARGET: target_url, ProbeServer.ACTIONS: actions_url}
+        # Requests have complete URLs: a client with a base URL would parse it for each request.
+        self._urls = {base: str(httpx.URL(url)).rstrip("/") for base, url in urls.items()}
         # A reused connection would reach the same worker each time, even one that hangs.
         self._clients = {
             base: SingleUseClients(
                 is_secure=url.startswith("https:"),
-                base_url=url,
                 headers=headers[base],
                 # `_attempt` limits the time of a whole attempt.
                 timeout=None,
@@ -106,9 +109,10 @@ class ProbeTransport:
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
         """Send a request and return the first answer, or the last failure if all attempts fail.
 
-        While an attempt is slow, another attempt is sent over a new connection ("hedging").
+        A path that the server does not offer is requested once. While an attempt is slow, another attempt is sent over
+        a new connection ("hedging").
         """
-        attempts: set[asyncio.Task[ProbeResponse]] = set()
+        attempts: set[asyncio.Task[tuple[ProbeResponse, bool]]] = set()
         last: ProbeResponse | None = None
         next_after_s = ask.within_s / _ATTEMPTS
         until_s = time.monotonic() + ask.within_s + next_after_s
@@ -127,8 +131,8 @@ class ProbeTransport:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done:
-                    last = task.result()
-                    if last.absence is None:
+                    last, is_final = task.result()
+                    if is_final:
                         return last
         finally:
             for task in attempts:
@@ -137,25 +141,25 @@ class ProbeTransport:
                 await asyncio.wait(attempts)
         return last or _absent(ask, AbsenceReason.TIMED_OUT, f"no answer within {ask.within_s:g} s")
 
-    async def _attempt(self, ask: ProbeRequest) -> ProbeResponse:
+    async def _attempt(self, ask: ProbeRequest) -> tuple[ProbeResponse, bool]:
+        """Send a request once; return the answer or the failure, and whether further attempts are useless."""
         try:
             async with asyncio.timeout(ask.within_s):
                 status, raw, date = await self._read(ask)
         except (TimeoutError, httpx.TimeoutException):
-            return _absent(ask, AbsenceReason.TIMED_OUT, f"no answer within {ask.within_s:g} s")
+            return _absent(ask, AbsenceReason.TIMED_OUT, f"no answer within {ask.within_s:g} s"), False
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            return _absent(ask, AbsenceReason.REFUSED, f"{type(error).__name__}: {error}"[:200])
+            return _absent(ask, AbsenceReason.REFUSED, f"{type(error).__name__}: {error}"[:200]), False
         if status != httpx.codes.OK:
-            return _absent(ask, AbsenceReason.UNREADABLE, f"answered {status}")
+            return _absent(ask, AbsenceReason.UNREADABLE, f"answered {status}"), status in _NOT_OFFERED
         if isinstance(raw, str):
-            return _absent(ask, AbsenceReason.UNREADABLE, raw)
+            return _absent(ask, AbsenceReason.UNREADABLE, raw), False
         try:
             document = parse_json(raw)
         except InvalidInputError as error:
-            return _absent(ask, AbsenceReason.UNREADABLE, error.message[:200])
-        return ProbeResponse(
-            str(ask), document, at_s=time.monotonic(), ahead_us=clock_skew_us(date, time.time_ns() // 1_000)
-        )
+            return _absent(ask, AbsenceReason.UNREADABLE, error.message[:200]), False
+        ahead_us = clock_skew_us(date, time.time_ns() // 1_000)
+        return ProbeResponse(str(ask), document, at_s=time.monotonic(), ahead_us=ahead_us), True
 
     async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
         """Send a request once; return the status, the body and the `Date` header of the response.
@@ -165,7 +169,7 @@ class ProbeTransport:
         async with (
             self._turns[ask.base],
             self._clients[ask.base].client() as client,
-            client.stream("GET", ask.path) as response,
+            client.stream("GET", f"{self._urls[ask.base]}/{ask.path.removeprefix('/')}") as response,
         ):
             date = response.headers.get("Date")
             if encoding := encoding_of(response):

@@ -160,6 +160,19 @@ def test_silent_connection_is_replaced_by_a_second_attempt() -> None:
     assert found.absent == {}
 
 
+@pytest.mark.parametrize(("status", "attempts"), [(404, 1), (405, 1), (410, 1), (501, 1), (403, 3), (500, 3), (503, 3)])
+def test_path_that_the_server_does_not_offer_is_requested_once(status: int, attempts: int) -> None:
+    asked = 0
+
+    async def refuse(_: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        return httpx.Response(status)
+
+    assert take(["pool"], refuse).absent == {"target GET /api/v1/pool/status": f"answered {status}"}
+    assert asked == attempts
+
+
 def test_concurrent_probes_end_within_the_time_limit() -> None:
     async def silent_target(request: httpx.Request) -> httpx.Response:
         if request.url.host == "target":
