@@ -47,6 +47,9 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Rich needs more than a second of processor time to draw one traceback with its local variables.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+
 _database_numbers = itertools.count()
 _home_numbers = itertools.count()
 
