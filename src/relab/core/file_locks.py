@@ -10,22 +10,39 @@ from pathlib import Path
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; wait while another thread or process of this machine holds it.
+def file_lock(path: Path, *, shared: bool = False, mode: int = 0o600) -> Iterator[None]:
+    """Hold a lock on a file; wait while another thread or process of this machine excludes it.
 
     A lock ends with its process. The file stays afterwards, because another process may already wait for its lock.
 
     Args:
         path: the file, which is created if it is missing; its folder must exist.
+        shared: True to exclude only exclusive locks; False to exclude all other locks.
+        mode: permissions of a new file, reduced by the process's umask.
 
     Raises:
         OSError: the file cannot be opened for writing.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with open_file_lock(descriptor, shared=shared):
+            yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_file_lock(descriptor: int, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock on an open file, as `file_lock` does.
+
+    What was written to the file must be flushed in the block, since other processes may write as soon as it ends.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
         yield
     finally:
         # Closing alone does not release the lock while a process that was forked meanwhile has the descriptor.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)

@@ -6,9 +6,8 @@ PostgreSQL is migrated only by `lab db upgrade`, because several processes share
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -17,6 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from relab.core.errors import ConfigurationError, InvalidInputError
+from relab.core.file_locks import file_lock
 from relab.storage.database import Database, translate_errors
 from relab.storage.engine import DURABLE, WRITE_OPTION
 from relab.storage.schema import reject_unusable, revisions, state_of
@@ -78,7 +78,7 @@ def _migration_connection(database: Database) -> Iterator[Connection]:
     """Acquire the migration lock and open a connection with a transaction that ends with the block."""
     if database.is_sqlite:
         with (
-            _file_lock(Path(str(database.engine.url.database) + ".migrate.lock")),
+            _migration_lock(Path(str(database.engine.url.database) + ".migrate.lock")),
             database.engine.connect().execution_options(**{WRITE_OPTION: DURABLE}) as connection,
             _foreign_keys_off(connection),
             connection.begin(),
@@ -91,16 +91,16 @@ def _migration_connection(database: Database) -> Iterator[Connection]:
 
 
 @contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
-    try:
-        lock = path.open("w")
-    except OSError as error:
-        raise ConfigurationError(
-            f"The lock file {path} cannot be written: {error.strerror}.",
-            remedy="Give this user write permission for the folder, or point DATABASE_URL at another database.",
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _migration_lock(path: Path) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            # Users who share a database by their group share its lock, too.
+            held.enter_context(file_lock(path, mode=0o666))
+        except OSError as error:
+            raise ConfigurationError(
+                f"The lock file {path} cannot be written: {error.strerror}.",
+                remedy="Give this user write permission for the folder, or point DATABASE_URL at another database.",
+            ) from error
         yield
 
 

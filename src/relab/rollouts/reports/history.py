@@ -9,7 +9,6 @@ at the end.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from relab.core.errors import MalformedBodyError
+from relab.core.file_locks import file_lock, open_file_lock
 from relab.core.json import canonical_json, parse_json
 from relab.rollouts.errors import ReportFolderError
 
@@ -53,8 +53,8 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    # The lock is released after the file is closed: closing flushes the rest of a line that could not be written.
+    with file_lock(path, mode=0o666), path.open("a+b") as file:
         last = _repaired_end(file, path)
         content = {**_storable(dict(entry)), "previous": START if last is None else _hash_of_line(last)}
         own = _digest(content)
@@ -112,8 +112,7 @@ def _reading(path: Path) -> Iterator[Iterator[bytes]]:
     The lines have their line ends. Without a file, there are no lines.
     """
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+        with path.open("rb") as file, open_file_lock(file.fileno(), shared=True):
             yield iter(file)
     except FileNotFoundError:
         yield iter(())

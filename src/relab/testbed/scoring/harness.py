@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import ConfigurationError, MalformedBodyError
+from relab.core.file_locks import file_lock
 from relab.core.json import JsonValue, parse_json
 from relab.core.validation import plain_message
 from relab.testbed.scoring.episodes import Episode
@@ -202,6 +202,5 @@ def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path
     found = _home() / _RESPONDERS / key
     found.mkdir(parents=True, exist_ok=True)
     # Two responders at the same time would write to one database, and mix up their targets.
-    with (found.parent / f"{key}.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(found.parent / f"{key}.lock"):
         yield found

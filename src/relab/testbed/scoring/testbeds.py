@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.core.errors import UnavailableError
+from relab.core.file_locks import file_lock
 from relab.testbed import service
 from relab.testbed.actions.plant import Plant
 from relab.testbed.chaos.ground import Ground
@@ -155,8 +156,7 @@ def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
     """
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "machine.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    with file_lock(folder / "machine.lock", shared=not alone):
         yield
 
 
