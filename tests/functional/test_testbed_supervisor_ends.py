@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
+from relab.core.file_locks import file_lock
 from relab.testbed import service
 from relab.testbed.errors import NotRunningError, StartError, SupervisorBusyError, WrongNameError
 from relab.testbed.layout import Layout
@@ -142,6 +144,31 @@ def test_interrupted_start_ends_every_process_and_says_so(home: Path) -> None:
     assert said == "lab: interrupted. The testbed halted is stopped.\n"
     assert living(everything) == []
     assert not service.is_running(layout)
+
+
+@pytest.mark.parametrize("is_suspended", [False, True])
+def test_down_ends_a_start_that_waits_for_the_template_of_another_one(is_suspended: bool) -> None:
+    with bed_home() as home, ThreadPoolExecutor(1) as starts:
+        (home / "cache").unlink()
+        layout = Layout.of(home, "waiting")
+        layout.templates.mkdir(parents=True)
+        lock = layout.templates / "lock"
+        with file_lock(lock):
+            start = starts.submit(service.up, home, "waiting", port_base=free_base())
+            wait_until(layout.control_socket.exists, what="a supervisor that starts")
+            everything = processes_of(layout)
+            opened = everything[1].open_files
+            wait_until(
+                lambda: str(lock) in [file.path for file in opened()], what="a supervisor that waits for the lock"
+            )
+            if is_suspended:
+                everything[1].suspend()
+
+            service.down(home, "waiting")
+
+            assert living(everything) == []
+        with pytest.raises(StartError):
+            start.result()
 
 
 def test_invalid_names_and_ports_are_rejected_before_a_file_is_created(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from relab.core.errors import RelabError
 from relab.testbed.actions.tokens import Tokens
 from relab.testbed.errors import NotAnsweringError, NotRunningError, StartError, SupervisorBusyError
@@ -327,13 +329,10 @@ def _wait_gone(layout: Layout) -> None:
         NotAnsweringError: a process is left 5 s after the SIGKILL.
     """
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        state = _find_state(layout)
         if number is signal.SIGTERM:
             _signal_guard(layout, number)
-        elif number is signal.SIGKILL and state is not None:
-            # Do not kill the guard: it ends the remaining processes.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(state.pid, number)
+        elif number is signal.SIGKILL:
+            _kill_supervisor(layout)
         deadline = time.monotonic() + _STOP_TIMEOUT_S / 2
         while time.monotonic() < deadline:
             if not is_running(layout):
@@ -346,6 +345,14 @@ def _wait_gone(layout: Layout) -> None:
 def _signal_guard(layout: Layout, number: signal.Signals) -> None:
     with contextlib.suppress(OSError, ValueError):
         os.kill(int(layout.lock.read_text(encoding="ascii")), number)
+
+
+def _kill_supervisor(layout: Layout) -> None:
+    """Kill the supervisor, the guard's only own child; the guard then ends the remaining processes, its orphans."""
+    # Not the pid in the state: during a start there is no state.
+    with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
+        for child in psutil.Process(int(layout.lock.read_text(encoding="ascii"))).children():
+            child.kill()
 
 
 def _find_state(layout: Layout) -> TestbedState | None:

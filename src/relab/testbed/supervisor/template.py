@@ -32,6 +32,7 @@ FORMAT: Final = 1
 """Increase this when templates of older code cannot be used any more."""
 PRODUCTS: Final = "products.jsonl"
 _MAX_TEMPLATES: Final = 3
+_LOCK_POLL_INTERVAL_S: Final = 0.05
 
 _log = get_logger(__name__)
 
@@ -102,13 +103,25 @@ async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) 
     await asyncio.to_thread(templates.mkdir, parents=True, exist_ok=True)
     lock = os.open(templates / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        await _acquire(lock)
         if not folder.is_dir():
             _remove_old(templates)
             await _make(programs, seed_module, folder)
     finally:
         os.close(lock)
     return Template(folder, programs)
+
+
+async def _acquire(lock: int) -> None:
+    """Wait for the exclusive lock on an open file; the descriptor holds it until it is closed."""
+    # Not in a thread: a supervisor that is stopped meanwhile would have to wait for the thread.
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await asyncio.sleep(_LOCK_POLL_INTERVAL_S)
+        else:
+            return
 
 
 async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> None:
