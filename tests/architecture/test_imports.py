@@ -71,6 +71,10 @@ EXCEPTIONS = {
         "builds",
         "experiments.workspace.untrusted_trees",
     ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
+    (
+        "cli",
+        "builds.optimizer.policies.registry",
+    ): "the help of commands lists the policies; the registry imports none of them",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
 """Each allowed `(importer, module)` pair with its reason; pairs that are no longer needed must be removed."""

@@ -93,10 +93,9 @@ class BuildDecisions:
         Raises:
             DecisionLogError: the log of decisions is too short.
         """
-        from relab.builds.optimizer.policies.registry import DQN, POLICIES
+        from relab.builds.optimizer.policies.registry import usable_policies
 
-        names = [*POLICIES] if self.models().newest() is None else [*POLICIES, DQN]
-        return self.optimizer().evaluate(names, project)
+        return self.optimizer().evaluate(usable_policies(self.models()), project)
 
     def optimizer(self) -> BuildOptimizer:
         """Return the optimizer; it learns from the log of decisions, and adds each of its decisions to the log."""

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from relab.builds.optimizer.policies.registry import POLICY_CHOICES
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
 
 def promote(
-    policy: Annotated[str, typer.Argument(help="ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID")],
+    policy: Annotated[str, typer.Argument(help=POLICY_CHOICES)],
     project: Annotated[str, typer.Argument(help="The name of the project.")],
     as_json: JsonOption = False,
 ) -> int:

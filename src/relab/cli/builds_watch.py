@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.builds.optimizer.policies.registry import POLICY_CHOICES
 from relab.cli.builds_groups import print_recurrence
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
 from relab.cli.builds_tests import print_tests
@@ -26,9 +27,7 @@ KnobsOption = Annotated[
 ]
 PolicyOption = Annotated[
     str | None,
-    typer.Option(
-        help="By default the promoted one, else ucb. ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
-    ),
+    typer.Option(help=f"By default the promoted one, else ucb. {POLICY_CHOICES}"),
 ]
 
 

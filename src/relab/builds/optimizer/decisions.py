@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relab.builds.models import ACTION_IDS, BuildConfiguration, BuildFailure, BuildStatus
 from relab.builds.optimizer.catalogue import action_of, possible_actions
+from relab.builds.optimizer.policies.registry import POLICY_NAMES
 from relab.builds.optimizer.situation import BuildSituation, failure_in
 from relab.core.clock import Timestamp
 
 ProjectName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-POLICY_PATTERN: Final = "^(ucb|linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
+POLICY_PATTERN: Final = f"^({'|'.join(POLICY_NAMES)}|fixed:({'|'.join(map(str, ACTION_IDS))}))$"
 """The names of policies, for the API's description."""
 
 

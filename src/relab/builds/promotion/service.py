@@ -190,14 +190,13 @@ class PromotionService:
         import numpy as np
 
         from relab.builds.optimizer.optimizer import BuildOptimizer
-        from relab.builds.optimizer.policies.registry import DQN, POLICIES
+        from relab.builds.optimizer.policies.registry import usable_policies
         from relab.builds.optimizer.store import DecisionStore
 
         models = self._model_store()
         optimizer = BuildOptimizer(DecisionStore(self._database), self._clock, np.random.default_rng(), models)
-        names = [*POLICIES] if models.newest() is None else [*POLICIES, DQN]
         try:
-            found = optimizer.evaluate(names, project)
+            found = optimizer.evaluate(usable_policies(models), project)
         except DecisionLogError:
             found = {}
         return ProjectPolicies(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from relab.builds.errors import UnknownBuildActionError, UnknownPolicyError
-from relab.builds.models import BuildConfiguration, BuildFailure
+from relab.builds.models import ACTION_IDS, BuildConfiguration, BuildFailure
 from relab.builds.optimizer.catalogue import CATALOGUE, action_of, possible_actions
-from relab.builds.optimizer.policies.registry import make_policy
+from relab.builds.optimizer.decisions import POLICY_PATTERN
+from relab.builds.optimizer.policies.registry import POLICY_CHOICES, POLICY_NAMES, make_policy
 from relab.builds.optimizer.situation import failure_in
 
 LIMITS = {"memory_mb": 3_000.0, "time_limit_s": 60.0, "parallelism": 4.0, "retries": 1.0}
@@ -47,6 +50,15 @@ def test_unknown_action_is_named() -> None:
 def test_unknown_policy_is_named(name: str) -> None:
     with pytest.raises(UnknownPolicyError, match="no policy"):
         make_policy(name)
+
+
+def test_described_requests_allow_every_policy_and_action() -> None:
+    names = [*POLICY_NAMES, *(f"fixed:{action_id}" for action_id in CATALOGUE)]
+
+    assert tuple(CATALOGUE) == ACTION_IDS
+    assert [name for name in names if not re.search(POLICY_PATTERN, name)] == []
+    assert not re.search(POLICY_PATTERN, f"fixed:{max(CATALOGUE) + 1}")
+    assert POLICY_CHOICES == "fixed | best-fixed | thompson | linucb | ucb | dqn | fixed:ACTION_ID"
 
 
 def test_fixed_policy_with_an_unknown_action_is_rejected() -> None:

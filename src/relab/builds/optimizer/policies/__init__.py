@@ -1,1 +1,1 @@
-"""Policies behind one protocol; a new policy is one module and one line in `registry.py`."""
+"""Policies behind one protocol; a new policy is one module and its entry in `registry.py`."""

@@ -1,31 +1,68 @@
-"""The policies by name."""
+"""The policies by name. A policy's module is imported when the policy is made, so that commands can list the names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from relab.builds.errors import PolicyModelMissingError, UnknownPolicyError
-from relab.builds.optimizer.catalogue import KEEP, action_of
-from relab.builds.optimizer.model_store import ModelStore
-from relab.builds.optimizer.policies.fixed import BestFixedPolicy, FixedPolicy
-from relab.builds.optimizer.policies.linear import LinUcbPolicy, ThompsonPolicy
-from relab.builds.optimizer.policies.network import NetworkPolicy
-from relab.builds.optimizer.policies.protocol import BuildPolicy
-from relab.builds.optimizer.policies.tabular import UcbPolicy
+if TYPE_CHECKING:
+    from relab.builds.optimizer.model_store import ModelStore
+    from relab.builds.optimizer.policies.protocol import BuildPolicy
+
+
+def _fixed() -> BuildPolicy:
+    from relab.builds.optimizer.catalogue import KEEP
+    from relab.builds.optimizer.policies.fixed import FixedPolicy
+
+    return FixedPolicy(KEEP)
+
+
+def _best_fixed() -> BuildPolicy:
+    from relab.builds.optimizer.policies.fixed import BestFixedPolicy
+
+    return BestFixedPolicy()
+
+
+def _thompson() -> BuildPolicy:
+    from relab.builds.optimizer.policies.linear import ThompsonPolicy
+
+    return ThompsonPolicy()
+
+
+def _linucb() -> BuildPolicy:
+    from relab.builds.optimizer.policies.linear import LinUcbPolicy
+
+    return LinUcbPolicy()
+
+
+def _ucb() -> BuildPolicy:
+    from relab.builds.optimizer.policies.tabular import UcbPolicy
+
+    return UcbPolicy()
+
 
 POLICIES: Final[Mapping[str, Callable[[], BuildPolicy]]] = {
-    "fixed": lambda: FixedPolicy(KEEP),
-    "best-fixed": BestFixedPolicy,
-    "thompson": ThompsonPolicy,
-    "linucb": LinUcbPolicy,
-    "ucb": UcbPolicy,
+    "fixed": _fixed,
+    "best-fixed": _best_fixed,
+    "thompson": _thompson,
+    "linucb": _linucb,
+    "ucb": _ucb,
 }
 """`{name: function that makes an untrained policy}`; `fixed:ID` names the policy that always chooses one action."""
 
-
-DQN: Final = "dqn"
+_DQN: Final = "dqn"
 """The name of the policy whose network is trained beforehand."""
+
+POLICY_NAMES: Final = (*POLICIES, _DQN)
+"""The names of all policies, without `fixed:ID`."""
+
+POLICY_CHOICES: Final = " | ".join((*POLICY_NAMES, "fixed:ACTION_ID"))
+"""The names of all policies, for the help of commands."""
+
+
+def usable_policies(models: ModelStore) -> list[str]:
+    """Return the names of the policies that can be used; `dqn` needs a trained network in `models`."""
+    return [*POLICIES] if models.newest() is None else [*POLICY_NAMES]
 
 
 def check_policy(name: str) -> None:
@@ -35,7 +72,7 @@ def check_policy(name: str) -> None:
         UnknownPolicyError: no policy has this name.
         UnknownBuildActionError: `fixed:ID` names an unknown action.
     """
-    if name != DQN:
+    if name != _DQN:
         make_policy(name)
 
 
@@ -53,7 +90,13 @@ def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
         PolicyModelError: the policy is `dqn`, and its network is damaged or of another version.
         RlExtraMissingError: the policy is `dqn`, and the extra `[rl]` is not installed.
     """
-    if name == DQN:
+    from relab.builds.errors import PolicyModelMissingError, UnknownPolicyError
+    from relab.builds.optimizer.catalogue import action_of
+    from relab.builds.optimizer.policies.fixed import FixedPolicy
+
+    if name == _DQN:
+        from relab.builds.optimizer.policies.network import NetworkPolicy
+
         if models is None:
             raise PolicyModelMissingError
         return NetworkPolicy(models.load())
@@ -64,6 +107,6 @@ def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
         raise UnknownPolicyError(
             f"policy: there is no policy {name[:80]!r}.",
             problems=(("policy", "is unknown"),),
-            remedy=f"Use {', '.join(POLICIES)}, {DQN} or fixed:ACTION_ID.",
+            remedy=f"Use {', '.join(POLICY_NAMES)} or fixed:ACTION_ID.",
         )
     return POLICIES[name]()
