@@ -115,8 +115,8 @@ class BuildOrigin(BaseModel):
     """The facts about a build that relab did not run, from its log or its CI.
 
     Attributes:
-        kind: the source of the record: `github`, `gitlab`, `jenkins`, `travis`, `log` (any other text), `junit` (a
-            JUnit XML file), or `report` (a report of a CI without a log).
+        kind: the source of the record: a CI system such as `github` (`LogFormat.ci`), `log` (any other text), `junit`
+            (a JUnit XML file), or `report` (a report of a CI without a log).
         commit: the commit that was built.
         branch: the branch or tag.
         job: the name of the CI's job.

@@ -15,6 +15,7 @@ from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalid
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.encoding import as_utf8
+from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
 from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import named_tests
@@ -27,12 +28,6 @@ MAX_QUOTED_LINES: Final = 20
 MAX_QUOTED_CHARS: Final = 300
 _SEARCHED_LINES: Final = 2_000
 _EDGE_BYTES: Final = 8_192
-_KINDS: Final = {"GitHub Actions": "github", "GitLab CI": "gitlab", "Jenkins": "jenkins", "Travis CI": "travis"}
-_SIGNS: Final = (
-    ("gitlab", re.compile(r"Running with gitlab-runner ")),
-    ("github", re.compile(r"##\[(?:group|endgroup|error|warning|debug|command)\]")),
-    ("jenkins", re.compile(r"\[Pipeline\] ")),
-)
 _REPOSITORY: Final = re.compile(r"Syncing repository: ([\w.-]{1,100}/[\w.-]{1,90})$")
 _COMMITS: Final = (
     re.compile(r"'?(?P<commit>[0-9a-f]{40})'?$"),
@@ -197,12 +192,20 @@ def _times(source: RememberingSource) -> tuple[int | None, float | None]:
 
 
 def _kind(lines: Iterable[BuildLine], format_name: str | None) -> str:
-    if format_name in _KINDS:
-        return _KINDS[format_name]
+    """Return the CI system that wrote a log; `log` if unknown.
+
+    Args:
+        lines: the first lines of the log.
+        format_name: the name of the format whose line reports the end of the build; None if unknown.
+    """
+    systems = [(each.name, each.ci, each.ci_sign) for each in FORMATS if each.ci is not None]
+    for name, ci, _ in systems:
+        if name == format_name:
+            return ci
     for line in lines:
-        for kind, sign in _SIGNS:
-            if sign.match(line.text):
-                return kind
+        for _, ci, sign in systems:
+            if sign is not None and sign.match(line.text):
+                return ci
     return "log"
 
 

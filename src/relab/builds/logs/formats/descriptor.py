@@ -109,6 +109,8 @@ class LogFormat:
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
         test_scope: the rule for a line that names the file, package or crate of tests.
+        ci: the short name of the CI system that writes such logs, as in `BuildOrigin.kind`; None for any other tool.
+        ci_sign: the pattern of a line near the beginning of a log that only this CI system writes.
         is_vague: whether the rules may match lines of other tools; such a format is tried last.
     """
 
@@ -122,4 +124,6 @@ class LogFormat:
     results: tuple[ResultRule, ...] = ()
     tests: tuple[NamedTestRule, ...] = ()
     test_scope: ScopeRule | None = None
+    ci: str | None = None
+    ci_sign: re.Pattern[str] | None = None
     is_vague: bool = False

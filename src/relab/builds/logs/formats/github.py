@@ -9,6 +9,8 @@ _EXIT = r"##\[error\](?:Process completed with exit code|The process .{1,300} fa
 
 FORMAT = LogFormat(
     "GitHub Actions",
+    ci="github",
+    ci_sign=re.compile(r"##\[(?:group|endgroup|error|warning|debug|command)\]"),
     rules=(
         BlockRule(
             "a signal ended the step",

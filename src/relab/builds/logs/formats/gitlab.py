@@ -7,6 +7,8 @@ from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
     "GitLab CI",
+    ci="gitlab",
+    ci_sign=re.compile(r"Running with gitlab-runner "),
     rules=(
         BlockRule("the runner failed", re.compile(r"ERROR: Job failed \(system failure\)|ERROR: Preparation failed")),
         BlockRule("the job ended by a time limit", re.compile(r"ERROR: Job failed: execution took longer")),

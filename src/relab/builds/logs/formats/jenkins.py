@@ -8,6 +8,8 @@ from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
     "Jenkins",
+    ci="jenkins",
+    ci_sign=re.compile(r"\[Pipeline\] "),
     rules=(
         BlockRule(
             "step after the build failed too",

@@ -8,6 +8,7 @@ from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
     "Travis CI",
+    ci="travis",
     rules=(
         BlockRule(
             "the job ended by a limit",
