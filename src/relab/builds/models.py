@@ -48,6 +48,11 @@ class BuildFailure(StrEnum):
     DISK_LIMIT = "disk_limit"
     NOT_STARTED = "not_started"
 
+    @property
+    def is_in_log(self) -> bool:
+        """Whether the log shows why the build failed: its own command failed, and relab measured nothing else."""
+        return self in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
+
 
 class BuildConfiguration(BaseModel):
     """The settings (knobs) of one build, with their values.

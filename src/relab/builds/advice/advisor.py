@@ -7,7 +7,7 @@ from typing import Final
 
 from relab.builds.advice.models import StoredSuggestion, SuggestionState
 from relab.builds.advice.store import SuggestionStore
-from relab.builds.models import Build, BuildFailure, BuildStatus
+from relab.builds.models import Build, BuildStatus
 from relab.builds.store import BuildStore
 from relab.builds.suggestions.service import (
     MAX_ERROR_CHARS,
@@ -56,8 +56,8 @@ class BuildAdvisor:
             passed: the project's newest build that passed, for comparison; None if no build of the project passed.
         """
         result = build.result
-        # For an exit code, the error only repeats a line of the log.
-        is_measured = result.failure not in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
+        # Where the log shows the failure, the error only repeats a line of it.
+        is_measured = result.failure is None or not result.failure.is_in_log
         request = SuggestionRequest(
             log=self._builds.log(build.build_id) or "",
             error=(result.error or "")[:MAX_ERROR_CHARS] if is_measured else "",

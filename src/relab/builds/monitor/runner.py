@@ -217,7 +217,7 @@ def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, F
         size: the size of the whole log, in bytes.
     """
     error, cause = result.error, None
-    if result.failure in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}:
+    if result.failure is not None and result.failure.is_in_log:
         line, cause = error_and_cause(log)
         error = f"{error}: {line}" if line is not None else error
     elif result.failure is not None:
