@@ -60,10 +60,10 @@ def _urls_of(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "base_url", plan.base_url
     subject = plan.subject
     for section in ("flags", "health", "metric"):
-        for name in ("url", "read_url"):
-            url = getattr(getattr(subject, section), name, None)
-            if url is not None:
-                yield f"subject.{section}.{name}", url
+        for name, value in getattr(subject, section) or ():
+            # By the name of the field, so that a new kind of flag or metric cannot be left out.
+            if name.endswith("url") and value is not None:
+                yield f"subject.{section}.{name}", value
 
 
 def _is_this_machine(host: str) -> bool:

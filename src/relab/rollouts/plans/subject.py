@@ -120,6 +120,11 @@ class JsonMetric(PlanSection):
     errors: Pointer | None = None
     headers: Headers = Field(default={}, repr=False)
 
+    @property
+    def template(self) -> str:
+        """The text in which `$arm` stands for the arm."""
+        return self.url
+
 
 class PrometheusMetric(PlanSection):
     """A metric from Prometheus; smaller is better.
@@ -146,6 +151,11 @@ class PrometheusMetric(PlanSection):
     errors: str | None = Field(default=None, min_length=1, max_length=10_000)
     delay_s: float = Field(default=0.0, ge=0, le=600)
     headers: Headers = Field(default={}, repr=False)
+
+    @property
+    def template(self) -> str:
+        """The text in which `$arm` stands for the arm."""
+        return self.query
 
 
 FlagSubject = Annotated[ServiceFlagsSubject | HttpFlagSubject | ProductFlagSubject, Field(discriminator="kind")]
@@ -187,6 +197,6 @@ class Subject(PlanSection):
             raise ValueError("live traffic needs a flag with shares: flags.kind product_flag")
         if self.metric is None or self.metric.requests is None or self.metric.errors is None:
             raise ValueError("live traffic needs a metric with `requests` and `errors`")
-        if "$arm" not in (self.metric.query if isinstance(self.metric, PrometheusMetric) else self.metric.url):
+        if "$arm" not in self.metric.template:
             raise ValueError("the metric of live traffic needs $arm, because both arms run at the same time")
         return self

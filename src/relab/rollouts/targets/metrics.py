@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from relab.core.json import JsonValue
 from relab.rollouts.errors import SubjectError, TargetUnavailableError
-from relab.rollouts.plans.subject import JsonMetric, PrometheusMetric
+from relab.rollouts.plans.subject import JsonMetric, MetricSubject, PrometheusMetric
 from relab.rollouts.targets.json_client import JsonClient, at_pointer, shown_url, with_environment
 
 _SHOWN: Final = 300
@@ -132,6 +132,24 @@ class PrometheusSource:
         if kind != "vector" or not isinstance(result, list):
             raise SubjectError(f"The query {query!r} returns a {kind}, not one value.")
         raise SubjectError(f"The query {query!r} returns {len(result)} series, not one.", remedy="Aggregate them.")
+
+
+def metric_source(subject: MetricSubject, environment: Mapping[str, str], *, timeout_s: float) -> MetricSource:
+    """Return the source that a plan's `metric` section describes; no request is sent yet.
+
+    Args:
+        subject: the section.
+        environment: the environment variables that headers may name.
+        timeout_s: time limit of a request.
+
+    Raises:
+        SubjectError: a header needs an environment variable that is not set or not allowed.
+    """
+    match subject:
+        case JsonMetric():
+            return JsonMetricSource(subject, environment, timeout_s=timeout_s)
+        case PrometheusMetric():
+            return PrometheusSource(subject, environment, timeout_s=timeout_s)
 
 
 def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: bool = False) -> str:

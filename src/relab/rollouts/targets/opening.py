@@ -14,8 +14,6 @@ from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.subject import (
     FlagSubject,
     HttpFlagSubject,
-    JsonMetric,
-    MetricSubject,
     ProductFlagSubject,
     ServiceFlagsSubject,
     Subject,
@@ -23,7 +21,7 @@ from relab.rollouts.plans.subject import (
 from relab.rollouts.targets.health import HealthGate, lab_config_check
 from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.json_client import JsonClient, with_environment
-from relab.rollouts.targets.metrics import JsonMetricSource, MetricSource, PrometheusSource
+from relab.rollouts.targets.metrics import MetricSource, metric_source
 from relab.rollouts.targets.product_flag import ProductFlagTarget
 from relab.rollouts.targets.protocol import FlagState, FlagTarget
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
@@ -140,7 +138,9 @@ class TargetOpener:
             subject=subject,
             flags=_flag_target(url, subject.flags, self.flags, self.environment, timeout_s),
             health=HealthGate(check, self.environment, timeout_s=timeout_s),
-            metric=_metric_source(subject.metric, self.environment, timeout_s),
+            metric=None
+            if subject.metric is None
+            else metric_source(subject.metric, self.environment, timeout_s=timeout_s),
             report=_report_client(subject.flags, self.environment, timeout_s),
         )
 
@@ -153,16 +153,6 @@ def _flag_target(
     if isinstance(subject, HttpFlagSubject):
         return HttpFlagTarget(subject, environment, timeout_s=timeout_s)
     return ServiceFlagsTarget(base_url, subject, environment, timeout_s=timeout_s)
-
-
-def _metric_source(
-    subject: MetricSubject | None, environment: Mapping[str, str], timeout_s: float
-) -> MetricSource | None:
-    if subject is None:
-        return None
-    if isinstance(subject, JsonMetric):
-        return JsonMetricSource(subject, environment, timeout_s=timeout_s)
-    return PrometheusSource(subject, environment, timeout_s=timeout_s)
 
 
 def _report_client(subject: FlagSubject, environment: Mapping[str, str], timeout_s: float) -> JsonClient | None:
