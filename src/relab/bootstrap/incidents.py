@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relab.bootstrap.foundation import Foundation
 from relab.core.logging import get_logger
-from relab.incidents.notices.service import DeliverySettings, NoticeOptions, NoticeService, PageTrigger
+from relab.incidents.notices.service import DeliverySettings, NoticeOptions, NoticeService, channels_from
 from relab.incidents.service import (
     AskWhen,
     Autonomy,
@@ -93,13 +93,10 @@ def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway |
 
 
 def _notice_settings(settings: Settings) -> NoticeOptions:
-    """Return the settings of notifications: Slack and PagerDuty addresses, and the people who may answer in Slack."""
+    """Return the settings of notifications: the channels, and the people who may answer in Slack."""
     given = settings.notices
     return NoticeOptions(
-        slack_webhook_url=given.slack_webhook_url,
-        pagerduty_routing_key=given.pagerduty_routing_key,
-        pagerduty_url=given.pagerduty_url,
-        page_on=PageTrigger(given.page_on),
+        channels=channels_from(dict(given)),
         public_url=given.public_url,
         slack_signing_secret=given.slack_signing_secret,
         slack_operators=frozenset(given.slack_operators),

@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from relab.core.errors import ConfigurationError
+from relab.incidents.notices.channels.slack import message_of
 from relab.incidents.notices.http_delivery import DeliveryReply, DeliveryResult, NoticePoster
 from relab.incidents.notices.receivers import Receiver
-from relab.incidents.notices.slack_messages import message_of
 from rig.servers import refusing_port
 from support.api.client import MovableClock
 from support.notices.receivers import Answer, loopback_receiver
@@ -24,7 +24,9 @@ CLOCK = MovableClock(1_800_000_000_000_000)
 def post(url: str, *, within_s: float = 20.0) -> DeliveryReply:
     async def run() -> DeliveryReply:
         poster = NoticePoster(CLOCK, within_s=within_s)
-        return await poster.post(Receiver("slack", SecretStr(url), message_of), {"text": "caf\u00e9"}, key="i1:1")
+        return await poster.post(
+            Receiver("slack", "SETTING", SecretStr(url), message_of), {"text": "caf\u00e9"}, key="i1:1"
+        )
 
     return asyncio.run(run())
 
@@ -71,7 +73,7 @@ def test_cookies_of_a_receiver_are_not_sent_back() -> None:
     async def twice(url: str) -> None:
         poster = NoticePoster(CLOCK, within_s=20.0)
         for key in ("i1:1", "i1:2"):
-            await poster.post(Receiver("slack", SecretStr(url), message_of), {}, key=key)
+            await poster.post(Receiver("slack", "SETTING", SecretStr(url), message_of), {}, key=key)
 
     with loopback_receiver(answer) as receiver:
         asyncio.run(twice(receiver.url))

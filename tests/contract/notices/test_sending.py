@@ -18,6 +18,7 @@ from relab.bootstrap import build
 from relab.core.clock import SystemClock
 from relab.core.errors import ConfigurationError
 from relab.incidents.actions.records import ActionStatus
+from relab.incidents.notices.channels.slack import SlackOptions
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
 from relab.incidents.notices.service import NoticeService
@@ -267,7 +268,7 @@ def test_unusable_proxy_prevents_the_start_of_sending(
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
     services = build(load_settings(tmp_path))
-    settings = NoticeOptions(slack_webhook_url=SecretStr(f"https://slack.invalid{SECRET_PATH}"))
+    settings = NoticeOptions((SlackOptions(SecretStr(f"https://slack.invalid{SECRET_PATH}")),))
     service = NoticeService(notices_database, services.clock, services.incidents, settings)
 
     async def start() -> None:

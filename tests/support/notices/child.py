@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from relab.incidents.notices.channels.slack import SlackOptions
 from relab.incidents.notices.settings import NoticeOptions
 from support.notices.senders import QUICK, sending
 
 
 def main(url: str, home: str, webhook: str) -> None:
     """Send notices, print `sending`, and wait to be killed."""
-    with sending(url, Path(home), NoticeOptions(slack_webhook_url=SecretStr(webhook), delivery=QUICK)):
+    with sending(url, Path(home), NoticeOptions((SlackOptions(SecretStr(webhook)),), delivery=QUICK)):
         print("sending", flush=True)
         sys.stdin.readline()
 

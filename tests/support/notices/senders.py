@@ -13,6 +13,8 @@ from pydantic import SecretStr
 
 from relab.bootstrap import build
 from relab.core.clock import Clock
+from relab.incidents.notices.channels.pagerduty import PagerDutyOptions
+from relab.incidents.notices.channels.slack import SlackOptions
 from relab.incidents.notices.service import NoticeService
 from relab.incidents.notices.settings import DeliverySettings, NoticeOptions
 from relab.settings import load_settings
@@ -31,13 +33,14 @@ ROUTING_KEY = "R0UT1NGK3YR0UT1NGK3YR0UT1NGK3Y00"
 
 def to_slack(receiver: LoopbackReceiver, delivery: DeliverySettings = QUICK) -> NoticeOptions:
     """Return settings with one receiver, configured as Slack."""
-    return NoticeOptions(slack_webhook_url=SecretStr(receiver.url), delivery=delivery)
+    return NoticeOptions((SlackOptions(SecretStr(receiver.url)),), delivery=delivery)
 
 
 def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeOptions:
     """Return settings with two receivers, one configured as Slack and one as PagerDuty."""
-    key = SecretStr(ROUTING_KEY)
-    return replace(to_slack(slack), pagerduty_routing_key=key, pagerduty_url=pagerduty.url)
+    options = to_slack(slack)
+    other = PagerDutyOptions(SecretStr(ROUTING_KEY), pagerduty.url, page_on="opened")
+    return replace(options, channels=(*options.channels, other))
 
 
 @contextmanager

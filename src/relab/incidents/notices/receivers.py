@@ -1,4 +1,4 @@
-"""The receivers of notices, built from the settings."""
+"""Receivers of notices: the values that describe them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from pydantic import SecretStr
 
 from relab.core.errors import ConfigurationError
 from relab.incidents.notices.models import Notice
-from relab.incidents.notices.pagerduty import event_of
-from relab.incidents.notices.settings import NoticeOptions
-from relab.incidents.notices.slack_messages import message_of
-
-SLACK = "slack"
-PAGERDUTY = "pagerduty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +19,14 @@ class Receiver:
 
     Attributes:
         name: the name of the receiver in the database (see `Outbox`).
+        setting: the environment variable with the address, for error messages.
         url: the receiver's address, which may contain a secret.
         compose: returns the body of the request for a notice; None if this receiver does not get the notice.
         secrets: further texts that must not be in logs or errors.
     """
 
     name: str
+    setting: str
     url: SecretStr
     compose: Callable[[Notice], dict[str, Any] | None]
     secrets: tuple[SecretStr, ...] = field(default=())
@@ -45,31 +41,12 @@ class Receiver:
         return text
 
 
-def receivers_of(settings: NoticeOptions) -> list[Receiver]:
-    """Return the receivers that the settings name: Slack, PagerDuty, both or none.
+def require_address(url: str, setting: str) -> None:
+    """Check that a URL is the address of an HTTP server.
 
     Raises:
-        ConfigurationError: an address is not valid; the message omits it, because it may be a secret.
+        ConfigurationError: it is not; the message names `setting` and omits the URL, because it may be a secret.
     """
-    found = []
-    webhook, key = settings.slack_webhook_url, settings.pagerduty_routing_key
-    if webhook is not None:
-        _require_address(webhook.get_secret_value(), "RELAB_NOTICES__SLACK_WEBHOOK_URL")
-        found.append(Receiver(SLACK, webhook, message_of))
-    if key is not None:
-        _require_address(settings.pagerduty_url, "RELAB_NOTICES__PAGERDUTY_URL")
-        routing_key = key.get_secret_value()
-
-        def compose(notice: Notice) -> dict[str, Any] | None:
-            return event_of(notice, routing_key, settings.page_on)
-
-        found.append(Receiver(PAGERDUTY, SecretStr(settings.pagerduty_url), compose, (key,)))
-    if settings.public_url is not None:
-        _require_address(settings.public_url, "RELAB_NOTICES__PUBLIC_URL")
-    return found
-
-
-def _require_address(url: str, setting: str) -> None:
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

@@ -16,10 +16,10 @@ from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id
 from relab.core.logging import get_logger
+from relab.incidents.notices.channels.registry import channels_from
 from relab.incidents.notices.models import NewNotice, ReceiverState
 from relab.incidents.notices.outbox import Outbox
-from relab.incidents.notices.pagerduty import PageTrigger
-from relab.incidents.notices.receivers import Receiver, receivers_of
+from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.settings import DeliverySettings, NoticeOptions
 from relab.incidents.notices.slack_commands import SlackCommand, SlackCommandHandler, read_command
 from relab.incidents.notices.slack_signature import TOLERANCE_S, SlackSignatureError, require_signature
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from relab.incidents.notices.http_delivery import NoticePoster
     from relab.incidents.notices.sender import NoticeSender
 
-__all__ = ["DeliverySettings", "NewNotice", "NoticeOptions", "NoticeService", "PageTrigger", "SlackCommand"]
+__all__ = ["DeliverySettings", "NewNotice", "NoticeOptions", "NoticeService", "SlackCommand", "channels_from"]
 
 _US: Final = 1_000_000
 _MAX_SIGNATURE_AGE_US: Final = 3 * TOLERANCE_S * _US
@@ -79,7 +79,7 @@ class NoticeService:
         Raises:
             ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
         """
-        receivers = receivers_of(self._settings)
+        receivers = self._settings.receivers()
         if receivers:
             # Created only to check that it can be; it does not connect.
             self._poster()
@@ -105,7 +105,7 @@ class NoticeService:
         Raises:
             ConfigurationError: an address, the proxy or the certificates of the environment cannot be used.
         """
-        receivers = receivers_of(self._settings)
+        receivers = self._settings.receivers()
         if not receivers:
             yield
             return

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import SecretStr
 
-from relab.incidents.notices.pagerduty import PageTrigger
-
-PAGERDUTY_URL: Final = "https://events.pagerduty.com/v2/enqueue"
+from relab.incidents.notices.channels.registry import ChannelOptions
+from relab.incidents.notices.receivers import Receiver, require_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +36,28 @@ class NoticeOptions:
     """Receivers of notices, and permissions in Slack.
 
     Attributes:
-        slack_webhook_url: the address of an incoming webhook of Slack, a secret; None: no notices to Slack.
-        pagerduty_routing_key: the key of a PagerDuty integration for the Events API v2; None: no notices to PagerDuty.
-        pagerduty_url: where events for PagerDuty are sent.
-        page_on: which event of an incident triggers the alert in PagerDuty.
+        channels: the options of the channels, each of which describes at most one receiver.
         public_url: the address at which people reach relab; notices link to it.
         slack_signing_secret: the secret of the Slack app; None: its commands are not answered.
         slack_operators: ids of the users who may approve, reject, pause and resume; by default nobody.
         delivery: the intervals, time limits and pauses of sending.
     """
 
-    slack_webhook_url: SecretStr | None = None
-    pagerduty_routing_key: SecretStr | None = None
-    pagerduty_url: str = PAGERDUTY_URL
-    page_on: PageTrigger = PageTrigger.OPENED
+    channels: tuple[ChannelOptions, ...] = ()
     public_url: str | None = None
     slack_signing_secret: SecretStr | None = None
     slack_operators: frozenset[str] = frozenset()
     delivery: DeliverySettings = DeliverySettings()
+
+    def receivers(self) -> list[Receiver]:
+        """Return the receivers that the channels describe.
+
+        Raises:
+            ConfigurationError: an address is not valid; the message omits it, because it may be a secret.
+        """
+        found = [receiver for channel in self.channels if (receiver := channel.receiver()) is not None]
+        for receiver in found:
+            require_address(receiver.url.get_secret_value(), receiver.setting)
+        if self.public_url is not None:
+            require_address(self.public_url, "RELAB_NOTICES__PUBLIC_URL")
+        return found

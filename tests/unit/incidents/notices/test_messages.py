@@ -11,11 +11,13 @@ from pydantic import SecretStr
 
 from relab.core.errors import ConfigurationError
 from relab.incidents.models import Severity
+from relab.incidents.notices.channels.pagerduty import PagerDutyOptions, PageTrigger, event_of
+from relab.incidents.notices.channels.registry import channels_from
+from relab.incidents.notices.channels.slack import SlackOptions, message_of
 from relab.incidents.notices.models import Notice, NoticeKind
-from relab.incidents.notices.pagerduty import PageTrigger, event_of
-from relab.incidents.notices.receivers import Receiver, receivers_of
+from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.settings import NoticeOptions
-from relab.incidents.notices.slack_messages import message_of
+from relab.settings import NoticeSettings
 from support.incidents.acts import NOW_US
 from support.notices.senders import ROUTING_KEY
 
@@ -159,7 +161,7 @@ def test_incident_that_is_over_pages_no_person() -> None:
 
 def test_secrets_are_removed_from_logs() -> None:
     url, key = "https://hooks.example/services/T0/B0/SeCrEtXyZ", "k" * 32
-    receiver = Receiver("slack", SecretStr(url), message_of, (SecretStr(key),))
+    receiver = Receiver("slack", "SETTING", SecretStr(url), message_of, (SecretStr(key),))
 
     assert receiver.without_secrets(f"POST {url}: {key}") == "POST ***: ***"
     assert receiver.without_secrets("no such services/T0/B0/SeCrEtXyZ") == "no such ***"
@@ -170,18 +172,31 @@ def test_secrets_are_removed_from_logs() -> None:
     "url", ["hooks.example/x", "ftp://hooks.example", "http://", "http://[::1", "https://a b", "x"]
 )
 def test_invalid_address_is_rejected_without_quoting_it(url: str) -> None:
-    for field, setting in (
-        ("slack_webhook_url", "RELAB_NOTICES__SLACK_WEBHOOK_URL"),
-        ("pagerduty_url", "RELAB_NOTICES__PAGERDUTY_URL"),
-        ("public_url", "RELAB_NOTICES__PUBLIC_URL"),
+    for options, setting in (
+        (NoticeOptions((SlackOptions(SecretStr(url)),)), "RELAB_NOTICES__SLACK_WEBHOOK_URL"),
+        (NoticeOptions((PagerDutyOptions(SecretStr("k"), url, "opened"),)), "RELAB_NOTICES__PAGERDUTY_URL"),
+        (NoticeOptions(public_url=url), "RELAB_NOTICES__PUBLIC_URL"),
     ):
-        given: Any = SecretStr(url) if field == "slack_webhook_url" else url
-        settings = replace(NoticeOptions(pagerduty_routing_key=SecretStr("k")), **{field: given})
         with pytest.raises(ConfigurationError) as refused:
-            receivers_of(settings)
+            options.receivers()
         assert str(refused.value).startswith(setting)
         assert url not in str(refused.value).replace("https://host/path", "").replace(setting, "") or url == "x"
 
 
 def test_no_receiver_is_notified_by_default() -> None:
-    assert receivers_of(NoticeOptions()) == []
+    assert NoticeOptions(channels_from(dict(NoticeSettings()))).receivers() == []
+
+
+def test_every_channel_reads_its_options_from_the_settings_of_the_same_name() -> None:
+    given = NoticeSettings(
+        slack_webhook_url=SecretStr("https://hooks.example/x"),
+        pagerduty_routing_key=SecretStr("k"),
+        page_on="person_needed",
+    )
+
+    found = NoticeOptions(channels_from(dict(given))).receivers()
+
+    variables = {f"RELAB_NOTICES__{name.upper()}" for name in NoticeSettings.model_fields}
+    assert sorted(each.name for each in found) == ["pagerduty", "slack"]
+    assert {each.setting for each in found} <= variables
+    assert next(each for each in found if each.name == "pagerduty").compose(NOTICE) is None

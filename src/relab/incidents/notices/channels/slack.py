@@ -5,16 +5,39 @@ https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and ..
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
+
+from pydantic import SecretStr
 
 from relab.core.clock import format_time
 from relab.incidents.notices.message_text import escaped, for_slack, length
 from relab.incidents.notices.models import Notice, NoticeKind
+from relab.incidents.notices.receivers import Receiver
 
 _MAX_IN_SECTION: Final = 2_900
 """Slack rejects a section of more than 3,000 characters."""
 _MAX_HEADLINE: Final = 600
 _MAX_DETAIL: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class SlackOptions:
+    """The channel to Slack.
+
+    Attributes:
+        slack_webhook_url: the address of an incoming webhook of Slack, a secret; None: no notices to Slack.
+    """
+
+    slack_webhook_url: SecretStr | None
+
+    def receiver(self) -> Receiver | None:
+        """Return the webhook as a receiver; None without one."""
+        url = self.slack_webhook_url
+        return None if url is None else Receiver("slack", "RELAB_NOTICES__SLACK_WEBHOOK_URL", url, message_of)
+
+
+OPTIONS: Final = SlackOptions
 
 
 def message_of(notice: Notice) -> dict[str, Any]:

@@ -8,13 +8,17 @@ acknowledges the alert.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+from pydantic import SecretStr
 
 from relab.core.clock import format_time
 from relab.incidents.models import Severity
 from relab.incidents.notices.message_text import harmless
 from relab.incidents.notices.models import Notice, NoticeKind
+from relab.incidents.notices.receivers import Receiver
 
 _MAX_SUMMARY: Final = 1_000
 """PagerDuty rejects more than 1,024 characters."""
@@ -31,6 +35,37 @@ class PageTrigger(StrEnum):
     OPENED = "opened"
     PERSON_NEEDED = "person_needed"
     """An alert is triggered when a person has to act: an incident that the responder resolves alone wakes no person."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagerDutyOptions:
+    """The channel to PagerDuty.
+
+    Attributes:
+        pagerduty_routing_key: the key of a PagerDuty integration for the Events API v2; None: no notices to PagerDuty.
+        pagerduty_url: where events for PagerDuty are sent.
+        page_on: which event of an incident triggers the alert in PagerDuty: a value of `PageTrigger`.
+    """
+
+    pagerduty_routing_key: SecretStr | None
+    pagerduty_url: str
+    page_on: str
+
+    def receiver(self) -> Receiver | None:
+        """Return the integration as a receiver; None without a routing key."""
+        key, page_on = self.pagerduty_routing_key, PageTrigger(self.page_on)
+        if key is None:
+            return None
+
+        def compose(notice: Notice) -> dict[str, Any] | None:
+            return event_of(notice, key.get_secret_value(), page_on)
+
+        return Receiver(
+            "pagerduty", "RELAB_NOTICES__PAGERDUTY_URL", SecretStr(self.pagerduty_url), compose, secrets=(key,)
+        )
+
+
+OPTIONS: Final = PagerDutyOptions
 
 
 def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str, Any] | None:
