@@ -19,7 +19,7 @@ from relab.http.access import requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses, scoped_problems
 from relab.storage.counters import StoredCounter, StoredSeries
-from relab.telemetry.models import MetricsOverview
+from relab.telemetry.overview_models import MetricsOverview
 
 router = APIRouter(tags=["metrics"])
 
@@ -32,6 +32,20 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics of jobs, analyses, clusters, behaviours, waiting agent runs, builds and rollouts."""
+        yield from self._jobs()
+        yield from self._analyses()
+        yield from self._waiting_runs()
+        yield GaugeMetricFamily("relab_builds_running", "Builds that run.", value=self._services.builds.running())
+        for series in self._services.builds.totals():
+            yield family_of(series)
+        rollouts = GaugeMetricFamily(
+            "relab_rollouts", "Stored rollouts by status and verdict.", labels=["status", "verdict"]
+        )
+        for (rollout_status, verdict), number in self._services.rollouts.counts().items():
+            rollouts.add_metric([rollout_status, verdict or ""], number)
+        yield rollouts
+
+    def _jobs(self) -> Iterable[Metric]:
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -42,6 +56,8 @@ class DatabaseCollector(Collector):
             "Waiting time of the oldest runnable job.",
             value=counts.oldest_pending_s,
         )
+
+    def _analyses(self) -> Iterable[Metric]:
         # A gauge, because analyses are deleted with their runs.
         analyses = GaugeMetricFamily(
             "relab_rca_runs", "Stored analyses by status and category.", labels=["status", "category"]
@@ -64,6 +80,8 @@ class DatabaseCollector(Collector):
         for name, number in self._services.rca.behaviours.count().items():
             behaviours.add_metric([name], number)
         yield from (clusters, clustered, behaviours)
+
+    def _waiting_runs(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "relab_agent_runs_awaiting_analysis",
             "Failed and suspect runs whose analysis is not queued yet.",
@@ -80,15 +98,6 @@ class DatabaseCollector(Collector):
             "Size of the traces of these runs, about their spans.",
             value=backlog.size,
         )
-        yield GaugeMetricFamily("relab_builds_running", "Builds that run.", value=self._services.builds.running())
-        for series in self._services.builds.totals():
-            yield family_of(series)
-        rollouts = GaugeMetricFamily(
-            "relab_rollouts", "Stored rollouts by status and verdict.", labels=["status", "verdict"]
-        )
-        for (rollout_status, verdict), number in self._services.rollouts.counts().items():
-            rollouts.add_metric([rollout_status, verdict or ""], number)
-        yield rollouts
 
 
 def family_of(series: StoredSeries) -> Metric:
