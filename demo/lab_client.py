@@ -13,8 +13,8 @@ import httpx
 from pydantic import TypeAdapter
 
 from relab.rca.models import Report
-from relab.telemetry.models import MetricsOverview
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.overview_models import MetricsOverview
 
 TIMEOUT_S = 30.0
 FINAL_STATUSES = frozenset({"done", "failed"})

@@ -19,8 +19,8 @@ from rich.text import Text
 from demo.recorder import RunJson
 from demo.scenarios import Scenario
 from relab.rca.models import Category, Evidence, EvidenceKind, Finding, Report
-from relab.telemetry.models import MetricsOverview
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.overview_models import MetricsOverview
 
 MAX_QUOTE_LENGTH = 220
 MAX_QUOTES = 2

@@ -20,8 +20,19 @@ CONTEXTS = frozenset(
         "telemetry", "rca", "access", "knowledge", "flags", "load", "experiments", "incidents", "rollouts", "builds", "testbed",
     }
 )  # fmt: skip
-DOORS = frozenset({"service", "models", "outcome_models", "log_models", "agent_models", "past_models", "judge_method"})
-"""Modules that one context may import from another; the last five define values that models or services use."""
+DOORS = frozenset(
+    {
+        "service",
+        "models",
+        "outcome_models",
+        "log_models",
+        "agent_models",
+        "past_models",
+        "overview_models",
+        "judge_method",
+    }
+)
+"""Modules that one context may import from another; the last six define values that models or services use."""
 SUB_CONTEXT_DOORS = frozenset(
     {
         "builds.ingest.service",

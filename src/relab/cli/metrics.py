@@ -10,7 +10,7 @@ from relab.cli.cost_text import token_text, usd_text
 from relab.cli.output import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
-    from relab.telemetry.models import MetricsOverview
+    from relab.telemetry.overview_models import MetricsOverview
 
 
 def overview(

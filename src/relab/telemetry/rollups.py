@@ -16,8 +16,8 @@ from pydantic_core import from_json, to_json
 
 from relab.stats.log_histogram import bucket_of, quantile
 from relab.telemetry.cost_models import BilledTokens
-from relab.telemetry.models import FailingTool, MetricsOverview, TokenSums
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.overview_models import FailingTool, MetricsOverview, TokenSums
 from relab.telemetry.prices import PriceTable, estimate
 from relab.telemetry.tables import FormerRun, StoredRun
 

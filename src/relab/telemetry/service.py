@@ -20,7 +20,6 @@ from relab.telemetry.models import (
     ITEM_KINDS,
     AgentRun,
     IngestReceipt,
-    MetricsOverview,
     RunContent,
     RunFilter,
     RunHeader,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from relab.telemetry.export import ExportWhat, RunExport
     from relab.telemetry.log_models import LogLine
     from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
+    from relab.telemetry.overview_models import MetricsOverview
     from relab.telemetry.past_models import PastRun
     from relab.telemetry.retention import PruneCounts
 

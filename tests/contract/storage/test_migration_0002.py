@@ -20,9 +20,10 @@ from relab.storage.base import Base
 from relab.storage.migrate import downgrade, upgrade
 from relab.storage.schema import VERSION_TABLE
 from relab.telemetry.intake import TelemetryIntake
-from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem
+from relab.telemetry.models import AgentRun, RunFilter, TimelineItem
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.otlp_models import OtlpReceipt
+from relab.telemetry.overview_models import MetricsOverview
 from relab.telemetry.posted import PostedSpans
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of

@@ -25,8 +25,8 @@ from relab.rca.models import (
     Hypothesis,
     Report,
 )
-from relab.telemetry.models import MetricsOverview, TokenSums
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.overview_models import MetricsOverview, TokenSums
 
 EVIL = "[bold]not markup[/bold] \x1b[31mnot red \x07[link=http://x]x"
 
