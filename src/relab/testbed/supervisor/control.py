@@ -15,7 +15,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from relab.core.errors import InvalidInputError, RelabError
+from relab.core.atomic_files import is_disk_full
+from relab.core.errors import InvalidInputError, RelabError, UnavailableError
 from relab.core.http_statuses import http_status
 from relab.core.validation import plain_message
 from relab.testbed.errors import StartError
@@ -42,6 +43,7 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RelabError, _problem_response)
     app.add_exception_handler(RequestValidationError, _wrong)
+    app.add_exception_handler(OSError, _unwritable)
     _add_components(app, supervisor)
     _add_settings(app, supervisor)
 
@@ -204,6 +206,15 @@ async def _problem_response(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, StartError):
         body |= {"component": error.component, "log_tail": error.log_tail}
     return JSONResponse({"error": body}, status_code=http_status(error))
+
+
+async def _unwritable(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)
+    # Without the folder, because the answer can reach a responder.
+    where = f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
+    message = f"A file cannot be used: {error.strerror or error}{where}."
+    remedy = "Free space on its disk, then try again." if is_disk_full(error) else None
+    return await _problem_response(request, UnavailableError(message, remedy=remedy))
 
 
 async def _wrong(_: Request, error: Exception) -> JSONResponse:

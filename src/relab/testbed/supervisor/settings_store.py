@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
 from relab.core.clock import Clock
 from relab.core.errors import InvalidInputError
 from relab.core.json import canonical_json
@@ -17,6 +18,7 @@ from relab.testbed.errors import StaleVersionError, UnknownVersionError
 from relab.testbed.layout import write_json
 from relab.testbed.models import SettingsVersion
 
+_HISTORY: Final = "history.jsonl"
 _MASK: Final = "***"
 _SECRETS: Final = frozenset({"password", "token"})
 _MAX_BYTES: Final = 65_536
@@ -47,9 +49,8 @@ class SettingsStore:
 
     def history(self) -> list[SettingsVersion]:
         """Return the history of the settings: one entry for each version, oldest first."""
-        # Bytes are split only at line ends, which JSON escapes; a text also at other separators, which a note may contain.
-        lines = (self._folder / "history.jsonl").read_bytes().splitlines()
-        return [SettingsVersion.model_validate_json(line) for line in lines]
+        # A later version was not stored completely, for example because the disk was full, and never took effect.
+        return self._entries(self.current()["version"])
 
     def merge(
         self, changes: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
@@ -134,11 +135,19 @@ class SettingsStore:
             note=note,
             changes=differences(before, document) if before else {},
         )
+        entries = [*(self._entries(version - 1) if before else ()), made]
         write_json(self._folder / f"target.v{version}.json", document)
+        lines = "".join(f"{entry.model_dump_json()}\n" for entry in entries)
+        replace_file(self._folder / _HISTORY, lines.encode(), mode=0o600)
+        # Last, because the version takes effect with this file.
         write_json(self._folder / "target.json", document)
-        with (self._folder / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(made.model_dump_json() + "\n")
         return made
+
+    def _entries(self, last: int) -> list[SettingsVersion]:
+        """Return the entries of the history up to the version `last`."""
+        # Bytes are split only at line ends, which JSON escapes; a text also at other separators, which a note may contain.
+        lines = (self._folder / _HISTORY).read_bytes().splitlines()
+        return [entry for line in lines if (entry := SettingsVersion.model_validate_json(line)).version <= last]
 
     def _read(self, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_bytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,21 @@ def test_settings_are_not_changed_while_the_testbed_is_not_ready(
         409, "The testbed is starting; wait until it is ready.",
     )  # fmt: skip
     assert [item.version for item in supervisor.settings.history()] == [1]
+
+
+def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path, "a")
+    layout.root.mkdir(parents=True)
+
+    class FullSupervisor(Supervisor):
+        async def reset(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/home/testbeds/a/state.json")
+
+    plan = SupervisorPlan(home=tmp_path, name="a", ports=Ports(target=1, chaos=2, actions=3))
+    client = TestClient(control.create_app(FullSupervisor(plan, layout), lambda: None), raise_server_exceptions=False)
+
+    answer = client.post("/reset")
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["message"] == ("A file cannot be used: No space left on device (state.json).")
+    assert "Free space" in answer.json()["error"]["remedy"]

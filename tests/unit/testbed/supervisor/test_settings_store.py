@@ -40,6 +40,30 @@ def test_new_history_starts_at_version_one_without_old_versions(store: SettingsS
         store.roll_back(2, author="ops", note="")
 
 
+def test_change_that_cannot_be_stored_does_not_take_effect(store: SettingsStore, tmp_path: Path) -> None:
+    history = tmp_path / "settings" / "history.jsonl"
+    history.unlink()
+    # As on a full disk, the history cannot be written.
+    history.mkdir()
+
+    with pytest.raises(OSError, match="directory"):
+        store.merge({"workers": 3}, author="ops", note="more")
+
+    assert store.current() == {**FIRST, "version": 1}
+
+
+def test_version_that_was_not_stored_completely_is_replaced(store: SettingsStore, tmp_path: Path) -> None:
+    current = tmp_path / "settings" / "target.json"
+    before = current.read_bytes()
+    store.merge({"workers": 3}, author="ops", note="lost")
+    # As if the disk had been full at the last step of the change.
+    current.write_bytes(before)
+
+    assert [item.version for item in store.history()] == [1]
+    store.merge({"workers": 4}, author="ops", note="stored")
+    assert [(item.version, item.note) for item in store.history()] == [(1, "the testbed was made"), (2, "stored")]
+
+
 def test_changes_are_merged_into_nested_fields(store: SettingsStore) -> None:
     made = store.merge({"database": {"pool_size": 2}}, author="ops", note="less")
 
