@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -122,7 +123,7 @@ def read_runbook(path: Path) -> Runbook:
         RunbookError: the file cannot be read, or is not a valid runbook. The error has file, line and field of each
             mistake.
     """
-    return parse_runbook(read_text(path), str(path))
+    return _parse_unchanged(read_text(path), str(path))
 
 
 def read_text(path: Path) -> str:
@@ -169,6 +170,10 @@ def parse_runbook(text: str, source: str) -> Runbook:
         source=source,
         lines={**read.lines(), "": 1, "text": front_matter.count("\n") + 4},
     )
+
+
+# A responder reads its folder again before each decision, when hardly a file has changed. The largest folder fits.
+_parse_unchanged = functools.lru_cache(maxsize=1_024)(parse_runbook)
 
 
 def _split(text: str, path: Path) -> tuple[str, str]:

@@ -63,6 +63,18 @@ def test_complete_file_is_read(tmp_path: Path) -> None:
     assert read_runbook(path).actions[0].needs == ("worker.name",)
 
 
+def test_unchanged_file_is_parsed_once(tmp_path: Path) -> None:
+    path, other = tmp_path / SOURCE, tmp_path / f"other-{SOURCE}"
+    path.write_text(TEXT)
+    other.write_text(TEXT)
+    first = read_runbook(path)
+
+    assert read_runbook(path) is first
+    assert read_runbook(other).source == str(other)
+    path.write_text(TEXT.replace("Ask the *pool*", "Restart the *pool*"))
+    assert read_runbook(path).text == "# What to do\n\nRestart the *pool*."
+
+
 def test_optional_fields_have_defaults() -> None:
     text = "---\ncause: c\ntitle: T\nrisk: high\nsymptoms: [it fails]\nexpects: [{fact: a, is_not: true, likely: 1, otherwise: 0}]\n---"
     read = parse_runbook(text, SOURCE)
