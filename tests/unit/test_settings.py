@@ -12,7 +12,7 @@ import pytest
 from relab.bootstrap import Services
 from relab.core.errors import ConfigurationError
 from relab.incidents.service import Autonomy, WatchedTarget
-from relab.settings import load_settings
+from relab.settings import Settings, load_settings
 from rig.servers import free_port
 from support.lab.cli import Lab
 
@@ -93,6 +93,30 @@ def test_environment_variables_of_the_seed_are_read(
     assert found.settings.detection.critical_error_rate_pct == 20.0
     monkeypatch.setenv("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "30")
     assert load_settings().anomaly_threshold_error_rate == 30.0, "a name of our own beats it"
+
+
+def sample(name: str) -> str:
+    """Return a valid value of the setting with this name."""
+    if name.endswith("url"):
+        return "http://127.0.0.1:1"
+    return "DEBUG" if name == "log_level" else "12"
+
+
+@pytest.mark.parametrize("prefix", ["", "RELAB_", "relab_"])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_each_variable_of_the_seed_is_read_when_no_other_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str, in_file: bool
+) -> None:
+    names = [name for name, field in Settings.model_fields.items() if field.validation_alias is not None]
+    assert len(names) == 18
+    for name in names:
+        with monkeypatch.context() as only:
+            if in_file:
+                (tmp_path / ".env").write_text(f"{prefix}{name.upper()}={sample(name)}\n")
+            else:
+                only.setenv(f"{prefix}{name.upper()}", sample(name))
+            found = getattr(load_settings(tmp_path), name)
+        assert str(getattr(found, "get_secret_value", lambda: found)()) in {sample(name), "12.0"}, name  # noqa: B023
 
 
 def test_white_space_around_a_url_in_the_settings_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
