@@ -23,6 +23,7 @@ from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
 from support.lab.process import SETTING_NAMES
+from support.storage.compiled import shared_compilation
 from support.storage.migrated import create_empty, create_migrated, drop_databases_of_file, migrate
 
 # A deadline per example would measure the load of the machine. Examples are the same in every run, so that a failure
@@ -105,17 +106,6 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 20, 50)
     # Unfreeze only at exit, because pytest runs garbage collection five times; without it some libraries report leaks.
     atexit.register(gc.unfreeze)
-    _write_plain_tracebacks()
-
-
-def _write_plain_tracebacks() -> None:
-    """Let structlog's default output show plain tracebacks, as `relab.core.logging` does.
-
-    Tests do not configure it, and its own tracebacks draw all local variables, for 0.1 to 0.2 seconds each.
-    """
-    for processor in structlog.get_config()["processors"]:
-        if isinstance(processor, structlog.dev.ConsoleRenderer):
-            processor.exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +150,13 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer.create()
     yield server
     server.destroy()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_statements() -> Iterator[None]:
+    """Let all databases of this process share their compiled statements."""
+    with shared_compilation():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
