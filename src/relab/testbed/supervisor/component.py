@@ -177,8 +177,9 @@ class Component:
         await self._is_ready.wait()
 
     def _start(self) -> None:
+        # Also if the keeper still waits for a process that did not end in time: it then starts the next one.
+        self._wanted = True
         if self._keeper is None or self._keeper.done():
-            self._wanted = True
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
 
     async def _stop(self, *, gently: bool) -> None:

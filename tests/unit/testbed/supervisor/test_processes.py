@@ -15,7 +15,7 @@ import pytest
 
 from relab.core.clock import SystemClock
 from relab.testbed.errors import NotAnsweringError, StartError
-from relab.testbed.supervisor import postgres
+from relab.testbed.supervisor import postgres, process
 from relab.testbed.supervisor.component import Component, ComponentSpec, wait_all_ready
 from relab.testbed.supervisor.process import Process, ProcessSpec, descendants, run_to_end, tail
 from relab.testbed.supervisor.programs import PostgresPrograms
@@ -178,6 +178,26 @@ def test_repeated_start_starts_the_component_once(tmp_path: Path) -> None:
         await made.start()
         assert made.status().starts == 1
         await made.stop()
+
+    run(work)
+
+
+def test_start_after_a_stop_that_took_too_long_takes_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = component(tmp_path, "touch ready; exec sleep 60")
+
+    async def work() -> None:
+        await item.start()
+        await until(lambda: item.is_ready)
+        with monkeypatch.context() as slow:
+            # As on a machine whose kernel needs longer to end a process.
+            slow.setattr(process, "_AFTER_KILL_S", 0.0)
+            with pytest.raises(NotAnsweringError):
+                await item.stop(gently=False)
+
+        await item.start()
+
+        await until(lambda: item.status().starts == 2 and item.is_ready)
+        await item.stop(gently=False)
 
     run(work)
 
