@@ -17,19 +17,24 @@ from support.telemetry.runs import failed_run, guardrail_event, minimal_run, ste
 JSON = {"content-type": "application/json"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_run_is_there(api: TestClient) -> None:
+def stored(api: TestClient, installation: Services) -> tuple[list[Any], int]:
+    """Return all runs and the number of pending jobs."""
+    return api.get("/agent-runs", params={"limit": 500}).json()["items"], installation.queue.counts().pending
+
+
+@pytest.fixture(scope="module")
+def stored_at_first(api: TestClient, installation: Services) -> tuple[list[Any], int]:
+    """What is stored before the first test, which is also stored after each one."""
     assert api.post("/agent-runs", json=failed_run("kept")).status_code == 201
+    return stored(api, installation)
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_stored(api: TestClient, installation: Services) -> Iterator[None]:
-    def stored() -> tuple[list[Any], int]:
-        return api.get("/agent-runs", params={"limit": 500}).json()["items"], installation.queue.counts().pending
-
-    before = stored()
+def nothing_is_stored(
+    api: TestClient, installation: Services, stored_at_first: tuple[list[Any], int]
+) -> Iterator[None]:
     yield
-    assert stored() == before
+    assert stored(api, installation) == stored_at_first
 
 
 def raw_with(**fields: Any) -> bytes:
