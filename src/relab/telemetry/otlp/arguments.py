@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, Final
 
 from relab.core.json import JsonValue
+from relab.telemetry.otlp.printed import read_printed
 from relab.telemetry.otlp.spans import clean_text
 from relab.telemetry.otlp.text import arguments_of, as_text
 
@@ -17,6 +20,26 @@ def clean_arguments(value: Any) -> JsonValue:
     return unwrapped_arguments(clean_text(found) if isinstance(found, str) else found)
 
 
+def given_arguments(value: Any) -> JsonValue:
+    """Return the arguments that a tool's span reports, as `clean_arguments` does, also if Python printed them.
+
+    Do not use it for the request of a model: a model that writes no JSON made a mistake, which the text shows.
+    """
+    arguments = clean_arguments(value)
+    if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:
+        return arguments
+    printed = read_printed(arguments)
+    # JSON has fewer values than Python.
+    found = arguments_of(as_text(printed)) if isinstance(printed, dict) else None
+    return unwrapped_arguments(found) if isinstance(found, dict) else arguments
+
+
+def arguments_key(arguments: JsonValue) -> str:
+    """Return a text that is equal for equal arguments, also if their fields have another order."""
+    return json.dumps(arguments, sort_keys=True, default=str)
+
+
+_PRINTED_OBJECT: Final = re.compile(r"\{'")
 _WRAPPERS: Final = frozenset(("args", "kwargs", "sanitize_inputs_outputs"))
 
 

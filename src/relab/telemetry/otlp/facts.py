@@ -23,7 +23,7 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp import text
 from relab.telemetry.otlp import vocabulary as v
-from relab.telemetry.otlp.arguments import clean_arguments
+from relab.telemetry.otlp.arguments import given_arguments
 from relab.telemetry.otlp.dialects import normalize
 from relab.telemetry.otlp.messages import (
     Message,
@@ -203,7 +203,7 @@ def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOu
     if arguments is None:
         arguments = attributes.get(v.INPUT)
     if arguments is not None:
-        item["args_json"] = clean_arguments(arguments)
+        item["args_json"] = given_arguments(arguments)
     if result.text:
         item["result_summary"] = result.text[: text.MAX_OUTPUT_CHARS]
     call_id = text_attribute(attributes, v.TOOL_CALL_ID) or result.call_id

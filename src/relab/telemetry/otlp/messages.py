@@ -16,6 +16,7 @@ import jiter
 
 from relab.core.json import JsonValue
 from relab.telemetry.otlp.arguments import clean_arguments
+from relab.telemetry.otlp.printed import read_printed
 from relab.telemetry.otlp.spans import clean_text
 from relab.telemetry.otlp.text import as_text
 
@@ -143,9 +144,11 @@ _WRAPPED: Final = {
     "function_response": "tool_result",
     "functionResponse": "tool_result",
     "toolResult": "tool_result",
+    "toolRequest": "tool_call",
+    "toolResponse": "tool_result",
 }
-"""Parts of Gemini and Bedrock: the only key is the kind of the part."""
-_CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id")
+"""Parts of Gemini, Bedrock and Genkit: the only key is the kind of the part."""
+_CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id", "ref")
 _NAMES: Final = ("name", "tool_name", "toolName")
 _ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
 _CONTENTS: Final = ("response", "result", "output", "content", "errorText", "error")
@@ -208,6 +211,7 @@ class _Gathered:
         elif kind in _RESULT_PARTS or (kind == "retry_prompt" and part.get("tool_name")):
             self.add_result(part, is_error=kind in {"retry_prompt", "tool_error"})
         elif kind in _TEXT_PARTS and ("text" in part or "content" in part):
+            self.is_known = True
             self.add_text(as_text(part.get("text") if part.get("text") is not None else part.get("content")))
         elif "content" in part:
             self.add_text(as_text(part["content"]))
@@ -331,7 +335,9 @@ def read_result(value: Any) -> ToolResult:
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None
         if written is not None:
             found = re.search(r"tool_call_id='([^']{1,500})'", written["rest"])
-            return ToolResult(found and found[1], None, written["text"], "status='error'" in written["rest"])
+            content = read_printed(written["content"])
+            text = content if isinstance(content, str) else written["content"][1:-1]
+            return ToolResult(found and found[1], None, _clean(text), "status='error'" in written["rest"])
         value = parsed(value) if value.startswith(("{", '"')) else None
         if isinstance(value, str):
             # A text in quotes: an instrumentation has encoded the result once more.
@@ -345,7 +351,8 @@ def read_result(value: Any) -> ToolResult:
     if "raw_output" in value and isinstance(value.get("is_error"), bool):
         # LlamaIndex: the result beside its input, and as text blocks.
         return ToolResult(None, None, _clean(content_text(value["raw_output"])), value["is_error"])
-    message, role = _unwrapped(value)
+    # LangChain.js has the message in a field of its own.
+    message, role = _unwrapped(value["output"] if isinstance(value.get("output"), dict) else value)
     if role == "tool" and message.get("content") is not None:
         gathered = _Gathered()
         gathered.add_result({**message, "id": None})
@@ -355,7 +362,7 @@ def read_result(value: Any) -> ToolResult:
 
 MAX_WRITTEN_CHARS: Final = 100_000
 _WRITTEN_MESSAGE: Final = re.compile(
-    r"content=(?P<quote>['\"])(?P<text>.*)(?P=quote)(?P<rest> (?:name|tool_call_id|id)=.*)", re.DOTALL
+    r"""content=(?P<content>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?P<rest> (?:name|tool_call_id|id)=.*)""", re.DOTALL
 )
 """A message of LangChain as Python prints it."""
 

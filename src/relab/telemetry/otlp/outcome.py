@@ -6,6 +6,7 @@ error with OK. So `error.type` and exception events count too.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from relab.telemetry.models import StepStatus
@@ -67,4 +68,26 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
     raised = exception.attributes if exception is not None else {}
     error_class = raised.get("exception.type") or (error_type if error_type != UNNAMED_ERROR else None)
     message = raised.get("exception.message") or span.status_message or span.attributes.get("error.message")
+    if error_class == "Exception" and isinstance(message, str) and _TRACEBACK in message:
+        return _in_traceback(message)
     return (str(error_class) if error_class else None, str(message) if message else None)
+
+
+def _in_traceback(message: str) -> tuple[str, str]:
+    """Return `(class, message)` of an error of which a message has a printed copy with its traceback.
+
+    LangSmith raises an `Exception` with such a message in place of the error itself.
+    """
+    printed, _, frames = message.partition(_TRACEBACK)
+    # The first line that is not indented names the error that was raised.
+    line = next((line for line in frames.splitlines() if line and not line[0].isspace()), "")
+    named = _NAMED_ERROR.match(line)
+    if named is None:
+        return "Exception", printed.strip() or message
+    # A text of several lines is complete only where the error is printed.
+    is_plain = line[named.end() :] and printed.startswith(f"{named['name'].rpartition('.')[2]}(")
+    return named["name"], line[named.end() :] if is_plain else printed.strip() or line
+
+
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_NAMED_ERROR: Final = re.compile(r"(?P<name>[A-Za-z_][\w.]{0,199}): ")

@@ -11,7 +11,7 @@ from typing import Final
 from relab.telemetry.otlp.spans import Attributes
 from relab.telemetry.otlp.vocabulary import AGENT_NAME, OPERATION, REQUEST_MODEL, ROLE, TOOL_NAME
 
-MAPPER_VERSION: Final = 8
+MAPPER_VERSION: Final = 9
 """Increase it when the same spans are projected to another run; late spans then rewrite runs of older versions."""
 
 
@@ -68,4 +68,6 @@ def role_of(attributes: Attributes) -> Role:
     declared = attributes.get(ROLE)
     if isinstance(declared, Role):
         return declared
-    return next((role for sign, role in _SIGNS if sign in attributes), Role.OTHER)
+    role = next((role for sign, role in _SIGNS if sign in attributes), Role.OTHER)
+    # A span of another operation belongs to the agent that it names, and does not run it.
+    return Role.OTHER if role is Role.AGENT and operation else role

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from relab.core.clock import format_time
+from relab.core.json import JsonValue
 from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
+from relab.telemetry.otlp.arguments import arguments_key
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.messages import ToolRequest, ToolResult
 from relab.telemetry.otlp.outcome import SpanOutcome
@@ -24,6 +26,8 @@ from relab.telemetry.outcome import is_error_in_result, is_step_limit
 
 ResultKey: TypeAlias = tuple[str | None, str | None]
 """The id of a call and None, or None and the name of its tool if the messages have no ids."""
+_Call: TypeAlias = tuple[str, str]
+"""The plain name of a tool, and the key of its arguments (`arguments_key`)."""
 _HANDOFF_TOOLS: Final = ("transfer_to_", "transfer_back_to_", "handoff")
 
 
@@ -150,9 +154,19 @@ class _Joining:
         """The spans with an id of the call, by this id and the tool's name, and by the id with None for any name."""
         self._named: dict[str, list[SpanFacts]] = defaultdict(list)
         """The spans without an id of the call, by the tool's plain name, sorted by start."""
+        self._foreign: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
+        """The spans whose id of the call is in no message, by the call: their instrumentation has ids of its own."""
+        self._called: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
+        """The spans with an id of the call, by the call, for requests of instrumentations that leave the id out."""
         self._taken: set[str] = set()
+        spoken = _spoken_ids(spans)
         for facts in self._tools:
             call_id, name = facts.item.get("tool_call_id"), _plain(facts.item["tool_name"])
+            if call_id is not None:
+                call = _call_of(name, facts.item.get("args_json"))
+                self._called[call].append(facts)
+                if call_id not in spoken:
+                    self._foreign[call].append(facts)
             if call_id is not None:
                 self._identified[call_id, name].append(facts)
                 self._identified[call_id, None].append(facts)
@@ -164,6 +178,8 @@ class _Joining:
         self._asked_by: dict[str, str] = {}
         self._separate: list[MessageCall] = []
         self._count_by_key: dict[ResultKey, int] = defaultdict(int)
+        self._requested: Counter[_Call] = Counter()
+        """The requests in outputs, by the call, that no message of an input has repeated under another id yet."""
         self._first_in: dict[str, str] = {}
         """The id of the span whose messages were the first to have a request, by the id of the call."""
 
@@ -187,6 +203,9 @@ class _Joining:
         return ToolCalls(self._added, self._asked_by, self._separate)
 
     def _join(self, model: SpanFacts, request: ToolRequest, number: int, *, is_earlier: bool = False) -> None:
+        if self._is_repeated_under_another_id(request, is_earlier=is_earlier):
+            self._first_in[request.call_id or ""] = model.span.span_id
+            return
         tool = self._tool_of(model, request, is_earlier=is_earlier)
         is_repeated = request.call_id in self._first_in
         if request.call_id is not None:
@@ -203,6 +222,23 @@ class _Joining:
         else:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
+    def _is_repeated_under_another_id(self, request: ToolRequest, *, is_earlier: bool) -> bool:
+        """Return whether an input repeats a request of an output, with an id that has no result and no tool's span.
+
+        OpenAI's responses give a call two ids, and some instrumentations report one in the output and the other later.
+        """
+        call = _call_of(_plain(request.name), request.arguments)
+        if not is_earlier:
+            self._requested[call] += 1
+            return False
+        call_id = request.call_id
+        if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
+            return False
+        if (call_id, None) in self._identified or self._requested[call] <= 0:
+            return False
+        self._requested[call] -= 1
+        return True
+
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
         """Return the span of the tool that `request` asks for, and mark it as taken; None if there is no such span.
 
@@ -217,6 +253,9 @@ class _Joining:
             found = self._next_of(self._identified.get((request.call_id, _plain(request.name))))
         if found is None:
             found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
+        if found is None:
+            spans = self._foreign if request.call_id is not None else self._called
+            found = self._next_of(spans.get(_call_of(_plain(request.name), request.arguments)))
         if found is None and request.call_id is not None:
             found = self._next_of(self._identified.get((request.call_id, None)))
         if found is not None:
@@ -280,6 +319,18 @@ class _Joining:
             if status is StepStatus.FAILURE:
                 item["error_message"] = result.text[:MAX_OUTPUT_CHARS]
         return MessageCall(model, item, at_us, status)
+
+
+def _call_of(name: str, arguments: JsonValue) -> _Call:
+    return name, arguments_key(arguments)
+
+
+def _spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
+    """Return the ids of calls in the messages of the spans."""
+    talks = [facts.talk for facts in spans]
+    requests = (request.call_id for talk in talks for request in (*talk.requests, *talk.earlier))
+    results = (result.call_id for talk in talks for result in talk.results)
+    return {call_id for call_id in (*requests, *results) if call_id is not None}
 
 
 def _plain(name: str) -> str:

@@ -19,7 +19,7 @@ from tests.support.source import syntax_tree
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
-    "ai.", "gcp.vertex.agent.", "langfuse.", "litellm.", "langsmith.", "mlflow.", "pydantic_ai.", "relab.", "spring.ai.",
+    "ai.", "gcp.vertex.agent.", "langfuse.", "litellm.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.", "spring.ai.",
     "traceloop.",
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
@@ -51,6 +51,9 @@ IN_NO_PACKAGE = {
     "messages.0.role", "response.message", "response.choices.0.message", "llm.response.message", "output.message",
     "choices.0.message", "response.usage.", "llm.request.", "llm.response.usage.", "llm.usage.",
     # hand-written instrumentation
+    "conversation.id", "entity.name", "entity.type", "span.type", "subagent.name",
+    "llm.messages", "llm.model", "usage.cached_tokens", "usage.completion_tokens", "usage.prompt_tokens",
+    "usage.reasoning_tokens",  # VoltAgent
     "db.vector.query.content", "db.vector.query.response.documents",  # Spring AI
 }  # fmt: skip
 

@@ -53,7 +53,7 @@ TOOL_FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "OpenInference, arguments as the input": (
         OI_TOOL | {"tool.name": "order_lookup", "tool.id": "call-7", "input.value": "{'order': 5}"},
-        {"tool_name": "order_lookup", "args_json": "{'order': 5}", "result_summary": None},
+        {"tool_name": "order_lookup", "args_json": {"order": 5}, "result_summary": None},
     ),
     "OpenInference, the result as LangChain wraps it": (
         OI_TOOL

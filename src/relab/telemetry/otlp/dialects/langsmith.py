@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.dialects.openinference import AGENT_NODES
 from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, Span
@@ -23,7 +24,13 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.TOOL_ARGUMENTS, inner if inner is not None else attributes.get("gen_ai.prompt"))
         result = parsed(text_of(attributes, "gen_ai.completion") or "")
         inner = result.get("output") if isinstance(result, dict) and result.keys() == {"output"} else None
-        add(values, v.TOOL_RESULT, inner if inner is not None else attributes.get("gen_ai.completion"))
+        # A tool that raised has no output, which is exported as an empty object.
+        given = attributes.get("gen_ai.completion") if result != {} else ""
+        add(values, v.TOOL_RESULT, inner if inner is not None else given)
+    elif values.get(v.ROLE) is Role.LLM:
+        add(values, v.OUTPUT_MESSAGES, _generated(attributes))
+    elif _is_plumbing(span):
+        values[v.IS_PLUMBING] = True
     for key in ("session_id", "thread_id", "conversation_id"):
         add(values, v.CONVERSATION_ID, attributes.get(_METADATA + key))
     _add_details(attributes, values)
@@ -32,9 +39,35 @@ def _translate(span: Span, values: Values) -> None:
     add(values, v.REQUEST_MODEL, attributes.get(f"{_METADATA}ls_model_name"))
 
 
+def _is_plumbing(span: Span) -> bool:
+    """Return whether a span only holds one call of a model or of a tool: a node of LangChain's agent, or middleware."""
+    is_node = span.name in AGENT_NODES and span.attributes.get(f"{_METADATA}langgraph_node") == span.name
+    return is_node or span.name.endswith((".wrap_tool_call", ".wrap_model_call"))
+
+
+def _generated(attributes: Attributes) -> list[Any] | None:
+    """Return the messages that a model of LangChain generated; None if the output has another shape."""
+    output = parsed(text_of(attributes, "gen_ai.completion") or "")
+    prompts = output.get("generations") if isinstance(output, dict) else None
+    answers = (
+        [answer for prompt in prompts if isinstance(prompt, list) for answer in prompt]
+        if isinstance(prompts, list)
+        else []
+    )
+    return [answer["message"] for answer in answers if isinstance(answer, dict) and "message" in answer] or None
+
+
 def _add_details(attributes: Attributes, values: Values) -> None:
     """Add the numbers of cached, cache-written and reasoning tokens to `values`."""
     # The input and output tokens include these tokens.
+    usage = parsed(text_of(attributes, f"{_METADATA}usage_metadata") or "")
+    for fields in (
+        (usage.get("input_token_details"), usage.get("output_token_details")) if isinstance(usage, dict) else ()
+    ):
+        if isinstance(fields, dict):
+            add(values, v.CACHED_TOKENS, fields.get("cache_read"))
+            add(values, v.CACHE_WRITE_TOKENS, fields.get("cache_creation"))
+            add(values, v.REASONING_TOKENS, fields.get("reasoning"))
     given = parsed(text_of(attributes, "gen_ai.usage.input_token_details") or "")
     if isinstance(given, dict):
         add(values, v.CACHED_TOKENS, given.get("cache_read"))

@@ -32,7 +32,7 @@ _PLUMBING: Final = re.compile(
     r"|\w+\.(init_run|setup_agent|run_agent_step|parse_agent_output|call_tool|aggregate_tool_results|take_step|finalize"
     r"|handle_tool_call_results|_\w+)"
 )
-_AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
+AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
 """The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
 _TOOL_METHOD: Final = re.compile(r"(.+)\.(?:__call__|acall)", re.DOTALL)
 """The name of a DSPy tool, whose span has no other name than this method of the tool."""
@@ -54,12 +54,13 @@ def _translate(span: Span, values: Values) -> None:
         # smolagents prints its own state there.
         del values[v.INPUT]
     metadata = _metadata(attributes)
-    is_node = span.name in _AGENT_NODES and metadata.get("langgraph_node") == span.name
-    role = Role.CHAIN if is_node else _role(span, values.get(v.ROLE))
+    is_node = span.name in AGENT_NODES and metadata.get("langgraph_node") == span.name
+    graph = _graph_name(span, metadata)
+    role = Role.CHAIN if is_node else Role.AGENT if graph is not None else _role(span, values.get(v.ROLE))
     if role is not None:
         values[v.ROLE] = role
     _add_messages(attributes, values)
-    add(values, v.AGENT_NAME, _text(metadata.get("lc_agent_name")))
+    add(values, v.AGENT_NAME, _text(metadata.get("lc_agent_name")) or graph)
     add(values, v.CONVERSATION_ID, _text(metadata.get("thread_id")) or _text(metadata.get("session_id")))
     if role is Role.LLM:
         _add_model(attributes, metadata, values)
@@ -80,6 +81,12 @@ def _translate(span: Span, values: Values) -> None:
     elif role in (Role.CHAIN, Role.PROMPT) and (is_node or _PLUMBING.fullmatch(span.name)):
         values[v.IS_PLUMBING] = True
         _add_current_agent(span, values)
+
+
+def _graph_name(span: Span, metadata: Mapping[str, Any]) -> str | None:
+    """Return the name that the program gave to a graph of LangGraph.js, if this is the span of the graph; else None."""
+    is_graph = metadata.get("ls_integration") == "langgraph" and "langgraph_step" not in metadata
+    return span.name if is_graph and span.name != "LangGraph" else None
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:

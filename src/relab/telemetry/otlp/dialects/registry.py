@@ -11,18 +11,23 @@ from typing import Final
 from relab.telemetry.otlp.dialects.autogen import AUTOGEN
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
+from relab.telemetry.otlp.dialects.genkit import GENKIT
 from relab.telemetry.otlp.dialects.google_adk import GOOGLE_ADK
 from relab.telemetry.otlp.dialects.hand_written import HAND_WRITTEN
 from relab.telemetry.otlp.dialects.haystack import HAYSTACK
 from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
 from relab.telemetry.otlp.dialects.litellm import LITELLM
+from relab.telemetry.otlp.dialects.mastra import MASTRA
 from relab.telemetry.otlp.dialects.mlflow import MLFLOW
+from relab.telemetry.otlp.dialects.openai_agents import OPENAI_AGENTS
 from relab.telemetry.otlp.dialects.openinference import OPENINFERENCE
+from relab.telemetry.otlp.dialects.openlit import OPENLIT
 from relab.telemetry.otlp.dialects.openllmetry import OPENLLMETRY
 from relab.telemetry.otlp.dialects.pydantic_ai import PYDANTIC_AI
 from relab.telemetry.otlp.dialects.spring_ai import SPRING_AI
 from relab.telemetry.otlp.dialects.vercel import VERCEL
+from relab.telemetry.otlp.dialects.voltagent import VOLTAGENT
 from relab.telemetry.otlp.spans import Span
 from relab.telemetry.otlp.vocabulary import ROLE
 
@@ -34,6 +39,11 @@ DIALECTS: Final = (
     VERCEL,
     GOOGLE_ADK,
     AUTOGEN,
+    OPENAI_AGENTS,
+    OPENLIT,
+    MASTRA,
+    GENKIT,
+    VOLTAGENT,
     LANGSMITH,
     MLFLOW,
     LANGFUSE,

@@ -1,0 +1,56 @@
+"""The dialect of VoltAgent: `span.type` says what a span is, and `entity.type` of which agent or workflow it is a part."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_ENTITY: Final = "entity.type"
+_TYPE: Final = "span.type"
+_ROLES: Final = {
+    "agent": Role.AGENT,
+    "llm": Role.LLM,
+    "tool": Role.TOOL,
+    "retriever": Role.RETRIEVER,
+    "embedding": Role.EMBEDDING,
+    "guardrail": Role.GUARDRAIL,
+    "workflow": Role.CHAIN,
+    "workflow-step": Role.CHAIN,
+}
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    add(values, v.CONVERSATION_ID, text_of(attributes, "conversation.id"))
+    # The span of an agent or a workflow itself has no type.
+    role = _ROLES.get(text_of(attributes, _TYPE, _ENTITY) or "")
+    if role is None or v.OPERATION in values:
+        return
+    values[v.ROLE] = role
+    given, result = attributes.get("input"), attributes.get("output")
+    if role is Role.TOOL:
+        add(values, v.TOOL_NAME, text_of(attributes, "tool.name") or span.name)
+        add(values, v.TOOL_ARGUMENTS, given)
+        add(values, v.TOOL_RESULT, result)
+        return
+    add(values, v.INPUT, given)
+    add(values, v.OUTPUT, result)
+    if role is Role.LLM:
+        # One span holds all calls of a loop, but the tokens of the last call only; the agent's span has those of all.
+        add(values, v.INPUT_MESSAGES, attributes.get("llm.messages"))
+        add(values, v.REQUEST_MODEL, attributes.get("llm.model"))
+        add(values, v.FINISH_REASONS, attributes.get("llm.finish_reason"))
+    elif role is Role.AGENT:
+        add(values, v.AGENT_NAME, text_of(attributes, "subagent.name", "entity.name"))
+        add(values, v.REQUEST_MODEL, attributes.get("ai.model.name"))
+        add(values, v.INPUT_TOKENS, attributes.get("usage.prompt_tokens"))
+        add(values, v.OUTPUT_TOKENS, attributes.get("usage.completion_tokens"))
+        add(values, v.CACHED_TOKENS, attributes.get("usage.cached_tokens"))
+        add(values, v.REASONING_TOKENS, attributes.get("usage.reasoning_tokens"))
+
+
+VOLTAGENT = Dialect(name="VoltAgent", signs=frozenset((_ENTITY,)), translate=_translate)

@@ -1,0 +1,196 @@
+"""Traces of instrumentations that depart from the conventions, with the attributes that they really sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from relab.telemetry.models import AgentRun
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, call_of, exception, extra, run_of, span
+
+ARGUMENTS = {"order_id": "A-17"}
+FILLER = {
+    "gen_ai.agent.name": "OpenAI Agent",
+    "gen_ai.agent.description": "OpenAI Agents instrumentation",
+}
+"""What openai-agents-v2 writes into each span that is not an agent's."""
+
+
+def said(*parts: dict[str, Any]) -> str:
+    return json.dumps([{"role": "assistant", "parts": parts}])
+
+
+def test_span_of_another_operation_is_not_the_agent_that_it_names() -> None:
+    turn = {"gen_ai.operation.name": "unknown", "gen_ai.agent.name": "desk"}
+
+    run = run_of(span("root", None, AGENT), span("turn", "root", turn, start=1), span("chat", "turn", CHAT, start=2))
+
+    assert [step.name for step in run.steps] == ["chat"]
+
+
+def test_name_that_stands_for_every_agent_of_the_openai_sdk_is_not_read() -> None:
+    asked = "ResponseFunctionToolCall(arguments='{\"order_id\": \"A-17\"}', call_id='c1', name='lookup', status=None)"
+    output = {"gen_ai.output.messages": said({"type": "text", "content": asked})}
+
+    run = run_of(
+        span("root", None, AGENT | {"gen_ai.agent.name": "desk"}, end=9),
+        span("chat", "root", CHAT | FILLER | output, start=1, end=2),
+        span("tool", "root", TOOL | FILLER | {"gen_ai.tool.name": "lookup"}, start=3, end=4),
+    )
+
+    assert run.agent_name == "desk"
+    assert "agents" not in (run.model_extra or {})
+    assert run.answer is None
+    assert [(call.tool_name, call.args_json) for call in run.tool_calls] == [("lookup", ARGUMENTS)]
+
+
+def test_request_that_an_input_repeats_under_another_id_is_one_call() -> None:
+    request = {"type": "tool_call", "name": "lookup", "arguments": ARGUMENTS}
+    result = {"type": "tool_call_response", "id": "call_1", "response": "shipped"}
+    history = [
+        {"role": "assistant", "parts": [{**request, "id": "fc_1"}]},
+        {"role": "tool", "parts": [result]},
+    ]
+
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("first", "root", CHAT | {"gen_ai.output.messages": said({**request, "id": "call_1"})}, start=1, end=2),
+        span("tool", "root", TOOL | {"gen_ai.tool.name": "lookup"}, start=3, end=4),
+        span("second", "root", CHAT | {"gen_ai.input.messages": json.dumps(history)}, start=5, end=6),
+    )
+
+    assert [call.status for call in run.tool_calls] == ["success"]
+
+
+def test_equal_request_of_another_turn_is_a_call_of_its_own() -> None:
+    request = {"type": "tool_call", "name": "lookup", "arguments": ARGUMENTS}
+    first, second = (CHAT | {"gen_ai.output.messages": said({**request, "id": name})} for name in ("c1", "c2"))
+
+    run = run_of(
+        span("root", None, AGENT, end=9), span("a", "root", first, start=1), span("b", "root", second, start=5)
+    )
+
+    assert len(run.tool_calls) == 2
+
+
+def test_span_with_an_id_of_its_own_is_the_requested_call_with_the_same_arguments() -> None:
+    request = {"type": "tool_call", "id": "call_1", "name": "lookup", "arguments": json.dumps(ARGUMENTS)}
+    tool = {"gen_ai.tool.name": "lookup", "gen_ai.tool.call.id": "run-7", "gen_ai.tool.call.arguments": str(ARGUMENTS)}
+
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("chat", "root", CHAT | {"gen_ai.output.messages": said(request)}, start=1, end=2),
+        span("tool", "root", TOOL | tool, start=3, end=4, status=2),
+    )
+
+    assert [(call.status, call.args_json) for call in run.tool_calls] == [("failure", ARGUMENTS)]
+
+
+def test_message_of_langchain_that_python_printed_is_read_up_to_the_end_of_its_content() -> None:
+    text = """it's "here",\nby name='x'"""
+    printed = f"content={text!r} name='lookup' id='m1' tool_call_id='c1'"
+
+    call = call_of(TOOL | {"gen_ai.tool.call.result": printed})
+
+    assert call.result_summary == text
+    assert extra(call, "tool_call_id") == "c1"
+
+
+def test_message_of_langchain_js_is_the_result() -> None:
+    message = {"lc": 1, "id": ["langchain_core", "messages", "ToolMessage"], "kwargs": {"content": "shipped"}}
+
+    call = call_of({"openinference.span.kind": "TOOL", "output.value": json.dumps({"output": message})})
+
+    assert call.result_summary == "shipped"
+
+
+def test_empty_text_is_no_answer() -> None:
+    run = run_of(
+        span("root", None, AGENT),
+        span("chat", "root", CHAT | {"gen_ai.output.messages": said({"type": "text", "content": ""})}),
+    )
+
+    assert run.answer is None
+
+
+def test_error_that_langsmith_prints_with_its_traceback_has_its_own_class_and_message() -> None:
+    printed = "OperationalError('no such table: orders')Traceback (most recent call last):\n\n\n  File \"a.py\"\n\n\nsqlite3.OperationalError: no such table: orders"
+
+    call = call_of(
+        {"langsmith.span.kind": "tool", "gen_ai.completion": "{}"}, status=2, events=[exception("Exception", printed)]
+    )
+
+    assert (call.error_class, call.error_message) == ("sqlite3.OperationalError", "no such table: orders")
+    assert call.result_summary is None
+
+
+def graph(*spans: Any) -> AgentRun:
+    workflow = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.provider.name": "langgraph"}
+    return run_of(span("root", None, workflow | {"gen_ai.workflow.name": "desk"}, end=9), *spans)
+
+
+def test_node_of_a_graph_is_not_an_agent_of_openlit() -> None:
+    node = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.provider.name": "langgraph",
+        "gen_ai.agent.name": "model",
+        "gen_ai.agent.id": "model",
+    }
+
+    run = graph(span("node", "root", node, start=1, end=3), span("chat", "node", CHAT, start=1, end=2))
+
+    assert run.agent_name == "desk"
+    assert [step.name for step in run.steps] == ["chat"]
+
+
+def test_input_and_metadata_of_mastra_are_read() -> None:
+    root = {
+        "gen_ai.operation.name": "invoke_agent",
+        "mastra.span.type": "agent_run",
+        "mastra.agent_run.input": "Where is it?",
+        "mastra.agent_run.output": '{"text": "There.", "files": []}',
+        "mastra.metadata.sessionId": "s",
+        "mastra.metadata.userId": "u",
+    }
+
+    run = run_of(span("root", None, root))
+
+    assert (run.question, run.answer, run.conversation_id) == ("Where is it?", "There.", "s")
+
+
+def test_flow_of_genkit_is_an_agent_with_calls_of_its_model_and_tools() -> None:
+    def action(kind: str, name: str, given: Any, result: Any) -> dict[str, Any]:
+        texts = {"genkit:input": json.dumps(given), "genkit:output": json.dumps(result), "genkit:name": name}
+        return {"genkit:type": "action", "genkit:metadata:subtype": kind, **texts}
+
+    ask = {"role": "model", "content": [{"toolRequest": {"name": "lookup", "ref": "c1", "input": ARGUMENTS}}]}
+    answer = {"message": ask, "finishReason": "stop", "usage": {"inputTokens": 12, "outputTokens": 3}}
+    messages = {"messages": [{"role": "user", "content": [{"text": "Where is it?"}]}]}
+    run = run_of(
+        span("root", None, action("flow", "desk", "Where is it?", "There."), end=9),
+        span("chat", "root", action("model", "openai/m-1", messages, answer), start=1, end=2),
+        span("tool", "root", action("tool", "lookup", ARGUMENTS, "shipped"), start=3, end=4),
+    )
+
+    [step], [call] = run.steps, run.tool_calls
+    assert (run.agent_name, run.model, run.question, run.answer) == ("desk", "m-1", "Where is it?", "There.")
+    assert (extra(step, "tokens_prompt"), extra(step, "tokens_completion")) == (12, 3)
+    assert (call.tool_name, call.args_json, call.result_summary) == ("lookup", ARGUMENTS, "shipped")
+
+
+def test_agent_of_voltagent_has_the_tokens_of_all_calls() -> None:
+    entity = {"entity.type": "agent", "entity.name": "desk", "conversation.id": "s"}
+    agent = {"input": "Where is it?", "output": "There.", "usage.prompt_tokens": 48, "usage.completion_tokens": 7}
+    model = {"span.type": "llm", "llm.model": "m-1", "llm.usage.prompt_tokens": 20}
+    tool = {"span.type": "tool", "tool.name": "lookup", "input": json.dumps(ARGUMENTS), "output": "shipped"}
+    run = run_of(
+        span("root", None, entity | agent, end=9),
+        span("chat", "root", entity | model, start=1, end=8),
+        span("tool", "root", entity | tool, start=3, end=4),
+    )
+
+    [call] = run.tool_calls
+    assert (run.agent_name, run.question, run.answer, run.conversation_id) == ("desk", "Where is it?", "There.", "s")
+    assert run.cost is not None
+    assert (run.cost.tokens_prompt, run.cost.tokens_completion) == (48, 7)
+    assert (call.tool_name, call.args_json, call.result_summary) == ("lookup", ARGUMENTS, "shipped")
