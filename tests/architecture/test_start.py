@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.lab.process import lab_environment
+from support.storage.migrated import prepare_home
 
 HEAVY = [
     "alembic", "altair", "anthropic", "duckdb", "fastapi", "google.protobuf", "jinja2", "langchain_anthropic", "langchain_core",
@@ -121,7 +122,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("process", list(COMPOSED))
 def test_idle_process_has_loaded_only_required_modules(process: str, tmp_path: Path) -> None:
-    run("from relab.cli.context import open_services\nwith open_services(): pass", tmp_path)
+    prepare_home(tmp_path, {})
     code = f"""
 import sys
 from relab.cli.context import open_services
