@@ -22,7 +22,9 @@ from relab.settings import load_settings
 from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
+from support.lab import preloaded
 from support.lab.process import SETTING_NAMES
+from support.lab.xdist_processes import fork_processes
 from support.storage.compiled import shared_compilation
 from support.storage.migrated import create_empty, create_migrated, drop_databases_of_file, migrate
 
@@ -53,6 +55,7 @@ structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.p
 
 _database_numbers = itertools.count()
 _home_numbers = itertools.count()
+_FORKING_PROCESS = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,6 +65,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput"):
         atexit.register(_end_process, os.getpid())
+        preloaded.share(config.workerinput["forking_process"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Load the libraries once for all processes of pytest-xdist and what they start."""
+    config.stash[_FORKING_PROCESS] = fork_processes(specs)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Name the process that forks to a process of pytest-xdist."""
+    node.workerinput["forking_process"] = node.config.stash[_FORKING_PROCESS]
 
 
 def _end_process(pid: int) -> None:

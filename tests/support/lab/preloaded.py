@@ -2,7 +2,8 @@
 
 A command takes a tenth of a second, loading its libraries takes seconds, and the tests start hundreds of processes. So one
 process loads the libraries once and forks for each start. The forked process then runs as `python -m MODULE` does, with its
-own arguments, environment, folder, standard streams and exit code. Real starts are tested by `tests/architecture/test_start.py`,
+own arguments, environment, folder, standard streams and exit code. The processes of pytest-xdist are forks of it too and
+share it (`xdist_processes.py`); a test process without pytest-xdist starts one of its own. Real starts are tested by `tests/architecture/test_start.py`,
 by the workers that `lab serve` starts, and by each `LabProcess` with `fresh`.
 
 This works on Linux and other systems with `fork`, as the sandboxes of the product.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -28,10 +30,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import relab
 
 _MAX_REQUEST = 4 * 1_048_576
 _ANSWER = 12
@@ -44,6 +49,8 @@ _LEFT_OUT = (".migrations", ".__main__", ".testbed.target", ".training.dqn", ".t
 """Parts of the names of modules that are not loaded: programs, those whose libraries may start threads, and those that
 need the extra `[rl]`."""
 _START_TIMEOUT_S = 120.0
+_WITHOUT_LIBRARIES = "--without-libraries"
+_PR_SET_CHILD_SUBREAPER = 36
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """The warnings that Python ignores by default."""
 
@@ -100,9 +107,10 @@ class Command:
         environment: the whole environment of the process.
         cwd: the folder in which it is started.
         streams: its standard input, output and error.
-        module: the module to run as `__main__`.
+        module: the module to run as `__main__`, or "-c" to run the code that is the last argument.
         strict: whether warnings are errors in it.
         open_files: its soft and hard limit of open files; None keeps the limit of this process.
+        group: the process group that it joins, in the session of the process that forks; None: a new session.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class Command:
         module: str = "relab",
         strict: bool = True,
         open_files: int | None = None,
+        group: int | None = None,
     ) -> None:
         self.args = [module, *arguments]
         self._code: int | None = None
@@ -125,10 +134,11 @@ class Command:
             "cwd": str(cwd),
             "strict": strict,
             "open_files": open_files,
+            "group": group,
         }
         body = json.dumps(request).encode()
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connection.connect(_server())
+        self._connection.connect(_shared or _own_server())
         fds = [file.fileno() for file in streams]
         socket.send_fds(self._connection, [len(body).to_bytes(4, "big")], fds)
         self._connection.sendall(body)
@@ -141,8 +151,8 @@ class Command:
         except subprocess.TimeoutExpired:
             return None
 
-    def wait(self, within_s: float = _START_TIMEOUT_S) -> int:
-        """Wait until the process ends and return its exit code, negative for a signal.
+    def wait(self, within_s: float | None = _START_TIMEOUT_S) -> int:
+        """Wait until the process ends and return its exit code, negative for a signal; None waits without a limit.
 
         Raises:
             subprocess.TimeoutExpired: the process has not ended within this time.
@@ -165,24 +175,43 @@ class Command:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
-    def _read(self, within_s: float) -> int:
+    def _read(self, within_s: float | None) -> int:
         if not select.select([self._connection], [], [], within_s)[0]:
-            raise subprocess.TimeoutExpired(self.args, within_s)
+            raise subprocess.TimeoutExpired(self.args, within_s or 0)
         answer = self._connection.recv(_ANSWER)
         if len(answer) != _ANSWER:
             raise ForkServerError("the process that runs commands has ended")
         return int(answer)
 
 
+_shared: str | None = None
+
+
+def share(path: str) -> None:
+    """Use the forking process with this socket, which another process has started, from now on."""
+    global _shared  # noqa: PLW0603 a property of the process
+    _shared = path
+
+
 @functools.cache
-def _server() -> str:
-    """Start the forking process once and return the path of its socket; the process ends with this one."""
+def _own_server() -> str:
+    return start_server()
+
+
+def start_server(*, loads: bool = True) -> str:
+    """Start a forking process and return the path of its socket; the process ends with this one.
+
+    Args:
+        loads: whether it loads the libraries, or each of its forks those that it uses.
+    """
     folder = tempfile.TemporaryDirectory(prefix="relab-lab-")
     path = f"{folder.name}/socket"
     tests = Path(__file__).parents[2]
+    # It loads the same relab as this process, whichever way that was found.
+    python_path = os.pathsep.join(map(str, (Path(relab.__file__).parents[1], tests, tests.parent)))
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "support.lab.preloaded", path],
-        env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"},
+        [sys.executable, "-W", "error", "-m", "support.lab.preloaded", path, *([] if loads else [_WITHOUT_LIBRARIES])],
+        env={**os.environ, "PYTHONPATH": python_path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd="/",
@@ -213,6 +242,9 @@ class _Forks:
         self._woken = woken
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(woken)
+        if sys.platform == "linux":
+            # Adopt what a killed process leaves behind, and reap it when it ends: in a container no other process may do so.
+            assert ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
     def serve(self) -> Mapping[str, Any] | None:
         """Fork for requests until standard input ends, then return None; in a forked process, return its request."""
@@ -264,7 +296,10 @@ class _Forks:
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
             os.close(fd)
-        os.setsid()
+        if request["group"] is None:
+            os.setsid()
+        else:
+            os.setpgid(0, request["group"])
         if (most := request["open_files"]) is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         os.environ.clear()
@@ -272,16 +307,16 @@ class _Forks:
         os.chdir(request["cwd"])
 
     def _report_ends(self) -> None:
-        while self._waiting:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            with self._waiting.pop(pid) as connection:
-                try:
-                    connection.sendall(_answer(os.waitstatus_to_exitcode(status)))
-                except BrokenPipeError:
-                    # The test no longer waits for this process.
+        # ChildProcessError: no child is left.
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                pid, status = ended
+                if (connection := self._waiting.pop(pid, None)) is None:
+                    # It was adopted: a process that a killed one had started.
                     continue
+                # BrokenPipeError: the test no longer waits for this process.
+                with connection, contextlib.suppress(BrokenPipeError):
+                    connection.sendall(_answer(os.waitstatus_to_exitcode(status)))
 
 
 def _answer(number: int) -> bytes:
@@ -289,8 +324,6 @@ def _answer(number: int) -> bytes:
 
 
 def _load() -> None:
-    import relab
-
     for module in pkgutil.walk_packages(relab.__path__, "relab."):
         if not any(part in module.name for part in _LEFT_OUT):
             importlib.import_module(module.name)
@@ -314,7 +347,8 @@ def _load() -> None:
 
 def main() -> None:
     gc.disable()
-    _load()
+    if _WITHOUT_LIBRARIES not in sys.argv:
+        _load()
     # No loaded object is garbage: without a collection, forked processes do not copy the pages with reference counts.
     gc.collect()
     gc.freeze()
@@ -329,12 +363,17 @@ def main() -> None:
     if request["strict"]:
         warnings.simplefilter("error")
     else:
+        sys.warnoptions.clear()
         for category in _IGNORED:
             warnings.simplefilter("ignore", category)
     sys.argv = [request["module"], *request["arguments"]]
     code: object = 0
     try:
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        if request["module"] == "-c":
+            sys.modules["__main__"] = program = types.ModuleType("__main__")
+            exec(request["arguments"][-1], program.__dict__)
+        else:
+            runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     # Do what an interpreter does when it exits, except for deleting the modules, which takes the longest.
