@@ -24,7 +24,8 @@ def text(low: float | None, high: float | None, method: str | None = None) -> st
         (None, None, "none: the differences do not vary", "unbounded: the differences do not vary"),
         (None, None, None, "unbounded"),
         (-0.5, 0.25, "Welch t", "-0.5 to +0.25"),
-        (-0.5, None, "always valid", "-0.5 to any value"),
+        (-0.5, None, "always valid", "-0.5 to +inf"),
+        (None, 0.25, "always valid", "-inf to +0.25"),
     ],
 )
 def test_interval_without_bounds_has_a_reason(

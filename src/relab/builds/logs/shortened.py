@@ -11,7 +11,8 @@ from relab.builds.logs.models import BuildLog
 from relab.builds.logs.reading import read_log
 
 _MIDDLE: Final = re.compile(
-    r"\[relab left out [\d,]{1,20} bytes of the middle of this log; it goes on with line ([\d,]{1,20})\]"
+    r"\[relab left out [0-9,]{1,20} bytes of the middle of this log;"
+    r" it goes on with line ([1-9][0-9]{0,2}(?:,[0-9]{3}){0,4})\]"
 )
 
 

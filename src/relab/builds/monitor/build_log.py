@@ -35,8 +35,8 @@ def bounded_log(path: Path) -> tuple[str, int]:
         head = file.read(HEAD_BYTES)
         ends = LineEnds()
         ends.add(head)
-        while file.tell() < size - TAIL_BYTES:
-            ends.add(file.read(min(_CHUNK_BYTES, size - TAIL_BYTES - file.tell())))
+        while piece := file.read(min(_CHUNK_BYTES, size - TAIL_BYTES - file.tell())):
+            ends.add(piece)
         tail = file.read(TAIL_BYTES)
         ends.add(tail)
     return join_ends(head, tail, size, ends.count), size

@@ -214,7 +214,8 @@ def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
 def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     try:
-        with open_regular_file(path) as file:
+        # Tasks are read again later, at their offsets; a pipe can be read only once.
+        with open_regular_file(path, allow_pipe=False) as file:
             number = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from relab.rollouts.models import ExperimentEvidence, GateFigures
 from relab.rollouts.reports.wording import UNKNOWN
 from relab.stats.intervals import unbounded_text
@@ -36,7 +38,8 @@ def gate_text(gate: GateFigures, evidence: ExperimentEvidence) -> str:
     if gate.low is None and gate.high is None:
         ends = unbounded_text(gate.interval_method)
     else:
-        ends = " to ".join("any value" if end is None else _number(end) for end in (gate.low, gate.high))
+        low, high = -math.inf if gate.low is None else gate.low, math.inf if gate.high is None else gate.high
+        ends = f"{_number(low)} to {_number(high)}"
     rate = UNKNOWN if gate.false_pass_rate is None else f"{100 * gate.false_pass_rate:.2f}% of cases"
     return (
         f"difference {_number(gate.estimate)} ({level} interval {ends}), {gate.pairs:,} pairs, "

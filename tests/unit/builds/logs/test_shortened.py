@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relab.builds.ingest.ends import RememberingSource
+from relab.builds.logs.reading import LineEnds
 from relab.builds.logs.shortened import read_shortened_log
 from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, bounded_log
 from relab.builds.suggestions.models import SuggestionRequest
@@ -68,3 +69,33 @@ def test_log_that_an_earlier_version_shortened_is_read() -> None:
     log = read_shortened_log("one\n[relab left out 9,000 bytes of the middle of this log]\ntwo\n")
 
     assert [line.number for line in log.lines] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [",", ",,1", "0", "12345", "9,999,999,999,999,999,999"])
+def test_line_of_a_build_that_only_resembles_the_middle_moves_no_number(number: str) -> None:
+    line = f"[relab left out 9,000 bytes of the middle of this log; it goes on with line {number}]"
+
+    log = read_shortened_log(f"one\n{line}\ntwo\n")
+
+    assert [line.number for line in log.lines] == [1, 2, 3]
+    assert log.left_out is None
+
+
+def test_log_that_is_cut_while_it_is_read_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"a line\n" * (HEAD_BYTES + TAIL_BYTES))
+    count = LineEnds.add
+    pieces: list[bytes] = []
+
+    def cut_and_count(ends: LineEnds, data: bytes) -> None:
+        pieces.append(data)
+        assert len(pieces) < 10, "the reading goes on after the end of the file"
+        log.write_bytes(b"")
+        count(ends, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LineEnds, "add", cut_and_count)
+        text, size = bounded_log(log)
+
+    assert text.startswith("a line\n")
+    assert size == 7 * (HEAD_BYTES + TAIL_BYTES)
