@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from relab.core.atomic_files import is_disk_full
 from relab.core.errors import InvalidInputError, RelabError, UnavailableError
 from relab.core.http_statuses import http_status
+from relab.core.logging import get_logger
 from relab.core.validation import plain_message
 from relab.testbed.errors import StartError
 from relab.testbed.models import (
@@ -32,6 +33,8 @@ from relab.testbed.models import (
 from relab.testbed.supervisor.settings_store import mask
 from relab.testbed.supervisor.supervisor import Supervisor
 
+_log = get_logger(__name__)
+
 
 def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI:
     """Return the FastAPI app of the supervisor's API.
@@ -43,7 +46,7 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RelabError, _problem_response)
     app.add_exception_handler(RequestValidationError, _wrong)
-    app.add_exception_handler(OSError, _unwritable)
+    app.add_exception_handler(OSError, _unavailable)
     _add_components(app, supervisor)
     _add_settings(app, supervisor)
 
@@ -208,11 +211,13 @@ async def _problem_response(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": body}, status_code=http_status(error))
 
 
-async def _unwritable(request: Request, error: Exception) -> JSONResponse:
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OSError)
+    _log.error("request_failed", path=request.url.path, exc_info=error)
+    reason = error.strerror or str(error) or type(error).__name__
     # Without the folder, because the answer can reach a responder.
-    where = f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
-    message = f"A file cannot be used: {error.strerror or error}{where}."
+    named = Path(error.filename).name if isinstance(error.filename, str) else None
+    message = f"A file cannot be used: {reason} ({named})." if named else f"The operation failed: {reason}."
     remedy = "Free space on its disk, then try again." if is_disk_full(error) else None
     return await _problem_response(request, UnavailableError(message, remedy=remedy))
 

@@ -121,7 +121,8 @@ class SettingsStore:
         before = self.current()
         wanted = before["version"] - 1 if version is None else version
         path = self._folder / f"target.v{wanted}.json"
-        if not path.is_file():
+        # A later version was not stored completely and never took effect.
+        if wanted > before["version"] or not path.is_file():
             raise UnknownVersionError(f"There is no version {wanted} of the settings.")
         found = {**self._read(path), "version": before["version"] + 1}
         return self._write(found, before, author=author, note=note or f"back to version {wanted}")

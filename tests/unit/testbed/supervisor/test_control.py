@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from relab.testbed.layout import Layout
@@ -41,19 +42,36 @@ def test_settings_are_not_changed_while_the_testbed_is_not_ready(
     assert [item.version for item in supervisor.settings.history()] == [1]
 
 
-def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "message", "remedy"),
+    [
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/home/testbeds/a/state.json"),
+            "A file cannot be used: No space left on device (state.json).",
+            "Free space on its disk, then try again.",
+        ),
+        (ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)), "The operation failed: No such process.", None),
+        (TimeoutError(), "The operation failed: TimeoutError.", None),
+    ],
+)
+def test_error_of_the_operating_system_is_answered_with_its_reason_and_logged(
+    tmp_path: Path, error: OSError, message: str, remedy: str | None
+) -> None:
     layout = Layout.of(tmp_path, "a")
     layout.root.mkdir(parents=True)
 
-    class FullSupervisor(Supervisor):
+    class FailingSupervisor(Supervisor):
         async def reset(self) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/home/testbeds/a/state.json")
+            raise error
 
     plan = SupervisorPlan(home=tmp_path, name="a", ports=Ports(target=1, chaos=2, actions=3))
-    client = TestClient(control.create_app(FullSupervisor(plan, layout), lambda: None), raise_server_exceptions=False)
+    client = TestClient(
+        control.create_app(FailingSupervisor(plan, layout), lambda: None), raise_server_exceptions=False
+    )
 
-    answer = client.post("/reset")
+    with structlog.testing.capture_logs() as logged:
+        answer = client.post("/reset")
 
     assert answer.status_code == 503
-    assert answer.json()["error"]["message"] == ("A file cannot be used: No space left on device (state.json).")
-    assert "Free space" in answer.json()["error"]["remedy"]
+    assert answer.json()["error"] == {"code": "unavailable", "message": message, "remedy": remedy}
+    assert [(entry["path"], entry["exc_info"]) for entry in logged] == [("/reset", error)]

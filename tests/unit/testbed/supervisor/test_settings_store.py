@@ -60,6 +60,8 @@ def test_version_that_was_not_stored_completely_is_replaced(store: SettingsStore
     current.write_bytes(before)
 
     assert [item.version for item in store.history()] == [1]
+    with pytest.raises(UnknownVersionError):
+        store.roll_back(2, author="ops", note="")
     store.merge({"workers": 4}, author="ops", note="stored")
     assert [(item.version, item.note) for item in store.history()] == [(1, "the testbed was made"), (2, "stored")]
 
