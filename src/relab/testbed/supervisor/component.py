@@ -177,6 +177,9 @@ class Component:
         await self._is_ready.wait()
 
     def _start(self) -> None:
+        if not self._wanted:
+            # A process that did not end in time may have been ready; the next one is not yet.
+            self._is_ready.clear()
         # Also if the keeper still waits for a process that did not end in time: it then starts the next one.
         self._wanted = True
         if self._keeper is None or self._keeper.done():

@@ -196,6 +196,7 @@ def test_start_after_a_stop_that_took_too_long_takes_effect(tmp_path: Path, monk
 
         await item.start()
 
+        assert not item.is_ready, "the killed process is not the started one"
         await until(lambda: item.status().starts == 2 and item.is_ready)
         await item.stop(gently=False)
 
