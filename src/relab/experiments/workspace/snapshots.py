@@ -140,9 +140,13 @@ def manifest_of(root: Path) -> FileManifest:
 def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
     """Return the snapshot with this digest from the cache; None if it is missing or damaged."""
     root = snapshot_folder(cache, digest)
-    if not root.is_dir():
-        return None
-    manifest = manifest_of(root)
+    try:
+        manifest = manifest_of(root)
+    except ExperimentInvalidError as error:
+        if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            # It is missing, or another run is replacing a damaged one.
+            return None
+        raise
     return ProjectSnapshot(root, manifest) if manifest.digest == digest else None
 
 
