@@ -1,4 +1,4 @@
-"""What the commands that list builds by project share: reject the name of an unknown project."""
+"""The check of a project's name that all commands with lists of builds use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_project(builds: BuildService, project: str | None, items: Sequence[obj
     Args:
         builds: the builds of this installation.
         project: the project that the command names; None if it names no project.
-        items: the items that the command lists; only if there are none, the project is checked.
+        items: the listed items; the project is checked only if the list is empty.
 
     Raises:
         BuildProjectNotFoundError: nothing is recorded for the project.

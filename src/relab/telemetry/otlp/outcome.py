@@ -74,7 +74,7 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
 
 
 def _in_traceback(message: str) -> tuple[str, str]:
-    """Return `(class, message)` of an error of which a message has a printed copy with its traceback.
+    """Return `(class, message)` of the error whose traceback is printed in a message.
 
     LangSmith raises an `Exception` with such a message in place of the error itself.
     """

@@ -167,7 +167,6 @@ class _Joining:
                 self._called[call].append(facts)
                 if call_id not in spoken:
                     self._foreign[call].append(facts)
-            if call_id is not None:
                 self._identified[call_id, name].append(facts)
                 self._identified[call_id, None].append(facts)
             else:
@@ -178,8 +177,13 @@ class _Joining:
         self._asked_by: dict[str, str] = {}
         self._separate: list[MessageCall] = []
         self._count_by_key: dict[ResultKey, int] = defaultdict(int)
-        self._requested: Counter[_Call] = Counter()
-        """The requests in outputs, by the call, that no message of an input has repeated under another id yet."""
+        self._requested = Counter(
+            _call_of(_plain(request.name), request.arguments)
+            for facts in spans
+            if facts.role is Role.LLM
+            for request in facts.talk.requests
+        )
+        """The number of requests in outputs, by the call, that no message of an input has repeated under another id yet."""
         self._first_in: dict[str, str] = {}
         """The id of the span whose messages were the first to have a request, by the id of the call."""
 
@@ -203,8 +207,7 @@ class _Joining:
         return ToolCalls(self._added, self._asked_by, self._separate)
 
     def _join(self, model: SpanFacts, request: ToolRequest, number: int, *, is_earlier: bool = False) -> None:
-        if self._is_repeated_under_another_id(request, is_earlier=is_earlier):
-            self._first_in[request.call_id or ""] = model.span.span_id
+        if is_earlier and self._take_repeated(model, request):
             return
         tool = self._tool_of(model, request, is_earlier=is_earlier)
         is_repeated = request.call_id in self._first_in
@@ -222,21 +225,20 @@ class _Joining:
         else:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
-    def _is_repeated_under_another_id(self, request: ToolRequest, *, is_earlier: bool) -> bool:
-        """Return whether an input repeats a request of an output, with an id that has no result and no tool's span.
+    def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
+        """Return whether an input repeats a request of an output under another id, and remember this id.
 
-        OpenAI's responses give a call two ids, and some instrumentations report one in the output and the other later.
+        The other id has neither a result nor a tool's span. OpenAI's responses give a call two ids, and some
+        instrumentations report one in the output and the other in later inputs.
         """
-        call = _call_of(_plain(request.name), request.arguments)
-        if not is_earlier:
-            self._requested[call] += 1
-            return False
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
             return False
+        call = _call_of(_plain(request.name), request.arguments)
         if (call_id, None) in self._identified or self._requested[call] <= 0:
             return False
         self._requested[call] -= 1
+        self._first_in[call_id] = model.span.span_id
         return True
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:

@@ -19,7 +19,7 @@ class ChannelOptions(Protocol):
     """The options of one channel."""
 
     def receiver(self) -> Receiver | None:
-        """Return the receiver that the options describe; None if they describe none."""
+        """Return the receiver that the options describe; None if the channel is switched off."""
         ...
 
 

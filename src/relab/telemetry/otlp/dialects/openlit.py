@@ -1,4 +1,4 @@
-"""The dialect of OpenLIT: OpenTelemetry's GenAI names, but each node of a LangGraph is an agent, and the graph is none."""
+"""The dialect of OpenLIT: OpenTelemetry's GenAI names, with a LangGraph as a workflow and each of its nodes as an agent."""
 
 from __future__ import annotations
 
