@@ -19,11 +19,7 @@ from relab.cli.main import build_app
 from relab.settings import Settings
 
 PROJECT = Path(relab.__file__).parent.parent.parent
-DOCUMENTS = [
-    path
-    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("*/README.md")]
-    if ".venv" not in path.parts
-]
+DOCUMENTS = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("[!.]*/README.md")]
 FENCE = re.compile(r"^ *```[a-z]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:^|[;&|] *|\$ *|[A-Z_]+=\S+ +)lab +([^\n;&|#]*)", re.MULTILINE)
 INLINE = re.compile(r"`lab +([^`\n]+)`")
