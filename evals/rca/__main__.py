@@ -1,4 +1,4 @@
-"""Measure attribution on real failures, offline: `python -m evals.rca`. See `evals/README.md`."""
+"""Measure attribution on real failures, offline: `python -m evals.rca`. See `evals/rca/README.md`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the ranking models that relab ships on all labelled runs: `python -m evals.rca.train`. See `evals/README.md`."""
+"""Train the ranking models that relab ships on all labelled runs: `python -m evals.rca.train`. See `evals/rca/README.md`."""
 
 from __future__ import annotations
 
