@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relab.telemetry.models import AgentRun
-from relab.telemetry.otlp.dialects import DIALECTS
+from relab.telemetry.otlp.dialects import DIALECTS, normalize
+from relab.telemetry.otlp.spans import read_span
 from unit.telemetry.otlp.builders import AGENT, CHAT, extra, id_of, run_of, span
 from unit.telemetry.otlp.dialect_spans import ANSWER, ARGUMENTS, QUESTION, RESULT, RUNS, as_json
 
@@ -61,6 +62,13 @@ def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     elsewhere = {"OpenTelemetry GenAI", "without a convention", "Haystack", "AutoGen", "LiteLLM"}
     elsewhere |= {"OpenAI Agents SDK", "OpenLIT", "Mastra", "Genkit", "VoltAgent"}
     assert {dialect.name.partition(",")[0] for dialect in DIALECTS} == shown | elsewhere
+
+
+def test_span_with_the_current_names_alone_is_not_translated() -> None:
+    chat = CHAT | {"gen_ai.input.messages": as_json([{"role": "user", "content": QUESTION}])}
+    sent = read_span(span("it", None, chat | {"gen_ai.output.messages": as_json([])}).SerializeToString())
+
+    assert normalize(sent) is sent
 
 
 def test_current_names_take_precedence_over_names_of_a_dialect() -> None:

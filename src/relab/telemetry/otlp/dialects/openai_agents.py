@@ -46,6 +46,4 @@ def _request(part: Any) -> dict[str, Any] | None:
     }
 
 
-OPENAI_AGENTS = Dialect(
-    name="OpenAI Agents SDK, OpenTelemetry", signs=frozenset((_DESCRIPTION, v.OUTPUT_MESSAGES)), translate=_translate
-)
+OPENAI_AGENTS = Dialect(name="OpenAI Agents SDK, OpenTelemetry", signs=frozenset((_DESCRIPTION,)), translate=_translate)

@@ -6,9 +6,12 @@ other, the earlier one in `DIALECTS` is used. OpenTelemetry's current names alwa
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 from relab.telemetry.otlp.dialects.autogen import AUTOGEN
+from relab.telemetry.otlp.dialects.dialect import Values
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
 from relab.telemetry.otlp.dialects.genkit import GENKIT
@@ -28,6 +31,7 @@ from relab.telemetry.otlp.dialects.pydantic_ai import PYDANTIC_AI
 from relab.telemetry.otlp.dialects.spring_ai import SPRING_AI
 from relab.telemetry.otlp.dialects.vercel import VERCEL
 from relab.telemetry.otlp.dialects.voltagent import VOLTAGENT
+from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 from relab.telemetry.otlp.vocabulary import ROLE
 
@@ -57,6 +61,19 @@ DIALECTS: Final = (
 """All dialects that a span's attributes show; OpenTelemetry's message events are read besides (`GENAI_EVENTS`)."""
 
 _SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
+_READ: Final = _SIGNS.union(
+    *({*dialect.roles, *(attribute for attribute, _ in dialect.names)} for dialect in DIALECTS),
+)
+"""The attributes that decide which dialects a span has, and which of their tables' lines apply to it."""
+_MAX_CACHED_SETS: Final = 1_024
+
+
+class _Translation(NamedTuple):
+    """The part of a dialect that applies to spans with certain attributes; the fields are as in `Dialect`."""
+
+    roles: tuple[tuple[str, Mapping[str, Role]], ...]
+    names: tuple[tuple[str, str], ...]
+    translate: Callable[[Span, Values], None]
 
 
 def normalize(span: Span) -> Span:
@@ -69,20 +86,35 @@ def normalize(span: Span) -> Span:
     if _SIGNS.isdisjoint(attributes):
         if not has_events:
             return span
-        spoken = []
+        translations: tuple[_Translation, ...] = ()
     else:
-        spoken = [dialect for dialect in DIALECTS if not dialect.signs.isdisjoint(attributes)]
+        translations = _translations(_READ.intersection(attributes))
     values = dict(attributes)
-    if has_events:
-        spoken.append(GENAI_EVENTS)
-    for dialect in spoken:
-        for attribute, roles in dialect.roles.items():
-            declared = attributes.get(attribute)
+    for roles_by_attribute, names, translate in translations:
+        for attribute, roles in roles_by_attribute:
+            declared = attributes[attribute]
             if isinstance(declared, str) and declared in roles and ROLE not in values:
                 values[ROLE] = roles[declared]
-        for attribute, name in dialect.names:
-            value = attributes.get(attribute)
+        for attribute, name in names:
+            value = attributes[attribute]
             if value is not None and values.get(name) is None:
                 values[name] = value
-        dialect.translate(span, values)
+        translate(span, values)
+    if has_events:
+        GENAI_EVENTS.translate(span, values)
     return span._replace(attributes=values)
+
+
+# A program's spans have few different sets of attributes, and the tables of all dialects have hundreds of lines.
+@functools.lru_cache(maxsize=_MAX_CACHED_SETS)
+def _translations(present: frozenset[str]) -> tuple[_Translation, ...]:
+    """Return how to translate a span, in the order of `DIALECTS`; `present` are its attributes among `_READ`."""
+    return tuple(
+        _Translation(
+            tuple((attribute, roles) for attribute, roles in dialect.roles.items() if attribute in present),
+            tuple(pair for pair in dialect.names if pair[0] in present),
+            dialect.translate,
+        )
+        for dialect in DIALECTS
+        if not dialect.signs.isdisjoint(present)
+    )
