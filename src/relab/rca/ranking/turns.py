@@ -51,7 +51,7 @@ class Turn:
 
     Attributes:
         placed: the step with its index.
-        speaker: the agent of the step, or else the name of the step.
+        speaker: the agent of the step, or else the name of the step up to a bracket.
         field: the name of the field from which `text` was read.
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only reports how code ran.
@@ -107,7 +107,8 @@ def _turn(placed: PlacedStep, failed: set[str | None]) -> Turn:
     field = quotable_field(step, "output_summary", "error_message", "input_summary", _NAME)
     full = field_text(step, field) or ""
     text = full if len(full) <= HEAD_CHARS + TAIL_CHARS else f"{full[:HEAD_CHARS]}\n{full[-TAIL_CHARS:]}"
-    speaker = step.agent_name or step.name
+    # Teams write whom a message is for behind the name, such as "Orchestrator (-> WebSurfer)".
+    speaker = step.agent_name or step.name.partition(" (")[0]
     exit_code = _EXIT_CODE.search(text, 0, MARKER_CHARS)
     return Turn(
         placed=placed,

@@ -66,6 +66,21 @@ def test_actions_rank_before_the_steps_of_a_coordinator() -> None:
     assert report.attribution.agent_name == "surfer"
 
 
+def test_steps_named_by_their_speakers_rank_like_steps_with_agents() -> None:
+    turns = (
+        ("user", "the task"),
+        ("boss (thought)", "facts"),
+        ("boss (thought)", "the plan"),
+        ("boss (-> surfer)", "surfer, search"),
+        ("surfer", "a page"),
+        ("boss (-> surfer)", "again"),
+        ("surfer", "the same page"),
+        ("boss (termination)", "the answer"),
+    )
+    run = agent_run(steps=[step(f"s{n}", n, name=name, output_summary=text) for n, (name, text) in enumerate(turns)])
+    assert places(analyze(run))[:2] == ["s4", "s6"]
+
+
 def test_a_guess_is_marked_and_has_low_confidence() -> None:
     report = analyze(conversation(("a", "x"), ("b", "y"), ("c", "z")))
     assert report.attribution is not None
