@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -14,6 +15,8 @@ AFTER_S: Final = 300.0
 _MAX_GAP: Final = 3.0
 """A time without a sample is a gap if it is longer than this number of usual poll intervals."""
 _NEIGHBOURS: Final = 5
+_REGULAR: Final = 0.7
+"""Up to every second poll is early, so the usual interval is this quantile of intervals: their median would be short."""
 _MIN_SAMPLES: Final = 3
 """How many samples the median before or after an action is taken over."""
 _MIN_CHANGE: Final = 1.0
@@ -26,7 +29,7 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
 
     A gap is one of these periods:
     - a period in which the polls have no value of the signal;
-    - a period without polls that is over three times as long as the median interval of the polls around it.
+    - a period without polls that is over three times as long as the usual interval of the polls around it.
     """
     values = signals.numbers.get(name, ())
     known = [number for number, value in enumerate(values) if value is not None]
@@ -34,9 +37,7 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
     return tuple(
         SampleGap(times[one], times[other])
         for one, other in pairwise(known)
-        # The median of all polls does not suit: the polls of a long incident are thinned out, so their intervals
-        # differ.
-        if other - one > 1 or times[other] - times[one] > _MAX_GAP * _usual_interval(times, one)
+        if other - one > 1 or times[other] - times[one] > _max_interval(times, one)
     )
 
 
@@ -79,10 +80,11 @@ def _change(signals: Signals, name: str, began_us: int, ended_us: int, last_us: 
     points = signals.points(name)
     if not points:
         return None
-    unseen = gaps(signals, name)
     earlier = [point for point in points if point[0] <= began_us]
-    # With a gap at the beginning of the action, the value just before it is not known.
-    is_hidden = any(gap.begin < began_us < gap.end for gap in unseen) and bool(earlier)
+    # A last value that is too old is not the value before the action.
+    is_hidden = bool(earlier) and began_us - earlier[-1][0] > _max_interval(
+        signals.times_us, bisect.bisect_left(signals.times_us, earlier[-1][0])
+    )
     later = [(at_us, value) for at_us, value in points if ended_us < at_us <= last_us]
     before = None if is_hidden or not earlier else statistics.median(value for _, value in earlier[-_MIN_SAMPLES:])
     after = statistics.median(value for _, value in later[-_MIN_SAMPLES:]) if len(later) >= _MIN_SAMPLES else None
@@ -117,13 +119,15 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
     return None if since_us is None else (since_us - began_us) / _US
 
 
-def _usual_interval(times: Sequence[int], place: int) -> float:
-    """Return the median interval between polls around the index `place`, in the unit of `times`; infinity if none.
+def _max_interval(times: Sequence[int], place: int) -> float:
+    """Return the longest time after the poll at the index `place` that is no gap, in the unit of `times`.
 
-    At most `_NEIGHBOURS` intervals on each side are used, without the interval that begins at `place`.
+    It depends on the intervals between polls around this index, at most `_NEIGHBOURS` on each side, without the interval
+    that begins at `place`. It is infinity if there are none.
     """
-    around = list(_intervals(times, place))
-    return statistics.median(around) if around else float("inf")
+    # Only polls around it, because the polls of a long incident are thinned out, so their intervals differ.
+    around = sorted(_intervals(times, place))
+    return _MAX_GAP * around[int(_REGULAR * len(around))] if around else float("inf")
 
 
 def _intervals(times: Sequence[int], place: int) -> Iterator[int]:

@@ -222,6 +222,20 @@ def test_figures_after_the_next_action_belong_to_that_action() -> None:
     ]  # fmt: skip
 
 
+def test_figures_before_an_action_are_known_although_no_poll_is_answered_during_it() -> None:
+    rows: list[tuple[int, float | None]] = [(at_s, 100) for at_s in range(-20, 5, 5)]
+    rows += [(at_s, None) for at_s in range(5, 20, 5)] + [(at_s, 0) for at_s in range(20, 60, 5)]
+    found = compose(doubted(events=[signals_of_polls(rows)]))
+    assert found.actions[0].measured == "errors.pct fell from 100 to 0 within 17 s"
+
+
+def test_figures_before_an_action_are_unknown_after_a_long_time_without_a_value() -> None:
+    rows: list[tuple[int, float | None]] = [(at_s, 100) for at_s in range(-60, -20, 5)]
+    rows += [(at_s, None) for at_s in range(-20, 20, 5)] + [(at_s, 0) for at_s in range(20, 60, 5)]
+    found = compose(doubted(events=[signals_of_polls(rows)]))
+    assert found.actions[0].measured == "errors.pct: no samples before it, 0 after it"
+
+
 def test_action_without_samples_has_no_figures() -> None:
     found = compose(doubted(events=[signals_of_polls([(at_s, 100) for at_s in range(-90, 1, 5)])]))
     assert found.actions[0].measured == "errors.pct: no samples after it, 100 before it"
@@ -261,6 +275,12 @@ def test_repeated_diagnosis_is_listed_once_and_two_simultaneous_causes_are_one_d
         ([*((at_s, 1) for at_s in range(0, 30, 5)), *((at_s, 1) for at_s in range(90, 120, 5))], [(25, 90)]),
         # In a long incident, later points are stored at longer intervals.
         ([*((at_s, 1) for at_s in range(0, 60, 2)), *((at_s, 1) for at_s in range(60, 400, 12))], []),
+        # Every second poll is early.
+        ([(at_s + early_s, 1) for at_s in range(0, 130, 13) for early_s in (0, 3)], []),
+        (
+            [(at_s + early_s, 1) for at_s in (*range(0, 65, 13), *range(130, 195, 13)) for early_s in (0, 3)],
+            [(55, 130)],
+        ),
         ([(0, 1), (90, 1)], []),
         ([(0, None), (5, 1), (10, 1), (15, None)], []),
     ],
