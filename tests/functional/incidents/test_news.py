@@ -11,7 +11,7 @@ from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.notices.composition import NoticeContext, notice_of
 from relab.incidents.response.news import MAX_REDIAGNOSES
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, TimelineEvent
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, Phase, TimelineEvent
 from support.shops.books import CURE
 from support.shops.small import (
     HEALTH,
@@ -241,6 +241,22 @@ async def test_outage_during_an_approval_request_is_notified_and_gets_its_own_re
     assert found.outcome == IncidentOutcome.RESOLVED
     assert fresh.shop.valves.read() == {"b": CURE}
     assert len(way.acts) == 1
+
+
+async def test_incident_shows_that_it_waits_for_approval_again_after_worse_symptoms_of_the_same_cause(
+    fresh: Means,
+) -> None:
+    fresh.settings = hasty(ASKS)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        fresh.shop.p95_ms = 10_000.0
+        await running.until(lambda: count(running, "diagnosed") == 2)
+        await running.until(lambda: running.incidents()[0].phase is Phase.APPROVE)
+
+        assert running.incidents()[0].status == IncidentStatus.WAITING_APPROVAL
+        assert len(running.log.approvals.of_incident(incident.incident_id)) == 1
 
 
 async def test_an_outage_while_a_repair_is_verified_is_notified(fresh: Means, way: Way) -> None:

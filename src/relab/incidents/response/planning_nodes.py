@@ -183,6 +183,7 @@ class PlanningNodes:
         thought = await self._assessing.diagnose_again(state)
         asked: IncidentState = {**changed, "way": "approve", "approval_id": approval_id}
         if thought["diagnosis"] == plan.cause:
+            await world.append_events(state["incident_id"], Phase.APPROVE)
             return asked
         why = f"Another problem has begun; the probable cause is now {thought['diagnosis']}."
         now_us = world.clock.now_us()
