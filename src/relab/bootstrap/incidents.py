@@ -51,6 +51,8 @@ def _watched(settings: Settings, gateway: LlmGateway) -> WatchedTarget | None:
     url, given = settings.watched_url, settings.incidents
     if url is None:
         return None
+    # Also with a name of its own, so that an invalid address is rejected.
+    name = target_name(url)
     policy = Policy(
         autonomy=Autonomy(given.autonomy),
         autonomy_by_class={name: Autonomy(level) for name, level in given.autonomy_by_class.items()},
@@ -61,7 +63,7 @@ def _watched(settings: Settings, gateway: LlmGateway) -> WatchedTarget | None:
         cooldown_s=given.cooldown_s,
     )
     return WatchedTarget(
-        name=given.target_name or target_name(url),
+        name=given.target_name or name,
         url=url,
         actions_url=settings.action_server_url,
         token=settings.action_server_token,

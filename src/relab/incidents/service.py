@@ -119,10 +119,14 @@ class IncidentService:
         """Check that the responder can be started for the configured target; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: the token for the action server is missing; only the autonomy `observe` needs no token.
+            ConfigurationError: the address of the action server is not valid, or the token for it is missing or not
+                valid; only the autonomy `observe` needs no token.
         """
         if self._watched is not None:
-            action_token(self._watched)
+            # The HTTP client takes long to load, and most processes send no actions.
+            from relab.incidents.actions.client import ActionsClient
+
+            ActionsClient(self._watched.actions_url, action_token(self._watched))
 
     @asynccontextmanager
     async def responding(self) -> AsyncIterator[None]:

@@ -112,6 +112,23 @@ def test_start_without_an_action_token_is_rejected(watching: Callable[..., Servi
         services.incidents.check()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"action_server_url": "ftp://127.0.0.1:9000"}, "address of an action server"),
+        ({"action_server_url": "127.0.0.1:9000"}, "address of an action server"),
+        ({"action_server_token": "two words"}, "token for the action server"),
+        ({"target_api_base_url": "127.0.0.1:8011", "incidents": {"target_name": "shop"}}, "TARGET_API_BASE_URL"),
+    ],
+)
+def test_unusable_address_or_token_is_found_before_the_start(
+    watching: Callable[..., Services], options: dict[str, Any], said: str
+) -> None:
+    services = watching(**options)
+    with pytest.raises(ConfigurationError, match=said):
+        services.incidents.check()
+
+
 @pytest.mark.full
 def test_incident_triggered_by_another_process_is_handled_and_resumed_after_a_restart(
     watching: Callable[..., Services],
