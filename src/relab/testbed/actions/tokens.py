@@ -69,7 +69,7 @@ class ActionCaller:
             MissingActionScopeError: the token has neither of the two scopes.
         """
         if scope not in self.scopes and ActionScope.ADMIN not in self.scopes:
-            raise MissingActionScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
+            raise MissingActionScopeError(f"The token {self.name!r} lacks the scope '{scope}'.")
 
     def require_any_act(self) -> None:
         """Check that the token allows actions of at least one class.
