@@ -49,6 +49,25 @@ def test_internal_step_that_repeats_the_error_of_its_child_is_left_out() -> None
     assert names(run) == ["ChatOpenAI"]
 
 
+@pytest.mark.parametrize("name", ["LiteLLMModel.__call__", "LM.__call__", "OpenAI.chat"])
+def test_model_call_named_after_a_public_method_is_a_step(name: str) -> None:
+    run = run_of(
+        span("root", None, {"openinference.span.kind": "AGENT"}, title="CodeAgent.run", end=9),
+        span("model", "root", LLM, title=name, start=1),
+    )
+    assert names(run) == [name]
+    assert run.steps[0].span_kind == "llm"
+
+
+def test_preparation_of_a_model_call_is_left_out() -> None:
+    run = run_of(
+        span("root", None, {"openinference.span.kind": "AGENT"}, title="CodeAgent.run", end=9),
+        span("prepare", "root", LLM, title="OpenAI._prepare_chat_with_tools", start=1),
+        span("model", "root", LLM, title="OpenAI.chat", start=2),
+    )
+    assert names(run) == ["OpenAI.chat"]
+
+
 def test_internal_step_at_the_top_is_the_run() -> None:
     run = run_of(span("seq", None, CHAIN, title="RunnableSequence", end=9), span("model", "seq", LLM, start=1))
     assert run.agent_name == "RunnableSequence"

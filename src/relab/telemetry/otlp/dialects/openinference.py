@@ -36,7 +36,7 @@ AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
 """The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
 _TOOL_METHOD: Final = re.compile(r"(.+)\.(?:__call__|acall)", re.DOTALL)
 """The name of a DSPy tool, whose span has no other name than this method of the tool."""
-_PRIVATE_METHOD: Final = re.compile(r"\w\._\w+$")
+_PRIVATE_METHOD: Final = re.compile(r"\w\._(?!_)\w+$")
 _FIRST_TEXT: Final = f"{_INPUTS}0.message.content"
 _FIRST_PART: Final = f"{_INPUTS}0.message.contents.0.message_content.text"
 _STUCK_AGENT: Final = re.compile(
