@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from relab.rca.analyzer import analyze, build_report, classify, collect_evidence
 from relab.rca.models import Category, Confidence, Report
 from relab.telemetry.models import AgentRun
 from support.telemetry.seeds import seed_body
+from unit.rca.builders import agent_run, event
 
 
 def run_of(workflow: int) -> AgentRun:
@@ -106,3 +109,27 @@ def test_report_survives_storage() -> None:
         stored = json.loads(report.model_dump_json())
         # Report.load reads a stored report and applies the citation rule again.
         assert Report.load(stored) == report
+
+
+@pytest.mark.parametrize(
+    ("words", "category"),
+    [
+        ("Tool argument validation error", Category.TOOL_SCHEMA_MISMATCH),
+        ("HTTP 429", Category.RATE_LIMITED),
+        ("Rate limit error", Category.RATE_LIMITED),
+        ("Permission error", Category.TOOL_PERMISSION),
+        ("Timeout error", Category.TIMEOUT),
+        ("Excessive retries", Category.PLANNER_LOOP),
+        ("Empty search results", Category.RETRIEVAL_EMPTY),
+        ("Empty retrieval results", Category.RETRIEVAL_EMPTY),
+        ("Prompt behavior changes", Category.PROMPT_REGRESSION),
+    ],
+)
+def test_words_of_the_seed_show_their_category(words: str, category: Category) -> None:
+    assert analyze(agent_run(error_type="AgentError", error_message=words)).category is category
+
+
+@pytest.mark.parametrize("category", [category for category in Category if category is not Category.UNKNOWN])
+def test_error_and_guardrail_event_with_the_name_of_a_category_show_it(category: Category) -> None:
+    assert analyze(agent_run(error_type=category.value)).category is category
+    assert analyze(agent_run(guardrail_events=[event(type=category.value)])).category is category

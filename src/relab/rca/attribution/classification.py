@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relab.rca.attribution.resolution import is_bare, time_order
-from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, DetectedProblem
+from relab.rca.detectors import DESCRIPTORS, RETRIES, UNCLASSIFIED, VAGUE_DETAILS, DetectedProblem
 from relab.rca.evidence import RunView
-from relab.rca.models import Category, Confidence
+from relab.rca.models import Category, Confidence, EvidenceKind
 
 
 @dataclass(frozen=True, slots=True)
 class RankedCause:
     """One possible root cause: the problems of one category; in the category UNKNOWN, also of one detail.
+
+    A difference between versions and an error that reports a regression are two causes.
 
     Attributes:
         problems: the problems in order of rank; the first one is the lead, which represents the cause.
@@ -49,19 +51,20 @@ def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tup
     """
     if view.succeeded:
         return ()
-    regressions = [problem for problem in problems if problem.category is Category.PROMPT_REGRESSION]
+    regressions = [problem for problem in problems if problem.compares_versions]
     is_worse = view.failed and any(_aspect(problem) == "outcome" for problem in regressions)
     eligible = [
         problem
         for problem in problems
-        if (is_worse if problem.category is Category.PROMPT_REGRESSION else view.failed or not problem.recovered)
+        if (is_worse if problem.compares_versions else view.failed or not problem.recovered)
     ]
     stated = {problem.category for problem in eligible if _is_stated(problem)}
-    groups: dict[tuple[Category, str | None], list[DetectedProblem]] = {}
-    for problem in sorted(eligible, key=lambda item: _rank(item, stated)):
+    retried = {problem.step_id for problem in eligible if _is_retried_step(problem)}
+    groups: dict[tuple[Category, str | None, bool], list[DetectedProblem]] = {}
+    for problem in sorted(eligible, key=lambda item: _rank(item, stated, retried)):
         detail = problem.detail if problem.category is Category.UNKNOWN else None
-        groups.setdefault((problem.category, detail), []).append(problem)
-    causes = [RankedCause(category, tuple(members)) for (category, _), members in groups.items()]
+        groups.setdefault((problem.category, detail, problem.compares_versions), []).append(problem)
+    causes = [RankedCause(category, tuple(members)) for (category, *_), members in groups.items()]
     return tuple(_place_regression(causes))
 
 
@@ -74,7 +77,12 @@ def _is_stated(problem: DetectedProblem) -> bool:
     return problem.is_strong and not problem.recovered and DESCRIPTORS[problem.category].may_cause is None
 
 
-def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]:
+def _is_retried_step(problem: DetectedProblem) -> bool:
+    """Return whether a problem is that a step was retried many times, and not the effect of another problem."""
+    return problem.detail == RETRIES and problem.kind is EvidenceKind.STEP and not problem.follows
+
+
+def _rank(problem: DetectedProblem, stated: set[Category], retried: set[str | None]) -> tuple[object, ...]:
     effects = DESCRIPTORS[problem.category].may_cause
     unrelated = effects is not None and not stated <= effects
     return (
@@ -84,6 +92,7 @@ def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]
         problem.confidence is Confidence.LOW,
         problem.detail in VAGUE_DETAILS,
         unrelated,
+        problem.category is Category.UNKNOWN and problem.step_id in retried,
         *time_order(problem),
     )
 
@@ -93,7 +102,7 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
     Its place is before the first cause that explains the failure less well than the regression does.
     """
-    regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
+    regression = next((cause for cause in causes if cause.lead.compares_versions), None)
     if regression is None:
         return causes
     others = [cause for cause in causes if cause is not regression]

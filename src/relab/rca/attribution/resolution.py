@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
-from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, DetectedProblem, raised, strength
+from relab.rca.detectors import DESCRIPTORS, RETRIES, UNCLASSIFIED, VAGUE_DETAILS, DetectedProblem, raised, strength
 from relab.rca.evidence import RunView
 from relab.rca.models import Category, EvidenceKind
 
@@ -51,11 +51,14 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
     loops, errors = _one_per_error(problems)
     errors = _without_echoes(_with_guardrails(_with_logs(errors)), view)
     errors, loops = _with_run_error(errors, loops)
-    failing_calls = {e.position for e in errors if e.kind is EvidenceKind.TOOL_CALL and _explains_loop(e)}
-    failing_steps = {e.step_id for e in errors if _explains_loop(e)}
+    reasons = [error for error in errors if _explains_loop(error)]
+    of_loops = _places(reasons)
+    # Many retries are a category of their own, which an error without a category does not explain.
+    of_retries = _places([error for error in reasons if error.category is not Category.UNKNOWN])
+    effects = (_follows(loop, *(of_retries if loop.detail == RETRIES else of_loops)) for loop in loops)
     everything = [
         *errors,
-        *(replace(loop, follows=True) if _follows(loop, failing_calls, failing_steps) else loop for loop in loops),
+        *(replace(loop, follows=True) if follows else loop for loop, follows in zip(loops, effects, strict=True)),
     ]
     if view.succeeded:
         everything = [item if item.recovered else replace(item, recovered=True) for item in everything]
@@ -64,12 +67,10 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
 
 def _is_repetition(problem: DetectedProblem) -> bool:
     """Return whether a problem describes behaviour over several calls or runs, and not a single error."""
-    return problem.category is Category.PROMPT_REGRESSION or (
-        problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR
-    )
+    return problem.compares_versions or (problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR)
 
 
-_BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "identical_steps"})
+_BEHAVIOUR = frozenset({RETRIES, "identical_calls", "alternating_cycle", "identical_steps"})
 
 
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
@@ -229,7 +230,7 @@ def _with_run_error(
     if own.detail == UNCLASSIFIED and any(not error.recovered and not is_bare(error) for error in rest):
         return rest, loops
     for group in (rest, loops):
-        same = [error for error in group if error.category is own.category and not error.recovered]
+        same = [e for e in group if e.category is own.category and not (e.recovered or e.compares_versions)]
         if same:
             first = min(same, key=time_order)
             # The earliest problem of the same category also cites the run's error, with more confidence.
@@ -254,6 +255,17 @@ def _explains_loop(error: DetectedProblem) -> bool:
     if error.detail == UNCLASSIFIED:
         return False
     return error.is_strong or error.category not in (Category.UNKNOWN, Category.RETRIEVAL_EMPTY)
+
+
+def _places(errors: Iterable[DetectedProblem]) -> tuple[set[int], set[str | None]]:
+    """Return the positions of the calls, and the ids of the steps, that have one of these errors."""
+    calls: set[int] = set()
+    steps: set[str | None] = set()
+    for error in errors:
+        steps.add(error.step_id)
+        if error.kind is EvidenceKind.TOOL_CALL:
+            calls.add(error.position)
+    return calls, steps
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:

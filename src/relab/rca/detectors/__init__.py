@@ -7,12 +7,14 @@ detector is a pure function, and it does not see the problems that other detecto
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.explanation import Explanation
+from relab.rca.detectors.planner_loop import RETRIES
 from relab.rca.detectors.problems import DetectedProblem, raised, strength
 from relab.rca.detectors.registry import DESCRIPTORS, find_problems
 from relab.rca.detectors.unknown import UNCLASSIFIED, VAGUE_DETAILS
 
 __all__ = [
     "DESCRIPTORS",
+    "RETRIES",
     "UNCLASSIFIED",
     "VAGUE_DETAILS",
     "CategoryDescriptor",

@@ -101,13 +101,16 @@ NO_RESULTS = Phrases(
     (
         phrase(
             "no_results",
-            "no |0 |nothing|zero|any ",
+            "no |0 |nothing|zero|any |empty",
             r"\b(?:no|zero|0) (?:\w+ ){0,2}(?:results?|documents?|docs|matches|matching|hits|records?|rows|entries|"
             r"items|passages?|chunks|articles?|pages|sources|data)\b(?: (?:were|was|have been|could be))? ?"
             r"(?:found|returned|available|retrieved|match\w*|for\b|in\b|[.!]|$)"
             r"|\b(?:found|returned|retrieved|got) (?:no|zero|0)\b(?! (?:error|problem|issue))"
             r"|\bnothing (?:was )?found|(?:did not|didn't|could not|couldn't|unable to) (?:find|return|retrieve) any"
-            r"|\bno (?:results?|matches|documents?|hits|records?)\s*[.!]?\s*$",
+            r"|\bno (?:results?|matches|documents?|hits|records?)\s*[.!]?\s*$"
+            r"|\bempty (?:(?:search|retrieval|query) results?|retrieval)\b|\bretrieval (?:was |is )?empty"
+            r"|^\W*empty (?:results?|result set|list)\W*$"
+            r"|\b(?:search|retrieval|query|look-?up) (?:has )?(?:returned|gave|yielded) (?:an )?empty\b",
         ),
     )
 )

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from relab.rca.detectors.cycles import find_cycles
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
@@ -17,6 +18,9 @@ from relab.rca.detectors.signs import ErrorRule, problem_of, signs
 from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import StepStatus
+
+RETRIES: Final = "retries"
+"""The detail of a step or call that was retried at least `MIN_RETRIES` times."""
 
 MIN_RETRIES = 3
 MIN_REPEATS = 3
@@ -35,7 +39,7 @@ RULE = ErrorRule(
     classes=re.compile(
         r"graph_?recursion|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit"
         r"|agent_?max_?\w+error"
-        r"|(?:planner|agent)_?loop|loop_?(?:detected|error)",
+        r"|(?:planner|agent)_?loop|loop_?(?:detected|error)|max_?retries_?exceeded|excessive_?retries",
         re.IGNORECASE,
     ),
     phrases=Phrases(
@@ -57,7 +61,8 @@ RULE = ErrorRule(
                 "retries|retry",
                 # "Max retries exceeded with url" is how an HTTP library words a failed connection.
                 r"max(?:imum)? (?:number of )?(?:retries|retry attempts)\b.{0,20}(?:exceeded|reached"
-                r"|exhausted)(?! with url)",
+                r"|exhausted)(?! with url)"
+                r"|(?:excessive|too many|exhausted (?:all |its )?) ?(?:retries|retry attempts)\b",
             ),
             phrase(
                 None,
@@ -98,7 +103,7 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
             source = step.step
             yield DetectedProblem(
                 category=Category.PLANNER_LOOP,
-                detail="retries",
+                detail=RETRIES,
                 confidence=Confidence.HIGH if source.status is StepStatus.FAILURE else Confidence.MEDIUM,
                 at_us=step.ended_us,
                 kind=EvidenceKind.STEP,
@@ -114,7 +119,7 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
         if tool.retries >= MIN_RETRIES:
             yield DetectedProblem(
                 category=Category.PLANNER_LOOP,
-                detail="retries",
+                detail=RETRIES,
                 confidence=Confidence.HIGH if tool.status is StepStatus.FAILURE else Confidence.MEDIUM,
                 at_us=call.ended_us,
                 kind=EvidenceKind.TOOL_CALL,
@@ -293,7 +298,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain a loop: what the agent repeated, how often, and with which result; None if no text shows the problem."""
     facts = Facts(problem, view)
     count = problem.occurrences
-    if problem.detail not in ("identical_calls", "alternating_cycle", "retries"):
+    if problem.detail not in ("identical_calls", "alternating_cycle", RETRIES):
         return _of_text(facts, count)
     arguments = facts.arguments()
     result = facts.field("result_summary" if facts.call is not None else "output_summary")
@@ -309,12 +314,12 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
         tools = list(dict.fromkeys(view.calls[place].call.tool_name for place in problem.members))
         facts.quotes.extend(call_quote(first_calls[tool], {"repetitions": count}) for tool in tools)
         what = f"the agent called {listed([ticked(tool) for tool in tools])} in turn, {count} times; it began with {facts.subject}{using}"
-    elif problem.detail == "retries":
+    elif problem.detail == RETRIES:
         what = f"{facts.subject} was retried {count} times{using}"
     else:
         what = f"{facts.subject} was called {count} times{using}"
     is_early = result is not None and _AGAIN.search(result) is not None
-    fix = (_WAIT if is_early else _RETRY if problem.detail == "retries" else _STOP).format(subject=facts.subject)
+    fix = (_WAIT if is_early else _RETRY if problem.detail == RETRIES else _STOP).format(subject=facts.subject)
     if result:
         kind = "answer" if is_answer else "error"
         what += (

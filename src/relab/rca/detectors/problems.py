@@ -65,6 +65,11 @@ class DetectedProblem:
     follows: bool = False
 
     @property
+    def compares_versions(self) -> bool:
+        """Whether the problem is a difference between two versions of the agent, and not an error in the run."""
+        return self.kind is EvidenceKind.VERSION
+
+    @property
     def is_located(self) -> bool:
         """Whether the problem names a step or a call of the run."""
         return self.step_id is not None or self.call_id is not None

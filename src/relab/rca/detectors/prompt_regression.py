@@ -1,13 +1,17 @@
-"""prompt_regression: this version of the agent performs worse than the previous version."""
+"""prompt_regression: this version of the agent is worse than the previous version, by its runs or as an error reports."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
 
 from relab.rca.detectors.comparison import Difference, VersionComparison, compare_versions
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
+from relab.rca.detectors.signs import ErrorRule, problem_of, signs
 from relab.rca.evidence import Quotation, RunView, quotable_field
 from relab.rca.models import Category, Confidence, EvidenceKind
 
@@ -16,6 +20,26 @@ MAX_DIFFERENCES = 10
 
 A version that replaces all of its tools needs no complete list of them."""
 
+REPORTED: Final = "reported"
+"""The detail of a problem that an error or a guardrail event reports, in contrast to a measured difference."""
+
+RULE = ErrorRule(
+    category=Category.PROMPT_REGRESSION,
+    codes={},
+    classes=re.compile(r"prompt_?(?:regression|drift)", re.IGNORECASE),
+    phrases=Phrases(
+        (
+            phrase(
+                REPORTED,
+                "prompt",
+                r"\bprompt[ _-]?(?:regression|drift)|\bprompt behaviou?r (?:has |was |is )?chang"
+                r"|\b(?:since|after|due to|because of|caused by) (?:a |the )?(?:new )?(?:system )?prompt (?:change|update)",
+            ),
+        )
+    ),
+    guard_types=re.compile(r"prompt[ _-]?(?:regression|drift|change)", re.IGNORECASE),
+)
+
 MIN_ATTRIBUTABLE_SHARE = 0.5
 """The version explains a single failure if the previous version would probably (at least 50 %) not have had it."""
 
@@ -23,9 +47,13 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find significant differences between the runs of the run's version and of the previous version.
 
+    Errors and guardrail events that report a regression of the prompt are problems, too.
+
     Values of `detail`: `outcome`, `steps` or `tools`, each with the changed part appended (`_prompt`, `_version`,
-    `_prompt_and_version`).
+    `_prompt_and_version`); `reported`.
     """
+    for failure, sign in signs(RULE.read, view):
+        yield problem_of(Category.PROMPT_REGRESSION, failure, replace(sign, detail=REPORTED))
     comparison = compare_versions(view.run, view.history)
     if comparison is None:
         return
@@ -114,6 +142,7 @@ DESCRIPTOR = CategoryDescriptor(
     detect=detect,
     title="Prompt Regression",
     cause="a change of the agent's version",
+    causes_by_detail={REPORTED: "a change of the prompt"},
     clause="this version fails more often than the previous version",
     names=re.compile(r"prompt[-_ ]*regression|\bregress"),
     checks=(

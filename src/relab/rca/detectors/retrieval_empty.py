@@ -116,12 +116,15 @@ _CONTAINERS = frozenset(
         "value",
     ]
 )
-_EMPTY_TEXTS = frozenset(("", "[]", "{}", "()", "null", "none", '""', "''", "[[]]", "[{}]", "n/a"))
+_EMPTY_TEXTS = frozenset(("", "[]", "{}", "()", "null", "none", '""', "''", "[[]]", "[{}]", "n/a", "empty"))
 
 RULE = ErrorRule(
     category=Category.RETRIEVAL_EMPTY,
     codes={},
-    classes=re.compile(r"no_?(?:results?|documents?|matches)_?(?:found)?|empty_?(?:result|retrieval)", re.IGNORECASE),
+    classes=re.compile(
+        r"no_?(?:results?|documents?|matches)_?(?:found)?|empty_?(?:search_?)?(?:result|retrieval)|retrieval_?empty",
+        re.IGNORECASE,
+    ),
     phrases=NO_RESULTS,
     guard_types=re.compile(
         r"(?:empty|no)[ _-]?(?:retriev|result|context|document)|retrieval[ _-]?empty", re.IGNORECASE

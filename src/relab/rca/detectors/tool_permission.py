@@ -32,7 +32,7 @@ WORDING = Phrases(
         phrase(
             "authorization",
             "permission|eacces|eperm|errno 13|not permitted",
-            r"permission[ _]?denied|\bEACCES\b|\bEPERM\b|\[errno 13\]|operation not permitted"
+            r"permission[ _]?denied|\bpermission error|\bEACCES\b|\bEPERM\b|\[errno 13\]|operation not permitted"
             r"|insufficient[ _](?:permission|privilege)|\b(?:missing|lacks?|without|no|need\w*|requires?) "
             r"(?:the )?(?:required )?.{0,30}\bpermissions?\b(?! to (?:be|have))"
             r"|not have (?:the )?(?:\w+ )?permission",
@@ -79,7 +79,7 @@ RULE = ErrorRule(
     category=Category.TOOL_PERMISSION,
     codes={401: "authentication", 403: "authorization"},
     classes=re.compile(
-        r"permission_?(?:error|denied)|^permissions?$|access_?denied|unauthori[sz]ed|^forbidden|forbidden_?error"
+        r"permission_?(?:error|denied)|^(?:tool_?)?permissions?$|access_?denied|unauthori[sz]ed|^forbidden|forbidden_?error"
         r"|authentication_?(?:error|failed|exception)|authori[sz]ation_?(?:error|failed|exception)|^unauthenticated"
         r"|^auth_?(?:error|exception)|invalid_?(?:api_?key|token|credentials)|(?:expired_?token|token_?expired)"
         r"|insufficient_?(?:scope|permission|privilege)",

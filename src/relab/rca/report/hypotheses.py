@@ -54,7 +54,7 @@ def _count_of(count: int, noun: str) -> str:
 def describe(cause: RankedCause, view: RunView) -> str:
     """Describe a cause in sentences, with the tool, the message and the counts from its evidence."""
     lead = cause.lead
-    if cause.category is Category.PROMPT_REGRESSION:
+    if lead.compares_versions:
         return _describe_regression(cause)
     if cause.category is Category.PLANNER_LOOP and lead.detail not in ("iteration_limit", "retries_exhausted", None):
         opening = _describe_loop(lead, view)
@@ -124,7 +124,7 @@ def _describe_regression(cause: RankedCause) -> str:
 
 
 def quoted_version(problem: DetectedProblem) -> str:
-    """Return the change of version that a problem of the category prompt_regression quotes, as `previous → current`."""
+    """Return the change of version that a difference between versions quotes, as `previous → current`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")
@@ -150,7 +150,7 @@ def build_hypotheses(
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations.
 
-    A hypothesis cites the first problem of its cause; for the category prompt_regression, up to `MAX_CITED` quotations
+    A hypothesis cites the first problem of its cause; for differences between versions, up to `MAX_CITED` quotations
     of all problems.
 
     Args:
@@ -178,6 +178,6 @@ def build_hypotheses(
 
 
 def _cited(cause: RankedCause) -> tuple[Quotation, ...]:
-    if cause.category is Category.PROMPT_REGRESSION:
+    if cause.lead.compares_versions:
         return tuple(quotation for problem in cause.problems for quotation in problem.quotes)[:MAX_CITED]
     return cause.lead.quotes

@@ -64,7 +64,7 @@ def summarise(
             return f"{failed}, and its telemetry shows no cause."
         return f"{failed}: {view.outcome.rule.reason}."
     lead = causes[0].lead
-    if lead.category is Category.PROMPT_REGRESSION:
+    if lead.compares_versions:
         first = (
             f"{failed}, and its version fails more often than the previous version "
             f"({quoted_version(lead)}); no external failure explains it."
@@ -90,7 +90,7 @@ def _guessed(guess: CandidateStep, view: RunView) -> str:
 def _because(cause: RankedCause, view: RunView) -> str:
     lead = cause.lead
     descriptor = DESCRIPTORS[cause.category]
-    if cause.category is Category.PROMPT_REGRESSION:
+    if lead.compares_versions:
         return f"{descriptor.clause} ({quoted_version(lead)})"
     if lead.tool_name:
         subject = lead.tool_name
@@ -116,7 +116,7 @@ def _at(problem: DetectedProblem, view: RunView) -> str:
 def _further(causes: Sequence[RankedCause]) -> list[str]:
     sentences = []
     repeats = len(causes[0].problems) - 1
-    if repeats and causes[0].category is not Category.PROMPT_REGRESSION:
+    if repeats and not causes[0].lead.compares_versions:
         sentences.append(
             f"{repeats} {'further problem is' if repeats == 1 else 'further problems are'} of the same kind."
         )
@@ -127,7 +127,7 @@ def _further(causes: Sequence[RankedCause]) -> list[str]:
 
 
 def _recovered(problems: Sequence[DetectedProblem]) -> str:
-    errors = [problem for problem in problems if problem.category is not Category.PROMPT_REGRESSION]
+    errors = [problem for problem in problems if not problem.compares_versions]
     if not errors:
         return ""
     count = len(errors)

@@ -48,6 +48,8 @@ POSITIVE: list[tuple[Category, str | None, str, dict[str, Any]]] = [
     (PERMISSION, "authorization", "high", {"status_code": 403, "error_message": "nope"}),
     (PERMISSION, "blocked", "high", {"status_code": 403, "error_message": "Please solve the captcha to continue"}),
     (PERMISSION, "authorization", "high", {"error_class": "PermissionError", "error_message": "[Errno 13] Permission denied: '/etc/x'"}),
+    (PERMISSION, "authorization", "medium", {"error_message": "Permission error: 403"}),
+    (PERMISSION, "authorization", "high", {"error_class": "tool_permission"}),
     (PERMISSION, "authentication", "medium", {"error_message": "Incorrect API key provided"}),
     (PERMISSION, "authentication", "medium", {"error_message": "The access token has expired"}),
     (PERMISSION, "authorization", "medium", {"error_message": "insufficient_scope: needs repo:write"}),

@@ -39,6 +39,21 @@ def test_many_retries_are_a_loop(retries: int) -> None:
     assert not report.insufficient_evidence or not report.hypotheses or report.hypotheses[0].confidence == "low"
 
 
+@pytest.mark.parametrize(
+    "error", [{"status_code": 503}, {"status_code": 404}, {"error_message": "Connection reset by peer"}]
+)
+@pytest.mark.parametrize("retried", ["call", "step"])
+def test_many_retries_of_an_error_without_a_category_are_the_cause(error: dict[str, Any], retried: str) -> None:
+    of_call, of_step = (3, 0) if retried == "call" else (0, 3)
+    steps = [step("s1", status="failure", latency_ms=60_000, retries=of_step)]
+
+    report = analyze(agent_run(steps=steps, tool_calls=[failed(retries=of_call, **error)]))
+
+    assert [hypothesis.category for hypothesis in report.hypotheses] == [Category.PLANNER_LOOP, Category.UNKNOWN]
+    assert report.detail == "retries"
+    assert "only an effect" not in report.hypotheses[0].description
+
+
 def test_two_retries_are_not_a_loop() -> None:
     assert loops(agent_run(steps=[step("s1", status="failure", retries=2)], tool_calls=[failed(retries=2)])) == []
 

@@ -13,7 +13,7 @@ from relab.rca.models import Category, EvidenceKind, Report
 from relab.telemetry.past_models import PastRun
 from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step
-from unit.rca.builders import agent_run, call, failed, findings, past_runs
+from unit.rca.builders import agent_run, call, event, failed, findings, past_runs
 
 REGRESSION = Category.PROMPT_REGRESSION
 GOOD, BAD = [True] * 36 + [False] * 4, [True, False] * 20
@@ -163,3 +163,35 @@ def test_a_drop_from_90_to_50_percent_is_nearly_always_found() -> None:
     comparisons = [compare_versions(run, simulated(seed, 0.5, 0.9)) for seed in range(60)]
     found = sum(comparison is not None and comparison.of("outcome") is not None for comparison in comparisons)
     assert found >= 54
+
+
+@pytest.mark.parametrize(
+    ("fields", "confidence"),
+    [
+        ({"error_type": "PromptRegressionError"}, "high"),
+        ({"error_message": "Prompt behavior changed: answers are no longer JSON"}, "medium"),
+        ({"error_message": "Output is not JSON since the prompt update"}, "medium"),
+        ({"guardrail_events": [event(type="prompt_drift", step_id="s1")]}, "high"),
+    ],
+)
+def test_reported_regression_is_the_cause_without_past_runs(fields: dict[str, Any], confidence: str) -> None:
+    report = report_of([], **fields)
+    assert report.category == REGRESSION
+    assert report.detail == "reported"
+    assert report.hypotheses[0].confidence == confidence
+    assert report.hypotheses[0].description.startswith(("Run failed", "Guarded action failed"))
+    assert "met a change of the prompt" in report.summary
+
+
+def test_reported_regression_and_measured_difference_are_two_causes() -> None:
+    report = report_of(history(), error_message="Prompt behaviour changed")
+    assert [hypothesis.category for hypothesis in report.hypotheses] == [REGRESSION, REGRESSION]
+    assert {finding.detail for finding in report.findings} == {"reported", "outcome_version"}
+    assert any("50% of 40 runs succeeded" in hypothesis.description for hypothesis in report.hypotheses)
+
+
+@pytest.mark.parametrize(
+    "message", ["The prompt is empty", "prompt changed_at is required", "Wrote the prompt to disk"]
+)
+def test_other_words_about_prompts_report_no_regression(message: str) -> None:
+    assert findings(report_of([], error_message=message), REGRESSION) == []

@@ -45,6 +45,10 @@ def test_names_of_other_tools_are_not_recognised(name: str) -> None:
         ("0 results", "no_results"),
         ("Found no matching records for this customer", "no_results"),
         ("Nothing found", "no_results"),
+        ("empty", "empty_result"),
+        ("Empty results.", "no_results"),
+        ("Empty search results", "no_results"),
+        ("The search returned an empty list", "no_results"),
         ("", "no_output"),
     ],
 )
