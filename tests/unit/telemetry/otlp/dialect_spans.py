@@ -252,7 +252,19 @@ RUNS: dict[str, list[tuple[str, dict[str, Any]]]] = {
             "running tool",
             {"gen_ai.tool.name": "lookup", "tool_arguments": as_json(ARGUMENTS), "tool_response": RESULT},
         ),
-        ("chat m-1", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m-1"}),
+        (
+            "chat m-1",
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.request.model": "m-1",
+                "events": as_json(
+                    [
+                        {"event.name": "gen_ai.user.message", "role": "user", "content": QUESTION},
+                        {"event.name": "gen_ai.choice", "index": 0, "message": CHAT_ANSWER},
+                    ]
+                ),
+            },
+        ),
     ],
     "Spring AI": [
         (

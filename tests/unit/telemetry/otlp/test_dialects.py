@@ -57,6 +57,12 @@ def test_model_call_is_the_only_step(run: AgentRun) -> None:
     assert extra(step, "span_kind") == "llm"
 
 
+def test_events_in_an_attribute_of_pydantic_ai_are_the_messages_of_the_model_call() -> None:
+    [step] = run_in("pydantic-ai, first version").steps
+    assert step.input_summary == QUESTION
+    assert step.output_summary == ANSWER
+
+
 def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     shown = {name.partition(",")[0] for name in RUNS}
     elsewhere = {"OpenTelemetry GenAI", "without a convention", "Haystack", "AutoGen", "LiteLLM"}

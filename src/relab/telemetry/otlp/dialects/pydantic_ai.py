@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
-from relab.telemetry.otlp.messages import read_messages
+from relab.telemetry.otlp.messages import parsed, read_messages
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
 _MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
+_EVENTS: Final = "events"
+"""The attribute of a model call with GenAI events as JSON: one for each message, the answer as `gen_ai.choice`."""
 
+_CHOICE: Final = "gen_ai.choice"
 _DETAILS: Final = "gen_ai.usage.details."
 
 
@@ -25,6 +28,18 @@ def _translate(span: Span, values: Values) -> None:
     messages = text_of(attributes, *_MESSAGES)
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)
+    events = text_of(attributes, _EVENTS)
+    if events is not None:
+        _add_events(parsed(events), values)
+
+
+def _add_events(events: Any, values: Values) -> None:
+    if not isinstance(events, list) or not all(isinstance(event, dict) and "event.name" in event for event in events):
+        return
+    taken = [event for event in events if event["event.name"] != _CHOICE]
+    given = [event["message"] for event in events if event["event.name"] == _CHOICE and "message" in event]
+    add(values, v.INPUT_MESSAGES, taken or None)
+    add(values, v.OUTPUT_MESSAGES, given or None)
 
 
 PYDANTIC_AI = Dialect(
@@ -32,6 +47,7 @@ PYDANTIC_AI = Dialect(
     signs=frozenset(
         (
             *_MESSAGES,
+            _EVENTS,
             "tool_arguments",
             "tool_response",
             "agent_name",
