@@ -130,18 +130,31 @@ def test_component_that_fails_to_start_is_reported_with_its_log(home: Path) -> N
     assert not service.is_running(Layout.of(home, "broken"))
 
 
-def test_interrupted_start_ends_every_process_and_says_so(home: Path) -> None:
-    layout = Layout.of(home, "halted")
-    command = [sys.executable, "-m", "relab", "testbed", "up", "--name", "halted", "--port-base", str(free_base())]
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (["up"], signal.SIGINT),
+        (["up"], signal.SIGTERM),
+        (["run", "pool-leak", "--up"], signal.SIGINT),
+        (["run", "pool-leak", "--up"], signal.SIGTERM),
+    ],
+    ids=lambda given: given.name if isinstance(given, signal.Signals) else given[0],
+)
+def test_interrupted_start_ends_every_process_and_says_so(
+    home: Path, command: list[str], number: signal.Signals
+) -> None:
+    layout = Layout.of(home, f"halted-{command[0]}-{number}")
+    options = ["--name", layout.name, "--port-base", str(free_base())]
+    command = [sys.executable, "-m", "relab", "testbed", *command, *options]
     with subprocess.Popen(command, env=lab_environment(home), stderr=subprocess.PIPE, text=True) as starting:
         # The guard writes its pid before it starts the supervisor.
         wait_until(lambda: layout.lock.exists() and layout.lock.read_text().endswith("\n"), what="a running guard")
         everything = processes_of(layout)
-        starting.send_signal(signal.SIGINT)
+        starting.send_signal(number)
         _, said = starting.communicate()
 
     assert starting.returncode == 130
-    assert said == "lab: interrupted. The testbed halted is stopped.\n"
+    assert said == f"lab: interrupted. The testbed {layout.name} is stopped.\n"
     assert living(everything) == []
     assert not service.is_running(layout)
 

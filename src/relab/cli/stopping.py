@@ -1,4 +1,4 @@
-"""Treat Ctrl-C as a request to stop: the command finishes its present step, and keeps the results so far."""
+"""What Ctrl-C and SIGTERM do in a block of a command: request a stop after the present step, or interrupt it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def stoppable() -> Iterator[Event]:
     kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise `KeyboardInterrupt` while the block runs."""
+    kept = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

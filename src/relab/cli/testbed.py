@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from relab.cli import testbed_scenarios
 from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.cli.testbed_start import start_testbed
 
 if TYPE_CHECKING:
     from relab.testbed.models import TestbedStatus
@@ -52,10 +52,9 @@ def up(
 ) -> None:
     """Start a testbed, and return when all components are ready.
 
-    The testbed then runs until `lab testbed down`. Ctrl-C before it is ready stops it again.
+    The testbed then runs until `lab testbed down`. Ctrl-C or SIGTERM before it is ready stops it again.
     """
     from relab.cli.context import read_settings
-    from relab.testbed import service
 
     settings = read_settings()
     token = settings.testbed_token
@@ -64,14 +63,7 @@ def up(
         target["search"] = {"qdrant_url": settings.qdrant_url}
     limits: dict[str, Any] = {} if within_s is None else {"start_within_s": within_s}
     began = time.monotonic()
-    try:
-        status = service.up(
-            settings.home, name, port_base=port_base, open_actions=open_actions, target=target, **limits
-        )
-    except KeyboardInterrupt as interruption:
-        said = str(interruption) or f"The testbed {name} may still run; end it: lab testbed down --name {name}"
-        print(f"lab: interrupted. {said}", file=sys.stderr)
-        raise
+    status = start_testbed(settings.home, name, port_base=port_base, open_actions=open_actions, target=target, **limits)
     if open_actions:
         typer.secho(
             f"WARNING: every program of every user on this machine may perform actions on {name} without a token.",

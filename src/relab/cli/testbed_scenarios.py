@@ -16,6 +16,7 @@ import typer
 
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_text
 from relab.cli.stopping import stoppable
+from relab.cli.testbed_start import start_testbed
 
 if TYPE_CHECKING:
     from relab.load.models import LoadResult
@@ -117,7 +118,7 @@ def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresse
     if not is_own:
         yield service.status(home, name, hidden=True).state.addresses
         return
-    status = service.up(home, name, port_base=port_base)
+    status = start_testbed(home, name, port_base=port_base)
     try:
         yield status.state.addresses
     finally:
