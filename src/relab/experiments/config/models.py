@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from relab.core.ids import ExternalId
 from relab.experiments.config.model_gateways import MAX_GATEWAYS, ModelGatewayConfig, check_gateways
-from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies
+from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies, Validity
 from relab.experiments.config.result_cache import ResultCacheConfig
 from relab.experiments.config.sandbox_section import SandboxConfig
 from relab.experiments.config.sanitization import Profile
@@ -314,17 +314,6 @@ class RuntimeConfig(_Section):
         return self
 
 
-class Validity(_Section):
-    """The violations of the sanitization profile for which the runner rejects a run; others are only recorded.
-
-    `fail_on_profile_invariant_violation: false` permits every violation. `fail_on_state_leak: false` permits only a
-    state policy by which a trial starts with the state of an earlier trial.
-    """
-
-    fail_on_state_leak: bool = True
-    fail_on_profile_invariant_violation: bool = True
-
-
 class ExperimentConfig(_Section):
     """A whole experiment, with the default of every missing field filled in."""
 
@@ -388,7 +377,7 @@ class ExperimentConfig(_Section):
         if runtime["result_cache"] is None:
             # Such as of a run that an earlier version began, whose digest must stay the same.
             del runtime["result_cache"]
-        for section in (document["experiment"], document["dataset"], design["policies"]["pruning"]):
+        for section in (document["experiment"], document["dataset"], document["validity"], design["policies"]["pruning"]):
             for name in [name for name, value in section.items() if value is None]:
                 del section[name]
         policies = design["policies"]

@@ -128,3 +128,14 @@ class Policies(_Section):
         for is_wrong, why in problems:
             if self.stopping is not None and is_wrong:
                 raise ValueError(f"policies.stopping {why}")
+
+
+class Validity(_Section):
+    """The violations of the sanitization profile for which the runner rejects a run; others are only recorded.
+
+    `fail_on_profile_invariant_violation: false` permits every violation, `fail_on_state_leak: false` only a state policy
+    by which a trial starts with the state of an earlier one. None: `run-experiment` rejects, `run` and `run-dev` record.
+    """
+
+    fail_on_state_leak: bool | None = None
+    fail_on_profile_invariant_violation: bool | None = None

@@ -14,6 +14,7 @@ from relab.experiments.config.knobs import Override, apply_overrides, load_overr
 from relab.experiments.config.model_gateways import cache_warnings
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
+from relab.experiments.config.policies import Validity
 from relab.experiments.config.result_cache import with_result_cache
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
 from relab.experiments.config.state_policy import StatePolicy
@@ -90,9 +91,9 @@ def resolve(
     warnings += cache_warnings(config.runtime.model_gateways, config.design.replications)
     tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
     warnings += tasks.warnings
-    # The contract requires a number; and a later append to the file must not change the tasks of the run.
-    dataset = config.dataset.model_copy(update={"limit": len(tasks)})
-    config = config.model_copy(update={"dataset": dataset})
+    if config.dataset.limit is None:
+        # The contract requires a number.
+        config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"limit": len(tasks)})})
     return Resolved(
         config=config,
         path=path,
@@ -187,9 +188,7 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
             f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach everything that this "
             f"machine reaches{as_root} (set runtime.sandbox.mode to 'bwrap' to isolate them)"
         )
-    chosen = _with(config, mode, network_mode)
-    _check_profile(chosen, command)
-    return chosen
+    return _check_profile(_with(config, mode, network_mode), command, warnings)
 
 
 def _lenient(config: ExperimentConfig, command: Command, container: bool) -> ExperimentConfig:
@@ -211,20 +210,31 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
     return config.model_copy(update={"runtime": changed})
 
 
-def _check_profile(config: ExperimentConfig, command: Command) -> None:
-    profile, validity = config.design.sanitization_profile, config.validity
-    found = violations(
+def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
+    """Return the configuration with `validity` filled in; reject violations of the profile, or warn of them."""
+    profile, policy = config.design.sanitization_profile, config.design.policies.state
+    # `run` respects the configuration, and only a strict run rejects by default what the profile does not allow.
+    given = config.validity.model_dump(exclude_none=True)
+    validity = Validity(**dict.fromkeys(Validity.model_fields, command is Command.RUN_EXPERIMENT) | given)
+    network = config.runtime.network.mode.value
+    rejected = violations(
         profile,
-        state_policy=config.design.policies.state if validity.fail_on_state_leak else StatePolicy.ISOLATE_PER_TRIAL,
-        network_effective=config.runtime.network.mode.value,
+        state_policy=policy if validity.fail_on_state_leak else StatePolicy.ISOLATE_PER_TRIAL,
+        network_effective=network,
     )
     # `run-dev` always opens the network; the rows of its trials record the violation.
-    if found and validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
+    if rejected and validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
         raise PostureRefusedError(
-            f"The sanitization profile {profile.value!r} would be violated: {found[0]}. {EFFECTS[profile].summary}",
+            f"The sanitization profile {profile.value!r} would be violated: {rejected[0]}. {EFFECTS[profile].summary}",
             remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "
             "validity.fail_on_profile_invariant_violation to false to record the violation in the rows of all trials.",
         )
+    if command is not Command.RUN_DEV:
+        warnings += [
+            f"the sanitization profile {profile.value!r} does not hold: {violation} (the rows of all trials record it)"
+            for violation in violations(profile, state_policy=policy, network_effective=network)
+        ]
+    return config.model_copy(update={"validity": validity})
 
 
 def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: str | None = None) -> dict[str, Any]:

@@ -108,36 +108,68 @@ def test_container_flag_requires_an_image(command: Command, sandbox: dict[str, A
         posture(command, sandbox, container=True)
 
 
-def test_the_strict_profile_refuses_an_open_network_and_kept_state() -> None:
-    with pytest.raises(PostureRefusedError, match="full network access"):
-        posture(RUN, BWRAP, "full", profile="hermetic_functional_v2")
-    # A development run always opens the network.
-    assert posture(DEV, BWRAP, "full", profile="hermetic_functional_v2")[1] == "full"
-    kept = config(runtime__sandbox=BWRAP, design__policies={"state": "accumulate"})
-    with pytest.raises(PostureRefusedError, match="state policy accumulate"):
-        with_posture(kept, RUN, False, [])
-    lenient = config(
+def violating(network: str = "none", state: str = "isolate_per_trial", **validity: bool) -> ExperimentConfig:
+    return config(
         runtime__sandbox=BWRAP,
-        design__policies={"state": "accumulate"},
-        validity={"fail_on_profile_invariant_violation": False},
+        runtime__network={"mode": network},
+        design__policies={"state": state},
+        design__sanitization_profile="hermetic_functional_v2",
+        validity=validity,
     )
-    assert with_posture(lenient, RUN, False, []).runtime.sandbox.mode is SandboxMode.BWRAP
+
+
+@pytest.mark.parametrize(
+    ("given", "violation"),
+    [({"network": "full"}, "full network access"), ({"state": "accumulate"}, "state policy accumulate")],
+)
+def test_run_warns_of_a_violated_profile_and_respects_the_configuration(given: dict[str, str], violation: str) -> None:
+    warnings: list[str] = []
+    chosen = with_posture(violating(**given), RUN, False, warnings)
+
+    assert chosen.runtime.network.mode.value == given.get("network", "none")
+    assert chosen.design.policies.state.value == given.get("state", "isolate_per_trial")
+    assert [violation in warning for warning in warnings] == [True]
+    assert chosen.resolved()["validity"] == {"fail_on_state_leak": False, "fail_on_profile_invariant_violation": False}
+
+
+def test_strict_run_refuses_kept_state_unless_the_experiment_permits_it() -> None:
+    with pytest.raises(PostureRefusedError, match="state policy accumulate"):
+        with_posture(violating(state="accumulate"), EXPERIMENT, False, [])
+
+    permitted = violating(state="accumulate", fail_on_profile_invariant_violation=False)
+    assert with_posture(permitted, EXPERIMENT, False, []).design.policies.state is StatePolicy.ACCUMULATE
+
+
+@pytest.mark.parametrize(
+    ("given", "violation"),
+    [({"network": "full"}, "full network access"), ({"state": "accumulate"}, "state policy accumulate")],
+)
+def test_validity_refuses_what_the_strict_profile_does_not_allow(given: dict[str, str], violation: str) -> None:
+    strict = violating(**given, fail_on_state_leak=True, fail_on_profile_invariant_violation=True)  # type: ignore[arg-type]
+    with pytest.raises(PostureRefusedError, match=violation):
+        with_posture(strict, RUN, False, [])
+    # A development run always opens the network.
+    assert with_posture(strict, DEV, False, []).runtime.network.mode.value == "full"
 
 
 def test_a_state_leak_is_permitted_without_permitting_an_open_network() -> None:
     def permitted(network: str) -> ExperimentConfig:
-        leaking = config(
-            runtime__sandbox=BWRAP,
-            runtime__network={"mode": network},
-            design__policies={"state": "accumulate"},
-            design__sanitization_profile="hermetic_functional_v2",
-            validity={"fail_on_state_leak": False},
-        )
-        return with_posture(leaking, RUN, False, [])
+        validity = {"fail_on_state_leak": False, "fail_on_profile_invariant_violation": True}
+        return with_posture(violating(network, "accumulate", **validity), RUN, False, [])
 
     assert permitted("none").design.policies.state is StatePolicy.ACCUMULATE
     with pytest.raises(PostureRefusedError, match="full network access"):
         permitted("full")
+
+
+@pytest.mark.parametrize(("limit", "resolved"), [(50, 50), (2, 2), (None, 3)])
+def test_resolved_limit_is_the_configured_one_or_else_the_number_of_tasks(
+    tmp_path: Path, limit: int | None, resolved: int
+) -> None:
+    found = resolve(write_project(tmp_path, tasks=3, dataset__limit=limit))
+
+    assert found.config.resolved()["dataset"]["limit"] == resolved
+    assert len(found.tasks) == min(limit or 3, 3)
 
 
 def test_experiment_is_resolved_to_root_script_and_plan(tmp_path: Path) -> None:
