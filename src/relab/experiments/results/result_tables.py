@@ -326,16 +326,21 @@ def _write_row(outputs: _Outputs, row: Mapping[str, Any], by_runner: frozenset[s
 
 
 def _metrics(row: Mapping[str, Any], by_runner: frozenset[str] | set[str]) -> Iterator[tuple[str, str, Any]]:
-    yield row["primary_metric_name"], "primary", row["primary_metric_value"]
-    measured = {"duration_ms": row["duration_ms"], "overhead_ms": row["overhead_ms"]}
+    primary = row["primary_metric_name"]
+    measured = {
+        "duration_ms": row["duration_ms"],
+        "overhead_ms": row["overhead_ms"],
+        primary: row["primary_metric_value"],
+    }
+    yield primary, "primary", measured[primary]
     for name, value in measured.items():
-        if value is not None:
+        if name != primary and value is not None:
             yield name, "runner", value
     for name, value in row["metrics"].items():
         if name not in measured:
             yield name, "runner" if name in by_runner else "output", value
         elif value != measured[name]:
-            # A harness may report its own duration: it is kept beside the runner's.
+            # A harness may report its own duration or success: it is kept beside the runner's.
             yield name, "output", value
 
 

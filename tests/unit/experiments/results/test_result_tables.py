@@ -116,6 +116,15 @@ def test_duration_reported_by_the_harness_is_listed_beside_that_of_the_runner(tm
     assert timed == [("runner", 100.0), ("output", 7.0)]
 
 
+@pytest.mark.parametrize("name", ["success", "loss"])
+def test_metric_that_is_also_the_primary_one_has_one_row(tmp_path: Path, name: str) -> None:
+    row = trial_row("base", 0, metrics={name: 1.0}) | {"primary_metric_name": name, "primary_metric_value": 1.0}
+    run_dir = write_run(tmp_path / "run", [row])
+
+    found = [(row["metric_source"], row["metric_value"]) for row in lines(run_dir, "metrics_long") if row["metric_name"] == name]  # fmt: skip
+    assert found == [("primary", 1.0)]
+
+
 def test_events_are_counted_by_trial_and_by_variant(tmp_path: Path) -> None:
     rows = [
         trial_row("base", 0, event_counts={"agent_step_start": 3, "error": 1}),
