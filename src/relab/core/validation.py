@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 _MAX_PROBLEMS: Final = 20
 _MAX_FIELD_CHARS: Final = 500
+_MAX_SHOWN_CHARS: Final = 82
+"""A text of 80 characters in its quotes."""
 VALUE_ERROR_PREFIX: Final = "Value error, "
 """Pydantic begins the message of an error that a validator raised with these words."""
 _CLASS_NAME: Final = re.compile(r" or instance of \w+")
@@ -31,6 +37,16 @@ class FieldValueError(ValueError):
 def plain_message(message: str) -> str:
     """Return an error message of Pydantic without the prefix `Value error, ` and without names of Python classes."""
     return _CLASS_NAME.sub("", message.removeprefix(VALUE_ERROR_PREFIX)).replace("Tuple should", "List should")
+
+
+def message_with_value(problem: ErrorDetails) -> str:
+    """Return the message of a Pydantic problem, followed by the wrong value if it is a scalar of up to 80 characters."""
+    message, given = plain_message(problem["msg"]), problem["input"]
+    if problem["type"] in {"missing", "extra_forbidden", "value_error"} or isinstance(given, (dict, list)):
+        return message
+    # As JSON, so that a number is not shown in quotes like a text.
+    shown = repr(given) if isinstance(given, str) else json.dumps(given)
+    return f"{message}, not {shown}" if len(shown) <= _MAX_SHOWN_CHARS else message
 
 
 def problems_in(error: ValidationError, value: object, *, root: str) -> tuple[tuple[str, str], ...]:

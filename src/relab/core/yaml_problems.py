@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from relab.core.errors import InvalidInputError
-from relab.core.validation import FieldValueError, plain_message
+from relab.core.validation import FieldValueError, message_with_value
 from relab.core.yaml_source import YamlSource, nearest
 
 
@@ -53,14 +52,8 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
         return f"is an unknown field{nearest(str(field[-1]), known)}"
     if kind == "value_error":
         return str(problem["ctx"]["error"])
-    given = problem["input"]
-    if isinstance(given, str):
-        shown = f", not {given[:80]!r}"
-    else:
-        # As JSON, so that a number is not shown in quotes like a text.
-        shown = "" if isinstance(given, (dict, list)) else f", not {json.dumps(given)[:80]}"
-    message = plain_message(problem["msg"])
-    return message[:1].lower() + message[1:] + shown
+    message = message_with_value(problem)
+    return message[:1].lower() + message[1:]
 
 
 def _resolved(

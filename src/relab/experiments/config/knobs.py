@@ -15,7 +15,7 @@ from relab.core.errors import MalformedBodyError
 from relab.core.ids import ExternalId
 from relab.core.json import JsonValue, canonical_json, is_number, parse_json
 from relab.core.regular_files import read_regular_file
-from relab.core.validation import plain_message
+from relab.core.validation import message_with_value
 from relab.core.yaml_source import nearest
 from relab.experiments.errors import ExperimentInvalidError
 
@@ -264,7 +264,7 @@ def _read(path: Path, model: type[T]) -> T:
         raise ExperimentInvalidError(str(error).replace("The body", str(path), 1)) from error
     except ValidationError as error:
         problems = tuple(
-            (f"{path}: {'.'.join(map(str, problem['loc']))}", plain_message(problem["msg"]))
+            (f"{path}: {'.'.join(map(str, problem['loc']))}", message_with_value(problem))
             for problem in error.errors(include_url=False)
         )
         raise ExperimentInvalidError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relab.core.ids import ExternalId
+from relab.core.validation import FieldValueError
 from relab.experiments.config.model_gateways import MAX_GATEWAYS, ModelGatewayConfig, check_gateways
 from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies, Validity
 from relab.experiments.config.result_cache import ResultCacheConfig
@@ -40,7 +41,7 @@ class IntegrationLevel(StrEnum):
 def _check_inner_path(path: str) -> str:
     # An empty part would make the rest an absolute path on the runner's machine.
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
-        raise ValueError(f"the path must be a file below one of {', '.join(IN_PATHS)}")
+        raise ValueError(f"the path must be a file below one of {', '.join(IN_PATHS)}, not {path[:80]!r}")
     return path
 
 
@@ -333,13 +334,15 @@ class ExperimentConfig(_Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> ExperimentConfig:
-        for what, names in (
-            ("variant_id", [variant.variant_id for variant in self.variants]),
-            ("metric id", [metric.id for metric in self.metrics]),
+        variants, metrics = [one.variant_id for one in self.variants], [one.id for one in self.metrics]
+        # The variants begin with the baseline, which is not in the plan.
+        for names, section, field, before in (
+            (variants, "variant_plan", "variant_id", 1),
+            (metrics, "metrics", "id", 0),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"the {what} {twice[0]!r} occurs twice")
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise FieldValueError((section, index - before, field), f"the id {name!r} occurs twice")
         return self
 
     @model_validator(mode="after")
@@ -377,7 +380,12 @@ class ExperimentConfig(_Section):
         if runtime["result_cache"] is None:
             # Such as of a run that an earlier version began, whose digest must stay the same.
             del runtime["result_cache"]
-        for section in (document["experiment"], document["dataset"], document["validity"], design["policies"]["pruning"]):
+        for section in (
+            document["experiment"],
+            document["dataset"],
+            document["validity"],
+            design["policies"]["pruning"],
+        ):
             for name in [name for name, value in section.items() if value is None]:
                 del section[name]
         policies = design["policies"]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
-from relab.core.validation import plain_message
+from relab.core.validation import message_with_value
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import contract_profile
 from relab.experiments.models import ErrorType, TrialIds, TrialOutcome
@@ -264,7 +264,7 @@ def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))[:200]
         return ReadOutput(
-            document, None, ErrorType.INVALID_OUTPUT, f"the output's field {where}: {plain_message(first['msg'])}"
+            document, None, ErrorType.INVALID_OUTPUT, f"the output's field {where}: {message_with_value(first)}"
         )
     if output.ids.model_dump() != ids.to_json():
         wrong = [name for name, value in ids.to_json().items() if getattr(output.ids, name) != value]

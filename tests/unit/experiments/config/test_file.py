@@ -184,12 +184,17 @@ def test_file_that_is_not_a_mapping_is_rejected(text: str) -> None:
             "runtime.model_gateways.0.upstream",
             "white space",
         ),
+        (
+            {"runtime__harness": {"command": ["a"], "input_path": "/etc/x"}},
+            "runtime.harness.input_path",
+            "not '/etc/x'",
+        ),
         ({"runtime__sandbox": {"image": ""}}, "runtime.sandbox.image", "at least 1 character"),
-        ({"variant_plan": [{"variant_id": "control"}]}, "", "the variant_id 'control' occurs twice"),
+        ({"variant_plan": [{"variant_id": "control"}]}, "variant_plan.0.variant_id", "the id 'control' occurs twice"),
         ({"metrics": [{"id": "m", "source": "output"}]}, "metrics.0", "needs json_pointer"),
         ({"metrics": [{"id": "m", "source": "events"}]}, "metrics.0", "needs event_type"),
         ({"metrics": [{"id": "m", "source": "artifacts"}]}, "metrics.0", "needs artifact_measure"),
-        ({"metrics": [{"id": "m", "source": "runner"}] * 2}, "", "the metric id 'm' occurs twice"),
+        ({"metrics": [{"id": "m", "source": "runner"}] * 2}, "metrics.1.id", "the id 'm' occurs twice"),
     ],
 )
 def test_invalid_value_is_rejected_at_its_field(fields: dict[str, Any], place: str, message: str) -> None:

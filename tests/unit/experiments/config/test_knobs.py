@@ -188,7 +188,10 @@ def test_repeated_knob_is_rejected(tmp_path: Path) -> None:
         ("[]", "Input should be"),
         ("{}", "values: Field required"),
         ('{"values": []}', "values: Input should be"),
-        ('{"schema_version": "v9", "values": {}}', "schema_version"),
+        (
+            '{"schema_version": "v9", "values": {}}',
+            "schema_version: Input should be 'experiment_overrides_v1', not 'v9'",
+        ),
     ],
 )
 def test_invalid_overrides_are_rejected_with_their_path(tmp_path: Path, text: str, message: str) -> None:

@@ -191,6 +191,20 @@ def test_invalid_or_unknown_output_field_is_reported(trial: Trial, fields: dict[
     assert found.raw == output(**fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"outcome": "great"}, "not 'great'"),
+        ({"answer": "x", "metrics": 7}, "not 7"),
+        ({"outcome": "g" * 81}, "'error'"),
+    ],
+)
+def test_message_about_a_wrong_value_shows_it_if_it_is_short(trial: Trial, fields: dict[str, Any], shown: str) -> None:
+    trial.output.write_text(json.dumps(output(**fields)))
+
+    assert str(trial.read().message).endswith(shown)
+
+
 def test_message_about_a_long_field_name_is_short(trial: Trial) -> None:
     trial.output.write_text(json.dumps(output(**{"x" * 1_000_000: 1})))
 
