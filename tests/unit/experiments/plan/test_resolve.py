@@ -12,7 +12,6 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.plan.resolve import Command, check_harness, describe, resolve, with_posture
-from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
 from support.experiments.configs import config, write_project
 
