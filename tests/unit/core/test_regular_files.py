@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 from pathlib import Path
 
@@ -25,9 +26,26 @@ def test_pipe_device_and_folder_are_rejected_without_waiting(tmp_path: Path) -> 
     with pytest.raises(OSError, match="Not a regular file"):
         read_regular_file(tmp_path / "pipe")
     with pytest.raises(OSError, match="Not a regular file"):
-        read_regular_file(Path(os.devnull))
+        read_regular_file(Path("/dev/zero"))
     with pytest.raises(IsADirectoryError):
         read_regular_file(tmp_path)
+
+
+def test_null_device_is_an_empty_file() -> None:
+    assert read_regular_file(Path(os.devnull)) == b""
+
+
+def test_terminal_is_read_until_its_end_of_input() -> None:
+    # /dev/stdin is a terminal if nothing is piped to a command.
+    controller, terminal = pty.openpty()
+    try:
+        os.write(controller, b"text\n\x04")
+        assert read_regular_file(Path(os.ttyname(terminal))) == b"text\n"
+        with pytest.raises(OSError, match="Not a regular file"):
+            open_regular_file(Path(os.ttyname(terminal)), allow_pipe=False)
+    finally:
+        os.close(controller)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("is_link", [False, True])
