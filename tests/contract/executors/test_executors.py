@@ -13,8 +13,8 @@ import pytest
 from relab.experiments.errors import ExecutorUnavailableError, ExperimentInvalidError, TrialStopped
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.ray_connection import connect
-from relab.experiments.executors.registry import EXECUTORS, make_executor
-from relab.experiments.models import LOCAL_EXECUTOR, ErrorType, RunOptions, TrialOutcome
+from relab.experiments.executors.registry import EXECUTORS, ExecutorKind, make_executor
+from relab.experiments.models import LOCAL_EXECUTOR, RAY_EXECUTOR, ErrorType, RunOptions, TrialOutcome
 from rig.waiting import wait_until
 from support.experiments.benches import Benches
 
@@ -192,6 +192,24 @@ def test_address_of_another_form_is_rejected(address: str) -> None:
 def test_local_executor_has_no_address(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError, match="--address"):
         Benches(LOCAL_EXECUTOR, tmp_path, "127.0.0.1:6379").open("answer()\n")
+
+
+def test_address_is_rejected_for_every_executor_that_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXECUTORS, "other", ExecutorKind(EXECUTORS[LOCAL_EXECUTOR].make))
+
+    with pytest.raises(ExperimentInvalidError, match="The executor other has no address"):
+        Benches("other", tmp_path, "127.0.0.1:6379").open("answer()\n")
+
+
+def test_empty_address_is_rejected_and_not_replaced_by_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+
+    with pytest.raises(ExperimentInvalidError, match="HOST:PORT, not ''"):
+        Benches(RAY_EXECUTOR, tmp_path, "").open("answer()\n")
 
 
 def test_default_executor_is_registered() -> None:

@@ -85,7 +85,7 @@ class RayExecutor:
     def __init__(self, options: ExecutorOptions) -> None:
         settings = options.settings
         self._settings = settings
-        self._address = options.address or os.environ.get("RAY_ADDRESS")
+        self._address = os.environ.get("RAY_ADDRESS") or None if options.address is None else options.address
         self._stop = options.stop
         self._on_spans = options.on_spans
         self._redactor = Redactor(settings.secrets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.executors.caching import CachingExecutor
@@ -24,7 +24,22 @@ def _ray(options: ExecutorOptions) -> Executor:
     return RayExecutor(options)
 
 
-EXECUTORS: Final[Mapping[str, Callable[[ExecutorOptions], Executor]]] = {LOCAL_EXECUTOR: _local, RAY_EXECUTOR: _ray}
+class ExecutorKind(NamedTuple):
+    """One kind of executor.
+
+    Attributes:
+        make: returns an executor of this kind without starting anything.
+        takes_address: whether it connects to a cluster, so that `ExecutorOptions.address` may be set.
+    """
+
+    make: Callable[[ExecutorOptions], Executor]
+    takes_address: bool = False
+
+
+EXECUTORS: Final[Mapping[str, ExecutorKind]] = {
+    LOCAL_EXECUTOR: ExecutorKind(_local),
+    RAY_EXECUTOR: ExecutorKind(_ray, takes_address=True),
+}
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:
@@ -34,12 +49,12 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
         ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes
             none.
     """
-    make = EXECUTORS.get(name)
-    if make is None:
+    kind = EXECUTORS.get(name)
+    if kind is None:
         raise ExperimentInvalidError(f"There is no executor {name!r}.", remedy=f"One of: {', '.join(EXECUTORS)}.")
-    if options.address is not None and name == LOCAL_EXECUTOR:
+    if options.address is not None and not kind.takes_address:
         raise ExperimentInvalidError(f"The executor {name} has no address, so --address cannot be used with it.")
-    return make(options)
+    return kind.make(options)
 
 
 def make_executor_of_run(name: str, options: ExecutorOptions) -> Executor:
