@@ -33,19 +33,18 @@ from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.ray_connection import check_fits, connect, resources, sentence
 from relab.experiments.executors.ray_files import unpack_trial
 from relab.experiments.executors.ray_messages import (
-    STOP,
     NodeRun,
     Shipment,
     TrialBegun,
     TrialOrder,
     TrialReport,
-    message_key,
 )
+from relab.experiments.executors.ray_requests import RequestSender
 from relab.experiments.models import ErrorType, TrialOutcome, TrialResult
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.stale_processes import end_stale_processes
 from relab.experiments.trial.context import RunContext
-from relab.experiments.trial.pausing import REQUEST, read_request
+from relab.experiments.trial.pausing import REQUEST
 from relab.experiments.trial.preparing import pack_path
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import resumable
@@ -64,7 +63,6 @@ _INLINE_BYTES: Final = 65_536
 _LOOK_S: Final = 0.25
 _PATIENCE_S: Final = 10.0
 """How long to wait for a node to end a trial, or to delete its files."""
-_MAIL_INTERVAL_S: Final = 0.05
 _ADDRESS: Final = re.compile(r"[^/\s]+:\d{1,5}")
 _LOOPBACK: Final = ("127.", "localhost:")
 _OWN_BYTES: Final = 64 * MB
@@ -96,11 +94,9 @@ class RayExecutor:
         self._task: Any = None
         self._packs: dict[str, Shipment] = {}
         self._lock = threading.Lock()
-        self._running: dict[str, TrialFolder] = {}
+        self._requests = RequestSender(self._session, options.stop)
         self._nodes: set[str] = set()
         self._is_connected = self._owns_connection = False
-        self._ended = threading.Event()
-        self._mail = threading.Thread(target=self._send_messages, name="ray-messages", daemon=True)
         self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="trial")
 
     @property
@@ -187,7 +183,7 @@ class RayExecutor:
             name="relab.run_trial",
             **resources(context.config),
         )
-        self._mail.start()
+        self._requests.start()
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
         """Send a trial to the cluster; return the future of its result."""
@@ -197,14 +193,12 @@ class RayExecutor:
     def close(self) -> None:
         """Wait for the running trials, delete the run's files on the nodes, and disconnect from the cluster."""
         self._threads.shutdown(cancel_futures=True)
-        self._ended.set()
+        self._requests.close()
         if not self._is_connected:
             return
         self._is_connected = False
         import ray
 
-        if self._mail.is_alive():
-            self._mail.join()
         try:
             with contextlib.suppress(ray.exceptions.RayError):
                 self._leave_nodes()
@@ -235,8 +229,7 @@ class RayExecutor:
                 raise
             return self._lost(trial, context, folder, ErrorType.WORKSPACE, str(error))
         finally:
-            with self._lock:
-                self._running.pop(trial.ids.trial_id, None)
+            self._requests.remove(trial.ids.trial_id)
             (folder.root / REQUEST).unlink(missing_ok=True)
 
     def _order(self, trial: Trial, context: RunContext, folder: TrialFolder) -> TrialOrder:
@@ -332,7 +325,7 @@ class RayExecutor:
         write_new(folder.root / INPUT, b"{}\n")
         with self._lock:
             self._nodes.add(begun.node_id)
-            self._running[folder.root.name] = folder
+        self._requests.add(folder)
 
     def _lost(
         self, trial: Trial, context: RunContext, folder: TrialFolder, kind: ErrorType, message: str
@@ -353,23 +346,6 @@ class RayExecutor:
         first = next(chunks)
         return [first] if len(first) <= _INLINE_BYTES else [ray.put(first), *map(ray.put, chunks)]
 
-    def _send_messages(self) -> None:
-        """Send the nodes the request to stop and requests to pause trials, until the executor is closed."""
-        from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
-
-        sent: dict[str, bytes] = {}
-        while not self._ended.wait(_MAIL_INTERVAL_S):
-            with self._lock:
-                running = dict(self._running)
-            for trial_id, folder in running.items():
-                message = STOP if self._stop.now.is_set() else _request(folder)
-                if message is not None and message != sent.get(trial_id):
-                    _internal_kv_put(message_key(self._session, trial_id), message, overwrite=True)
-                    sent[trial_id] = message
-            for trial_id in sent.keys() - running.keys():
-                del sent[trial_id]
-                _internal_kv_del(message_key(self._session, trial_id))
-
     def _leave_nodes(self) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -382,13 +358,8 @@ class RayExecutor:
                 num_cpus=0,
                 name="relab.leave_node",
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-            ).remote(self._settings.run_id, self._settings.config)
+            ).remote(self._session, self._settings.run_id, self._settings.config)
             for node_id in self._nodes & alive
         ]
         if leaving:
             ray.wait(leaving, num_returns=len(leaving), timeout=_PATIENCE_S)
-
-
-def _request(folder: TrialFolder) -> bytes | None:
-    request = read_request(folder)
-    return None if request is None else request.model_dump_json().encode()

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import Keep, TrialResult
 from relab.experiments.plan.trials import Trial
 from relab.experiments.trial.checkpoints import ForkSource
-
-STOP: Final = b"stop"
-"""The message that ends a running trial; every other message is a request to pause it."""
 
 Shipment = Sequence[Any]
 """An archive: its chunks, each as bytes or as a reference to an object of Ray."""
@@ -106,11 +103,3 @@ class TrialReport:
     has_workspace: bool = False
     changed: Sequence[str] = ()
     archive: bytes | None = None
-
-
-def message_key(session: str, trial_id: str) -> str:
-    """Return the key in Ray's key-value store of the message to the node that runs a trial.
-
-    `session` is the id of the process of `lab run` that sends the message.
-    """
-    return f"relab/{session}/{trial_id}"

@@ -12,11 +12,9 @@ import fcntl
 import os
 import stat
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,19 +22,19 @@ from typing import Any, Final
 import relab
 from relab.core.clock import SystemClock
 from relab.core.errors import RelabError
+from relab.core.file_locks import file_lock
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import DATASET_PACKS, LAB
 from relab.experiments.errors import ExecutorUnavailableError, SandboxUnavailableError, TrialPaused, TrialStopped
 from relab.experiments.executors.local import sandbox_options
 from relab.experiments.executors.ray_messages import (
-    STOP,
     NodeRun,
     Shipment,
     TrialBegun,
     TrialOrder,
     TrialReport,
-    message_key,
 )
+from relab.experiments.executors.ray_requests import requests_to
 from relab.experiments.models import TrialResult
 from relab.experiments.sandbox.protocol import Sandbox
 from relab.experiments.sandbox.stale_processes import end_stale_processes
@@ -44,7 +42,7 @@ from relab.experiments.trial.checkpoints import ForkSource
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.evidence import STORE, stored_documents
 from relab.experiments.trial.network_services import TrialNetwork
-from relab.experiments.trial.pausing import PauseRequest, ask, move_checkpoint
+from relab.experiments.trial.pausing import move_checkpoint
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.runner import TrialRunner
 from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
@@ -52,8 +50,6 @@ from relab.experiments.workspace.archives import pack, unpack
 from relab.experiments.workspace.snapshots import Clone, ProjectSnapshot, cached_snapshot, snapshot_folder
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
-_FIRST_POLL_S: Final = 0.05
-_MAX_POLL_S: Final = 0.2
 _MAX_SHIPPED_BYTES: Final = 1 << 50
 """The size of what the machine of `lab run` sends is not limited here."""
 
@@ -108,20 +104,37 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
         yield TrialReport(failure=OSError(error.errno, f"{os.uname().nodename}: {message}"))
 
 
-def leave_node(run_id: str, config: ExperimentConfig) -> None:
-    """End the processes that a run has left on this node, and delete its files here.
+def leave_node(session: str, run_id: str, config: ExperimentConfig) -> None:
+    """End the processes that a session of a run has left on this node, and delete its files here.
 
-    No trial of the run may be running.
+    No trial of the session may be running. The files that sessions of one run share stay while a worker of another
+    session lives, for example of the same run continued.
+
+    Args:
+        session: `NodeRun.session`, the id of the process of `lab run` that leaves.
+        run_id: the id of the run.
+        config: the experiment.
     """
     node = _node_folder()
     folder = node / run_id
-    end_stale_processes(folder)
-    with contextlib.suppress(RelabError):
-        # A sandbox of the same run removes what the workers' sandboxes have left.
-        sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, run_id))
-        sandbox.prepare()
-        sandbox.close()
-    with _lock(node.parent / "lock"):
+    # Workers begin under this lock, so none begins here meanwhile.
+    with file_lock(node.parent / "lock"):
+        has_others = False
+        for lock in folder.glob("workers/*.lock"):
+            if lock.read_text() == session or not _is_held(lock):
+                end_stale_processes(lock.with_suffix(""))
+                remove_tree(lock.with_suffix(""))
+                lock.unlink()
+            else:
+                has_others = True
+        if has_others:
+            return
+        end_stale_processes(folder)
+        with contextlib.suppress(RelabError):
+            # A sandbox of the same run removes what the workers' sandboxes have left.
+            sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, run_id))
+            sandbox.prepare()
+            sandbox.close()
         remove_tree(folder)
         with contextlib.suppress(OSError):
             # Another run may use the node.
@@ -142,11 +155,13 @@ class _Worker:
         self._folder = _node_folder() / run.run_id
         name = uuid.uuid4().hex[:12]
         run_dir = self._folder / "workers" / name
-        with _lock(_node_folder().parent / "lock"):
+        with file_lock(_node_folder().parent / "lock"):
             self._end_dead_workers()
             run_dir.mkdir(parents=True)
             self._lock = run_dir.with_suffix(".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock.write(run.session)
+            self._lock.flush()
         snapshot = self._fetch()
         redactor = Redactor(secrets)
         self._network = TrialNetwork(run.config, lambda _body, _encoding: None, redactor)
@@ -194,7 +209,7 @@ class _Worker:
             self._receive(order, folder)
             move_checkpoint(folder, target, folder.root)
             try:
-                with _messages(self._run.session, folder) as stop_now:
+                with requests_to(self._run.session, folder) as stop_now:
                     result = self._trials.run(order.trial, stop_now)
             except TrialPaused as paused:
                 move_checkpoint(folder, folder.root, target)
@@ -217,7 +232,7 @@ class _Worker:
     def _fetch(self) -> ProjectSnapshot:
         """Return the project's snapshot on this node; fetch the snapshot and the data set if they are missing."""
         digest = self._run.snapshot_digest
-        with _lock(self._folder / "fetch.lock"):
+        with file_lock(self._folder / "fetch.lock"):
             snapshot = cached_snapshot(self._folder, digest)
             if snapshot is None:
                 _receive_folder(self._run.snapshot, snapshot_folder(self._folder, digest))
@@ -241,7 +256,7 @@ class _Worker:
                 _receive_folder(order.checkpoint, parent)
             self._forks[folder.root.name] = replace(order.fork, parent_dir=parent)
         if order.packs:
-            with _lock(self._folder / "fetch.lock"):
+            with file_lock(self._folder / "fetch.lock"):
                 for path, shipment in order.packs.items():
                     target = self._context.root / LAB / DATASET_PACKS / path
                     if not target.exists():
@@ -273,12 +288,9 @@ class _Worker:
         for folder in self._folder.parent.iterdir():
             living = False
             for lock in folder.glob("workers/*.lock"):
-                with lock.open("w") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        living = True
-                        continue
+                if _is_held(lock):
+                    living = True
+                else:
                     self._end_dead_worker(folder.name, lock.with_suffix(""))
                     lock.unlink()
             if not living and folder != self._folder:
@@ -330,11 +342,14 @@ def _node_folder() -> Path:
     return folder
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _is_held(lock: Path) -> bool:
+    """Return whether the worker that created a lock file still lives."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def _receive_folder(shipment: Shipment, target: Path) -> None:
@@ -354,34 +369,3 @@ def _chunks(shipment: Shipment) -> Iterator[bytes]:
 
     for chunk in shipment:
         yield chunk if isinstance(chunk, bytes) else ray.get(chunk)
-
-
-@contextmanager
-def _messages(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
-    """Yield an event that is set when `lab run` asks to stop the trial in `folder`.
-
-    Until the end of the `with` block, a thread polls for messages. It writes a request to pause into `folder`.
-    `session` is the id of the process of `lab run`.
-    """
-    stop_now, ended = threading.Event(), threading.Event()
-
-    def poll() -> None:
-        from ray.experimental.internal_kv import _internal_kv_get
-
-        key, interval_s, done = message_key(session, folder.root.name), _FIRST_POLL_S, b""
-        while not ended.wait(interval_s):
-            interval_s = min(interval_s * 2, _MAX_POLL_S)
-            message = _internal_kv_get(key)
-            if message == STOP:
-                stop_now.set()
-            elif message and message != done:
-                done = message
-                ask(folder, PauseRequest.model_validate_json(message))
-
-    thread = threading.Thread(target=poll, name="messages", daemon=True)
-    thread.start()
-    try:
-        yield stop_now
-    finally:
-        ended.set()
-        thread.join()
