@@ -55,6 +55,27 @@ def test_incidents_of_the_first_knowledge_base_are_recognised(line: str, failure
     assert suggestion.incident == failure
 
 
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ("Out of Memory during Build", "build_out_of_memory"),
+        ("Docker Pull Error", "docker_pull_error"),
+        ("Prometheus Target Down", "prometheus_target_down"),
+        ("FastAPI 404 on /metrics", "fastapi_metrics_404"),
+    ],
+)
+def test_name_of_an_incident_of_the_first_knowledge_base_is_recognised(error: str, failure: str) -> None:
+    suggestion = answered(SuggestionRequest(error=error))
+
+    assert suggestion.incident == failure
+
+
+def test_failed_assertion_of_tap_is_recognised() -> None:
+    log = "TAP version 13\n# nums\nnot ok 1 should be deeply equivalent\n  ---\n    operator: deepEqual\n  ...\n1..1\n"
+
+    assert suggested(log).incident == "test_assertion"
+
+
 def test_suggestion_quotes_exact_lines_with_their_numbers() -> None:
     suggestion = suggested(recorded("python_module"))
 
