@@ -87,3 +87,73 @@ def test_header_without_a_message_is_replaced_by_the_message_that_follows_it() -
     )
 
     assert error_line(log) == "t.py::test_total: assert 4 == 3"
+
+
+def test_warning_of_the_linker_is_not_the_error() -> None:
+    log = (
+        "/usr/bin/ld: ./libbz2.a(decompress.o): warning: relocation against `rNums' in read-only section `.text'\n"
+        "/usr/bin/ld: ./libbz2.a(bzlib.o): in function `unRLE':\n"
+        "/workspace/bzlib.c:565: undefined reference to `rNums'\n"
+        "collect2: error: ld returned 1 exit status\n"
+    )
+
+    assert error_line(log) == "/workspace/bzlib.c:565: undefined reference to `rNums'"
+
+
+def test_note_of_the_linker_is_not_the_error() -> None:
+    log = (
+        "/usr/bin/ld: NOTE: This behaviour is deprecated and will be removed in a future version of the linker\n"
+        "/usr/bin/ld: cannot find -lfoo: No such file or directory\n"
+    )
+
+    assert error_line(log) == "/usr/bin/ld: cannot find -lfoo: No such file or directory"
+
+
+PIP = (
+    "  error: subprocess-exited-with-error\n"
+    "  \n"
+    "  \xd7 {step} did not run successfully.\n"
+    "  │ exit code: 1\n"
+    "  ╰─> [2 lines of output]\n"
+    "{output}\n"
+    "      [end of output]\n"
+    "  \n"
+    "  note: This error originates from a subprocess, and is likely not a problem with pip.\n"
+    "error: {name}\n\n"
+    "\xd7 {last}\n"
+    "╰─> See above for output.\n"
+)
+
+
+def test_error_of_pip_is_what_the_program_that_it_started_reports() -> None:
+    log = PIP.format(
+        step="pip subprocess to install build dependencies",
+        output="      ERROR: No matching distribution found for setuptools>=999",
+        name="subprocess-exited-with-error",
+        last="pip subprocess to install build dependencies did not run successfully.",
+    )
+
+    line, cause = error_and_cause(log)
+
+    assert line == "ERROR: No matching distribution found for setuptools>=999"
+    assert cause is not None
+    assert cause.line == line
+
+
+def test_error_of_pip_is_the_last_exception_of_the_traceback_in_its_output() -> None:
+    log = PIP.format(
+        step="Preparing metadata (pyproject.toml)",
+        output=(
+            "      Traceback (most recent call last):\n"
+            '        File "<string>", line 2, in <module>\n'
+            "      RuntimeError: libfoo is not configured"
+        ),
+        name="metadata-generation-failed",
+        last="Encountered error while generating package metadata.",
+    )
+
+    line, cause = error_and_cause(log)
+
+    assert line == "RuntimeError: libfoo is not configured"
+    assert cause is not None
+    assert cause.line == line

@@ -37,7 +37,8 @@ _SHARED: Final = re.compile(
 """Signs of a cause outside of the project, such as a registry that is down; other causes belong to one project."""
 _HEADER: Final = re.compile(
     r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|FAILED: \S|Execution failed for task|A problem occurred"
-    r"|error: linking with|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
+    r"|error: linking with|(?:\S{0,200}/)?ld(?:\.\w{1,20})?: .{1,400}: in function .{1,400}:$|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
+    r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$"
 )
 """First lines of blocks whose message is in a line after them."""
 _NAME_IN_HEADER: Final = re.compile(
@@ -45,6 +46,7 @@ _NAME_IN_HEADER: Final = re.compile(
 )
 _COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
 _EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
+_INDENT_OF_PIP: Final = " " * 6
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
@@ -55,7 +57,8 @@ _MESSAGE: Final = re.compile(
 _SUMMARY: Final = re.compile(
     r"(?:FAILED|ERROR) (?P<name>[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1000}?\](?= - |$))?)?)(?: - (?P<message>.{0,2000}))?$"
 )
-_SYMBOL: Final = re.compile(r"\s*(?:\[ERROR\]\s+)?symbol: ")
+_SYMBOL: Final = re.compile(r"\s*(?:\[ERROR\]\s+)?symbol: |\s+at: \S")
+"""A detail that tells errors with one message apart: the symbol of javac, or the place of a failed assertion in TAP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class FailureCause:
     parts: tuple[str, ...]
     line: str
     is_shared: bool = False
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether a line that reports an error shows the cause, and not the last output before the failure."""
+        return self.parts[0] == "cause"
 
     def group_of(self, project: str) -> str:
         """Return the key of the failure group for a build of a project that failed for this cause.
@@ -211,7 +219,9 @@ def _message(details: Sequence[RelevantLine]) -> str:
         of_pytest = [text for text in of_pytest if _PYTEST_EXCEPTION.match(text)] or of_pytest
     if of_pytest:
         return of_pytest[0]
-    exceptions = [text for text in spoken if _EXCEPTION.match(text)]
+    # pip indents the output of the programs that it starts.
+    shown = [text.removeprefix(_INDENT_OF_PIP) for text in spoken]
+    exceptions = [text for text in shown if _EXCEPTION.match(text)]
     return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.builds.logs import LineRole, read_log, relevant_lines
+from relab.builds.logs.causes import is_generic
 from relab.builds.logs.groups import FailureCause, failure_cause, is_header
 from relab.builds.logs.named_tests import LoggedTests, named_tests
 from relab.builds.logs.reading import LineEnds
@@ -80,8 +81,8 @@ def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     """Return `(line, cause)`: the line of a log that says most about the failure, and the cause of the failure.
 
     The line is the first error line with the highest score, or else the last line with text; at most 300 characters.
-    If it is only a header, such as "Traceback", the line of the cause replaces it. Failed builds are grouped by the
-    cause. Each value is None if unknown.
+    If it is only a header, such as "Traceback", or says only that something failed, the line of an error with a cause
+    replaces it. Failed builds are grouped by the cause. Each value is None if unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)
@@ -89,6 +90,7 @@ def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     errors = [line for line in relevant if line.role is LineRole.ERROR]
     if errors:
         chosen = max(errors, key=lambda line: line.score).text
-        return (cause.line if cause is not None and is_header(chosen) else chosen)[:_MAX_LINE], cause
+        is_vague = is_header(chosen) or (is_generic(chosen) and cause is not None and cause.is_reported)
+        return (cause.line if cause is not None and is_vague else chosen)[:_MAX_LINE], cause
     spoken = [line.text for line in read.lines if line.text]
     return spoken[-1][:_MAX_LINE] if spoken else None, cause

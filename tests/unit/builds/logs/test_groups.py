@@ -43,6 +43,8 @@ GENERIC = (
     "========================= 2 failed, 1 passed in 1.00s ==========================",
     "Error: Process completed with exit code 2.",
     "error: test failed, to rerun pass `--lib`",
+    "error: subprocess-exited-with-error",
+    "error: metadata-generation-failed",
     "exit code 1",
 )
 
@@ -169,6 +171,13 @@ def test_file_that_pytest_cannot_import_is_grouped_by_the_message_of_its_report(
 )  # fmt: skip
 def test_different_causes_stay_apart(first: str, second: str) -> None:
     assert key(f"{first}\nmake: *** [all] Error 1\n") != key(f"{second}\nmake: *** [all] Error 1\n")
+
+
+def test_assertions_of_tap_with_one_message_are_grouped_by_their_place() -> None:
+    failed = "TAP version 13\n# {name}\nnot ok 1 should be equal\n  ---\n    operator: equal\n    at: Test.run (/w/{name}.js:9:3)\n  ...\n"
+
+    assert key(failed.format(name="num")) == key(failed.format(name="num").replace(":9:3", ":12:3"))
+    assert key(failed.format(name="num")) != key(failed.format(name="dash"))
 
 
 def test_internal_cause_is_grouped_per_project_and_external_cause_across_projects() -> None:

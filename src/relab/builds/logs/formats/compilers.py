@@ -28,7 +28,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "error of the linker",
-            re.compile(r"(?:\S{0,200}/)?(?:ld|lld|mold)(?:\.\w{1,20})?: (?!warning)"),
+            re.compile(r"(?:\S{0,200}/)?(?:ld|lld|mold)(?:\.\w{1,20})?: (?!.{0,400}\b(?:warning|NOTE): )"),
             weight=0.95,
         ),
         BlockRule(

@@ -26,7 +26,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "error of pip",
-            re.compile(r"\s{0,8}ERROR: |error: subprocess-exited-with-error|  \xd7 "),
+            re.compile(r"\s{0,8}ERROR: |error: (?:subprocess-exited-with-error|metadata-generation-failed)|  \xd7 "),
             re.compile(r"\s+\S|╰─>|note: "),
             bridge=1,
             weight=0.9,
