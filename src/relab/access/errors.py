@@ -9,12 +9,18 @@ class InvalidTokenError(UnauthenticatedError):
     """The credential is unknown, revoked or expired. The message does not reveal which."""
 
     code = "invalid_token"
+    _message = "The token is not valid."
+    _remedy = "`lab auth create-token` creates a new one; send it as `Authorization: Bearer …`."
 
     def __init__(self) -> None:
-        super().__init__(
-            "The token is not valid.",
-            remedy="`lab auth create-token` creates a new one; send it as `Authorization: Bearer …`.",
-        )
+        super().__init__(self._message, remedy=self._remedy)
+
+
+class InvalidIngestSecretError(InvalidTokenError):
+    """The ingest secret in the request is not that of the installation."""
+
+    _message = "The ingest secret is not valid."
+    _remedy = "Send the value of `APP_INGEST_SECRET` as `X-Ingest-Secret`."
 
 
 class MissingTokenError(UnauthenticatedError):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from relab.access import repository
 from relab.access.errors import (
     ForeignOriginError,
+    InvalidIngestSecretError,
     InvalidTokenError,
     MissingScopeError,
     MissingTokenError,
@@ -272,7 +273,7 @@ class AccessService:
             raise MissingTokenError("Posting runs needs the ingest secret.", remedy="Send it as `X-Ingest-Secret`.")
         expected = self._ingest_secret.get_secret_value() if self._ingest_secret else ""
         if not hmac.compare_digest(given.get_secret_value().encode(), expected.encode()):
-            raise InvalidTokenError
+            raise InvalidIngestSecretError
         return Caller(name="ingest-secret", scopes=frozenset({Scope.INGEST}))
 
     def _token_caller(self, token: str) -> Caller:

@@ -66,7 +66,7 @@ def bearer_in(authorization: str) -> str | None:
 
 
 def _credentials(request: Request, token: str | None) -> Credentials:
-    ingest_secret = request.headers.get("x-ingest-secret")
+    ingest_secret = _header_text(request, "x-ingest-secret")
     source: Source = request.state.source
     return Credentials(
         bearer=SecretStr(token) if token is not None else None,
@@ -77,3 +77,12 @@ def _credentials(request: Request, token: str | None) -> Credentials:
         origin=request.headers.get("origin"),
         fetch_site=request.headers.get("sec-fetch-site"),
     )
+
+
+def _header_text(request: Request, name: str) -> str | None:
+    """Return the text of a header, which clients encode in UTF-8 (curl) or Latin-1 (requests); None without the header."""
+    text = request.headers.get(name)
+    try:
+        return None if text is None else text.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return text

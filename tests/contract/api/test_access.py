@@ -291,6 +291,18 @@ def test_ingest_secret_is_required_when_it_is_set(app_of: Callable[..., Any]) ->
     assert_problem(reading, 403, "foreign_origin")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_ingest_secret_may_have_letters_outside_of_ascii(app_of: Callable[..., Any], encoding: str) -> None:
+    app = app_of(app_ingest_secret="schlüssel")
+    headers = {"X-Ingest-Secret": "schlüssel".encode(encoding)}
+    with loopback_client(app, **REMOTE) as remote:
+        right = remote.post("/agent-runs", json=failed_run("r"), headers=headers)
+        wrong = remote.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": "schlussel"})
+
+    assert right.status_code == 201
+    assert "ingest secret is not valid" in assert_problem(wrong, 401, "invalid_token")["detail"]
+
+
 @on_one_back_end
 def test_ingest_secret_header_is_ignored_if_no_secret_is_set(client: TestClient) -> None:
     assert client.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": "any"}).status_code == 201
