@@ -119,6 +119,13 @@ def test_each_variable_of_the_seed_is_read_when_no_other_is_set(
         assert str(getattr(found, "get_secret_value", lambda: found)()) in {sample(name), "12.0"}, name  # noqa: B023
 
 
+@pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
+def test_log_level_is_read_in_any_case(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", level)
+
+    assert load_settings().log_level == "DEBUG"
+
+
 def test_white_space_around_a_url_in_the_settings_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {
         "TARGET_API_BASE_URL": lambda found: found.target_api_base_url,

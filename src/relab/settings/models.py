@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -69,9 +69,10 @@ class Settings(BaseSettings):
     app_ingest_secret: SecretStr | None = Field(
         None, validation_alias=AliasChoices("RELAB_APP_INGEST_SECRET", "APP_INGEST_SECRET")
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO", validation_alias=AliasChoices("RELAB_LOG_LEVEL", "LOG_LEVEL")
-    )
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
+    ] = Field("INFO", validation_alias=AliasChoices("RELAB_LOG_LEVEL", "LOG_LEVEL"))
     openai_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("RELAB_OPENAI_API_KEY", "OPENAI_API_KEY")
     )
