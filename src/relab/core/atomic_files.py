@@ -1,4 +1,4 @@
-"""Replace files atomically: a reader sees the old file or the new one, never a part."""
+"""Replace files and place folders atomically: a reader sees the old content or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -58,6 +58,31 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def rename_durably(fresh: Path, path: Path) -> None:
+    """Synchronize a new folder and all its files to the disk, then rename it to `path`.
+
+    After a power failure, either `path` does not exist, or it has the complete content.
+
+    Raises:
+        OSError: a file cannot be read or written to the disk, or `path` is a file or a folder with content.
+    """
+    for folder, _, names in os.walk(fresh):
+        for name in names:
+            if not (file := Path(folder, name)).is_symlink():
+                _synchronize(file)
+        _synchronize(Path(folder))
+    fresh.rename(path)
+    _synchronize(path.parent)
+
+
+def _synchronize(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from relab.core.atomic_files import replace_file, replacing
+from relab.core.atomic_files import rename_durably, replace_file, replacing
 
 
 def test_old_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -85,3 +86,22 @@ def test_two_replacements_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
 
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_gets_its_name_after_all_its_content_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, path = tmp_path / "new", tmp_path / "done"
+    (fresh / "inner").mkdir(parents=True)
+    (fresh / "inner" / "file").write_bytes(b"text")
+    (fresh / "dangling").symlink_to("missing")
+    inodes = {entry.stat().st_ino for entry in (fresh, fresh / "inner", fresh / "inner" / "file")}
+    synchronized: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synchronized.append((os.fstat(number).st_ino, path.exists())))
+
+    rename_durably(fresh, path)
+
+    assert {inode for inode, has_name in synchronized if not has_name} == inodes
+    assert synchronized[-1] == (tmp_path.stat().st_ino, True)
+    assert (path / "inner" / "file").read_bytes() == b"text"
+    assert not fresh.exists()

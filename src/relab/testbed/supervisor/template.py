@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import rename_durably
 from relab.core.logging import get_logger
 from relab.testbed.errors import StartError
 from relab.testbed.layout import Layout, write_json
@@ -148,7 +149,8 @@ async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> N
             # The seed may raise any exception; report it as the reason of the failed start.
             raise StartError(f"The seed {seed_module} fails: {type(error).__name__}: {error}") from error
         write_json(fresh / "credentials.json", asdict(credentials))
-        await asyncio.to_thread(fresh.rename, folder)
+        # Where a folder has a template's name, the template counts as complete.
+        await asyncio.to_thread(rename_durably, fresh, folder)
         _log.info("template_made", digest=folder.name)
     finally:
         port.close()
