@@ -205,6 +205,20 @@ def test_mini_text_has_the_lines_that_parsers_search() -> None:
     assert re.search(r"^FAISS: n/a$", text, re.MULTILINE)
 
 
+def test_changes_in_ms_and_in_percent_have_one_sign() -> None:
+    windows = rollout(plan_of(8), 8, -30)
+    # One slow window raises the mean of arm B above that of arm A; the paired change stays a decrease.
+    slow = next(place for place, window in enumerate(windows) if window.arm is Arm.B)
+    windows[slow] = windows[slow].model_copy(update={"p95_ms": 900.0, "metric": 900.0})
+
+    record = record_of(windows=windows)
+
+    assert record.judgement is not None
+    assert record.judgement.delta_p95 is not None
+    assert record.judgement.delta_p95.estimate_pct < 0
+    assert re.search(r"^ΔP95: -\d+\.\dms \(-\d+\.\d%\)$", mini_text(record), re.MULTILINE)
+
+
 def test_mini_json_has_the_fields_of_labops() -> None:
     found = mini_json(record_of())
 

@@ -14,14 +14,15 @@ from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
 def mini_text(record: RolloutRecord) -> str:
     """Return the mini report of a rollout as text, in the format of LabOps reports."""
     found = record.judgement
-    p95_ms, qps = (_difference(record, name) for name in ("p95_ms", "qps"))
-    judged_pct = percent(None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct)
+    judged_pct = None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct
+    qps_pct = None if found is None else found.delta_qps_pct
     is_p95 = record.plan.subject.metric is None
+    p95_pct = judged_pct if is_p95 else None
     lines = [
         "LAB COMBO REPORT (MINI)",
-        f"ΔP95: {_signed(p95_ms, 'ms')} ({judged_pct if is_p95 else UNKNOWN})",
-        *([] if is_p95 else [f"Δmetric: {judged_pct}"]),
-        f"ΔQPS: {_signed(qps)} ({percent(None if found is None else found.delta_qps_pct)})",
+        f"ΔP95: {_signed(_change(record, 'p95_ms', p95_pct), 'ms')} ({percent(p95_pct)})",
+        *([] if is_p95 else [f"Δmetric: {percent(judged_pct)}"]),
+        f"ΔQPS: {_signed(_change(record, 'qps', qps_pct))} ({percent(qps_pct)})",
         f"Error Rate: {percent(None if found is None else found.error_rate_pct, digits=2, signed=False)}",
         f"FAISS: {UNKNOWN}",
         f"Fallbacks (FAISS→Qdrant): {UNKNOWN}",
@@ -66,10 +67,16 @@ def _valid(record: RolloutRecord, arm: Arm) -> int:
     return sum(window.arm is arm and not window.problems for window in record.windows)
 
 
-def _difference(record: RolloutRecord, name: str) -> float | None:
-    """Return the mean of the figure `name` in arm B (new flags) minus its mean in arm A; None if a mean is unknown."""
-    means = [_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B)]
-    return None if means[0] is None or means[1] is None else means[1] - means[0]
+def _change(record: RolloutRecord, name: str, change_pct: float | None) -> float | None:
+    """Return the change of the figure `name` from arm A to arm B (new flags), in the figure's unit.
+
+    It is `change_pct` percent of arm A's mean, so that both have the same sign. Without `change_pct`, it is the
+    difference of the arms' means; None if a mean is unknown.
+    """
+    a, b = (_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B))
+    if a is None or b is None:
+        return None
+    return b - a if change_pct is None else a * change_pct / 100
 
 
 def _mean(windows: list[ArmWindow], name: str) -> float | None:
