@@ -14,6 +14,7 @@ from relab.load.errors import MixError
 from relab.rollouts.errors import (
     FlagsNotAppliedError,
     RolloutStateError,
+    SubjectError,
     TargetBusyError,
     TargetUnavailableError,
     TargetUnhealthyError,
@@ -39,6 +40,16 @@ def test_better_arm_is_applied_and_read_back(lab: RolloutLab) -> None:
     assert lab.limit() == CONC_CAP
     assert [window.arm for window in record.windows] == [Arm.A, Arm.B, Arm.A, Arm.B]
     assert lab.services.rollouts.get(record.rollout_id) == record
+
+
+def test_service_without_a_changed_flag_is_left_alone(lab: RolloutLab) -> None:
+    lab.service.documents["/api/flags"] = {"control": {"policy": "aimd"}, "routing": {"enabled": False}}
+
+    with pytest.raises(SubjectError, match=r"control\.max_concurrency"):
+        lab.run()
+
+    assert lab.service.changes == []
+    assert lab.last().status is RolloutStatus.FAILED
 
 
 def test_reader_sees_the_phase_that_is_under_way(lab: RolloutLab) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relab.flags.models import ControlFlags, RoutingFlags, ServiceFlags
-from relab.rollouts.errors import PlanInvalidError
+from relab.rollouts.errors import PlanInvalidError, SubjectError
 from relab.rollouts.models import Arm, DecisionPolicy
 from relab.rollouts.plans.models import EarlyStop, Plan, WindowOrder
 from relab.rollouts.plans.reading import default_plan, parse_plan, read_plan, starter_text
@@ -200,7 +200,7 @@ def test_budget_and_cap_limit_the_rounds() -> None:
 
 
 def test_arms_set_the_same_fields_and_differ_in_the_changed_sections() -> None:
-    documents = {arm: flags_of(Plan(), arm, OFF) for arm in Arm}
+    documents = {arm: flags_of(Plan(), arm, OFF.model_dump(mode="json")) for arm in Arm}
 
     assert documents[Arm.B] == {
         "control": {
@@ -223,11 +223,32 @@ def test_flags_of_each_arm_are_accepted_by_a_service() -> None:
     for policy in ("aimd", "fixed", "off"):
         for mode in ("rules", "faiss", "qdrant"):
             plan = parse_plan(f"experiment: {{flow_policy: {policy}, routing_mode: {mode}}}", "plan.yaml")
-            there = OFF.updated(flags_of(plan, Arm.B, OFF))
-            assert there.updated(flags_of(plan, Arm.A, OFF)) == OFF.updated(flags_of(plan, Arm.A, OFF))
+            before = OFF.model_dump(mode="json")
+            there = OFF.updated(flags_of(plan, Arm.B, before))
+            assert there.updated(flags_of(plan, Arm.A, before)) == OFF.updated(flags_of(plan, Arm.A, before))
 
 
 def test_a_section_to_keep_is_not_written() -> None:
     plan = parse_plan("experiment: {routing_mode: keep, flow_policy: off}", "plan.yaml")
 
-    assert flags_of(plan, Arm.B, ServiceFlags()) == {"control": {"enabled_actuators": []}}
+    assert flags_of(plan, Arm.B, OFF.model_dump(mode="json")) == {"control": {"enabled_actuators": []}}
+
+
+def test_arm_a_has_the_values_of_the_service_also_if_relab_does_not_know_them() -> None:
+    before = OFF.model_dump(mode="json")
+    before["control"] |= {"policy": "pid", "gain": 0.3}
+
+    found = flags_of(Plan(), Arm.A, before)
+
+    assert found["control"]["policy"] == "pid"
+    assert "gain" not in found["control"]
+
+
+def test_field_that_the_service_does_not_return_is_named_with_its_remedy() -> None:
+    before = {"control": {"policy": "aimd", "max_concurrency": 8}, "routing": {}}
+
+    with pytest.raises(SubjectError) as caught:
+        flags_of(Plan(), Arm.B, before)
+
+    assert "no control.target_p95_ms, control.max_batch_size, control.enabled_actuators" in str(caught.value)
+    assert "experiment.flow_policy: keep" in str(caught.value)

@@ -9,7 +9,6 @@ from relab.core.clock import Clock
 from relab.core.errors import RelabError, UnavailableError
 from relab.core.json import canonical_json
 from relab.core.logging import get_logger
-from relab.flags.models import ServiceFlags
 from relab.rollouts.errors import (
     EndNotStoredError,
     FlagsChangedError,
@@ -138,7 +137,7 @@ class RolloutExecution:
         before = FlagState(self._record.before) if self._record.before is not None else self._target.flags.read()
         planned: dict[Arm, Any] = {}
         if self._plan.subject.flags.kind == "service":
-            document = ServiceFlags().updated(before.value)
+            document: Any = before.value
             planned = {arm: flags_of(self._plan, arm, document) for arm in arms_of(self._plan)}
         changes = self._target.changes_of(before, planned)
         inverse = self._target.flags.inverse(changes[Arm.B], before)

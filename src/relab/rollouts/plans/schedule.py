@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relab.flags.models import ACTUATORS, ServiceFlags
+from relab.flags.models import ACTUATORS
+from relab.rollouts.errors import SubjectError
 from relab.rollouts.models import Arm
 from relab.rollouts.plans.models import MAX_ROUNDS, Measurement, Plan, WindowOrder
 
@@ -73,7 +74,7 @@ def rounds_that_fit(plan: Plan) -> int:
     return min(limits)
 
 
-def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
+def flags_of(plan: Plan, arm: Arm, before: Document) -> Document:
     """Return the flags to set for an arm of a plan about flow control and routing, as a JSON document.
 
     The documents of all arms have the same fields.
@@ -81,16 +82,30 @@ def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
     Args:
         plan: the plan.
         arm: the arm; A has the flags from before the rollout.
-        before: the flags from before the rollout.
+        before: the flags from before the rollout, as the service returns them.
+
+    Raises:
+        SubjectError: the service returns no value of a field that the plan changes.
     """
     experiment = plan.experiment
     changed: Document = {}
     control, routing = _control(experiment), _routing(experiment)
     for section, fields, arms in (("control", control, _FLOW_ARMS), ("routing", routing, _ROUTING_ARMS)):
         if fields:
-            present = getattr(before, section).model_dump(mode="json")
-            changed[section] = fields if arm in arms else {name: present[name] for name in fields}
+            _require_fields(before[section], section, fields)
+            changed[section] = fields if arm in arms else {name: before[section][name] for name in fields}
     return changed
+
+
+def _require_fields(present: dict[str, Any], section: str, fields: dict[str, Any]) -> None:
+    missing = [f"{section}.{name}" for name in fields if name not in present]
+    if missing:
+        # Arm A could not be set, and a rollback could not restore these fields.
+        knob = "flow_policy" if section == "control" else "routing_mode"
+        raise SubjectError(
+            f"The flags of the service have no {', '.join(missing)}, which the plan changes, so they could not be restored.",
+            remedy=f"Set these flags once, or leave them as they are: experiment.{knob}: keep.",
+        )
 
 
 def _control(experiment: Measurement) -> dict[str, Any]:
