@@ -231,13 +231,15 @@ def test_linear_drift_does_not_bias_the_estimate(order: str) -> None:
     assert found.delta_p95.estimate_pct == pytest.approx(-20)
 
 
-def test_arms_at_the_same_time_are_not_corrected_for_a_distance_in_time() -> None:
-    subject = """subject:
+LIVE = """subject:
   live: true
   flags: {kind: product_flag, key: limit, a: old, b: new}
   metric: {kind: json, url: "http://127.0.0.1:1/$arm", pointer: /p95, requests: /n, errors: /bad}
 """
-    plan = plan_of(8, rest=subject)
+
+
+def test_arms_at_the_same_time_are_not_corrected_for_a_distance_in_time() -> None:
+    plan = plan_of(8, rest=LIVE)
     levels = [200 * math.exp(-0.05 * number) for number in range(8)]
     windows = [
         window.model_copy(update={"metric": levels[window.round] * (0.8 if window.arm is Arm.B else 1.0)})
@@ -248,6 +250,18 @@ def test_arms_at_the_same_time_are_not_corrected_for_a_distance_in_time() -> Non
 
     assert found.delta_p95 is not None
     assert found.delta_p95.estimate_pct == pytest.approx(-20)
+
+
+@pytest.mark.parametrize(("fewer_pct", "verdict"), [(11, Verdict.PASS), (40, Verdict.INVALID)])
+def test_live_arms_may_differ_as_halves_of_few_users_do(fewer_pct: int, verdict: Verdict) -> None:
+    plan = plan_of(8, rest=LIVE)
+    fewer = round(REQUESTS * (1 - fewer_pct / 100))
+    windows = altered(rollout(plan, 8, -30), Arm.A, completed=fewer, offered=fewer, sent=fewer)
+
+    found = judge(windows, plan)
+
+    assert found.verdict is verdict
+    assert any(f"numbers of requests differ by {fewer_pct}.0 %" in warning for warning in found.warnings)
 
 
 def test_throughput_drop_warns_and_does_not_change_the_verdict() -> None:

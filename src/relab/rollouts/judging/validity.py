@@ -21,6 +21,9 @@ IMBALANCE_P: Final = 0.001
 """P-value of the chi-square test of the arms' numbers of requests, below which they differ by more than chance."""
 MIN_IMBALANCE_PCT: Final = 1.0
 """A smaller difference is not a problem, however certain it is: with two million requests the test finds 0.5 %."""
+MIN_LIVE_IMBALANCE_PCT: Final = 30.0
+"""The same for live traffic, where users are assigned to arms and not requests: the halves of 200 equally active users
+differ by 10 % on average, whatever the number of requests. A smaller difference is a warning."""
 _TREND_ALPHA: Final = 0.01
 _TREND_WINDOWS: Final = 4
 
@@ -50,7 +53,7 @@ def biased_data(data: RolloutData) -> tuple[str, ...]:
         return ()
     arms = {arm: data.windows(arm) for arm in sorted(data.rounds[0])}
     lost = [problem for arm, windows in arms.items() for problem in _lost_requests(arm, windows)]
-    return (*lost, *_imbalance(arms))
+    return (*lost, *_imbalance(arms, MIN_LIVE_IMBALANCE_PCT if data.is_live else MIN_IMBALANCE_PCT))
 
 
 def imbalance_pct(data: RolloutData) -> float | None:
@@ -81,10 +84,11 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
     return found
 
 
-def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
+def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> list[str]:
     """Return a list of one sentence if an arm completed significantly more requests per second than the others.
 
-    Otherwise, the list is empty. The test is a chi-square test for a sample ratio mismatch.
+    Otherwise, or if they differ by less than `least_pct` percent, the list is empty. The test is a chi-square test for
+    a sample ratio mismatch.
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """
@@ -98,7 +102,7 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
     p_value = float(special.chdtrc(len(counts) - 1, ((counts - expected) ** 2 / expected).sum()))
     ratio = counts / expected
     difference = 100 * float(1 - ratio.min() / ratio.max())
-    if p_value >= IMBALANCE_P or difference < MIN_IMBALANCE_PCT:
+    if p_value >= IMBALANCE_P or difference < least_pct:
         return []
     given = ", ".join(f"{arm} {count:,.0f}" for arm, count in zip(arms, counts, strict=True))
     return [f"The arms' numbers of requests differ by {difference:.1f} % ({given}; p = {p_value:.1g})."]
