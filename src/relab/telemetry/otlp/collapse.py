@@ -19,14 +19,15 @@ _OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "start
 """The fields of a step that an outer report of a model call never takes from an inner one."""
 
 
+_ERROR_FIELDS: Final = ("status", "error_class", "error_message", "status_code")
 _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
     """Return all spans of a trace in the same order, with redundant spans marked as `NO_ITEM` (not in the timeline).
 
-    Redundant are most internal steps of a framework, and the inner one of two nested spans that report the same model
-    call. The outer span gets the fields of both. If no span is redundant, the result is `spans` itself.
+    Redundant are most internal steps of a framework, the parts of a tool call that have spans of their own, and the inner
+    one of two nested spans that report the same model call. The outer span gets the fields of both. If no span is redundant, the result is `spans` itself.
 
     Args:
         spans: all spans of a trace, sorted by start.
@@ -47,6 +48,11 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         explained = _ancestors_of_errors(spans, by_id)
         for facts in spans:
             span_id = facts.span.span_id
+            call_id = around[span_id].call if facts.is_plumbing and facts.role is Role.TOOL else None
+            if call_id is not None:
+                changed[call_id] = _with_part(changed.get(call_id, by_id[call_id]), facts)
+                changed[span_id] = facts._replace(kind=NO_ITEM, role=Role.OTHER)
+                continue
             is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
             if facts.is_plumbing and around[span_id].is_known and is_silent:
                 changed[span_id] = facts._replace(kind=NO_ITEM)
@@ -56,6 +62,14 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         return spans
     # Marked spans stay in the list, so that parents and children remain connected.
     return [changed.get(facts.span.span_id, facts) for facts in spans]
+
+
+def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
+    """Return a tool call with the failure of `part`, the span of a part of it, if the call itself reports no failure."""
+    if part.outcome.status in _SILENT_ENDS or call.outcome.status not in _SILENT_ENDS:
+        return call
+    error = {field: part.item[field] for field in _ERROR_FIELDS if field in part.item}
+    return call._replace(outcome=part.outcome, item={**call.item, **error})
 
 
 def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:

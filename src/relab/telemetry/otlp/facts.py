@@ -77,7 +77,7 @@ class SpanFacts(NamedTuple):
         usage: the tokens and the cost of a model's answer; None if the span reports neither.
         talk: the question, the answer and the tool calls in the span's messages.
         is_plumbing: whether the span is an internal step of a framework; such a span is hidden unless it explains an
-            error.
+            error. The internal span of a tool inside a tool call is a part of that call.
     """
 
     span: Span
@@ -103,7 +103,8 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
         span.attributes[v.IS_PLUMBING] = True
     if role is Role.TOOL:
         item, outcome = _tool_call(span, outcome)
-        return SpanFacts(span, resource, role, outcome, CALL, item, None)
+        is_plumbing = span.attributes.get(v.IS_PLUMBING) is True
+        return SpanFacts(span, resource, role, outcome, CALL, item, None, is_plumbing=is_plumbing)
     if role is Role.RETRIEVER:
         return SpanFacts(span, resource, role, outcome, CALL, _retrieval(span, outcome), None)
     if role is Role.GUARDRAIL and _guardrail_triggered(span, outcome):

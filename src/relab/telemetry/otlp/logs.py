@@ -1,8 +1,8 @@
 """Log records of OTLP: decode a request, and hand the events among its records to their spans.
 
 A record with a trace id belongs to the run of that trace. Two kinds of records are also events of their span, and the
-span is read as if it had reported them itself: GenAI events, and exceptions (see `joins_exception`). Every other record
-is a log line, which no projection reads.
+span is read as if it had reported them itself: events of models and agents (`_SPAN_EVENTS`), and exceptions
+(`joins_exception`). Every other record is a log line, which no projection reads.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ MAX_LINE_CHARS: Final = 20_000
 BODY: Final = "body"
 """The attribute of a span event that holds the body of its log record, as a JSON value."""
 
-GENAI_PREFIX: Final = "gen_ai."
+_SPAN_EVENTS: Final = ("gen_ai.", "claude_code.")
+"""How the names of events begin that the reader of spans reads as events of their span."""
 _EXCEPTION_PREFIX: Final = "exception."
 _EVENT_NAME: Final = "event.name"
 _SEVERITY_ERROR: Final = 17
@@ -263,17 +264,22 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
         span_id,
         min(max(record.severity_number, 0), _MAX_SEVERITY),
         event_name,
-        bool(span_id) and (event_name.startswith(GENAI_PREFIX) or joins_exception(record)),
+        bool(span_id) and (event_name.startswith(_SPAN_EVENTS) or joins_exception(record)),
         origin,
         raw,
     )
 
 
 def _event_name(record: LogRecord) -> str:
-    """Return the event name of a record, from its own field or, as older SDKs send it, from the attribute `event.name`."""
+    """Return the event name of a record, from its own field or, as older SDKs send it, from the attribute `event.name`.
+
+    If the body is this name with a prefix, the name with its prefix is returned.
+    """
     name = record.event_name
     if not name:
         name = next((pair.value.string_value for pair in record.attributes if pair.key == _EVENT_NAME), "")
+        if name and record.body.string_value.endswith(f".{name}"):
+            name = record.body.string_value
     return clean_text(name[:MAX_SHORT_TEXT_CHARS])
 
 

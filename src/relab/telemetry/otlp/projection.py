@@ -207,6 +207,8 @@ class _Projection:
         """Return the timeline items of the run: `(row to store, content of the row's JSON)`."""
         names_agents = bool(agents.names)
         whole = self._whole.span.span_id if self._whole is not None else None
+        steps = {facts.span.span_id for facts in self._spans if facts.kind == STEP} if calls.asked_by else set()
+        steps.discard(whole)
         items: list[tuple[StoredItem, dict[str, Any]]] = []
         for facts in self._spans:
             span_id = facts.span.span_id
@@ -228,7 +230,8 @@ class _Projection:
                     item |= calls.added[span_id]
                 if item["status"] == StepStatus.FAILURE:
                     _tie(item, "tool_schema", own_schema(facts.span.attributes) or self._schema_of(item["tool_name"]))
-                _tie(item, "step_id", step or calls.asked_by.get(span_id))
+                asker = calls.asked_by.get(span_id)
+                _tie(item, "step_id", step or (asker if asker in steps else None))
             else:
                 at = max(facts.span.end_us or 0, at)
                 _tie(item, "step_id", step)

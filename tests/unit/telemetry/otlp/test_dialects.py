@@ -66,7 +66,7 @@ def test_events_in_an_attribute_of_pydantic_ai_are_the_messages_of_the_model_cal
 def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     shown = {name.partition(",")[0] for name in RUNS}
     elsewhere = {"OpenTelemetry GenAI", "without a convention", "Haystack", "AutoGen", "LiteLLM"}
-    elsewhere |= {"OpenAI Agents SDK", "OpenLIT", "Mastra", "Genkit", "VoltAgent"}
+    elsewhere |= {"OpenAI Agents SDK", "OpenLIT", "Mastra", "Genkit", "VoltAgent", "Claude Code"}
     assert {dialect.name.partition(",")[0] for dialect in DIALECTS} == shown | elsewhere
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from relab.telemetry.otlp.dialects.autogen import AUTOGEN
+from relab.telemetry.otlp.dialects.claude_code import CLAUDE_CODE
 from relab.telemetry.otlp.dialects.dialect import Values
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
@@ -48,6 +49,7 @@ DIALECTS: Final = (
     MASTRA,
     GENKIT,
     VOLTAGENT,
+    CLAUDE_CODE,
     LANGSMITH,
     MLFLOW,
     LANGFUSE,
