@@ -1,6 +1,6 @@
 """Log records of OTLP: decode a request, and hand the events among its records to their spans.
 
-A record with a trace id belongs to the run of that trace. Two kinds of records are also events of their span, and the
+A record with a trace id belongs to the run of that trace. Some records are also events of their span, and the
 span is read as if it had reported them itself: events of models and agents (`_SPAN_EVENTS`), and exceptions
 (`joins_exception`). Every other record is a log line, which no projection reads.
 """
