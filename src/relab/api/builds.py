@@ -60,12 +60,14 @@ _Simulation = Annotated[
     responses=scoped_problems(),
     summary="Simulate a build",
 )
-def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]) -> SimulatedBuild:
+def get_simulated_build(
+    request: Request, services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]
+) -> SimulatedBuild:
     """Return a simulated build: status, duration and error are drawn from measured builds of the example project.
 
-    Nothing is stored.
+    Nothing is stored; `/metrics` counts the simulated builds of this process.
     """
-    return services.builds.simulate(simulation)
+    return _simulated(request, services, simulation)
 
 
 @router.post(
@@ -74,12 +76,19 @@ def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationR
     responses=scoped_problems(has_body=True),
     summary="Simulate the build in the body",
 )
-def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> SimulatedBuild:
+def post_simulated_build(request: Request, services: ServicesDep, simulation: _Simulation) -> SimulatedBuild:
     """Return a simulated build, as `GET /simulate_build` does.
 
     The body has the same fields as the query of the GET request. A missing body counts as an empty one.
     """
-    return services.builds.simulate(simulation)
+    return _simulated(request, services, simulation)
+
+
+def _simulated(request: Request, services: Services, simulation: SimulationRequest) -> SimulatedBuild:
+    build = services.builds.simulate(simulation)
+    failure = "" if build.failure is None else build.failure.value
+    request.app.state.metrics.count_simulated_build(build.status.value, failure, build.duration)
+    return build
 
 
 def _best_action(services: Services, symptoms: BuildSymptoms) -> BestAction:

@@ -11,6 +11,7 @@ from relab.telemetry.service import TelemetryService
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_BUCKETS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+_BUILD_BUCKETS = (0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -36,6 +37,13 @@ class HttpMetrics:
             "relab_agent_runs_ingested",
             "Stored agent runs by outcome.",
             ("outcome",),
+            registry=self.registry,
+        )
+        self._simulated = Histogram(
+            "relab_simulated_build_duration_seconds",
+            "Duration of simulated builds, by status and kind of failure.",
+            ("status", "failure"),
+            buckets=_BUILD_BUCKETS,
             registry=self.registry,
         )
         self._received = {
@@ -78,6 +86,10 @@ class HttpMetrics:
         """
         self._commits.observe(seconds)
         self._batches.observe(weight)
+
+    def count_simulated_build(self, status: str, failure: str, seconds: float) -> None:
+        """Count one simulated build, by its status and its kind of failure (empty unless it failed)."""
+        self._simulated.labels(status, failure).observe(seconds)
 
     def count_otlp(self, signal: str, receipt: OtlpReceipt) -> None:
         """Count the accepted, rejected and ignored items of one OTLP request; `signal` is `traces`, `logs` or `metrics`."""

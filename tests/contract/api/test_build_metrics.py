@@ -240,3 +240,22 @@ def plans(database: Database, statements: list[tuple[str, Any]]) -> list[tuple[s
 
 def is_indexed(plan: str) -> bool:
     return "Seq Scan" not in plan and ("INDEX" in plan or "Index" in plan)
+
+
+def test_simulated_builds_are_counted_with_their_durations(api: TestClient) -> None:
+    builds = [
+        api.get("/simulate_build", params={"fault": "memory", "seed": 7}).json(),
+        api.post("/simulate_build", json={"fault": "memory", "seed": 7}).json(),
+    ]
+
+    text_of_metrics = api.get("/metrics").text
+
+    found = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text_of_metrics)
+        for sample in family.samples
+    }
+    labels = {"status": "failed", "failure": "out_of_memory"}
+    assert {(build["status"], build["failure"]) for build in builds} == {("failed", "out_of_memory")}
+    assert value(found, "relab_simulated_build_duration_seconds_count", **labels) >= 2
+    assert value(found, "relab_simulated_build_duration_seconds_sum", **labels) >= 2 * builds[0]["duration"]

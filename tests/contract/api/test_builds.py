@@ -196,3 +196,11 @@ def test_each_action_that_may_be_chosen_can_be_simulated(api: TestClient) -> Non
 )
 def test_unknown_fault_and_action_of_a_simulation_are_named(api: TestClient, query: dict[str, str], code: str) -> None:
     assert_problem(api.get("/simulate_build", params=query), 422, code)
+
+
+@pytest.mark.parametrize("path", ["/builds", "/builds/tests", "/builds/groups", "/builds/suggestions"])
+def test_list_of_an_unknown_project_is_empty(api: TestClient, path: str) -> None:
+    answer = api.get(path, params={"project": "no-such-project"})
+
+    assert answer.status_code == 200
+    assert answer.json() == {"items": [], "next_before": None}
