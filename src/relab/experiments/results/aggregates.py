@@ -208,6 +208,16 @@ class TrialData:
             found["variance"].astype("float64"),
         )
 
+    def without_result(self, baseline: str, variant: str, metric: str) -> str | None:
+        """Return a sentence if one of the two has neither a success nor a failure, so that it cannot be compared, else None.
+
+        A variant without any result may still be compared by `SUCCESS`: errors count as failures, and it fails.
+        """
+        for name in (baseline,) if metric == SUCCESS else (baseline, variant):
+            if not self.task_means(name, ERRORS_DROPPED).tasks.size:
+                return f"no trial of {name!r} ended in success or failure, so it cannot be compared"
+        return None
+
     @property
     def may_stop_early(self) -> bool:
         """Whether the run has a stopping rule, by which clear results end the run early."""

@@ -339,13 +339,14 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return a sentence if too many values of the metric are missing (a share above `MAX_MISSING`), else None."""
+        """Return a sentence if a side has no results, or too many values are missing (above `MAX_MISSING`), else None."""
+        if self.facts.fork is None and (text := self.data.without_result(self.baseline, variant, delta.source_name)):
+            return text
         if delta.is_always_valid:
             # A variant that is decided early has no trials of the later tasks. The rule looks at the missing figures.
             share = 1 - delta.tasks / max(self.data.looked_at(self.baseline, variant), 1)
-            if share <= MAX_MISSING:
-                return None
-            return f"{share:.0%} of the tasks have no figures for {delta.metric!r}; no more than {MAX_MISSING:.0%} may be missing"
+            text = f"{share:.0%} of the tasks have no figures for {delta.metric!r}; no more than {MAX_MISSING:.0%} may be missing"
+            return text if share > MAX_MISSING else None
         planned = self.facts.planned_of_variant(self.data.tasks)
         for name in (self.baseline, variant):
             there = int(self.data.task_means(name, delta.source_name).trials.sum())

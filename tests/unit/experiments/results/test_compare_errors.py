@@ -1,0 +1,34 @@
+"""Comparison of variants whose trials all ended in errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relab.experiments.results.compare import compare
+from relab.stats.verdicts import Verdict
+from rig.trial_rows import trial_row, write_run
+
+
+@pytest.mark.parametrize(
+    ("broken", "gate", "verdict"),
+    [
+        (("base", "better"), "success>=-0.02", Verdict.INVALID),
+        (("base",), "success>=-0.02", Verdict.INVALID),
+        (("better",), "success>=-0.02", Verdict.FAIL),
+        (("better",), "duration_ms<=5%", Verdict.INVALID),
+    ],
+)
+def test_variant_whose_trials_all_ended_in_errors_passes_no_gate(
+    tmp_path: Path, broken: tuple[str, ...], gate: str, verdict: Verdict
+) -> None:
+    rows = [
+        trial_row(name, number, outcome="error" if name in broken else "success")
+        for name in ("base", "better")
+        for number in range(400)
+    ]
+    found = compare(write_run(tmp_path / "run", rows), gates=[gate], measure_false_passes=False)
+
+    assert found.verdict is verdict
+    assert ("ended in success or failure" in found.reason) == (verdict is Verdict.INVALID)
