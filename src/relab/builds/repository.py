@@ -102,11 +102,11 @@ def project_names(session: Session, name: str | None = None, *, limit: int) -> l
 
     Args:
         session: the session of the transaction.
-        name: only the project of this name; None for all.
+        name: only the project of this name; None for all that have a name.
         limit: the largest number of names.
     """
     tables = (BuildRow, BuildDecisionRow, BuildSuggestionRow)
-    every = [select(row.project) if name is None else select(row.project).where(row.project == name) for row in tables]
+    every = [select(row.project).where(row.project != "" if name is None else row.project == name) for row in tables]
     found = union(*every).subquery()
     return list(session.execute(select(found.c.project).order_by(found.c.project).limit(limit)).scalars())
 

@@ -8,7 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
+from relab.builds.errors import BuildProjectNotFoundError
 from relab.builds.models import ACTION_IDS
+from relab.builds.service import BuildSymptoms
 from relab.core.ids import new_id
 from support.api.client import assert_problem
 
@@ -204,3 +206,12 @@ def test_list_of_an_unknown_project_is_empty(api: TestClient, path: str) -> None
 
     assert answer.status_code == 200
     assert answer.json() == {"items": [], "next_before": None}
+
+
+def test_error_about_an_unknown_project_names_no_project_without_a_name(services: Services) -> None:
+    services.builds.decisions.best_action(BuildSymptoms(), default_policy="ucb")
+
+    with pytest.raises(BuildProjectNotFoundError) as raised:
+        services.builds.check_project("odd")
+
+    assert raised.value.remedy == "Record one: lab builds run"
