@@ -6,10 +6,8 @@ coverage was 57 to 95 %, where 95 % are nominal (`evals/interval_coverage.py`).
 
 from __future__ import annotations
 
-import math
-
-from relab.stats.distributions import beta_quantile, t_quantile
-from relab.stats.intervals import LEVEL, Interval, check_level
+from relab.stats.distributions import t_quantile
+from relab.stats.intervals import LEVEL, Interval, check_level, exact_ends, score_ends
 from relab.stats.paired import Clusters
 
 _PRIOR_CLUSTERS = 1.0
@@ -44,12 +42,12 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
         raise ValueError("a rate needs a trial at least, and successes between 0 and the trials of each cluster")
     rate = float(clusters.sums.sum()) / total
     independent = total**2 / float(clusters.sizes @ clusters.sizes)
-    worst = _exact(rate, independent, level)
+    worst = exact_ends(rate * independent, independent, level)
     if clusters.count < 2:
         return Interval(*worst, level, "Clopper-Pearson over clusters")
     # The design effect is 1 for independent trials, and largest if all trials of a cluster have the same outcome.
     effective = trials / _design_effect(clusters, rate, trials, max(1.0, trials / independent))
-    score = _score(rate, effective, t_quantile((1 + level) / 2, clusters.count - 1))
+    score = score_ends(rate, effective, t_quantile((1 + level) / 2, clusters.count - 1))
     # No end lies farther out than in the worst case.
     low, high = max(score[0], worst[0]), min(score[1], worst[1])
     return Interval(min(low, rate), max(high, rate), level, "Wilson over clusters")
@@ -62,17 +60,3 @@ def _design_effect(clusters: Clusters, rate: float, trials: float, most: float) 
     seen = max(1.0, clusters.standard_error**2 * trials / variance)
     informative = float(min((clusters.sums > 0).sum(), (clusters.sums < clusters.sizes).sum()))
     return (informative * seen + _PRIOR_CLUSTERS * most) / (informative + _PRIOR_CLUSTERS)
-
-
-def _score(rate: float, count: float, quantile: float) -> tuple[float, float]:
-    share = quantile * quantile / count
-    middle = (rate + share / 2) / (1 + share)
-    half = quantile / (1 + share) * math.sqrt(rate * (1 - rate) / count + share / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def _exact(rate: float, count: float, level: float) -> tuple[float, float]:
-    hits, tail = rate * count, (1 - level) / 2
-    low = 0.0 if rate <= 0 else beta_quantile(tail, hits, count - hits + 1)
-    high = 1.0 if rate >= 1 else beta_quantile(1 - tail, hits + 1, count - hits)
-    return low, high

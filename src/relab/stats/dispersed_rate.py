@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.stats.distributions import beta_quantile, gamma_quantile
-from relab.stats.intervals import LEVEL, Interval, check_level
+from relab.stats.distributions import gamma_quantile
+from relab.stats.intervals import LEVEL, Interval, check_level, exact_ends
 
 _DISPERSION_LEVEL = 0.9
 """The dispersion is taken at its upper bound of this level. With the measured one, the one-sided 95 % bound for 8
@@ -36,10 +36,8 @@ def dispersed_rate(hits: Sequence[int], totals: Sequence[int], *, level: float =
     if total < 1 or any(not 0 <= count <= of for count, of in zip(hits, totals, strict=True)):
         raise ValueError("a rate needs a trial at least, and hits between 0 and the trials of each window")
     dispersion = _dispersion(hits, totals)
-    count, of, tail = events / dispersion, total / dispersion, (1 - level) / 2
-    low = 0.0 if events == 0 else beta_quantile(tail, count, of - count + 1)
-    high = 1.0 if events == total else beta_quantile(1 - tail, count + 1, of - count)
-    return Interval(low, high, level, "Clopper-Pearson at the effective count")
+    ends = exact_ends(events / dispersion, total / dispersion, level)
+    return Interval(*ends, level, "Clopper-Pearson at the effective count")
 
 
 def _dispersion(hits: Sequence[int], totals: Sequence[int]) -> float:

@@ -55,14 +55,20 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """
     _check_counts(hits, total)
     check_level(level)
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    rate, share = hits / total, z * z / total
-    middle = (rate + share / 2) / (1 + share)
-    half = z / (1 + share) * math.sqrt(rate * (1 - rate) / total + share / (4 * total))
+    low, high = score_ends(hits / total, total, NormalDist().inv_cdf((1 + level) / 2))
     # With no hits or only hits the formula gives 0 or 1 except for rounding.
-    low = 0.0 if hits == 0 else max(0.0, middle - half)
-    high = 1.0 if hits == total else min(1.0, middle + half)
-    return Interval(low, high, level, "Wilson")
+    return Interval(0.0 if hits == 0 else low, 1.0 if hits == total else high, level, "Wilson")
+
+
+def score_ends(rate: float, count: float, quantile: float) -> tuple[float, float]:
+    """Return the ends of Wilson's score interval of a rate in `count` trials, which need not be a whole number.
+
+    `quantile` is the number of standard errors between the true rate and an end, such as 1.96.
+    """
+    share = quantile * quantile / count
+    middle = (rate + share / 2) / (1 + share)
+    half = quantile / (1 + share) * math.sqrt(rate * (1 - rate) / count + share / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
@@ -77,10 +83,15 @@ def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """
     _check_counts(hits, total)
     check_level(level)
+    return Interval(*exact_ends(hits, total, level), level, "Clopper-Pearson")
+
+
+def exact_ends(hits: float, total: float, level: float) -> tuple[float, float]:
+    """Return the ends of the Clopper-Pearson interval of a rate; the numbers need not be whole."""
     tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else beta_quantile(tail, hits, total - hits + 1)
-    high = 1.0 if hits == total else beta_quantile(1 - tail, hits + 1, total - hits)
-    return Interval(low, high, level, "Clopper-Pearson")
+    low = 0.0 if hits <= 0 else beta_quantile(tail, hits, total - hits + 1)
+    high = 1.0 if hits >= total else beta_quantile(1 - tail, hits + 1, total - hits)
+    return low, high
 
 
 def poisson_exact(count: int, *, level: float = LEVEL) -> Interval:

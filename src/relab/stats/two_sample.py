@@ -61,11 +61,6 @@ def fisher_exact(
     return TestResult(f"Fisher exact ({sides})", min(1.0, float(result.pvalue)), float(result.statistic))
 
 
-def fisher_exact_greater(hits_a: int, total_a: int, hits_b: int, total_b: int) -> TestResult:
-    """Test by Fisher's exact test whether `hits_a / total_a` is greater than `hits_b / total_b`; see `fisher_exact`."""
-    return fisher_exact(hits_a, total_a, hits_b, total_b, alternative="greater")
-
-
 def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alternative = "two-sided") -> TestResult:
     """Compare the locations of two samples by the Mann-Whitney U test.
 

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Literal
 
 from relab.stats.multiplicity import holm
-from relab.stats.two_sample import TestResult, fisher_exact, fisher_exact_greater, hodges_lehmann_shift, mann_whitney
+from relab.stats.two_sample import TestResult, fisher_exact, hodges_lehmann_shift, mann_whitney
 from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.past_models import PastRun
@@ -156,7 +156,7 @@ def _outcome(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
     rate, previous = 1 - failed_now / len(now), 1 - failed_then / len(then)
     if previous - rate < MIN_SUCCESS_DROP:
         return None
-    test = fisher_exact_greater(failed_now, len(now), failed_then, len(then))
+    test = fisher_exact(failed_now, len(now), failed_then, len(then), alternative="greater")
     return _Candidate("outcome", rate, previous, rate - previous, test)
 
 
