@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relab.builds.optimizer.catalogue import KEEP
 from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+
+_EXPLORATION: Final = 0.1
+"""The share of probability that is distributed evenly over all actions."""
 
 
 class FixedPolicy:
@@ -43,14 +47,9 @@ class FixedPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far, in every situation. Untried actions are chosen first.
+    """Chooses the action with the best mean reward so far, in every situation. Untried actions are chosen first."""
 
-    Args:
-        exploration: the share of probability that is distributed evenly over all actions.
-    """
-
-    def __init__(self, exploration: float = 0.1) -> None:
-        self._exploration = exploration
+    def __init__(self) -> None:
         self._sums: dict[int, float] = defaultdict(float)
         self._counts: dict[int, int] = defaultdict(int)
 
@@ -62,7 +61,7 @@ class BestFixedPolicy:
     ) -> NDArray[np.float64]:
         """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
         means = [self._sums[action] / self._counts[action] if self._counts[action] else np.inf for action in actions]
-        return with_exploration(all_on_best(np.array(means)), self._exploration)
+        return with_exploration(all_on_best(np.array(means)), _EXPLORATION)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:  # noqa: ARG002 the protocol's
         """Include a reward in the mean reward of its action."""

@@ -13,9 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+from relab.builds.optimizer.policies.protocol import EXPLORATION, Features, all_on_best, with_exploration
 from relab.builds.optimizer.situation import FEATURES
 
+_WIDTH: Final = 0.7
+"""The bound of LinUCB is the estimate plus this many standard errors."""
+_DEVIATION: Final = 0.25
+"""The standard deviation of a reward around the prediction that Thompson sampling assumes."""
 _DRAWS: Final = 512
 """The number of posterior draws by which the propensities of Thompson sampling are computed."""
 
@@ -57,17 +61,7 @@ class _LinearPolicy:
 
 
 class LinUcbPolicy(_LinearPolicy):
-    """Chooses the action with the highest upper confidence bound of its reward.
-
-    Args:
-        width: the bound is the estimate plus this many standard errors.
-        exploration: the share of probability that is distributed evenly over all actions.
-    """
-
-    def __init__(self, width: float = 0.7, exploration: float = 0.02) -> None:
-        super().__init__()
-        self._width = width
-        self._exploration = exploration
+    """Chooses the action with the highest upper confidence bound of its reward."""
 
     def propensities(
         self,
@@ -80,24 +74,15 @@ class LinUcbPolicy(_LinearPolicy):
         bounds = []
         for action in actions:
             model = self._model(action)
-            bounds.append(model.coefficients @ x + self._width * np.sqrt(x @ model.inverse @ x))
-        return with_exploration(all_on_best(np.array(bounds)), self._exploration)
+            bounds.append(model.coefficients @ x + _WIDTH * np.sqrt(x @ model.inverse @ x))
+        return with_exploration(all_on_best(np.array(bounds)), EXPLORATION)
 
 
 class ThompsonPolicy(_LinearPolicy):
     """Chooses each action with the probability that it is the best one (Thompson sampling).
 
     For each action, a Bayesian linear regression predicts the reward.
-
-    Args:
-        deviation: the assumed standard deviation of a reward around the prediction.
-        exploration: the share of probability that is distributed evenly over all actions.
     """
-
-    def __init__(self, deviation: float = 0.25, exploration: float = 0.02) -> None:
-        super().__init__()
-        self._deviation = deviation
-        self._exploration = exploration
 
     def propensities(
         self, features: Features, actions: Sequence[int], generator: np.random.Generator
@@ -110,7 +95,7 @@ class ThompsonPolicy(_LinearPolicy):
         models = [self._model(action) for action in actions]
         # The expected reward is a normal variable, so the coefficients need not be drawn.
         means = np.array([model.coefficients @ x for model in models])
-        deviations = self._deviation * np.sqrt([x @ model.inverse @ x for model in models])
+        deviations = _DEVIATION * np.sqrt([x @ model.inverse @ x for model in models])
         draws = generator.normal(means, deviations, size=(_DRAWS, len(actions)))
         wins = np.bincount(draws.argmax(axis=1), minlength=len(actions)) / _DRAWS
-        return with_exploration(wins, self._exploration)
+        return with_exploration(wins, EXPLORATION)

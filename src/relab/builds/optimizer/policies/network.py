@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+from relab.builds.optimizer.policies.protocol import EXPLORATION, Features, all_on_best, with_exploration
 
 Matrix = NDArray[np.float32]
 
@@ -43,12 +43,10 @@ class NetworkPolicy:
 
     Args:
         network: the trained network.
-        exploration: the share of probability that is distributed evenly over all actions.
     """
 
-    def __init__(self, network: ValueNetwork, exploration: float = 0.02) -> None:
+    def __init__(self, network: ValueNetwork) -> None:
         self._network = network
-        self._exploration = exploration
 
     def propensities(
         self,
@@ -57,7 +55,7 @@ class NetworkPolicy:
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
         """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
-        return with_exploration(all_on_best(self._network.values(features)[list(actions)]), self._exploration)
+        return with_exploration(all_on_best(self._network.values(features)[list(actions)]), EXPLORATION)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
         """Learn nothing: a network is trained by `lab builds train`."""

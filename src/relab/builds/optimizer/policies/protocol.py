@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Features = Sequence[float]
+
+
+EXPLORATION: Final = 0.02
+"""The share of probability that the policies for situations distribute evenly over all actions."""
 
 
 class BuildPolicy(Protocol):

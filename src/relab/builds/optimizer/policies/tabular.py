@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from relab.builds.models import BuildFailure
 from relab.builds.optimizer.catalogue import KEEP
-from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+from relab.builds.optimizer.policies.protocol import EXPLORATION, Features, all_on_best, with_exploration
 from relab.builds.optimizer.situation import FEATURES
 
 _KINDS: Final = (BuildFailure.OUT_OF_MEMORY.value, BuildFailure.TIMED_OUT.value, "other_failure")
@@ -30,6 +30,9 @@ _BUILDS: Final = 2.0
 
 _SPEED: Final = 0.5
 """The speed before any build: the reward of a build that takes as long as usual."""
+
+_WIDTH: Final = 2.0
+"""The bound is the estimate plus this many standard deviations of the posterior."""
 
 _SPREAD: Final = 0.15
 """Assumed standard deviation of the rewards of successful builds with one action."""
@@ -48,15 +51,9 @@ class UcbPolicy:
     - 0.8 if the last build hit a limit and the action raises this limit;
     - 0.1 if the last build hit a limit and the action keeps the configuration;
     - 0.5 in all other cases.
-
-    Args:
-        width: the bound is the estimate plus this many standard deviations of the posterior.
-        exploration: the share of probability that is distributed evenly over all actions.
     """
 
-    def __init__(self, width: float = 2.0, exploration: float = 0.02) -> None:
-        self._width = width
-        self._exploration = exploration
+    def __init__(self) -> None:
         self._tried: Counter[tuple[str, int]] = Counter()
         self._succeeded: Counter[tuple[str, int]] = Counter()
         self._successes: Counter[int] = Counter()
@@ -84,7 +81,7 @@ class UcbPolicy:
         """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
         kind = _kind(features)
         bounds = np.array([self._bound(kind, action) for action in actions])
-        return with_exploration(all_on_best(bounds), self._exploration)
+        return with_exploration(all_on_best(bounds), EXPLORATION)
 
     def _bound(self, kind: str, action: int) -> float:
         tried, succeeded = self._tried[kind, action], self._succeeded[kind, action]
@@ -97,7 +94,7 @@ class UcbPolicy:
         variance_of_speed = _SPREAD**2 / successes
 
         variance = variance_of_chance * speed**2 + chance**2 * variance_of_speed
-        return float(chance * speed + self._width * np.sqrt(variance))
+        return float(chance * speed + _WIDTH * np.sqrt(variance))
 
 
 def _kind(features: Features) -> str:
