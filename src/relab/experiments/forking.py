@@ -20,14 +20,14 @@ from relab.experiments.errors import (
     TrialNotFoundError,
     TrialStateError,
 )
-from relab.experiments.models import ForkOptions, TrialIds
+from relab.experiments.models import ForkOptions
 from relab.experiments.proof.sealed_paths import changed_since_seal
 from relab.experiments.records.forks import Parent, digest_of, parents_jsonl
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.results.integrity import damage_of_trial
+from relab.experiments.results.trial_views import events_of
 from relab.experiments.trial.checkpoints import find_checkpoint, named_checkpoints
-from relab.experiments.trial.events import read_events
 from relab.experiments.trial.fork_points import Selector, choose, parse_selector
 from relab.experiments.trial.trial_folder import trial_folder
 
@@ -211,10 +211,8 @@ def _parents(
 
 def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Parent:
     folder = trial_folder(run.path, row["trial_id"])
-    ids = TrialIds(run.run_id, row["trial_id"], row["variant_id"], row["task_id"], row["repl_idx"])
-    events = read_events(folder.host_path(run.config.runtime.harness.events.path), ids, below=folder.root).events
     try:
-        checkpoint = choose(selector, named_checkpoints(run.config, folder), events)
+        checkpoint = choose(selector, named_checkpoints(run.config, folder), events_of(run, folder, row))
     except SelectorUnmatchedError as error:
         raise SelectorUnmatchedError(f"{run.run_id}.{row['trial_id']}: {error.message}", remedy=error.remedy) from error
     if checkpoint is None:

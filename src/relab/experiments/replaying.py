@@ -17,7 +17,7 @@ from relab.experiments.config.paths import LAB, REPLAYS
 from relab.experiments.errors import RunDamagedError, RunDiskFullError, TrialNotFoundError, TrialStateError
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.registry import make_executor
-from relab.experiments.models import LOCAL_EXECUTOR, Keep, StopSwitch, TrialIds
+from relab.experiments.models import LOCAL_EXECUTOR, Keep, StopSwitch
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.trials import Trial, trial_at
 from relab.experiments.records.forks import plan_of_run, sources_of
@@ -25,9 +25,8 @@ from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder, disk_errors_of
 from relab.experiments.records.run_snapshot import check_image, kept_snapshot
 from relab.experiments.results.integrity import damage_of_trial
-from relab.experiments.results.trial_views import changes_of, document_of
+from relab.experiments.results.trial_views import changes_of, document_of, events_of
 from relab.experiments.trial.context import RunContext, RunSettings
-from relab.experiments.trial.events import read_events
 from relab.experiments.trial.redaction import secrets_of
 from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder, trial_folder
 
@@ -259,10 +258,8 @@ def _document(folder: TrialFolder, name: str) -> Any:
 
 
 def _events(run: RunFolder, folder: TrialFolder, row: Mapping[str, Any], *, was_paused: bool) -> list[str]:
-    ids = TrialIds(run.run_id, row["trial_id"], row["variant_id"], row["task_id"], row["repl_idx"])
-    path = folder.host_path(run.config.runtime.harness.events.path)
     lines = []
-    for event in read_events(path, ids, below=folder.root).events:
+    for event in events_of(run, folder, row):
         if was_paused and event["event_type"] == "control_ack":
             continue
         hidden = _OF_TIME | {"ids"} | ({"seq"} if was_paused else frozenset())

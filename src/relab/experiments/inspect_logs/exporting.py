@@ -21,11 +21,9 @@ from relab.experiments.inspect_logs.errors import InspectExportError
 from relab.experiments.inspect_logs.logs import HEADER, SAMPLES, START, SUMMARIES, VERSION, object_of
 from relab.experiments.inspect_logs.samples import ExportedTrial
 from relab.experiments.inspect_logs.scores import number_of
-from relab.experiments.models import TrialIds
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder
-from relab.experiments.results.trial_views import document_of
-from relab.experiments.trial.events import read_events
+from relab.experiments.results.trial_views import document_of, events_of
 from relab.experiments.trial.trial_folder import OUTPUT, trial_folder
 
 _ID_CHARS: Final = 22
@@ -135,8 +133,7 @@ def _trials(run: RunFolder, variant: Variant) -> Iterator[ExportedTrial]:
         if row["variant_id"] != variant.variant_id or row["started_at"] is None:
             continue
         folder = trial_folder(run.path, row["trial_id"])
-        ids = TrialIds(run.run_id, row["trial_id"], row["variant_id"], row["task_id"], row["repl_idx"])
-        events = read_events(folder.host_path(run.config.runtime.harness.events.path), ids, below=folder.root).events
+        events = events_of(run, folder, row)
         output = document_of(folder, OUTPUT) or {}
         yield ExportedTrial(row, tasks.read(row["task_index"]).payload, output, events, _model(variant))
 

@@ -218,12 +218,15 @@ def document_of(folder: TrialFolder, name: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _events(run: RunFolder, folder: TrialFolder, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if not row:
-        return []
+def events_of(run: RunFolder, folder: TrialFolder, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the valid events of a trial, in the order of the file; `row` is the trial's row."""
     ids = TrialIds(run.run_id, row["trial_id"], row["variant_id"], row["task_id"], row["repl_idx"])
     path = folder.host_path(run.config.runtime.harness.events.path)
-    events = read_events(path, ids, below=folder.root).events
+    return read_events(path, ids, below=folder.root).events
+
+
+def _events(run: RunFolder, folder: TrialFolder, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    events = events_of(run, folder, row) if row else []
     return [{name: value for name, value in event.items() if name != "ids"} for event in events]
 
 
