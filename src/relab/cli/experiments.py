@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from relab.cli.experiment_options import (
     keep_of,
 )
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
+from relab.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
     from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunOptions, StopSwitch
@@ -374,7 +374,7 @@ def stoppable_run() -> Iterator[StopSwitch]:
 
     switch = StopSwitch()
 
-    def pressed(_number: int, _frame: object) -> None:
+    def pressed() -> None:
         message = (
             "ending the running trials"
             if switch.finish.is_set()
@@ -383,12 +383,8 @@ def stoppable_run() -> Iterator[StopSwitch]:
         print(f"lab: {message}", file=sys.stderr)
         switch.press()
 
-    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_signals(pressed):
         yield switch
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _print_written(command: str, files: Sequence[Path], json: bool, then: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_text
+from relab.cli.output import EXIT_FAILED, JsonOption, check_writable, plain, print_json, print_table, write_text
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def load_command(
         allow_remote=allow_remote,
     )
     files = [path for path in (hdr, output) if path is not None]
-    _check_writable(files)
+    check_writable(*files)
     check_target(plan)
     with stoppable() as stop, _live(quiet=quiet or json) as progress:
         result = run_load(plan, stop=stop, on_progress=progress)
@@ -140,20 +139,6 @@ def _headers(lines: Sequence[str]) -> dict[str, str]:
             raise InvalidInputError("--header must be 'Name: value' on one line.")
         headers[name.strip()] = value.strip()
     return headers
-
-
-def _check_writable(files: Sequence[Path]) -> None:
-    """Check before the load is sent that these result files can be written.
-
-    Raises:
-        InvalidInputError: a file cannot be written.
-    """
-    from relab.core.errors import InvalidInputError
-
-    for path in files:
-        folder = path.absolute().parent
-        if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-            raise InvalidInputError(f"{path} cannot be written.", remedy="Choose a file in an existing folder.")
 
 
 def _write(plan: LoadPlan, result: LoadResult, hdr: Path | None, output: Path | None) -> None:

@@ -85,6 +85,19 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
+def check_writable(*paths: Path | None) -> None:
+    """Check, before the work, that these result files can be written; None stands for no file.
+
+    Raises:
+        InvalidInputError: a file cannot be written.
+    """
+    from relab.core.errors import InvalidInputError
+
+    for path in filter(None, paths):
+        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise InvalidInputError(f"{path} cannot be written.", remedy="Choose a file in an existing folder.")
+
+
 def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force") -> None:
     """Write a text to a file; an existing file is replaced only if `overwrite` is true.
 

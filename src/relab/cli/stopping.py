@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
 
@@ -12,13 +12,16 @@ from threading import Event
 def stoppable() -> Iterator[Event]:
     """Yield an event that Ctrl-C or SIGTERM sets; a second signal has no effect."""
     stop = Event()
-
-    def pressed(_number: int, _frame: object) -> None:
-        stop.set()
-
-    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_signals(stop.set):
         yield stop
+
+
+@contextmanager
+def stop_signals(pressed: Callable[[], object]) -> Iterator[None]:
+    """Call `pressed` at each Ctrl-C or SIGTERM in the block, in place of the usual effect of these signals."""
+    kept = {number: signal.signal(number, lambda *_: pressed()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_text
+from relab.cli.output import EXIT_FAILED, JsonOption, check_writable, plain, print_json, print_table, write_text
 from relab.cli.stopping import stoppable
 from relab.cli.testbed_start import start_testbed
 
@@ -96,10 +95,7 @@ def _check_options(journal: Path | None, *, up: bool, port_base: int | None) -> 
 
     if port_base is not None and not up:
         raise InvalidInputError("--port-base requires --up; a running testbed keeps its ports.")
-    if journal is not None:
-        folder = journal.absolute().parent
-        if journal.is_dir() or not os.access(journal if journal.exists() else folder, os.W_OK):
-            raise InvalidInputError(f"{journal} cannot be written.", remedy="Choose a file in an existing folder.")
+    check_writable(journal)
 
 
 def _make_token(name: str) -> str:
