@@ -13,7 +13,6 @@ from relab.core.json import canonical_json
 from relab.testbed.errors import NotRunningError, WrongNameError
 from relab.testbed.models import TestbedState
 
-DEFAULT_NAME: Final = "default"
 TARGET_PORT: Final = 8011
 CHAOS_PORT: Final = 8080
 ACTIONS_PORT: Final = 9000

@@ -159,16 +159,6 @@ class ChaosManager:
         with self._lock:
             return [running.injection for running in reversed(self._all.values())]
 
-    def stop_all(self) -> int:
-        """End all active and waiting injections; return how many there were, including any that could not be ended."""
-        with self._lock:
-            found = [running for running in self._all.values() if running.injection.is_open]
-        for running in found:
-            # Continue with the others; `end` has added a note to this one.
-            with contextlib.suppress(NotEndedError, AlreadyEndedError):
-                running.end(InjectionPhase.STOPPED)
-        return len(found)
-
     def forget(self) -> None:
         """End all injections and remove them from the list, because the testbed is reset for a new episode (test)."""
         # Remove them from the list first: an injection that begins from now on belongs to the time after.
@@ -176,6 +166,7 @@ class ChaosManager:
             ended = list(self._all.values())
             self._all.clear()
         for running in ended:
+            # Continue with the others; `end` has added a note to this one.
             with contextlib.suppress(NotEndedError, AlreadyEndedError):
                 running.end(InjectionPhase.STOPPED)
             running.close()

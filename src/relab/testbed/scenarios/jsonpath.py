@@ -105,7 +105,9 @@ class _Reader:
         if self._peek() == "*":
             self._at += 1
             return _children
-        return _child(self._take_kind("name", "a name or *"))
+        if self._token()[0] != "name":
+            raise self._wrong("a name or * is expected")
+        return _child(self._next())
 
     def _subscript(self) -> Step:
         kind, text = self._token()
@@ -149,11 +151,6 @@ class _Reader:
         if token in _WORDS:
             return _WORDS[self._next()]
         raise self._wrong('a number, "a text", true, false or null is expected')
-
-    def _take_kind(self, wanted: str, said: str) -> str:
-        if self._token()[0] != wanted:
-            raise self._wrong(f"{said} is expected")
-        return self._next()
 
     def _token(self) -> tuple[str, str]:
         return self._tokens[self._at] if self._at < len(self._tokens) else ("end", "")

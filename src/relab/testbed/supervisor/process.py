@@ -242,8 +242,8 @@ async def run_to_end(order: ProcessSpec, *, within_s: float) -> int:
             await process.end(None, 0)
 
 
-def tail(path: Path, lines: int = 15) -> str:
-    """Return the last `lines` lines of a log as text, or "" if it cannot be read."""
+def tail(path: Path) -> str:
+    """Return the last 15 lines of a log as text, or "" if it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -251,4 +251,4 @@ def tail(path: Path, lines: int = 15) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-15:])

@@ -162,7 +162,7 @@ class Search:
             except Exception as error:  # noqa: BLE001 the waiting requests raise it
                 # Every waiting search must get the error, whatever it is; the application answers with 500.
                 for wanted in batch:
-                    _settle(wanted.answer, None, error)
+                    _settle(wanted.answer, error)
 
     def _answer(self, batch: list[_Wanted], loop: asyncio.AbstractEventLoop) -> None:
         routing = self._flags().routing
@@ -175,10 +175,10 @@ class Search:
                 used, found = self._ask(backend, group)
             except SearchError as error:
                 for wanted in group:
-                    loop.call_soon_threadsafe(_settle, wanted.answer, None, error)
+                    loop.call_soon_threadsafe(_settle, wanted.answer, error)
                 continue
             for wanted, hits in zip(group, found, strict=True):
-                loop.call_soon_threadsafe(_settle, wanted.answer, (used, hits), None)
+                loop.call_soon_threadsafe(_settle, wanted.answer, (used, hits))
 
     def _ask(self, backend: Backend, group: list[_Wanted]) -> tuple[Backend, list[list[Hit]]]:
         queries, limits = embed(wanted.text for wanted in group), [wanted.top_k for wanted in group]
@@ -195,14 +195,10 @@ class Search:
         return backend, found
 
 
-def _settle(
-    answer: asyncio.Future[tuple[Backend, list[Hit]]],
-    result: tuple[Backend, list[Hit]] | None,
-    error: Exception | None,
-) -> None:
+def _settle(answer: asyncio.Future[tuple[Backend, list[Hit]]], found: tuple[Backend, list[Hit]] | Exception) -> None:
     if answer.done():
         return
-    if error is not None:
-        answer.set_exception(error)
-    elif result is not None:
-        answer.set_result(result)
+    if isinstance(found, Exception):
+        answer.set_exception(found)
+    else:
+        answer.set_result(found)
