@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-import pydantic_core
 from sqlalchemy.orm import Session
 
 from relab.core.clock import format_time
@@ -29,6 +28,7 @@ from relab.telemetry.export_rows import (
     RUN_COLUMNS,
     SPAN_COLUMNS,
     item_row,
+    json_text,
     log_row,
     run_row,
     span_row,
@@ -152,21 +152,21 @@ class RunExport:
                     "ref_id": item.ref_id,
                     "at": format_time(item.at),
                 }
-                yield f'{_json(head)[:-1]},"data":{item.data}}}'
+                yield f'{json_text(head)[:-1]},"data":{item.data}}}'
 
     def _span_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
             origins = span_repository.load_origins(session, SpanOriginRow, ids)
             spans = ((span.origin, span.data) for span in export_repository.iter_spans(session, ids))
             for line in _requests(spans):
-                yield _json(request_to_json(_by_origin(line, origins)))
+                yield json_text(request_to_json(_by_origin(line, origins)))
 
     def _log_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
             origins = span_repository.load_origins(session, LogOriginRow, ids)
             logs = ((log.origin, log.data) for log in export_repository.iter_logs(session, ids))
             for line in _requests(logs):
-                yield _json(logs_request_to_json(_by_origin(line, origins)))
+                yield json_text(logs_request_to_json(_by_origin(line, origins)))
 
     def _run_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
@@ -241,7 +241,7 @@ def _origin_texts(
     """
     origins = span_repository.load_origins(session, table, trace_ids)
     return {
-        key: (_json(content["resource"]), _json(content["scope"]), content["schema_url"])
+        key: (json_text(content["resource"]), json_text(content["scope"]), content["schema_url"])
         for key, content in origins.items()
     }
 
@@ -268,7 +268,3 @@ def _by_origin(
         by_origin.setdefault(origin, []).append(raw)
     for origin, packed in by_origin.items():
         yield origins[origin], packed
-
-
-def _json(value: Any) -> str:
-    return pydantic_core.to_json(value).decode()

@@ -171,9 +171,9 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
         "end_time_unix_nano": end or None,
         "status_code": span.status.code,
         "status_message": clean_text(span.status.message) or None,
-        "attributes": _json(read_attributes(span.attributes)),
-        "events": _json([_event(event) for event in span.events]),
-        "links": _json([_link(link) for link in span.links]),
+        "attributes": json_text(read_attributes(span.attributes)),
+        "events": json_text([_event(event) for event in span.events]),
+        "links": json_text([_link(link) for link in span.links]),
         "resource": resource,
         "scope": scope,
         "schema_url": schema_url or None,
@@ -198,8 +198,8 @@ def log_row(log: StoredLog, resource: str, scope: str, schema_url: str) -> dict[
         "severity": log.severity or None,
         "severity_text": clean_text(record.severity_text) or None,
         "event_name": log.event_name or None,
-        "body": _json(read_value(record.body)) if record.HasField("body") else None,
-        "attributes": _json(read_attributes(record.attributes)),
+        "body": json_text(read_value(record.body)) if record.HasField("body") else None,
+        "attributes": json_text(read_attributes(record.attributes)),
         "resource": resource,
         "scope": scope,
         "schema_url": schema_url or None,
@@ -222,7 +222,8 @@ def _link(link: Any) -> dict[str, Any]:
     }
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Return a value as compact JSON text."""
     return pydantic_core.to_json(value).decode()
 
 

@@ -7,7 +7,7 @@ are int microseconds in Python and RFC 3339 in JSON (`core/clock.py`).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
@@ -35,6 +35,7 @@ ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT_CHARS)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
 LatencyMs = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Item = TypeVar("Item")
+Timed = TypeVar("Timed", bound="Step | ToolCall | RunFields")
 # Validation stops at the first invalid item: one message for each of millions of invalid items would take gigabytes.
 Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
@@ -66,10 +67,12 @@ class TelemetryModel(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
-def _check_order(started_at: int | None, ended_at: int | None) -> None:
-    if started_at is not None and ended_at is not None and ended_at < started_at:
-        times = f"ended_at {format_time(ended_at)} is before started_at {format_time(started_at)}"
+def _check_order(timed: Timed) -> Timed:
+    start, end = timed.started_at, timed.ended_at
+    if start is not None and end is not None and end < start:
+        times = f"ended_at {format_time(end)} is before started_at {format_time(start)}"
         raise ValueError(f"{times}; send an end that is not before the start, or no ended_at")
+    return timed
 
 
 def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | None) -> float | None:
@@ -99,10 +102,7 @@ class Step(TelemetryModel):
     error_class: ShortText | None = None
     error_message: str | None = None
 
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> Self:
-        _check_order(self.started_at, self.ended_at)
-        return self
+    _ends_after_start = model_validator(mode="after")(_check_order)
 
     @property
     def effective_latency_ms(self) -> float | None:
@@ -129,10 +129,7 @@ class ToolCall(TelemetryModel):
     started_at: ReportedTime | None = None
     ended_at: ReportedTime | None = None
 
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> Self:
-        _check_order(self.started_at, self.ended_at)
-        return self
+    _ends_after_start = model_validator(mode="after")(_check_order)
 
     @property
     def effective_latency_ms(self) -> float | None:
@@ -184,10 +181,7 @@ class RunFields(TelemetryModel):
         (), description="The agents of a run of several agents, in order of time."
     )
 
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> Self:
-        _check_order(self.started_at, self.ended_at)
-        return self
+    _ends_after_start = model_validator(mode="after")(_check_order)
 
 
 class AgentRun(RunFields):
