@@ -134,10 +134,7 @@ class ActionsClient:
             ActionServerError: the request failed.
         """
         records, unreadable = await self._records()
-        found = tuple(record for record in records if record.requested_at_us >= at_us)
-        return RecentRecords(
-            found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MAX_RECORDS)
-        )
+        return _recent([record for record in records if record.requested_at_us >= at_us], records, unreadable)
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
         """Return the records of all clients that are newer than the known records; all, if no known one is listed.
@@ -149,10 +146,8 @@ class ActionsClient:
             ActionServerError: the request failed.
         """
         records, unreadable = await self._records()
-        found = tuple(itertools.takewhile(lambda record: record.record_id not in seen, records))
-        return RecentRecords(
-            found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MAX_RECORDS)
-        )
+        found = list(itertools.takewhile(lambda record: record.record_id not in seen, records))
+        return _recent(found, records, unreadable)
 
     async def dry_run(self, action: str, parameters: Mapping[str, ParameterValue]) -> DryRun:
         """Ask the server whether it would execute an action now, and return the state that the action would change.
@@ -396,3 +391,8 @@ def _unknown_outcome(action: str, doubt: ActionServerError | None, by: str) -> O
     return OutcomeUnknownError(
         f"It is unknown whether {action} was done{said}", remedy=f"Check it by its {by} when the server answers again."
     )
+
+
+def _recent(found: list[ServerRecord], records: list[ServerRecord], unreadable: int) -> RecentRecords:
+    is_whole = not unreadable and (len(found) < len(records) or len(records) < _MAX_RECORDS)
+    return RecentRecords(tuple(found), is_whole=is_whole)

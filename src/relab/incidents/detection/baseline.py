@@ -54,15 +54,10 @@ class SignalBaseline:
 
 
 class Baseline:
-    """The usual values of each signal, learnt from the latest polls without anomalies.
+    """The usual values of each signal, learnt from the latest polls without anomalies, `MAX_POLLS` for each signal."""
 
-    Args:
-        most: how many polls to keep for each signal.
-    """
-
-    def __init__(self, most: int = MAX_POLLS) -> None:
+    def __init__(self) -> None:
         self._values: dict[str, deque[float]] = {}
-        self._most = most
         self._polls = 0
 
     @property
@@ -80,7 +75,7 @@ class Baseline:
         self._polls += 1
         for name, value in snapshot.numbers.items():
             # Remove and insert again, so that the dict is in the order in which signals were last seen.
-            values = self._values.pop(name, None) or deque(maxlen=self._most)
+            values = self._values.pop(name, None) or deque(maxlen=MAX_POLLS)
             values.append(value)
             self._values[name] = values
         for name in list(self._values)[: max(len(self._values) - MAX_SIGNALS, 0)]:
@@ -102,5 +97,5 @@ class Baseline:
 
     def take(self, content: Mapping[str, Iterable[float]]) -> None:
         """Replace all learnt values with `content`, the result of an earlier call of `dump`."""
-        self._values = {name: deque(values, maxlen=self._most) for name, values in content.items()}
+        self._values = {name: deque(values, maxlen=MAX_POLLS) for name, values in content.items()}
         self._polls = max((len(values) for values in self._values.values()), default=0)

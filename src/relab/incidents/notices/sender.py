@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from asyncio import to_thread
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from relab.core.clock import Clock
 from relab.core.errors import UnavailableError
@@ -31,9 +32,6 @@ _MAX_PAUSE_S: Final = MAX_PAUSE_US / _US
 _MAX_DOUBLINGS: Final = 20
 
 _log = get_logger(__name__)
-
-Arguments = ParamSpec("Arguments")
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class NoticeSender:
         while not stop.is_set():
             try:
                 if not is_set_up:
-                    await _blocking(resources.outbox.set_up, name, at_us=resources.clock.now_us())
+                    await to_thread(resources.outbox.set_up, name, at_us=resources.clock.now_us())
                     is_set_up = True
                 if await self._leads():
                     await self._notify_all(stop)
@@ -116,7 +114,7 @@ class NoticeSender:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), resources.delivery.poll_interval_s)
         with contextlib.suppress(UnavailableError):
-            await _blocking(resources.log.leases.release, self._lease, self._owner)
+            await to_thread(resources.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
         """Acquire or renew the lease of this receiver's sender; return whether this process holds it."""
@@ -127,7 +125,7 @@ class NoticeSender:
             # A try is a write, and the database may allow only one writer.
             return False
         until_us = now_us + lease_us
-        lease = await _blocking(
+        lease = await to_thread(
             self._resources.log.leases.take, self._lease, self._owner, now_us=now_us, until_us=until_us
         )
         self._held_until_us = 0 if lease is None else until_us
@@ -136,10 +134,10 @@ class NoticeSender:
 
     async def _notify_all(self, stop: asyncio.Event) -> None:
         resources = self._resources
-        for waiting in await _blocking(resources.outbox.waiting, self._receiver.name, now_us=resources.clock.now_us()):
+        for waiting in await to_thread(resources.outbox.waiting, self._receiver.name, now_us=resources.clock.now_us()):
             if not await self._notify_of(waiting, stop):
                 return
-        for posted in await _blocking(resources.outbox.posted, self._receiver.name, now_us=resources.clock.now_us()):
+        for posted in await to_thread(resources.outbox.posted, self._receiver.name, now_us=resources.clock.now_us()):
             if not await self._notify_of_post(posted, stop):
                 return
 
@@ -150,8 +148,8 @@ class NoticeSender:
         """
         resources, name = self._resources, self._receiver.name
         passed: TimelineEvent | None = None
-        for event in await _blocking(resources.log.read_after, waiting.incident_id, waiting.seq):
-            notice = await _blocking(self._notice_of, event)
+        for event in await to_thread(resources.log.read_after, waiting.incident_id, waiting.seq):
+            notice = await to_thread(self._notice_of, event)
             body = None if notice is None else self._receiver.compose(notice)
             if notice is None or body is None:
                 passed = event
@@ -168,7 +166,7 @@ class NoticeSender:
             if event.is_terminal:
                 break
         if passed is not None:
-            await _blocking(resources.outbox.pass_over, name, passed)
+            await to_thread(resources.outbox.pass_over, name, passed)
         return True
 
     async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
@@ -179,7 +177,7 @@ class NoticeSender:
         outbox, name = self._resources.outbox, self._receiver.name
         body = self._receiver.compose(posted.notice)
         if body is None:
-            await _blocking(outbox.settle_post, name, posted)
+            await to_thread(outbox.settle_post, name, posted)
             return True
         if stop.is_set() or not await self._leads():
             return False
@@ -207,10 +205,10 @@ class NoticeSender:
         """Store the result of sending a notice; return False if the notice must be retried after a pause."""
         resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
-            await _blocking(delivery.sent, now_us)
+            await to_thread(delivery.sent, now_us)
             return True
         if reply.result is DeliveryResult.LATER and self._waited_s(delivery) < resources.delivery.give_up_after_s:
-            attempts = await _blocking(resources.outbox.attempts, name) + 1
+            attempts = await to_thread(resources.outbox.attempts, name) + 1
             pause_s = self._pause_s(attempts, reply)
             _log.warning(
                 "notice_retried_later",
@@ -220,14 +218,14 @@ class NoticeSender:
                 retry_after_s=round(pause_s, 1),
             )
             until_us = now_us + int(pause_s * _US)
-            await _blocking(resources.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
+            await to_thread(resources.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
             # Count the pause only after it is stored: otherwise it may not take place.
             self._paused_s += pause_s
             return False
         _log.error(
             "notice_given_up", receiver=name, incident_id=delivery.topic, kind=delivery.kind, reason=reply.reason
         )
-        await _blocking(delivery.give_up, reply.reason)
+        await to_thread(delivery.give_up, reply.reason)
         return True
 
     def _waited_s(self, delivery: _Delivery) -> float:
@@ -285,8 +283,3 @@ class NoticeSender:
         except ApprovalNotFoundError:
             return None
         return request if decision is None and self._resources.clock.now_us() < request.expires_at else None
-
-
-async def _blocking(work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
-    """Run a blocking function, such as a transaction, in a thread."""
-    return await asyncio.to_thread(work, *args, **kwargs)

@@ -270,16 +270,12 @@ class TimelineEvent(_Remembered):
         """Whether this event closed the incident."""
         return self.kind == EventKind.CLOSED
 
-    def to_cloudevent(self, source: str = EVENT_SOURCE) -> dict[str, Any]:
-        """Return the event in the CloudEvents 1.0 format; its source and id together are unique.
-
-        Args:
-            source: a URI reference, the same for all events of this responder.
-        """
+    def to_cloudevent(self) -> dict[str, Any]:
+        """Return the event in the CloudEvents 1.0 format; its source and id together are unique."""
         return {
             "specversion": "1.0",
             "id": f"{self.incident_id}:{self.seq}",
-            "source": source,
+            "source": EVENT_SOURCE,
             "type": f"relab.incident.{self.kind}",
             "time": format_time(self.at),
             "subject": self.incident_id,

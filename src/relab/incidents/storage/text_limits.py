@@ -42,16 +42,16 @@ def cut(text: str, most: int) -> str:
     return clean_text(text[: most - len(mark)]) + mark
 
 
-def name_of(text: str, most: int = _MAX_ID) -> str:
-    """Return a text as a key that every database can store, of at most `most` characters.
+def name_of(text: str) -> str:
+    """Return a text as a key that every database can store, of at most 200 characters.
 
     A valid key is returned unchanged. Otherwise invalid characters are replaced, the end is cut, and a digest of the
     text is appended.
     """
-    if 0 < len(text) <= most and not _NO_TEXT.search(text):
+    if 0 < len(text) <= _MAX_ID and not _NO_TEXT.search(text):
         return text
     mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"{clean_text(text[: most - len(mark) - 1])}~{mark}"
+    return f"{clean_text(text[: _MAX_ID - len(mark) - 1])}~{mark}"
 
 
 def is_storable(text: str) -> bool:
