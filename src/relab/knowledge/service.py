@@ -314,10 +314,8 @@ class KnowledgeService:
         """
         return Drafts(self.folder).get(cause, self._in_use())
 
-    def accept(self, cause: str, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the draft of a cause as `lint` does, make it the cause's runbook in use, and return the runbook.
-
-        `surroundings` says which actions and facts the runbook may use; None: this is not known, and not checked.
+    def accept(self, cause: str) -> Runbook:
+        """Check the draft of a cause as `add` does, make it the cause's runbook in use, and return the runbook.
 
         Raises:
             DraftNotFoundError: the cause has no draft.
@@ -326,7 +324,7 @@ class KnowledgeService:
             RunbookFolderError: a folder cannot be read or written.
         """
         draft = self.get_draft(cause)
-        accepted = self.add(draft.path, replace=True, surroundings=surroundings)
+        accepted = self.add(draft.path, replace=True)
         Drafts(self.folder).remove(draft)
         return accepted
 

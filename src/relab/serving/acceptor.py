@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from relab.core.logging import get_logger
 from relab.serving.connections import Admission, Connections
 from relab.serving.limits import TOO_MANY_CONNECTIONS, response_of
 from relab.serving.protocol import LimitedProtocol
@@ -23,8 +22,6 @@ MAX_DESCRIPTORS = 1_048_576
 _AT_ONCE = 32
 _PAUSE_S = 0.05
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-_log = get_logger("relab.serve")
 
 MakeProtocol = Callable[[str, Admission], LimitedProtocol]
 

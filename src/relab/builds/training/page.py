@@ -15,18 +15,16 @@ from relab.core.clock import format_time
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
-def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) -> str:
+def render_page(name: str, info: PolicyModelInfo) -> str:
     """Return the page of a trained policy as HTML.
 
     Args:
         name: the name of the policy's file.
         info: the facts about its training, with the learning curve.
-        libraries: the JavaScript of the chart libraries as one text; None for the libraries of `relab.charts`.
     """
     return pages.render(
         pages.template(_TEMPLATES, "training.html"),
         [curve_chart(info.curve)],
-        libraries=libraries,
         name=name,
         info=info,
         trained=format_time(info.trained_at),

@@ -101,22 +101,19 @@ class OpenedBundle:
     verification: BundleVerification
 
 
-def verify_bundle(
-    path: Path, given: PublicKey | None = None, own: PublicKey | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
-) -> BundleVerification:
+def verify_bundle(path: Path, given: PublicKey | None = None, own: PublicKey | None = None) -> BundleVerification:
     """Verify each file of a bundle against the manifest, and the manifest against its signature; write nothing.
 
     Args:
         path: the bundle.
         given: the key that must have signed; None to accept any key.
         own: the key of this installation; None if it has none.
-        max_bytes: the largest total size of the unpacked files.
 
     Raises:
         BundleNotFoundError: there is no such file.
         BundleInvalidError: the file is not a bundle, or an entry is unsafe.
     """
-    with _opened(path, max_bytes) as archive:
+    with _opened(path, MAX_BUNDLE_BYTES) as archive:
         return _Reading(path, archive, given, own).verification()
 
 

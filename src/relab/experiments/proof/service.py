@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from relab.experiments.proof.bundle_reading import MAX_BUNDLE_BYTES, unpack_bundle, verify_bundle
 from relab.experiments.proof.bundle_reading import (
     BundleVerification as BundleVerification,  # noqa: PLC0414 part of this service
 )
 from relab.experiments.proof.bundle_reading import OpenedBundle as OpenedBundle  # noqa: PLC0414 part of this service
+from relab.experiments.proof.bundle_reading import unpack_bundle, verify_bundle
 from relab.experiments.proof.bundling import BundleRequest as BundleRequest  # noqa: PLC0414 part of this service
 from relab.experiments.proof.bundling import Published as Published  # noqa: PLC0414 part of this service
 from relab.experiments.proof.bundling import publish
@@ -62,15 +62,12 @@ class ProofService:
         found = replace(request, run_dir=find_run(root, request.run_dir))
         return publish(found, environment=environment, signing_key=self._key.path)
 
-    def verify_bundle(
-        self, bundle: Path, key: str | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
-    ) -> BundleVerification:
+    def verify_bundle(self, bundle: Path, key: str | None = None) -> BundleVerification:
         """Verify each file of a bundle against the manifest, and the manifest against its signature; write nothing.
 
         Args:
             bundle: the file.
             key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
-            max_bytes: the largest total size of the unpacked files.
 
         Raises:
             BundleNotFoundError: the file does not exist.
@@ -78,11 +75,9 @@ class ProofService:
             InvalidInputError: the key cannot be read.
         """
         given = None if key is None else read_public_key(key)
-        return verify_bundle(bundle, given, self._key.known_public(), max_bytes=max_bytes)
+        return verify_bundle(bundle, given, self._key.known_public())
 
-    def open_bundle(
-        self, bundle: Path, target: Path, key: str | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
-    ) -> OpenedBundle:
+    def open_bundle(self, bundle: Path, target: Path, key: str | None = None, *, max_bytes: int) -> OpenedBundle:
         """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
 
         Args:

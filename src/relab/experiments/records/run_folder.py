@@ -85,13 +85,12 @@ class RunFolder:
             raise damaged(self.dataset, "was changed since the run began" if found is not None else "is missing")
         return index_tasks(self.dataset, self.config.dataset.limit)
 
-    def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
+    def write_control(self, status: str, now_us: int) -> None:
         """Write the control document of the run (`run_control_v1`), from which other commands read the run's status.
 
         Args:
             status: `running`, `completed`, `interrupted`, `paused`, `budget_reached` or `failed`.
             now_us: the current time, in microseconds since 1970.
-            active: the id of a running trial, and the path of its control file; None if no trial runs.
         """
         path = self.path / RUN_CONTROL
         path.parent.mkdir(exist_ok=True)
@@ -99,8 +98,8 @@ class RunFolder:
             "schema_version": "run_control_v1",
             "run_id": self.run_id,
             "status": status,
-            "active_trial_id": active[0] if active else None,
-            "active_control_path": active[1] if active else None,
+            "active_trial_id": None,
+            "active_control_path": None,
             "updated_at": format_time(now_us),
         }
         with replacing(path) as fresh:

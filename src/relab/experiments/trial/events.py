@@ -19,9 +19,6 @@ from relab.core.json import is_number, parse_json
 from relab.experiments.models import TrialIds
 from relab.experiments.workspace.untrusted_files import open_plain
 
-KINDS: Final = frozenset(
-    ("agent_step_start", "agent_step_end", "control_ack", "model_call_end", "tool_call_end", "error")
-)
 REQUIRED: Final = ("event_type", "ts", "seq", "ids")
 MAX_EVENTS_BYTES: Final = 256 * 1_048_576
 MAX_LINE_BYTES: Final = 1_048_576

@@ -88,8 +88,8 @@ def search_text(search: SearchResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_search(search: SearchResult, libraries: str | None = None) -> str:
-    """Return the page of a search as HTML; `libraries` is the script of the chart libraries, None for the default."""
+def render_search(search: SearchResult) -> str:
+    """Return the page of a search as HTML."""
     from relab.rollouts.search.chart import candidates_chart
 
     confirmed = {found.candidate for found in search.confirmations}
@@ -100,7 +100,7 @@ def render_search(search: SearchResult, libraries: str | None = None) -> str:
         for one in sorted(search.candidates, key=_rank)
     ]  # fmt: skip
     page = pages.template(_TEMPLATES, "search.html")
-    return pages.render(page, specs, libraries=libraries, search=search, rows=rows).html
+    return pages.render(page, specs, search=search, rows=rows).html
 
 
 def _rank(candidate: ScreenedCandidate) -> tuple[bool, float, int]:

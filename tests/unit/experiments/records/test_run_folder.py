@@ -159,7 +159,7 @@ def test_lock_of_a_run_excludes_other_processes_and_ends_with_its_process(run: R
 
 def test_status_is_the_one_written_last(run: RunFolder) -> None:
     assert run.status() == "unknown"
-    run.write_control("completed", NOW_US, active=("trial_1", "/state/lab_control.json"))
+    run.write_control("completed", NOW_US)
     document = json.loads((run.path / RUN_CONTROL).read_text())
 
     assert run.status() == "completed"
@@ -167,8 +167,8 @@ def test_status_is_the_one_written_last(run: RunFolder) -> None:
         "schema_version": "run_control_v1",
         "run_id": "run_1",
         "status": "completed",
-        "active_trial_id": "trial_1",
-        "active_control_path": "/state/lab_control.json",
+        "active_trial_id": None,
+        "active_control_path": None,
         "updated_at": "2026-01-01T00:00:00Z",
     }
 
