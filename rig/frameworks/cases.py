@@ -43,6 +43,13 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class AskAll:
+    """A turn of the model: it asks for several tool calls at once, which the framework may run in parallel."""
+
+    calls: Sequence[Ask]
+
+
+@dataclass(frozen=True)
 class Say:
     """A turn of the model: it gives its final answer."""
 
@@ -73,7 +80,7 @@ class Refuse:
     message: str
 
 
-Turn = Ask | Say | HandOver | Refuse
+Turn = Ask | AskAll | Say | HandOver | Refuse
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ _WHERE = "Where is order A-17? My customer number is C-204."
 _SHIPPED = "Order A-17 was shipped with Northpost and arrives on 25 November."
 _SORRY = "I am sorry, I could not look up order A-17: the order database does not answer."
 _LOOKUP = Ask("order_lookup", {"order_id": "A-17", "customer_id": "C-204"})
+_OTHER_LOOKUP = Ask("order_lookup", {"order_id": "B-20", "customer_id": "C-311"})
 
 CASES: Mapping[str, Case] = {
     "success": Case(
@@ -119,6 +127,18 @@ CASES: Mapping[str, Case] = {
     "handled_error": Case(
         questions={"order_desk": _WHERE},
         turns={"order_desk": [_LOOKUP, Say(_SORRY)]},
+        outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        blamed="order_lookup",
+        blamed_agent="order_desk",
+    ),
+    "streamed": Case(
+        questions={"order_desk": "Where are orders A-17 and B-20? My customer numbers are C-204 and C-311."},
+        turns={
+            "order_desk": [
+                AskAll([_LOOKUP, _OTHER_LOOKUP]),
+                Say("Order B-20 was shipped with Northpost. I am sorry, I could not look up order A-17."),
+            ]
+        },
         outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
         blamed="order_lookup",
         blamed_agent="order_desk",
@@ -196,7 +216,7 @@ CASES: Mapping[str, Case] = {
         turns={
             "north_desk": [_LOOKUP, Say(_SORRY)],
             "south_desk": [
-                Ask("order_lookup", {"order_id": "B-20", "customer_id": "C-311"}),
+                _OTHER_LOOKUP,
                 Say("Order B-20 was shipped with Northpost and arrives on 25 November."),
             ],
         },

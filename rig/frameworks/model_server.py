@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from rig.frameworks import wire
-from rig.frameworks.cases import MODELS, Ask, Case, HandOver, Refuse, Say, Turn
+from rig.frameworks.cases import MODELS, Ask, AskAll, Case, HandOver, Refuse, Say, Turn
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class ModelCall:
         agent: the agent whose model was called.
         model: the name of the model in the request, without the prefix `openai/`.
         turn: the answer of the case.
-        asked: the tool call by which the answer was expressed; None if it was a text or an error.
+        asked: the tool calls by which the answer was expressed; empty if it was a text or an error.
         tokens: the numbers of tokens that the answer reports.
     """
 
     agent: str
     model: str
     turn: Turn
-    asked: wire.ToolRequest | None
+    asked: Sequence[wire.ToolRequest]
     tokens: wire.Tokens
 
 
@@ -80,24 +80,27 @@ class Script:
             return call
 
 
-def _asked(turn: Turn, offered: Mapping[str, Mapping[str, Any]], call_id: str) -> wire.ToolRequest | None:
-    """Return the tool call that expresses a turn with the offered tools, or None if the turn is a text."""
-    if isinstance(turn, Ask):
+def _asked(turn: Turn, offered: Mapping[str, Mapping[str, Any]], call_id: str) -> list[wire.ToolRequest]:
+    """Return the tool calls that express a turn with the offered tools; empty if the turn is a text."""
+    if isinstance(turn, Ask | AskAll):
         if not offered:
             # At its step limit, a framework requests a final answer and offers no tools.
-            return None
+            return []
+        if isinstance(turn, AskAll):
+            calls = enumerate(turn.calls)
+            return [call for number, ask in calls for call in _asked(ask, offered, f"{call_id}{number}")]
         # Semantic Kernel puts the name of a plug-in before the tool's name.
-        return wire.ToolRequest(_ending_in(turn.tool, offered), dict(turn.arguments), call_id)
+        return [wire.ToolRequest(_ending_in(turn.tool, offered), dict(turn.arguments), call_id)]
     if isinstance(turn, HandOver):
         # Some frameworks have one tool for all agents, with the agent among its arguments.
         general = (name for name in offered if any(part in name for part in ("handoff", "transfer", "delegate")))
         name = next((name for name in offered if turn.to in name), None) or next(general, None)
         if name is None:
             raise ScriptError(f"none of the tools {sorted(offered)} hands over to {turn.to}")
-        return wire.ToolRequest(name, _filled(offered[name], turn), call_id)
+        return [wire.ToolRequest(name, _filled(offered[name], turn), call_id)]
     if isinstance(turn, Say) and "final_answer" in offered:
-        return wire.ToolRequest("final_answer", {"answer": turn.text}, call_id)
-    return None
+        return [wire.ToolRequest("final_answer", {"answer": turn.text}, call_id)]
+    return []
 
 
 def _ending_in(tool: str, offered: Mapping[str, Any]) -> str:
@@ -130,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             refused = wire.refusal(call.turn.code, call.turn.message)
             self._send(call.turn.status, refused, {"Retry-After": str(call.turn.retry_after_s)})
             return
-        text = call.turn.text if isinstance(call.turn, Say) else "I cannot say." if call.asked is None else None
+        text = call.turn.text if isinstance(call.turn, Say) else None if call.asked else "I cannot say."
         answer = wire.Answer(call.model, None if call.asked else text, call.asked, call.tokens)
         speaks_responses = self.path.endswith("/responses")
         number = len(self.server.script.calls)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rig.frameworks.cases import CASES, SESSION_ID, USER_ID, Ask, Case, HandOver, Refuse, Say, TrueOutcome
+from rig.frameworks.cases import CASES, SESSION_ID, USER_ID, Ask, AskAll, Case, HandOver, Refuse, Say, TrueOutcome
 from rig.frameworks.catalogue import Framework
 from rig.frameworks.model_server import ModelCall
 from rig.frameworks.receiver import Export
@@ -79,7 +79,7 @@ def _not_sent(facts: Facts, exports: Sequence[Export]) -> list[str]:
 
 def _results_that_no_model_saw(ran: Ran) -> Iterator[str]:
     """Yield the paths of tool results that no message has, because the agent did not call its model again."""
-    asking = [number for number, call in enumerate(ran.model_calls) if isinstance(call.turn, Ask) and call.asked]
+    asking = [number for number, call in enumerate(ran.model_calls) for _ in _asks(call)]
     for index, number in enumerate(asking):
         agent = ran.model_calls[number].agent
         if all(later.agent != agent for later in ran.model_calls[number + 1 :]):
@@ -106,7 +106,7 @@ def _agent(name: str, case: Case, ran: Ran, outcome: TrueOutcome) -> Facts:
         and call.turn.to == name
         and call.asked
         # Some frameworks hand over the conversation, which contains no task.
-        and call.turn.task in call.asked.arguments.values()
+        and call.turn.task in call.asked[0].arguments.values()
     ]
     question = tasks[0] if tasks else case.questions.get(name, next(iter(case.questions.values())))
     return {
@@ -121,22 +121,26 @@ def _tool_calls(ran: Ran) -> Iterator[Facts]:
     """Yield the tool calls that the models asked for, each with the result or error that its tool logged."""
     left = list(ran.tool_runs)
     for call in ran.model_calls:
-        if not isinstance(call.turn, Ask) or call.asked is None:
-            continue
-        run = next(
-            (run for run in left if (run["tool"], run["arguments"]) == (call.turn.tool, call.turn.arguments)), None
-        )
-        if run is not None:
-            left.remove(run)
-        yield {
-            "name": call.turn.tool,
-            "agent": call.agent,
-            "arguments": dict(call.turn.arguments),
-            "result": None if run is None else run.get("result"),
-            "error": None if run is None else run.get("error"),
-            "reached_tool": run is not None,
-            "failed": run is None or "error" in run,
-        }
+        for ask in _asks(call):
+            run = next((run for run in left if (run["tool"], run["arguments"]) == (ask.tool, ask.arguments)), None)
+            if run is not None:
+                left.remove(run)
+            yield {
+                "name": ask.tool,
+                "agent": call.agent,
+                "arguments": dict(ask.arguments),
+                "result": None if run is None else run.get("result"),
+                "error": None if run is None else run.get("error"),
+                "reached_tool": run is not None,
+                "failed": run is None or "error" in run,
+            }
+
+
+def _asks(call: ModelCall) -> Sequence[Ask]:
+    """Return the calls of tools that a call of the model asked for; empty if its framework offered no tool."""
+    if not call.asked:
+        return ()
+    return call.turn.calls if isinstance(call.turn, AskAll) else [call.turn] if isinstance(call.turn, Ask) else ()
 
 
 def _model_call(call: ModelCall) -> Facts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _VERSIONS = {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4o": "gpt-4o-2024-08-06"}
 _CREATED = 1_760_000_000
+_PIECE_CHARS = 16
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a model: either `text`, or the tool call `asked`; the other one is None."""
+    """One answer of a model: either `text`, or the tool calls `asked`; the text is None if there are calls."""
 
     model: str
     text: str | None
-    asked: ToolRequest | None
+    asked: Sequence[ToolRequest]
     tokens: Tokens
 
     @property
@@ -61,9 +62,15 @@ def refusal(code: str, message: str) -> dict[str, Any]:
 def completion(answer: Answer, number: int) -> dict[str, Any]:
     """Return the body of a chat completion; `number` is the number of the call, from which its id is made."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
-    if answer.asked is not None:
-        function = {"name": answer.asked.name, "arguments": json.dumps(answer.asked.arguments)}
-        message["tool_calls"] = [{"id": answer.asked.call_id, "type": "function", "function": function}]
+    if answer.asked:
+        message["tool_calls"] = [
+            {
+                "id": asked.call_id,
+                "type": "function",
+                "function": {"name": asked.name, "arguments": json.dumps(asked.arguments)},
+            }
+            for asked in answer.asked
+        ]
     return {
         "id": f"chatcmpl-{number:04d}",
         "object": "chat.completion",
@@ -83,17 +90,29 @@ def completion(answer: Answer, number: int) -> dict[str, Any]:
 def completion_events(body: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
     """Return a chat completion (`body`) as server-sent events, with the usage if the request asks for that."""
     (choice,) = body["choices"]
-    delta = dict(choice["message"])
-    if "tool_calls" in delta:
-        delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(delta["tool_calls"])]
     head = {key: body[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+    deltas = [{"role": "assistant", "content": None}, *_deltas(choice["message"]), {}]
     chunks: list[dict[str, Any]] = [
-        head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
-        head | {"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]},
+        head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None if delta else choice["finish_reason"]}]}
+        for delta in deltas
     ]
     if (request.get("stream_options") or {}).get("include_usage"):
         chunks.append(head | {"choices": [], "usage": body["usage"]})
     return [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
+
+
+def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a message in pieces: its text, then the name and the arguments of each tool call."""
+    yield from ({"content": piece} for piece in _pieces(message["content"] or ""))
+    for index, call in enumerate(message.get("tool_calls", ())):
+        function = call["function"]
+        yield {"tool_calls": [{"index": index, **call, "function": {**function, "arguments": ""}}]}
+        for piece in _pieces(function["arguments"]):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (text[start : start + _PIECE_CHARS] for start in range(0, len(text), _PIECE_CHARS))
 
 
 # Responses
@@ -107,24 +126,21 @@ def response(answer: Answer, number: int, request: Mapping[str, Any]) -> dict[st
         number: the number of the call, from which the ids are made.
         request: the body of the request, whose instructions and tools are repeated.
     """
-    if answer.asked is not None:
-        item: dict[str, Any] = {
+    items: list[dict[str, Any]] = [
+        {
             "type": "function_call",
-            "id": f"fc_{number:04d}",
-            "call_id": answer.asked.call_id,
-            "name": answer.asked.name,
-            "arguments": json.dumps(answer.asked.arguments),
+            "id": f"fc_{number:04d}{place or ''}",
+            "call_id": asked.call_id,
+            "name": asked.name,
+            "arguments": json.dumps(asked.arguments),
             "status": "completed",
         }
-    else:
+        for place, asked in enumerate(answer.asked)
+    ]
+    if not items:
         content = {"type": "output_text", "text": answer.text, "annotations": [], "logprobs": []}
-        item = {
-            "type": "message",
-            "id": f"msg_{number:04d}",
-            "role": "assistant",
-            "status": "completed",
-            "content": [content],
-        }
+        message = {"type": "message", "role": "assistant", "status": "completed", "content": [content]}
+        items.append({"id": f"msg_{number:04d}", **message})
     return {
         "id": f"resp_{number:04d}",
         "object": "response",
@@ -135,7 +151,7 @@ def response(answer: Answer, number: int, request: Mapping[str, Any]) -> dict[st
         "incomplete_details": None,
         "instructions": request.get("instructions"),
         "metadata": {},
-        "output": [item],
+        "output": items,
         "parallel_tool_calls": True,
         "temperature": 1.0,
         "tool_choice": "auto",
@@ -160,8 +176,26 @@ def response_events(body: Mapping[str, Any]) -> list[str]:
 
 
 def _response_events(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    (item,) = body["output"]
     yield {"type": "response.created", "response": {**body, "output": [], "status": "in_progress", "usage": None}}
-    yield {"type": "response.output_item.added", "output_index": 0, "item": item}
-    yield {"type": "response.output_item.done", "output_index": 0, "item": item}
+    for place, item in enumerate(body["output"]):
+        yield from _item_events(place, item)
     yield {"type": "response.completed", "response": body}
+
+
+def _item_events(place: int, item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    at: dict[str, Any] = {"output_index": place, "item_id": item["id"]}
+    if item["type"] == "function_call":
+        yield {"type": "response.output_item.added", "output_index": place, "item": {**item, "arguments": ""}}
+        for piece in _pieces(item["arguments"]):
+            yield {"type": "response.function_call_arguments.delta", "delta": piece, **at}
+        yield {"type": "response.function_call_arguments.done", "arguments": item["arguments"], **at}
+    else:
+        (part,) = item["content"]
+        at["content_index"] = 0
+        yield {"type": "response.output_item.added", "output_index": place, "item": {**item, "content": []}}
+        yield {"type": "response.content_part.added", "part": {**part, "text": ""}, **at}
+        for piece in _pieces(part["text"]):
+            yield {"type": "response.output_text.delta", "delta": piece, "logprobs": [], **at}
+        yield {"type": "response.output_text.done", "text": part["text"], "logprobs": [], **at}
+        yield {"type": "response.content_part.done", "part": part, **at}
+    yield {"type": "response.output_item.done", "output_index": place, "item": item}

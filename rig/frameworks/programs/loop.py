@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import shop
+from openai.lib.streaming.chat import ChatCompletionStreamState
 
 Tools = Mapping[str, Callable[..., str]]
 
@@ -35,7 +36,19 @@ def schema(tool: str) -> dict[str, Any]:
 def create(client: Any, agent: str, messages: list[dict[str, Any]], tools: Tools) -> Any:
     """Call an agent's model with the messages and tools; return the chat completion of OpenAI's client."""
     described = [schema(tool) for tool in tools]
-    return client.chat.completions.create(model=shop.MODELS[agent], messages=messages, tools=described)
+    request = {"model": shop.MODELS[agent], "messages": messages, "tools": described}
+    if shop.CASE != "streamed":
+        return client.chat.completions.create(**request)
+    chunks = client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True})
+    return whole(chunks)
+
+
+def whole(chunks: Any) -> Any:
+    """Return the completion of a stream, as OpenAI's client makes it of the chunks."""
+    state = ChatCompletionStreamState()
+    for chunk in chunks:
+        state.handle_chunk(chunk)
+    return state.get_final_completion()
 
 
 def answer(client: Any, agent: str, question: str, tools: Tools, call_model: Callable[..., Any] = create) -> str:

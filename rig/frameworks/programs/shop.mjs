@@ -14,7 +14,7 @@ export const question = () => Object.values(QUESTIONS)[0];
 
 export const orderLookup = ({ order_id, customer_id }) =>
   called('order_lookup', { order_id, customer_id }, async () => {
-    if (['handled_error', 'raised_error'].includes(CASE) || (CASE === 'two_agents' && order_id === 'A-17')) {
+    if (['handled_error', 'raised_error'].includes(CASE) || (['streamed', 'two_agents'].includes(CASE) && order_id === 'A-17')) {
       fs.readFileSync('/var/lib/shop/orders.db');
     }
     if (CASE === 'recovered' && fs.readFileSync(process.env.SHOP_LOG, 'utf8') === '') {

@@ -66,7 +66,7 @@ def refund(order_id: str, amount_eur: float) -> str:
 
 
 def _find_order(order_id: str, customer_id: str) -> dict[str, Any]:
-    if CASE in {"handled_error", "raised_error"} or (CASE == "two_agents" and order_id == "A-17"):
+    if CASE in {"handled_error", "raised_error"} or (CASE in {"streamed", "two_agents"} and order_id == "A-17"):
         # Query a database without tables, so that the database itself raises the error.
         sqlite3.connect(":memory:").execute("SELECT state FROM orders WHERE order_id = ?", (order_id,))
     if CASE == "recovered" and not _LOG.read_text():

@@ -19,8 +19,7 @@ def request(*tools: str, model: str = "gpt-4o-mini", required: tuple[str, ...] =
 
 
 def asked(script: Script, *tools: str, **options: Any) -> tuple[str, dict[str, Any]]:
-    call = script.answer(request(*tools, **options)).asked
-    assert call is not None
+    [call] = script.answer(request(*tools, **options)).asked
     return call.name, call.arguments
 
 
@@ -90,13 +89,21 @@ def test_call_that_the_case_does_not_foresee_is_an_error(
 
 def test_stream_has_the_content_of_the_whole_completion() -> None:
     call = wire.ToolRequest("order_lookup", {"order_id": "A-17"}, "call_1")
-    body = wire.completion(wire.Answer("gpt-4o", None, call, wire.Tokens(120, 18)), 1)
+    body = wire.completion(wire.Answer("gpt-4o", None, [call], wire.Tokens(120, 18)), 1)
 
     *events, last = wire.completion_events(body, {"stream_options": {"include_usage": True}})
 
-    first, end, usage = (json.loads(event.removeprefix("data: ")) for event in events)
-    function = first["choices"][0]["delta"]["tool_calls"][0]["function"]
-    assert (function["name"], json.loads(function["arguments"])) == ("order_lookup", {"order_id": "A-17"})
+    *pieces, end, usage = (json.loads(event.removeprefix("data: ")) for event in events)
+    functions = [call["function"] for piece in pieces for call in piece["choices"][0]["delta"].get("tool_calls", ())]
+    assert functions[0]["name"] == "order_lookup"
+    assert json.loads("".join(function["arguments"] for function in functions)) == {"order_id": "A-17"}
     assert end["choices"][0]["finish_reason"] == "tool_calls"
     assert usage["usage"]["prompt_tokens"] == 120
     assert last == "data: [DONE]\n\n"
+
+
+def test_several_calls_of_one_answer_have_ids_of_their_own() -> None:
+    calls = Script(CASES["streamed"]).answer(request("order_lookup")).asked
+
+    assert [call.arguments["order_id"] for call in calls] == ["A-17", "B-20"]
+    assert len({call.call_id for call in calls}) == 2

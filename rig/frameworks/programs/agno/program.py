@@ -29,6 +29,16 @@ def agent(name: str, *tools: Any) -> Agent:
 
 
 def ask(asked: Any, question: str) -> str:
+    if shop.CASE == "streamed":
+        *_, done = asked.run(
+            question,
+            session_id=shop.SESSION_ID,
+            user_id=shop.USER_ID,
+            stream=True,
+            stream_events=True,
+            yield_run_output=True,
+        )
+        return str(done.content)
     done = asked.run(question, session_id=shop.SESSION_ID, user_id=shop.USER_ID)
     if str(getattr(done.status, "value", done.status)).lower() == "error":
         # Agno does not raise an error of the model, but returns it as the content of the run.

@@ -29,6 +29,7 @@ def agent(name: str, *tools: Any, **options: Any) -> AssistantAgent:
         client,
         tools=list(tools),
         system_message=shop.INSTRUCTIONS,
+        model_client_stream=shop.CASE == "streamed",
         max_tool_iterations=shop.STEP_LIMIT,
         **options,
     )

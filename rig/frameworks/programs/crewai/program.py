@@ -21,7 +21,13 @@ refund = tool("refund")(shop.refund)
 
 
 def agent(name: str, *tools: Any, **options: Any) -> Agent:
-    llm = LLM(model=f"openai/{shop.MODELS[name]}", base_url=shop.BASE_URL, api_key="scripted", max_retries=0)
+    llm = LLM(
+        model=f"openai/{shop.MODELS[name]}",
+        base_url=shop.BASE_URL,
+        api_key="scripted",
+        max_retries=0,
+        stream=shop.CASE == "streamed",
+    )
     return Agent(
         role=name, goal="Answer the customer.", backstory=shop.INSTRUCTIONS, tools=list(tools), llm=llm,
         max_iter=shop.STEP_LIMIT, max_retry_limit=0, **options,

@@ -30,9 +30,8 @@ const ask_billing_desk = tool('ask_billing_desk', { task: z.string() }, ({ task 
 
 const desk = (name, tools) =>
   ai.defineFlow(name, async (prompt) => {
-    const done = await ai.generate({
-      model: openAI.model(shop.MODELS[name]), system: shop.INSTRUCTIONS, prompt, tools, maxTurns: shop.STEP_LIMIT,
-    });
+    const request = { model: openAI.model(shop.MODELS[name]), system: shop.INSTRUCTIONS, prompt, tools, maxTurns: shop.STEP_LIMIT };
+    const done = await (shop.CASE === 'streamed' ? ai.generateStream(request).response : ai.generate(request));
     return done.text;
   });
 const flows = {

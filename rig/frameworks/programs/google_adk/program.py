@@ -7,6 +7,7 @@ from typing import Any
 import shop
 import tracing
 from google.adk.agents import LlmAgent, RunConfig
+from google.adk.agents.run_config import StreamingMode
 from google.adk.models.lite_llm import LiteLlm
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import InMemoryRunner
@@ -36,7 +37,10 @@ async def ask(asked: LlmAgent, question: str) -> str | None:
         user_id=shop.USER_ID,
         session_id=shop.SESSION_ID,
         new_message=message,
-        run_config=RunConfig(max_llm_calls=shop.STEP_LIMIT),
+        run_config=RunConfig(
+            max_llm_calls=shop.STEP_LIMIT,
+            streaming_mode=StreamingMode.SSE if shop.CASE == "streamed" else StreamingMode.NONE,
+        ),
     ):
         if event.is_final_response() and event.content and event.content.parts:
             answer = event.content.parts[0].text

@@ -46,6 +46,7 @@ def agent(name: str, *tools: Any) -> Agent:
         tools=[create_tool_from_function(tool) for tool in tools],
         system_prompt=shop.INSTRUCTIONS,
         max_agent_steps=shop.STEP_LIMIT,
+        streaming_callback=(lambda _: None) if shop.CASE == "streamed" else None,
         raise_on_tool_invocation_failure=shop.CASE == "raised_error",
     )
 

@@ -42,7 +42,13 @@ def agent(name: str, *tools: Any) -> Any:
 def ask(asked: Any, question: str) -> str:
     # A step of the graph is a call of the model or of a tool.
     config = {"recursion_limit": 10 * shop.STEP_LIMIT, "configurable": {"thread_id": shop.SESSION_ID}}
-    done = asked.invoke({"messages": [{"role": "user", "content": question}]}, config)
+    given = {"messages": [{"role": "user", "content": question}]}
+    if shop.CASE == "streamed":
+        *_, (_, done) = (
+            part for part in asked.stream(given, config, stream_mode=["values", "messages"]) if part[0] == "values"
+        )
+    else:
+        done = asked.invoke(given, config)
     return done["messages"][-1].content
 
 

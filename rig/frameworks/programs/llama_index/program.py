@@ -22,7 +22,7 @@ def agent(name: str, *tools: Any, **options: Any) -> FunctionAgent:
     )  # fmt: skip
     return FunctionAgent(
         name=name, description="Answers questions about the shop.", system_prompt=shop.INSTRUCTIONS, llm=llm,
-        tools=[FunctionTool.from_defaults(tool) for tool in tools], streaming=False, **options,
+        tools=[FunctionTool.from_defaults(tool) for tool in tools], streaming=shop.CASE == "streamed", **options,
     )  # fmt: skip
 
 

@@ -33,12 +33,14 @@ const observability = new Observability({ configs: { otel: { serviceName: 'shop'
 const mastra = new Mastra({ agents, observability, logger: false });
 
 async function ask(name, question, options = {}) {
-  const done = await mastra.getAgent(name).generate(question, {
+  const agent = mastra.getAgent(name);
+  const done = await (shop.CASE === 'streamed' ? agent.stream : agent.generate).call(agent, question, {
     maxSteps: shop.STEP_LIMIT,
     modelSettings: { maxRetries: 0 },
     tracingOptions: { metadata: { sessionId: shop.SESSION_ID, userId: shop.USER_ID } },
     ...options,
   });
+  if (done.consumeStream) await done.consumeStream();
   if (done.error) throw done.error;
   return done.text;
 }

@@ -23,6 +23,11 @@ def agent(name: str, *tools: Any, **options: Any) -> agents.Agent[None]:
 
 
 async def ask(asked: agents.Agent[None], question: str) -> str:
+    if shop.CASE == "streamed":
+        streamed = agents.Runner.run_streamed(asked, question, max_turns=shop.STEP_LIMIT)
+        async for _ in streamed.stream_events():
+            pass
+        return streamed.final_output
     done = await agents.Runner.run(asked, question, max_turns=shop.STEP_LIMIT)
     return done.final_output
 

@@ -40,6 +40,9 @@ async def ask_billing_desk(context: RunContext[None], task: str) -> str:
 
 async def ask(asked: Agent[None, str], question: str) -> str:
     limits = UsageLimits(request_limit=shop.STEP_LIMIT)
+    if shop.CASE == "streamed":
+        async with asked.run_stream(question, usage_limits=limits, conversation_id=shop.SESSION_ID) as streamed:
+            return await streamed.get_output()
     done = await asked.run(question, usage_limits=limits, conversation_id=shop.SESSION_ID)
     return done.output
 

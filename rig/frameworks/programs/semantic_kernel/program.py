@@ -49,6 +49,8 @@ def agent(name: str, *plugins: Any) -> ChatCompletionAgent:
 
 
 async def ask(asked: ChatCompletionAgent, question: str) -> str:
+    if shop.CASE == "streamed":
+        return "".join([str(part) async for part in asked.invoke_stream(question)])
     return str(await asked.get_response(question))
 
 

@@ -49,7 +49,7 @@ def agent(name: str, *tools: Any, **options: Any) -> ToolCallingAgent:
     model = OpenAIModel(shop.MODELS[name], client_kwargs={"max_retries": 0}, retry=False)
     return ToolCallingAgent(
         list(tools), model, name=name, description="Answers questions about the shop.", max_steps=shop.STEP_LIMIT,
-        instructions=shop.INSTRUCTIONS, **options,
+        stream_outputs=shop.CASE == "streamed", instructions=shop.INSTRUCTIONS, **options,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import shop
@@ -33,7 +34,16 @@ def agent(name: str, *tools: Any) -> Agent:
 
 
 def ask(asked: Agent, question: str) -> str | None:
+    if shop.CASE == "streamed":
+        return asyncio.run(streamed(asked, question))
     return str(asked(question, limits={"turns": shop.STEP_LIMIT})).strip() or None
+
+
+async def streamed(asked: Agent, question: str) -> str | None:
+    result = None
+    async for event in asked.stream_async(question):
+        result = event.get("result", result)
+    return str(result).strip() or None
 
 
 def main() -> Any:

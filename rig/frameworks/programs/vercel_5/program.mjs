@@ -5,7 +5,7 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
-import { generateText, stepCountIs, tool } from 'ai';
+import { generateText, streamText, stepCountIs, tool } from 'ai';
 import { z } from 'zod';
 
 import * as shop from './shop.mjs';
@@ -40,7 +40,7 @@ const ask_billing_desk = tool({
 });
 
 async function ask(agent, prompt, tools) {
-  const done = await generateText({
+  const done = await (shop.CASE === 'streamed' ? streamText : generateText)({
     model: openai.chat(shop.MODELS[agent]),
     system: shop.INSTRUCTIONS,
     prompt,
@@ -53,6 +53,7 @@ async function ask(agent, prompt, tools) {
       metadata: { sessionId: shop.SESSION_ID, userId: shop.USER_ID },
     },
   });
+  if (shop.CASE === 'streamed') await done.consumeStream();
   return done.text;
 }
 

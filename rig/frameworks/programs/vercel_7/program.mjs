@@ -6,7 +6,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
 import { OpenTelemetry } from '@ai-sdk/otel';
-import { generateText, isStepCount, registerTelemetry, tool } from 'ai';
+import { generateText, streamText, isStepCount, registerTelemetry, tool } from 'ai';
 import { z } from 'zod';
 
 import * as shop from './shop.mjs';
@@ -42,7 +42,7 @@ const ask_billing_desk = tool({
 });
 
 async function ask(agent, prompt, tools) {
-  const done = await generateText({
+  const done = await (shop.CASE === 'streamed' ? streamText : generateText)({
     model: openai.chat(shop.MODELS[agent]),
     instructions: shop.INSTRUCTIONS,
     prompt,
@@ -52,6 +52,7 @@ async function ask(agent, prompt, tools) {
     runtimeContext: { sessionId: shop.SESSION_ID, userId: shop.USER_ID },
     telemetry: { functionId: agent, includeRuntimeContext: { sessionId: true, userId: true } },
   });
+  if (shop.CASE === 'streamed') await done.consumeStream();
   return done.text;
 }
 

@@ -24,10 +24,13 @@ async function ask(name, question, tools, options = {}) {
   const agent = new Agent({
     name, instructions: shop.INSTRUCTIONS, model: openai.chat(shop.MODELS[name]), tools, observability, maxRetries: 0,
   });
-  const done = await agent.generateText(question, {
+  const done = await (shop.CASE === 'streamed' ? agent.streamText : agent.generateText).call(agent, question, {
     maxSteps: shop.STEP_LIMIT, maxRetries: 0, userId: shop.USER_ID, conversationId: shop.SESSION_ID, ...options,
   });
-  return done.text;
+  const text = await done.text;
+  // The span of the agent ends after the stream.
+  if (shop.CASE === 'streamed') for await (const _ of done.fullStream) { /* read to the end */ }
+  return text;
 }
 
 const main = () =>

@@ -92,9 +92,9 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
     by_agent: dict[str | None, list[Repeatable]] = defaultdict(list)
     for placed in view.calls:
         by_agent[placed.agent_name].append(repeatable(placed))
-    for sequence in by_agent.values():
-        yield from _looping_calls(sequence, view)
-    yield from _looping_steps(view)
+    loops = [loop for sequence in by_agent.values() for loop in _looping_calls(sequence, view)]
+    yield from loops
+    yield from _looping_steps(view, loops)
 
 
 def _retried(view: RunView) -> Iterator[DetectedProblem]:
@@ -248,10 +248,10 @@ def _loop(
     )
 
 
-def _looping_steps(view: RunView) -> Iterator[DetectedProblem]:
+def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output.
+    Equal steps have the same name (except digits), input and output. Steps that only request the calls of `loops` are left out.
     """
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
@@ -263,28 +263,30 @@ def _looping_steps(view: RunView) -> Iterator[DetectedProblem]:
         if output is not None and keys.get(agent) == key:
             chains[agent].append(placed)
             continue
-        yield from _said_again(chains.get(agent, []), view)
+        yield from _said_again(chains.get(agent, []), view, loops)
         chains[agent], keys[agent] = [placed], key
     for chain in chains.values():
-        yield from _said_again(chain, view)
+        yield from _said_again(chain, view, loops)
 
 
-def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[DetectedProblem]:
+def _said_again(
+    chain: Sequence[PlacedStep], view: RunView, loops: Sequence[DetectedProblem]
+) -> Iterator[DetectedProblem]:
     first = chain[0] if chain else None
     if first is None or len(chain) < MIN_REPEATS or len((first.step.output_summary or "").strip()) < MIN_OUTPUT_CHARS:
         return
-    attributes = {"repetitions": len(chain)}
+    if any(loop.agent_name == first.step.agent_name and _requests(chain, loop, view) for loop in loops):
+        return
+    is_sure = view.failed and not PENDING.search(first.step.output_summary or "")
     yield DetectedProblem(
         category=Category.PLANNER_LOOP,
         detail="identical_steps",
-        confidence=Confidence.MEDIUM
-        if view.failed and not PENDING.search(first.step.output_summary or "")
-        else Confidence.LOW,
+        confidence=Confidence.MEDIUM if is_sure else Confidence.LOW,
         at_us=first.step.started_at,
         kind=EvidenceKind.STEP,
         position=first.position,
         quotes=tuple(
-            Quotation(EvidenceKind.STEP, placed.step, "output_summary", attributes=attributes)
+            Quotation(EvidenceKind.STEP, placed.step, "output_summary", attributes={"repetitions": len(chain)})
             for placed in chain[:CITED_REPEATS]
         ),
         step_id=first.step.step_id,
@@ -292,6 +294,13 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Detected
         recovered=view.succeeded,
         occurrences=len(chain),
     )
+
+
+def _requests(chain: Sequence[PlacedStep], loop: DetectedProblem, view: RunView) -> bool:
+    """Return whether the calls of a loop began during a series of steps: at least `MIN_REPEATS`, the first within it."""
+    starts = sorted(view.calls[place].started_us for place in loop.members)
+    during = [start for start in starts if start >= chain[0].step.started_at]
+    return len(during) >= MIN_REPEATS and during[0] <= chain[-1].step.started_at
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:

@@ -7,10 +7,11 @@ name; the raw spans stay complete.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from relab.telemetry.models import StepStatus
-from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, times_of
 from relab.telemetry.otlp.lineage import Ancestors
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.talk import Talk
@@ -26,21 +27,16 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
     """Return all spans of a trace in the same order, with redundant spans marked as `NO_ITEM` (not in the timeline).
 
-    Redundant are most internal steps of a framework, the parts of a tool call that have spans of their own, and the inner
-    one of two nested spans that report the same model call. The outer span gets the fields of both. If no span is redundant, the result is `spans` itself.
+    Redundant are most internal steps of a framework, the parts of a tool call that have spans of their own, the inner one
+    of two nested spans that report the same model call, and the report of the end of a streamed answer. The outer or
+    earlier span gets the fields of both. If no span is redundant, the result is `spans` itself.
 
     Args:
         spans: all spans of a trace, sorted by start.
         around: `{span id: nearest ancestors of the span}`.
     """
-    has_plumbing = has_nested = False
-    model = Role.LLM
-    for facts in spans:
-        if facts.is_plumbing:
-            has_plumbing = True
-        if facts.role is model and around[facts.span.span_id].is_in_model:
-            has_nested = True
-    if not has_plumbing and not has_nested:
+    has_plumbing, has_nested, has_stream = _signs(spans, around)
+    if not has_plumbing and not has_nested and not has_stream:
         return spans
     by_id = {facts.span.span_id: facts for facts in spans}
     changed: dict[str, SpanFacts] = {}
@@ -58,6 +54,8 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
                 changed[span_id] = facts._replace(kind=NO_ITEM)
     if has_nested:
         _join_model_calls(spans, around, by_id, changed)
+    if has_stream:
+        _join_streams(spans, changed)
     if not changed:
         return spans
     # Marked spans stay in the list, so that parents and children remain connected.
@@ -70,6 +68,21 @@ def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
         return call
     error = {field: part.item[field] for field in _ERROR_FIELDS if field in part.item}
     return call._replace(outcome=part.outcome, item={**call.item, **error})
+
+
+def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple[bool, bool, bool]:
+    """Return whether there is an internal step, a model call inside another, and a report of the end of a stream."""
+    has_plumbing = has_nested = has_stream = False
+    model = Role.LLM
+    for facts in spans:
+        if facts.is_plumbing:
+            has_plumbing = True
+        if facts.role is model:
+            if around[facts.span.span_id].is_in_model:
+                has_nested = True
+            if v.ENDS_STREAM in facts.span.attributes:
+                has_stream = True
+    return has_plumbing, has_nested, has_stream
 
 
 def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
@@ -125,6 +138,32 @@ def _join_model_calls(
             inner_id = inner[0].span.span_id
             changed[outer_id] = _joined(outer, changed.get(inner_id, inner[0]))
             changed[inner_id] = inner[0]._replace(kind=NO_ITEM, role=Role.OTHER, usage=None, talk=Talk())
+
+
+def _join_streams(spans: Sequence[SpanFacts], changed: dict[str, SpanFacts]) -> None:
+    """Join each report of the end of a streamed answer to the request beside it; add the results to `changed`.
+
+    The request gets the fields and the end of the report, which becomes no timeline item (`NO_ITEM`).
+
+    Args:
+        spans: the spans of the trace, sorted by start.
+        changed: `{span id: new facts}`; results are added here.
+    """
+    last: dict[tuple[str | None, Any], SpanFacts] = {}
+    for facts in spans:
+        if facts.role is not Role.LLM or facts.span.span_id in changed:
+            continue
+        place = (facts.span.parent_id, facts.span.attributes.get(v.INPUT_MESSAGES))
+        if v.ENDS_STREAM not in facts.span.attributes:
+            last[place] = facts
+            continue
+        request = last.pop(place, None)
+        if request is None or request.usage is not None or request.outcome.status is not facts.outcome.status:
+            continue
+        joined = _joined(request, facts)
+        span = joined.span._replace(end_us=facts.span.end_us)
+        changed[request.span.span_id] = joined._replace(span=span, item={**joined.item, **times_of(span)})
+        changed[facts.span.span_id] = facts._replace(kind=NO_ITEM, role=Role.OTHER, usage=None, talk=Talk())
 
 
 def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:

@@ -355,6 +355,13 @@ def _add(item: dict[str, Any], field: str, value: Any) -> None:
         item[field] = value
 
 
+def times_of(span: Span) -> dict[str, Any]:
+    """Return the fields of a timeline item for the start, the end and the duration of its span."""
+    item: dict[str, Any] = {}
+    _add_times(item, span)
+    return item
+
+
 def _add_times(item: dict[str, Any], span: Span) -> None:
     item["started_at"] = format_time(span.start_us)
     if span.end_us is not None:

@@ -126,17 +126,9 @@ _ROLES: Final = {
 _TEXT_PARTS: Final = frozenset(("", "text", "input_text", "output_text", "user_prompt", "system_prompt", "refusal"))
 _SILENT_PARTS: Final = frozenset(("thinking", "reasoning", "redacted_thinking", "step_start"))
 _REQUEST_PARTS: Final = frozenset(("tool_call", "tool_use", "function_call", "server_tool_call", "mcp_call"))
-_RESULT_PARTS: Final = frozenset(
-    (
-        "tool_call_response",
-        "tool_result",
-        "tool_return",
-        "tool_error",
-        "function_call_output",
-        "function_response",
-        "tool_response",
-    )
-)
+_RESULT_PARTS: Final = frozenset((
+    "tool_call_response", "tool_result", "tool_return", "tool_error", "function_call_output", "function_response", "tool_response",
+))  # fmt: skip
 _WRAPPED: Final = {
     "function_call": "tool_call",
     "functionCall": "tool_call",
@@ -210,6 +202,8 @@ class _Gathered:
             self.add_request(part)
         elif kind in _RESULT_PARTS or (kind == "retry_prompt" and part.get("tool_name")):
             self.add_result(part, is_error=kind in {"retry_prompt", "tool_error"})
+        elif "toolCallId" in part and "state" in part:
+            self.add_shown_call(part, kind)
         elif kind in _TEXT_PARTS and ("text" in part or "content" in part):
             self.is_known = True
             self.add_text(as_text(part.get("text") if part.get("text") is not None else part.get("content")))
@@ -222,6 +216,13 @@ class _Gathered:
         """Add a text that the author of the message wrote; ignore an empty text."""
         if text:
             self.texts.append(clean_text(text))
+
+    def add_shown_call(self, part: dict[str, Any], kind: str) -> None:
+        """Add the request and the result of a tool call of the Vercel AI SDK's user interface: one part has both."""
+        named = {"toolName": kind.removeprefix("tool_"), **part}
+        self.add_request(named)
+        if part["state"] in ("output-available", "output-error"):
+            self.add_result(named, is_error=part["state"] == "output-error")
 
     def add_request(self, part: dict[str, Any]) -> None:
         """Add the tool request in `part`; if it names no tool, add `part` as text."""

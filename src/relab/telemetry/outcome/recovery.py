@@ -1,6 +1,7 @@
 """The one rule of recovery: from which of its errors did a run recover?
 
-A failed call is recovered if a later call of the same tool by the same agent with the same intent succeeded. It is also
+A failed call is recovered if a later call of the same tool by the same agent with the same intent succeeded. A call that ran in
+parallel is no later attempt, unless it has the same arguments. A failed call is also
 recovered if its failed step was repeated with success and the repetition reports no calls.
 
 A failed step is recovered if a later step of the same agent with the same name succeeded. For a failed model call, any
@@ -29,6 +30,10 @@ may be compared."""
 MAX_COMPARISONS = 4_000
 """At most so many comparisons per run, so that a run of 100,000 failed calls costs no minutes; after that only calls with
 equal arguments count as the same intent. Failed calls at the end of the run are compared first."""
+
+
+_SECOND_US = 1_000_000
+_ROUNDING_US = 1_000
 
 
 class RunRecovery:
@@ -88,7 +93,8 @@ class RunRecovery:
         It calls another tool for the same thing, or the same tool after the tool had rejected the arguments.
         """
         call = self.calls[place]
-        if rejects_arguments(call) and _later(self._good_by_tool.get((call.agent, call.name), ()), place):
+        again = _later(self._good_by_tool.get((call.agent, call.name), ()), place)
+        if rejects_arguments(call) and any(not _is_parallel(call, self.calls[other]) for other in again):
             return True
         return any(
             is_related(self._arguments_at(place), self._arguments_at(other))
@@ -113,7 +119,8 @@ class RunRecovery:
             return True
         is_correction = rejects_arguments(call)
         return any(
-            is_same_intent(failed, self._arguments_at(other), is_correction=is_correction)
+            not _is_parallel(call, self.calls[other])
+            and is_same_intent(failed, self._arguments_at(other), is_correction=is_correction)
             for other in self._compared(self._good_by_tool.get((call.agent, call.name), ()), place)
         )
 
@@ -144,6 +151,15 @@ class RunRecovery:
         if known is None:
             known = self._arguments[place] = arguments_of(self.calls[place])
         return known
+
+
+def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
+    """Return whether the call `other` began while the call `failed` was in progress, so that it cannot be a new attempt.
+
+    Times that are rounded, to seconds or milliseconds, decide nothing: a new attempt then seems to begin too early.
+    """
+    is_rounded = other.at_us % _SECOND_US == 0
+    return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US
 
 
 def _later(places: Sequence[int], after: int) -> Sequence[int]:

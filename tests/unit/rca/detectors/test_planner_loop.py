@@ -148,6 +148,18 @@ def test_steps_with_equal_output_are_a_loop() -> None:
     assert loops(agent_run(steps=short)) == []
 
 
+def test_steps_that_request_the_calls_of_a_loop_are_no_loop_of_their_own() -> None:
+    text = "order_lookup({'order_id': 'A-17', 'customer_id': 'C-204'})"
+    steps = [step(f"s{n}", 2 * n, name="chat", output_summary=text) for n in range(5)]
+    requested = [call(f"c{n}", 2 * n + 1, **SAME, result_summary="not yet found") for n in range(5)]
+
+    report = analyze(agent_run(steps=steps, tool_calls=requested))
+
+    assert [finding.detail for finding in findings(report, Category.PLANNER_LOOP)] == ["identical_calls"]
+    assert report.attribution is not None
+    assert report.attribution.call_id == "c0"
+
+
 @pytest.mark.parametrize(
     ("error_type", "message"),
     [

@@ -44,14 +44,14 @@ IN_NO_PACKAGE = {
     "gen_ai.usage.experimental.reasoning_tokens",  # Google ADK
     "gen_ai.usage.input_token_details", "gen_ai.usage.output_token_details",  # LangSmith
     "guardrail.passed", "guardrail.result", "guardrail.triggered",  # OpenInference names the kind of span only
-    "logfire.msg",  # pydantic-ai
+    "logfire.msg", "logfire.span_type",  # pydantic-ai
     "resource.name",  # the Vercel AI SDK
     "agent.input", "agent.output", "tool.call.id", "tool.args", "tool.arguments", "tool.input", "tool.output", "tool.result",
     "agent.request", "agent.response", "agent.question", "agent.answer", "tool.response", "response.model",
     "messages.0.role", "response.message", "response.choices.0.message", "llm.response.message", "output.message",
     "choices.0.message", "response.usage.", "llm.request.", "llm.response.usage.", "llm.usage.",
     # hand-written instrumentation
-    "conversation.id", "entity.name", "entity.type", "span.type", "subagent.name",
+    "conversation.id", "entity.name", "entity.type", "memory.operation", "span.type", "subagent.name",
     "llm.messages", "llm.model", "usage.cached_tokens", "usage.completion_tokens", "usage.prompt_tokens",
     "usage.reasoning_tokens",  # VoltAgent
     "claude_code.assistant_response", "claude_code.tool_result", "claude_code.user_prompt",

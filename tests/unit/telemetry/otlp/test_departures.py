@@ -194,3 +194,74 @@ def test_agent_of_voltagent_has_the_tokens_of_all_calls() -> None:
     assert run.cost is not None
     assert (run.cost.tokens_prompt, run.cost.tokens_completion) == (48, 7)
     assert (call.tool_name, call.args_json, call.result_summary) == ("lookup", ARGUMENTS, "shipped")
+
+
+def test_messages_that_voltagent_saves_have_the_call_that_it_rejected() -> None:
+    entity = {"entity.type": "agent", "entity.name": "desk"}
+    part = {"type": "tool-lookup", "toolCallId": "c1", "state": "output-available", "input": ARGUMENTS}
+    part["output"] = {"type": "error-text", "value": "Invalid input for tool lookup"}
+    saved = json.dumps({"message": {"role": "assistant", "parts": [part]}})
+    memory = {"span.type": "memory", "memory.operation": "write", "input": saved}
+
+    run = run_of(span("root", None, entity, end=9), span("memory", "root", entity | memory, start=3, end=4))
+
+    [call] = run.tool_calls
+    assert (call.tool_name, call.args_json, call.status) == ("lookup", ARGUMENTS, "failure")
+    assert call.result_summary == "Invalid input for tool lookup"
+
+
+def test_spans_of_voltagent_name_their_agent_before_its_own_span_arrives() -> None:
+    entity = {"entity.type": "agent", "entity.name": "desk"}
+    spans = (entity | {"span.type": "llm", "llm.model": "m"}, entity | {"span.type": "tool", "tool.name": "lookup"})
+
+    run = run_of(*(span(str(number), "root", attributes) for number, attributes in enumerate(spans)))
+
+    assert {extra(item, "agent_name") or run.agent_name for item in (*run.steps, *run.tool_calls)} == {"desk"}
+
+
+def test_streamed_answer_of_google_adk_is_shown_once() -> None:
+    pieces = [said_by_assistant(text) for text in ("It is ", "there.", "It is there.")]
+    chat = {"gcp.vertex.agent.event_id": "e", "gen_ai.output.messages": json.dumps(pieces)}
+
+    run = run_of(
+        span("root", None, AGENT),
+        span("chat", "root", CHAT | {"gen_ai.operation.name": "generate_content"} | chat, title="generate_content m"),
+    )
+
+    assert run.answer == "It is there."
+
+
+def said_by_assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "parts": [{"type": "text", "content": text}]}
+
+
+def test_request_of_logfire_and_the_end_of_its_streamed_answer_are_one_step() -> None:
+    chat = CHAT | {"logfire.msg": "Chat", "gen_ai.input.messages": json.dumps([{"role": "user", "content": "Where?"}])}
+    answer = {"gen_ai.output.messages": json.dumps([said_by_assistant("There.")]), "gen_ai.usage.input_tokens": 12}
+
+    run = run_of(
+        span("root", None, {}, end=9),
+        span("request", "root", chat | {"logfire.span_type": "span"}, start=1, end=2),
+        span("end", "root", chat | answer | {"logfire.span_type": "log"}, start=4, end=4),
+    )
+
+    [step] = run.steps
+    assert (step.output_summary, step.effective_latency_ms) == ("There.", 3)
+    assert run.cost is not None
+    assert (run.cost.tokens_prompt, run.cost.calls_without_tokens) == (12, None)
+
+
+def test_tokens_of_litellm_are_those_of_all_calls_in_the_span_of_the_program() -> None:
+    def call(tokens: int) -> dict[str, Any]:
+        usage = {"prompt_tokens": tokens, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+        return {"llm.openai.messages": "[{'role': 'user', 'content': 'Where?'}]", "llm.openai.usage": str(usage)}
+
+    program = {"litellm.call_id": "c", "gen_ai.usage.input_tokens": 30, "gen_ai.usage.output_tokens": 2}
+    run = run_of(
+        span("root", None, program, end=9),
+        span("first", "root", call(20), start=1, end=2),
+        span("second", "root", call(30), start=3, end=4),
+    )
+
+    assert run.cost is not None
+    assert (run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.tokens_cached) == (50, 4, 8)

@@ -126,3 +126,25 @@ def test_cyclic_parents_do_not_loop_forever() -> None:
         bad("c1", 1, args=ORDER, step_id="a"),
     )
     assert verdict(*items)[1] == "tool_failed"
+
+
+def test_parallel_call_is_no_new_attempt() -> None:
+    assert verdict(bad("c1", 0), good("c2", 0.5), answer=DONE) == FAILED
+    assert (
+        verdict(
+            bad("c1", 0, error_message="no such order", args=ORDER),
+            good("c2", 0.5, args={"order_id": "B-99"}),
+            answer=DONE,
+        )
+        == FAILED
+    )
+
+
+def test_parallel_call_with_the_same_arguments_recovers() -> None:
+    assert verdict(bad("c1", 0, args=ORDER), good("c2", 0.5, args=ORDER), answer=DONE) == SUCCEEDED
+
+
+def test_time_that_is_rounded_to_seconds_does_not_make_a_new_attempt_parallel() -> None:
+    failed = bad("c1", 0.9, ended_at=None, latency_ms=1_200)
+
+    assert verdict(failed, good("c2", 2), answer=DONE) == SUCCEEDED

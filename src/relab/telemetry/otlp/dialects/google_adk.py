@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
-from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.messages import parsed, read_messages
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
@@ -32,6 +32,8 @@ def _translate(span: Span, values: Values) -> None:
             add(values, name, value)
     if v.TOOL_RESULT in values:
         values[v.TOOL_RESULT] = _result(values[v.TOOL_RESULT])
+    if span.name.startswith("generate_content"):
+        values[v.OUTPUT_MESSAGES] = _without_pieces(values.get(v.OUTPUT_MESSAGES))
     request = parsed(text_of(attributes, f"{_PREFIX}llm_request") or "")
     if isinstance(request, dict):
         add(values, v.INPUT_MESSAGES, _listed(request.get("contents")))
@@ -54,6 +56,15 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
     if type(thought) is int and values.get(v.OUTPUT_TOKENS) in (None, answered):
         values[v.OUTPUT_TOKENS] = (answered if type(answered) is int else 0) + thought
     add(values, v.OUTPUT_TOKENS, answered)
+
+
+def _without_pieces(value: Any) -> Any:
+    """Return the last message of a streamed answer, which has the texts of all messages before it; else `value`."""
+    given = read_messages(value) if value is not None else None
+    if given is None or len(given) < 2 or "".join(message.text or "" for message in given[:-1]) != given[-1].text:
+        return value
+    found = parsed(value) if isinstance(value, str) else value
+    return found[-1:] if isinstance(found, list) and len(found) == len(given) else value
 
 
 def _result(value: Any) -> Any:

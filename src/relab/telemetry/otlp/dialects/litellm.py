@@ -51,6 +51,19 @@ def _translate(span: Span, values: Values) -> None:
         if isinstance(choice.get("message"), dict)
     ]
     add(values, v.OUTPUT_MESSAGES, given or None)
+    _add_usage(attributes.get(f"{prefix}usage"), values)
+
+
+def _add_usage(printed: Any, values: Values) -> None:
+    """Add the token counts of one call, which Python has printed; the program's span has those of its last call only."""
+    usage = read_printed(printed) if isinstance(printed, str) else None
+    if not isinstance(usage, dict):
+        return
+    add(values, v.INPUT_TOKENS, usage.get("prompt_tokens"))
+    add(values, v.OUTPUT_TOKENS, usage.get("completion_tokens"))
+    taken, given = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    add(values, v.CACHED_TOKENS, taken.get("cached_tokens") if isinstance(taken, dict) else None)
+    add(values, v.REASONING_TOKENS, given.get("reasoning_tokens") if isinstance(given, dict) else None)
 
 
 def _listed(value: Any) -> list[dict[str, Any]] | None:

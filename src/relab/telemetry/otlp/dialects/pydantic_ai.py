@@ -15,6 +15,7 @@ _EVENTS: Final = "events"
 """The attribute of a model call with GenAI events as JSON: one for each message, the answer as `gen_ai.choice`."""
 
 _CHOICE: Final = "gen_ai.choice"
+_CALLS: Final = ("chat", "text_completion")
 _DETAILS: Final = "gen_ai.usage.details."
 
 
@@ -25,6 +26,8 @@ def _translate(span: Span, values: Values) -> None:
     if span.name == "running tools" or (span.name.startswith("running ") and span.name.endswith(" tools")):
         values[v.ROLE] = Role.CHAIN
         values[v.IS_PLUMBING] = True
+    if attributes.get("logfire.span_type") == "log" and values.get(v.OPERATION) in _CALLS:
+        values[v.ENDS_STREAM] = True
     messages = text_of(attributes, *_MESSAGES)
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)

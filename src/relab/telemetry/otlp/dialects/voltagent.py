@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
@@ -27,11 +28,18 @@ def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
     add(values, v.CONVERSATION_ID, text_of(attributes, "conversation.id"))
     # The span of an agent or a workflow itself has no type.
-    role = _ROLES.get(text_of(attributes, _TYPE, _ENTITY) or "")
+    kind = text_of(attributes, _TYPE, _ENTITY) or ""
+    role = _ROLES.get(kind)
+    given, result = attributes.get("input"), attributes.get("output")
+    if kind == "memory" and attributes.get("memory.operation") == "write":
+        # The only place of a call that was rejected before its tool ran.
+        add(values, v.INPUT_MESSAGES, _saved_message(given))
     if role is None or v.OPERATION in values:
         return
     values[v.ROLE] = role
-    given, result = attributes.get("input"), attributes.get("output")
+    if role in (Role.LLM, Role.TOOL) and attributes.get(_ENTITY) == "agent":
+        # The span of the agent itself may be missing.
+        add(values, v.AGENT_NAME, text_of(attributes, "subagent.name", "entity.name"))
     if role is Role.TOOL:
         add(values, v.TOOL_NAME, text_of(attributes, "tool.name") or span.name)
         add(values, v.TOOL_ARGUMENTS, given)
@@ -51,6 +59,13 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.OUTPUT_TOKENS, attributes.get("usage.completion_tokens"))
         add(values, v.CACHED_TOKENS, attributes.get("usage.cached_tokens"))
         add(values, v.REASONING_TOKENS, attributes.get("usage.reasoning_tokens"))
+
+
+def _saved_message(given: Any) -> list[Any] | None:
+    """Return a list with the assistant's message that a span of the memory saved; None if it saved another one."""
+    saved = parsed(given) if isinstance(given, str) and given.startswith("{") else None
+    message = saved.get("message") if isinstance(saved, dict) else None
+    return [message] if isinstance(message, dict) and message.get("role") == "assistant" else None
 
 
 VOLTAGENT = Dialect(name="VoltAgent", signs=frozenset((_ENTITY,)), translate=_translate)
