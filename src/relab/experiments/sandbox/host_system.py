@@ -115,6 +115,10 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
                 written[name] = Path("/etc", name).read_text()
     for name, text in written.items():
         (folder / name).write_text(text)
+    for entry in (folder, *folder.rglob("*")):
+        # The process's umask may keep the trial's user out.
+        if not entry.is_symlink():
+            entry.chmod(0o755 if entry.is_dir() else 0o644)
     return options
 
 
