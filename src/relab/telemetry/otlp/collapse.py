@@ -7,7 +7,7 @@ name; the raw spans stay complete.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from relab.telemetry.models import StepStatus
 from relab.telemetry.otlp import vocabulary as v
@@ -15,6 +15,7 @@ from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, times_of
 from relab.telemetry.otlp.lineage import Ancestors
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.talk import Talk
+from relab.telemetry.otlp.text import as_text
 
 _OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "started_at", "ended_at", "latency_ms"))
 """The fields of a step that an outer report of a model call never takes from an inner one."""
@@ -149,11 +150,11 @@ def _join_streams(spans: Sequence[SpanFacts], changed: dict[str, SpanFacts]) -> 
         spans: the spans of the trace, sorted by start.
         changed: `{span id: new facts}`; results are added here.
     """
-    last: dict[tuple[str | None, Any], SpanFacts] = {}
+    last: dict[tuple[str | None, str | None], SpanFacts] = {}
     for facts in spans:
         if facts.role is not Role.LLM or facts.span.span_id in changed:
             continue
-        place = (facts.span.parent_id, facts.span.attributes.get(v.INPUT_MESSAGES))
+        place = (facts.span.parent_id, as_text(facts.span.attributes.get(v.INPUT_MESSAGES)))
         if v.ENDS_STREAM not in facts.span.attributes:
             last[place] = facts
             continue

@@ -273,13 +273,13 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
 def _event_name(record: LogRecord) -> str:
     """Return the event name of a record, from its own field or, as older SDKs send it, from the attribute `event.name`.
 
-    If the body is this name with a prefix, the name with its prefix is returned.
+    If the body is this name with a prefix of `_SPAN_EVENTS`, the name with its prefix is returned.
     """
     name = record.event_name
     if not name:
         name = next((pair.value.string_value for pair in record.attributes if pair.key == _EVENT_NAME), "")
-        if name and record.body.string_value.endswith(f".{name}"):
-            name = record.body.string_value
+        body = record.body.string_value
+        name = next((body for prefix in _SPAN_EVENTS if name and body == prefix + name), name)
     return clean_text(name[:MAX_SHORT_TEXT_CHARS])
 
 

@@ -203,7 +203,7 @@ class _Gathered:
         elif kind in _RESULT_PARTS or (kind == "retry_prompt" and part.get("tool_name")):
             self.add_result(part, is_error=kind in {"retry_prompt", "tool_error"})
         elif "toolCallId" in part and "state" in part:
-            self.add_shown_call(part, kind)
+            self.add_shown_call(part)
         elif kind in _TEXT_PARTS and ("text" in part or "content" in part):
             self.is_known = True
             self.add_text(as_text(part.get("text") if part.get("text") is not None else part.get("content")))
@@ -217,9 +217,10 @@ class _Gathered:
         if text:
             self.texts.append(clean_text(text))
 
-    def add_shown_call(self, part: dict[str, Any], kind: str) -> None:
+    def add_shown_call(self, part: dict[str, Any]) -> None:
         """Add the request and the result of a tool call of the Vercel AI SDK's user interface: one part has both."""
-        named = {"toolName": kind.removeprefix("tool_"), **part}
+        kind = part.get("type")
+        named = {"toolName": kind.removeprefix("tool-"), **part} if isinstance(kind, str) else part
         self.add_request(named)
         if part["state"] in ("output-available", "output-error"):
             self.add_result(named, is_error=part["state"] == "output-error")

@@ -198,7 +198,7 @@ def test_agent_of_voltagent_has_the_tokens_of_all_calls() -> None:
 
 def test_messages_that_voltagent_saves_have_the_call_that_it_rejected() -> None:
     entity = {"entity.type": "agent", "entity.name": "desk"}
-    part = {"type": "tool-lookup", "toolCallId": "c1", "state": "output-available", "input": ARGUMENTS}
+    part = {"type": "tool-look-up", "toolCallId": "c1", "state": "output-available", "input": ARGUMENTS}
     part["output"] = {"type": "error-text", "value": "Invalid input for tool lookup"}
     saved = json.dumps({"message": {"role": "assistant", "parts": [part]}})
     memory = {"span.type": "memory", "memory.operation": "write", "input": saved}
@@ -206,7 +206,7 @@ def test_messages_that_voltagent_saves_have_the_call_that_it_rejected() -> None:
     run = run_of(span("root", None, entity, end=9), span("memory", "root", entity | memory, start=3, end=4))
 
     [call] = run.tool_calls
-    assert (call.tool_name, call.args_json, call.status) == ("lookup", ARGUMENTS, "failure")
+    assert (call.tool_name, call.args_json, call.status) == ("look-up", ARGUMENTS, "failure")
     assert call.result_summary == "Invalid input for tool lookup"
 
 
@@ -249,6 +249,24 @@ def test_request_of_logfire_and_the_end_of_its_streamed_answer_are_one_step() ->
     assert (step.output_summary, step.effective_latency_ms) == ("There.", 3)
     assert run.cost is not None
     assert (run.cost.tokens_prompt, run.cost.calls_without_tokens) == (12, None)
+
+
+def test_streamed_answer_of_pydantic_ai_with_its_messages_as_events_is_one_step() -> None:
+    asked = {"event.name": "gen_ai.user.message", "role": "user", "content": "Where?"}
+    said = {"event.name": "gen_ai.choice", "message": {"role": "assistant", "content": "There."}}
+
+    def chat(kind: str, *events: dict[str, Any]) -> dict[str, Any]:
+        return CHAT | {"logfire.msg": "Chat", "logfire.span_type": kind, "events": json.dumps(events)}
+
+    run = run_of(
+        span("root", None, {}, end=9),
+        span("request", "root", chat("span", asked), start=1, end=2),
+        span("end", "root", chat("log", asked, said), start=4, end=4),
+    )
+
+    [step] = run.steps
+    assert step.input_summary == "Where?"
+    assert step.output_summary == "There."
 
 
 def test_tokens_of_litellm_are_those_of_all_calls_in_the_span_of_the_program() -> None:

@@ -48,6 +48,18 @@ def test_genai_events_and_exceptions_of_a_span_are_its_events(record: LogRecord,
     assert received(record).is_span_event is is_event
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "event_name"),
+    [
+        ("user_prompt", "claude_code.user_prompt", "claude_code.user_prompt"),
+        ("timeout", "No answer: shop.timeout", "timeout"),
+        ("gen_ai.choice", "see gen_ai.gen_ai.choice", "gen_ai.choice"),
+    ],
+)
+def test_body_completes_the_name_of_an_event_only_by_a_known_prefix(name: str, body: str, event_name: str) -> None:
+    assert received(log(TRACE, "chat", body, {"event.name": name})).event_name == event_name
+
+
 def test_an_event_has_the_attributes_and_the_body_of_its_record() -> None:
     body = {"index": 0, "message": {"content": "Sunny", "tool_calls": [{"id": "call_1"}]}}
     event = read_event(log(TRACE, "chat", body, {"gen_ai.system": "openai"}, name="gen_ai.choice").SerializeToString())
