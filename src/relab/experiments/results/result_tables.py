@@ -326,20 +326,17 @@ def _write_row(outputs: _Outputs, row: Mapping[str, Any], by_runner: frozenset[s
 
 
 def _metrics(row: Mapping[str, Any], by_runner: frozenset[str] | set[str]) -> Iterator[tuple[str, str, Any]]:
-    primary = row["primary_metric_name"]
-    measured = {
-        "duration_ms": row["duration_ms"],
-        "overhead_ms": row["overhead_ms"],
-        primary: row["primary_metric_value"],
-    }
-    yield primary, "primary", measured[primary]
-    for name, value in measured.items():
-        if name != primary and value is not None:
+    primary = row["primary_metric_name"], row["primary_metric_value"]
+    measured = [(name, row[name]) for name in ("duration_ms", "overhead_ms") if row[name] is not None]
+    yield primary[0], "primary", primary[1]
+    for name, value in measured:
+        if (name, value) != primary:
             yield name, "runner", value
+    names = {name for name, _ in (primary, *measured)}
     for name, value in row["metrics"].items():
-        if name not in measured:
+        if name not in names:
             yield name, "runner" if name in by_runner else "output", value
-        elif value != measured[name]:
+        elif (name, value) not in (primary, *measured):
             # A harness may report its own duration or success: it is kept beside the runner's.
             yield name, "output", value
 

@@ -125,6 +125,14 @@ def test_metric_that_is_also_the_primary_one_has_one_row(tmp_path: Path, name: s
     assert found == [("primary", 1.0)]
 
 
+def test_duration_of_the_runner_is_kept_beside_an_objective_of_its_name(tmp_path: Path) -> None:
+    row = trial_row("base", 0) | {"primary_metric_name": "duration_ms", "primary_metric_value": 7.0}
+    run_dir = write_run(tmp_path / "run", [row])
+
+    found = [(row["metric_source"], row["metric_value"]) for row in lines(run_dir, "metrics_long") if row["metric_name"] == "duration_ms"]  # fmt: skip
+    assert found == [("primary", 7.0), ("runner", 100.0)]
+
+
 def test_events_are_counted_by_trial_and_by_variant(tmp_path: Path) -> None:
     rows = [
         trial_row("base", 0, event_counts={"agent_step_start": 3, "error": 1}),
