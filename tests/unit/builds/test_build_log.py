@@ -157,3 +157,53 @@ def test_error_of_pip_is_the_last_exception_of_the_traceback_in_its_output() -> 
     assert line == "RuntimeError: libfoo is not configured"
     assert cause is not None
     assert cause.line == line
+
+
+def test_error_of_pip_is_found_in_the_output_of_a_pip_that_it_started() -> None:
+    outer = PIP.format(
+        step="pip subprocess to install build dependencies",
+        output=(
+            "        error: subprocess-exited-with-error\n"
+            "      \n"
+            "        \xd7 Preparing metadata (pyproject.toml) did not run successfully.\n"
+            "        │ exit code: 1\n"
+            "        ╰─> [3 lines of output]\n"
+            "            Traceback (most recent call last):\n"
+            '              File "<string>", line 2, in <module>\n'
+            "            ModuleNotFoundError: No module named 'distutils'\n"
+            "            [end of output]\n"
+            "      \n"
+            "        note: This error originates from a subprocess, and is likely not a problem with pip."
+        ),
+        name="subprocess-exited-with-error",
+        last="pip subprocess to install build dependencies did not run successfully.",
+    )
+    outer += "\nnote: This error originates from a subprocess, and is likely not a problem with pip.\n"
+
+    line, cause = error_and_cause(outer)
+
+    assert line == "ModuleNotFoundError: No module named 'distutils'"
+    assert cause is not None
+    assert cause.line == line
+
+
+def test_error_of_pip_without_an_exception_is_a_line_of_the_output() -> None:
+    log = PIP.format(
+        step="Preparing metadata (pyproject.toml)",
+        output="      the licence file is missing",
+        name="metadata-generation-failed",
+        last="Encountered error while generating package metadata.",
+    )
+
+    assert error_line(log) == "the licence file is missing"
+
+
+def test_indented_line_of_a_message_is_not_taken_for_the_exception() -> None:
+    log = (
+        "Traceback (most recent call last):\n"
+        '  File "a.py", line 1, in <module>\n'
+        "ValueError: the child failed\n"
+        "      RuntimeError: in the child\n"
+    )
+
+    assert error_line(log) == "ValueError: the child failed"

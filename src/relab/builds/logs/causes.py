@@ -15,6 +15,7 @@ _GENERIC: Final = re.compile(
     r"|(?:\[error\] +)?(?:failed tests|tests in error|failures|errors): *$|tests run: |.{0,300}tests run: \d"
     r"|npm (?:err!|error) (?:code (?:elifecycle|\d)|errno|exit status|failed at|a complete|command|path|workspace|location|signal|file|test failed|lifecycle|this is probably|.{1,200}: `.{0,300}`$|\s*$)"
     r"|error command failed|.{0,200}command failed with exit code|error: (?:could not compile|aborting due|test failed|recipe|process didn't exit|build failed|subprocess-exited-with-error|metadata-generation-failed)"
+    r"|note: this (?:error originates from a subprocess|is an issue with the package)|hint: see above|╰─> |\[end of output\]$"
     r"|test result: failed|fail(?:ed)?$|exit status \d|.{0,200}returned (?:a )?non-?zero exit|.{0,200}(?:exit(?:ed)?|failed|terminated|completed|returned)(?: with)?(?: an?)?(?: exit)?(?: (?:code|status))?:? -?\d{1,3}\.?$"
     r"|={3,} .{0,200}\d (?:failed|errors?)|failed \((?:failures|errors)=|execution failed for task|failure: build|build (?:failed|failure)|error: job failed"
     r"|traceback \(most recent|what went wrong|.{0,60}there (?:were|was|are) failing tests|fail\s+[\w./@-]{1,300}(?:\s|$)|\s*-{4,}|\d+ (?:error|warning|test)s?\b.{0,60}$)"

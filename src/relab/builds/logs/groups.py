@@ -46,7 +46,8 @@ _NAME_IN_HEADER: Final = re.compile(
 )
 _COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
 _EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
-_INDENT_OF_PIP: Final = " " * 6
+_INDENT_OF_PIP: Final = re.compile(r"(?: {6})+")
+"""pip indents the output of a program that it starts; that program may be pip, which indents once more."""
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
@@ -219,10 +220,12 @@ def _message(details: Sequence[RelevantLine]) -> str:
         of_pytest = [text for text in of_pytest if _PYTEST_EXCEPTION.match(text)] or of_pytest
     if of_pytest:
         return of_pytest[0]
-    # pip indents the output of the programs that it starts.
-    shown = [text.removeprefix(_INDENT_OF_PIP) for text in spoken]
-    exceptions = [text for text in shown if _EXCEPTION.match(text)]
+    exceptions = _exceptions(spoken) or _exceptions(_INDENT_OF_PIP.sub("", text, count=1) for text in spoken)
     return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
+
+
+def _exceptions(lines: Iterable[str]) -> list[str]:
+    return [text for text in lines if _EXCEPTION.match(text)]
 
 
 def _of_test(score: float, name: str, message: str) -> _Candidate:

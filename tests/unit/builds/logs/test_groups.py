@@ -45,6 +45,11 @@ GENERIC = (
     "error: test failed, to rerun pass `--lib`",
     "error: subprocess-exited-with-error",
     "error: metadata-generation-failed",
+    "note: This error originates from a subprocess, and is likely not a problem with pip.",
+    "note: This is an issue with the package mentioned above, not pip.",
+    "hint: See above for details.",
+    "╰─> [12 lines of output]",
+    "[end of output]",
     "exit code 1",
 )
 
