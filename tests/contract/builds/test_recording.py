@@ -58,7 +58,9 @@ def running(builds: BuildService) -> Sequence[Build]:
 def waiting_build(builds: BuildService, folder: Path) -> Iterator[Build]:
     """Run a build of the checkout in `folder` that waits until the block ends; yield its record."""
     go = folder.parent / "go"
-    thread = threading.Thread(target=run, args=(builds, write_project(folder, WAITS.format(shlex.quote(str(go))), sandbox="local")))
+    thread = threading.Thread(
+        target=run, args=(builds, write_project(folder, WAITS.format(shlex.quote(str(go))), sandbox="local"))
+    )
     thread.start()
     try:
         wait_until(lambda: len(running(builds)) == 1, what="the running build")
