@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -253,29 +254,27 @@ def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[
 
     Equal steps have the same name (except digits), input and output. Steps that only request the calls of `loops` are left out.
     """
+    requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
     for placed in view.steps:
         step = placed.step
-        output = step.output_summary
-        agent = step.agent_name
+        output, agent = step.output_summary, step.agent_name
         key = (_DIGITS.sub("#", step.name), step.input_summary, output)
         if output is not None and keys.get(agent) == key:
             chains[agent].append(placed)
             continue
-        yield from _said_again(chains.get(agent, []), view, loops)
+        yield from _said_again(chains.get(agent, []), view, requested.get(agent, ()))
         chains[agent], keys[agent] = [placed], key
-    for chain in chains.values():
-        yield from _said_again(chain, view, loops)
+    for agent, chain in chains.items():
+        yield from _said_again(chain, view, requested.get(agent, ()))
 
 
-def _said_again(
-    chain: Sequence[PlacedStep], view: RunView, loops: Sequence[DetectedProblem]
-) -> Iterator[DetectedProblem]:
+def _said_again(chain: Sequence[PlacedStep], view: RunView, requested: Sequence[int]) -> Iterator[DetectedProblem]:
     first = chain[0] if chain else None
     if first is None or len(chain) < MIN_REPEATS or len((first.step.output_summary or "").strip()) < MIN_OUTPUT_CHARS:
         return
-    if any(loop.agent_name == first.step.agent_name and _requests(chain, loop, view) for loop in loops):
+    if bisect_left(requested, first.step.started_at) < bisect_right(requested, chain[-1].step.started_at):
         return
     is_sure = view.failed and not PENDING.search(first.step.output_summary or "")
     yield DetectedProblem(
@@ -296,11 +295,12 @@ def _said_again(
     )
 
 
-def _requests(chain: Sequence[PlacedStep], loop: DetectedProblem, view: RunView) -> bool:
-    """Return whether the calls of a loop began during a series of steps: at least `MIN_REPEATS`, the first within it."""
-    starts = sorted(view.calls[place].started_us for place in loop.members)
-    during = [start for start in starts if start >= chain[0].step.started_at]
-    return len(during) >= MIN_REPEATS and during[0] <= chain[-1].step.started_at
+def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | None, list[int]]:
+    """Return `{agent: ascending starts of its calls in loops}`, without the last `MIN_REPEATS - 1` calls of each loop."""
+    found: dict[str | None, list[int]] = defaultdict(list)
+    for loop in loops:
+        found[loop.agent_name] += sorted(view.calls[place].started_us for place in loop.members)[: 1 - MIN_REPEATS]
+    return {agent: sorted(starts) for agent, starts in found.items()}
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
