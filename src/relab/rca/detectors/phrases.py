@@ -108,9 +108,10 @@ NO_RESULTS = Phrases(
             r"|\b(?:found|returned|retrieved|got) (?:no|zero|0)\b(?! (?:error|problem|issue))"
             r"|\bnothing (?:was )?found|(?:did not|didn't|could not|couldn't|unable to) (?:find|return|retrieve) any"
             r"|\bno (?:results?|matches|documents?|hits|records?)\s*[.!]?\s*$"
-            r"|\bempty (?:(?:search|retrieval|query) results?|retrieval)\b|\bretrieval (?:was |is )?empty"
+            r"|\bempty (?:(?:search|retrieval|query) results?\b|retrieval\s*(?:[.!,:;]|$))|\bretrieval (?:was |is )?empty"
             r"|^\W*empty (?:results?|result set|list)\W*$"
-            r"|\b(?:search|retrieval|query|look-?up) (?:has )?(?:returned|gave|yielded) (?:an )?empty\b",
+            r"|\b(?:search|retrieval|query|look-?up) (?:has )?(?:returned|gave|yielded) (?:an )?empty"
+            r"(?: (?:list|array|set|results?)\b|\s*(?:[.!,:;]|$))",
         ),
     )
 )

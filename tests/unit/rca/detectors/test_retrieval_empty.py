@@ -49,6 +49,8 @@ def test_names_of_other_tools_are_not_recognised(name: str) -> None:
         ("Empty results.", "no_results"),
         ("Empty search results", "no_results"),
         ("The search returned an empty list", "no_results"),
+        ("The query returned empty.", "no_results"),
+        ("Empty retrieval: no documents matched", "no_results"),
         ("", "no_output"),
     ],
 )
@@ -71,6 +73,9 @@ def test_empty_results_are_recognised(result: str, detail: str) -> None:
         '{"a": ',
         "The page about empty shelves says: no results found. " * 8,
         "Found no errors",
+        "The query returned empty string for customer_id, which is required",
+        "Lookup returned empty response body: Expecting value: line 1 column 1 (char 0)",
+        "Empty retrieval queue: worker crashed",
     ],
 )
 def test_results_with_content_or_not_reported_are_not_empty(result: str | None) -> None:
