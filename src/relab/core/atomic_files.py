@@ -1,4 +1,4 @@
-"""Replace files and place folders atomically: a reader sees the old content or the new one, never a part."""
+"""Replace files atomically: a reader sees the old file or the new one, never a part; and write folders to the disk."""
 
 from __future__ import annotations
 
@@ -60,21 +60,17 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         fresh.unlink(missing_ok=True)
 
 
-def rename_durably(fresh: Path, path: Path) -> None:
-    """Synchronize a new folder and all its files to the disk, then rename it to `path`.
-
-    After a power failure, either `path` does not exist, or it has the complete content.
+def synchronize_tree(folder: Path) -> None:
+    """Synchronize a folder with all its files to the disk, so that a power failure after this call loses none of them.
 
     Raises:
-        OSError: a file cannot be read or written to the disk, or `path` is a file or a folder with content.
+        OSError: a file cannot be read or written to the disk.
     """
-    for folder, _, names in os.walk(fresh):
+    for path, _, names in os.walk(folder):
         for name in names:
-            if not (file := Path(folder, name)).is_symlink():
+            if not (file := Path(path, name)).is_symlink():
                 _synchronize(file)
-        _synchronize(Path(folder))
-    fresh.rename(path)
-    _synchronize(path.parent)
+        _synchronize(Path(path))
 
 
 def _synchronize(path: Path) -> None:

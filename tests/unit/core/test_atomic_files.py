@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.core.atomic_files import rename_durably, replace_file, replacing
+from relab.core.atomic_files import replace_file, replacing, synchronize_tree
 
 
 def test_old_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -88,20 +88,15 @@ def test_two_replacements_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folder_gets_its_name_after_all_its_content_is_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh, path = tmp_path / "new", tmp_path / "done"
-    (fresh / "inner").mkdir(parents=True)
-    (fresh / "inner" / "file").write_bytes(b"text")
-    (fresh / "dangling").symlink_to("missing")
-    inodes = {entry.stat().st_ino for entry in (fresh, fresh / "inner", fresh / "inner" / "file")}
-    synchronized: list[tuple[int, bool]] = []
-    monkeypatch.setattr(os, "fsync", lambda number: synchronized.append((os.fstat(number).st_ino, path.exists())))
+def test_folder_is_written_to_the_disk_with_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "new"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "file").write_bytes(b"text")
+    (folder / "dangling").symlink_to("missing")
+    inodes = sorted(entry.stat().st_ino for entry in (folder, folder / "inner", folder / "inner" / "file"))
+    synchronized: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synchronized.append(os.fstat(number).st_ino))
 
-    rename_durably(fresh, path)
+    synchronize_tree(folder)
 
-    assert {inode for inode, has_name in synchronized if not has_name} == inodes
-    assert synchronized[-1] == (tmp_path.stat().st_ino, True)
-    assert (path / "inner" / "file").read_bytes() == b"text"
-    assert not fresh.exists()
+    assert sorted(synchronized) == inodes

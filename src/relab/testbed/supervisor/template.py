@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relab.core.atomic_files import rename_durably
+from relab.core.atomic_files import synchronize_tree
 from relab.core.logging import get_logger
 from relab.testbed.errors import StartError
 from relab.testbed.layout import Layout, write_json
@@ -150,7 +150,9 @@ async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> N
             raise StartError(f"The seed {seed_module} fails: {type(error).__name__}: {error}") from error
         write_json(fresh / "credentials.json", asdict(credentials))
         # Where a folder has a template's name, the template counts as complete.
-        await asyncio.to_thread(rename_durably, fresh, folder)
+        await asyncio.to_thread(synchronize_tree, fresh)
+        # If the start is stopped, `fresh` is removed while a thread still runs, which could then place a part of it.
+        fresh.rename(folder)  # noqa: ASYNC240 a thread is not safe here
         _log.info("template_made", digest=folder.name)
     finally:
         port.close()
