@@ -79,11 +79,7 @@ def up(
     for folder in (layout.root, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     layout.private.mkdir(mode=0o700, exist_ok=True)
-    report = _start(layout, plan)
-    if report.get("phase") != "ready":
-        _wait_gone(layout)
-        raise _failure(layout, report)
-    return status(home, name, hidden=True)
+    return _start(layout, plan)
 
 
 def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
@@ -194,13 +190,12 @@ def ask(
         return client.ask(method, path, body)
 
 
-def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
-    """Write the plan, start the guard process of a testbed, which starts the supervisor, and return the report.
-
-    Return {} if the supervisor ends without a report.
+def _start(layout: Layout, plan: SupervisorPlan) -> TestbedStatus:
+    """Write the plan, start the guard process of a testbed, which starts the supervisor, and return the status.
 
     Raises:
         SupervisorBusyError: another process holds the lock of the testbed; nothing was changed.
+        StartError: a component is not ready in time; as in `up`.
         KeyboardInterrupt: the start was interrupted; as in `up`.
     """
     reading, writing = os.pipe()
@@ -217,7 +212,11 @@ def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
                 os.close(lock)
             os.close(writing)
             writing = -1
-            return _read_line(reading, plan.template_within_s + plan.start_within_s + _MORE_S)
+            report = _read_line(reading, plan.template_within_s + plan.start_within_s + _MORE_S)
+            if report.get("phase") != "ready":
+                _wait_gone(layout)
+                raise _failure(layout, report)
+            return status(layout.home, layout.name, hidden=True)
         except KeyboardInterrupt:
             # As after a failed start. At a second interruption the guard already ends the testbed.
             _signal_guard(layout, signal.SIGTERM)
@@ -295,6 +294,7 @@ def _environment(plan: SupervisorPlan) -> dict[str, str]:
 
 
 def _read_line(reading: int, within_s: float) -> dict[str, Any]:
+    """Return the JSON object that is written to a pipe as one line; {} if the pipe ends or the time is over first."""
     deadline = time.monotonic() + within_s
     text = b""
     while not text.endswith(b"\n"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,29 @@ def test_start_beside_another_start_changes_nothing(
     assert stopped == []
     assert other.plan.read_text() == "the plan of the other process"
     assert other.state.read_text() == "the state of the other testbed"
+
+
+def test_start_that_is_interrupted_when_all_components_are_ready_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guards: list[subprocess.Popen[bytes]] = []
+
+    def start_guard(_layout: Layout, _plan: object, lock: int, writing: int) -> None:
+        guards.append(subprocess.Popen(["sleep", "60"], pass_fds=[lock]))
+        os.write(lock, f"{guards[0].pid}\n".encode())
+        os.write(writing, b'{"phase": "ready"}\n')
+
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(service, "_start_guard", start_guard)
+    monkeypatch.setattr(service, "ask", interrupt)
+
+    with pytest.raises(KeyboardInterrupt, match="The testbed a is stopped"):
+        service.up(tmp_path, "a")
+
+    assert guards[0].wait() == -signal.SIGTERM
+    assert not service.is_running(Layout.of(tmp_path, "a"))
 
 
 def test_checks_at_the_same_time_do_not_take_each_other_for_a_running_testbed(tmp_path: Path) -> None:
