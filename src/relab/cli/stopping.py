@@ -29,10 +29,13 @@ def stop_signals(pressed: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise `KeyboardInterrupt` while the block runs."""
-    kept = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    """Let the first Ctrl-C or SIGTERM in the block raise `KeyboardInterrupt`; a second signal has no effect."""
+    interrupted = Event()
+
+    def pressed() -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    with stop_signals(pressed):
         yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
