@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,7 +176,8 @@ def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: Js
 
     with open_services() as services:
         state = services.incidents.pause(by=by, why=why, target=target)
-    _print_switch("incidents pause", state, as_json=as_json)
+        targets = services.incidents.targets()
+    _print_switch("incidents pause", state, targets, as_json=as_json)
 
 
 @app.command()
@@ -185,7 +187,8 @@ def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: J
 
     with open_services() as services:
         state = services.incidents.resume(by=by, why=why, target=target)
-    _print_switch("incidents resume", state, as_json=as_json)
+        targets = services.incidents.targets()
+    _print_switch("incidents resume", state, targets, as_json=as_json)
 
 
 def _statuses(names: list[str]) -> list[IncidentStatus]:
@@ -264,11 +267,16 @@ def _print_decision(command: str, decision: Decision, *, as_json: bool) -> None:
         print(f"{plain(decision.approval_id)} is {verb} by {plain(decision.by)}.")
 
 
-def _print_switch(command: str, state: SwitchState, *, as_json: bool) -> None:
+def _print_switch(command: str, state: SwitchState, targets: Sequence[str], *, as_json: bool) -> None:
+    is_everything = state.target == "*"
+    if not is_everything and state.target not in targets:
+        known = plain(", ".join(targets)) or "none"
+        message = f"No responder has watched a target named {plain(state.target)}. Targets that were watched: {known}."
+        print(f"lab: warning: {message}", file=sys.stderr)
     if as_json:
         print_json(command, **state.model_dump(mode="json"))
     else:
-        what = "Everything" if state.target == "*" else plain(state.target)
+        what = "Everything" if is_everything else plain(state.target)
         print(f"{what} is {'paused' if state.is_paused else 'resumed'}.")
 
 

@@ -278,6 +278,11 @@ class IncidentService:
         """
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 
+    def targets(self) -> list[str]:
+        """Return the names of the watched target and of all targets that a process on this database has ever watched."""
+        watched = [] if self._watched is None else [self._watched.name]
+        return sorted({*watched, *self.log.leases.targets()})
+
     def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
         """Open an incident for a problem that a person reports, or add the report to the target's open incident.
 

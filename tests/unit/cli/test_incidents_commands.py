@@ -134,6 +134,28 @@ def test_the_responder_is_paused_resumed_and_triggered(known: tuple[Lab, str, st
     assert lab.json("incidents", "trigger", "slow", "--target", "other")["created"] is True
 
 
+@pytest.mark.parametrize(("command", "state"), [("pause", "paused"), ("resume", "resumed")])
+def test_switch_of_a_target_that_was_never_watched_is_turned_with_a_warning(
+    tmp_path: Path, command: str, state: str
+) -> None:
+    lab = InProcessLab(tmp_path, {"TARGET_API_BASE_URL": "http://127.0.0.1:1", "RELAB_INCIDENTS__TARGET_NAME": "till"})
+    services = build(load_settings(lab.home))
+    migrate(services.database)
+    now_us = SystemClock().now_us()
+    for name in ("shop", "/notices/slack"):
+        services.incidents.log.leases.take(name, "a process", now_us=now_us, until_us=now_us + 1)
+    services.close()
+
+    wrong = lab.run("incidents", command, "--target", "shpo")
+    right = [lab.run("incidents", command, "--target", name) for name in ("shop", "till", "*")]
+
+    assert wrong.out == f"shpo is {state}.\n"
+    assert wrong.err == (
+        "lab: warning: No responder has watched a target named shpo. Targets that were watched: shop, till.\n"
+    )
+    assert [done.err for done in right] == ["", "", ""]
+
+
 def test_responder_without_a_token_does_not_start(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 

@@ -131,6 +131,11 @@ class Leases:
             rows = coordination_repository.list_leases(session, now=now_us, latest=now_us + MAX_LEASE_US)
         return [Lease.model_validate(row, from_attributes=True) for row in rows]
 
+    def targets(self) -> list[str]:
+        """Return the names of the targets whose lease was ever acquired."""
+        with self._database.read() as session:
+            return [name for name in coordination_repository.leased_targets(session) if not name.startswith(NOTICES)]
+
 
 class Baselines:
     """The stored baselines (the usual values of signals) of the targets; a restarted responder loads them."""

@@ -77,6 +77,11 @@ def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
 
 
+def leased_targets(session: Session) -> list[str]:
+    """Return the targets of all leases, valid or expired."""
+    return list(session.execute(select(ResponderLeaseRow.target)).scalars())
+
+
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
     """Insert or replace a baseline; `values` holds every column of its table by name."""
     _put(session, BaselineRow, values)
