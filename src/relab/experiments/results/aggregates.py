@@ -208,15 +208,17 @@ class TrialData:
             found["variance"].astype("float64"),
         )
 
-    def without_result(self, baseline: str, variant: str, metric: str) -> str | None:
-        """Return a sentence if one of the two has neither a success nor a failure, so that it cannot be compared, else None.
+    def without_result(self, baseline: str, variant: str, metric: str, *, are_forks: bool) -> str | None:
+        """Return a sentence if the two cannot be compared because trials have neither success nor failure, else None.
 
-        A variant without any result may still be compared by `SUCCESS`: errors count as failures, and it fails.
+        A variant without any result may still be compared by `SUCCESS`: errors count as failures, and it fails. In a run
+        of forks (`are_forks`), either may be without a result: trials that ended in errors are forked to correct them.
         """
-        for name in (baseline,) if metric == SUCCESS else (baseline, variant):
-            if not self.task_means(name, ERRORS_DROPPED).tasks.size:
-                return f"no trial of {name!r} ended in success or failure, so it cannot be compared"
-        return None
+        missing = [name for name in (baseline, variant) if not self.task_means(name, ERRORS_DROPPED).tasks.size]
+        tolerated = 1 if are_forks else 0 if metric != SUCCESS or baseline in missing else 1
+        if len(missing) <= tolerated:
+            return None
+        return f"no trial of {missing[0]!r} ended in success or failure, so it cannot be compared"
 
     @property
     def may_stop_early(self) -> bool:

@@ -324,11 +324,7 @@ class _Judge:
             return replace(judgement, reason=problem or "there is no interval")
         verdict = question.judge(delta.interval)
         repeats = self.facts.config.design.replications
-        judgement = replace(
-            judgement,
-            verdict=verdict,
-            false_pass_rate=self._false_passes(question, delta),
-        )
+        judgement = replace(judgement, verdict=verdict, false_pass_rate=self._false_passes(question, delta))
         if not delta.is_always_valid:
             # What follows is about another run of a fixed size.
             judgement = replace(
@@ -340,7 +336,8 @@ class _Judge:
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
         """Return a sentence if a side has no results, or too many values are missing (above `MAX_MISSING`), else None."""
-        if self.facts.fork is None and (text := self.data.without_result(self.baseline, variant, delta.source_name)):
+        are_forks = self.facts.fork is not None
+        if text := self.data.without_result(self.baseline, variant, delta.source_name, are_forks=are_forks):
             return text
         if delta.is_always_valid:
             # A variant that is decided early has no trials of the later tasks. The rule looks at the missing figures.
