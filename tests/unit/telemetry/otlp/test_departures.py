@@ -231,6 +231,21 @@ def test_streamed_answer_of_google_adk_is_shown_once() -> None:
     assert run.answer == "It is there."
 
 
+def test_call_in_a_piece_of_a_streamed_answer_of_google_adk_is_shown() -> None:
+    request = {"type": "tool_call", "id": "c1", "name": "lookup", "arguments": ARGUMENTS}
+    first, last = said_by_assistant("I look."), said_by_assistant("I look.")
+    first["parts"].append(request)
+    chat = {"gcp.vertex.agent.event_id": "e", "gen_ai.output.messages": json.dumps([first, last])}
+
+    run = run_of(
+        span("root", None, AGENT),
+        span("chat", "root", CHAT | {"gen_ai.operation.name": "generate_content"} | chat, title="generate_content m"),
+    )
+
+    [call] = run.tool_calls
+    assert call.tool_name == "lookup"
+
+
 def said_by_assistant(text: str) -> dict[str, Any]:
     return {"role": "assistant", "parts": [{"type": "text", "content": text}]}
 

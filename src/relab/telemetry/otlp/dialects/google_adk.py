@@ -59,9 +59,14 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _without_pieces(value: Any) -> Any:
-    """Return the last message of a streamed answer, which has the texts of all messages before it; else `value`."""
+    """Return the last message of a streamed answer, which has the texts of all messages before it; else `value`.
+
+    If a message before it requests a tool, nothing is left out.
+    """
     given = read_messages(value) if value is not None else None
     if given is None or len(given) < 2 or "".join(message.text or "" for message in given[:-1]) != given[-1].text:
+        return value
+    if any(message.requests for message in given[:-1]):
         return value
     found = parsed(value) if isinstance(value, str) else value
     return found[-1:] if isinstance(found, list) and len(found) == len(given) else value
