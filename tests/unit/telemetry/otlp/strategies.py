@@ -31,14 +31,14 @@ KEYS = (
     "traceloop.workflow.name", "traceloop.entity.output", "llm.invocation_parameters", "gen_ai.event.content", "gen_ai.prompt.0.role",
     "gen_ai.prompt.0.tool_calls.0.name", "llm.input_messages.0.message.tool_call_id", "tool.result", "user.id",
     "content", "tool_calls", "message", "id", "body",
-    "agent.name",
+    "agent.name", "span.type", "entity.type", "events", "logfire.span_type", "tool_name", "user_prompt", "decision", "cache_read_tokens",
     "service.name", "service.version", "deployment.environment.name", "", "x\x00y",
 )  # fmt: skip
 ROLES = (
     "invoke_agent", "create_agent", "invoke_workflow", "plan", "execute_tool", "chat", "text_completion",
     "retrieval", "embeddings", "LLM", "CHAIN", "AGENT", "TOOL", "RETRIEVER", "GUARDRAIL", "EVALUATOR", "RERANKER",
     "PROMPT", "workflow", "task", "agent", "tool", "ai.toolCall", "ai.generateText", "ai.generateText.doGenerate", '"TOOL"', '"AGENT"',
-    '"CHAT_MODEL"', "generation",
+    '"CHAT_MODEL"', "generation", "interaction", "llm_request", "tool.execution", "tool.blocked_on_user", "reject", "log",
 )  # fmt: skip
 PHRASES = (
     '{"lc_agent_name": "a\\u0000b"}', '{"lc_agent_name": 5}', '["lc_agent_name"]', '{"lc_agent_name": NaN}',
@@ -49,6 +49,7 @@ PHRASES = (
     '{"messages": [[{"role": {"value": 5}, "content": [{"text": {"a": "b\\u0000"}}, {"toolUse": 5}, {"functionCall": {"name": "f"}}]}]]}',
     '[{"role": "tool", "content": null, "tool_call_id": []}, {"parts": [{"part_kind": "retry-prompt", "tool_name": "f"}]}]',
     '[{"role": "assistant", "tool_calls": [{"id": "call-1", "function": {"name": "f\\u0000", "arguments": "{\\"a\\": \\"\\\\u0000\\"}"}}]}]',
+    '[{"event.name": 5, "message": 5}, {"event.name": "gen_ai.choice", "message": [1]}]', '[{"event.name": "gen_ai.choice"}, 5]',
     '[{"type": "function_call_output", "call_id": "call-1", "output": {"type": "error-text", "value": [1e999]}}]',
     '{"contents": [{"parts": [{"function_response": {"name": "f", "response": {"isError": true}}}]}], "model": 5}',
     '{"args": [{"a": 1}], "kwargs": {}}', '{"kwargs": {"args": [1]}, "args": 5}', "content='a' name='f' tool_call_id='call-1' status='error'",
@@ -59,7 +60,8 @@ PHRASES = (
 
 EVENTS = (
     "gen_ai.choice", "gen_ai.user.message", "gen_ai.tool.message", "gen_ai.assistant.message", "gen_ai.content.prompt",
-    "gen_ai.content.completion", "gen_ai.client.inference.operation.details",
+    "gen_ai.content.completion", "gen_ai.client.inference.operation.details", "claude_code.user_prompt", "claude_code.tool_result",
+    "claude_code.assistant_response", "tool.output",
 )  # fmt: skip
 INT64 = st.integers(-(2**63), 2**63 - 1)
 scalars = (
@@ -112,7 +114,9 @@ def spans(draw: st.DrawFn, *, name: str | None = None) -> SpanMessage:
         trace_id=TRACE,
         span_id=bytes.fromhex(id_of(draw(span_names) if name is None else name)),
         parent_span_id=b"" if parent is None else bytes.fromhex(id_of(parent)),
-        name=draw(st.sampled_from(["", "chat gpt", "invoke_agent ", "execute_tool x", "a\x00b", "n" * 2_000])),
+        name=draw(
+            st.sampled_from(["", "chat gpt", "invoke_agent ", "execute_tool x", "claude_code.x", "a\x00b", "n" * 2_000])
+        ),
         start_time_unix_nano=draw(st.sampled_from([1_000, at(0), at(1), at(1.5)])),
         end_time_unix_nano=draw(st.sampled_from([0, 1_000, at(0), at(2), at(10**9)])),
         attributes=pairs(draw(attribute_lists)),
