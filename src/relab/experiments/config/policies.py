@@ -133,8 +133,9 @@ class Policies(_Section):
 class Validity(_Section):
     """The violations of the sanitization profile for which the runner rejects a run; others are only recorded.
 
-    `fail_on_profile_invariant_violation: false` permits every violation, `fail_on_state_leak: false` only a state policy
-    by which a trial starts with the state of an earlier one. None: `run-experiment` rejects, `run` and `run-dev` record.
+    `fail_on_state_leak` is about a state policy by which a trial starts with the state of an earlier one; without a value
+    it is as `fail_on_profile_invariant_violation`, which is about all others. None: `run-experiment` rejects, `run` and
+    `run-dev` record.
     """
 
     fail_on_state_leak: bool | None = None

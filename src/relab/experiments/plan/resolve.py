@@ -213,27 +213,30 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
     """Return the configuration with `validity` filled in; reject violations of the profile, or warn of them."""
     profile, policy = config.design.sanitization_profile, config.design.policies.state
+    given, network = config.validity, config.runtime.network.mode
     # `run` respects the configuration, and only a strict run rejects by default what the profile does not allow.
-    given = config.validity.model_dump(exclude_none=True)
-    validity = Validity(**dict.fromkeys(Validity.model_fields, command is Command.RUN_EXPERIMENT) | given)
-    network = config.runtime.network.mode.value
+    fails = given.fail_on_profile_invariant_violation
+    fails = command is Command.RUN_EXPERIMENT if fails is None else fails
+    fails_on_leak = fails if given.fail_on_state_leak is None else given.fail_on_state_leak
     rejected = violations(
         profile,
-        state_policy=policy if validity.fail_on_state_leak else StatePolicy.ISOLATE_PER_TRIAL,
-        network_effective=network,
+        state_policy=policy if fails_on_leak else StatePolicy.ISOLATE_PER_TRIAL,
+        network_effective=(network if fails else NetworkMode.NONE).value,
     )
     # `run-dev` always opens the network; the rows of its trials record the violation.
-    if rejected and validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
+    if rejected and command is not Command.RUN_DEV:
         raise PostureRefusedError(
             f"The sanitization profile {profile.value!r} would be violated: {rejected[0]}. {EFFECTS[profile].summary}",
             remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "
-            "validity.fail_on_profile_invariant_violation to false to record the violation in the rows of all trials.",
+            "validity.fail_on_profile_invariant_violation (and fail_on_state_leak, if it is true) to false to record the "
+            "violation in the rows of all trials.",
         )
     if command is not Command.RUN_DEV:
         warnings += [
             f"the sanitization profile {profile.value!r} does not hold: {violation} (the rows of all trials record it)"
-            for violation in violations(profile, state_policy=policy, network_effective=network)
+            for violation in violations(profile, state_policy=policy, network_effective=network.value)
         ]
+    validity = Validity(fail_on_state_leak=fails_on_leak, fail_on_profile_invariant_violation=fails)
     return config.model_copy(update={"validity": validity})
 
 

@@ -151,6 +151,24 @@ def test_validity_refuses_what_the_strict_profile_does_not_allow(given: dict[str
     assert with_posture(strict, DEV, False, []).runtime.network.mode.value == "full"
 
 
+@pytest.mark.parametrize("field", ["fail_on_state_leak", "fail_on_profile_invariant_violation"])
+def test_run_refuses_kept_state_if_one_field_of_validity_asks_for_it(field: str) -> None:
+    with pytest.raises(PostureRefusedError, match="state policy accumulate"):
+        with_posture(violating(state="accumulate", **{field: True}), RUN, False, [])
+
+
+def test_run_that_refuses_only_kept_state_respects_an_open_network() -> None:
+    chosen = with_posture(violating("full", fail_on_state_leak=True), RUN, False, [])
+
+    assert chosen.runtime.network.mode is NetworkMode.FULL
+
+
+def test_strict_run_permits_other_violations_and_refuses_kept_state() -> None:
+    given = {"fail_on_state_leak": True, "fail_on_profile_invariant_violation": False}
+    with pytest.raises(PostureRefusedError, match="state policy accumulate"):
+        with_posture(violating(state="accumulate", **given), EXPERIMENT, False, [])
+
+
 def test_a_state_leak_is_permitted_without_permitting_an_open_network() -> None:
     def permitted(network: str) -> ExperimentConfig:
         validity = {"fail_on_state_leak": False, "fail_on_profile_invariant_violation": True}
