@@ -40,7 +40,7 @@ RULE = ErrorRule(
     classes=re.compile(
         r"graph_?recursion|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit"
         r"|agent_?max_?\w+error"
-        r"|(?:planner|agent)_?loop|loop_?(?:detected|error)|max_?retries_?exceeded|excessive_?retries",
+        r"|(?:planner|agent)_?loop|loop_?(?:detected|error)",
         re.IGNORECASE,
     ),
     phrases=Phrases(

@@ -54,6 +54,19 @@ def test_many_retries_of_an_error_without_a_category_are_the_cause(error: dict[s
     assert "only an effect" not in report.hypotheses[0].description
 
 
+@pytest.mark.parametrize(
+    ("message", "category"),
+    [
+        ("429 Too Many Requests", Category.RATE_LIMITED),
+        ("request timed out after 30 s", Category.TIMEOUT),
+        ("Permission denied", Category.TOOL_PERMISSION),
+    ],
+)
+def test_error_that_ends_retries_has_the_category_of_its_message(message: str, category: Category) -> None:
+    run = agent_run(tool_calls=[failed(error_class="MaxRetriesExceededError", error_message=message)])
+    assert analyze(run).category is category
+
+
 def test_two_retries_are_not_a_loop() -> None:
     assert loops(agent_run(steps=[step("s1", status="failure", retries=2)], tool_calls=[failed(retries=2)])) == []
 
