@@ -150,7 +150,7 @@ def _call(span: Record, step_id: str | None) -> Body:
 def _ending(span: Record) -> Body:
     """Return times, latency, status and error of a span."""
     error = _error(span)
-    ending: Body = {**_times(span), "latency_ms": _duration(span["duration"]) / timedelta(milliseconds=1)}
+    ending: Body = {**_times(span), "latency_ms": duration_of(span["duration"]) / timedelta(milliseconds=1)}
     ending["status"] = "success" if error is None else "failure"
     if error is not None:
         ending["error_class"], ending["error_message"] = error
@@ -183,10 +183,10 @@ def _run_error(walk: _Walk) -> tuple[str | None, str] | None:
 
 def _times(span: Record) -> Body:
     start = datetime.fromisoformat(span["timestamp"])
-    return {"started_at": start.isoformat(), "ended_at": (start + _duration(span["duration"])).isoformat()}
+    return {"started_at": start.isoformat(), "ended_at": (start + duration_of(span["duration"])).isoformat()}
 
 
-def _duration(text: str) -> timedelta:
+def duration_of(text: str) -> timedelta:
     """Parse an ISO 8601 duration of hours, minutes and seconds, with a precision of a microsecond.
 
     Raises:

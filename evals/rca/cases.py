@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evals.datasets import tau_bench, trail, who_and_when
+from evals.datasets import tau_bench, trail, trail_otlp, who_and_when
 from evals.datasets.source import Body, read_json
 from evals.datasets.who_and_when import ALGORITHM_GENERATED, HAND_CRAFTED, Subset
 from relab.core.json import parse_json
@@ -42,17 +42,24 @@ class Case:
     Attributes:
         group: the question or task; repeats of it belong on one side of a split, and are one unit of an interval.
         body: the body of `POST /agent-runs`, which contains no label.
+        export: the same run as the body of an OTLP request; None if the set has no traces.
     """
 
     dataset: str
     group: str
     body: Body
     truth: Truth = field(default=Truth(), compare=False)
+    export: bytes | None = field(default=None, compare=False)
 
     @property
     def run(self) -> AgentRun:
         """The run as the API reads it from the body."""
         return AgentRun.model_validate(parse_json(json.dumps(self.body).encode()))
+
+    @property
+    def traced_run(self) -> AgentRun | None:
+        """The run that the mapper makes of the trace; None if the set has no traces."""
+        return trail_otlp.run_of_export(self.export) if self.export is not None else None
 
 
 def read_cases(data: Path) -> dict[str, list[Case]]:
@@ -107,10 +114,13 @@ def _conversations(data: Path, name: str, subset: Subset) -> Iterator[Case]:
 def _traces(data: Path) -> Iterator[Case]:
     folder = data / trail.NAME
     for path in sorted((folder / "traces").glob("*.json")):
-        body = trail.agent_run_of_trace(read_json(path))
+        trace = read_json(path)
+        body = trail.agent_run_of_trace(trace)
         errors = read_json(folder / "labels" / path.name)["errors"]
         spans = frozenset((error["location"], error["category"]) for error in errors)
-        yield Case(TRAIL_SET, body["task_id"] or body["run_id"], body, Truth(spans=spans))
+        yield Case(
+            TRAIL_SET, body["task_id"] or body["run_id"], body, Truth(spans=spans), trail_otlp.export_of_trace(trace)
+        )
 
 
 def _tau_bench_records(data: Path) -> Iterator[Body]:

@@ -39,7 +39,7 @@ from evals.rca.figures import (
     share,
 )
 from evals.rca.passing import compare_trials, passing_rows
-from evals.rca.predictions import Analysed, Prediction, analyse_case
+from evals.rca.predictions import Analysed, Prediction, analyse_case, predict_trace
 from evals.rca.recognition import recognition_rows, source_of
 from evals.rca.rules import SPAN_RULES, STEP_RULES
 from evals.rca.training import SEEDS, examples, held_out, learning_curve, train_set
@@ -49,6 +49,7 @@ from relab.rca.ranking.fitting import Example
 RULES = "relab, source not known"
 TRAINED = "relab, held out, source known"
 FORCED = "relab, model of the other set forced"
+AS_OTLP = "sent as OTLP"
 NO_MODELS = RankingModels()
 CURVE = (20, 50, 100)
 Rows: TypeAlias = Mapping[str, Mapping[str, Figure]]
@@ -89,6 +90,7 @@ class Held:
     Attributes:
         renumbered: the predictions for the conversations without their labelled steps, with ids that show no gap.
         recognised: the cases, and whether the model recognised them as runs of its source.
+        traced: the predictions for the runs that the mapper makes of the traces; empty for sets without traces.
     """
 
     analysed: Sequence[tuple[Case, Analysed]]
@@ -96,6 +98,7 @@ class Held:
     renumbered: Sequence[Pair]
     top_spans: Sequence[Pair]
     recognised: Sequence[tuple[Case, bool]]
+    traced: Sequence[Pair]
 
     @property
     def pairs(self) -> list[Pair]:
@@ -151,8 +154,10 @@ def measure(
             cases[TRAIL_SET],
             {
                 RULES: pairs[TRAIL_SET],
+                f"{RULES}, {AS_OTLP}": [(case, predict_trace(case, NO_MODELS)) for case in cases[TRAIL_SET]],
                 f"{RULES}, guesses only": _guessed(pairs[TRAIL_SET]),
                 TRAINED: held[TRAIL_SET].pairs,
+                f"{TRAINED}, {AS_OTLP}": held[TRAIL_SET].traced,
                 f"{TRAINED}, guesses only": _guessed(held[TRAIL_SET].pairs),
             },
         ),
@@ -226,6 +231,7 @@ def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Seq
     without_gaps: list[Pair] = []
     top: list[Pair] = []
     recognised: list[tuple[Case, bool]] = []
+    traced: list[Pair] = []
     for part in held_out(name, found, seeds):
         for index in part.cases:
             case = cases[index]
@@ -240,7 +246,8 @@ def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Seq
                     without_gaps.append((other, analyse_case(other, part.models).prediction))
             if name == TRAIL_SET:
                 top.append((case, _top_span(found[index], part.models)))
-    return Held(analysed, deleted, without_gaps, top, recognised)
+                traced.append((case, predict_trace(case, part.models)))
+    return Held(analysed, deleted, without_gaps, top, recognised, traced)
 
 
 def _top_span(example: Example, models: RankingModels) -> Prediction:

@@ -83,6 +83,12 @@ def analyse_case(case: Case, models: RankingModels | None = None, *, trace_memor
     return Analysed(prediction_of(report), check, failed <= quoted, ms, peak)
 
 
+def predict_trace(case: Case, models: RankingModels) -> Prediction:
+    """Return the prediction for the run that the mapper makes of the case's trace; nothing if the set has no traces."""
+    run = case.traced_run
+    return Prediction() if run is None else prediction_of(analyze(run, models=models))
+
+
 def trail_category(finding: Finding) -> str:
     """Return the category of a finding by TRAIL's name: that of its detail, else of its category; "" without one."""
     detail = DETAILS.get(finding.detail or "")
