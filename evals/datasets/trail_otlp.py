@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -78,4 +78,6 @@ def _pairs(attributes: Record) -> list[KeyValue]:
 
 
 def _nanoseconds(time: datetime) -> int:
-    return (time - datetime.fromisoformat("1970-01-01T00:00:00+00:00")) // timedelta(microseconds=1) * 1_000
+    # Times of events have no zone; they are in UTC, as those of spans.
+    time = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    return (time - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1_000

@@ -61,7 +61,7 @@ def test_exception_of_a_span_is_the_error_of_its_call() -> None:
     tool = broken["spans"][0]["child_spans"][0]["child_spans"][1]
     tool["status_code"] = "Error"
     error = {"exception.type": "ValueError", "exception.message": "no such page"}
-    tool["events"] = [{"Name": "exception", "Timestamp": "2025-03-19T16:37:05Z", "Attributes": error}]
+    tool["events"] = [{"Name": "exception", "Timestamp": "2025-03-19T16:37:05", "Attributes": error}]
     [call] = run_of_export(export_of_trace(broken)).tool_calls
     assert call.status == "failure"
     assert call.error_class == "ValueError"
