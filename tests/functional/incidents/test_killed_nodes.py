@@ -218,13 +218,14 @@ def was_mended(scene: Scene, ended: Incident) -> None:
 
 
 def was_handed_over(scene: Scene, ended: Incident) -> None:
-    """Check that the incident was escalated, that no action was executed, and that its end was detected."""
+    """Check that each diagnosis of the incident was escalated once, that no action was executed, and that its end was detected."""
     assert ended.outcome == IncidentOutcome.PASSED
     assert events(scene, ended, EventKind.ACT_ASKED) == []
     assert scene.served.keys == []
     assert scene.served.done == []
     assert scene.served.undos == []
-    assert len(events(scene, ended, "escalated")) == 1
+    # A second signal of the fault may arrive after the diagnosis; each further diagnosis is escalated once, too.
+    assert len(events(scene, ended, "escalated")) == 1 + len(events(scene, ended, "looks_again"))
     assert scene.run_of(ended).status is not RunStatus.SUCCESS
 
 
