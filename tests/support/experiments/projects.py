@@ -272,7 +272,9 @@ class Runner:
             self.process.kill()
             self.process.wait(TIMEOUT_S)
         for process in self.project.processes():
-            process.kill()
+            # A harness may end by itself at this moment.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         wait_until(lambda: not self.project.processes(), what="the end of all harnesses")
         if kind is not None:
             print(f"--- lab run ---\n{self._err.read_text()[-3_000:]}")
