@@ -123,7 +123,7 @@ def _max_interval(times: Sequence[int], place: int) -> float:
     """Return the longest time after the poll at the index `place` that is no gap, in the unit of `times`.
 
     It depends on the intervals between polls around this index, at most `_NEIGHBOURS` on each side, without the interval
-    that begins at `place`. It is infinity if there are none.
+    that begins at `place`. Without other intervals, it is infinity.
     """
     # Only polls around it, because the polls of a long incident are thinned out, so their intervals differ.
     around = sorted(_intervals(times, place))

@@ -107,7 +107,7 @@ def _turn(placed: PlacedStep, failed: set[str | None]) -> Turn:
     field = quotable_field(step, "output_summary", "error_message", "input_summary", _NAME)
     full = field_text(step, field) or ""
     text = full if len(full) <= HEAD_CHARS + TAIL_CHARS else f"{full[:HEAD_CHARS]}\n{full[-TAIL_CHARS:]}"
-    # Teams write whom a message is for behind the name, such as "Orchestrator (-> WebSurfer)".
+    # Some teams add the recipient of the message to the name: "Orchestrator (-> WebSurfer)".
     speaker = step.agent_name or step.name.partition(" (")[0]
     exit_code = _EXIT_CODE.search(text, 0, MARKER_CHARS)
     return Turn(
