@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from relab.bootstrap.foundation import Foundation
 from relab.core.logging import get_logger
 from relab.incidents.notices.service import DeliverySettings, NoticeOptions, NoticeService, channels_from
@@ -24,11 +26,12 @@ _log = get_logger(__name__)
 
 
 def build_incidents(
-    base: Foundation, knowledge: KnowledgeService, telemetry: TelemetryService, gateway: LlmGateway
+    base: Foundation, knowledge: KnowledgeService, telemetry: TelemetryService, gateway: Callable[[], LlmGateway]
 ) -> IncidentService:
     """Return the service of the incident responder.
 
-    It looks up runbooks in `knowledge`, stores its work as agent runs in `telemetry`, and may ask the model of `gateway`.
+    It looks up runbooks in `knowledge`, stores its work as agent runs in `telemetry`, and may ask the model of
+    the gateway that `gateway` returns. Invalid settings of the target or of the model are reported when the target is used.
     """
     return IncidentService(
         base.database,
@@ -37,7 +40,7 @@ def build_incidents(
         knowledge,
         telemetry,
         home=base.settings.home,
-        watched=_watched(base.settings, gateway),
+        watched=lambda: _watched(base.settings, gateway),
     )
 
 
@@ -46,7 +49,7 @@ def build_notices(base: Foundation, incidents: IncidentService) -> NoticeService
     return NoticeService(base.database, base.clock, incidents, _notice_settings(base.settings))
 
 
-def _watched(settings: Settings, gateway: LlmGateway) -> WatchedTarget | None:
+def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTarget | None:
     """Return the target that the incident responder watches, or None if no target URL is set."""
     url, given = settings.watched_url, settings.incidents
     if url is None:
@@ -84,14 +87,15 @@ def _watched(settings: Settings, gateway: LlmGateway) -> WatchedTarget | None:
     )
 
 
-def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway | None:
+def _second_opinion(settings: Settings, gateway: Callable[[], LlmGateway]) -> MeteredGateway | None:
     """Return the model that the responder may call; None if no model is configured or `ask_model` is `never`."""
     if settings.incidents.ask_model == "never":
         return None
-    if isinstance(gateway, NullGateway):
+    model = gateway()
+    if isinstance(model, NullGateway):
         _log.warning("model_not_configured", reason="RELAB_INCIDENTS__ASK_MODEL is set, and no model is configured.")
         return None
-    return MeteredGateway(gateway)
+    return MeteredGateway(model)
 
 
 def _notice_settings(settings: Settings) -> NoticeOptions:

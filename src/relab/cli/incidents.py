@@ -163,6 +163,8 @@ def trigger(
 
     with open_services() as services:
         found = services.incidents.trigger(detail, by=by, target=target)
+        if target is not None:
+            _warn_of_unwatched(target, services.incidents.targets())
     if as_json:
         print_json("incidents trigger", **found.model_dump(mode="json"))
     else:
@@ -269,15 +271,22 @@ def _print_decision(command: str, decision: Decision, *, as_json: bool) -> None:
 
 def _print_switch(command: str, state: SwitchState, targets: Sequence[str], *, as_json: bool) -> None:
     is_everything = state.target == "*"
-    if not is_everything and state.target not in targets:
-        known = plain(", ".join(targets)) or "none"
-        message = f"No responder has watched a target named {plain(state.target)}. Targets that were watched: {known}."
-        print(f"lab: warning: {message}", file=sys.stderr)
+    if not is_everything:
+        _warn_of_unwatched(state.target, targets)
     if as_json:
         print_json(command, **state.model_dump(mode="json"))
     else:
         what = "Everything" if is_everything else plain(state.target)
         print(f"{what} is {'paused' if state.is_paused else 'resumed'}.")
+
+
+def _warn_of_unwatched(target: str, watched: Sequence[str]) -> None:
+    """Print a warning if a target is not among the targets that were ever watched: its name may be wrong."""
+    if target in watched:
+        return
+    known = plain(", ".join(watched)) or "none"
+    message = f"No responder has watched a target named {plain(target)}. Targets that were watched: {known}."
+    print(f"lab: warning: {message}", file=sys.stderr)
 
 
 def _print_incident(found: IncidentDetails) -> None:

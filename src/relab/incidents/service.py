@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
+from relab.core.composed import composed
+from relab.core.errors import ConfigurationError
 from relab.incidents.actions.approvals import Decision, request_to_answer
 from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
@@ -85,7 +87,8 @@ class IncidentService:
         knowledge: runbooks and past incidents.
         telemetry: stores each incident as an agent run.
         home: the folder for the responder's checkpoints if the database is SQLite.
-        watched: the watched target; None: no target is watched, and only earlier incidents can be read.
+        watched: returns the watched target, or None if no target is watched; called once, at the first use. It raises
+            ConfigurationError if the settings of the target are not valid, which must not prevent reads and pauses.
     """
 
     def __init__(
@@ -97,36 +100,36 @@ class IncidentService:
         telemetry: TelemetryService,
         *,
         home: Path,
-        watched: WatchedTarget | None,
+        watched: Callable[[], WatchedTarget | None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._knowledge = knowledge
         self._telemetry = telemetry
         self._home = home
-        self._watched = watched
+        self._find_watched = watched
         self._responder: Responder | None = None
         self.log = IncidentLog(database, signal)
         self.postmortems = PostmortemService(self.log)
         self.retention = Retention(database, self.log, home)
 
-    @property
+    @composed
     def watched(self) -> WatchedTarget | None:
-        """The watched target; None if no target is watched."""
-        return self._watched
+        """The watched target; None if no target is watched. Reading it raises ConfigurationError for invalid settings."""
+        return self._find_watched()
 
     def check(self) -> None:
         """Check that the responder can be started for the configured target; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: the address of the action server is not valid, or the token for it is missing or not
-                valid; only the autonomy `observe` needs no token.
+            ConfigurationError: a setting of the target is not valid, the address of the action server is not valid, or
+                the token for it is missing or not valid; only the autonomy `observe` needs no token.
         """
-        if self._watched is not None:
+        if self.watched is not None:
             # The HTTP client takes long to load, and most processes send no actions.
             from relab.incidents.actions.client import ActionsClient
 
-            ActionsClient(self._watched.actions_url, action_token(self._watched))
+            ActionsClient(self.watched.actions_url, action_token(self.watched))
 
     @asynccontextmanager
     async def responding(self) -> AsyncIterator[None]:
@@ -138,14 +141,14 @@ class IncidentService:
             RunbookFolderError: the folder of runbooks in the settings cannot be read.
             UnavailableError: checkpoints cannot be stored.
         """
-        if self._watched is None:
+        if self.watched is None:
             yield
             return
         # The graph's library takes long to load, and most processes do not respond to incidents.
         from relab.incidents.runtime import ResponderServices, running_responder
 
         means = ResponderServices(self._database, self._clock, self.log, self._knowledge, self._telemetry, self._home)
-        async with running_responder(self._watched, means) as responder:
+        async with running_responder(self.watched, means) as responder:
             self._responder = responder
             try:
                 yield
@@ -157,7 +160,7 @@ class IncidentService:
 
         The incident and the approvals are reported even if another process handles them.
         """
-        watched, responder = self._watched, self._responder
+        watched, responder = self.watched, self._responder
         policy = watched.settings.policy if watched is not None else Policy()
         current = self.log.current(watched.name) if watched is not None else None
         switch = self.log.switches.state(watched.name if watched is not None else "")
@@ -279,9 +282,15 @@ class IncidentService:
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 
     def targets(self) -> list[str]:
-        """Return the names of the watched target and of all targets that a process on this database has ever watched."""
-        watched = [] if self._watched is None else [self._watched.name]
-        return sorted({*watched, *self.log.leases.targets()})
+        """Return the names of the watched target and of all targets that a process on this database has ever watched.
+
+        A target whose settings are not valid cannot be watched, and is left out.
+        """
+        names = set(self.log.leases.targets())
+        with suppress(ConfigurationError):
+            if self.watched is not None:
+                names.add(self.watched.name)
+        return sorted(names)
 
     def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
         """Open an incident for a problem that a person reports, or add the report to the target's open incident.
@@ -295,6 +304,7 @@ class IncidentService:
 
         Raises:
             NoTargetError: `target` is None, and no target or more than one is watched.
+            ConfigurationError: `target` is None, and the settings of the watched target are not valid.
         """
         said = detail.strip() or "A person reports a problem."
         anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, f"{by}: {said}")
@@ -343,8 +353,8 @@ class IncidentService:
             NoTargetError: other processes watch several targets, or none.
             NoTargetYetError: no process watches a target, and `without` is this error.
         """
-        if self._watched is not None:
-            return self._watched.name
+        if self.watched is not None:
+            return self.watched.name
         leases = self.log.leases.held(now_us=self._clock.now_us())
         names = [lease.target for lease in leases if not lease.target.startswith(NOTICES)]
         if len(names) != 1:

@@ -233,7 +233,7 @@ def test_long_timeline_is_read_to_its_end(
         services.knowledge,
         services.telemetry,
         home=tmp_path,
-        watched=None,
+        watched=lambda: None,
     )
     world: Any = SimpleNamespace(log=log, blocking=asyncio.to_thread)
 

@@ -131,7 +131,7 @@ async def respond(given: dict[str, str]) -> None:
         KnowledgeService(database, folder=books, home_folder=books, without=shipped),
         TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend())),
         home=home,
-        watched=WatchedTarget(
+        watched=lambda: WatchedTarget(
             given["target"], given["url"], given["url"], SecretStr(given["token"]), settings_of(given["autonomy"])
         ),
     )

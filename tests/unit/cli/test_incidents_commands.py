@@ -156,6 +156,38 @@ def test_switch_of_a_target_that_was_never_watched_is_turned_with_a_warning(
     assert [done.err for done in right] == ["", "", ""]
 
 
+def test_trigger_for_a_target_that_was_never_watched_warns(tmp_path: Path) -> None:
+    lab = InProcessLab(tmp_path, {"TARGET_API_BASE_URL": "http://127.0.0.1:1", "RELAB_INCIDENTS__TARGET_NAME": "till"})
+
+    wrong = lab.run("incidents", "trigger", "slow", "--target", "tlil")
+    right = lab.run("incidents", "trigger", "slow", "--target", "till")
+
+    assert wrong.out.endswith(" is opened.\n")
+    assert wrong.err == (
+        "lab: warning: No responder has watched a target named tlil. Targets that were watched: till.\n"
+    )
+    assert right.err == ""
+
+
+@pytest.mark.parametrize(
+    "invalid", [{"TARGET_API_BASE_URL": "localhost:8000"}, {"RELAB_LLM__PROVIDER": "nobody"}], ids=["url", "model"]
+)
+def test_commands_that_need_no_target_work_with_invalid_settings_of_the_target(
+    tmp_path: Path, invalid: dict[str, str]
+) -> None:
+    given = {"TARGET_API_BASE_URL": "http://127.0.0.1:1", "RELAB_INCIDENTS__ASK_MODEL": "unsure", **invalid}
+    lab = InProcessLab(tmp_path, given)
+
+    incident_id = lab.json("incidents", "trigger", "slow", "--target", "shop")["incident_id"]
+    reported = lab.run("incidents", "trigger", "slow", code=EXIT_UNAVAILABLE).err
+
+    assert [each["incident_id"] for each in lab.json("incidents", "list")["items"]] == [incident_id]
+    assert incident_id in lab.run("incidents", "show", incident_id).out
+    assert lab.run("incidents", "pause").out == "Everything is paused.\n"
+    assert lab.run("incidents", "resume", "--target", "shop").out == "shop is resumed.\n"
+    assert next(iter(invalid)) in reported
+
+
 def test_responder_without_a_token_does_not_start(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 
