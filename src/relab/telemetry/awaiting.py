@@ -1,4 +1,7 @@
-"""Runs that await their analysis: each failed or suspect run, from the transaction that writes it until its analysis is requested."""
+"""The runs that wait for a root cause analysis: runs that failed, or that have errors worth an analysis.
+
+A run waits from the transaction that writes it until its analysis is requested.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from relab.telemetry.searches import RunSearches
 
 
 class AwaitingRuns:
-    """Lists, counts and clears the runs that wait for their analysis: failed and suspect runs.
+    """Lists, counts and clears the runs that wait for a root cause analysis.
 
-    A run waits from the transaction that writes it until an analysis is requested.
+    A run waits if it failed, completed with unrecovered errors, or is incomplete with errors (`RunRecord.is_suspect`).
+    It waits from the transaction that writes it until its analysis is requested.
 
     Attributes:
-        searches: the runs that need no analysis, but a search for behaviours.
+        searches: the list of the other ended runs, which wait only for a search for behaviours.
     """
 
     def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
@@ -41,17 +45,17 @@ class AwaitingRuns:
     def count(self) -> int:
         """Return the number of runs that wait for their analysis.
 
-        A run that is not computed from its spans yet is not counted.
+        A run is counted only after it was computed from its spans.
         """
         with self._database.read() as session:
             return repository.count_awaiting(session)
 
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
-        """Mark runs as no longer waiting for their analysis, in the transaction `unit`.
+        """Mark runs as no longer waiting for their analysis.
 
         Args:
-            unit: the transaction.
-            contents: `{run id: content whose analysis was requested}`. A run whose content has changed since is not
-                marked.
+            unit: the transaction in which the marks are written.
+            contents: `{run id: the run's content when its analysis was requested}`. A run whose stored content differs
+                by now keeps waiting.
         """
         repository.clear_awaiting(unit.session, contents)

@@ -1,4 +1,4 @@
-"""Write what was posted in batches, and return a receipt for each post."""
+"""Store batches of posted runs, spans and log records, and return a receipt for each post."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class BatchWriter:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the shard of this process, 0 to 15 (0 with SQLite). Each stored sum over runs has one row per shard.
+        shard: 0 to 15 (always 0 with SQLite). Each stored sum over runs is divided into rows, one per shard; this
+            writer changes only the rows of its own shard, so that writers of other shards do not wait for it.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -67,9 +68,9 @@ class BatchWriter:
         return [_receipt(posted, outcome) for posted in batch]
 
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
-        """Store each trace of an OTLP request in its own transaction, after the whole request could not be stored.
+        """Store each trace of an OTLP request in its own transaction, because the whole request could not be stored.
 
-        Return the receipt; it lists the traces that cannot be stored as rejected.
+        Return the receipt of the request. Traces that could not be stored either are counted in it as rejected.
         """
         assert not isinstance(posted, PostedRun)
         batch = posted.batch
@@ -113,7 +114,10 @@ class _Part:
 
 
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
-    """Split a batch into parts with at most one posted run per id; the order of the batch is kept."""
+    """Split a batch into parts that can be stored in one transaction each; the order of the batch is kept.
+
+    In a part, a posted run has an id that no other posted run and no trace of the part has.
+    """
     parts = [_Part()]
     for posted in batch:
         runs = {posted.record.run_id} if isinstance(posted, PostedRun) else set()

@@ -1,7 +1,7 @@
 """The cost of a run: its tokens, the cost that was reported, and the estimate that relab computes.
 
-The counts follow OpenTelemetry: tokens read from and written to a provider's cache are part of the prompt tokens, reasoning
-tokens are part of the completion tokens. None is always "not known", never zero.
+Token counts follow OpenTelemetry's conventions. The prompt tokens include the tokens read from and written to a
+provider's cache; the completion tokens include the reasoning tokens. A count of None means "not known", never zero.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class CostEstimate(BaseModel):
 
 
 def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
-    """Return the token counts of a model by which its cost is computed.
+    """Return the token counts of a model from which the cost of these tokens can be computed.
 
     Return None if the number of prompt tokens or of completion tokens is not known.
     """
@@ -97,8 +97,9 @@ def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
     """Return the tokens of each model of a run; empty if the tokens or the names of the models are not known.
 
     Args:
-        cost: the tokens of the run; None if not reported.
-        model: the model that used all tokens, if `cost` has no counts by model; None if not known.
+        cost: the tokens of the run; None if they were not reported.
+        model: the only model of the run, which used all its tokens; None if not known. It is ignored if `cost` has
+            token counts for each model.
     """
     if cost is None or cost.calls_without_tokens:
         return []

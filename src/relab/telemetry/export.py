@@ -57,11 +57,12 @@ class RunExport:
 
     Attributes:
         total: the number of runs that match when the context is entered.
-        on_progress: called with the number of runs read so far, after each group of runs.
+        on_progress: called after each group of runs, with the number of runs read so far.
 
     Args:
         database: the database to read.
-        open_first: must compute all runs from their newest spans, then open the read transaction that selects runs.
+        open_first: opens the read transaction in which the matching runs are selected. Before that, it must compute all
+            runs from their newest spans.
         run_filter: selects the runs.
         what: whether to export complete runs, their timeline items, their raw spans, or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.
@@ -190,7 +191,10 @@ class RunExport:
                 yield log_row(log, *origins[log.origin])
 
     def _groups(self) -> Iterator[tuple[Session, list[str]]]:
-        """Yield `(session, run ids)` for each group of runs; one read transaction reads one group."""
+        """Yield `(session, run ids)` for each group of runs.
+
+        Each session belongs to a read transaction for one group only.
+        """
         done = 0
         for ids in self._id_groups():
             with self._database.read() as session:
@@ -235,9 +239,9 @@ def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
 def _origin_texts(
     session: Session, table: span_repository.OriginTable, trace_ids: list[str]
 ) -> dict[int, tuple[str, str, str]]:
-    """Return `{origin key: (resource as JSON, scope as JSON, schema URL)}` of the stored origins of the traces.
+    """Return `{key of an origin: (resource as JSON, scope as JSON, schema URL)}` for all origins of the traces.
 
-    `table` says which origins: those of spans or those of log records.
+    An origin is the resource and the scope that created spans or log records; `table` selects which of the two.
     """
     origins = span_repository.load_origins(session, table, trace_ids)
     return {
@@ -247,7 +251,10 @@ def _origin_texts(
 
 
 def _requests(items: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Split spans or log records into lists, one for each line of the export; an item is `(origin, protobuf bytes)`."""
+    """Split spans or log records into lists; each list becomes one OTLP request, which is one line of the export.
+
+    `items` has `(key of the origin, protobuf bytes)` of each span or log record.
+    """
     line: list[tuple[int, bytes]] = []
     size = 0
     for item in items:

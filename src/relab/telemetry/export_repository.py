@@ -25,7 +25,7 @@ _IDS_PER_FETCH = 5_000
 def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
     """Yield `(run id, number of timeline items)` of the runs that match the filter, oldest first.
 
-    With `with_spans`, yield only runs that have spans.
+    If `with_spans` is true, yield only runs that have stored spans.
     """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     columns: list[Any] = [AgentRunRow.run_id, items]

@@ -1,6 +1,6 @@
-"""Convert runs, timeline items, raw spans and log records to flat rows; define the columns of each and their types.
+"""Convert runs, timeline items, raw spans and log records to flat rows, and define the columns and types of these rows.
 
-Times are int microseconds (UTC). Fields without a column are in a JSON column.
+Times are int microseconds since 1970 (UTC). Fields without a column of their own are in a JSON column.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ _ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "statu
 
 
 def run_row(run: StoredRun, prices: PriceTable) -> dict[str, Any]:
-    """Return `{column: value}` of a run; if no cost was reported, the cost is estimated by the prices in `prices`."""
+    """Return the row of a run as `{column: value}`.
+
+    If no cost was reported, the cost is estimated from the run's tokens and `prices`.
+    """
     data = pydantic_core.from_json(run.data)
     cost = data.get("cost") or {}
     estimated = estimate_run(RunFields.model_validate(data), prices)
@@ -129,7 +132,7 @@ def run_row(run: StoredRun, prices: PriceTable) -> dict[str, Any]:
 
 
 def item_row(item: StoredItem) -> dict[str, Any]:
-    """Return `{column: value}` of a timeline item, with the columns `ITEM_COLUMNS`."""
+    """Return the row of a timeline item as `{column: value}`; the columns are those of `ITEM_COLUMNS`."""
     data = pydantic_core.from_json(item.data)
     kind = ITEM_KINDS[item.kind]
     return {
@@ -149,7 +152,7 @@ def item_row(item: StoredItem) -> dict[str, Any]:
 
 
 def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return `{column: value}` of a span, with the columns `SPAN_COLUMNS`.
+    """Return the row of a span as `{column: value}`; the columns are those of `SPAN_COLUMNS`.
 
     Args:
         raw: the protobuf bytes of the span.
@@ -181,7 +184,7 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
 
 
 def log_row(log: StoredLog, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return `{column: value}` of a log record, with the columns `LOG_COLUMNS`.
+    """Return the row of a log record as `{column: value}`; the columns are those of `LOG_COLUMNS`.
 
     Args:
         log: the log record.

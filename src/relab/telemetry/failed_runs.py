@@ -1,4 +1,4 @@
-"""The failed runs that match a filter, for work on many of them."""
+"""Lists the failed runs that match a filter, page by page, for commands that work on many of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FailedRun(NamedTuple):
 
 
 class FailedRuns:
-    """Lists runs that failed or completed with unrecovered errors.
+    """Lists the runs whose outcome is a failure, including runs that completed with unrecovered errors.
 
     Args:
         projector: computes runs from their newest spans (projects them) before they are read.

@@ -1,4 +1,4 @@
-"""The conditions of a filter of runs, as parts of queries."""
+"""Translate a filter of runs, and the rule when a run is quiet, to SQL conditions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,20 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
 
 
 def recent_times(now_us: int, quiet_us: int) -> range:
-    """Return the times within `quiet_us` of the current time; a row with another time of writing is quiet.
+    """Return the times of writing, in microseconds since 1970, at which a row counts as recently written.
 
-    Times are in microseconds since 1970. A row that was written later than that has its time from a clock that was
-    ahead and was set back since; otherwise it would not be quiet until the clock reaches that time again.
+    These are the times less than `quiet_us` microseconds before `now_us`, and as much after it. A row with a later time
+    was written before the system clock was set back; it counts as quiet too, because otherwise it would not be quiet
+    until the clock reaches that time again.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
 
 
 def is_quiet(written_at: InstrumentedAttribute[int], recent: range) -> ColumnElement[bool]:
-    """Return the condition for rows that were not written at one of the `recent_times`."""
+    """Return the condition for rows that were not written recently.
+
+    Args:
+        written_at: the column with the time of writing.
+        recent: the times that count as recent; see `recent_times`.
+    """
     return or_(written_at < recent.start, written_at >= recent.stop)

@@ -1,4 +1,4 @@
-"""Job handlers of telemetry: changes of agent runs that other contexts request."""
+"""Job handlers of telemetry: they change stored agent runs when other parts of relab request it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Compute up to 2,000 runs again that an older version of relab computed, oldest first.
+        """Compute runs again that an older version of relab computed: up to 2,000 runs, oldest first.
 
-        A job for the rest is enqueued.
+        If there are more such runs, a job for them is enqueued.
 
         Args:
             args: may have `after`, the `[start in microseconds since 1970, run id]` of the last run of an earlier job.
@@ -34,10 +34,10 @@ class TelemetryHandlers:
         self._service.marks.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))
 
     def mark_behaviours(self, args: Mapping[str, Any]) -> None:
-        """Store which behaviours a search found in a run, unless the run's content has changed since then.
+        """Store which behaviours a search found in a run, unless the run's content has changed since the search.
 
-        `args` has `run_id`, `content_hash` (the hash of the searched content), `behaviours` (a list of names) and
-        `kept` (a list of behaviours whose earlier result stays).
+        `args` has `run_id`, `content_hash` (the hash of the searched content), `behaviours` (the names that were found)
+        and `kept` (names that this search did not cover; their stored results stay).
         """
         self._service.marks.set_behaviours(
             args["run_id"], args["content_hash"], args["behaviours"], kept=args.get("kept", ())

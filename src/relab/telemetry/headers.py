@@ -36,7 +36,12 @@ def header_of(run: StoredRun, prices: Callable[[], PriceTable]) -> RunHeader:
 
 
 def _with_outcomes(reported: Iterable[dict[str, Any]], decided: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the reported and the decided fields of each agent by its name; a decided field wins unless it is null."""
+    """Join two lists of agents by the agents' names, and return the joined agents.
+
+    Args:
+        reported: the fields of each agent that the reporter sent.
+        decided: the fields of each agent that relab computed. A value that is not null replaces the reported value.
+    """
     agents = {agent["name"]: agent for agent in reported}
     for agent in decided:
         known = {name: value for name, value in agent.items() if value is not None}

@@ -1,8 +1,8 @@
 """Ingest telemetry: one thread decodes request bodies, another thread commits them in groups.
 
-Decoding needs the interpreter of this process; committing waits for the disk and the
-database. With one thread for each, one batch is decoded while another is committed, and
-neither work ever runs twice at the same time. A request is answered after its commit.
+Decoding needs the Python interpreter; committing waits for the disk and the database. With one thread for each, one
+batch is decoded while another one is committed, and no two threads decode or commit at the same time. A request is
+answered after its commit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TelemetryIntake:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: 0 to 15; see `BatchWriter`.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -52,13 +52,14 @@ class TelemetryIntake:
 
     @property
     def waiting(self) -> int:
-        """The number of spans, log records, steps and calls that are decoded but not yet committed."""
+        """The number of spans, log records, steps and tool calls that are decoded but not yet committed."""
         return self._threads.writer.waiting if self._threads is not None else 0
 
     def start(self, on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None) -> None:
         """Start the threads and accept submissions.
 
-        After each group commit, `on_commit` is called with the number of rows (`Posted.weight`) and the duration in seconds.
+        `on_commit` is called after each group commit, with the number of rows (`Posted.weight`) and the duration in
+        seconds.
         """
         writer: GroupWriter[Posted, Receipt] = GroupWriter(
             self.write,
@@ -91,9 +92,9 @@ class TelemetryIntake:
         return answer
 
     def read(self, read: Callable[[], Any]) -> Future[Any]:
-        """Call `read` on the reader thread; the future returns what `read` returns.
+        """Call `read` on the reader thread without storing anything; the returned future has the result of `read`.
 
-        Unlike `submit`, this stores nothing: it serves requests that are only decoded and counted.
+        Use it for requests that relab decodes but does not store, such as metrics.
 
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
@@ -101,7 +102,7 @@ class TelemetryIntake:
         return _submit_to(self._running().reader, read)
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs and spans at once; see `BatchWriter.write`.
+        """Store runs, spans and log records at once; see `BatchWriter.write`.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.
@@ -130,10 +131,10 @@ class TelemetryIntake:
 
 
 def _submit_to(reader: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Call a function on the reader thread.
+    """Call `function` with `args` on the reader thread; return the future of its result.
 
     Raises:
-        WriterStoppedError: the intake was stopped since the caller has read its state.
+        WriterStoppedError: the reader thread no longer accepts calls, because the intake was stopped.
     """
     try:
         return reader.submit(function, *args)

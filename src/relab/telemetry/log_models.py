@@ -1,4 +1,4 @@
-"""A line of a trace's log, as an analysis reads it."""
+"""A warning or an error in the log of a trace, as an analysis reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ SEVERITY_ERROR: Final = 17
 
 
 class LogLine(BaseModel):
-    """A log record of a trace that warns or reports an error, and that is not an event of its span."""
+    """A log record of a trace that reports a warning or an error.
+
+    Records that relab reads as events of a span are not log lines.
+    """
 
     model_config = ConfigDict(frozen=True)
 

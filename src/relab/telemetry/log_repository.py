@@ -37,7 +37,10 @@ def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
 
 
 def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns: int) -> set[LogKey]:
-    """Return the keys of the stored log records of the traces with times from `first_ns` to `last_ns`, both included."""
+    """Return the keys of the stored log records of the traces, for records from `first_ns` to `last_ns`.
+
+    Both times are in nanoseconds since 1970; records with exactly these times are included.
+    """
     row = LogRecordRow
     found: set[LogKey] = set()
     for ids in chunks(trace_ids):
@@ -49,7 +52,7 @@ def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns
 
 
 def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
-    """Return `{trace id: number of log records}`; traces without records are left out."""
+    """Return `{trace id: number of stored log records}`; traces without records are left out."""
     counts: dict[str, int] = {}
     for ids in chunks(trace_ids):
         statement = (
@@ -62,9 +65,9 @@ def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
-    """Return when the newest log record of each trace was received, as `{trace id: time in microseconds}`.
+    """Return when the newest log record of each trace was received, as `{trace id: time}`.
 
-    Traces without log records are left out.
+    A time is in microseconds since 1970. Traces without log records are left out.
     """
     times: dict[str, int] = {}
     for ids in chunks(trace_ids):
@@ -78,9 +81,9 @@ def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int
 
 
 def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
-    """Return the log records that are events of their spans, as `(trace id, span id, protobuf bytes)`.
+    """Return the log records that relab reads as events of spans, as `(trace id, span id, protobuf bytes)`.
 
-    The records of a trace are in order of time, oldest first.
+    The records of each trace are sorted by time, oldest first.
     """
     row = LogRecordRow
     found: list[tuple[str, str, bytes]] = []
@@ -97,7 +100,9 @@ def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, s
 def list_logs(
     session: Session, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
-    """Return a page of a trace's log records as `(origin, protobuf bytes)`, oldest first, and the next cursor (None at the end).
+    """Return a page of a trace's log records, oldest first, and the cursor of the next page (None after the last one).
+
+    A record is returned as `(key of its origin, protobuf bytes)`.
 
     Raises:
         InvalidCursorError: the cursor does not belong to a list of log records.
@@ -113,7 +118,10 @@ def list_logs(
 
 
 def list_lines(session: Session, trace_id: str) -> list[StoredLog]:
-    """Return the warnings and errors among the log lines of a trace, oldest first, at most `MAX_LINES`."""
+    """Return the warnings and errors in the log of a trace, oldest first, at most `MAX_LINES`.
+
+    Records that relab reads as events of spans are left out.
+    """
     columns = [table_of(LogRecordRow).c[name] for name in StoredLog._fields]
     statement = (
         select(*columns)
@@ -138,14 +146,14 @@ def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
 def list_waiting(
     session: Session, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
 ) -> list[tuple[str, int]]:
-    """Return `(trace id, number of log records)` of traces without a run, ordered by trace id.
+    """Return `(trace id, number of log records)` of traces that have log records but no run, ordered by trace id.
 
     Args:
         session: the session of the transaction.
         before_us: only traces whose newest record was received before this time, in microseconds since 1970.
-        after: only traces with a greater id.
+        after: only traces with an id greater than this one.
         limit: the maximum number of traces.
-        among: the traces to search; None searches every log record.
+        among: only these traces; None for all traces, which reads every log record.
     """
     row = LogRecordRow
     statement = _waiting(before_us).where(
@@ -156,9 +164,9 @@ def list_waiting(
 
 
 def count_waiting(session: Session, before_us: int) -> int:
-    """Return the number of log records in traces without a run; the query reads every log record.
+    """Return the number of log records in traces that have no run; the query reads every log record.
 
-    A trace counts if its newest record was received before `before_us`, in microseconds since 1970.
+    A trace is considered if its newest record was received before `before_us`, in microseconds since 1970.
     """
     waiting = _waiting(before_us).subquery()
     return int(session.execute(select(func.coalesce(func.sum(waiting.c.records), 0))).scalar_one())

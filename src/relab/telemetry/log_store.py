@@ -1,6 +1,6 @@
-"""Store the log records of traces, once each, in the transaction that also projects their runs.
+"""Store the log records of traces, once each, in the transaction that also computes the runs of the traces.
 
-The caller has locked the traces (see `store.py`), so that no other transaction adds records to them meanwhile.
+The caller must have locked the traces (see `store.py`), so that no other transaction adds records to them meanwhile.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class LogsOutcome:
     """The result of storing log records.
 
     Attributes:
-        overfull: `{trace id: keys of the log records rejected at the limit of log records}`.
-        with_events: the traces in which a new record is an event of its span, so that the run must be computed again.
+        overfull: `{trace id: keys of rejected log records}`. They were rejected because the trace has reached its
+            maximum number of log records.
+        with_events: the traces that got a new record which relab reads as an event of a span. Their runs must be
+            computed again.
     """
 
     overfull: dict[str, set[LogKey]] = field(default_factory=dict)
@@ -82,7 +84,7 @@ def write_logs(
 
 
 def load_events(session: Session, trace_ids: Iterable[str]) -> dict[str, dict[str, list[SpanEvent]]]:
-    """Return `{trace id: {span id: events}}` of the log records that are events of their spans, oldest first."""
+    """Return the log records that relab reads as events of spans, as `{trace id: {span id: events}}`, oldest first."""
     found: dict[str, dict[str, list[SpanEvent]]] = {}
     for trace_id, span_id, data in log_repository.load_events(session, trace_ids):
         found.setdefault(trace_id, {}).setdefault(span_id, []).append(read_event(data))

@@ -1,4 +1,4 @@
-"""Results of analyses that are stored beside a run (its marks), so that lists of runs show them and filter by them."""
+"""Results of analyses that are stored beside a run, so that lists of runs can show them and filter by them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.telemetry.tables import RunBehaviourRow
 
 
 class RunMarks:
-    """Stores and counts the results of analyses of runs: a run's failure category, and the behaviours found in a run.
+    """Stores two results of analyses beside a run: its failure category, and the behaviours found in it.
 
     A result is stored only if the run still has the content that was analysed.
 
@@ -37,15 +37,16 @@ class RunMarks:
     def set_behaviours(
         self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
     ) -> None:
-        """Replace the stored behaviours of a run by `names`, the result of a search.
+        """Replace the stored behaviours of a run by the result of a search.
 
         Store nothing if the run was deleted or if its content hash is no longer `content_hash`.
 
         Args:
             agent_run_id: the id of the run.
             content_hash: the hash of the content that was searched.
-            names: the behaviours that were found.
-            kept: behaviours that this search did not cover; their stored results for the same content stay.
+            names: the behaviours that the search found.
+            kept: behaviours that the search did not cover. Results that are stored for them and for the same content
+                stay.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:
@@ -62,7 +63,10 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return `{run id: hash of the content in which an analysis found the behaviour}`; other runs are left out."""
+        """Return `{run id: content hash}` of the runs in which an analysis found the behaviour.
+
+        The hash is that of the analysed content, which the run may no longer have. Other runs are left out.
+        """
         row = RunBehaviourRow
         found: dict[str, str] = {}
         with self._database.read() as session:

@@ -41,7 +41,7 @@ Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
 
 class RunStatus(StrEnum):
-    """The reported status of a run: how the run ended, that it still runs, or that its end was never reported."""
+    """How a run ended according to its reporter, or that it still runs, or that its end was never reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -52,7 +52,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """The reported status of a step or a tool call: how it ended, that it still runs, or that it was skipped."""
+    """How a step or a tool call ended according to its reporter, or that it still runs or was skipped."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -76,7 +76,7 @@ def _check_order(timed: Timed) -> Timed:
 
 
 def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | None) -> float | None:
-    """Return the reported latency in ms; without one, the time between start and end; None if neither is known."""
+    """Return the reported latency in ms, or if there is none, the time from start to end; None if neither is known."""
     if reported is not None or started_at is None or ended_at is None:
         return reported
     return (ended_at - started_at) / 1_000
@@ -106,12 +106,18 @@ class Step(TelemetryModel):
 
     @property
     def effective_latency_ms(self) -> float | None:
-        """The reported latency in ms, else the time between start and end; None if neither is known."""
+        """The reported latency in ms; without one, the time from the step's start to its end.
+
+        None if neither is known.
+        """
         return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
 
 class ToolCall(TelemetryModel):
-    """One call of a tool by an agent; `args_hash` is a digest that may be sent in place of the arguments."""
+    """One call of a tool by an agent.
+
+    A reporter that does not send the arguments may send a digest of them (`args_hash`).
+    """
 
     call_id: ExternalId
     step_id: ExternalId | None = None
@@ -133,12 +139,15 @@ class ToolCall(TelemetryModel):
 
     @property
     def effective_latency_ms(self) -> float | None:
-        """The reported latency in ms, else the time between the call's own start and end; None if neither is known."""
+        """The reported latency in ms; without one, the time from the call's start to its end.
+
+        None if neither is known.
+        """
         return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
     @property
     def args_fingerprint(self) -> str | None:
-        """The digest of the arguments, or else the reported `args_hash`; None without both.
+        """A digest of the arguments; the reported `args_hash` if the arguments are not known; None without both.
 
         Calls with equal arguments have equal digests.
         """
@@ -146,7 +155,10 @@ class ToolCall(TelemetryModel):
 
 
 class GuardrailEvent(TelemetryModel):
-    """One event of a guardrail (such as a policy or a content filter), about the step or tool call whose id it has."""
+    """One event of a guardrail, such as a policy or a content filter.
+
+    It may name the step or the tool call that it is about.
+    """
 
     event_id: ExternalId
     type: ShortText
@@ -157,7 +169,7 @@ class GuardrailEvent(TelemetryModel):
 
 
 class RunFields(TelemetryModel):
-    """The fields of a run except its steps, calls and events; posted, computed and stored runs have them."""
+    """The fields of a run without its steps, tool calls and guardrail events: the base class of all models of runs."""
 
     run_id: ExternalId
     agent_name: Name
@@ -185,7 +197,7 @@ class RunFields(TelemetryModel):
 
 
 class AgentRun(RunFields):
-    """One run of an agent, whole: the body of `POST /agent-runs`."""
+    """One run of an agent with its steps, tool calls and guardrail events: the body of `POST /agent-runs`."""
 
     steps: Items[Step] = []
     tool_calls: Items[ToolCall] = []
@@ -199,9 +211,9 @@ class AgentRun(RunFields):
         return value
 
     def call_starts(self) -> list[int]:
-        """Return the start of each of `tool_calls`, in microseconds.
+        """Return the start of each call in `tool_calls`, in microseconds since 1970.
 
-        A call without a start gets the start of its step; without a known step, it gets the start of the run.
+        A call without a start gets the start of its step; if that is not known, it gets the start of the run.
         """
         step_starts = {step.step_id: step.started_at for step in self.steps}
         return [
@@ -224,7 +236,7 @@ class RunCounts(BaseModel):
 
 
 class RunContent(BaseModel):
-    """The hash of a stored run's current content, and the time when a run with this id was first received."""
+    """The hash of a stored run's current content, and the time when content for this run id was first received."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -233,7 +245,7 @@ class RunContent(BaseModel):
 
 
 class RunHeader(RunFields):
-    """A stored run without its steps, calls and events, as the API returns it.
+    """A stored run without its steps, tool calls and guardrail events, as the API returns it.
 
     `source` is `otlp` if the run was computed from spans, and `json` if the complete run was posted.
     """
@@ -268,11 +280,11 @@ class IngestReceipt(BaseModel):
 
 
 class RunFilter(BaseModel):
-    """A filter of runs; a run must match every given field.
+    """A filter of runs. A run must match every field that is not None.
 
     - `started_after_us` (included) and `started_before_us` (excluded) are in microseconds since 1970.
-    - `behaviour` names a behaviour that an analysis found in the run.
-    - `text` occurs in ids, names or error messages of the run or its items, in any case.
+    - `behaviour` is the name of a behaviour that an analysis found in the run.
+    - `text` occurs in ids, names or error messages of the run or of its timeline items; case is ignored.
     - Each other field must equal the run's field with the same name.
     """
 
@@ -331,10 +343,10 @@ ITEM_KINDS = (
 
 
 class TimelineItem(BaseModel):
-    """One entry of a run's timeline: a step, a tool call or a guardrail event, with the id `ref_id`.
+    """One entry of a run's timeline: a step, a tool call or a guardrail event, whose id is `ref_id`.
 
-    `title` is the name of the step or tool, or the type of the event. `at` is the start or the time of the entry. A
-    call without a start gets the start of its step, or else of the run.
+    `title` is the name of the step or of the tool, or the type of the event. `at` is the time of the event, or the
+    start of the step or call. If a call has no start, `at` is the start of its step, or else that of the run.
     """
 
     kind: TimelineKind

@@ -10,7 +10,7 @@ Encoding = Literal["protobuf", "json"]
 
 
 class OtlpReceipt(BaseModel):
-    """The result of an OTLP request: how many of its spans, log records or data points were accepted, rejected or ignored."""
+    """How many spans, log records or data points of an OTLP request were accepted, rejected or ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,7 +21,10 @@ class OtlpReceipt(BaseModel):
 
 
 class SpanPage(BaseModel):
-    """One page of the spans that an OTLP run was made of, ordered by span id; `next_cursor` is null on the last page."""
+    """One page of the spans from which an agent run was computed, ordered by span id.
+
+    `next_cursor` is null on the last page.
+    """
 
     run_id: str
     items: list[dict[str, Any]] = Field(

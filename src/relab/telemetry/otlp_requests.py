@@ -1,4 +1,4 @@
-"""OTLP requests on their way to the store: read from a body, grouped by trace, answered by a receipt."""
+"""OTLP requests before they are stored: decode their bodies, group their content by trace, and make their receipts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def read_request(signal: Literal["traces", "logs"], body: bytes, encoding: Encod
     """Decode the body of an OTLP request of spans (`traces`) or log records (`logs`), in protobuf or JSON (`encoding`).
 
     Raises:
-        MalformedBodyError, TooLargeError: the request cannot be read.
+        MalformedBodyError: the body is not a request of this signal in this encoding.
+        TooLargeError: the request has too many items, or too many parts of items.
     """
     if signal == "logs":
         return PostedLogs(decode_logs(body, encoding))
@@ -38,7 +39,8 @@ def count_metrics(body: bytes, encoding: Encoding) -> OtlpReceipt:
     """Count the data points in the body of an OTLP request of metrics, in protobuf or JSON (`encoding`).
 
     Raises:
-        MalformedBodyError, TooLargeError: the request cannot be read.
+        MalformedBodyError: the body is not a request of metrics in this encoding.
+        TooLargeError: the request has too many items, or too many parts of items.
     """
     found = count_data_points(body, encoding)
     ignored = IGNORED_METRICS.format(count=found.points) if found.points else ""
@@ -51,7 +53,10 @@ def count_metrics(body: bytes, encoding: Encoding) -> OtlpReceipt:
 
 
 def with_batch(posted: PostedRequest, batch: Any) -> PostedRequest:
-    """Return a request of the same signal (spans or log records) as `posted`, with `batch` as its content."""
+    """Return a copy of the request `posted` whose content is `batch`.
+
+    The signal (spans or log records) stays the same.
+    """
     return PostedSpans(batch) if isinstance(posted, PostedSpans) else PostedLogs(batch)
 
 
@@ -80,7 +85,7 @@ def group_by_trace(requests: Sequence[PostedRequest]) -> dict[str, TraceSpans]:
 
 
 def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
-    """Return the receipt of the request `posted`; `outcome` is the result of storing this request's batch."""
+    """Return the receipt of the request `posted`; `outcome` is the result of storing the content of this request."""
     rejections = Rejections(posted.batch.rejections.count, list(posted.batch.rejections.reasons))
     accepted = posted.batch.count
     if isinstance(posted, PostedSpans):
@@ -99,7 +104,7 @@ def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
 
 
 def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add the spans of a trace that the store did not accept (see `outcome`) to `rejections`; return their number."""
+    """Add those spans of a trace that the store rejected, by `outcome`, to `rejections`; return their number."""
     if trace_id in outcome.conflicts:
         rejections.add(f"{trace_id} is the id of a run that was posted as JSON", len(spans))
         return len(spans)
@@ -113,7 +118,7 @@ def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOu
 
 
 def _reject_logs(trace_id: str, logs: Sequence[ReceivedLog], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add the log records of a trace that the store did not accept (see `outcome`) to `rejections`; return their number."""
+    """Add those log records of a trace that the store rejected, by `outcome`, to `rejections`; return their number."""
     overfull = outcome.overfull_logs.get(trace_id)
     count = sum(key_of(trace_id, log) in overfull for log in logs) if overfull else 0
     if count:

@@ -1,1 +1,1 @@
-"""OpenTelemetry traces: decode the bytes of an export into spans, and project spans to agent runs."""
+"""OpenTelemetry traces: decode the body of an OTLP request into spans, and compute agent runs from spans."""

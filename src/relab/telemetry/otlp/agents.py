@@ -1,4 +1,4 @@
-"""Find the agents of a trace: which span belongs to which agent, which agent called another, and which handed over to another."""
+"""Find the agents of a trace, the spans of each agent, and which agent called or handed over to which other."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Transfer(NamedTuple):
 
 
 class TraceAgents:
-    """The agents of one trace, the spans that belong to each agent, and the transfers between agents.
+    """The agents of one trace, the spans that belong to each agent, and the calls and hand-overs between agents.
 
-    The constructor changes `calls`: a call without a result that runs another agent gets the status and the answer of
-    this agent.
+    The constructor changes `calls`. A tool call without a result may run another agent; it gets the status and the
+    answer of that agent.
 
     Args:
         spans: the spans of the trace, sorted by start.
@@ -81,7 +81,7 @@ class TraceAgents:
     def name_of(self, span_id: str, calls: ToolCalls) -> str | None:
         """Return the name of the agent that a span belongs to; None if no agent is known.
 
-        A tool's span outside of all agents' spans belongs to the agent whose model requested the call.
+        If a tool's span is not inside an agent's span, it belongs to the agent whose model requested the tool call.
 
         Args:
             span_id: the id of the span.
@@ -114,7 +114,7 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the agent whose span encloses the first span of the agent `name`; None if there is no other agent."""
+        """Return the other agent whose span encloses the first span of the agent `name`; None if there is none."""
         acting = self._members[name]
         # A span inside may have the same start as the agent's own.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
@@ -145,14 +145,19 @@ class TraceAgents:
                 self._add_call(call.item["call_id"], call.at_us, name, call.item)
 
     def _add_call(self, call_id: str, at_us: int, origin: str, item: Mapping[str, Any]) -> None:
-        """If a tool call runs another agent or hands over to it, record this transfer from the agent `origin`.
+        """Record a transfer from the agent `origin` if the tool call runs another agent or hands over to another agent.
+
+        The first rule that finds an agent decides:
+
+        1. The tool's name contains the name of the agent.
+        2. The tool's name says that it delegates or hands over, and an argument is the name of the agent.
+        3. An argument equals the first question that the agent got.
 
         Args:
             call_id: the id of the tool call.
-            at_us: the start of the tool call, in UTC microseconds.
+            at_us: the start of the tool call, in microseconds since 1970.
             origin: the agent that made the tool call.
-            item: the fields of the tool call. The tool's name or an argument names the other agent, or an argument
-                equals the first question of the other agent.
+            item: the fields of the tool call.
         """
         tool = _plain(item["tool_name"])
         arguments = item.get("args_json")
@@ -168,9 +173,9 @@ class TraceAgents:
             self.to_agent[call_id] = Transfer(at_us, origin, named, relation)
 
     def _agent_in(self, tool: str) -> str | None:
-        """Return the agent whose name occurs as whole words in the name of the tool `tool`; else None.
+        """Return the agent whose name occurs as whole words in `tool`, the name of a tool.
 
-        Lower and upper case and punctuation make no difference.
+        Return None if there is no such agent. Lower and upper case and punctuation make no difference.
         """
         words = tool.split()[:_MAX_TOOL_WORDS]
         for size in range(len(words), 0, -1):
@@ -181,9 +186,9 @@ class TraceAgents:
         return None
 
     def _parents(self, around: Mapping[str, str | None]) -> dict[str, tuple[str, AgentRelation]]:
-        """Return `{agent: (parent, relation)}` of the agents that got their task from another agent.
+        """Return `{agent: (parent, relation)}`; the parent is the agent that called the agent or handed over to it.
 
-        `around` is `{agent: agent whose span encloses it, or None}`.
+        Agents without a parent are left out. `around` is `{agent: agent whose span encloses its first span, or None}`.
         """
         arrivals: dict[str, list[Transfer]] = {}
         for transfer in self.to_agent.values():
@@ -234,9 +239,9 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 
 
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
-    """Return `{id of a tool's span: agent}` of the tool calls that run an agent without a span of its own.
+    """Find the tool calls that run an agent which has no span of its own; return `{span id of the call: agent}`.
 
-    The arguments of such a call name the agent, and its span encloses calls of a model.
+    The arguments of such a tool call name the agent, and the span of the call encloses calls of a language model.
     """
     named: dict[str, str] = {}
     for facts in spans:
@@ -257,9 +262,10 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 
 
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
-    """Return `{id of a model call's span: name of its conversation}`; empty unless there are several conversations.
+    """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
-    Model calls with the same first text of a user belong to the same conversation.
+    Model calls whose first user message has the same text belong to the same conversation. The result is empty if there
+    are not at least two conversations, or if one of them is not complete.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -285,7 +291,10 @@ def _agent_label(facts: SpanFacts) -> str:
 
 
 def without_operation(name: str) -> str:
-    """Return the name of an agent's or a workflow's span without its operation: `planner` for `invoke_agent planner`."""
+    """Return the name of an agent's or a workflow's span without the operation.
+
+    For example, `invoke_agent planner` gives `planner`.
+    """
     for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
         name = name.removeprefix(operation)
     return name
@@ -319,10 +328,12 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 
 
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
-    """Give each tool call without a result that runs another agent the status and the answer of this agent's span.
+    """Set the status and the result of tool calls that run another agent and have no result of their own.
+
+    They get the status and the answer of the agent's span that began next after the model call.
 
     Args:
-        calls: the tool calls without a span; their status and fields are changed in place.
+        calls: the tool calls that have no span; changed in place.
         to_agent: `{id of a tool call: the transfer to another agent}`.
         spans: the spans of the trace, sorted by start.
     """

@@ -1,4 +1,4 @@
-"""Read the arguments of a tool call, without the wrappers of instrumentations."""
+"""Read the arguments of a tool call, without the objects in which instrumentations wrap them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from relab.telemetry.otlp.text import arguments_of, as_text
 
 
 def clean_arguments(value: Any) -> JsonValue:
-    """Return the arguments of a call as a JSON value without wrappers of instrumentations; text if they are not JSON."""
+    """Return the arguments of a tool call as a JSON value, without the objects in which instrumentations wrap them.
+
+    If the arguments are not JSON, return their text.
+    """
     if isinstance(value, dict | list):
         value = as_text(value)
     found = arguments_of(value)
@@ -21,9 +24,10 @@ def clean_arguments(value: Any) -> JsonValue:
 
 
 def given_arguments(value: Any) -> JsonValue:
-    """Return the arguments that a tool's span reports, as `clean_arguments` does, also if Python printed them.
+    """Return the arguments that a tool's span reports as JSON or as a Python dictionary printed by `repr`.
 
-    Do not use it for the request of a model: a model that writes no JSON made a mistake, which the text shows.
+    The result is as that of `clean_arguments`. Do not use this function for the request of a model. If a model writes
+    something that is not JSON, it made a mistake, and the timeline must show the text as it is.
     """
     arguments = clean_arguments(value)
     if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:
@@ -35,7 +39,7 @@ def given_arguments(value: Any) -> JsonValue:
 
 
 def arguments_key(arguments: JsonValue) -> str:
-    """Return a text that is equal for equal arguments, also if their fields have another order."""
+    """Return a text that is equal for equal arguments, regardless of the order of their fields."""
     return json.dumps(arguments, sort_keys=True, default=str)
 
 

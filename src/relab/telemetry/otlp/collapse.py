@@ -1,7 +1,7 @@
-"""Leave out spans that repeat others: internal steps of frameworks, and reports of one model call by several layers.
+"""Hide spans that repeat others: internal steps of frameworks, and reports of the same model call by several layers.
 
 Frameworks report each layer that a call passes. A run shows one step per model call, and the steps that users know by
-name; the raw spans stay complete.
+name. The stored spans are not changed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return all spans of a trace in the same order, with redundant spans marked as `NO_ITEM` (not in the timeline).
+    """Mark redundant spans of a trace as `NO_ITEM` (not shown in the timeline); return all spans in the same order.
 
-    Redundant are most internal steps of a framework, the parts of a tool call that have spans of their own, the inner one
-    of two nested spans that report the same model call, and the report of the end of a streamed answer. The outer or
-    earlier span gets the fields of both. If no span is redundant, the result is `spans` itself.
+    These spans are redundant:
+
+    - Internal steps of a framework, unless they explain an error.
+    - The parts of a tool call that have spans of their own.
+    - The inner one of two nested spans that report the same model call. The outer span gets the fields of both.
+    - The span that reports the end of a streamed answer. The span of the request gets the fields of both.
+
+    If no span is redundant, the result is `spans` itself.
 
     Args:
         spans: all spans of a trace, sorted by start.
@@ -64,7 +69,10 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
-    """Return a tool call with the failure of `part`, the span of a part of it, if the call itself reports no failure."""
+    """Return the tool call `call`; if only `part` reports a failure, with the status and the error of `part`.
+
+    `part` is the span of one part of the call, such as its execution.
+    """
     if part.outcome.status in _SILENT_ENDS or call.outcome.status not in _SILENT_ENDS:
         return call
     error = {field: part.item[field] for field in _ERROR_FIELDS if field in part.item}
@@ -72,7 +80,11 @@ def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
 
 
 def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple[bool, bool, bool]:
-    """Return whether there is an internal step, a model call inside another, and a report of the end of a stream."""
+    """Return which kinds of redundant spans a trace may have, as `(internal steps, nested calls, ends of streams)`.
+
+    Each value is true if a span is an internal step of a framework, if a model call is inside another model call, or if
+    a span reports the end of a streamed answer.
+    """
     has_plumbing = has_nested = has_stream = False
     model = Role.LLM
     for facts in spans:
@@ -89,7 +101,7 @@ def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple
 def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
     """Return the ids of all spans that enclose a failed span, directly or indirectly.
 
-    A failed span that is an internal step of a framework (`is_plumbing`) is ignored.
+    A failed span is ignored if it is itself an internal step of a framework (`is_plumbing`).
     """
     found: set[str] = set()
     for facts in spans:
@@ -107,9 +119,9 @@ def _join_model_calls(
     by_id: Mapping[str, SpanFacts],
     changed: dict[str, SpanFacts],
 ) -> None:
-    """Join each model call that two spans report, an outer and an inner one; add the results to `changed`.
+    """Join pairs of nested spans that report the same model call, and add the results to `changed`.
 
-    The outer span gets the fields of both reports, and the inner one becomes no timeline item (`NO_ITEM`).
+    The outer span gets the fields of both spans. The inner span gets `NO_ITEM`, so that the timeline does not show it.
 
     Args:
         spans: the spans of the trace, sorted by start.
@@ -142,9 +154,10 @@ def _join_model_calls(
 
 
 def _join_streams(spans: Sequence[SpanFacts], changed: dict[str, SpanFacts]) -> None:
-    """Join each report of the end of a streamed answer to the request beside it; add the results to `changed`.
+    """Join each span that reports the end of a streamed answer to the span of its request.
 
-    The request gets the fields and the end of the report, which becomes no timeline item (`NO_ITEM`).
+    The two spans have the same parent and the same input. The span of the request gets the fields and the end of the
+    other span, which gets `NO_ITEM`, so that the timeline does not show it.
 
     Args:
         spans: the spans of the trace, sorted by start.

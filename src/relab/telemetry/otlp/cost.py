@@ -19,7 +19,7 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
     Args:
         spans: the spans of the trace.
         around: `{span id: nearest ancestors of the span}`.
-        principal: the main span of the run; its tokens and cost are used only if no model call reports any.
+        principal: the main span of the run. Its tokens and its cost are used only if no model call reports any.
     """
     # Spans of agents and gateways may repeat the tokens of model calls: each token is counted once.
     billed = [
@@ -48,7 +48,9 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 def _silent_calls(
     spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], billed: Sequence[SpanFacts]
 ) -> Iterator[SpanFacts]:
-    """Yield the successful model calls whose tokens are unknown: no span inside or around them reports tokens.
+    """Yield the successful model calls whose tokens are not known.
+
+    The tokens are not known if neither the span of the call nor a span inside or around it reports tokens.
 
     Args:
         spans: the spans of the trace.
@@ -70,9 +72,9 @@ _Counts = dict[str, tuple[int, bool]]
 
 
 def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:
-    """Return one object of token counts for each model, sorted by the model's name.
+    """Return one dictionary of token counts for each model, sorted by the model's name.
 
-    Return None if a call names no model, or if there are more than `MAX_MODELS` models.
+    Return None if a span in `billed` names no model, or if there are more than `MAX_MODELS` models.
 
     Args:
         billed: the spans whose tokens are counted.

@@ -1,6 +1,6 @@
-"""Decode the body of an OTLP request into groups of items as protobuf bytes, and the items of a traces request into spans.
+"""Split the body of an OTLP request into items as protobuf bytes, and decode the spans of a traces request.
 
-Each item is accepted or rejected independently.
+The items are spans, log records or metrics. Each item is accepted or rejected independently of the others.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ Item = TypeVar("Item")
 
 @dataclass
 class TraceBatch(Generic[Item]):
-    """The spans or the log records (the items) of one request, by trace.
+    """The accepted items (all spans, or all log records) of one request, by trace.
 
     Attributes:
         traces: `{trace id: items}`, in the order of the request's body; an item may occur twice.
@@ -126,8 +126,9 @@ def decode_protobuf(body: bytes) -> SpanBatch:
     """Decode a binary `ExportTraceServiceRequest`.
 
     Raises:
-        MalformedBodyError: the body is not such a message.
-        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
+        MalformedBodyError: the body is not an `ExportTraceServiceRequest`.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events
+            and values.
     """
     return _collect(iter_groups(body, "protobuf", SPANS), counts=len(body) >= _MANY_PARTS_BYTES)
 
@@ -145,11 +146,14 @@ def decode_json(body: bytes) -> SpanBatch:
 def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
     """Yield the items of an OTLP request, each as protobuf bytes, grouped by resource and scope.
 
-    `shape` describes the signal: `SPANS`, `LOGS` or `METRICS` of `json_encoding.py`.
+    Args:
+        body: the body of the request.
+        encoding: protobuf or JSON.
+        shape: the signal: `SPANS`, `LOGS` or `METRICS` of `json_encoding.py`.
 
     Raises:
         MalformedBodyError: the body is not a request of this signal in this encoding.
-        TooLargeError: the body has too many resources, scopes or (JSON) values.
+        TooLargeError: the body has too many resources or scopes, or (in JSON) too many values.
     """
     return iter_json_groups(body, shape) if encoding == "json" else _iter_packed_groups(body, shape.noun)
 
@@ -172,9 +176,10 @@ def _iter_packed_groups(body: bytes, noun: str) -> Iterator[PackedGroup]:
 
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
-    """Return `packed` decoded as a message of the class `kind`; on failure return (not raise) an `InvalidItemError`.
+    """Return `packed` decoded as a message of the class `kind`.
 
-    Decoding fails if there are too many bytes, or if they are invalid. `field` names the message in the error.
+    If `packed` is invalid or has more than `MAX_ORIGIN_BYTES` bytes, return (do not raise) an `InvalidItemError`.
+    `field` is the name of the message in the text of the error.
     """
     if len(packed) > MAX_ORIGIN_BYTES:
         return InvalidItemError(f"the {field} has more than {MAX_ORIGIN_BYTES:,} bytes")
@@ -240,10 +245,10 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: boo
 
 
 def origin_of(group: PackedGroup) -> Origin:
-    """Return the origin of a group: the resource and the scope that its items share.
+    """Return the origin of a group of items: the resource and the scope that the items share.
 
     Raises:
-        InvalidItemError: the resource or the scope cannot be read, or is too large.
+        InvalidItemError: the resource or the scope cannot be decoded, or is too large.
     """
     for part in (group.resource, group.scope):
         if isinstance(part, InvalidItemError):

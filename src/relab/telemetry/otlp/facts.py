@@ -1,7 +1,8 @@
-"""Read the facts of a single span: its role, its outcome, and its step, call or event of the timeline.
+"""Read the facts of a single span: its role, its outcome, and its step, tool call or event in the timeline.
 
-No function here uses other spans, so a span is read only once, even if its parents arrive later;
-`projection.py` combines the facts of a trace. The attributes are those of `vocabulary.py`: `dialects` translates others.
+No function here uses other spans, so a span is read only once, even if its parents arrive later; `projection.py`
+combines the facts of all spans of a trace. The attributes have the names of `vocabulary.py`, to which `dialects` has
+translated them.
 """
 
 from __future__ import annotations
@@ -72,12 +73,13 @@ class SpanFacts(NamedTuple):
         resource: the attributes of the process that created the span.
         role: the role of the span, such as a call of a model or of a tool.
         outcome: the status of the span, and the error that it reports.
-        kind: the kind of the span's timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
+        kind: the kind of the span's timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM` if the timeline does not
+            show it.
         item: the fields of the timeline item, without references to other spans. Copy it before a change.
         usage: the tokens and the cost of a model's answer; None if the span reports neither.
         talk: the question, the answer and the tool calls in the span's messages.
-        is_plumbing: whether the span is an internal step of a framework; such a span is hidden unless it explains an
-            error. The internal span of a tool inside a tool call is a part of that call.
+        is_plumbing: whether the span is an internal step of a framework. The timeline hides it unless it explains an
+            error. If it is the span of a tool inside a tool call, it is a part of that call.
     """
 
     span: Span
@@ -113,7 +115,10 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
 
 
 def _talk_between(attributes: Attributes) -> Talk:
-    """Return the conversation in a span without a role, such as a span for a message from one agent to another."""
+    """Return the messages in a span whose role is not known, such as the span of a message from one agent to another.
+
+    The result is empty if the span has no messages.
+    """
     taken, given = attributes.get(v.INPUT_MESSAGES), attributes.get(v.OUTPUT_MESSAGES)
     if taken is None and given is None:
         return Talk()
@@ -139,7 +144,10 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:
-    """Return the first attribute among `keys` that is a non-empty text, cut at `limit` characters; else None."""
+    """Return the value of the first attribute in `keys` that is a non-empty text, cut at `limit` characters.
+
+    Return None if there is none.
+    """
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):
@@ -235,7 +243,12 @@ def _retrieval(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
 
 
 def _guardrail_triggered(span: Span, outcome: SpanOutcome) -> bool:
-    """Return whether a guardrail was triggered: its span failed or was cancelled, or its verdict is negative."""
+    """Return whether a guardrail was triggered.
+
+    The first case that applies decides. If the span failed or was cancelled, it was triggered. If the span has the
+    attribute `guardrail.triggered`, this attribute decides. Otherwise the guardrail was triggered if its verdict is
+    negative.
+    """
     if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
         return True
     verdict = _first(span.attributes, "guardrail.passed", "guardrail.result", "guardrail.triggered")

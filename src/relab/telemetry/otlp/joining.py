@@ -1,9 +1,9 @@
 """Join several reports of one span into one span, independent of their order.
 
 An exporter may send a span before its end and again afterwards, or two processors may send it with different
-attributes. For each field, the greater value is kept, by a total order of values (of two texts, the longer one). So the
-join is commutative, associative and idempotent, and the stored span depends only on the set of reports, not on their
-order.
+attributes. Of two values of a field, the greater one is kept, by a total order of all values (for texts, the longer one
+is the greater). So the join is commutative, associative and idempotent: the stored span depends only on which reports
+were received, not on their order.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
     Args:
         one: a report of the span, as protobuf bytes.
-        other: another report of the span.
+        other: another report of the span, as protobuf bytes.
 
     Returns:
-        The span as protobuf bytes. Of two values of a field, it has the greater value or the longer text.
+        The joined span, as protobuf bytes. If the reports have different values of a field, it has the greater one, or
+            the longer text.
     """
     if one == other:
         return one
@@ -68,7 +69,7 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
 
 def _within_limits(joined: SpanMessage) -> SpanMessage:
-    """Remove attributes, events and links of a joined span until it keeps the limits of a span; return the span."""
+    """Remove attributes, events and links of a joined span until it is within the limits; return the span."""
     # The order of the reports does not decide which parts remain, unless the joined span is larger than 8 MB.
     del joined.attributes[MAX_PARTS:]
     del joined.events[MAX_PARTS:]

@@ -23,7 +23,7 @@ from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_grou
 class JsonShape(NamedTuple):
     """The field names in the JSON of an OTLP request of one signal: traces, logs or metrics.
 
-    A field has OTLP's name, and the protobuf name if it differs; both are accepted.
+    Each tuple of names has OTLP's name of a field, and the name in protobuf if it differs; both are accepted.
 
     Attributes:
         noun: the word for the items in error messages.
@@ -66,7 +66,9 @@ _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, Ov
 
 
 def iter_json_groups(body: bytes, shape: JsonShape = SPANS) -> Iterator[PackedGroup]:
-    """Yield the items of an OTLP request in JSON, each converted to protobuf bytes, grouped by resource and scope.
+    """Yield groups of the items in an OTLP request in JSON; an item is converted to protobuf bytes.
+
+    The items of a group have the same resource and scope.
 
     Args:
         body: the body of the request.
@@ -156,9 +158,10 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(fields: Any, message: Message, field: str) -> Message | InvalidItemError:
-    """Return `message` filled from `fields`; if this fails, return (do not raise) an `InvalidItemError`.
+    """Fill `message` from the JSON `fields`, and return it.
 
-    `field` names the message in the error.
+    On failure, return (do not raise) an `InvalidItemError`. `field` is the name of the message in the text of the
+    error.
     """
     if fields is None:
         return message

@@ -1,4 +1,7 @@
-"""Convert stored spans or log records back to an OTLP request in JSON; to ingest this request stores the same items."""
+"""Convert stored spans or log records back to an OTLP request in JSON.
+
+If the request is ingested again, it gives the same spans or log records.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ Groups = Iterable[tuple[dict[str, Any], list[bytes]]]
 def request_to_json(groups: Groups) -> dict[str, Any]:
     """Return the JSON object of an `ExportTraceServiceRequest` with the spans of `groups`.
 
-    `groups` has `(content of an origin, spans as protobuf bytes)`; an origin is a resource and a scope.
+    A group is `(origin as a dictionary, spans as protobuf bytes)`. The origin is the resource and the scope of the
+    spans.
     """
     return _request(groups, SPANS, span_to_json)
 
@@ -22,7 +26,8 @@ def request_to_json(groups: Groups) -> dict[str, Any]:
 def logs_request_to_json(groups: Groups) -> dict[str, Any]:
     """Return the JSON object of an `ExportLogsServiceRequest` with the log records of `groups`.
 
-    `groups` has `(content of an origin, log records as protobuf bytes)`; an origin is a resource and a scope.
+    A group is `(origin as a dictionary, log records as protobuf bytes)`. The origin is the resource and the scope of
+    the records.
     """
     return _request(groups, LOGS, log_to_json)
 

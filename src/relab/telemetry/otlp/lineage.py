@@ -16,15 +16,17 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 class Ancestors(NamedTuple):
-    """The nearest step, tool call and agent that enclose a span, and facts about all spans that enclose it (ancestors).
+    """The nearest step, tool call and agent that enclose a span, and three properties of its ancestors.
+
+    An ancestor is a span that encloses the span directly or indirectly.
 
     Attributes:
         step: the span id of the nearest ancestor that is a step; None without one.
         call: the span id of the nearest ancestor that is a tool call; None without one.
         agent: the span id of the nearest ancestor that is an agent; None without one.
-        is_known: whether an ancestor has a role in an agent's run (any `Role` but `OTHER`).
-        is_billed: whether an ancestor is a model's span that reports tokens, which include the tokens of this span.
-        is_in_model: whether an ancestor is a call of a language model.
+        is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
+        is_billed: whether any ancestor is a model's span that reports tokens; they include the tokens of this span.
+        is_in_model: whether any ancestor is a call of a language model.
     """
 
     step: str | None = None
@@ -39,7 +41,10 @@ NOTHING = Ancestors()
 
 
 def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
-    """Return `{span id: nearest ancestors}` for `{span id: facts}`; a span is not its own ancestor."""
+    """Return `{span id: nearest ancestors}` of all spans of a trace, given as `{span id: facts}`.
+
+    A span is not its own ancestor.
+    """
     outside: dict[str, Ancestors] = {}
     inside: dict[str, Ancestors] = {}
     for span_id, span_facts in facts.items():
@@ -57,13 +62,13 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:
-    """Compute the nearest ancestors of a span and of all spans that enclose it.
+    """Compute the nearest ancestors of a span, and of each span above it.
 
     Args:
         span_id: the id of the span.
         facts: `{span id: facts}` of all spans.
         outside: `{span id: nearest ancestors of the span}`; results are added here.
-        inside: a cache, `{span id: nearest ancestors of a child of this span}`; read and filled.
+        inside: a cache, read and filled here: `{span id: nearest ancestors of each child of the span}`.
     """
     path: dict[str, None] = {}
     here = span_id

@@ -1,8 +1,8 @@
-"""Log records of OTLP: decode a request, and hand the events among its records to their spans.
+"""Log records of OTLP: decode a request, and add some of its records to spans as events.
 
-A record with a trace id belongs to the run of that trace. Some records are also events of their span, and the
-span is read as if it had reported them itself: events of models and agents (`_SPAN_EVENTS`), and exceptions
-(`joins_exception`). Every other record is a log line, which no projection reads.
+A record with a trace id belongs to the run of that trace. Some records are read as events of the span in which they
+were written, as if the span itself had reported them: events of models and agents (`_SPAN_EVENTS`), and exceptions
+(`joins_exception`). All other records are log lines. They are not used to compute a run.
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ class ReceivedLog(NamedTuple):
 
     Attributes:
         time_ns: nanoseconds since 1970, UTC; 0 if the record has no time.
-        record_id: a digest of the record with its resource and scope, in hex; repeated reports have the same id.
+        record_id: a digest of the record with its resource and scope, in hex. A record that is sent twice has the same
+            id.
         span_id: the id, in hex, of the span in which the record was written; empty if not known.
-        severity: OpenTelemetry's severity number; 0 if unknown.
+        severity: OpenTelemetry's severity number; 0 if not known.
         event_name: the name of the event; empty for a log line.
-        is_span_event: whether the record is read as an event of its span.
+        is_span_event: whether relab reads the record as an event of its span.
         origin: the key of the record's origin (its resource and scope).
         raw: the bytes of the record, as received.
     """
@@ -117,7 +118,7 @@ def _log_line(stored: StoredLog) -> LogLine | None:
 
 
 class _Body(NamedTuple):
-    """The body of a log record as a pair of key and value, like an attribute, so that `count_values` can count it."""
+    """The body of a log record with the fields `key` and `value`, so that `count_values` can count it."""
 
     key: str
     value: Any
@@ -126,11 +127,12 @@ class _Body(NamedTuple):
 def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
     """Decode an `ExportLogsServiceRequest`.
 
-    Records without a valid trace id are counted as ignored.
+    Records without a valid trace id are not kept; they are counted in `ignored`.
 
     Raises:
-        MalformedBodyError: the body is not such a request in this encoding.
-        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 attributes and values.
+        MalformedBodyError: the body is not an `ExportLogsServiceRequest` in this encoding.
+        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 attributes
+            and values.
     """
     batch = LogBatch()
     count = parts = 0
@@ -184,7 +186,7 @@ def _take_group(batch: LogBatch, group: PackedGroup, parts: int) -> int:
 def read_event(raw: bytes) -> SpanEvent:
     """Decode the protobuf bytes of a log record as an event of its span.
 
-    If the record has a body, the event has it as the attribute `body`.
+    The body of the record, if there is one, becomes the event's attribute `body`.
     """
     record = LogRecord.FromString(raw)
     attributes = read_attributes(record.attributes)
@@ -195,9 +197,10 @@ def read_event(raw: bytes) -> SpanEvent:
 
 
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
-    """Yield the facts of each span, with the events of the span that were received as log records.
+    """Yield the facts of each span, read again with the events of the span that were received as log records.
 
-    Exceptions are added only to a failed span, and to a call without a status.
+    Exception events are added only if the span failed or is a call without a status, because agents and models also log
+    exceptions that they handle.
 
     Args:
         spans: `(facts of the span, the span as protobuf bytes)`.
@@ -219,7 +222,7 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
 def joins_exception(record: LogRecord) -> bool:
     """Return whether a log record counts as an exception event of its span.
 
-    The record must have `exception.*` attributes, and the severity of an error or none.
+    The record must have attributes named `exception.*`. Its severity must be that of an error or higher, or not set.
     """
     # OpenTelemetry's conventions give handled exceptions a lower severity.
     if 0 < record.severity_number < _SEVERITY_ERROR:
@@ -271,9 +274,10 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
 
 
 def _event_name(record: LogRecord) -> str:
-    """Return the event name of a record, from its own field or, as older SDKs send it, from the attribute `event.name`.
+    """Return the name of the event that a log record reports; empty if it reports none.
 
-    If the body is this name with a prefix of `_SPAN_EVENTS`, the name with its prefix is returned.
+    The name is in the field `event_name`, or (from older SDKs) in the attribute `event.name`. If the attribute lacks a
+    prefix of `_SPAN_EVENTS` that the body of the record has, the name with the prefix is returned.
     """
     name = record.event_name
     if not name:
@@ -284,7 +288,10 @@ def _event_name(record: LogRecord) -> str:
 
 
 def _time_ns(record: LogRecord) -> int:
-    """Return the time of a log record (or of its observation) in nanoseconds, at most the end of the year 2199."""
+    """Return the time of a log record in nanoseconds since 1970; without one, the time at which it was observed.
+
+    Times after the year 2199 become the end of that year.
+    """
     # The time is only used for sorting.
     return min(record.time_unix_nano or record.observed_time_unix_nano, _LATEST_NS)
 

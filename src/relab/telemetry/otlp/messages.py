@@ -1,9 +1,9 @@
-"""Read the messages of language models, in each shape that clients and instrumentations send.
+"""Read the messages of language models, in each format that clients and instrumentations send.
 
-A message has a role, a text, requests of tool calls, and results of tool calls. The shapes differ by the
-names of these fields only: OpenTelemetry's parts, chat completions and responses of OpenAI, contents of
-Anthropic, Gemini and Bedrock, LangChain's serialized messages, those of the Vercel AI SDK and of pydantic-ai.
-Message bodies are hostile text: anything that is not one of these shapes is kept as text.
+A message has a role, a text, requests of tool calls, and results of tool calls. The formats differ only in the names of
+these fields: OpenTelemetry's parts, chat completions and responses of OpenAI, contents of Anthropic, Gemini and
+Bedrock, LangChain's serialized messages, and the messages of the Vercel AI SDK and of pydantic-ai. Message bodies are
+untrusted text: whatever has none of these formats is kept as text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_TOOL_NAME_CHARS = 1_000
 
 
 class ToolRequest(NamedTuple):
-    """A model's request to call the tool `name`; `call_id` is the model's id of the call, if it has one."""
+    """A model's request to call the tool `name`; `call_id` is the model's id of the call, None if it has none."""
 
     call_id: str | None
     name: str
@@ -59,16 +59,20 @@ class Message(NamedTuple):
     finish_reason: str | None = None
 
     def shown(self) -> str | None:
-        """Return the message as one text for a timeline, including tool requests and results; None if it is empty."""
+        """Return the message as one text for a timeline, with its tool requests and tool results.
+
+        Return None if it is empty.
+        """
         parts = [self.text, *(result.text for result in self.results)]
         parts.extend(f"{request.name}({_shown_arguments(request.arguments)})" for request in self.requests)
         return "\n".join(part for part in parts if part) or None
 
 
 def read_messages(value: Any) -> list[Message] | None:
-    """Return the messages in a captured value: a list of messages, one message, or the JSON of either.
+    """Return the messages in the input or output that a span captured.
 
-    Return None if the value is a plain text, or absent.
+    `value` is a list of messages, a single message, an object with a list of messages, or the JSON text of one of
+    these. Return None if it is something else, such as a plain text.
     """
     if isinstance(value, str):
         if not value.startswith(("[", "{")):
@@ -91,7 +95,7 @@ def parsed(text: str) -> Any:
 
 
 def last_shown(messages: Iterable[Message]) -> str | None:
-    """Return the text of the last message (`Message.shown`); None if there is no message, or if its text is empty."""
+    """Return the last message as text (`Message.shown`); None if there is no message, or if this text is empty."""
     found = None
     for message in messages:
         found = message
@@ -99,7 +103,7 @@ def last_shown(messages: Iterable[Message]) -> str | None:
 
 
 def all_shown(messages: Iterable[Message]) -> str | None:
-    """Return the texts of all messages (`Message.shown`), one below the other; None if all are empty."""
+    """Return all messages as text (`Message.shown`), one below the other; None if all are empty."""
     return "\n".join(text for message in messages if (text := message.shown())) or None
 
 
@@ -218,7 +222,10 @@ class _Gathered:
             self.texts.append(clean_text(text))
 
     def add_shown_call(self, part: dict[str, Any]) -> None:
-        """Add the request and the result of a tool call of the Vercel AI SDK's user interface: one part has both."""
+        """Add the request and the result of a tool call in the format of the Vercel AI SDK's user interface.
+
+        In this format, one part of a message has both. The result is added only if the call has ended.
+        """
         kind = part.get("type")
         named = {"toolName": kind.removeprefix("tool-"), **part} if isinstance(kind, str) else part
         self.add_request(named)
@@ -237,7 +244,7 @@ class _Gathered:
         self.requests.append(ToolRequest(_text_of(part, _CALL_IDS, MAX_ID_CHARS), name, clean_arguments(arguments)))
 
     def add_result(self, part: dict[str, Any], *, is_error: bool = False) -> None:
-        """Add the tool result in `part`; with `is_error`, it counts as an error even if `part` does not say so."""
+        """Add the tool result in `part`. If `is_error` is true, it counts as an error, whatever `part` states."""
         content = next((part[key] for key in _CONTENTS if part.get(key) is not None), None)
         if isinstance(content, dict) and "value" in content and isinstance(content.get("type"), str):
             # The Vercel AI SDK: the value has a type of its own, such as `error-text`.
@@ -257,7 +264,7 @@ class _Gathered:
 
 
 def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
-    """Add the texts, tool requests and tool results of `message`, which has the role `role`, to `gathered`."""
+    """Add the texts, tool requests and tool results of `message` to `gathered`. `role` is the role of the message."""
     parts, content = message.get("parts") or message.get("blocks"), message.get("content")
     if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
         gathered.add_result({**message, "content": content})
@@ -288,9 +295,9 @@ def _has_results(content: Any) -> bool:
 
 
 def _unwrapped(given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the innermost message in `given`, and the message's role (empty if unknown).
+    """Return `(message, role)` of the innermost message in `given`; the role is empty if not known.
 
-    Choices and serialized objects wrap a message in the fields `message`, `data` or `kwargs`.
+    Some formats wrap a message in an object, as its field `message`, `data` or `kwargs`.
     """
     message, role = given, ""
     for key in ("message", "data", "kwargs"):
@@ -331,7 +338,10 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Return the result of a tool from `value`, the attribute of the tool's span (a text or parsed JSON)."""
+    """Return the result of a tool call.
+
+    `value` is the attribute with the result, from the tool's span: text or parsed JSON.
+    """
     given = value
     if isinstance(value, str):
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None
@@ -370,9 +380,9 @@ _WRITTEN_MESSAGE: Final = re.compile(
 
 
 def content_text(content: Any) -> str | None:
-    """Return the result of a tool as text; None if it is absent.
+    """Return the content of a message or of a tool result as text; None if it is None.
 
-    A list of text parts is joined; another value is returned as JSON.
+    The texts of a list of text parts are joined by line breaks. Any other value that is not a text is returned as JSON.
     """
     if (
         isinstance(content, list)

@@ -1,4 +1,4 @@
-"""Metrics of OTLP: a request is only read as far as is needed to count its data points; relab stores none of them."""
+"""Count the data points in an OTLP request of metrics. relab stores no metrics, so nothing else is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from relab.telemetry.otlp_models import Encoding
 
 @dataclass
 class MetricsCount:
-    """The number of data points of a request, and the metrics that cannot be read (each counts as one data point)."""
+    """The number of data points of a request, and its rejected metrics.
+
+    A metric is rejected if it cannot be read; it then counts as one data point.
+    """
 
     points: int = 0
     rejections: Rejections = field(default_factory=Rejections)
@@ -25,7 +28,7 @@ def count_data_points(body: bytes, encoding: Encoding) -> MetricsCount:
     """Count the data points of an `ExportMetricsServiceRequest`.
 
     Raises:
-        MalformedBodyError: the body is not such a request in this encoding.
+        MalformedBodyError: the body is not an `ExportMetricsServiceRequest` in this encoding.
         TooLargeError: the body has more than 10,000 resources or scopes, or 4,000,000 metrics and data points.
     """
     found = MetricsCount()

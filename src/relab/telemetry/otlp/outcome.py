@@ -43,7 +43,7 @@ _RUNNING: Final = SpanOutcome(StepStatus.RUNNING)
 
 
 def outcome_of(span: Span) -> SpanOutcome:
-    """Return the outcome of a span: its status and error. A span without an end and without an error is running."""
+    """Return the status of a span and its error. A span without an end time and without an error is running."""
     error_type = span.attributes.get("error.type")
     if span.status != STATUS_ERROR and error_type is None and not span.events:
         # Without an error status, an error type or an exception event, the span did not fail.
@@ -74,9 +74,9 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
 
 
 def _in_traceback(message: str) -> tuple[str, str]:
-    """Return `(class, message)` of the error whose traceback is printed in a message.
+    """Return `(class, message)` of the error in an exception message that contains a printed traceback.
 
-    LangSmith raises an `Exception` with such a message in place of the error itself.
+    LangSmith reports an exception of the class `Exception` whose message is the traceback of the real error.
     """
     printed, _, frames = message.partition(_TRACEBACK)
     # The first line that is not indented names the error that was raised.

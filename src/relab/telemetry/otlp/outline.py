@@ -1,11 +1,10 @@
-"""Outlines of OTLP's messages: decode a message, but leave its parts as protobuf bytes.
+"""Outlines of OTLP's messages: protobuf classes that decode a message, but leave its parts as bytes.
 
-Protobuf can decode a length-delimited field as `bytes` instead of a message, so
-these outlines of `ExportTraceServiceRequest` and its parts decode an export one level at a
-time. The requests of logs and metrics have the same field numbers, so one outline reads all three. So spans are counted before memory is allocated for them, a span
-that cannot be decoded does not affect others, spans are stored as the received bytes, and repeated
-attributes are decoded once. Field numbers are those of OTLP 1.x
-(opentelemetry-proto, `trace.proto`, `logs.proto`, `metrics.proto` and their services), which never change.
+Protobuf can decode a length-delimited field as `bytes` instead of a message, so these classes decode an OTLP request
+one level at a time. Requests of traces, logs and metrics have the same field numbers, so one outline reads all three.
+This has four advantages: spans are counted before memory is allocated for them; a span that cannot be decoded does not
+affect others; spans are stored as the received bytes; and repeated attributes are decoded once. Field numbers are those
+of OTLP 1.x (opentelemetry-proto, `trace.proto`, `logs.proto`, `metrics.proto` and their services), which never change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Read values that Python printed: instrumentations without a format of their own export `repr` of what a function got."""
+"""Read values that Python printed.
+
+Instrumentations without a format of their own export the `repr` of arguments and results.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,12 @@ _OPAQUE: Final = re.compile(r"<[A-Za-z_][\w.]*(?: [^<>\n]*)? at 0x[0-9a-fA-F]+>"
 
 
 def read_printed(text: str) -> Any:
-    """Return the value of an expression that Python has printed (`repr`); None if it cannot be read.
-
-    Nothing is executed.
+    """Return the value whose `repr` is `text`; None if it cannot be read. Nothing is executed.
 
     - An object `Name(field=value)` becomes a dictionary of its fields.
     - A member of an enumeration becomes its value.
-    - An object that prints only an address becomes None.
-    - Bytes become text; so does infinity. Minus infinity and other constants that JSON does not have become None.
+    - An object that prints only its address becomes None.
+    - Bytes and infinity become text. Minus infinity and other constants that JSON does not have become None.
     """
     if len(text) > MAX_CHARS:
         return None
@@ -65,7 +66,10 @@ def _value(node: ast.expr, depth: int) -> Any:
 
 
 def _constant(value: Any) -> Any:
-    """Return the value of a literal as a JSON value."""
+    """Return a constant of Python as a JSON value.
+
+    Bytes and infinity become text. Other constants that JSON does not have become None.
+    """
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, str):

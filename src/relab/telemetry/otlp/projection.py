@@ -1,8 +1,9 @@
-"""Project the spans of one trace to an agent run: a pure function of the set of spans.
+"""Compute the agent run of a trace from its spans (project it): a pure function of the set of spans.
 
-The order of arrival does not matter, because spans are sorted by start and id first. An incomplete
-trace gives the run known so far, with the status `running` until its root span (or, if the root is
-reported to another system, its agent span) has ended, or `incomplete` if no more spans are expected.
+The order of arrival does not matter, because the spans are sorted by start and id first. If spans are missing, the
+result is the run as far as it is known. Its status is then `running` until the root span has ended, or until the
+agent's span has ended if the root span is in another system. If no more spans are expected, the status is `incomplete`
+instead.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False)
     Args:
         trace_id: the id of the trace.
         spans: the spans of the trace, at least one, without duplicates.
-        is_over: whether no more spans are expected. A run without an end is then `incomplete`, otherwise `running`.
+        is_over: whether no more spans are expected. The status of a run that has not ended is then `incomplete`; if
+            false, it is `running`.
     """
     ordered = sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))
     return _Projection(trace_id, ordered, RunStatus.INCOMPLETE if is_over else RunStatus.RUNNING).record()
@@ -107,8 +109,8 @@ class _Projection:
     def _end(self) -> _End:
         """Return the end of the run: its status, the time at which its last span ended, and its error.
 
-        The outermost agent and chain spans decide the status, or else the root spans. Until all of them have ended, the
-        run has no end.
+        The outermost agent and chain spans decide the status; if there are none, the root spans decide. Until all of
+        these spans have ended, the run has no end.
         """
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
@@ -161,7 +163,7 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the attribute `key` of the earliest span in which it is a text; None if no span has one.
+        """Return the value of the attribute `key` from the earliest span in which it is a text; None if there is none.
 
         The text is cut to `MAX_NAME_CHARS`.
         """
@@ -172,16 +174,23 @@ class _Projection:
         return None
 
     def _question(self) -> str | None:
-        """Return the question of the run's main span, else that of the first span with a question; None without any."""
+        """Return the user's question: that of the run's main span, or else that of the first span with a question.
+
+        Return None if no span has a question.
+        """
         return self._principal.talk.question or next(
             (facts.talk.question for facts in self._spans if facts.talk.question), None
         )
 
     def _answer(self) -> str | None:
-        """Return the run's answer to the user; None if no span has an answer.
+        """Return the run's answer to the user; None if there is none.
 
-        The first of these answers is returned: of the span that covers the whole run, of the agent that ended last, of
-        the model call that ended last, of the last message between agents.
+        The first of these that exists is returned:
+
+        1. The answer of the span that covers the whole run.
+        2. The answer of the agent that ended last.
+        3. The answer of the model call that ended last.
+        4. The last message that one agent sent to another.
         """
         if self._whole is not None and self._whole.talk.answer:
             return self._whole.talk.answer
@@ -204,7 +213,7 @@ class _Projection:
         return None
 
     def _items(self, calls: ToolCalls, agents: TraceAgents) -> list[tuple[StoredItem, dict[str, Any]]]:
-        """Return the timeline items of the run: `(row to store, content of the row's JSON)`."""
+        """Return the timeline items of the run, each as `(row to store, JSON object of the item in the run)`."""
         names_agents = bool(agents.names)
         whole = self._whole.span.span_id if self._whole is not None else None
         steps = {facts.span.span_id for facts in self._spans if facts.kind == STEP} if calls.asked_by else set()
@@ -250,7 +259,10 @@ class _Projection:
         return items
 
     def _schema_of(self, tool: str) -> dict[str, Any] | None:
-        """Return the JSON Schema of a tool's arguments from a tool definition that a model or agent got; else None."""
+        """Return the JSON Schema of a tool's arguments from the tool definitions that models or agents got.
+
+        Return None without one.
+        """
         spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
         return given_schema(tool, spans)
 
@@ -297,7 +309,7 @@ def _carries_message(facts: SpanFacts) -> bool:
 
 
 def _tie_agents(item: dict[str, Any], transfer: Transfer | None) -> None:
-    """Add the target agent and the relation (called or handed over) of `transfer` to the fields of a timeline item.
+    """Add the other agent of a transfer, and whether it was called or took over, to the fields of a timeline item.
 
     If `transfer` is None, `item` stays unchanged.
     """

@@ -1,4 +1,4 @@
-"""Read status code, code, waiting time and limit from the error of a model provider, which reports them in its text."""
+"""Read the facts of a model provider's error from its text: HTTP status, error code, waiting time and rate limit."""
 
 # ruff: noqa: RUF001 the words of other languages have other letters
 
@@ -60,7 +60,7 @@ _BY_CLASS: Final = {
 
 
 def is_provider_error(error_class: str | None) -> bool:
-    """Return whether this error class is one that clients of model providers raise."""
+    """Return whether clients of model providers raise errors of the class `error_class`."""
     return (error_class or "").rpartition(".")[2] in _BY_CLASS
 
 

@@ -1,6 +1,7 @@
-"""The role of a span in an agent's run, by OpenTelemetry's GenAI operation or by the role that its dialect declares.
+"""The role of a span in an agent's run.
 
-The conventions of agent spans are still in development, hence `MAPPER_VERSION`.
+It is read from OpenTelemetry's GenAI operation name, or from the role that a dialect declares. OpenTelemetry's
+conventions for agent spans still change. A change of the mapping increases `MAPPER_VERSION`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MAPPER_VERSION: Final = 12
 
 
 class Role(StrEnum):
-    """The role of a span in an agent's run; a step made of the span has this value in its field `span_kind`."""
+    """The role of a span in an agent's run. A timeline step has the role of its span in the field `span_kind`."""
 
     AGENT = "agent"
     CHAIN = "chain"
@@ -59,7 +60,10 @@ MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return the role of a span from its attributes, named as in `vocabulary.py`; `OTHER` if they show no role."""
+    """Return the role of a span from its attributes (with the names of `vocabulary.py`).
+
+    `OTHER` if they show no role.
+    """
     operation = attributes.get(OPERATION)
     if operation is not None and isinstance(operation, str):
         role = _GENAI.get(operation)

@@ -1,4 +1,4 @@
-"""Decode a span from its bytes, within limits."""
+"""Decode a span from its protobuf bytes, within limits of size and number."""
 
 from __future__ import annotations
 
@@ -72,9 +72,10 @@ class SpanEvent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The fields of a span that the mapper reads. Ids are lower-case hex, times are UTC microseconds.
+    """A span with the fields that the projection of runs reads.
 
-    `status` is OpenTelemetry's code: 0 not set, 1 OK, 2 error.
+    Ids are lower-case hex, times are microseconds since 1970. `status` is OpenTelemetry's code: 0 not set, 1 OK, 2
+    error.
     """
 
     trace_id: str
@@ -95,7 +96,8 @@ class Span(NamedTuple):
 class PackedGroup:
     """The items (spans, log records or metrics) of one resource and scope in an OTLP request.
 
-    `count` is the number of items. `schema_url` names the version of the attribute names; empty if not known.
+    `count` is the number of items. `schema_url` names the version of the conventions for attribute names; empty if not
+    known.
     """
 
     resource: Any
@@ -111,7 +113,7 @@ class PackedGroup:
 
 
 def too_many_parts() -> TooLargeError:
-    """Return (not raise) the error for a request with too many spans or log records, resources or scopes, or attributes."""
+    """Return (do not raise) the error for a request that has too many items, resources or scopes, or attributes."""
     return TooLargeError(
         f"The request holds more than {MAX_SPANS:,} spans or log records, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
@@ -133,9 +135,10 @@ class CheckedSpan(NamedTuple):
     """The fields of a span that are needed to store it.
 
     Attributes:
-        trace_id, span_id: lower-case hex.
+        trace_id: the id of the trace, lower-case hex.
+        span_id: the id of the span, lower-case hex.
         is_root: whether the span has no parent.
-        start_us: the start, in UTC microseconds.
+        start_us: the start, in microseconds since 1970.
         parts: the number of attributes, events and their values; 0 if they were not counted.
     """
 
@@ -147,10 +150,10 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the decoded `Span` messages of a group in the order of `group.items`, or an endless sequence of None.
+    """Return the decoded `Span` messages of a group, in the order of `group.items`, or an endless sequence of None.
 
-    Pass each element to `check_span` together with the bytes of its span; for None, `check_span` decodes the bytes. A
-    group that came as JSON, is too large or contains an invalid span gives None.
+    The result is None for each span if the group came as JSON, is too large or contains an invalid span. Pass each
+    element to `check_span` together with the bytes of its span; if the element is None, `check_span` decodes the bytes.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
@@ -187,9 +190,9 @@ def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> Check
 
 
 def _check_fields(message: Any, *, is_counted: bool) -> int:
-    """Check the parent id and the times of a `Span` message, and with `is_counted` the number of its parts.
+    """Check the parent id and the times of a `Span` message, and if `is_counted` is true, the number of its parts.
 
-    Return the number of parts (attributes, events and values); 0 without `is_counted`.
+    Return the number of parts (attributes, events and values); 0 if `is_counted` is false.
 
     Raises:
         InvalidItemError: a checked field is not valid, or there are too many parts.

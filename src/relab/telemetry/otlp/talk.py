@@ -25,9 +25,10 @@ class Talk(NamedTuple):
         question: the newest text of a user in the input; None if none was captured.
         answer: the text of the output; None if the output requests tools, or if no text was captured.
         requests: the tool calls that the output requests.
-        earlier: the tool calls in the input, from earlier turns.
+        earlier: the tool calls in the input; they come from earlier turns of the conversation.
         results: the results of tools in the input.
-        opening: the first text of a user in the input of a model call; it identifies the conversation.
+        opening: the first text of a user in the input of a model call. Model calls with the same opening belong to the
+            same conversation.
     """
 
     question: str | None = None
@@ -38,7 +39,7 @@ class Talk(NamedTuple):
     opening: str | None = None
 
     def completed(self, other: Talk) -> Talk:
-        """Return a copy of this talk in which each empty field is taken from `other`."""
+        """Return a copy of this talk in which each empty field has the value of the same field of `other`."""
         return Talk(
             self.question or other.question,
             self.answer or other.answer,
@@ -55,11 +56,11 @@ _SILENT: Final = Talk()
 def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, given: list[Message] | None) -> Talk:
     """Return the user's question, the answer and the tool calls in the messages of a span.
 
-    The result is empty unless the span has the role of a model, an agent or a chain.
+    The result is empty if the span is not that of a model, an agent or a chain.
 
     Args:
         role: the role of the span.
-        attributes: the attributes of the span; they are searched for a question or an answer outside of messages.
+        attributes: the attributes of the span; a question or an answer that is not in the messages is searched here.
         taken: the input messages; None if the input is not a list of messages.
         given: the output messages; None if the output is not a list of messages.
     """
@@ -114,8 +115,8 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 def _answer_text(messages: Sequence[Message]) -> str | None:
     """Return the answer in the output messages of a span; None if they contain no text.
 
-    Only the text after the last tool call or result counts. The answer may also be the argument of a tool in
-    `ANSWERING_TOOLS`.
+    If the last tool requests are calls of tools in `ANSWERING_TOOLS`, the answer is the text in the arguments of such a
+    call. Otherwise it is the text after the last tool request or tool result.
     """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
@@ -128,7 +129,7 @@ def _answer_text(messages: Sequence[Message]) -> str | None:
 
 
 def _last_answer(messages: Sequence[Message]) -> str | None:
-    """Return the text of the last message if it is the assistant's and requests no tool, else None."""
+    """Return the text of the last message; None if it is not the assistant's, or if it requests a tool."""
     last = messages[-1]
     return last.text if last.role == "assistant" and not last.requests else None
 
@@ -144,11 +145,11 @@ _ANSWERS: Final = (
 
 
 def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
-    """Return the text in a captured input or output; None if it contains no text.
+    """Return the text in the input or output that a span captured; None if it contains no text.
 
     Args:
         value: a text, messages, or another object.
-        fields: the names of the object's fields that may hold the text; the first non-empty one is used.
+        fields: the names of the fields of an object that may hold the text; the first non-empty one is used.
         depth: the number of objects that enclose `value`.
     """
     if isinstance(value, str):
@@ -167,10 +168,10 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the part of an object that holds the question or the answer; None if no part does.
+    """Return the field of an object that holds the question or the answer; None if no field does.
 
-    This is the first non-empty field of `fields`, else the first argument in `args` (or all of `kwargs`), else the only
-    value, if it is a text.
+    The first of these that exists is returned: the first non-empty field in `fields`; the first argument in `args`, or
+    all arguments in `kwargs`; the value of the only field, if it is a text.
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:

@@ -1,7 +1,7 @@
 """Extract the texts of a span that a run shows: its input and its output.
 
-Message bodies are opt-in in OpenTelemetry, so the functions here return None if
-no text was captured. Long texts are cut; the raw span has the complete texts.
+In OpenTelemetry, programs send message texts only if they are configured to, so the functions here return None if no
+text was captured. Long texts are cut; the stored span has the complete texts.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ def cut(text: str | None, limit: int) -> str | None:
 
 
 def as_text(value: Any) -> str | None:
-    """Return a captured value as text: None and strings unchanged, other values as JSON."""
+    """Return a value from a span as text: None and strings unchanged, other values as JSON."""
     if value is None or isinstance(value, str):
         return value
     return pydantic_core.to_json(value).decode()
 
 
 def arguments_of(value: Any) -> JsonValue:
-    """Return the captured arguments of a call; a JSON object or array is parsed, and a too long value is cut."""
+    """Return the arguments of a call as a JSON value.
+
+    The text of a JSON object or array is parsed; a too long value is cut.
+    """
     if not isinstance(value, str):
         text = as_text(value)
         return value if text is None or len(text) <= MAX_ARGUMENT_CHARS else text[:MAX_ARGUMENT_CHARS]
@@ -46,7 +49,7 @@ def arguments_of(value: Any) -> JsonValue:
 
 
 def numbered(attributes: Attributes, prefix: str) -> dict[int, dict[str, Any]]:
-    """Return a list that was flattened into attributes, as `{index: {rest of the attribute's name: value}}`.
+    """Rebuild a list that was flattened into attributes; return `{index: {rest of the attribute's name: value}}`.
 
     With the prefix `llm.input_messages.`, the attribute `llm.input_messages.0.message.role` gives `{0: {"message.role":
     …}}`.

@@ -1,7 +1,7 @@
 """Join the tool calls that models request in their messages with the spans of tools.
 
-Not every framework reports a tool's run as a span, and the spans of some lack arguments or results that the messages
-have. A request without a span becomes a tool call of its own; its result is the one that was returned to the model.
+Not every framework reports the execution of a tool as a span, and some spans of tools lack arguments or results that
+the messages have. A request without a span becomes a tool call of its own; its result is the one in the messages.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MessageCall:
     Attributes:
         model: the span of the model, or of the agent, whose message requests the call.
         item: the fields of the tool call, except the id of its step.
-        at_us: the time of the request, in UTC microseconds.
+        at_us: the time of the request, in microseconds since 1970.
         status: the status of the call.
     """
 
@@ -69,11 +69,13 @@ _NO_CALLS: Final = ToolCalls({}, {}, ())
 
 
 def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls:
-    """Return the tool calls that the messages of a trace request; join each one with its tool's span, if there is one.
+    """Return the tool calls that the messages of a trace request.
+
+    Each one is joined with its tool's span, if there is one.
 
     Args:
         spans: all spans of the trace, sorted by start.
-        has_ended: whether the run has ended, so that a request without a result was never answered.
+        has_ended: whether the run has ended. Then a request without a result will not get one.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
@@ -83,7 +85,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Give tool calls without a result the error of the nearest enclosing failed span, if this error explains them."""
+    """Set the error of tool calls without a result: the error of the nearest failed span that encloses them.
+
+    The error is set only if it explains why the call has no result.
+    """
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
         return
@@ -226,10 +231,11 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
-        """Return whether an input repeats a request of an output under another id, and remember this id.
+        """Return whether `request`, from a model's input, repeats a request from an earlier output that has another id.
 
-        The other id has neither a result nor a tool's span. OpenAI's responses give a call two ids, and some
-        instrumentations report one in the output and the other in later inputs.
+        If it does, remember that both ids mean the same call. OpenAI's responses give a call two ids, and some
+        instrumentations report one of them in the output and the other one in later inputs. Two requests count as the
+        same call only if the id of `request` has neither a result nor a tool's span.
         """
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
@@ -242,7 +248,9 @@ class _Joining:
         return True
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the span of the tool that `request` asks for, and mark it as taken; None if there is no such span.
+        """Return the span of the tool that `request` asks for; None if there is no such span.
+
+        The span is marked as taken, so that no other request gets it.
 
         Args:
             model: the span whose messages contain the request.
@@ -273,7 +281,10 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the next span of the tool `name` that has no call id and began at or after `since_us`; else None."""
+        """Return the next span of the tool `name`, after those returned before; None if there is no such span.
+
+        Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered.
+        """
         name = _plain(name)
         named = self._named.get(name, ())
         place = self._next_named[name]
@@ -284,9 +295,10 @@ class _Joining:
         return named[place] if place < len(named) else None
 
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
-        """Return the tool result that belongs to `request`; None if the messages contain no such result.
+        """Return the tool result that belongs to `request`; None if the messages contain none.
 
-        Call this method once per request: it counts the requests with the same call id (or tool name).
+        Call this method once per request, in order: of several requests with the same call id (or tool name), the nth
+        gets the nth result.
         """
         key = (request.call_id, None if request.call_id is not None else request.name)
         # The first request with this key gets the first result, the second request the second result.
@@ -342,9 +354,9 @@ def _plain(name: str) -> str:
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
-    """Return `{key of a call: its results}` from the messages of the spans, in order of time.
+    """Return the tool results in the messages of the spans, as `{key of a call: its results in order of time}`.
 
-    The key is `(call id, None)`, or `(None, tool name)` without a call id.
+    The key is `(call id, None)`, or `(None, tool name)` if the result has no call id.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:
@@ -364,7 +376,7 @@ def _is_error(result: ToolResult) -> bool:
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
-    """Return the fields of a tool call that a model's messages contain, but not the tool's span.
+    """Return the fields of a tool call that the messages of a model contain and the tool's span lacks.
 
     Args:
         item: the fields of the tool call that were read from its span.

@@ -1,6 +1,7 @@
-"""The attribute names that the mapper reads: those of OpenTelemetry's GenAI conventions, and a few of relab's own.
+"""The attribute names that the projection of runs reads: OpenTelemetry's GenAI conventions, and a few of relab's own.
 
-Spans of other dialects are rewritten to these names first (`dialects/`), so that each fact has one name from there on.
+Spans of other dialects are translated to these names first (`dialects/`), so that each fact has only one name
+afterwards.
 """
 
 from __future__ import annotations

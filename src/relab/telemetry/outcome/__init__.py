@@ -1,7 +1,7 @@
 """The outcome of a run: pure rules over its fields, its steps and its tool calls.
 
-In: `RunFields` and activities (steps and calls as the rules read them). Out: an `OutcomeReport`. `RunRecovery` is the only place
-that decides whether a run recovered from an error.
+Input: `RunFields` and activities (steps and tool calls in the form that the rules read). Output: an `OutcomeReport`.
+Only `RunRecovery` decides whether a run recovered from an error.
 """
 
 from relab.telemetry.outcome.activities import RunActivity, activities_of, call_activity, step_activity

@@ -1,4 +1,4 @@
-"""Activities: the steps and tool calls of a run as the rules of its outcome read them, in order of time."""
+"""Activities: the steps and tool calls of a run in the form that the rules of its outcome read, in order of time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HANDOVER_ROLE = "handoff"
 
 
 class RunActivity(NamedTuple):
-    """One step or tool call of a run, with the fields that the rules of its outcome read.
+    """One step or tool call of a run, with the fields that the rules of the run's outcome read.
 
     Attributes:
         kind: `STEP` or `CALL`.
@@ -25,14 +25,15 @@ class RunActivity(NamedTuple):
         position: the sort key of activities with the same kind and start.
         end_us: the end, in microseconds since 1970; equal to `at_us` if not known.
         name: the name of the step or of the tool.
-        agent: the agent that acted, or else the agent of the nearest enclosing step with an agent; None if not known.
-        role: the role of the span behind the step, such as `agent` or `llm`; None if not known.
-        parent: the id of the enclosing step, or None.
+        agent: the agent of the step or call; without one, the agent of the nearest enclosing step that has one; None if
+            not known.
+        role: the role of the span from which a step was computed, such as `agent` or `llm`; None if not known.
+        parent: the id of the enclosing step; None if there is none.
         result: the output of a step, or the result of a call.
         arguments: the arguments of a call; None if not reported.
         args_hash: the reported digest of the arguments; None if not reported.
         has_error: whether the step or call reports an error (`reports_error`).
-        finish_reasons: why the model ended its answer.
+        finish_reasons: the reasons why the model ended its answer.
         hands_over: whether the step or call hands the conversation over to another agent.
     """
 
@@ -58,7 +59,7 @@ class RunActivity(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int, int, str]:
-        """A sort key: by start, then steps before tool calls, then the position in the list that was sent."""
+        """A sort key: first the start, then steps before tool calls, then the position in the reported list."""
         return (self.at_us, self.kind, self.position, self.ref_id)
 
     @property
@@ -71,7 +72,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     """Return the activity of a step.
 
     Args:
-        read: takes a field's name and returns the value of this field of the step, or None.
+        read: returns the value of the step's field with a given name; None if the step does not have it.
         at_us: the start of the step, in microseconds since 1970.
         position: the sort key among steps with the same start.
         latency_ms: the duration of the step; None if not known.
@@ -107,9 +108,9 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     """Return the activity of a tool call.
 
     Args:
-        read: returns the call's field of the given name; None if the call does not have it.
+        read: returns the value of the call's field with a given name; None if the call does not have it.
         at_us: the start of the call, in microseconds since 1970.
-        position: orders calls with the same start.
+        position: the sort key among calls with the same start.
         latency_ms: the duration of the call; None if it is not known.
     """
     status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
@@ -162,9 +163,9 @@ _ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "po
 
 
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
-    """Return the activities sorted by time.
+    """Return the activities sorted by time, and add missing agents.
 
-    An activity without an agent is replaced by a copy with the agent of the nearest enclosing step that has an agent.
+    An activity without an agent gets the agent of the nearest enclosing step that has one; it is replaced by a copy.
     """
     ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}
@@ -181,12 +182,14 @@ def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
 
 
 def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents: dict[str, str | None]) -> str | None:
-    """Return the agent of the step `step_id`, or else of the nearest enclosing step with an agent; else None.
+    """Return the agent of the step `step_id`; without one, the agent of the nearest enclosing step that has one.
+
+    Return None if there is no such step.
 
     Args:
         step_id: the id of the step; None returns None.
         steps: `{step id: step}` of the run.
-        agents: a cache, `{step id: result}`.
+        agents: a cache, read and filled here: `{step id: result of this function}`.
     """
     path: list[str] = []
     agent: str | None = None
@@ -205,9 +208,9 @@ def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents:
 
 
 def _reader(item: Any) -> Callable[[str], Any]:
-    """Return a function that takes a field's name and returns this field of `item`, or None if `item` does not have it.
+    """Return a function that takes the name of a field and returns its value in `item`.
 
-    Fields that the model does not define are found too.
+    Return None if `item` does not have it. Fields that the model's class does not define are found too.
     """
     return lambda name: getattr(item, name, None)
 

@@ -1,4 +1,4 @@
-"""One run as the rules of its outcome read it: its steps and calls in order, its answer, and the part of each agent."""
+"""A run prepared for the rules of its outcome: its steps and calls in order, its answer, and each agent's part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _MAX_STOP_NOTICE_CHARS = 300
 class Answer(NamedTuple):
     """The text of a run's final answer, and where it was found.
 
-    `kind` is `run` or `step`, `ref_id` the id of this run or step, and `field` the name of its field with the answer.
+    `kind` is `run` or `step`, `ref_id` is the id of the run or of the step, and `field` is the name of the field with
+    the answer.
     """
 
     text: str
@@ -61,8 +62,8 @@ class Case:
     def agents(self) -> dict[str, Case]:
         """`{agent: its part of the run}`.
 
-        With a list of agents from the reporter, these are the agents of the list, in its order. Without, they are the
-        agents that acted, in order of time; empty unless several did.
+        If the reporter lists the agents, these are the listed agents, in the order of the list. Otherwise they are the
+        agents with steps or calls, in order of time; the result is empty if only one agent acted.
         """
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
@@ -79,10 +80,11 @@ class Case:
         return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
 
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
-        """Return the fields of the run as if one agent's part were a run of its own.
+        """Return fields of a run for the part of one agent, so that the part can be judged like a run.
 
-        A status of failure is kept only for the run's main agent, and incomplete only for an agent that has not ended.
-        Otherwise, these two statuses become success.
+        They are those of the whole run, but its status may become `success`. The status `failure` is kept only for the
+        run's main agent, if no span reports how this agent ended. The status `incomplete` is kept only for an agent
+        that has not ended.
 
         Args:
             name: the name of the agent.
@@ -105,23 +107,26 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return the caller of the agent `name`: another agent whose step encloses a step of `name`. Else None."""
+        """Return the agent that called the agent `name`: another agent, one of whose steps encloses a step of `name`.
+
+        Return None if there is no such agent.
+        """
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
 
     @cached_property
     def is_fine(self) -> bool:
-        """Whether the run has an answer, and this answer reports no failure."""
+        """Whether the run has an answer that does not report a failure."""
         return self.has_answer and self.inability is None
 
     @cached_property
     def recovery(self) -> RunRecovery:
-        """Decides for each failed step and tool call whether the run recovered from the failure."""
+        """The rules that decide for each failed step or tool call whether the run recovered from the failure."""
         return RunRecovery(self.activities)
 
     @cached_property
     def inability(self) -> str | None:
-        """The words with which the run's answer reports a failure; None if it reports none."""
+        """The words of the run's answer that say that the agent failed; None if there are no such words."""
         return find_inability(self.answer.text) if self.answer is not None else None
 
     @cached_property
@@ -130,17 +135,20 @@ class Case:
 
     @property
     def has_errors(self) -> bool:
-        """Whether any step or call reports an error; most runs report none."""
+        """Whether any step or tool call reports an error. It is quick to check first, because most runs report none."""
         return any(activity.has_error for activity in self.activities)
 
     @property
     def has_answer(self) -> bool:
-        """Whether the run has an answer other than a notice that the agent reached its step limit."""
+        """Whether the run has an answer. A notice that the agent reached its limit of steps is no answer."""
         return self.answer is not None and not self.answer.is_stop_notice
 
     @cached_property
     def repeated_calls(self) -> list[RunActivity]:
-        """The last `MIN_REPEATED` tool calls if all have the same agent, tool, arguments and result; else empty."""
+        """The last `MIN_REPEATED` tool calls, if all have the same agent, tool, arguments and result.
+
+        Otherwise empty.
+        """
         calls = [
             call
             for call in self.activities
@@ -155,9 +163,9 @@ class Case:
         return last if same and all(call.arguments == last[0].arguments for call in last) else []
 
     def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
-        """Yield `(index in steps, step)` of the failed steps with one of `roles`; without `roles`, of all failed steps.
+        """Yield `(index, step)` of the failed steps; the index is that in the run's list of steps.
 
-        Only the status decides whether a step failed.
+        If `roles` are given, only steps with one of these roles. Only the status decides whether a step failed.
         """
         for place, step in enumerate(self.steps):
             # An output that begins with "Error:" may be a text that a model wrote.
@@ -170,12 +178,12 @@ class Case:
         return last.at_us < step.end_us or last.order <= step.order
 
     def agent_went_on(self, step: RunActivity) -> bool:
-        """Return whether a step or call of the same agent succeeded that began after the end of `step`."""
+        """Return whether the agent of `step` had a successful step or tool call that began after the end of `step`."""
         last = self._last_good.get(step.agent)
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 
     def needed_failures(self) -> Iterator[RunActivity]:
-        """Yield the unrecovered failed calls whose results the run needed, the last call first."""
+        """Yield the failed tool calls whose results the run needed and never got, the last call first."""
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]
             answered = self.agents.get(call.agent or self.fields.agent_name, self)

@@ -1,6 +1,6 @@
-"""Dialects: translate the attributes of a span from the names of its instrumentation to one vocabulary.
+"""Dialects: translate the attribute names of each family of instrumentations to one vocabulary.
 
-In: a span as it was decoded. Out: the same span with the names of `vocabulary.py` added to its attributes.
+Input: a decoded span. Output: the same span, with attributes under the names of `vocabulary.py` added.
 """
 
 from relab.telemetry.otlp.dialects.registry import DIALECTS, normalize

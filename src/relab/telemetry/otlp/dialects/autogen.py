@@ -29,7 +29,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_message(message: dict[str, Any], taken: list[dict[str, Any]], given: list[dict[str, Any]]) -> None:
-    """Add a message of AgentChat to the model's input (`taken`) or output (`given`); ignore other types of messages."""
+    """Add a message of AgentChat to the input of the model (`taken`) or to its output (`given`).
+
+    Messages of other types are ignored.
+    """
     kind, content = message.get("type"), message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     if kind == "ToolCallRequestEvent":

@@ -1,7 +1,7 @@
-"""The dialect of Claude Code: `span.type` says what a span is; texts are in its log events, if the user enables them.
+"""The dialect of Claude Code: `span.type` states the kind of a span.
 
-A tool call has three spans: the call, the wait for permission (`tool.blocked_on_user`) and the execution. The last two
-report on the call, so they are joined with it (`collapse.py`).
+Texts are in the log events of a span, if the user enables them. A tool call has three spans: the call, the wait for
+permission (`tool.blocked_on_user`) and the execution. The last two are joined with the call (`collapse.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def _is_shown(text: Any) -> bool:
 
 
 def _request(attributes: Attributes) -> dict[str, Any]:
-    """Return the message of the model that requested the tool call whose result an event reports."""
+    """Return the tool request that belongs to a tool result, as a message of the assistant.
+
+    `attributes` are those of the log event that reports the result.
+    """
     call = {"name": attributes.get("tool_name"), "arguments": attributes.get("tool_input")}
     return {"role": "assistant", "tool_calls": [{"id": attributes.get("tool_use_id"), "function": call}]}
 

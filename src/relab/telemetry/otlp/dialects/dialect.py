@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """Change nothing: the default `translate` of a dialect that its tables `names` and `roles` fully describe."""
+    """Change nothing: the `translate` of a dialect that needs only the tables `names` and `roles`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Dialect:
 
     Attributes:
         name: the name of the dialect in the documentation.
-        signs: a span with one of these attributes has this dialect.
-        names: pairs `(attribute of the dialect, name in the vocabulary)`; the name gets the attribute's value. A name
-            that already has a value keeps it, so of several pairs with one name the first counts.
+        signs: attribute names; a span with at least one of them is translated by this dialect.
+        names: pairs `(attribute of the dialect, name in the vocabulary)`. The name gets the value of the attribute,
+            unless the name already has a value; so the first of several pairs with the same name has precedence.
         roles: `{attribute: {value: role}}`: the role of a span by the value of an attribute.
         translate: a function of the span and the values found so far; it adds further values.
     """
@@ -47,7 +47,7 @@ def add(values: Values, name: str, value: Any) -> None:
 
 
 def text_of(attributes: Attributes, *keys: str) -> str | None:
-    """Return the first of the attributes `keys` that is a non-empty text; None if all are missing or empty."""
+    """Return the value of the first attribute in `keys` that is a non-empty text; None if there is none."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):

@@ -1,6 +1,6 @@
-"""OpenTelemetry's GenAI conventions before their current names, and messages that are sent as events.
+"""Former versions of OpenTelemetry's GenAI conventions: older names, and messages that are sent as span events.
 
-Semantic Kernel, AutoGen, AWS Strands and the OpenAI instrumentation of OpenTelemetry use these conventions.
+Semantic Kernel, AutoGen, AWS Strands and OpenTelemetry's instrumentation of OpenAI use them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EVENTS: Final = frozenset((*_INPUTS, _CHOICE, _PROMPT, _COMPLETION, _DETAILS))
 
 
 def has_genai_events(events: tuple[SpanEvent, ...]) -> bool:
-    """Return whether one of the events holds messages of a conversation, by OpenTelemetry's names for GenAI events."""
+    """Return whether an event has one of OpenTelemetry's names for GenAI events, which hold messages."""
     return any(event.name in _EVENTS for event in events)
 
 
@@ -114,7 +114,10 @@ def _translate_tool_events(span: Span, values: Values) -> None:
 
 
 def _fields(event: SpanEvent) -> Attributes:
-    """Return the attributes of an event, with the fields of the message in its body (if there is a body) added."""
+    """Return the attributes of an event together with the fields of its body.
+
+    The body is a JSON object with a message; without a body, only the attributes are returned.
+    """
     for key in ("body", "gen_ai.event.content", "event_body"):
         body = event.attributes.get(key)
         if isinstance(body, str) and body.startswith("{"):
@@ -125,7 +128,12 @@ def _fields(event: SpanEvent) -> Attributes:
 
 
 def _as_messages(fields: Attributes, role: str) -> list[Any]:
-    """Return a list with the message of one event; its content is a text, a list of parts, or JSON of such a list."""
+    """Return a list with the one message that an event holds.
+
+    Args:
+        fields: the fields of the event. The content of the message is a text, a list of parts, or JSON of such a list.
+        role: the role of the message, unless the event has a message object that states another role.
+    """
     message = fields.get("message")
     content = fields.get("content", message if not isinstance(message, dict) else None)
     if isinstance(content, str) and content.startswith("["):

@@ -1,4 +1,4 @@
-"""Google's Agent Development Kit: requests and responses of Gemini as JSON texts, beside the GenAI names."""
+"""Google's Agent Development Kit: Gemini's requests and responses as JSON texts, beside the GenAI names."""
 
 from __future__ import annotations
 
@@ -59,9 +59,11 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _without_pieces(value: Any) -> Any:
-    """Return the last message of a streamed answer, which has the texts of all messages before it; else `value`.
+    """Return the messages of a model's answer without the pieces in which the answer was streamed.
 
-    If a message before it requests a tool, nothing is left out.
+    If the text of the last message equals the joined texts of the messages before it, those are the pieces, and a list
+    with only the last message is returned. In all other cases, and if a piece requests a tool, `value` is returned
+    unchanged.
     """
     given = read_messages(value) if value is not None else None
     if given is None or len(given) < 2 or "".join(message.text or "" for message in given[:-1]) != given[-1].text:
@@ -73,7 +75,10 @@ def _without_pieces(value: Any) -> Any:
 
 
 def _result(value: Any) -> Any:
-    """Return the text in `{"result": text}`, the object in which Google's ADK wraps a result; else `value`."""
+    """Return `text` from `{"result": text}`, the object in which Google's ADK wraps a result.
+
+    Other values are returned unchanged.
+    """
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else value
     if isinstance(found, dict) and len(found) == 1 and isinstance(found.get("result"), str):
         return found["result"]

@@ -1,8 +1,8 @@
 """Spans of hand-written instrumentation that follows no convention.
 
-Two habits are recognised. A span's name says what the span is (`tool: order_lookup`, `agent: order_desk`, `llm call`),
-and it has attributes such as `input` and `output`. Nested values are flattened (`request.messages.0.content`,
-`tool.parameters.order_id`).
+Two habits are recognised. The name of a span says what kind of span it is (`tool: order_lookup`, `agent: order_desk`,
+`llm call`), and the span has attributes such as `input` and `output`. Nested values are flattened into attributes with
+dots in their names (`request.messages.0.content`, `tool.parameters.order_id`).
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _add_usage(attributes: Attributes, prefix: str, values: Values) -> None:
 
 
 def _nested(attributes: Attributes, prefix: str) -> Any:
-    """Return the object or list that was flattened into the attributes whose names begin with `prefix`.
+    """Rebuild the object or list that was flattened into the attributes whose names begin with `prefix`, and return it.
 
     Return None if no attribute has this prefix.
     """
@@ -136,7 +136,7 @@ def _nested(attributes: Attributes, prefix: str) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Return a value in which each object whose keys are all numbers is replaced by a list."""
+    """Return a value in which each object with only numbers as keys, at any depth, is replaced by a list."""
     if not isinstance(value, dict):
         return value
     inner = {key: _listed(each) for key, each in value.items()}

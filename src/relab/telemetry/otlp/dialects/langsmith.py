@@ -40,7 +40,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _is_plumbing(span: Span) -> bool:
-    """Return whether a span only holds one call of a model or of a tool: a node of LangChain's agent, or middleware."""
+    """Return whether a span only encloses one call of a model or of a tool.
+
+    Such spans are the nodes of LangChain's agent, and its middleware.
+    """
     is_node = span.name in AGENT_NODES and span.attributes.get(f"{_METADATA}langgraph_node") == span.name
     return is_node or span.name.endswith((".wrap_tool_call", ".wrap_model_call"))
 

@@ -1,7 +1,7 @@
 """LiteLLM's OpenTelemetry callback: the provider's request and response, as Python prints them, on a span of their own.
 
-Inside a span of the user's program, the callback makes no span for a model call. It writes the attributes of the call
-to the program's span, which may hold many calls; so such a span does not count as a model call.
+If a span of the user's program is active, the callback makes no span for a model call. It writes the attributes of the
+call to the program's span instead. That span may enclose many model calls, so it does not count as a model call.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_usage(printed: Any, values: Values) -> None:
-    """Add the token counts of one call, which Python has printed; the program's span has those of its last call only."""
+    """Add token counts to `values`, read from `printed`, the `repr` of a model call's usage.
+
+    If several model calls wrote to the same span, these are the counts of the last call only.
+    """
     usage = read_printed(printed) if isinstance(printed, str) else None
     if not isinstance(usage, dict):
         return

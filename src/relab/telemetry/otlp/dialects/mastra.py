@@ -1,4 +1,4 @@
-"""The dialect of Mastra: OpenTelemetry's GenAI names, beside the input, the output and the metadata of each span."""
+"""The dialect of Mastra: OpenTelemetry's GenAI names, and names of its own for input, output and metadata."""
 
 from __future__ import annotations
 

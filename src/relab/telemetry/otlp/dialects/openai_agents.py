@@ -1,4 +1,7 @@
-"""The dialect of OpenTelemetry's own instrumentation of the OpenAI Agents SDK, where it departs from its conventions."""
+"""The dialect of OpenTelemetry's own instrumentation of the OpenAI Agents SDK.
+
+It translates only the facts that this instrumentation reports in another way than OpenTelemetry's conventions say.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _with_requests(message: Any) -> Any:
-    """Return a message in which each tool call that Python printed as a text is a part of its own."""
+    """Return a message in which tool requests are parts of their own, instead of texts that Python printed."""
     parts = message.get("parts") if isinstance(message, dict) else None
     return {**message, "parts": [_request(part) or part for part in parts]} if isinstance(parts, list) else message
 

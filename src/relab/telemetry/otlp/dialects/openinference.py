@@ -1,4 +1,4 @@
-"""The dialect of OpenInference: the instrumentations of LangChain, LlamaIndex, smolagents, CrewAI, the OpenAI Agents SDK and others."""
+"""The dialect of OpenInference, which instruments LangChain, LlamaIndex, smolagents, CrewAI and other frameworks."""
 
 from __future__ import annotations
 
@@ -84,13 +84,16 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _graph_name(span: Span, metadata: Mapping[str, Any]) -> str | None:
-    """Return the name that the program gave to a graph of LangGraph.js, if this is the span of the graph; else None."""
+    """Return the name that the program gave to a LangGraph.js graph.
+
+    Return None if `span` is not the span of a graph, or if the graph has only the default name.
+    """
     is_graph = metadata.get("ls_integration") == "langgraph" and "langgraph_step" not in metadata
     return span.name if is_graph and span.name != "LangGraph" else None
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
-    """Return the role of a span: `declared`, or another role if the span's attributes or name contradict it.
+    """Return the role of a span: `declared`, unless the attributes or the name of the span show another role.
 
     `declared` is the role that the instrumentation reports; None if it reports no role.
     """
@@ -110,7 +113,7 @@ def _role(span: Span, declared: Role | None) -> Role | None:
 
 
 def _next_agent(span: Span) -> str | None:
-    """Return the name of the agent to which a hand-over span hands over; None if the span does not name it."""
+    """Return the name of the agent that takes over in a hand-over span; None if the span does not name it."""
     # The OpenAI Agents SDK has the name in the span's name, LlamaIndex in the arguments of the tool.
     if span.name.startswith("handoff to "):
         return _text(span.name.removeprefix("handoff to "))
@@ -119,7 +122,7 @@ def _next_agent(span: Span) -> str | None:
 
 
 def _add_current_agent(span: Span, values: Values) -> None:
-    """If a LlamaIndex span is a step of an agent, add the role of an agent and the agent's name to `values`."""
+    """If a span is LlamaIndex's step of an agent, set the span's role to agent and add the agent's name to `values`."""
     if span.name.endswith(".run_agent_step"):
         # The input of the step is a Python object, printed as text.
         found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
@@ -141,7 +144,7 @@ def _add_messages(attributes: Attributes, values: Values) -> None:
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a chat completion message from the fields of one message that was flattened into attributes."""
+    """Return a chat completion message. `fields` are the fields of the message, read from the attributes of a span."""
     content = as_text(fields.get("message.content"))
     contents = [part for _, part in sorted(numbered(fields, "message.contents.").items())]
     texts = [text for part in contents if (text := as_text(part.get("message_content.text")))]
@@ -195,7 +198,7 @@ def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Valu
 
 
 def _class_name(name: str) -> str | None:
-    """Return a span's name without a final method such as `.run` (`Class` for `Class.run`); None if it is empty."""
+    """Return a span's name without the method at its end (`Class` for `Class.run`); None if nothing remains."""
     return re.sub(r"\.(run|arun|invoke|ainvoke|chat|achat|_execute_core|execute_task|stream\w*)$", "", name) or None
 
 

@@ -1,4 +1,7 @@
-"""The dialect of OpenLIT: OpenTelemetry's GenAI names, with a LangGraph as a workflow and each of its nodes as an agent."""
+"""The dialect of OpenLIT: OpenTelemetry's GenAI names.
+
+OpenLIT reports a graph of LangGraph as a workflow, and each node of the graph as an agent.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenLLMetry (Traceloop): entities of decorators, and messages as numbered attributes of models."""
+"""OpenLLMetry (Traceloop): spans of decorated functions (entities), and messages of models as numbered attributes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a chat completion message from the fields of one message that was flattened into attributes."""
+    """Return a chat completion message. `fields` are the fields of the message, read from the attributes of a span."""
     message: dict[str, Any] = {
         key: fields[key] for key in ("role", "content", "tool_call_id", "finish_reason") if key in fields
     }

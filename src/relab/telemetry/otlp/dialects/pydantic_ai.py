@@ -1,4 +1,4 @@
-"""pydantic-ai and Logfire, beside the GenAI names that they use for most."""
+"""pydantic-ai and Logfire: the attributes that they report in addition to OpenTelemetry's GenAI names."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """All dialects, and the translation of a span by each dialect that the span uses.
 
-A new dialect is one module with one `Dialect` and its line in `DIALECTS`. If two dialects of a span contradict each
+A new dialect is one module with one `Dialect`, and one line in `DIALECTS`. If two dialects of a span contradict each
 other, the earlier one in `DIALECTS` is used. OpenTelemetry's current names always have precedence.
 """
 
@@ -71,7 +71,7 @@ _MAX_CACHED_SETS: Final = 1_024
 
 
 class _Translation(NamedTuple):
-    """The part of a dialect that applies to spans with certain attributes; the fields are as in `Dialect`."""
+    """The part of a dialect that applies to spans with certain attributes; `Dialect` explains the fields."""
 
     roles: tuple[tuple[str, Mapping[str, Role]], ...]
     names: tuple[tuple[str, str], ...]
@@ -110,7 +110,10 @@ def normalize(span: Span) -> Span:
 # A program's spans have few different sets of attributes, and the tables of all dialects have hundreds of lines.
 @functools.lru_cache(maxsize=_MAX_CACHED_SETS)
 def _translations(present: frozenset[str]) -> tuple[_Translation, ...]:
-    """Return how to translate a span, in the order of `DIALECTS`; `present` are its attributes among `_READ`."""
+    """Return the translations for a span, in the order of `DIALECTS`.
+
+    `present` are the names of those attributes of the span that at least one dialect reads.
+    """
     return tuple(
         _Translation(
             tuple((attribute, roles) for attribute, roles in dialect.roles.items() if attribute in present),

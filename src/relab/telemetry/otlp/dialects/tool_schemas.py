@@ -1,7 +1,7 @@
-"""Read the schema of a tool's arguments from the attributes in which dialects report it.
+"""Read the JSON Schema of a tool's arguments from the attributes in which dialects report it.
 
-Every call of a model repeats the definitions of all tools, which are large, so the vocabulary has no names for them: only the
-schemas of tools whose calls failed are read, for the analysis.
+Every model call repeats the definitions of all tools, which are large. Therefore the vocabulary has no names for them,
+and schemas are read only for tools whose calls failed, for the analysis.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ def own_schema(attributes: Attributes) -> dict[str, Any] | None:
 
 
 def given_schema(tool: str, spans: Iterable[Attributes]) -> dict[str, Any] | None:
-    """Return the JSON Schema of a tool's arguments, as a model got it in a tool definition; None if no model got one.
+    """Return the JSON Schema of a tool's arguments from the tool definitions that models or agents got.
+
+    Return None if no definition of this tool has one.
 
     Args:
         tool: the name of the tool.
-        spans: the attributes of the spans of models and agents; the first definition of the tool is used.
+        spans: the attributes of the spans of models and agents. The first definition of the tool is used.
     """
     for attributes in spans:
         for definition in _definitions(attributes):
@@ -68,9 +70,10 @@ def _value(text: Any) -> Any:
 
 
 def _schema(value: Any) -> dict[str, Any] | None:
-    """Return the JSON Schema in `value`, an object or JSON text; None if it does not describe an object's properties.
+    """Return the JSON Schema in `value`, which is a dictionary or JSON text.
 
-    A schema of more than `MAX_SCHEMA_CHARS` characters is not returned either.
+    Return None if `value` does not describe the properties of an object, or has more than `MAX_SCHEMA_CHARS`
+    characters.
     """
     if isinstance(value, str) and len(value) > MAX_SCHEMA_CHARS:
         return None

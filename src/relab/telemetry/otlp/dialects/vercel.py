@@ -37,7 +37,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _add_cached(attributes: Attributes, values: Values) -> None:
-    """Add the cached tokens to the input tokens in `values`, if the input tokens do not include them."""
+    """Increase the input tokens in `values` by the cached tokens, if the reported input tokens do not include them."""
     cached, given = values.get(v.CACHED_TOKENS), values.get(v.INPUT_TOKENS)
     provider = str(attributes.get("ai.model.provider", ""))
     if not ("anthropic" in provider or provider.startswith("amazon-bedrock")) or type(given) is not int:
@@ -50,7 +50,7 @@ def _add_cached(attributes: Attributes, values: Values) -> None:
 def _prompt(attributes: Attributes) -> str | None:
     """Return the messages in the attribute `ai.prompt` as JSON text; None if the attribute is absent.
 
-    The attribute has either `messages`, or a text `prompt`, which becomes one user message.
+    The attribute is JSON with either a list `messages`, or a text `prompt`, which is returned as one user message.
     """
     text = text_of(attributes, "ai.prompt")
     given = parsed(text) if text is not None and text.startswith("{") else None

@@ -1,4 +1,7 @@
-"""The dialect of VoltAgent: `span.type` says what a span is, and `entity.type` of which agent or workflow it is a part."""
+"""The dialect of VoltAgent: `span.type` states the kind of a span.
+
+`entity.type` states whether the span belongs to an agent or to a workflow.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _saved_message(given: Any) -> list[Any] | None:
-    """Return a list with the assistant's message that a span of the memory saved; None if it saved another one."""
+    """Return a list with the message that a memory span saved; None if it is not a message of the assistant."""
     saved = parsed(given) if isinstance(given, str) and given.startswith("{") else None
     message = saved.get("message") if isinstance(saved, dict) else None
     return [message] if isinstance(message, dict) and message.get("role") == "assistant" else None
