@@ -33,9 +33,9 @@ _log = get_logger(__name__)
 
 
 def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentRun:
-    """Return the agent run of a pass (a build and its retries): one step with one tool call for each build.
+    """Return a pass (a build and its retries) as an agent run: each build becomes a step with one tool call.
 
-    The run has the status of the last build.
+    The status of the agent run is the status of the last build.
 
     Args:
         done: the pass, with at least one build.
@@ -63,7 +63,7 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
 
 
 def send_to_telemetry(telemetry: TelemetryService, done: BuildPass, log_of: Callable[[str], str | None]) -> None:
-    """Store a pass (a build and its retries) as an agent run; an error is only logged.
+    """Store a pass (a build and its retries) as an agent run. If this fails, log the error and return.
 
     `log_of` returns the log of the build with a given id, or None.
     """

@@ -63,10 +63,10 @@ class PassEvents:
 
 
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
-    """Return whether builds are flaky: two had the same input and configuration, and one succeeded and one failed.
+    """Return whether two of these builds had the same input and configuration, but one succeeded and the other failed.
 
-    These builds are ignored: builds that keep a cache or a workspace, builds that relab did not run, and builds that
-    neither succeeded nor failed.
+    A build is ignored if it keeps a cache or a workspace, if relab did not run it, or if its status is neither
+    `success` nor `failed`. The knob `retries` may differ.
     """
     outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
     for build in builds:
@@ -109,8 +109,8 @@ class BuildController:
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
         """Build the project; while the build fails, build it again with a change that the optimizer chooses.
 
-        The pass ends when a build does not fail, after `retries` retries (a knob of the configuration), or when `stop`
-        is set.
+        The pass ends when a build does not fail, when the number of retries reaches the knob `retries` of the
+        configuration, or when `stop` is set.
 
         Args:
             configuration: the configuration of the first build.

@@ -73,7 +73,7 @@ class BuildDecisions:
 
         Args:
             project: only decisions for the project with this name.
-            before: only decisions with lower ids.
+            before: only decisions whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of decisions.
         """
         from relab.builds.optimizer.store import DecisionStore
@@ -86,7 +86,7 @@ class BuildDecisions:
         )
 
     def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
-        """Estimate the mean reward that each policy would have earned in a project's builds: `{policy: evaluation}`.
+        """Estimate the mean reward that each policy would have earned in a project's builds, as `{policy: evaluation}`.
 
         The policies learn from the older half of the decisions, and are evaluated on the newer half.
 

@@ -26,8 +26,8 @@ class FailureGroup(BaseModel):
         first_build, last_build: the ids of the builds that started first and last.
         first_at, last_at: when these two builds started.
         projects: the projects with builds in the group, at most 20.
-        goes_on: whether the cause is still there: in one of these projects, the last build that succeeded or failed is
-            in the group.
+        goes_on: whether the cause is still present. True if the newest build that succeeded or failed in at least one
+            of `projects` belongs to the group.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,7 +44,7 @@ class FailureGroup(BaseModel):
 
 
 class FailureGroupPage(BaseModel):
-    """A page of groups; `next_before` is the cursor of the next page, or None on the last page."""
+    """A page of failure groups; `next_before` is the cursor of the next page, or None on the last page."""
 
     items: list[FailureGroup]
     next_before: Annotated[str, Field(max_length=100)] | None = None
@@ -54,8 +54,8 @@ class FailureRecurrence(BaseModel):
     """How many builds have failed for the same cause, up to a given build.
 
     Attributes:
-        count: the number of builds of the group that started before the given build, plus 1 for the given build.
-        since: when the first of these builds started.
+        count: the number of builds with this cause that started before the given build, plus 1 for the given build.
+        since: when the first of these `count` builds started.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -99,9 +99,9 @@ class FailureGroups:
         )
 
     def recurrence(self, build: Build) -> FailureRecurrence | None:
-        """Return how many builds had failed for the same cause when `build` started.
+        """Return how many builds, with `build` itself, failed for the same cause up to the start of `build`.
 
-        None if `build` is in no failure group.
+        None if `build` belongs to no failure group.
         """
         if build.failure_group is None:
             return None
@@ -113,13 +113,14 @@ class FailureGroups:
 def _group(
     session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
 ) -> FailureGroup | None:
-    """Return the `FailureGroup` for a row, with its first and last build; None if its builds were deleted meanwhile.
+    """Return the `FailureGroup` for a row of the query; None if the group's builds were deleted after the query.
 
     Args:
         session: the session of the transaction.
-        row: the key, the number of builds and the times of the group.
+        row: the key of the group, the number of its builds, and the starts of its first and last build.
         project: only builds of this project count; None for all projects.
-        last_groups: a cache, `{project: group of the project's last build}`; a missing project is read and added.
+        last_groups: a cache, `{project: key of the failure group of the project's last build, or None}`. This function
+            adds missing projects.
     """
     first = queries.end_of_group(session, row.group, project, is_last=False)
     last = queries.end_of_group(session, row.group, project, is_last=True)
@@ -143,7 +144,9 @@ def _group(
 
 
 def _read_cursor(text: str) -> tuple[int, str]:
-    """Decode the cursor of a page of groups: return `(time, key)` of the last group before the page.
+    """Decode the cursor of a page of groups: return `(time, key)` of the last group on the previous page.
+
+    The time is the start of the group's last build, in microseconds since 1970.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

@@ -1,4 +1,4 @@
-"""Distinguish flaky tests from broken ones by their history: pure functions over the outcomes of one test."""
+"""Distinguish flaky tests from broken ones by their outcomes in earlier builds. The functions are pure."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class ObservedOutcome:
     Attributes:
         build_id: the id of the build.
         started_at: when the build started, in microseconds since 1970.
-        input: identifies the input of the build and its settings; None if unknown. Outcomes of the same input show
-            whether the test is flaky.
+        input: identifies what was built (such as the commit) and the settings of the build; None if unknown. A test
+            with different outcomes for the same input is flaky.
         lane: identifies a sequence of comparable builds: the same job, configuration and branch. Changes of the outcome
             count only within a lane.
         outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
@@ -66,8 +66,8 @@ class HistoryVerdict:
             input, or one build with both outcomes. For `broken`: the last pass and the first failure after it. For
             `failing`: the first and the last failure. For `fixed`: the last failure and the first pass after it. For
             `changing`: the last pass and the last failure. Empty for `stable`.
-        streak: the number of newest builds in a row with the same outcome, in one lane (the same job, configuration and
-            branch).
+        streak: how many of the newest builds in a row have the same outcome of the test. Only builds of one lane (the
+            same job, configuration and branch) are counted.
         was_flaky: whether the test has both failed and passed for the same input.
     """
 
@@ -136,9 +136,10 @@ def _judge_lane(
 
 
 def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
-    """Return the newest evidence that a test is flaky; an empty tuple without evidence.
+    """Return the newest evidence that a test is flaky.
 
-    The evidence is `(earlier, later)`, two outcomes that differ for the same input. Or it is one outcome, `flaky`.
+    The evidence is `(earlier, later)` with different outcomes for the same input, or `(outcome,)` if the test both
+    failed and passed in one build. Without evidence, the tuple is empty.
 
     Args:
         ordered: the outcomes of the test, oldest first.

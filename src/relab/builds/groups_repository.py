@@ -17,9 +17,10 @@ _NEWEST: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """A group of builds that failed for the same cause: its key, the number of builds, and two times.
+    """A group of builds that failed for the same cause.
 
-    The times are the starts of its first and its last build, in microseconds since 1970.
+    `group` is the key of the group, and `count` the number of its builds. `first_us` and `last_us` are the starts of
+    the first and the last of these builds, in microseconds since 1970.
     """
 
     group: str
@@ -52,13 +53,13 @@ def groups(session: Session, *, project: str | None, before: tuple[int, str] | N
 
 
 def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
-    """Return the build of a group that started first (or last), as JSON; None if no build of the group is left.
+    """Return the first or the last build of a group, by start, as JSON; None if no build of the group is stored.
 
     Args:
         session: the session of the transaction.
         group: the key of the group.
         project: only builds of this project; None for all.
-        is_last: whether to return the build that started last.
+        is_last: True: return the build that started last. False: return the build that started first.
     """
     row = BuildRow
     order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)
@@ -89,9 +90,10 @@ def last_group_of(session: Session, project: str) -> str | None:
 
 
 def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
-    """Return `(count, first start)` for the builds of a group that had started when a given build started.
+    """Count the builds of a group up to a given build; return `(count, start of the first build)`.
 
-    The count includes the given build. The first start is in microseconds since 1970.
+    The builds that started before the given build are counted, and the given build itself. The start is in microseconds
+    since 1970.
 
     Args:
         session: the session of the transaction.

@@ -30,8 +30,8 @@ class BuildHandlers:
     def train(self, args: Mapping[str, Any]) -> None:
         """Train a policy; `args` has `training_id` and the fields of a `TrainingRequest`.
 
-        If the database is unavailable, the error is raised, and the job is retried. Any other error of relab is stored
-        as the error of the training.
+        If the database is unavailable, the error is raised so that the worker retries the job. Any other `RelabError`
+        is stored as the error of the training, and is not raised.
         """
         from relab.builds.training.models import TrainingRequest
 
@@ -45,5 +45,5 @@ class BuildHandlers:
             service.fail(training_id, str(error))
 
     def training_parked(self, job: Job, error: str) -> None:
-        """Mark a training as failed, with the message `error`, after its job was given up."""
+        """Mark a training as failed, with the message `error`. Called when its job is not retried any more."""
         self._training().fail(job.args["training_id"], error)

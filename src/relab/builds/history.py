@@ -35,7 +35,7 @@ class HistoryEvidence(BaseModel):
         outcome: how the test ended in this build; `flaky` if it both failed and passed.
         is_inferred: whether the test counts as passed only because the build succeeded; the log does not name the test.
         commit: the commit that was built; None if unknown.
-        job, branch: the job and the branch in the CI; None if unknown.
+        job, branch: the CI job that built, and the branch that was built; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,7 +62,7 @@ class JudgedTest(BaseModel):
         evidence: the builds that show the status, the earlier one first. For `flaky`: two builds of one input, or one
             build with both outcomes. For `broken`: the last pass and the first failure. For `fixed`: the last failure
             and the first pass.
-        streak: the number of newest builds in a row with the same outcome, in the same job and branch.
+        streak: how many of the newest builds in a row, of one job and branch, have the same outcome of the test.
         builds: the number of examined builds in which the test ran.
         failures: the number of these builds in which the test failed.
         was_flaky: whether the test ever both failed and passed for one input.
@@ -84,7 +84,7 @@ class JudgedTest(BaseModel):
 
 
 class JudgedTestPage(BaseModel):
-    """A page of tests; `next_before` is the cursor of the next page, or None on the last page."""
+    """A page of judged tests; `next_before` is the cursor of the next page, or None on the last page."""
 
     items: list[JudgedTest]
     next_before: Annotated[str, Field(max_length=300)] | None = None
@@ -97,8 +97,8 @@ class _BuildFacts:
     Attributes:
         input: identifies the input of the build (such as its commit) and its settings; None if unknown.
         lane: identifies a sequence of comparable builds: the same job, configuration and branch.
-        passes_all: whether a test without a result in the log counts as passed. True if the build succeeded and runs
-            the same tests as the others of its lane.
+        passes_all: whether a test that the log does not name counts as passed. True if the build succeeded and ran the
+            same tests as the other builds of its lane.
     """
 
     build_id: str
@@ -138,7 +138,7 @@ class BuildHistory:
 
         Args:
             project: only tests of this project; None for all projects.
-            status: only tests with this status; None for all tests that have failed, also in builds that do not count.
+            status: only tests with this status; None for all tests that ever failed, whatever their status is now.
             before: `next_before` of the previous page; None for the first page.
             limit: the largest number of tests.
 
@@ -184,7 +184,7 @@ class BuildHistory:
     def known_tests(self, project: str, names: Iterable[str]) -> list[JudgedTest]:
         """Return the tests with these names, each judged by its outcomes in the newest builds of a project.
 
-        At most `MAX_FAILING_SHOWN` tests are judged. A test without a result in these builds is left out.
+        At most `MAX_FAILING_SHOWN` tests are judged. A test without a result in the newest builds is left out.
         """
         keys = list(dict.fromkeys(key_of_test(project, name) for name in names))[:MAX_FAILING_SHOWN]
         with self._database.read() as session:
@@ -195,14 +195,14 @@ class BuildHistory:
 def _judged(
     session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
 ) -> dict[int, JudgedTest]:
-    """Judge tests by their results in the newest `MAX_BUILDS` builds of their projects: `{test key: judged test}`.
+    """Judge tests by their results in the newest `MAX_BUILDS` builds of their projects.
 
-    A test without a result in these builds is left out.
+    Return `{test key: judged test}`. A test without a result in the newest builds is left out.
 
     Args:
         session: the session of the transaction.
         tests: the tests to judge.
-        builds: a cache, `{project: its newest builds}`; a missing project is read and added.
+        builds: a cache, `{project: facts about its newest builds}`. This function adds missing projects.
     """
     keys: dict[str, list[int]] = {}
     for test in tests:
@@ -248,8 +248,9 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
     """Yield the outcomes of one test: those in `rows`, and inferred passes.
 
-    A pass is inferred for a successful build that does not name the test, if another build of the same lane names it. A
-    lane is the builds with the same job, configuration and branch.
+    A pass is inferred for a successful build whose log does not name the test, if the log of another build of the same
+    lane names the test. A lane is the builds with the same job, configuration and branch. Skipped tests, and tests of
+    builds that were interrupted, are left out.
 
     Args:
         rows: the results of the test.
@@ -319,9 +320,10 @@ def _write_cursor(cursor: tuple[str, int]) -> str:
 
 
 def _read_cursor(text: str) -> tuple[str, int]:
-    """Decode the cursor of a page of tests: return `(position, test key)` of the last test before the page.
+    """Decode the cursor of a page of tests: return `(position, test key)` of the last test on the previous page.
 
-    The position is a build id; in the list of tests that never failed, it is a project.
+    The position is the id of the last build in which the test failed. In the list of tests that never failed, it is the
+    project of the test.
 
     Raises:
         HistoryCursorError: the text is not from a previous page.

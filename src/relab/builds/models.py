@@ -50,7 +50,7 @@ class BuildFailure(StrEnum):
 
     @property
     def is_in_log(self) -> bool:
-        """Whether the log shows why the build failed: its own command failed, and relab measured nothing else."""
+        """Whether the log may show why the build failed: its command failed by itself, and relab did not end it."""
         return self in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
 
 
@@ -101,7 +101,8 @@ class BuildResult(BaseModel):
         exit_code: the exit code of the command, negative for a signal that ended it; None if the command did not start.
         duration_s: the seconds from the start of the command to its end; None if unknown.
         peak_memory_mb: the highest measured memory of all processes together, in MB; None if unknown. Memory is
-            sampled, so a short peak may be missed. If the build ran out of memory, at least the limit.
+            sampled, so a short peak may be missed. If the build ran out of memory, the value is at least the memory
+            limit.
         log_bytes: the size of the whole log in bytes; the stored log may be shortened.
     """
 
@@ -207,9 +208,9 @@ class Build(BaseModel):
     Attributes:
         build_id: the id.
         project: the name of the project, from its build file, its CI or its log.
-        input_digest: identifies the input of the build; None if unknown. If relab ran it, a digest of the project's
-            files and the build file. For others, a digest of the input's name (such as the commit), the job and the
-            settings.
+        input_digest: identifies the input of the build; None if unknown. If relab ran the build, a digest of the
+            project's files and the build file. Otherwise, a digest of three things: the name of the input (such as the
+            commit), the CI job and the settings.
         configuration: the settings of the build; None if relab did not run it.
         retry_of: the id of the build that this one retries; None if it is not a retry.
         sandbox: the kind of sandbox, `bwrap` or `local`; None if relab did not run the build.
@@ -250,7 +251,10 @@ def agent_run_id(build_id: str) -> str:
 
 
 class BuildPage(BaseModel):
-    """A page of builds, newest first, without their logs; `next_before` is the id for the next page, or None."""
+    """A page of builds, newest first, without their logs.
+
+    `next_before` is the argument `before` of the next page, or None on the last page.
+    """
 
     items: list[Build]
     next_before: str | None = None
@@ -261,8 +265,8 @@ class SimulationRequest(BaseModel):
 
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
-        action_id: the id of the action whose effect is simulated. 0 keeps the default configuration. The actions 5 and
-            7 change nothing in it.
+        action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
+            configuration; 5 and 7 also have no effect, because they change nothing in the default configuration.
         seed: the seed of the simulation; None for a new random seed each time.
     """
 
@@ -306,13 +310,14 @@ def _text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeptFiles:
-    """The amount of files (caches, workspaces, snapshots) that builds keep for later builds.
+    """The amount of files (caches, workspaces, snapshots) that builds have left on this machine for later builds.
 
     Attributes:
-        folders, size_bytes: the number of projects with kept files, and the size of these files. After a removal: of
-            the files that are left.
-        removed_folders, removed_bytes: the number of projects whose files were removed, and the size of these files. In
-            a preview: of the files that would be removed.
+        folders: the number of projects with kept files. A removal counts the projects whose files it left; a preview
+            counts all projects.
+        size_bytes: the size of the files of these projects.
+        removed_folders: the number of projects whose files were removed or, in a preview, would be removed.
+        removed_bytes: the size of the files of the removed projects.
     """
 
     folders: int

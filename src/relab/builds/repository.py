@@ -84,7 +84,7 @@ def list_builds(
         session: the session of the transaction.
         project: only builds of this project; None for all.
         status: only builds with this status; None for all.
-        before: only builds with lower ids.
+        before: only builds whose ids are lower than this id; None to begin with the newest.
         limit: the largest number of builds.
     """
     statement = select(BuildRow.document).order_by(BuildRow.build_id.desc()).limit(limit)
@@ -245,8 +245,8 @@ def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
     """Delete builds that started before a time, oldest first, with their logs and tests; return their number.
 
-    Running builds are not deleted. At most `limit` builds are deleted; fewer, but at least one, if they have many
-    tests.
+    Running builds are not deleted. At most `limit` builds are deleted; fewer (at least one) if the builds have many
+    test results.
     """
     oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
     ids = _with_few_tests(session, session.execute(oldest).scalars().all())
@@ -257,9 +257,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first ids of `ids`, at least one, whose builds together have few test results.
+    """Return the first of `ids`, as many as have at most `_MAX_TESTS_OF_BATCH` stored test results together.
 
-    Few are at most `_MAX_TESTS_OF_BATCH` stored results.
+    At least the first id is returned, however many results its build has.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)

@@ -50,11 +50,11 @@ def key_of_id(test_id: str) -> int:
 
 
 def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCounts | None:
-    """Return the numbers of tests by outcome; None if the build has no results.
+    """Return the numbers of a build's tests by outcome; None if the build has no test results.
 
     Args:
-        tests: the results of a build.
-        left_out: the number of further results that were not read.
+        tests: the test results that were read.
+        left_out: the number of further test results, which were not read.
     """
     if not tests:
         return None
@@ -67,7 +67,7 @@ def rows_of_tests(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the table `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are too many tests, tests that failed are kept first, then tests in `known_failures`.
+    If there are more tests, those that failed are stored first, then those in `known_failures`, then the others.
 
     Args:
         build_id: the id of the build.
@@ -108,5 +108,5 @@ def _row(build_id: str, project: str, key: int, test: BuildTest) -> tuple[Any, .
 
 
 def _clean(text: str) -> str:
-    """Return the text with masked secrets, and without characters that a database rejects."""
+    """Return the text with secrets masked, and without characters that the database rejects."""
     return mask_secrets(text).replace("\x00", "\ufffd").encode(errors="replace").decode()

@@ -19,9 +19,9 @@ _FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildT
 
 @dataclass(frozen=True, slots=True)
 class FoundTest:
-    """A test that a query found, with the newest build that meets the condition of the query.
+    """A test that a query found; `project` and `test_key` identify it.
 
-    The test is identified by its project and its key.
+    `build_id` is the newest build in which the test had the outcome that the query searches for, such as a failure.
     """
 
     project: str
@@ -113,7 +113,7 @@ def results_of_tests(session: Session, project: str, keys: Iterable[int], *, sin
 
 
 def failed_in_build(session: Session, build_id: str, *, limit: int) -> list[ResultRow]:
-    """Return the results of the tests that failed in a build or were flaky in it, sorted by name; at most `limit`."""
+    """Return the results of at most `limit` tests that failed or were flaky in a build, sorted by the test's name."""
     row = BuildTestRow
     statement = (
         select(row.test_key, row.build_id, row.outcome, row.name, row.message)

@@ -97,9 +97,9 @@ class BuildService:
     Args:
         database, clock: the database and the clock of this process.
         telemetry: stores each pass (a build and its retries) as an agent run.
-        home: the folder of workspaces, caches and snapshots of projects.
+        home: the folder that contains the workspaces, caches and snapshots of all projects.
         taught: the folder of the installation's own known failures; it may not exist.
-        environment: the environment from which builds get PATH.
+        environment: the environment variables of this process, from which builds get PATH.
         models: the folder of trained policies.
         max_kept_bytes: the disk space that workspaces, caches and snapshots may use.
 
@@ -346,7 +346,7 @@ class BuildService:
         Args:
             project: only builds of the project with this name.
             status: only builds with this status.
-            before: only builds with lower ids.
+            before: only builds whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of builds.
         """
         self._end_abandoned()

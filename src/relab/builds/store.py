@@ -148,7 +148,7 @@ class BuildStore:
         Args:
             project: only builds of this project; None for all.
             status: only builds with this status; None for all.
-            before: only builds with lower ids; None to begin with the newest.
+            before: only builds whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of builds.
         """
         with self._database.read() as session:

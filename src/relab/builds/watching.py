@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WatchPlan:
-    """When the passes (each a build and its retries) of a watch start, and how many retries they may make.
+    """The plan of a watch: when its passes (each a build and its retries) start, and how many retries they may make.
 
     Attributes:
         interval_s: the seconds between the starts of two passes. After a longer pass, the next one starts at once.
         retry_budget: the number of retries in all passes together; a pass that succeeds restores the full number.
-        passes: the number of passes; None for no end.
+        passes: the number of passes; None: the watch runs until it is stopped.
     """
 
     interval_s: float
@@ -34,21 +34,21 @@ class RetryBudget:
     """The number of retries that the passes of a watch may still make.
 
     Args:
-        full: the number at the start.
+        full: the number of retries at the start.
 
     Attributes:
-        left: the number that is left.
+        left: the number of retries that are left.
     """
 
     def __init__(self, full: int) -> None:
         self._full = self.left = full
 
     def use(self) -> None:
-        """Count a retry."""
+        """Reduce `left` by one, for one retry."""
         self.left -= 1
 
     def restore(self) -> None:
-        """Restore the full number."""
+        """Set `left` to the number at the start."""
         self.left = self._full
 
 

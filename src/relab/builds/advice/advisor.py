@@ -39,7 +39,7 @@ class BuildAdvisor:
 
     Args:
         database, clock: the database and the clock of this process.
-        failures: the known failures.
+        failures: the known failures (kinds of failure, each with its signs in a log and its fix) to look for.
     """
 
     def __init__(self, database: Database, clock: Clock, failures: Sequence[KnownFailure]) -> None:
@@ -49,7 +49,10 @@ class BuildAdvisor:
         self._failures = failures
 
     def examine_build(self, build: Build, passed: Build | None) -> Examination:
-        """Return the known failures that a failed build's log shows, and store the key of its failure with the build.
+        """Return the known failures that the log of a failed build shows, and store the key of the failure.
+
+        The key is a digest of the log line that shows the failure; builds that failed in the same way have the same
+        key. If no line shows the failure, no key is stored.
 
         Args:
             build: the failed build, whose log is stored.
@@ -79,9 +82,9 @@ class BuildAdvisor:
         return self._suggest(examined, build.project, build)
 
     def suggest(self, request: SuggestionRequest) -> FixSuggestion:
-        """Suggest a fix for the failed build of a request, store the suggestion, and return it.
+        """Suggest a fix for a failed build that a request describes, store the suggestion, and return it.
 
-        The texts of the request, such as the log, are not stored.
+        The texts in the request, such as the log, are not stored.
         """
         return self._suggest(examine(request, self._failures), request.project, None)
 
@@ -123,10 +126,12 @@ def _verdict(judged: StoredSuggestion, project: str) -> PastVerdict:
 
 
 def _recorded(judged: Sequence[StoredSuggestion], project: str) -> list[PastFix]:
-    """Return at most `MAX_RECORDED` past fixes: the distinct notes of accepted suggestions for a project.
+    """Return past fixes from the notes that people wrote when they accepted suggestions for a project.
+
+    Each note gives one past fix. Equal notes are returned once; at most `MAX_RECORDED` past fixes are returned.
 
     Args:
-        judged: suggestions with verdicts, for failures of the same kind, newest first.
+        judged: suggestions that people accepted or rejected, for failures with the same key, newest first.
         project: the name of the project; other projects are skipped.
     """
     found: dict[str, PastFix] = {}

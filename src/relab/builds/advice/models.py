@@ -43,23 +43,25 @@ class SuggestionVerdict(BaseModel):
 
 
 class StoredSuggestion(BaseModel):
-    """A suggestion for a failed build. If no known failure matches, it is an abstention.
+    """A suggestion of a fix for a failed build. It is an abstention if it suggests no known failure.
+
+    A known failure is a kind of failure that `incidents.md` or a file of this installation describes, with its fix.
 
     Attributes:
-        suggestion_id: the id.
+        suggestion_id: the id of the suggestion.
         project: the name of the project; empty if the request named none.
         suggested_at: when the suggestion was made.
-        build_id: the failed build; None if the build is not stored here.
-        failure_key: a digest of the first template; equal for failures of the same kind. None if no line shows the
-            failure.
+        build_id: the failed build; None if this installation has no record of the build.
+        failure_key: a digest of the first of `templates`; equal for failures of the same kind. None if no log line
+            shows the failure.
         templates: log lines with `#` in place of numbers, secrets masked. The first one shows the failure; the others
             are the other quoted lines.
-        incident: the id of the known failure; None for an abstention.
+        incident: the id of the suggested known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the category of the known failure; None for an abstention.
         confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         state: `open`, `accepted` or `rejected`.
-        verdicts: the last 20 verdicts of people, oldest first; the last one decides the state.
+        verdicts: the last 20 verdicts of people, oldest first; the newest one decides `state`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,7 +81,7 @@ class StoredSuggestion(BaseModel):
 
 
 class SuggestionPage(BaseModel):
-    """A page of suggestions, newest first; `next_before` is the id for the next page, or None."""
+    """A page of suggestions, newest first; `next_before` is the `before` of the next page, None on the last page."""
 
     items: list[StoredSuggestion]
     next_before: str | None = None

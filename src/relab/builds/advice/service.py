@@ -56,7 +56,7 @@ class SuggestionService:
         Args:
             project: only suggestions for the project with this name.
             state: only suggestions in this state.
-            before: only suggestions with lower ids.
+            before: only suggestions whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of suggestions.
         """
         items = self._store.list_suggestions(project=project, state=state, before=before, limit=limit + 1)
@@ -65,14 +65,15 @@ class SuggestionService:
         )
 
     def judge(self, suggestion_id: str, verdict: JudgedState, *, by: str, note: str = "") -> StoredSuggestion:
-        """Accept or reject a suggestion, and return it. Later suggestions for the same failure learn from the verdict.
+        """Store the verdict of a person about a suggestion, and return the suggestion.
 
-        The verdict replaces an earlier one. The same verdict again, without a new note, changes nothing.
+        The verdict decides the state of the suggestion, instead of earlier verdicts, and influences later suggestions
+        for the same failure. If the newest verdict is the same, and `note` is empty or the same, nothing is stored.
 
         Args:
             suggestion_id: the id of the suggestion.
             verdict: `accepted` or `rejected`.
-            by: the name of the person, for the audit.
+            by: the name of the person, which is stored with the verdict.
             note: the reason, or the fix that helped; secrets in it are masked.
 
         Raises:

@@ -60,7 +60,7 @@ class SuggestionStore:
         Args:
             project: only suggestions for this project; None for all.
             state: only suggestions in this state; None for all.
-            before: only suggestions with lower ids; None to begin with the newest.
+            before: only suggestions whose ids are lower than this id; None to begin with the newest.
             limit: the largest number of suggestions.
         """
         states = () if state is None else (state.value,)

@@ -38,8 +38,9 @@ class JUnitReport:
     Attributes:
         tests: the first `MAX_TESTS` tests of the file, then at most `MAX_LATE_FAILURES` later tests that failed.
             Several executions of one test are joined to one result.
-        failure_texts: `{name: text}` of the first `MAX_FAILURE_TEXTS` tests that failed: the same text as the message
-            in `tests`, but up to `MAX_FAILURE_CHARS` characters of it.
+        failure_texts: `{name of the test: failure message}` for the first `MAX_FAILURE_TEXTS` tests that failed. A
+            message here has up to `MAX_FAILURE_CHARS` characters; in `tests`, the message of the same test may be
+            shorter.
         left_out: the number of executions of tests that are not in `tests`.
         failed: the number of executions that failed, also of tests that are left out.
         executed: the number of executions.
@@ -184,7 +185,11 @@ class _Reader:
 
 
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:
-    """Join the results of two executions of the same test in one build; `flaky` if one failed and one passed."""
+    """Join the results of two executions of the same test in one build.
+
+    The outcome is `flaky` if one execution failed and the other passed. Otherwise, it is their common outcome; a
+    skipped execution does not count if the other one was not skipped.
+    """
     outcomes = {first.outcome, second.outcome} - {BuildTestOutcome.SKIPPED}
     if not outcomes:
         return first
@@ -200,7 +205,7 @@ def _name(attributes: Mapping[str, str]) -> str:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Return a time attribute of JUnit XML in seconds; None unless it is a number from 0 to a billion."""
+    """Return the value of a time attribute of JUnit XML, in seconds; None if it is not a number from 0 to a billion."""
     try:
         # Some writers group digits: "1,234.56".
         value = float((text or "").replace(",", "")[:40])

@@ -28,9 +28,10 @@ class ReportedBuild(BaseModel):
 
     Attributes:
         project: the name of the project.
-        id: the CI's own id of the build. A second report of the project with the same id changes nothing.
-        status: how the build ended; also a word of GitHub (`failure`, `cancelled`) or GitLab (`canceled`). Default: the
-            status in the log.
+        id: the CI's own id of the build. If a build of the project has been reported with this id already, the report
+            is ignored.
+        status: how the build ended, as a status of relab, of GitHub (such as `failure`, `cancelled`) or of GitLab (such
+            as `canceled`). Default: the status in the log.
         duration: the duration in seconds. Default: the duration in the log.
         started_at: when the build started. Default: the time in the log.
         commit, branch, job: as in `BuildOrigin`.

@@ -52,7 +52,7 @@ class SourceFacts:
         repository, commit, branch: from the output of the checkout step in the log; None if unknown.
         tests: the results of tests.
         tests_left_out: the number of further results, which were not read.
-        lines: the lines that would explain a failure of the build.
+        lines: the lines that show a failure; empty if no line does.
         error: the text of the line that explains the failure best; None if no line explains it.
         cause: the cause by which a failed build is grouped with others; None if unknown.
     """
@@ -99,9 +99,9 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
 
 
 def quoted(lines: Iterable[RelevantLine]) -> tuple[RecordedLine, ...]:
-    """Return the lines to store with a failed build, secrets masked, sorted by number.
+    """Return the lines to store in the record of a failed build, sorted by line number, with secrets masked.
 
-    If there are more than `MAX_QUOTED_LINES`, those that explain the failure best are kept.
+    At most `MAX_QUOTED_LINES` lines are returned: those that explain the failure best.
     """
     kept = sorted(_ranked(lines)[:MAX_QUOTED_LINES], key=lambda line: line.number)
     return tuple(
@@ -196,7 +196,8 @@ def _kind(lines: Iterable[BuildLine], format_name: str | None) -> str:
 
     Args:
         lines: the first lines of the log.
-        format_name: the name of the format whose line reports the end of the build; None if unknown.
+        format_name: the name of the log format (of a tool or CI system) in which the log reports the end of the build;
+            None if no line reports it.
     """
     systems = [(each.name, each.ci, each.ci_sign) for each in FORMATS if each.ci is not None]
     for name, ci, _ in systems:

@@ -117,7 +117,7 @@ class BuildIngest:
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
         """Record a build that a CI reports; return the build, and whether it was recorded now.
 
-        Nothing is recorded if the project already has a build with this id or, without an id, with this content.
+        Nothing is recorded if an earlier report of the project had the same id or, without an id, the same content.
 
         Raises:
             BuildSourceInvalidError: the log contains JUnit XML that is not accepted.
@@ -149,9 +149,9 @@ class BuildIngest:
         """Store a build, unless a build that was read from the same log, file or report is already stored.
 
         Args:
-            build: the build.
-            facts: what its log or file contains.
-            source_key: identifies the log, file or report.
+            build: the record to store.
+            facts: what the log or file of the build contains.
+            source_key: identifies the log, file or report from which the build was read.
 
         Returns:
             The id of the stored build of this source, and whether this call stored it.

@@ -78,7 +78,7 @@ class FailureCause:
 
     @property
     def is_reported(self) -> bool:
-        """Whether a line that reports an error shows the cause, and not the last output before the failure."""
+        """Whether the cause is from a line that reports an error. False: it is the last output before the failure."""
         return self.parts[0] == "cause"
 
     def group_of(self, project: str) -> str:
@@ -108,9 +108,10 @@ def failure_cause(
 
     Args:
         relevant: the lines that explain the failure.
-        lines: all lines of the log, for a failure whose cause no tool reports.
-        kind: the kind of failure that relab measured, as in `BuildFailure`; None if relab measured no failure.
-        error: the text of the failure that relab measured; None if relab measured no failure.
+        lines: all lines of the log; read only if `relevant` shows no specific cause.
+        kind: the kind of failure that relab measured, a value of `BuildFailure`, such as a time-out; None if relab
+            measured no failure.
+        error: the error text of this measured failure; None if relab measured no failure.
     """
     if kind in _MEASURED:
         return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
@@ -119,7 +120,7 @@ def failure_cause(
 
 
 def is_header(text: str) -> bool:
-    """Return whether a line is only the header of an error, such as "Traceback", whose message follows it."""
+    """Return whether a line is only the header of an error, such as "Traceback"; the message is in a later line."""
     return _HEADER.match(text) is not None
 
 
@@ -205,7 +206,10 @@ def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidat
 
 
 def _message(details: Sequence[RelevantLine]) -> str:
-    """Return the line of `details`, the lines after a header, that has the message of the error; empty if none has."""
+    """Return the message of an error whose first line is only a header, such as "Traceback"; empty if there is none.
+
+    `details` are the lines that follow the header; the message is the text of one of them.
+    """
     spoken = [
         each.text
         for each in details
@@ -250,11 +254,12 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
     """Return the last lines before the failure as its cause; None if none of them is specific.
 
-    This is for a build whose log shows no specific error.
+    Used for a build whose log shows no specific error.
 
     Args:
-        relevant: the lines that explain the failure. If they have an error, the lines before it are searched.
-            Otherwise, the lines with the role `LineRole.DETAIL` are searched.
+        relevant: the lines that explain the failure. If one of them has the role `LineRole.ERROR`, the lines of the log
+            before the first such line are searched. Otherwise, the lines of `relevant` with the role `LineRole.DETAIL`
+            are searched.
         lines: all lines of the log.
     """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]

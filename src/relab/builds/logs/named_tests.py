@@ -21,10 +21,10 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Join the patterns of all formats for lines about tests to one pattern; return `(places, joined pattern)`.
+    """Join the patterns by which all log formats recognise lines about tests; return `(places, joined pattern)`.
 
-    The named group `rn` of the pattern, where n is a number, is the rule at `places[n]`. A place is `(index in FORMATS,
-    index in the format's tests)`; the second index is None for the format's `test_scope`.
+    In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` is the place
+    of its rule: `(i, k)` is the rule `FORMATS[i].tests[k]`, and `(i, None)` is `FORMATS[i].test_scope`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []

@@ -160,8 +160,9 @@ class LineEnds:
 def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
     """Read a log; return `(beginning, end, number of lines left out between them)`.
 
-    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise the beginning and the end are cut
-    between lines, except within a line that is longer than such a part.
+    A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise, the beginning has at most 4 MiB
+    and the end at most 12 MiB. Both are cut between lines; only a line that is longer than such a part is cut in
+    itself.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
     if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:

@@ -61,7 +61,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return the last 100 lines of a log, without blank lines and lines that the passing log contains.
+    """Return those of the last 100 lines of a log that are neither blank nor in the passing log.
 
     Each returned line has the role `LineRole.DETAIL` and a low score.
 
@@ -94,7 +94,7 @@ def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> Releva
 
 
 def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
-    """Return the blocks of a failed build's log that the log of the passing build does not explain.
+    """Return the blocks of a failed build's log that the log of a passing build does not contain.
 
     - A block that reports an error is returned if its first line is new, or if at least 30 % of its lines are new.
     - A block that reports a consequence is returned if its first line is new, or if it begins at most 15 lines after a
@@ -119,13 +119,14 @@ def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
 def _new_neighbours(
     lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
 ) -> Chosen:
-    """Return new lines near an error that are not chosen yet; a new line does not occur in the passing log.
+    """Return further lines to choose: new lines near an error. A line is new if the passing log does not contain it.
 
     Args:
         lines: all lines of the failed build's log.
-        blocks: the blocks of this log that may report errors.
-        is_new: for each line, whether it is new.
-        chosen: the lines that are chosen already, by position.
+        blocks: the blocks of this log.
+        is_new: for each line of the log, whether it is new.
+        chosen: the lines that have already been chosen to explain the failure, `{position: line}`; they are not
+            returned.
     """
     errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
     of_no_interest = {each for block in blocks if block.rule.weight < _LEAST_WEIGHT for each in block.positions}
@@ -165,9 +166,10 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 
 
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
-    """Return the error blocks of the step in which the build failed, with weaker blocks and consequences near them.
+    """Return the blocks that explain why a build failed: the surest errors of its failed step, and blocks near them.
 
-    This step is the one with the last error of high weight. The result is empty if the log has no error.
+    The failed step is the step with the last error of high weight. The blocks near such an error are weaker errors and
+    consequences. The result is empty if the log has no error.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.
@@ -201,9 +203,9 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
 
 
 def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> bool:
-    """Return whether one of the positions is at most `reach` lines away from the lines `first` to `last`.
+    """Return whether a position is at most `reach` lines away from the range of lines from `first` to `last`.
 
-    `positions` are ascending line positions.
+    `positions` are line positions, ascending; one of them is enough.
     """
     index = bisect_left(positions, first - reach)
     return index < len(positions) and positions[index] <= last + reach
@@ -219,9 +221,10 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return one or two blank lines between two chosen lines, as `{position: line}`, so that a passage is quoted whole.
+    """Return the blank lines to quote between chosen lines, as `{position: line}`, so that a quoted passage has no gap.
 
-    Chosen lines that are consequences are ignored.
+    Blank lines are returned if only one or two of them separate two chosen lines. Chosen lines with the role
+    `LineRole.CONSEQUENCE` are ignored.
     """
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)

@@ -29,8 +29,8 @@ def middle_line(left_out_bytes: int, next_line: int) -> str:
 def read_shortened_log(text: str) -> BuildLog:
     """Read a log that may have been shortened; its lines have the numbers of the whole log.
 
-    A log that an earlier version shortened does not say how many lines are missing: after its middle, the numbers are
-    those of the shortened log.
+    If the line in place of the middle does not give the number of the next line, as in logs that an earlier version of
+    relab shortened, the lines after it are numbered as in the shortened text.
     """
     log = read_log(io.BytesIO(text.encode()))
     for position, line in enumerate(log.lines):

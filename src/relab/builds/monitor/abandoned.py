@@ -29,14 +29,16 @@ def end_abandoned(folder: BuildFolder, store: BuildStore) -> None:
 
 
 def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -> None:
-    """For each build whose relab process died, end its remaining processes, and set its record to `interrupted`.
+    """End the processes that dead builds left in the project folders, and set the builds to `interrupted`.
 
-    A project folder is skipped if a process holds its lock, or if an error occurs; the error is logged.
+    A dead build is a build whose relab process has ended. A project folder is skipped if a process holds its lock, or
+    if an error occurs, which is logged.
 
     Args:
         home: the parent of the project folders.
         store: the records of builds.
-        running: the digests (`BuildFolder.identity`) of folders with a `running` record, also of other machines.
+        running: the digests (`BuildFolder.identity`) of the folders of all builds with the status `running`. Digests of
+            folders on other machines are ignored.
     """
     for folder in _folders(home):
         # Locking every folder would make builds fail as busy that begin at this moment.

@@ -1,4 +1,4 @@
-"""Bounded logs: the beginning and the end of a file, and between them a line that replaces a long middle."""
+"""Shorten long logs: keep the beginning and the end, and replace the middle with one line."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def bounded_log(path: Path) -> tuple[str, int]:
 
 
 def join_ends(head: bytes, tail: bytes, size: int, line_ends: int) -> str:
-    """Join the beginning and the end of a log to one text, with a line between them.
+    """Return a shortened log: the beginning, a line in place of the middle, and the end.
 
-    The line gives the number of bytes that are left out, and the number of the line that follows. Both parts are cut to
-    whole lines if possible.
+    The line in place of the middle gives the number of bytes that are left out, and the line number with which the log
+    continues. The beginning and the end are cut to whole lines if possible.
 
     Args:
         head: the first bytes of the log.
@@ -80,9 +80,10 @@ def tests_of(path: Path) -> LoggedTests:
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     """Return `(line, cause)`: the line of a log that says most about the failure, and the cause of the failure.
 
-    The line is the first error line with the highest score, or else the last line with text; at most 300 characters.
-    If it is only a header, such as "Traceback", or says only that something failed, the line of an error with a cause
-    replaces it. Failed builds are grouped by the cause. Each value is None if unknown.
+    - The line, at most 300 characters, is the error line with the highest score. If this line is only a header, such as
+      "Traceback", or says only that something failed, the line that shows the cause is returned instead. Without an
+      error line, it is the last line with text. None if the log has no text.
+    - The cause is the one by which failed builds are grouped; None if unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

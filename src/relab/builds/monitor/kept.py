@@ -55,13 +55,12 @@ class KeptFolders:
             (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
 
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
-        """Count the kept folders, and the folders that `enforce` would remove now, with their sizes; remove nothing.
+        """Preview `enforce`: count the projects with kept files, and the projects whose files `enforce` would remove.
 
-        Folders that a running build uses are counted too, although `enforce` would skip them.
+        Nothing is removed. Projects that are being built are counted too, although `enforce` would skip them.
 
         Args:
-            unused_since_us: `enforce` would also remove folders that were last used before this time, in microseconds
-                since 1970.
+            unused_since_us: the argument for `enforce`.
         """
         found = self._folders()
         due = self._due(found, unused_since_us)
@@ -70,10 +69,12 @@ class KeptFolders:
     def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
         """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
 
-        A project that another process is building is skipped. Return the amounts of removed and remaining files.
+        A project that another process is building is skipped. The result has the amounts of the removed and of the
+        remaining files.
 
         Args:
-            unused_since_us: also remove files that were last used before this time, in microseconds since 1970.
+            unused_since_us: also remove the files of projects whose last use was before this time, in microseconds
+                since 1970; 0 removes none by age.
         """
         found = self._folders()
         removed = [folder for folder in self._due(found, unused_since_us) if self._remove(folder.root)]
@@ -101,9 +102,9 @@ class KeptFolders:
         return found
 
     def _remove(self, root: Path) -> bool:
-        """Move the kept files of a project's folder to a folder of removed files; return whether they were moved.
+        """Move the kept files of a project to the folder of removed files; return whether they were moved.
 
-        Nothing is moved if a build uses the folder. An error is logged, and the result is False.
+        Nothing is moved if a build uses the project's folder. An error is logged, and the result is False.
         """
         try:
             with try_lock(root) as is_ours:
@@ -137,7 +138,10 @@ class KeptFolders:
 
 
 def _read(root: Path) -> _Kept:
-    """Return a folder with its size and the time of its last use; both are measured if they are not stored."""
+    """Return a project's folder with its size and the time of its last use, as `note_use` stored them.
+
+    Without stored values, the size is measured, and the time is the folder's time of modification.
+    """
     try:
         use = json.loads((root / _USE).read_text())
         return _Kept(root, int(use["bytes"]), int(use["used_us"]))

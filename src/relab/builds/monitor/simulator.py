@@ -1,8 +1,8 @@
 """Simulated builds, fitted to measured ones: outcomes by their frequencies, durations by a smoothed bootstrap. Pure.
 
-The measured builds with one fault and one action can be cold and warm builds, whose durations no single bell curve
-describes. So a simulated duration is a measured duration, times a log-normal factor (a kernel density estimate of the
-logarithms).
+The builds that were measured with one fault and one action may have started with or without files that earlier builds
+left. Their durations then have two peaks, which one normal distribution does not fit. So a simulated duration is a
+random measured duration times a log-normal factor (a kernel density estimate of the logarithms).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MeasuredBuildRow(BaseModel):
     """One measured build of the project in `examples/build`.
 
     Attributes:
-        fault: the fault of the example that was switched on to make the build fail.
+        fault: the fault that was switched on in the example project to make its builds fail.
         action_id: the action of the catalogue that was applied to the default configuration.
         status, failure, error, duration_s, peak_memory_mb: as in `BuildResult`.
     """
@@ -54,8 +54,8 @@ class _Outcome:
     """Measured builds with the same fault, action, status and kind of failure.
 
     `result` is the result of a simulated build, apart from its duration. `log_durations` are the natural logarithms of
-    the measured durations in seconds. The simulator draws one of them and adds a random number; `bandwidth` is the
-    standard deviation of this number.
+    the measured durations in seconds. To simulate a duration, the simulator draws one of these logarithms and adds a
+    normally distributed random number; `bandwidth` is the standard deviation of the random number.
     """
 
     result: BuildResult
@@ -142,7 +142,7 @@ class BuildSimulator:
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
-        """Compare the measured builds with 2,000 simulated builds, for each fault and action."""
+        """Compare the measured builds of each fault and action with 2,000 simulated builds of this fault and action."""
         generator = np.random.default_rng(seed)
         rows = []
         for (fault, action_id), measured in self._measured.items():

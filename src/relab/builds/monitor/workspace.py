@@ -195,7 +195,7 @@ def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
 
 
 def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> None:
-    """Move the files that a build created from its workspace to the next workspace; they keep their times.
+    """Move the files that the last build created into the workspace of the next build; the files keep their times.
 
     Symbolic links are moved, never followed. Nothing in the new workspace is replaced.
 
@@ -222,7 +222,7 @@ def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> No
 
 
 def _make_folder(folder: Path) -> bool:
-    """Create a folder with its parents; return False if a file of the project is in its place."""
+    """Create a folder and its parents, where missing; return False if a file is in the place of one of them."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -21,13 +21,13 @@ class BuildDecision(BaseModel):
     """One decision of the optimizer: the action (a change of the configuration) that was chosen for the next build.
 
     Attributes:
-        decision_id: the id.
+        decision_id: the id of the decision.
         project: the name of the project; empty for decisions without a project.
         catalogue_version: the version of the catalogue of actions.
         policy: the name of the policy that chose the action.
         situation: the facts by which the action was chosen.
-        actions: the ids of the possible actions.
-        propensities: the probability with which the policy chooses each of `actions`.
+        actions: the ids of the actions that were possible.
+        propensities: the probability with which the policy chose each of `actions`, in the same order.
         action_id: the chosen action.
         decided_at: the time of the decision.
         build_id: the build that followed; None if unknown.
@@ -55,7 +55,7 @@ class BuildDecision(BaseModel):
 
 
 class DecisionPage(BaseModel):
-    """A page of decisions, newest first; `next_before` is the id for the next page, or None."""
+    """A page of decisions, newest first; `next_before` is the `before` of the next page, None on the last page."""
 
     items: list[BuildDecision]
     next_before: str | None = None
@@ -85,7 +85,7 @@ class DecisionOutcome(BaseModel):
     """The outcome of the build that followed a decision, as a CI reports it.
 
     Attributes:
-        status: the status of the build; a build that has not ended has no outcome to learn from.
+        status: the status with which the build ended.
         duration: the duration of the build in seconds.
         reference: the usual duration of this project's builds in seconds; the reward compares `duration` with it.
     """
@@ -106,8 +106,8 @@ class BuildSymptoms(BaseModel):
         failure: the kind of the failure; if None, relab derives the kind from the words in `error`.
         error: the error text of the build, at most 4,000 characters.
         duration: the duration of the build in seconds; not used.
-        attempts: the number of failed attempts so far.
-        was_flaky: whether an input of the project has both succeeded and failed before.
+        attempts: the number of failed attempts to build the same input so far.
+        was_flaky: whether any input of the project (not only this one) has both succeeded and failed before.
         cache: whether the build used a cache.
         incremental: whether the build was incremental.
         actions: the ids of the actions that this CI can perform; by default all possible actions.

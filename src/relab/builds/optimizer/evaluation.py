@@ -1,4 +1,4 @@
-"""Off-policy evaluation: what reward another policy would have earned, from logged decisions with propensities. Pure.
+"""Off-policy evaluation: estimate from logged decisions the reward that another policy would have earned. Pure.
 
 SNIPS: Swaminathan, Joachims (2015), "The Self-Normalized Estimator for Counterfactual Learning".
 Doubly robust: Dudík, Langford, Li (2011), "Doubly Robust Policy Evaluation and Learning".
@@ -27,7 +27,7 @@ class LoggedDecision:
     """One decision of an earlier (logging) policy, with its outcome.
 
     Attributes:
-        features: the values of `situation.FEATURES`.
+        features: the situation of the decision as numbers, one for each name in `situation.FEATURES`.
         actions: the ids of the possible actions.
         propensities: the probability with which the logging policy chooses each of `actions`.
         action_id: the chosen action; its probability is more than 0.
@@ -83,7 +83,7 @@ class PolicyEvaluation:
 
 
 def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPolicy:
-    """Let a policy learn from decisions, in their order; return the same policy."""
+    """Train a policy on decisions and their rewards, in the given order; return the same policy."""
     for decision in decisions:
         policy.learn(decision.features, decision.action_id, decision.reward)
     return policy
@@ -200,8 +200,9 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
     """Return the effective sample size: the number of decisions of equal weight that would carry as much information.
 
-    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`, with expected values in place of both sums.
-    The result is 0 if the policy may choose an action whose logged propensity is 0.
+    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`. In place of each sum, its expected value over
+    the actions that the logging policy could choose is used. The result is 0 if the policy may choose an action whose
+    logged propensity is 0.
 
     Args:
         chances: for each decision, the policy's probability of each possible action.
@@ -263,9 +264,9 @@ def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float6
 
 
 def _fit(decisions: Sequence[LoggedDecision]) -> tuple[dict[int, NDArray[np.float64]], float]:
-    """Fit a ridge regression of the reward for each chosen action; return `({action: coefficients}, mean reward)`.
+    """Fit, for each action that was chosen, a ridge regression of its reward; return `({action: coefficients}, mean)`.
 
-    The mean reward is that of all decisions; it is the prediction for an action without coefficients.
+    The mean is the mean reward of all decisions, which predicts the reward of an action that was never chosen.
     """
     fitted = {}
     for action in {decision.action_id for decision in decisions}:

@@ -1,4 +1,4 @@
-"""What a trained policy was trained for and on; its network is stored elsewhere."""
+"""The facts about the training of a policy, without the trained network."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class BuildOptimizer:
         Args:
             decision_id: the id of the decision.
             reward: the reward, 0 to 1.
-            build_id: the build that followed; None if it is not stored here.
+            build_id: the build that followed the decision; None if this installation has no record of it.
 
         Raises:
             DecisionNotFoundError: no decision has this id.
@@ -91,7 +91,7 @@ class BuildOptimizer:
         return logged_decisions(self._store, project)
 
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
-        """Estimate the mean reward that each policy would have earned in a project's builds: `{policy: evaluation}`.
+        """Estimate the mean reward that each policy would have earned in a project's builds, as `{policy: evaluation}`.
 
         Each policy learns from the older half of the log, and is evaluated on the newer half.
 

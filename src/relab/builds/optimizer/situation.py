@@ -25,9 +25,11 @@ class BuildSituation(BaseModel):
     """The facts by which a policy chooses an action (a change of the configuration) for the next build.
 
     Attributes:
-        failure: how the last build of this input failed; None if it succeeded, or without a last build.
-        failed_attempts: the number of failed attempts with this input so far.
-        was_flaky: whether an input of this project has both succeeded and failed with the same configuration before.
+        failure: how the last build of the input (what is built) failed; None if it succeeded, or if the input was not
+            built yet.
+        failed_attempts: the number of failed attempts to build this input so far.
+        was_flaky: whether any input of the project (not only this one) has both succeeded and failed with the same
+            configuration before.
         cache: whether the configuration before the action uses the cache.
         incremental: whether the configuration before the action builds incrementally.
     """
@@ -54,9 +56,9 @@ class BuildSituation(BaseModel):
         Args:
             failure: how the build failed; None if it succeeded.
             configuration: the configuration of the build, which the next action will change.
-            failed_attempts: the number of failed attempts with this input so far.
-            was_flaky: whether an input of this project has both succeeded and failed with the same configuration
-                before.
+            failed_attempts: the number of failed attempts to build the same input so far.
+            was_flaky: whether any input of the project (not only this one) has both succeeded and failed with the same
+                configuration before.
         """
         return cls(
             failure=failure,
@@ -83,9 +85,9 @@ class BuildSituation(BaseModel):
 
 
 def reward_of(result: BuildResult, reference_s: float) -> float:
-    """Return the reward of a build, 0 to 1: 0 unless it succeeded, else `reference_s / (reference_s + duration)`.
+    """Return the reward of a build, 0 to 1: `reference_s / (reference_s + duration)` if it succeeded, otherwise 0.
 
-    A build that takes as long as the reference has the reward 0.5; faster builds have more.
+    A build that takes exactly `reference_s` has the reward 0.5; a faster build has a higher reward.
 
     Args:
         result: the outcome of the build.

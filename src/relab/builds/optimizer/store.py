@@ -51,7 +51,7 @@ class DecisionStore:
             project: only decisions for this project; None for all projects.
             version: only decisions that chose from this version of the catalogue of actions; None for all versions.
             has_reward: whether to return only decisions whose reward is known. False: all decisions.
-            before: only decisions with lower ids; None to begin with the newest decision.
+            before: only decisions whose ids are lower than this id; None to begin with the newest decision.
             limit: the largest number of decisions.
         """
         with self._database.read() as session:

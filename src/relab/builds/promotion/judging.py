@@ -1,4 +1,4 @@
-"""The verdict whether a policy is better than the current one, from the log of decisions. Pure."""
+"""Judge from the log of decisions whether a policy is better than the current one. Pure functions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PromotionVerdict:
     """The verdict whether a new policy (the candidate) is better than the current one.
 
     Attributes:
-        verdict: PASS: the interval lies above 0 and the gain is at least `LEAST_GAIN`. FAIL: the whole interval
-            lies below `LEAST_GAIN`. EDGE: neither. INVALID: the log has too little information about one of the
-            policies, or both choose the same actions in it.
+        verdict: PASS: the interval lies above 0 and the gain is at least `LEAST_GAIN`. FAIL: the whole interval lies
+            below `LEAST_GAIN`. EDGE: neither. INVALID: the log has too little information about one of the policies, or
+            both policies choose the same action in each situation of the log.
         reason: the reason for the verdict in one sentence.
         gain: the estimated mean reward of the candidate minus that of the current policy.
         interval: the confidence interval of the gain.

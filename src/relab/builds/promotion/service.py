@@ -58,12 +58,13 @@ class Promotion(BaseModel):
         replaced: the policy that the project used before.
         verdict, reason: the verdict, and the reason for it in one sentence. With PASS, the policy is in use.
         gain, low, high: the estimated gain in mean reward, and the limits of its confidence interval. The limits are
-            None if the log shows nothing about the gain, because both policies choose the same actions in it.
+            None if the log does not determine the gain, because both policies choose the same action in each logged
+            situation.
         count, effective_count: the number of evaluated decisions, and the effective sample size (the number of
             decisions of equal weight that would carry as much information).
         flag: the key of the flag that holds the policy of this project; None without a PASS.
-        version: the version of the flag that puts the policy into use; None without a PASS.
-        restores: the version of the flag that has the replaced policy; None without a PASS.
+        version: the new version of the flag, which contains the promoted policy; None without a PASS.
+        restores: the version of the flag that contains the replaced policy; None without a PASS.
         inverse: the command that undoes the promotion; it works until the flag is changed again. None without a PASS.
     """
 
@@ -110,7 +111,7 @@ class PolicyEstimates(BaseModel):
 
 
 class ProjectPolicies(BaseModel):
-    """The policy of a project, and the reward that each policy would earn.
+    """The policy that a project uses, and the reward that each policy would earn in its builds.
 
     Attributes:
         project: the name of the project.
@@ -153,8 +154,9 @@ class PromotionService:
     def policy_of(self, project: str) -> str:
         """Return the name of the policy that a project uses if a request names no policy.
 
-        It is the value of the project's own flag, else of the flag `builds.policy`, else `ucb`. The name of the project
-        is the targeting key of a split.
+        It is the value of the project's own flag. If this flag does not exist, it is the value of the flag
+        `builds.policy`; if that flag does not exist either, it is `ucb`. The name of the project is the targeting key
+        with which the flags are evaluated.
 
         Raises:
             PolicyFlagError: the value of the flag is not a policy.
@@ -169,9 +171,9 @@ class PromotionService:
         return policy
 
     def _stored_policy(self, project: str) -> tuple[str, str]:
-        """Return the key of the flag that decides about a project, and the unchecked name of its policy.
+        """Return `(key, value)` of the flag that decides the policy of a project; the value is not checked to be a policy.
 
-        Without a flag, the name is the default policy.
+        The flag is the project's own flag, or else `builds.policy`. If neither exists, the value is the default policy.
         """
         # An empty targeting key would count as missing.
         context = {"project": project, "targetingKey": project or "-"}
@@ -256,7 +258,7 @@ class PromotionService:
         return self._put_into_use(promotion, before, author)
 
     def _put_into_use(self, promotion: Promotion, before: FlagVersion | None, author: str) -> Promotion:
-        """Put the promoted policy into a new version of the project's flag; return the promotion with the flag's data.
+        """Store the promoted policy in a new version of the project's flag; return the promotion with the flag's data.
 
         Args:
             promotion: the result of the comparison.

@@ -1,4 +1,4 @@
-"""Errors of the suggestions for builds."""
+"""Errors of known failures, from which fixes for builds are suggested."""
 
 from __future__ import annotations
 

@@ -42,14 +42,15 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 
 
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
-    """Return the matches that are probably right by earlier verdicts, best first.
+    """Return the matches that earlier verdicts do not contradict, with adjusted strength and confidence, best first.
 
-    `chance_right` gives the probability that a match is right. Matches with a probability of at most 0.5 are left out.
-    The strength and the confidence of a match are multiplied by probability / 0.75; the confidence is at most 1.
+    `chance_right` gives the probability that a match is right, from the verdicts about its known failure. A match with
+    a probability of at most 0.5 is left out. The strength and the confidence of each other match are multiplied by
+    probability / 0.75; the confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.
-        verdicts: the verdicts for lines with the same template.
+        verdicts: people's verdicts about earlier suggestions for failures with the same template.
     """
     ranked = []
     for match in matches:

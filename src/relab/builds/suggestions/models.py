@@ -57,11 +57,11 @@ class FailureMatch:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The known failures that the log of a failed build shows, regardless of verdicts and past builds.
+    """The known failures that the log of a failed build shows; verdicts of people and past builds are not considered.
 
     Attributes:
         matches: the known failures that the lines show, the best one first.
-        reported: the first lines that report errors.
+        reported: the first lines of the log that report errors.
         template: the line that shows the failure, with `#` in place of numbers; None without such a line. It is the
             decisive line of the best match, or else the first reported line.
         key: a digest of the template, equal for builds that failed in the same way. None without a template.
@@ -120,7 +120,7 @@ class PastFixKind(StrEnum):
 class PastFix(BaseModel):
     """A possible fix: it seems to have helped after an earlier build of the project failed in the same way.
 
-    It does not prove the cause.
+    The evidence does not prove that it was the cause of the success.
 
     Attributes:
         kind: `configuration`, `flaky` or `recorded`.
@@ -149,19 +149,22 @@ class PastFix(BaseModel):
 
 
 class FixSuggestion(BaseModel):
-    """A suggestion of a fix for a failed build, or the statement that its failure is not known.
+    """A suggestion of a fix for a failed build, or an abstention: the statement that relab knows no fix.
 
     Attributes:
-        suggestion: the advice in Markdown, followed by the past fixes. For an unknown failure, a sentence that says so.
-        is_known: whether the log shows a known failure.
-        incident: the id of the known failure; None for an unknown failure.
-        title: the name of the known failure for people; None for an unknown failure.
-        category: the kind of the known failure, such as `memory`; None for an unknown failure.
-        confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an unknown failure.
-        quotes: the lines that match best. For an unknown failure, the first lines that report errors.
-        accepted, rejected: the numbers of verdicts about this known failure for lines with the same template, in all
-            projects. If verdicts rejected all matching failures, the numbers for the best match.
-        past_fixes: observations after earlier builds of the project failed in the same way.
+        suggestion: the advice in Markdown, or the statement of an abstention; then the past fixes.
+        is_known: True for advice; False for an abstention, because the log shows no known failure, or because people
+            rejected all that it shows.
+        incident: the id of the known failure; None for an abstention.
+        title: the name of the known failure for people; None for an abstention.
+        category: the kind of the known failure, such as `memory`; None for an abstention.
+        confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
+        quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
+            report errors.
+        accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, for failures
+            with the same template, in all projects. For an abstention because of rejections: of the known failure that
+            matches best.
+        past_fixes: what seems to have helped after earlier builds of the project failed in the same way.
         suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """
 
@@ -189,11 +192,11 @@ class SuggestionRequest(BaseModel):
 
     Attributes:
         log: the log of the failed build, as the CI system or the tool printed it.
-        error: the build's error in one sentence, such as `/simulate_build` returns it.
+        error: the build's error in one sentence, for example the `error` that `/simulate_build` returns.
         passing: the log of a build of the same kind that passed. Lines that both logs contain do not explain the
             failure.
-        project: the name of the project, whose past fixes are returned. Verdicts of the same project weigh more than
-            verdicts of others.
+        project: the name of the project. Past fixes of this project are returned, and verdicts about its builds have
+            more weight than verdicts about builds of other projects.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_needed)

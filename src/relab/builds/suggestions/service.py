@@ -147,9 +147,9 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 
 
 def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
-    """Return the suggestion of a fix: the advice for the best known failure, or the statement that none is known.
+    """Return the suggestion of a fix: the advice for the known failure that matches best, or else an abstention.
 
-    Known failures that people have mostly rejected are not suggested.
+    A known failure is not suggested if people have mostly rejected its suggestions for failures with the same template.
 
     Args:
         examined: the known failures that the log shows.
@@ -194,7 +194,7 @@ def _abstention(examined: Examination, verdicts: Sequence[PastVerdict], past: Se
 
 
 def _counts(verdicts: Iterable[PastVerdict], failure: KnownFailure) -> tuple[int, int]:
-    """Return the numbers of accepted and of rejected suggestions of a known failure."""
+    """Return `(accepted, rejected)`: how many suggestions of a known failure people accepted and rejected."""
     found = [verdict.is_accepted for verdict in verdicts if verdict.incident == failure.id]
     return sum(found), len(found) - sum(found)
 

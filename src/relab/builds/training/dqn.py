@@ -33,11 +33,11 @@ OnPoint = Callable[[CurvePoint], None]
 def train_dqn(
     simulator: BuildSimulator, request: TrainingRequest, on_point: OnPoint
 ) -> tuple[ValueNetwork, tuple[CurvePoint, ...]]:
-    """Train a network; return it and its learning curve.
+    """Train a network of the policy `dqn` on simulated builds; return the network and its learning curve.
 
     Args:
         simulator: simulates the builds.
-        request: the number of builds, and the seed.
+        request: the number of simulated builds, and the seed.
         on_point: called with each point of the learning curve.
     """
     threads = torch.get_num_threads()
@@ -80,8 +80,8 @@ def network_of(model: DQN) -> ValueNetwork:
 def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
     """Return the mean reward, 0 to 1, that a network earns on 200 simulated inputs.
 
-    For each input, a first build is simulated, and the network chooses one action. The reward is that of the build with
-    this action.
+    For each input, one build is simulated without an action. The network then chooses one action, and the build with
+    this action gives the reward.
     """
     # The faults and first builds are the same at each call, so results for different networks can be compared.
     inputs, outcomes = np.random.default_rng(_JUDGE_SEED).spawn(2)

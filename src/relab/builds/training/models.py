@@ -41,7 +41,7 @@ class Training(BaseModel):
 
 
 class TrainedPolicy(BaseModel):
-    """A trained policy: its file, the learning curve as JSON and as an HTML page, and the facts about its training."""
+    """The files of a trained policy and of its learning curve (as JSON and as HTML), and the facts about its training."""
 
     file: Path
     curve_file: Path

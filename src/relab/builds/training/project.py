@@ -27,8 +27,8 @@ class SimulatedProject:
     Args:
         simulator: simulates the builds.
         generator: the source of randomness for the fault and the first build of each input.
-        outcomes: the source of randomness for the builds after an action; None: `generator`. With a separate source,
-            the chosen actions do not influence the faults and the first builds.
+        outcomes: the source of randomness for the builds after an action; None: `generator` is used. With a separate
+            source, the faults and the first builds of later inputs do not depend on the chosen actions.
 
     Attributes:
         fault: the fault of the current input; policies do not see it.
@@ -58,9 +58,9 @@ class SimulatedProject:
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:
-        """Draw a fault for a new input, simulate a build with the default configuration, and return the new situation.
+        """Begin a new input: draw its fault, and simulate its first build, with the default configuration.
 
-        The situation is the facts by which a policy chooses an action.
+        Return the situation after this build: the facts by which a policy chooses an action.
         """
         self._builds.clear()
         self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]

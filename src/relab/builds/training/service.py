@@ -72,7 +72,7 @@ class TrainingService:
         return self.events_after(training_id, 0)[-1]
 
     def events_after(self, training_id: str, count: int) -> list[Training]:
-        """Return the progress events of a training without the first `count`, oldest first.
+        """Return the progress events of a training, oldest first, without the first `count` events.
 
         Raises:
             TrainingNotFoundError: there is no training with this id.

@@ -26,8 +26,9 @@ class BlockRule:
         continues: the pattern of each further line; None if the block has one line.
         until: the pattern of the first line after the block; None: the block ends where `continues` no longer matches.
         bridge: how many lines in a row inside the block may fail to match `continues`.
-        weight: how surely such a block explains a failure, from 0 to 1.
-        role: the role of the first line; the further lines are details of an error, or consequences.
+        weight: how surely a block of this rule explains the failure of a build, from 0 to 1.
+        role: the role of the first line. If it is an error, the further lines are details of the error; if it is a
+            consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
         words: words in lower case. If not empty, `starts` is searched anywhere in the line in lower case, but only if
             the line contains one of the words.
@@ -53,8 +54,8 @@ class ResultRule:
             the build.
         status: the status that the line reports; None if it reports only a duration.
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
-        is_default: whether the line is weak evidence. Weak evidence is ignored after a line that reports the end of the
-            whole job, and in a log without its middle part (cut because of its size).
+        is_default: whether the line is weak evidence. It is then ignored if an earlier line reported the end of the
+            whole job, or if the log was shortened.
     """
 
     line: re.Pattern[str]

@@ -32,10 +32,10 @@ class FixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`: 1 for the fixed action, otherwise 0.
+        """Return the probability with which the policy chooses each of `actions`.
 
-        Without the fixed action, action 0 (keep the configuration) has the probability 1. Without both, all actions
-        have the same probability.
+        The first case that applies decides: if the fixed action is possible, its probability is 1; if action 0 (keep
+        the configuration) is possible, its probability is 1; otherwise, all actions have the same probability.
         """
         for wanted in (self._action_id, KEEP):
             if wanted in actions:

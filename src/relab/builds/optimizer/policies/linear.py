@@ -26,7 +26,7 @@ _DRAWS: Final = 512
 
 @dataclass
 class _Ridge:
-    """The ridge regression of the reward of one action, updated with one build after another.
+    """The ridge regression that predicts the reward of one action; each build with this action updates it.
 
     Attributes:
         inverse: the inverse of the regularized Gram matrix of the features.

@@ -1,8 +1,8 @@
-"""A policy that counts how often builds succeeded, for each kind of failure and action, and how fast, for each action.
+"""The policy `ucb`: it learns how often builds succeed, for each kind of failure and action, and how fast they are.
 
-The score of an action is an upper confidence bound of its chance of success times its speed: Auer, Cesa-Bianchi,
-Fischer (2002), "Finite-time Analysis of the Multiarmed Bandit Problem", with the spread of a posterior in place of
-their bound.
+The score of an action is an upper confidence bound of its chance of success times its speed, as in Auer, Cesa-Bianchi,
+Fischer (2002), "Finite-time Analysis of the Multiarmed Bandit Problem". The width of the bound differs from the paper:
+it is the standard deviation of a posterior distribution, times a constant.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class UcbPolicy:
     def learn(self, features: Features, action_id: int, reward: float) -> None:
         """Update the chance of success and the speed of the action `action_id` with the reward of one build.
 
-        The reward of a failed build is 0. The reward of a successful build, above 0, is its speed.
+        A reward of 0 means that the build failed. Any other reward is the speed of a successful build.
         """
         cell = (_kind(features), action_id)
         self._tried[cell] += 1
