@@ -171,7 +171,7 @@ class PromotionService:
         return policy
 
     def _stored_policy(self, project: str) -> tuple[str, str]:
-        """Return `(key, value)` of the flag that decides the policy of a project; the value is not checked to be a policy.
+        """Return the key and the value of the flag that decides the policy of a project. The value is not checked.
 
         The flag is the project's own flag, or else `builds.policy`. If neither exists, the value is the default policy.
         """

@@ -41,7 +41,7 @@ class Training(BaseModel):
 
 
 class TrainedPolicy(BaseModel):
-    """The files of a trained policy and of its learning curve (as JSON and as HTML), and the facts about its training."""
+    """The files of a trained policy and its learning curve (as JSON and as HTML), and the facts about its training."""
 
     file: Path
     curve_file: Path
