@@ -60,7 +60,7 @@ class Source:
 
 
 class TokenInfo(BaseModel):
-    """A token without its secret: its id, the name and the scopes of its caller, and its times.
+    """A token without its secret: its id, its times, and the name and the scopes of the caller that it identifies.
 
     `expires_at` is None if the token never expires, `revoked_at` is None if the token was not revoked.
     """
@@ -81,7 +81,7 @@ class NewToken(BaseModel):
 
 
 class AccessState(BaseModel):
-    """Whether the installation needs a token.
+    """Whether requests to the installation need a token, and since when.
 
     Attributes:
         is_open: whether requests from this machine may do everything without a token.

@@ -18,7 +18,7 @@ _EVENT_COLUMNS = tuple(AccessEventRow.__table__.c)
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert a token; `values` has the value of each column of `AccessTokenRow` by name."""
+    """Insert a token; `values` maps each column name of `AccessTokenRow` to its value."""
     session.execute(insert(table_of(AccessTokenRow)).values(values))
 
 
@@ -52,7 +52,7 @@ def state(session: Session) -> Any | None:
 
 
 def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
-    """Store whether the installation needs a token; set `changed_at` to `now` if this is a change.
+    """Store whether the installation needs a token; if that changes, also set `changed_at` to `now`.
 
     The row stays locked until the transaction ends.
 
@@ -72,7 +72,7 @@ def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
 
 
 def add_event(session: Session, values: dict[str, Any]) -> None:
-    """Append an event to the audit log; `values` has the value of each column of `AccessEventRow` by name."""
+    """Append an event to the audit log; `values` maps each column name of `AccessEventRow` to its value."""
     session.execute(insert(table_of(AccessEventRow)).values(values))
 
 

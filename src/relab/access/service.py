@@ -82,8 +82,8 @@ class AccessService:
         ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
         allowed_hosts: host names that the `Host` header may have besides the loopback names. Used only while no token
             is needed.
-        trust_loopback_publish: whether every client counts as local. For a server in a container whose port is
-            published on 127.0.0.1 only: there, all requests seem to come from the container's gateway.
+        trust_loopback_publish: whether every client counts as local. Meant for a server in a container whose port is
+            published on 127.0.0.1 only, because all its requests seem to come from the container's gateway.
         trusted_proxies: networks of proxies in front of this server. Their headers about the client are trusted.
     """
 
@@ -293,7 +293,7 @@ class AccessService:
         return Caller(name=row.name, scopes=frozenset(Scope(scope) for scope in row.scopes))
 
     def _record(self, unit: UnitOfWork, kind: AccessEventKind, by: str, token_id: str | None = None) -> None:
-        """Append an event to the audit log, in the transaction `unit`, which also stores the change of access."""
+        """Append an event to the audit log in the transaction `unit`, which also stores the recorded change."""
         event = {"event_id": new_id(), "at": self._clock.now_us(), "kind": kind.value}
         repository.add_event(unit.session, event | {"token_id": token_id, "actor": by[:MAX_ACTOR_LENGTH]})
 

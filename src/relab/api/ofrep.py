@@ -56,7 +56,7 @@ class EvaluationSuccess(BaseModel):
 
 
 class FailedEvaluation(BaseModel):
-    """The reason why one flag has no value for the context: OFREP's code of the error, and a sentence."""
+    """The reason why one flag has no value for the context: an error code of OFREP, and a sentence."""
 
     key: str
     errorCode: ErrorCode  # noqa: N815 the protocol's name
@@ -72,7 +72,7 @@ class FlagNotFound(BaseModel):
 
 
 class BulkSuccess(BaseModel):
-    """The response of a bulk evaluation: for each flag in use, its value for the context, or the reason without one."""
+    """The response of a bulk evaluation: for each flag in use, its value for the context, or why it has no value."""
 
     flags: list[EvaluationSuccess | FailedEvaluation]
 
@@ -166,8 +166,8 @@ def post_evaluations(
 ) -> Response:
     """Evaluate all flags that are not archived for the context in the request.
 
-    The response has a value for each key, or the reason why the flag has no value. 304 without a body if
-    `If-None-Match` names the `ETag` of this response.
+    For each flag, the response has the value, or the reason why the flag has no value. 304 without a body if the
+    response has not changed, so that `If-None-Match` names its present `ETag`.
     """
     try:
         results = services.flags.evaluate_all(_context_of(request, raw))

@@ -69,15 +69,15 @@ _CONTENT: Final[dict[str, Any]] = {
 
 
 def documented_body(signal: Signal) -> dict[str, Any]:
-    """Return the OpenAPI description of the body of an OTLP route: the one for traces, logs or metrics (`signal`)."""
+    """Return the OpenAPI description of the request body of the route for `signal`: traces, logs or metrics."""
     description = f"An OTLP `Export{signal.service}ServiceRequest`; may be gzip."
     return {"requestBody": {"required": True, "description": description, "content": _CONTENT}}
 
 
 def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the responses of an OTLP route, by HTTP status.
+    """Return the OpenAPI description, by HTTP status, of the responses of the route for `signal`.
 
-    `signal` says which route it is: traces, logs or metrics.
+    `signal` is traces, logs or metrics.
     """
     status = {"description": "`google.rpc.Status`, encoded like the request"}
     success = (

@@ -32,7 +32,7 @@ def list_clusters(
     cursor: Cursor = None,
     limit: PageSize = 50,
 ) -> ClusterPage:
-    """Return a page of clusters (groups of failed runs with a common cause), those with the most runs first.
+    """Return a page of clusters (groups of failed runs with a common cause), the cluster with the most runs first.
 
     Each cluster names its first and its last run. If a run was analysed repeatedly, only its newest analysis counts.
     The fields `clusters` and `runs` are totals over all pages.

@@ -70,7 +70,7 @@ class IngestGate:
             own: how many bytes the same request has added before.
 
         Raises:
-            OverloadedError: the total would exceed the limit; a single body in progress may exceed it.
+            OverloadedError: the total would exceed the limit, and the bytes are not all of this one request.
         """
         # A single request may exceed the limit: otherwise it could never be stored.
         if self.bytes > own and self.bytes + count > self._max_bytes:
@@ -257,8 +257,8 @@ class JsonBody(DocumentedBody):
         read: converts parsed JSON to the returned object; by default, the model validates it.
         max_bytes: the maximum size of the body.
         is_optional: whether a request without a body is read as `{}`.
-        is_strict: whether values must have the model's JSON types (no number for a boolean). Set it if the model also
-            reads query parameters.
+        is_strict: whether values must have the model's JSON types, so that a number is not accepted for a boolean. Set
+            it if the same model also reads query parameters, and therefore converts texts.
     """
 
     def __init__(

@@ -88,7 +88,10 @@ class HttpMetrics:
         self._batches.observe(weight)
 
     def count_simulated_build(self, status: str, failure: str, seconds: float) -> None:
-        """Count one simulated build, by its status and its kind of failure (empty unless it failed)."""
+        """Count one simulated build, which took `seconds` of simulated time.
+
+        `failure` is the kind of the failure; empty if the build did not fail.
+        """
         self._simulated.labels(status, failure).observe(seconds)
 
     def count_otlp(self, signal: str, receipt: OtlpReceipt) -> None:
@@ -101,7 +104,7 @@ class HttpMetrics:
         self._grpc.labels(signal, code).inc()
 
     def count_rejection(self, reason: str) -> None:
-        """Count one request or connection that the server rejected; `reason` is the label."""
+        """Count one request or connection that the server rejected; `reason` is the code of the rejection."""
         self._rejections.labels(reason).inc()
 
     def watch_connections(self, connections: Connections) -> None:

@@ -1,7 +1,7 @@
-"""The FastAPI app class. It adds two things to the OpenAPI document that FastAPI cannot find out.
+"""The FastAPI app class. It completes the OpenAPI document where FastAPI lacks information.
 
-The first are the request bodies, which dependencies (`DocumentedBody`) read. The second are the problem documents,
-which have their own media type. Routes refer to the schemas of both as components.
+It adds the request bodies that dependencies (`DocumentedBody`) read, and the problem documents, which have their own
+media type. Routes refer to the schemas of both as components.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POSTED_REFERENCE = "#/components/schemas/{model}-Input"
 def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
     """Return the JSON Schema reference (`$ref`) to a model's schema in the OpenAPI document.
 
-    `template` is the reference with `{model}` for the model's name.
+    `template` is the text of the reference, in which `{model}` stands for the model's name.
     """
     return {"$ref": template.format(model=model.__name__)}
 
@@ -39,8 +39,8 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
     Args:
         model: the model.
-        template: the form of references between schemas, with `{model}` for the name; it also determines the names in
-            the result.
+        template: the text of a reference between schemas, in which `{model}` stands for a model's name. The names in
+            the result are formed in the same way.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
@@ -60,10 +60,11 @@ def posted_components(model: type[BaseModel]) -> dict[str, Any]:
 class DocumentedBody(ABC):
     """The base class of FastAPI dependencies that read a JSON body; it describes the body in the OpenAPI document.
 
-    Unlike a body that FastAPI reads, it is read after the check of the caller, with limits, and strictly.
+    FastAPI would read the body before the caller is checked. These dependencies read it afterwards, with limits of size
+    and time, and validate it strictly.
 
     Args:
-        model: the model whose schema the document has for the body.
+        model: the model whose schema describes the body in the document.
         example: an example of the body, for the document.
         is_optional: whether a request may have no body.
     """

@@ -86,7 +86,9 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return the response for a failed request: a problem document, or the own error format of the path (as for OTLP).
+    """Return the response for a failed request.
+
+    It is a problem document, or the error format that was registered for the request's path, such as that of OTLP.
 
     Args:
         request: the request.
@@ -128,7 +130,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def scoped_problems(*statuses: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` for the errors of a route that requires a scope and has parameters or a body.
 
-    They are problem documents with 401, 403, 422 (and 414), 503 and `statuses`; with a body also 408, 413 and 415.
+    They describe problem documents with the statuses 401, 403, 422 (with 414), 503 and `statuses`. If the route has a
+    body, also 408, 413 and 415.
     """
     return problem_responses(401, 403, 422, 503, *((408, 413, 415) if has_body else ()), *statuses)
 
@@ -221,7 +224,10 @@ def methods_of(request: Request) -> list[str]:
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
-    """Return the response to a client that disconnected while it sent its body; only log and metrics see its status."""
+    """Return the response for a client that disconnected while it sent its body.
+
+    The client does not receive it; its status appears only in the log and the metrics.
+    """
     # Not 400, because the request was not wrong.
     return problem_response(
         request, CLIENT_CLOSED_REQUEST, "client_disconnected", "The connection closed before the body was complete."

@@ -133,8 +133,9 @@ def read_notification(document: Any) -> Notified:
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
     """Return the title of the incident that a notification opens.
 
-    It is the alerts' common summary, with the number of alerts that are not stored. Without a common summary, it is the
-    text of the first firing alert, with the number of further firing alerts and of those that are not stored.
+    It is the summary that all alerts have in common. Without one, it is the text of the first firing alert, or else the
+    name of the alert. The title ends with the number of further firing alerts (unless they share the summary) and of
+    alerts that are not stored.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

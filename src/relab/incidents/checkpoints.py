@@ -51,7 +51,8 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
     """Yield the LangGraph saver that stores the states of incidents.
 
     Args:
-        database: the database. PostgreSQL itself stores the states; for SQLite, a separate file does.
+        database: the database of the installation. If it is PostgreSQL, it also stores the states; if it is SQLite, a
+            separate file stores them.
         home: the folder of that file, `checkpoints.db`.
 
     Raises:

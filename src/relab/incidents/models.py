@@ -31,13 +31,14 @@ class Snapshot:
     """The result of one poll of a target, as numbers and words by name.
 
     Attributes:
-        at_us: when the poll was requested, in microseconds since 1970.
+        at_us: when the requests of the poll were sent, in microseconds since 1970.
         told_at_us: the time stated in the target's answers, in microseconds since 1970; None without one.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
         absent: `{part: reason}` for parts without a usable answer, such as `health` or `metrics`.
         absurd: the names of values that are impossible (negative, not a number, above 100 percent) and not stored.
-        templates: the number of log lines since the previous poll, by template.
+        templates: the number of log lines since the previous poll, by log template (a line with its variable parts
+            masked).
     """
 
     at_us: int

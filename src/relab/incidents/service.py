@@ -344,13 +344,14 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of this process's target, or else of the only target that other processes watch.
+        """Return the name of the target that this process watches, or else the only target that other processes watch.
 
         Args:
             without: the error to raise if no process watches a target.
 
         Raises:
-            NoTargetError: other processes watch several targets, or none.
+            NoTargetError: this process watches no target, and other processes watch several; or no process watches a
+                target, and `without` is this error.
             NoTargetYetError: no process watches a target, and `without` is this error.
         """
         if self.watched is not None:

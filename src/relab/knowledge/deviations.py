@@ -34,7 +34,7 @@ class Deviation:
 
     Attributes:
         fact: the name of the fact.
-        seen: the condition that describes the value in the incident, such as "equals" this value.
+        seen: the condition that the fact equals its value in the incident.
         required: a condition that recognizes the same deviation in another incident.
         expected: conditions that hold for the value in the incident, but for no usual value.
         usual: a condition that holds for usual values; None if the fact exists only during incidents.
@@ -63,7 +63,8 @@ def deviations(
         facts: the facts known at a moment of the incident, by name.
         well: the values of the same facts when the incident was over.
         usual: all values that each fact had when incidents were over, by the name of the fact.
-        runbooks: the runbooks in use. Their conditions that hold only for the deviating value become `expected`.
+        runbooks: the runbooks in use. A condition of theirs is put into `Deviation.expected` if it holds for the
+            deviating value and for no usual value.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:

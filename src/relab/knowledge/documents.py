@@ -42,7 +42,11 @@ class Document:
     sentences: tuple[str, ...]
 
     def fields(self) -> tuple[str, str, str]:
-        """Return `(titles, symptoms, text)` for the search by words: without stop words, each word in canonical form."""
+        """Return `(titles, symptoms, text)` for the search by words.
+
+        Stop words are left out, and every other word is in its canonical form (one form for all inflections and
+        synonyms).
+        """
         titles, symptoms, text = (" ".join(words(each[:_MAX_TEXT])) for each in (self.titles, self.symptoms, self.text))
         return titles, symptoms, text
 

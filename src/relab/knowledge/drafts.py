@@ -25,7 +25,8 @@ class Draft:
     Attributes:
         runbook: the proposed runbook.
         path: the path of the draft's file, which a person may change before accepting the draft.
-        diff: a unified diff from the cause's runbook in use (without one: an empty file) to the draft.
+        diff: a unified diff from the runbook in use for this cause to the draft; from an empty file if there is no such
+            runbook.
         is_new: whether no runbook in use has the cause of the draft.
     """
 

@@ -196,7 +196,7 @@ def _place(
 ) -> FactValue:
     """Return an action's parameter as a runbook can reuse it: a placeholder `{fact}` if the value came from a fact.
 
-    Any other value is returned itself. The value came from a fact in two cases:
+    Any other value is returned unchanged. The value counts as coming from a fact in two cases:
     - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
     - The value is a name with a digit, and a fact of the incident has this value.
     """

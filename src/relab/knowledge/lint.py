@@ -30,7 +30,7 @@ class Weight(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something to correct in a runbook.
+    """A mistake in a runbook's file that `lint` has found.
 
     Attributes:
         source: the file of the runbook.
@@ -72,7 +72,7 @@ class Surroundings:
 def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
     """Return what should be corrected in the runbooks of one folder, sorted by file and line.
 
-    `surroundings` says which actions and facts the runbooks may use; None: this is not known, and not checked.
+    `surroundings` says which actions and facts the runbooks may use; None to skip the checks of their names.
     """
     around = surroundings or Surroundings()
     remarks = [*_twice(runbooks)]
@@ -202,7 +202,7 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that no probe gives: such a condition can never be evaluated."""
+    """Yield a warning for each condition on a fact that no probe can find: it can never be evaluated."""
     if around.looks is None:
         return
     given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}

@@ -27,7 +27,10 @@ class StoredMeaning:
         self._store = store
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
-        """Return, for each text (a list of sentences), the cosine similarity of the query and its nearest sentence.
+        """Return how similar in meaning each of `texts` is to the query.
+
+        Each text is a list of sentences. Its similarity is the cosine similarity of the query and the nearest of these
+        sentences.
 
         Raises:
             VectorStoreError: the store cannot be used.

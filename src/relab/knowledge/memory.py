@@ -84,7 +84,10 @@ def _alike(now: FactValue | None, then: FactValue | None) -> float:
 
 
 def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Return the cosine similarity of two mappings `{log template: number of lines}`, by the numbers' logarithms."""
+    """Return the cosine similarity of two mappings `{log template: number of lines}`.
+
+    The vectors hold the logarithms of the numbers, log(1 + n).
+    """
     # Logarithms, so that one frequent template does not dominate.
     left, right = ({name: math.log1p(max(count, 0)) for name, count in each.items()} for each in (one, other))
     norm = math.sqrt(sum(value**2 for value in left.values()) * sum(value**2 for value in right.values()))

@@ -217,11 +217,12 @@ class PastIncident(_Remembered):
         cause: the final diagnosis, for which there may be no runbook.
         facts: the facts known at the diagnosis, by name; if a person ended the incident, the facts before the person
             acted.
-        templates: the number of lines of each log template (a message with its variable parts masked) at that time.
+        templates: the number of lines of each log template (a message with its variable parts masked), at the time of
+            `facts`.
         well: the values of the same facts when the incident was over and the service was healthy, by name.
         tried: the actions tried, in order.
         resolved_by: the kind of actor that ended the incident.
-        resolver: the name of this actor.
+        resolver: the name of the person or process that ended the incident.
         note: a comment by a person.
     """
 
@@ -257,12 +258,14 @@ class PastIncident(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Relearnt:
-    """The effect of deleting or correcting a past incident on the runbooks learnt from the target's incidents.
+    """A past incident that was deleted or corrected, and what changed in the runbooks learnt from past incidents.
+
+    Only incidents of the same target are affected.
 
     Attributes:
-        incident: the deleted or the corrected incident.
-        gone: the causes whose learnt runbooks went out of use by the change.
-        new: the causes whose learnt runbooks came into use by the change.
+        incident: the deleted incident, or the incident after the correction.
+        gone: the causes whose learnt runbooks are no longer in use after the change.
+        new: the causes for which learnt runbooks are in use only since the change.
     """
 
     incident: PastIncident
@@ -287,14 +290,15 @@ class Hit:
     """One result of a search.
 
     Attributes:
-        kind: whether it is a runbook or a past incident.
+        kind: whether the result is a runbook or a past incident.
         id: the cause of a runbook, or the id of a past incident.
         cause: the cause of the runbook or the incident.
         title: the title to show.
-        score: how well it matches; higher is better. Scores of two searches cannot be compared.
+        score: how well the document matches the query; higher is better. Scores of two searches cannot be compared.
         by_words: the rank in the search by words, from 1; None if this search did not find it.
         by_meaning: the rank in the search by meaning, from 1; None if this search did not find it or was not made.
-        likeness: the cosine similarity of the query and the document's nearest sentence; None without `by_meaning`.
+        likeness: the cosine similarity of the query and the sentence of the document that is nearest to it; None if
+            `by_meaning` is None.
     """
 
     kind: HitKind

@@ -14,7 +14,7 @@ from relab.storage.upsert import insert_into
 
 
 def put(session: Session, values: dict[str, Any]) -> None:
-    """Insert an incident, or replace the one with the same id; `values` has the value of each column by name."""
+    """Insert a past incident, or replace the one with the same id; `values` maps each column name to its value."""
     table = table_of(PastIncidentRow)
     statement = insert_into(session, table).values(values)
     session.execute(
@@ -26,13 +26,13 @@ def put(session: Session, values: dict[str, Any]) -> None:
 
 
 def get(session: Session, incident_id: str) -> dict[str, Any] | None:
-    """Return the content of the incident with this id; None if there is none."""
+    """Return the past incident with this id, as the JSON of a `PastIncident`; None if there is none."""
     statement = select(PastIncidentRow.content).where(PastIncidentRow.incident_id == incident_id)
     return session.execute(statement).scalar_one_or_none()
 
 
 def latest(session: Session, *, cause: str | None, target: str | None, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of up to `limit` incidents, the one that ended last first.
+    """Return at most `limit` past incidents, each as the JSON of a `PastIncident`, the one that ended last first.
 
     Args:
         session: the session of the transaction.

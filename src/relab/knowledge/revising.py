@@ -1,8 +1,8 @@
 """Propose a new order of a runbook's actions from past incidents: an action that helped comes before one that failed.
 
 Pure. One incident is weak evidence, so the result is only a proposal to a person. A failed action is moved only behind
-an action that helped in the same incident, and only if the latter has the better success rate. An action that was never
-tried keeps its place.
+an action that helped in the same incident, and only if the action that helped has the better success rate. An action
+that was never tried keeps its place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RESULT_TEXTS: Final = {
 
 @dataclass(slots=True)
 class _Record:
-    """How often an action helped or failed in past incidents."""
+    """How often one action of a runbook helped or failed in past incidents."""
 
     helped: int = 0
     failed: int = 0
@@ -66,7 +66,7 @@ def _failed_before_help(incident: PastIncident) -> bool:
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
-    """Return, as actions of a runbook, the distinct actions that helped in the incidents and that the runbook lacks."""
+    """Return the actions that helped in these incidents but that the runbook does not name, each once."""
     found: list[RunbookAction] = []
     for incident in incidents:
         for act in incident.helped:
@@ -119,7 +119,10 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return a runbook's text with a section that lists past incidents; an existing section gets only the missing ones."""
+    """Return a runbook's text with a section that lists past incidents.
+
+    If the text has the section already, only the incidents that it lacks are added.
+    """
     before, _, section_before = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]
     section = "\n".join([HEADING, *([section_before.strip()] if section_before.strip() else []), *new])

@@ -1,10 +1,10 @@
 """Search runbooks and past incidents by words, and also by meaning if there is a sentence model.
 
-The search by words uses BM25 of SQLite's FTS5 in memory, also if the database is PostgreSQL, which ranks differently.
-The documents are few: thirty runbooks and the latest incidents. They are indexed for each search, so the index is never
-out of date. The search by meaning uses the cosine similarity of the query and the nearest sentence of a document. The
-two rankings are combined by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), because their scores cannot be
-compared.
+The search by words always uses BM25 of SQLite's FTS5, in memory. It does so also if the installation's database is
+PostgreSQL, whose full-text search ranks differently. The documents are few: thirty runbooks and the latest incidents.
+They are indexed for each search, so the index is never out of date. The search by meaning uses the cosine similarity of
+the query and the nearest sentence of a document. The two rankings are combined by reciprocal rank fusion (Cormack,
+Clarke and Büttcher 2009), because their scores cannot be compared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Meaning(Protocol):
     """Compares the meaning of texts by a sentence model."""
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """Return, for each text (a list of sentences), the cosine similarity of the query and its nearest sentence.
+        """Return how similar in meaning each of `texts` is to the query.
+
+        Each text is a list of sentences. Its similarity is the cosine similarity of the query and the nearest of these
+        sentences.
 
         Raises:
             UnavailableError: the model or its store cannot be used.
@@ -107,7 +110,10 @@ def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
 
 
 def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
-    """Return the BM25 score of each document that shares a word with the query, by the document's index, best first."""
+    """Return `{index of the document: BM25 score}` of the documents that share a word with the query.
+
+    The document with the best score comes first.
+    """
     asked = list(dict.fromkeys(words(query)))[:MAX_QUERY_WORDS]
     if not asked:
         return {}
@@ -123,7 +129,10 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 
 
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
-    """Return the similarity of each document whose meaning is near to the query, by index, nearest first."""
+    """Return `{index of the document: similarity}` of the documents whose meaning is near to that of the query.
+
+    The nearest document comes first.
+    """
     likeness = enumerate(meaning.likeness(query, [each.sentences for each in documents]))
     found = [(number, near) for number, near in likeness if near >= _MIN_SIMILARITY]
     return dict(sorted(found, key=lambda item: (-item[1], item[0])))

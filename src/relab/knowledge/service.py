@@ -140,7 +140,7 @@ class KnowledgeService:
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
         """Return the mistakes in all runbooks, shipped or own, and the conflicts between runbooks in use.
 
-        `surroundings` says which actions and facts the runbooks may use; None: this is not known, and not checked.
+        `surroundings` says which actions and facts the runbooks may use; None to skip the checks of their names.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -155,11 +155,12 @@ class KnowledgeService:
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
         """Check the runbook in the file `path` as `lint` does, copy it to the folder of runbooks, and return it.
 
-        `surroundings` says which actions and facts the runbook may use; None: this is not known, and not checked.
+        `surroundings` says which actions and facts the runbook may use; None to skip the checks of their names.
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable. The exception lists them.
-            RunbookExistsError: another file has the cause's runbook; or the copy's file exists, and `replace` is False.
+            RunbookExistsError: another file of the folder has a runbook for this cause; or the file to be written
+                exists, and `replace` is False.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -183,7 +184,7 @@ class KnowledgeService:
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over; replace a stored one with the same id, so that no incident counts twice."""
+        """Store an incident that is over; a stored one with the same id is replaced, so that none counts twice."""
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -196,7 +197,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, with the learnt runbooks that go out of use.
+        """Delete a past incident; return it, with the causes whose learnt runbooks are no longer in use.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -210,11 +211,11 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Replace the cause of a past incident; return it, with the learnt runbooks that come into or go out of use.
+        """Replace the cause of a past incident; return it, with the causes whose learnt runbooks came or went.
 
         Args:
             incident_id: the id of the incident.
-            cause: the cause of a runbook, or `unknown`.
+            cause: the new cause: a cause that has a runbook, or `unknown`.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -278,7 +279,7 @@ class KnowledgeService:
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return the runbook of a cause, changed as past incidents suggest, as a tuple; empty without suggestions.
+        """Return a tuple with a better runbook for a cause, or an empty tuple if past incidents suggest no change.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -329,7 +330,7 @@ class KnowledgeService:
         return accepted
 
     def _experience(self, target: str) -> set[str]:
-        """Return the causes of the runbooks that relab has learnt from past incidents of a target."""
+        """Return the causes for which relab has learnt runbooks from the past incidents of a target."""
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:

@@ -48,7 +48,7 @@ class BudgetLimits(BaseModel):
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Return the price in USD of the tokens of a prompt and its answer; None if a needed price is not set.
 
-        A price for 0 tokens is not needed.
+        The price of prompt tokens is needed only if there are prompt tokens, and likewise for the answer.
         """
         total = 0.0
         for tokens, price in (
@@ -78,7 +78,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The sums over the calls: the real cost of settled calls, and the reserved maximum of all others.
+    """The sums over several calls: the real cost of calls that have ended, and the reserved maximum of all others.
 
     `usd` is None if the price of some tokens is not known.
     """
@@ -153,7 +153,7 @@ class Budget:
             charge.expired = True
 
     def billed(self, charge: Charge) -> Spent:
-        """Return tokens and cost of one call: the real ones if the call is settled, else the reserved maximum."""
+        """Return the tokens and the cost of one call: the real ones after `settle`, before it the reserved maximum."""
         with self._lock:
             usd = self._limits.usd(charge.prompt_tokens, charge.completion_tokens)
             return Spent(1, charge.prompt_tokens, charge.completion_tokens, usd)

@@ -88,5 +88,5 @@ class LlmConfig(BaseModel):
 
     @property
     def method(self) -> OutputMethod:
-        """The method with which the server is asked for JSON: the configured one, or else the provider's default."""
+        """How the server is asked for an answer in JSON: the configured way, or else the provider's default."""
         return self.output_method or PROVIDERS[self.provider].methods[0]

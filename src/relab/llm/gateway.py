@@ -32,15 +32,16 @@ class LlmGateway(Protocol):
             schema: the class of the answer.
             timeout_s: shortens the configured time limit of the whole call, but cannot extend it. None: the configured
                 limit.
-            billed: a function that gets the cost of the call before this method returns or raises. Without token counts
-                of the server, the cost is the reserved maximum. It is not called if no call was made.
+            billed: a function that this method calls with the cost of the model call before it returns or raises; not
+                called if no model call was made. If the server reports no token counts, the cost is the reserved
+                maximum.
 
         Raises:
             LlmDisabledError: no model is configured.
             LlmNotConfiguredError: the optional package (extra) or the key is missing, or the server rejects the
                 configuration.
             LlmBudgetExceededError: the budget does not allow the call; no request was made.
-            LlmUnavailableError: no answer in time: connection error, 429, 5xx, or the deadline passed.
+            LlmUnavailableError: there was no answer: a connection error, status 429 or 5xx, or the deadline passed.
             LlmRefusedError: the model refused to answer.
             LlmInvalidOutputError: the answer does not fit `schema`.
         """

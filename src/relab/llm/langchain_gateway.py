@@ -32,11 +32,11 @@ log = get_logger(__name__)
 class LangChainGateway:
     """Calls one model through LangChain, on one server that uses the protocol of OpenAI or Anthropic.
 
-    - A call has one deadline for everything, such as the wait for a slot, retries and their pauses.
-    - Connection errors, 408, 409, 425, 429 and 5xx are retried while time is left.
+    - One deadline covers the whole call, including the wait for a slot, retries and their pauses.
+    - Connection errors and the statuses 408, 409, 425, 429 and 5xx are retried while time is left.
     - The budget counts a call once, even if it was retried.
-    - A call without an answer keeps its reservation; a call that the server answered with an error is free, and a call
-      that got no slot is not counted.
+    - A call without an answer keeps its reservation in the budget. A call that the server answered with an error costs
+      nothing, and a call that got no slot is not counted.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:

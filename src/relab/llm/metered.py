@@ -25,7 +25,7 @@ class MeteredGateway:
             return self._spent
 
     def preload(self) -> None:
-        """Load the library that the first call of the wrapped gateway needs, if any."""
+        """Load the library that the first call of the wrapped gateway needs; do nothing if it needs none."""
         if isinstance(self._gateway, LangChainGateway):
             self._gateway.preload()
 

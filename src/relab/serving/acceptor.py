@@ -41,7 +41,10 @@ def raise_descriptor_limit() -> int:
 
 
 def connection_capacity(descriptors: int) -> int:
-    """Return how many of `descriptors` file descriptors connections may use: all but the reserved ones, at least 1."""
+    """Return how many of `descriptors` file descriptors connections may use, at least 1.
+
+    The others are reserved, for example for the database, the log and the worker.
+    """
     return max(descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2), 1)
 
 

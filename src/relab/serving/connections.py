@@ -49,7 +49,8 @@ class Connections:
     Args:
         limits: the limits of the server.
         capacity: the number of file descriptors that connections and event streams may use together.
-        count: called with the code of each rejection, for metrics.
+        count: a function that is called with the code of each rejection, such as `too_many_streams`, to count it in
+            metrics.
         clock: returns the time in seconds, monotonic.
     """
 
@@ -128,13 +129,14 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """Count a connection as an event stream until `end_stream`; return whether this was allowed.
+        """Count a connection as an event stream until `end_stream` is called; return whether this is allowed.
 
-        Return False and change nothing if there are too many event streams, or if the connection is for health checks
-        only. A connection that is already closed is not counted.
+        An event stream does not count against the limit of connections of its client. Return False and change nothing
+        if there are too many event streams, or if the connection is for health checks only. For a connection that is
+        already closed, return True and change nothing.
 
         Args:
-            connection: the connection; it no longer counts as a connection of its client.
+            connection: the connection.
             client: the address of the client.
         """
         if connection not in self._health and connection not in self._by_client.get(client, {}):
@@ -149,7 +151,10 @@ class Connections:
         return True
 
     def end_stream(self, connection: Connection, client: str) -> None:
-        """Count a connection of `client` as a connection again, after its event stream; others do not change."""
+        """Count a connection of `client` as an ordinary connection again, after its event stream has ended.
+
+        A connection that is not counted as an event stream does not change.
+        """
         if connection in self._streams:
             del self._streams[connection]
             self.add(connection, client, Admission.FULL)
@@ -159,7 +164,7 @@ class Connections:
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Close each connection that has exceeded one of its time limits; log how often rejections were repeated.
+        """Close each connection that has exceeded one of its time limits, and log repeated rejections.
 
         `now_s` is the current time of the event loop, in seconds.
         """

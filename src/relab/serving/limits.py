@@ -36,12 +36,15 @@ class HttpLimits:
             connection without a byte is closed after this time.
         body_timeout_s: the longest time from the end of the headers to the end of the body; then 408.
         keep_alive_timeout_s: the time after which an idle connection is closed.
-        stalled_reader_timeout_s: the time after which a connection is closed if the client reads no waiting bytes.
-        max_pipelined_requests: the largest number of requests of one connection that wait behind the current request.
+        stalled_reader_timeout_s: a connection is closed if response bytes wait to be sent and the client has read none
+            for this time.
+        max_pipelined_requests: the largest number of requests that may wait on one connection behind the current
+            request.
         max_connections: the largest number of open connections, without event streams and health checks.
         max_connections_per_client: the largest number of open connections from one address.
         max_streams: the largest number of open event streams.
-        max_health_connections: the largest number of further connections, for health checks only.
+        max_health_connections: the largest number of connections in addition to `max_connections`; they may send only
+            health checks.
     """
 
     max_request_line_bytes: int = 8_192

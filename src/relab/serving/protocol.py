@@ -300,7 +300,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
 
     async def _with_whole_bodies(self, scope: Any, receive: Any, send: Any) -> None:
-        """Call the app; it receives a complete request body even if the client has disconnected."""
+        """Call the app so that it gets the complete request body, even if the client has disconnected."""
         cycle = self._running
 
         # uvicorn would drop this body, but a client that stopped waiting (such as Alertmanager) has sent all its data.
@@ -349,7 +349,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _reject(self, rejection: Rejection) -> None:
         """Answer an invalid request with `rejection` and close the connection.
 
-        No rejection is sent if a response to an earlier request is in progress; this response is completed first.
+        If a response to an earlier request is in progress, only that response is completed, and no rejection is sent.
         """
         self._registry.note(rejection.code, client=self._client_key)
         being_read = self.cycle if self._reading is _Reading.BODY else None
@@ -379,7 +379,7 @@ class LimitedProtocol(HttpToolsProtocol):
             last.keep_alive = False
 
     def _linger(self) -> None:
-        """Send the rest of the response, and close the connection after the client has, or after `LINGER_S` seconds."""
+        """Send the rest of the response; close once the client has closed, or after `LINGER_S` seconds."""
         if self._lingers_until is not None:
             return
         self._is_deaf = True
@@ -389,7 +389,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _reader_stalls(self, now_s: float) -> bool:
-        """Return whether bytes wait to be sent, and the client has read none for `stalled_reader_timeout_s`."""
+        """Return whether response bytes wait, and the client has read none for `stalled_reader_timeout_s` seconds."""
         waiting = self.transport.get_write_buffer_size()
         if waiting == 0:
             self._stalled_since = None

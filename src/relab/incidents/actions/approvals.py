@@ -66,7 +66,10 @@ class Decision(BaseModel):
 
 
 class SeveralPlansError(ConflictError):
-    """An approval names only the incident, which has requested approval of several plans, also if some were decided."""
+    """A person approves by the id of the incident, but the incident has requested approval of several different plans.
+
+    Decided requests count, too.
+    """
 
     code = "several_plans"
 
@@ -118,7 +121,7 @@ def approval_request(
 def decide(
     request: ApprovalRequest, earlier: Decision | None, *, approved: bool, by: str, now_us: int, note: str = ""
 ) -> Decision:
-    """Return a person's decision about an approval request, or `earlier` if the answer is the same.
+    """Return a person's decision about an approval request; return `earlier` if it already has the same answer.
 
     An approval may later be changed to a rejection, but a rejection is final.
 
@@ -172,9 +175,10 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
 
 
 def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
-    """Return the name of the person who rejected `action` on `target`, a part of the service; None without one.
+    """Return the name of the person who rejected `action` on `target`; None if no person did.
 
-    `asked` holds approval requests with their decisions (None without one); withdrawn requests count, too.
+    `target` is the part of the service that the action changes. `asked` holds approval requests with their decisions
+    (None without one); withdrawn requests count, too.
     """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)

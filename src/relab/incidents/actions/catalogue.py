@@ -216,9 +216,10 @@ def _entry(row: Any) -> ActionEntry | None:
 
 
 def _rules(schema: Any) -> dict[str, ParameterRule] | None:
-    """Return `{parameter: rule}` for the properties of an object's JSON schema; the rules cover a part of the schema.
+    """Return `{parameter: rule}` for the properties of an object's JSON schema.
 
-    Return None if the schema or its `properties` is not an object, or has too many parameters.
+    A rule covers only the parts of JSON Schema that `ParameterRule` can express. Return None if the schema or its
+    `properties` is not an object, or if it has too many parameters.
     """
     if not isinstance(schema, Mapping):
         return None

@@ -69,8 +69,7 @@ class RecentRecords:
 
     Attributes:
         records: the records, newest first.
-        is_whole: False if some requested records may be missing, because the server's list is too short or has invalid
-            rows.
+        is_whole: False if requested records may be missing: the server's list is too short or has invalid rows.
     """
 
     records: tuple[ServerRecord, ...]
@@ -137,10 +136,12 @@ class ActionsClient:
         return _recent([record for record in records if record.requested_at_us >= at_us], records, unreadable)
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the records of all clients that are newer than the known records; all, if no known one is listed.
+        """Return the server's records, of all clients, that are newer than the records in `seen`.
+
+        If the server's list contains none of the records in `seen`, the whole list is returned.
 
         Args:
-            seen: the ids of the known records. The order of the server's list decides which records are newer.
+            seen: the ids of the records that the caller knows already.
 
         Raises:
             ActionServerError: the request failed.
@@ -179,7 +180,8 @@ class ActionsClient:
             action: the name of the action.
             parameters: the parameters of the action.
             key: the idempotency key; the caller stores it before this call.
-            state_digest: the digest of the state in which the action was decided; the server refuses in another state.
+            state_digest: the digest of the service's state when the action was decided; None: the server does not check
+                it.
             may_ask: called before each retry; if it returns False, the client only searches for the record.
 
         Raises:
@@ -316,7 +318,7 @@ class ActionsClient:
         return next(iter([*over, *found]), None)
 
     async def _undo_over(self, record_id: str) -> ServerRecord | None:
-        """Return the record of the finished rollback of `record_id`; None if it is not found or the request failed."""
+        """Return the record of the finished rollback of the action in `record_id`; None if it cannot be found."""
         try:
             found = await self.find_undo(record_id)
         except ActionServerError:

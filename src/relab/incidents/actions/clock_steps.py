@@ -17,10 +17,9 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations without the polls made before the clock was set back to a time before the action.
+    """Return the observations without the polls that were made before the clock was set back.
 
-    They are unchanged if the first poll after the last step back is not earlier than the beginning of the action.
-
+    This concerns only clocks that were set back to a time before the action; after a smaller step, all polls are kept.
     If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
     """
     begin, last_us = 0, course.began_at_us
@@ -39,10 +38,11 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 
 
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
-    """Return the observations with long gaps between polls (a process that slept, a clock set forward) shortened.
+    """Return the observations with long gaps between polls shortened.
 
-    Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll intervals. The polls
-    around a gap then still do not count as consecutive.
+    Such gaps come from a process that slept, or a clock that was set forward. Only gaps longer than
+    `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll intervals. That is still so long that the
+    polls before and after the gap do not count as consecutive.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

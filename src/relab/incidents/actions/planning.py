@@ -62,7 +62,8 @@ class Escalation:
 
     Attributes:
         reason: the reason, in one sentence.
-        left_out: the rejected actions of the most probable cause's runbook, each with the reason.
+        left_out: the actions that the runbook of the most probable cause advises but that cannot be executed or were
+            tried already, each with the reason.
     """
 
     reason: str
@@ -71,7 +72,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class PlanningSettings:
-    """The confidence that a plan needs; an incident with less is escalated to a person.
+    """The minimum confidence for a plan; with less, the incident is escalated to a person.
 
     Attributes:
         min_confidence: `{risk: minimum ActionPlan.confidence}`; the risk is how harmful a wrong action would be.
@@ -163,7 +164,8 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    An action with an inverse also counts as tried with other parameters on the same part of the service.
+    If an inverse action exists, the step sets a value. It then also counts as tried if the same action was tried on the
+    same part of the service with other parameters.
     """
     if step.entry is None:
         return False

@@ -124,7 +124,8 @@ class ProposedAction:
     Attributes:
         action: the entry of the action in the server's catalogue.
         target: the part of the service that the action changes.
-        is_undo: whether this rolls back an action of this responder; it then needs no approval, budget or cooldown.
+        is_undo: whether the action rolls back an earlier action of this responder; a rollback needs no approval, and no
+            budget or cooldown limits it.
         is_approved: whether a person has approved exactly this action, and the approval is still valid.
     """
 
@@ -147,8 +148,8 @@ class Situation:
         is_stale: whether the target reports old figures.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: descriptions of other clients' recent changes not yet examined; None if the list of changes is
-            incomplete.
+        others: descriptions of recent changes by people or other clients that this responder has not examined yet; None
+            if the server's list of changes is incomplete.
         actions: all actions of this responder on the target, for this incident and for others.
     """
 

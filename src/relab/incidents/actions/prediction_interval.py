@@ -34,10 +34,8 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
     """Return the highest value with which a signal counts as back to normal after a repair, in the signal's unit.
 
-    - The signal was at most `narrow` before the repair, or is unknown: `wide`.
-    - The signal was higher: `narrow` plus a quarter of the excess, at most `wide`.
-
-    The result is never below `narrow`.
+    The bound is `wide` if the signal was at most `narrow` before the repair, or is unknown. If the signal was higher,
+    the bound is `narrow` plus a quarter of the excess over `narrow`, but at most `wide`. It is never below `narrow`.
 
     Args:
         narrow: the bound for a baseline without uncertainty.
@@ -50,9 +48,9 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
 
 
 def _t_beyond(z: float, freedom: float) -> float:
-    """Return Student's t at the quantile of the standard normal value `z` (Abramowitz and Stegun, 26.7.5).
+    """Return the quantile of Student's t-distribution at the probability whose standard normal quantile is `z`.
 
-    `freedom` is the number of degrees of freedom.
+    `freedom` is the number of degrees of freedom. The formula is an expansion (Abramowitz and Stegun, 26.7.5).
     """
     # An expansion, because loading a library with the exact function takes longer than a poll.
     terms = (

@@ -136,7 +136,7 @@ class ActionRecord(BaseModel):
 
     @property
     def counts(self) -> bool:
-        """Whether the action counts towards the policy's maximum numbers: it was not refused, and is no rollback."""
+        """Whether the policy's limits count this action: the server did not refuse it, and it is no rollback."""
         return self.status is not ActionStatus.REFUSED and self.undoes is None
 
 

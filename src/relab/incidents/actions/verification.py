@@ -26,7 +26,7 @@ _US: Final = 1_000_000
 
 
 def verify(course: ActionObservations, bounds: HealthBounds, settings: VerificationSettings) -> VerificationResult:
-    """Return the verdict on an action so far; the verdict is pending while more polls are needed.
+    """Return the verdict on an action so far; a pending verdict means that more polls are needed.
 
     Args:
         course: the observations since the action.
@@ -59,7 +59,8 @@ def _worse_since(
 ) -> VerificationResult:
     """Return the verdict on an action after which the service has become worse; `worse` describes the worse figure.
 
-    The verdict is `OTHER_CAUSE` if this action's cause was seen, is gone, and another cause is confirmed; else `WORSE`.
+    The verdict is `OTHER_CAUSE` if the cause that the action repairs was seen before the action and is gone, and probes
+    have confirmed another cause. Otherwise it is `WORSE`.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -118,10 +119,14 @@ def _recovering(
     settings: VerificationSettings,
     well_s: float,
 ) -> VerificationResult:
-    """Return the verdict on a service that recovers but is not back to normal.
+    """Return the verdict on an action after which the service recovers but is not back to normal.
 
-    The verdict is `OTHER_CAUSE` if another cause is confirmed, `MITIGATED` after `recovery_timeout_s`, else
-    `RECOVERING`. `well_s` is for how many seconds users have been served well.
+    The first case that applies decides:
+    1. Probes have confirmed another cause: `OTHER_CAUSE`.
+    2. At least `recovery_timeout_s` seconds have passed since the action: `MITIGATED`.
+    3. Otherwise: `RECOVERING`.
+
+    `well_s` is for how many seconds users have been served well.
     """
     since_s = (polls[-1].at_us - course.ended_at_us) / _US
     left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
@@ -139,12 +144,14 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return why the service is not back to normal although the cause is known to be gone.
+    """Return why the service is not back to normal although probes show that the cause is gone.
 
-    Returns:
-        - `RECOVERING`: users get answers, and the service is better than before the action.
-        - `OTHER_CAUSE`: users get no answers, or the service is no better; and probes saw the cause before the action.
-        - None: the cause is not known to be gone, no problem is left, or probes did not see the cause before.
+    The first case that applies decides:
+    1. No recent probe shows that the cause is gone: None.
+    2. Users get answers, and no problem is left: None.
+    3. Users get answers, and the service is better than before the action: `RECOVERING`.
+    4. Probes saw the cause before the action: `OTHER_CAUSE`.
+    5. Otherwise: None, because the action may have been for the wrong cause.
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
@@ -214,7 +221,7 @@ def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: Hea
 
 
 def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a dependency that worked before the action has now failed for `min_worse_s`."""
+    """Return whether a dependency that worked before the action has now failed for `settings.min_worse_s` seconds."""
     late = _latest(polls, settings)
     return late[-1].at_us - late[0].at_us >= settings.min_worse_s * _US and bool(
         frozenset.intersection(*(poll.failing for poll in late)) - course.before.failing
@@ -222,9 +229,9 @@ def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], setting
 
 
 def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds) -> bool:
-    """Return whether the latest poll serves users well, apart from the target's health status; False without a poll.
+    """Return whether users were served well in the latest poll; False without a poll.
 
-    A dependency that has failed only since the action gives False.
+    The target's own health status is ignored. If a dependency fails that worked before the action, the result is False.
     """
     if not polls or _problem(course, without_health_status(polls[-1]), bounds):
         return False
@@ -263,7 +270,10 @@ def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -
 
 
 def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return a text about the share of errors or P95 if a poll lacks it or exceeds its bound; else an empty text."""
+    """Return a text about the first of two figures, the share of errors and P95, that is missing or above its bound.
+
+    Return an empty text if a poll has both figures, and both are within their bounds.
+    """
     for signal, most in ((ERRORS, bounds.errors_pct), (P95, bounds.p95_ms)):
         value = poll.numbers.get(signal)
         if value is None:
@@ -276,7 +286,8 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
     """Return a text for each condition in `course.mended` that is not known to be true.
 
-    All conditions are unknown without a recent probe, made during `streak` (the latest polls that served users well).
+    A condition is known only from a recent probe that was made during `streak`, the latest polls that served users
+    well. Without such a probe, all conditions are unknown.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
@@ -291,9 +302,9 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return a text with signs of the cause that a probe found `cause_timeout_s` or more after the action.
+    """Return a text with the signs of the action's cause that are still there; empty if there are none.
 
-    Return an empty text without such signs or such a probe.
+    Only the last probe counts, and only if it was made `cause_timeout_s` seconds or more after the action.
     """
     if course.facts is None or course.facts_at_us is None:
         return ""
@@ -303,7 +314,10 @@ def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> s
 
 
 def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
-    """Return a text about a figure that has been worse than before the action for `min_worse_s`; empty without one."""
+    """Return a text about a figure that is worse than before the action, and has been for `min_worse_s` seconds.
+
+    The text is empty if there is no such figure.
+    """
     for is_ruin in (False, True):
         after_us = course.ended_at_us + (0 if is_ruin else int(settings.metrics_window_s * _US))
         late = [poll for poll in polls if poll.at_us >= after_us and poll.at_us not in course.stale]

@@ -23,11 +23,15 @@ class VerificationSettings:
         poll_interval_s: the time between two polls. A gap of more than three intervals ends a series of good polls.
         min_healthy_s, min_healthy_polls: the least duration and number of polls in which users must be served well.
         min_quiet_s: how long users must be served well, without other anomalies, to end an incident without an action.
-        effect_timeout_s: seconds after an action when it counts as failed if it is not verified.
-        cause_timeout_s: seconds after an action until which signs of the cause are normal; later they mean a failure.
-        recovery_timeout_s: seconds after an action when a service that still recovers counts as mitigated.
-        metrics_window_s: the time that figures cover. For this long, they include the time before the action's end.
-        min_worse_s: how long the figures must be worse than before the action to count as worse.
+        effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
+            verified by then counts as failed.
+        cause_timeout_s: for this many seconds after an action, signs of its cause are normal; later they mean a
+            failure.
+        recovery_timeout_s: a service that is still recovering this many seconds after an action counts as mitigated.
+        metrics_window_s: the seconds that the target's figures cover. For this long after the action, the figures
+            include requests from before the end of the action.
+        min_worse_s: the service counts as worse when its figures have been worse than before the action for this many
+            seconds.
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
         worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse; both must be exceeded.
         much_worse_errors_pct: an increase of errors, in percentage points, that counts even within `metrics_window_s`.
@@ -55,8 +59,8 @@ class HealthBounds:
     Attributes:
         errors_pct: the bound for the share of failed requests, in percent.
         p95_ms: the bound for the 95th percentile of the latency, in milliseconds.
-        needs_traffic: whether a poll must have enough requests to show a recovery; True for a target with usual
-            traffic.
+        needs_traffic: whether a poll shows a recovery only if the target had enough requests; False for a target that
+            usually has hardly any.
     """
 
     errors_pct: float
@@ -74,7 +78,8 @@ class ActionObservations:
         polls: the polls since the action began, in the order in which they were made.
         stale: the times (`at_us`) of polls in which the target reported old figures.
         mended: conditions that are all true once the action's cause is gone; empty if this cannot be tested.
-        facts: the facts for `mended` that the last probe since the action found; None or empty without a probe.
+        facts: what the last probe since the action found about the conditions in `mended`, as `{fact: value}`; None or
+            empty if no probe was made.
         facts_at_us: the time of that last probe, in microseconds since 1970; None without a probe.
         facts_before: the facts known before the action; they show whether its cause was present.
         other: the name of another cause that later probes confirmed; empty without one.

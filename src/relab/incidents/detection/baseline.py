@@ -43,18 +43,22 @@ class SignalBaseline:
     def upper_bound(self, deviations: float, min_increase: float, min_factor: float = 1.0) -> float:
         """Return the bound above which a value of the signal is unusual, in the unit of the signal.
 
-        The bound is the highest of the three values that the arguments give.
+        The bound is the highest of three values: the median plus `deviations` robust standard deviations, the median
+        plus `min_increase`, and the median times `min_factor`.
 
         Args:
-            deviations: the median plus this number of robust standard deviations.
-            min_increase: the median plus this least increase that users notice, in the unit of the signal.
-            min_factor: the median times this least factor that users notice.
+            deviations: a number of robust standard deviations.
+            min_increase: the least increase that users notice, in the unit of the signal.
+            min_factor: the least increase that users notice, as a multiple of the median.
         """
         return max(self.median + deviations * self.deviation, self.median * min_factor, self.median + min_increase)
 
 
 class Baseline:
-    """The usual values of each signal, learnt from the latest polls without anomalies, `MAX_POLLS` for each signal."""
+    """The usual values of each signal (a measured number), learnt from polls without anomalies.
+
+    Only the latest `MAX_POLLS` values of each signal are kept.
+    """
 
     def __init__(self) -> None:
         self._values: dict[str, deque[float]] = {}

@@ -99,7 +99,8 @@ class Detector:
         """Add a poll to the history and return its anomalies.
 
         Args:
-            snapshot: the new poll. The history restarts with it if it is not newer than the last poll, or much later.
+            snapshot: the new poll. If its time is not after that of the last poll, or is much later, the earlier
+                history is deleted first.
             learn: whether the baseline may learn from this poll if it has no anomalies; False while an incident is
                 open.
         """
@@ -130,7 +131,10 @@ class Detector:
         self._restarted_at_us, self._burnt_until_us = None, 0
 
     def settle(self) -> None:
-        """Exclude all polls until now from the burn rate of the error budget; call this when an incident is over."""
+        """Exclude all polls until now from the burn rate (how fast the error budget is used up).
+
+        Call this when an incident is over.
+        """
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
@@ -251,9 +255,10 @@ class Detector:
         return self._restarted_at_us + int(pause_s * 1e6)
 
     def _notice_restart(self, snapshot: Snapshot) -> None:
-        """Begin a grace period (anomalies need longer to be confirmed) if a worker's uptime has become shorter.
+        """Begin a grace period, in which anomalies need longer to be confirmed, if a worker has restarted.
 
-        A second restart of the same worker before a poll without anomalies is a crash loop, which gets no grace period.
+        A worker has restarted if its uptime has become shorter. If the same worker restarts again before there was a
+        poll without anomalies, it is in a crash loop, which gets no grace period.
         """
         for name, uptime_s in snapshot.numbers.items():
             if not (name.startswith("worker.") and name.endswith(".uptime_s")):
@@ -279,7 +284,10 @@ def _distance(anomaly: Anomaly) -> float | None:
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return the number of requests that a percentile or a share was computed from; estimated for a single route."""
+    """Return the number of requests behind a signal: those from which its percentile or share was computed.
+
+    For a signal of a single route, the number is estimated from the route's share of the request rate.
+    """
     numbers = snapshot.numbers
     requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)
     own = numbers.get(f"{signal.removesuffix('.p95_ms').removesuffix('.errors.pct')}.rps")

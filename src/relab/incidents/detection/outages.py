@@ -132,14 +132,15 @@ class _Signal:
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
         """Return whether people in charge of the incident must be notified of a change of this outage at once.
 
+        The first case that applies decides:
+        1. The latest anomaly is not confirmed by enough polls: False.
+        2. The outage is new or much worse, or people were never notified of it: True.
+        3. Otherwise the outage is back after a recovery. True if it had been gone for at least 30 s, and the last
+           notification was long enough ago.
+
         Args:
             kind: what has changed.
             at_us: the current time, in microseconds since 1970.
-
-        Returns:
-            - False: the latest anomaly is not confirmed by enough polls.
-            - True: the outage is new or much worse.
-            - For a recurrence: True after 30 s without an anomaly, if the last notification was long enough ago.
         """
         if not self.is_confirmed:
             return False
@@ -238,9 +239,10 @@ class OutageTracker:
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
 
-        - Within 20 s after a notification: nothing.
-        - Without overdue or urgent news: nothing. News is overdue when it is older than a limit of at most 30 s.
-        - Otherwise: all overdue news, and all news confirmed by enough polls.
+        The first case that applies decides:
+        1. Less than 20 s have passed since a notification: no news.
+        2. No news is overdue or urgent: no news. News is overdue when it is older than a limit of at most 30 s.
+        3. Otherwise: all overdue news, and all news confirmed by enough polls.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.

@@ -1,6 +1,6 @@
-"""The detection rules, as pure functions: each checks polls and returns the anomalies of the last one, unconfirmed.
+"""The detection rules, as pure functions: each checks polls, and returns the anomalies that the last poll shows.
 
-The module `detector` confirms those that last.
+The module `detector` confirms the anomalies that last for several polls.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def absence(history: Sequence[Snapshot], baseline: Baseline, settings: Detection
     Args:
         history: the polls, oldest first; at least one.
         baseline: the usual values.
-        settings: `stale_after_polls`: how many polls must repeat the timestamp of the poll before them, one after the
-            other, to make the figures stale.
+        settings: the target's figures are stale if the last `stale_after_polls` polls all repeat the timestamp of an
+            earlier poll.
     """
     last = history[-1]
     found = [_absent(part, why) for part, why in last.absent.items()]

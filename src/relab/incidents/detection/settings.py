@@ -20,15 +20,16 @@ class DetectionSettings:
             and as a multiple of the median.
         min_poll_latency_increase_ms: the least increase of the time to answer a poll, which varies more than other
             durations.
-        large_latency_increase_ms: a duration less than this above its bound is a small anomaly.
+        large_latency_increase_ms: a duration that exceeds its bound by less than this is a small anomaly.
         confirm_polls, confirm_of_polls: an anomaly is confirmed if it is in at least `confirm_polls` of the last
             `confirm_of_polls` polls.
         small_anomaly_s: how long a small anomaly (a slightly slower answer, an absent worker) must last to be
             confirmed. Use twice the window that the target's figures cover.
-        stale_after_polls: after how many polls that repeat the timestamp of an earlier one the target's data is stale.
-        trend_polls, trend_horizon_s: the number of polls for a trend, and how many seconds it is extrapolated.
-        restart_grace_polls: the grace period after a worker's restart, in polls; most anomalies are confirmed only
-            later.
+        stale_after_polls: the target's data is stale if this many consecutive polls repeat the timestamp of an earlier
+            poll.
+        trend_polls, trend_horizon_s: from how many polls a trend is computed, and for how many seconds into the future.
+        restart_grace_polls: the grace period after a worker's restart, in polls. Most anomalies are confirmed only
+            after it.
         min_restart_grace_s: the least grace period for anomalies that are not critical.
     """
 

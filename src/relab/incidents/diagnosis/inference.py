@@ -211,9 +211,10 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return `(index, whether the condition holds)` of the features that the probabilities are computed from.
+        """Return the features from which the probabilities are computed, as `(index, whether the condition holds)`.
 
-        A feature is a condition of a runbook. Each known fact gives one: the feature that separates the causes best.
+        A feature is a condition of a runbook on one fact. For each known fact, only one feature is used: the one that
+        separates the causes best.
         """
         best: dict[str, tuple[float, int, bool]] = {}
         for number, condition in enumerate(self._model.conditions):
@@ -246,9 +247,10 @@ class Diagnosis:
 def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
     """Return the probability of each feature if two causes are present at once.
 
-    - One cause leaves the feature at its base rate: the probability with the other cause.
-    - Both causes raise it, or both lower it: their independent effects are combined.
-    - One cause raises it and the other lowers it: the log odds are added.
+    For each feature, the first case that applies decides:
+    1. One cause leaves the feature at its base rate: the probability with the other cause.
+    2. Both causes raise it, or both lower it: their independent effects are combined.
+    3. One cause raises it and the other lowers it: the log odds are added.
 
     Args:
         one: the probabilities of the features with the first cause alone.

@@ -137,9 +137,11 @@ class Investigator:
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
+        """Run probes until the best cause is confirmed and no further probe is needed, or `max_rounds` is reached.
 
-        A cause is confirmed if probes at two different moments show it as the best or as sure.
+        No further probe is needed if the cause is sure (probable enough to act on) or no probe would add enough
+        information. The best cause is confirmed if probes at an earlier moment also showed it as the best cause, or as
+        sure.
 
         Args:
             known: the facts known at the start.
@@ -186,14 +188,21 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the second cause that needs more probes; None without a suspected second cause, or if it is sure."""
+        """Return the second cause that needs more probes to be sure of it; None if there is none.
+
+        It is the cause that is most probably present together with the best cause, if that probability is high enough
+        to suspect it but not to be sure.
+        """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
             return None
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes that find the facts in the runbooks of `candidates`; else `FIRST_PROBES`."""
+        """Return the names of the probes that find the facts in the runbooks of `candidates`.
+
+        If those runbooks name no such facts, return `FIRST_PROBES`.
+        """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]
         facts = {each.condition.fact for book in books for each in book.expects}

@@ -1,7 +1,7 @@
-"""Find which kind of signals deviated first: it is nearer to the cause than those that deviated later. Pure.
+"""Find which kind of signals deviated first: it is nearer to the cause than the kinds that deviated later. Pure.
 
 Only metrics that the target reports over the same window are compared. Instantaneous values, such as the use of a pool
-or the state of a worker, show a change earlier than values over a window, whichever changed first.
+or the state of a worker, are left out: they show a change at once, and would therefore always seem to be first.
 """
 
 from __future__ import annotations

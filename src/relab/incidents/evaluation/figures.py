@@ -37,7 +37,7 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EpisodeMetrics:
-    """The result of one responder in one episode (test) of an evaluation.
+    """The result of one responder in one episode: a test in which a fault may be injected while the responder works.
 
     Attributes:
         responder: the name of the measured responder.

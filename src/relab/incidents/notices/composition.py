@@ -24,13 +24,13 @@ _BAD_EFFECTS: Final = frozenset(("failed", "worse"))
 
 @dataclass(frozen=True, slots=True)
 class NoticeContext:
-    """The data that a notice needs besides its event.
+    """The data that a notice about a timeline event needs besides the event itself.
 
     Attributes:
         incident: the current state of the incident.
-        earlier: the content of the last `diagnosed` event before the event; None without one.
+        earlier: the content of the last `diagnosed` event before that event; None without one.
         alerts: contents of the first alerts of the incident, for an `opened` event.
-        question: the approval request of the event, if a person can still decide it; else None.
+        question: the approval request that the event is about, if a person can still decide it; else None.
         public_url: the address at which people reach relab, without a trailing slash; None if it is unknown.
         answers_slack: whether people may answer notices by commands in Slack.
     """
@@ -45,7 +45,7 @@ class NoticeContext:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The parts of a notice that depend on the kind of event: its kind, texts, commands and flags."""
+    """The parts of a notice that depend on the kind of its timeline event: texts, commands and flags."""
 
     kind: NoticeKind
     title: str

@@ -41,7 +41,7 @@ class DeliveryReply:
     """The result of sending a notice.
 
     Attributes:
-        reason: why the receiver did not accept the notice, without secrets; empty if it did.
+        reason: why the receiver did not accept the notice, without secrets; empty if the notice was accepted.
         retry_after_s: the receiver's `Retry-After` in seconds; None without one.
     """
 

@@ -45,7 +45,8 @@ def require_address(url: str, setting: str) -> None:
     """Check that a URL is the address of an HTTP server.
 
     Raises:
-        ConfigurationError: it is not; the message names `setting` and omits the URL, because it may be a secret.
+        ConfigurationError: the URL is not such an address. The message names `setting`, and omits the URL, which may be
+            a secret.
     """
     try:
         parts = urlsplit(url)

@@ -26,7 +26,7 @@ _RECEIVER = tuple(NoticeReceiverRow.__table__.c)
 
 
 def add_receiver(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a receiver if it does not exist; `values` holds the columns of `notice_receivers` by name."""
+    """Insert a receiver if it does not exist; `values` maps each column name of `notice_receivers` to its value."""
     session.execute(insert_into(session, table_of(NoticeReceiverRow)).values(**values).on_conflict_do_nothing())
 
 
@@ -41,22 +41,23 @@ def get_receiver(session: Session, receiver: str) -> Any | None:
 
 
 def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) -> None:
-    """Set columns of a receiver; `values` holds their new values by name."""
+    """Set columns of a receiver; `values` maps the names of these columns to the new values."""
     table = table_of(NoticeReceiverRow)
     session.execute(update(table).where(NoticeReceiverRow.receiver == receiver).values(**values))
 
 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
-    """Return `(incident_id, seq)` of incidents with events that a receiver has not processed, the first opened first.
+    """Return `(incident_id, seq)` of incidents with events that a receiver has not processed.
 
-    `seq` is the number of the last event that the receiver has processed, or 0.
+    The incident that was opened first comes first. `seq` is the number of the last event that the receiver has
+    processed, or 0.
 
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: a closed incident without processed events is returned only if opened at this time (microseconds
-            since 1970) or later.
-        limit: how many incidents to return at most.
+        opened_from: a time in microseconds since 1970. An incident that was opened earlier and is over is left out if
+            the receiver has processed none of its events.
+        limit: the maximum number of incidents.
     """
     # Open, unfinished and recent incidents; each group is found by an index.
     candidates = union(
@@ -96,7 +97,10 @@ def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is
 
 
 def add_post(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a posted notice; do nothing if one with its topic and number exists. `values` holds the columns by name."""
+    """Insert a posted notice; do nothing if a notice with the same topic and number is stored already.
+
+    `values` maps each column name of the table of posted notices to its value.
+    """
     session.execute(insert_into(session, table_of(NoticePostRow)).values(**values).on_conflict_do_nothing())
 
 

@@ -57,8 +57,9 @@ class _Delivery:
 
     Attributes:
         topic, seq: identify the notice.
-        sent: stores that the receiver accepted the notice, at a time in microseconds since 1970.
-        give_up: stores that the notice is skipped for good, with the reason.
+        sent: a function that stores that the receiver has accepted the notice; its argument is the time in microseconds
+            since 1970.
+        give_up: a function that stores that the notice is skipped for good; its argument is the reason.
     """
 
     topic: str

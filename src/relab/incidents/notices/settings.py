@@ -19,7 +19,7 @@ class DeliverySettings:
         request_timeout_s: the time limit of a request.
         min_retry_pause_s, max_retry_pause_s: the first and the longest pause between retries. Each pause is twice as
             long as the one before.
-        give_up_after_s: skip a notice for good when its pauses add up to this.
+        give_up_after_s: a notice is skipped for good when the pauses between its retries add up to this many seconds.
         lease_s: how long the lease of the sending process lasts without renewal.
     """
 

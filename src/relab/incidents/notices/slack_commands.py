@@ -38,7 +38,8 @@ class SlackCommand:
         user_id: Slack's id of the person.
         user_name: the person's name, which may be empty.
         text: the text after the name of the command.
-        is_check: whether this is no command, but Slack's check that the server answers (`ssl_check`).
+        is_check: whether the request is not a command of a person, but Slack's check that the server answers
+            (`ssl_check`).
     """
 
     user_id: str

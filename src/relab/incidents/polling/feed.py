@@ -26,7 +26,7 @@ class PollFeed:
 
     @property
     def latest(self) -> Snapshot | None:
-        """The last poll; None if there is none."""
+        """The last poll of the target; None before the first poll."""
         return self._polls[-1][1] if self._polls else None
 
     @property

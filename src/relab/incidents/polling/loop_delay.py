@@ -1,4 +1,4 @@
-"""Measure by how much this process is late: a busy process cannot measure the response times of a target."""
+"""Measure the delay of this process's event loop: a delayed process cannot measure a target's response times."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Poller:
     async def poll(self) -> Snapshot:
         """Request health, metrics, pool, processes and new log lines of the target; return them as a snapshot.
 
-        The snapshot names the parts without a usable answer as absent.
+        The attribute `absent` of the snapshot names the requests without a usable answer, such as `pool`.
         """
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")

@@ -58,9 +58,9 @@ class _Draft:
             self.absurd.append(name)
 
     def time(self, value: Any) -> None:
-        """Store the time that one part of the answers states, if it is later than the stored time; ignore None.
+        """Store the timestamp of one answer of the target, if it is later than the stored timestamp; ignore None.
 
-        For an invalid time, add `timestamp` to `absurd`.
+        For an invalid timestamp, add `timestamp` to `absurd`.
         """
         try:
             start_us = parse_time(value) if isinstance(value, str) else None
@@ -79,10 +79,11 @@ def read_poll(
     """Return the snapshot of a poll from the answers of the target.
 
     Args:
-        at_us: when the poll was requested, in microseconds since 1970.
-        answers: the JSON of each part, or why it is absent, by name: `health`, `metrics`, `pool`, `processes`. A part
-            that was not requested is missing.
-        templates: the number of log lines since the previous poll, by template.
+        at_us: when the requests of the poll were sent, in microseconds since 1970.
+        answers: the answers by name (`health`, `metrics`, `pool`, `processes`, `logs`): each is the JSON of the answer,
+            or the reason why there is none. An answer that was not requested is missing.
+        templates: the number of log lines since the previous poll, by log template (a line with its variable parts
+            masked).
     """
     draft = _Draft()
     absent = {part: answer for part, answer in answers.items() if isinstance(answer, AbsenceReason)}

@@ -96,9 +96,10 @@ def compose(case: IncidentRecord) -> Postmortem:
 def onset(case: IncidentRecord, signals: Signals) -> int:
     """Return when an incident began, in microseconds since 1970: the earliest of these times.
 
-    - the opening of the incident
-    - the beginning of each finding (anomaly) of the incident
-    - the first sample of a signal that stayed above the finding's bound until the opening
+    - The incident was opened.
+    - A finding (anomaly) of the incident was first seen.
+    - A signal in a finding rose above its bound, and stayed above it until the incident was opened. This time is taken
+      from the samples of the signal.
     """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]

@@ -79,7 +79,10 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 
 
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
-    """Merge two diagnoses of the same causes: `fresh` with the time of `earlier`, confirmed if either is."""
+    """Merge a diagnosis with a later diagnosis of the same causes.
+
+    The result has the time of `earlier` and the other values of `fresh`. It is confirmed if one of the two is.
+    """
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )

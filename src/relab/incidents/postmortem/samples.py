@@ -120,10 +120,10 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _max_interval(times: Sequence[int], place: int) -> float:
-    """Return the longest time after the poll at the index `place` that is no gap, in the unit of `times`.
+    """Return how long the interval after the poll `times[place]` may be without counting as a gap.
 
-    It depends on the intervals between polls around this index, at most `_NEIGHBOURS` on each side, without the interval
-    that begins at `place`. Without other intervals, it is infinity.
+    The unit is that of `times`. The result is computed from the intervals between the polls around it: at most
+    `_NEIGHBOURS` on each side, without the interval in question. Without such intervals, it is infinity.
     """
     # Only polls around it, because the polls of a long incident are thinned out, so their intervals differ.
     around = sorted(_intervals(times, place))

@@ -106,14 +106,15 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
     """Return which of the target's two feature flags has a harmful value.
 
+    The first case that applies decides:
+    1. `control` is harmful: `("limit", the harmful value)`.
+    2. `routing` is harmful: `("route", the harmful value)`.
+    3. The answer lacks `max_concurrency` or `enabled`: None, because it is unknown whether a value is harmful.
+    4. Otherwise: `("none", routing)`.
+
     Args:
         control: the flag that limits concurrent requests.
         routing: the flag that enables the routing of requests.
-
-    Returns:
-        `(word, place)`. The word is `limit` if `control` is harmful, `route` if `routing` is, or `none`. The place is
-            the JSON value that shows this. None if no harmful value is seen, but `max_concurrency` or `enabled` is
-            missing.
     """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:

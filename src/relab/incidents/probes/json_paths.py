@@ -113,13 +113,16 @@ class FactCollector:
         self.sightings: list[Observation] = []
 
     def see(self, fact: str, value: FactValue | None, place: JsonValue) -> None:
-        """Add a fact with the JSON value that proves it (`place`), unless the fact's value is None or not finite."""
+        """Add a fact with the JSON value that proves it (`place`).
+
+        The fact is ignored if its value is None or not finite.
+        """
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return
         self.sightings.append(Observation(fact, value, place.answer, place.pointer, place.verbatim))
 
     def amount(self, fact: str, place: JsonValue, most: float = MAX_VALUE) -> None:
-        """Add the number at `place` in an answer as a fact if it is from 0 to `most`; other values are ignored."""
+        """Add a fact whose value is the number at `place` in an answer; ignore numbers below 0 or above `most`."""
         found = place.amount
         self.see(fact, found if found is not None and found <= most else None, place)
 
@@ -128,7 +131,7 @@ class FactCollector:
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: JsonValue) -> None:
-        """Add the boolean at `place` in an answer as a fact; any other value is ignored."""
+        """Add a fact whose value is the boolean at `place` in an answer; ignore any other type."""
         self.see(fact, place.truth, place)
 
 

@@ -82,10 +82,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEvidence:
-    """A fact from a probe, with the place in the answer to a request that proves it; `evidence_id` is for citations.
+    """A fact that a probe found, with the quoted part of the answer that proves the fact.
 
     Attributes:
-        evidence_id: a hash of the other fields, so it is the same after a restart.
+        evidence_id: the id by which the evidence is cited: a hash of the other fields, so it is the same after a
+            restart.
         look: the name of the probe.
         request: the request whose answer shows the fact.
         pointer: the position in the answer's JSON, as a JSON Pointer (RFC 6901).
@@ -121,7 +122,7 @@ class Probe:
         requests: the requests of the probe.
         read: the function that returns the facts in the answers.
         facts: the names of all facts that the probe can find; its result may lack some of them.
-        cost: the cost relative to a simple request, for the time and for the load on the target.
+        cost: how expensive the probe is in time and load on the target, relative to one simple request (1.0).
     """
 
     name: str

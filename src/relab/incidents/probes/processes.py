@@ -124,7 +124,7 @@ def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonV
     Args:
         found: collects the facts.
         workers: the workers, each with its values in the first and in the last answer.
-        place: the JSON value that proves the facts about all workers together.
+        place: the JSON value that is cited as evidence for the facts about all workers together.
         now_us: the current time, in microseconds since 1970.
     """
     found.see("workers.count", float(len(workers)), place)
@@ -225,7 +225,7 @@ def _time_of(place: JsonValue) -> int | None:
 def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
     """Read facts about a batch job beside the service: whether it runs, its number of processes, and its priority.
 
-    `answers` are the list of components, and the log of the job.
+    `answers` has two responses: first the supervisor's list of components, then the log of the job.
     """
     found = FactCollector()
     rows, kernel = root_of(answers, 0).at("components").rows(), root_of(answers, 0).at("kernel")

@@ -1,4 +1,7 @@
-"""Read from the target's history of settings which setting was changed when and by whom, and what is in force. Pure."""
+"""Read facts from the target's history of settings: which setting was changed, when, by whom, and its current value.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
     """Return the newest settings change of the last `RECENT_S` seconds that may have caused a problem.
 
-    Changes that are repairs are skipped, and so are settings that a later repair changed again.
+    Repairs are no such changes. A setting that a later repair changed again is left out of the result.
 
     Args:
         rows: the versions of the settings, the oldest first.

@@ -1,4 +1,4 @@
-"""The fields of the target's answers to health, metrics and pool requests, by the signal that each gives."""
+"""For each signal, the path of its value in the JSON that the target returns for health, metrics and pool requests."""
 
 from __future__ import annotations
 

@@ -43,7 +43,11 @@ class AssessmentNodes:
         self._world = world
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Store the latest poll as the symptoms of the incident, and the ids of the action server's present records."""
+        """Return the latest poll as the state's `symptoms`, so that the next nodes examine this poll.
+
+        The result also contains the ids of the newest records of the action server. Records that appear later show
+        actions of people and other clients.
+        """
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
         now_us = self._world.clock.now_us()
@@ -57,7 +61,7 @@ class AssessmentNodes:
         return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
-        """Check whether the problem is still there, and return the answer as the state's `is_unhealthy`.
+        """Check whether the target still has a problem, and return the answer as the state's `is_unhealthy`.
 
         If the problem has passed, the result also contains the next node and the reason.
         """

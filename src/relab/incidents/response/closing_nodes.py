@@ -131,10 +131,10 @@ class ClosingNodes:
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, or until a person closes the incident.
 
-        The next node is `monitor`, which begins a new diagnosis, in three cases:
+        In three cases, the next node is `monitor`, which begins a new diagnosis:
         - A person reports the problem again.
         - Another outage begins.
-        - The probes at the handover to people have shown a cause.
+        - The last probes before the incident was handed over to people have shown a cause.
         """
         world = self._world
         suspected = state.get("suspected", "")
@@ -157,13 +157,13 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident; if so, store its effect as `VERIFIED`.
+        """Return whether the last action has ended the incident; if so, store that action's effect as `VERIFIED`.
 
         Four conditions must hold:
         - The action was for the cause that is diagnosed now.
-        - Its effect is `MITIGATED`: the cause was gone, but the service was not back to normal in time.
+        - The action's stored effect is `MITIGATED`: the cause was gone, but the service was not back to normal in time.
         - Probes show that the cause is still gone.
-        - No person or other client has acted.
+        - No person and no other client has acted during the incident.
         """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
@@ -180,7 +180,7 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the probes at the handover to people indicate; empty if they indicate none.
+        """Return the cause that the last probes before the handover to people indicate; empty if they indicate none.
 
         `known` holds the facts of these probes. The result is also empty if the incident has a diagnosis already.
         """
@@ -201,9 +201,13 @@ class ClosingNodes:
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
-        """Return a sentence that asks people to reset the responder's load limit later; empty without such a limit.
+        """Return a sentence that asks people to remove a load limit later; empty if the responder has set none.
 
-        The sentence is also written to the timeline.
+        The limit was set by the action that repaired the incident. The sentence is also written to the timeline.
+
+        Args:
+            cause: the cause that was repaired; its runbook says whether the action limits the load.
+            acts: the actions of the incident.
         """
         world = self._world
         book = next((book for book in await world.runbooks() if book.cause == cause), None)
@@ -224,7 +228,7 @@ class ClosingNodes:
         return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
-        """Store runbooks as drafts, which people may accept, and write each result to the timeline."""
+        """Store runbooks as drafts, which people may accept; write each draft's path, or the error, to the timeline."""
         world = self._world
         for book in books:
             try:
@@ -266,7 +270,9 @@ class ClosingNodes:
     async def _others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> tuple[ServerRecord, ...]:
-        """Return the action server's records of people and other clients during the incident, newest first.
+        """Return the action server's records of actions that people or other clients requested, the newest first.
+
+        Only actions requested during the incident count. `acts` are the responder's own actions of the incident.
 
         Raises:
             ActionServerError: a request to the action server failed.
@@ -283,9 +289,9 @@ class ClosingNodes:
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
     ) -> list[ServerRecord]:
-        """Return the action server's records of people and other clients during the incident, oldest first.
+        """Return the action server's records of actions that people or other clients requested, the oldest first.
 
-        The result is empty if the records cannot be read.
+        Only actions requested during the incident count. The result is empty if the records cannot be read.
         """
         try:
             return list(await self._others(state, incident, acts))[::-1]
@@ -358,14 +364,14 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 
 
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
-    """Return `({fact: value}, {log template: number of lines})`, as known before a person's action helped.
+    """Return the facts, and the number of log lines by template, that were known before the incident was repaired.
 
-    The values are from the last handover to people before the action. If no person acted, or there was no handover,
-    they are from the last diagnosis.
+    If a person repaired it, they come from the last handover to people before that person's action. Without such an
+    action or without a handover, they come from the last diagnosis.
 
     Args:
         state: the state of the incident workflow.
-        helped: the action server's record of the action that helped; None if no person acted.
+        helped: the action server's record of the person's action that helped; None if no person acted.
     """
     handovers = state.get("handovers", [])
     if helped is not None and handovers:

@@ -1,4 +1,4 @@
-"""The surroundings of the graph's nodes: polls and probes of the target, action server, knowledge and incident log."""
+"""What the nodes of the incident workflow have access to: polls, probes, action server, knowledge and incident log."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class PollState:
     Attributes:
         feed: the polls of the target.
         baseline: the usual values of the target's signals.
-        findings: the anomalies after the last poll.
+        findings: the result of the detectors after the last poll.
         wrong_at_us: the time of the last poll with anomalies that open an incident; None without such a poll.
         stale: the times (`at_us`) of polls with outdated measured values.
-        outages: the signals of the open incident, and when people were notified of them.
+        outages: the anomalous signals of the open incident, with the times at which people were notified of them.
         lease: the lease of this process while it is the leader (the only process that polls the target); otherwise
             None.
     """
@@ -66,7 +66,10 @@ class PollState:
     outages: OutageTracker = field(default_factory=lambda: OutageTracker(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Delete the results of earlier polls, which may be days old, when this process becomes the leader again."""
+        """Delete the results of earlier polls; call this when this process becomes the leader again.
+
+        The earlier results may be days old.
+        """
         await self.feed.clear()
         self.findings, self.wrong_at_us = DetectionResult(), None
         self.stale.clear()
@@ -157,18 +160,24 @@ class ResponseContext:
         return HealthBounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _MIN_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use, with this target's learnt runbooks if the settings allow past incidents."""
+        """Return the runbooks in use.
+
+        They include this target's learnt runbooks if the settings allow the use of past incidents.
+        """
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found
 
     async def learnt(self) -> tuple[Runbook, ...]:
-        """Return runbooks for unknown causes, learnt from the actions with which people repaired this target."""
+        """Return runbooks for causes that no other runbook describes.
+
+        They were learnt from the actions with which people repaired this target.
+        """
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def mended(self, incident_id: str) -> set[str]:
-        """Return the causes that actions of an incident have ended, although the service did not become healthy.
+        """Return the causes that actions of an incident have removed without making the service healthy.
 
         Actions that were rolled back do not count.
         """

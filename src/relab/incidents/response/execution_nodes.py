@@ -82,9 +82,10 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action, as JSON; without such a poll, return the symptoms.
+        """Return the last poll before the action, as JSON; without such a poll, return the state's `symptoms`.
 
-        `known` is the record of the action if it was requested already: polls after this request do not count.
+        `known` is the stored record of the action; None if the action was not requested yet. Polls after the time of
+        the request do not count.
         """
         polls = self._world.watch.feed.polls
         if known is not None:
@@ -94,7 +95,7 @@ class ExecutionNodes:
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
         """Store that the action server refused an action, and return the changed keys of the state.
 
-        After a temporary reason, wait `server_retry_s` seconds and allow the action to be planned again. At most
+        If the reason is temporary, wait `server_retry_s` seconds and allow the action to be planned again. At most
         `_MAX_REPEATS` actions of an incident are repeated.
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
@@ -113,8 +114,8 @@ class ExecutionNodes:
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
         """Return the keys of the incident's actions that may be planned again.
 
-        The key of `act` is added to the state's `again` if the action server refused `act`; `again` grows to at most
-        `_MAX_REPEATS` keys.
+        These are the keys in the state's `again`, and the key of `act` if the action server refused `act`. If `again`
+        already has `_MAX_REPEATS` keys, no key is added.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
@@ -161,7 +162,7 @@ class ExecutionNodes:
         """Wait until the result of the action `act` is certain, and return it.
 
         An action that sheds load (makes the service reject requests) is rolled back when the service can serve the
-        whole load. Then the service is verified again, without the action.
+        whole load. Then this method verifies that the service stays healthy without the action.
 
         Args:
             state: the state of the incident workflow.
@@ -219,9 +220,9 @@ class ExecutionNodes:
             return act
 
     async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
-        """Return None if a plan may still be executed; otherwise the changed keys of the state.
+        """Check whether a plan may still be executed.
 
-        The changed keys contain the next node and the reason.
+        Return None if it may. Otherwise return the changed keys of the state, with the next node and the reason.
         """
         world = self._world
         approval_id = state.get("approval_id")

@@ -1,4 +1,4 @@
-"""The graph of an incident: its nodes and edges, from the first poll over diagnosis and action to the end."""
+"""The workflow of an incident as a LangGraph graph: its nodes and edges."""
 
 from __future__ import annotations
 

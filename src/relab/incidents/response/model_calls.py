@@ -40,13 +40,17 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The total cost of the model calls for an incident: their number, tokens, seconds and US dollars.
+    """The total cost of the model calls for an incident.
 
     A call without a known result counts with its maximum tokens and seconds, and with 0 dollars. A call that the
-    gateway did not make, such as one without a free slot, counts only with the seconds of its wait.
+    gateway did not make, for example because no slot was free, counts only with the seconds of its wait.
 
     Attributes:
-        requested: the number of calls with those that the gateway did not make.
+        calls: the number of calls that the gateway made.
+        tokens: the tokens of prompts and answers.
+        took_s: the seconds of all calls and waits.
+        usd: the cost in US dollars.
+        requested: the number of all calls, also those that the gateway did not make.
     """
 
     calls: int = 0

@@ -50,9 +50,9 @@ class Recovery:
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
-        """Return whether users were served well for `min_quiet_s` seconds, without another anomaly or a firing alert.
+        """Return whether the incident has passed: users were served well for `min_quiet_s` seconds.
 
-        Only alerts of this incident count.
+        In addition, no poll of these seconds had an anomaly that opens incidents, and no alert of this incident fires.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

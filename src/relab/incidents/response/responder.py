@@ -116,7 +116,7 @@ class Responder:
         return self.is_leading
 
     async def _take_up(self, lease: Lease) -> None:
-        """Become the leader by `lease`: load the stored state of the detector, and continue with the open incident."""
+        """Become the leader, as the holder of `lease`: load the detector's state, and continue the open incident."""
         world = self._world
         # Another process may have led for days since this process last led.
         self._detector.begin_anew()
@@ -198,7 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return False for `_GIVEN_UP_S` seconds after this process gave the incident up, otherwise True."""
+        """Return False for `_GIVEN_UP_S` seconds after the incident's workflow failed in this process, else True."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -234,7 +234,7 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """If the workflow's task failed, give its incident up for `_GIVEN_UP_S` seconds, and allow new incidents."""
+        """If the workflow in `task` failed, stop work on its incident for `_GIVEN_UP_S` seconds."""
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the P95 anomalies that remain after an incident, but within the limit that verification accepts."""
+        """Return the P95 anomalies that remain after an incident although verification accepts their latency."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -348,9 +348,9 @@ class Responder:
                 return NEWS
 
     async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
-        """Write a failure to the timeline; return whether the incident is still open.
+        """Write an error of the responder itself to the timeline; return whether the incident is still open.
 
-        After too many `failures`, escalate the incident to people.
+        `failures` is the number of consecutive errors. From `_MAX_FAILURES` on, escalate the incident to people.
         """
         world = self._world
         new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])

@@ -31,9 +31,9 @@ _CLOCKS_DIFFER_S: Final = 3_600.0
 
 
 class SituationReader:
-    """Collects kill switches, records of actions and polls for the policy's rulings.
+    """Collects the input of the policy's rulings: kill switches, records of actions, and polls.
 
-    It also updates actions with an unknown outcome from the action server's records.
+    It also finds out unknown outcomes of actions from the action server's records.
     """
 
     def __init__(self, world: ResponseContext) -> None:
@@ -125,10 +125,10 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Update the actions on the target with an unknown outcome from the action server's records.
+        """Find out the outcomes of this target's actions whose outcome is unknown, and store them.
 
-        At most `_MAX_SETTLED` actions are updated. Call this method early, because the server lists only its newest
-        records.
+        The outcomes come from the action server's records. At most `_MAX_SETTLED` actions are updated. Call this method
+        early, because the server lists only its newest records.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
@@ -165,8 +165,8 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
-        Actions with an unknown outcome are updated from the action server's records first. The action with the key
-        `leave_out` is not updated.
+        Before that, unknown outcomes of these actions are read from the action server's records. The action with the
+        key `leave_out` is returned as it is stored.
         """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)

@@ -43,7 +43,8 @@ class IncidentState(TypedDict, total=False):
     responder.
 
     Attributes:
-        symptoms: the poll on which the incident was opened, or the latest one at a new diagnosis.
+        symptoms: the poll on which the incident was opened; after a new diagnosis, the poll on which that diagnosis
+            began.
         is_unhealthy: whether the problem is still there.
         diagnosis: the most probable cause.
         confidence: the probability of the diagnosis, 0 to 1.
@@ -51,27 +52,28 @@ class IncidentState(TypedDict, total=False):
         action_plan: a list with only the last plan.
         execution_results: the keys of the requested actions, in order.
         recommendation: the last sentence for people: how the incident ended, or why it was handed over.
-        known: the known facts.
-        candidates: all causes with their probabilities.
+        known: the facts that probes have found so far, as `dump_known` returns them.
+        candidates: all possible causes with their probabilities, as `dump_candidates` returns them.
         is_confirmed: whether probes at two different times gave the same diagnosis.
-        others_since_us: the time since which actions of others have not been examined yet.
+        others_since_us: a time; the actions that others requested before it have been examined.
         others_seen: the ids of the newest examined records of the action server; absent without a list of records.
         others_first_seen: the ids of the action server's newest records at the beginning of the incident.
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the service's state at the time of the last plan.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
-        ground: why a person has to decide on the last plan.
-        before: the last poll before the action.
+        ground: the policy's reason why a person has to decide on the last plan.
+        before: the last poll before the last action, as `dump_poll` returns it.
         again: the keys of refused or rolled-back actions that may be planned once more.
-        tried: action, target and fingerprint of the plans that were refused or rejected.
+        tried: the plans that were refused or rejected, each as a list of action, target and fingerprint.
         stand_downs: how often the workflow has waited because the responder must not act.
         waits: how often the workflow has waited for the end of a temporary refusal.
         unanswered: the number of consecutive approval requests without an answer.
-        suspected: the cause that probes indicated at the handover, although the diagnosis was `unknown`.
+        suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
+            `unknown`.
         handovers: the facts at the latest handovers to people, the earliest first.
-        heard: the number of people's reports (`lab incidents trigger`) at the last handover.
-        heard_seq: the number of the last timeline event at the last handover or plan; later news is unused.
-        relooks: how often the cause was diagnosed again: after a handover, or because of news.
+        heard: how often people had reported the problem (`lab incidents trigger`) until the last handover.
+        heard_seq: the number of the last timeline event that the last handover or plan took into account.
+        relooks: how often the incident was diagnosed again, after a handover or because of new outages.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
         episode_us: when the present outage began, after the last recovery; 0 without a recovery.
         way: the name of the next node.

@@ -1,4 +1,4 @@
-"""Follow the polls after an action, and probe whether the cause that it repairs is gone, until its result is clear."""
+"""Follow the polls after an action, and probe whether the action has removed its cause, until the result is clear."""
 
 from __future__ import annotations
 

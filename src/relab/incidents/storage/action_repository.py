@@ -16,35 +16,38 @@ _APPROVAL = (ApprovalRow.approval_id, ApprovalRow.incident_id, ApprovalRow.reque
 
 
 def add_act(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an action; `values` holds every column of its table by name.
+    """Insert an action; `values` maps each column name of the table of actions to its value.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: the key exists already; the unit of work converts this error to
-            `ConstraintError`.
+        sqlalchemy.exc.IntegrityError: an action with this key is stored already; the unit of work converts this error
+            to `ConstraintError`.
     """
     session.execute(insert(table_of(ActionRow)).values(**values))
 
 
 def get_act(session: Session, key: str) -> dict[str, Any] | None:
-    """Return the content of the action with this key (an `ActionRecord` as JSON); None if it does not exist."""
+    """Return the action with this idempotency key, as the JSON of an `ActionRecord`; None if no action has this key."""
     return session.execute(select(ActionRow.content).where(ActionRow.key == key)).scalar_one_or_none()
 
 
 def change_act(session: Session, key: str, *, status: str, content: Mapping[str, Any]) -> None:
-    """Update the status and the content of the action with this key."""
+    """Update the status and the JSON content (an `ActionRecord`) of the action with this idempotency key."""
     session.execute(
         update(table_of(ActionRow)).where(ActionRow.key == key).values(status=status, content=dict(content))
     )
 
 
 def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of the actions of an incident, in the order in which they were requested, at most `limit`."""
+    """Return at most `limit` actions of an incident, each as the JSON of an `ActionRecord`.
+
+    The actions are in the order in which they were requested.
+    """
     statement = select(ActionRow.content).where(ActionRow.incident_id == incident_id).order_by(ActionRow.seq)
     return session.execute(statement.limit(limit)).scalars().all()
 
 
 def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of at most `limit` actions on a target, the latest first.
+    """Return at most `limit` actions on a target, each as the JSON of an `ActionRecord`, the latest first.
 
     These are the actions requested at `since` (microseconds since 1970) or later, and earlier actions without a result.
     """
@@ -64,10 +67,11 @@ def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, A
 
 
 def add_approval(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an approval request; `values` holds every column of its table by name.
+    """Insert an approval request; `values` maps each column name of the table of requests to its value.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: the id exists already; the unit of work converts this error to `ConstraintError`.
+        sqlalchemy.exc.IntegrityError: a request with this id is stored already; the unit of work converts this error to
+            `ConstraintError`.
     """
     session.execute(insert(table_of(ApprovalRow)).values(**values))
 

@@ -55,11 +55,12 @@ class ActionLog:
     def put(self, act: ActionRecord, *, lease: Lease | None = None) -> StoredAction:
         """Store an action that is about to be requested; if its key is stored already, return the stored action.
 
-        A stored action without a result is checked like a new one.
+        All checks listed under "Raises" also apply to an action that is stored already but has no result yet.
 
         Args:
             act: the action to store, with the status `asked`.
-            lease: the lease by which the caller's process watches the target; None if it watches none.
+            lease: the lease by which the caller's process watches the target; None if the process does not watch a
+                target.
 
         Raises:
             IncidentNotFoundError: no incident has this id.

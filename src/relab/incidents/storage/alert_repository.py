@@ -20,7 +20,10 @@ AlertKey = tuple[str, int]
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
-    """Insert the alerts that are not stored yet, and return their keys; each row holds every column by name."""
+    """Insert the alerts that are not stored yet, and return the keys `(fingerprint, starts_at)` of the inserted alerts.
+
+    Each of `rows` maps every column name of the table of alerts to its value.
+    """
     if not rows:
         return set()
     statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()

@@ -41,10 +41,11 @@ class AlertLog:
         title: str,
         severity: Severity,
     ) -> AlertIntake:
-        """Store the alerts of a notification about a target, in one transaction.
+        """Store the alerts of one notification about a target, and return which of them had an effect.
 
-        A new firing alert opens an incident, or joins the open one. An alert that still fires ten minutes after its
-        incident ended counts as new. When an alert ends, its incident gets an event.
+        All is one transaction. A new firing alert opens an incident, or joins the open incident of the target. An alert
+        that still fires ten minutes after its incident ended counts as new. When an alert ends, an event is appended to
+        the timeline of its incident.
 
         Args:
             target: the target that the alerts are about.
@@ -112,7 +113,10 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts; return the new and changed ones as `{key: id of its incident}` (None without an incident)."""
+    """Store alerts; return the new and changed alerts as `{key: id of the alert's incident}`.
+
+    The id is None if the alert belongs to no incident, or if its incident is over but the alert still fires.
+    """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])
     known = alert_repository.alerts_of(session, group, [fingerprint for fingerprint, _ in received])

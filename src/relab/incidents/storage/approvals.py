@@ -106,7 +106,8 @@ class ApprovalLog:
             why: the reason for the timeline: a clause that begins with a small letter and ends with a full stop.
 
         Returns:
-            The decision if the request was decided before: it stays. None if the request is withdrawn, or had expired.
+            The decision if a person decided the request earlier; that decision remains in force. None if the request is
+            now withdrawn, or had already expired.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.

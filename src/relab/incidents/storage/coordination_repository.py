@@ -17,12 +17,15 @@ _LEASE = tuple(ResponderLeaseRow.__table__.c)
 
 
 def switches(session: Session, targets: Collection[str]) -> Sequence[Any]:
-    """Return the rows of the kill switches of these targets; targets without a row are missing."""
+    """Return the rows of the kill switches of these targets, without the targets that have no row.
+
+    The switch of all targets is stored under the target `*`.
+    """
     return session.execute(select(*_SWITCH).where(SwitchRow.target.in_(sorted(targets)))).all()
 
 
 def put_switch(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert or replace a kill switch; `values` holds every column of its table by name."""
+    """Insert or replace a kill switch; `values` maps each column name of the table of switches to its value."""
     _put(session, SwitchRow, values)
 
 
@@ -83,7 +86,7 @@ def leased_targets(session: Session) -> list[str]:
 
 
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert or replace a baseline; `values` holds every column of its table by name."""
+    """Insert or replace a baseline; `values` maps each column name of the table of baselines to its value."""
     _put(session, BaselineRow, values)
 
 

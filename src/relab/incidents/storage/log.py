@@ -77,11 +77,11 @@ class IncidentLog:
     def open(
         self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
     ) -> Opened:
-        """Open an incident for a target, or add the anomalies to the target's open incident; return the incident.
+        """Open an incident for a target, or add the anomalies to the target's open incident; return that incident.
 
         Args:
             target: the name of the target.
-            at_us: the current time.
+            at_us: the current time, in microseconds since 1970.
             title: the title of a new incident.
             severity: the minimum severity of the incident; the anomalies may raise it.
             anomalies: the anomalies that were found.
@@ -240,7 +240,7 @@ class IncidentLog:
             return self._timeline.append_events(unit, incident_id, at_us, events)
 
     def read_after(self, incident_id: str, seq: int = 0) -> list[TimelineEvent]:
-        """Return the events of an incident whose number is greater than `seq`, in order; at most 5,000."""
+        """Return at most 5,000 events from the timeline of an incident, in order: those numbered higher than `seq`."""
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
@@ -252,7 +252,10 @@ class IncidentLog:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
     def ended_before(self, before_us: int, *, limit: int) -> list[str]:
-        """Return the ids of at most `limit` incidents that ended before `before_us`, the earliest end first."""
+        """Return the ids of at most `limit` incidents that ended before `before_us`, the earliest end first.
+
+        `before_us` is a time in microseconds since 1970.
+        """
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))
 

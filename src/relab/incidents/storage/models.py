@@ -124,7 +124,7 @@ class IncidentFinding(_Remembered):
 
     @property
     def anomaly(self) -> Anomaly:
-        """This finding's latest anomaly, as an `Anomaly`."""
+        """The latest occurrence of this finding, as an `Anomaly`."""
         return Anomaly(
             self.detector, self.signal, self.severity, self.value, self.expected, self.detail, opens=self.opens
         )
@@ -186,8 +186,8 @@ class Incident(IncidentSummary):
 
     Attributes:
         findings: the anomalies found by detectors, alerts and people, the earliest first.
-        symptoms: the facts that the diagnosis is based on, by name.
-        plan: the last plan, as JSON.
+        symptoms: the values of the facts on which the diagnosis is based, by the name of the fact.
+        plan: the latest action plan, as JSON; None before the first plan.
         content: other data that the responder stores with the incident, as JSON.
     """
 
@@ -232,7 +232,8 @@ class NewEvent:
         message: one sentence for people.
         content: the data of the event, as JSON values.
         evidence: ids of the evidence that the event is based on.
-        once: a key; a second event of the incident with this key is not appended. None: the event is always appended.
+        once: a key that makes appending idempotent: of all events of the incident with this key, only the first is
+            appended. None: the event is always appended.
     """
 
     kind: str
@@ -308,7 +309,9 @@ class SwitchState(_Remembered):
 
     Attributes:
         target: the target of the switch; `*` for the switch of all targets.
-        by, at, why: who changed the switch last, when and why; None, and an empty `why`, if it was never changed.
+        by: the person who changed the switch last; None if it was never changed.
+        at: when that person changed the switch; None if it was never changed.
+        why: the reason for that change; empty if no reason was given, or if the switch was never changed.
     """
 
     target: str

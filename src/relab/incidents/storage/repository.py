@@ -20,9 +20,10 @@ _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once
 
 
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:
-    """Insert an open incident; return False if the target already has an open one.
+    """Insert an open incident; return False if the target already has an open incident.
 
-    `values` holds every column by name. On PostgreSQL, the call waits for other transactions that insert one.
+    `values` maps each column name to its value. On PostgreSQL, the call waits while another transaction is inserting an
+    open incident for the same target.
     """
     statement = insert_into(session, table_of(IncidentRow)).values(**values)
     statement = statement.on_conflict_do_nothing(index_elements=["target"], index_where=IS_OPEN)
@@ -64,7 +65,7 @@ def open_ids(session: Session, target: str | None) -> Sequence[str]:
 
 
 def change(session: Session, incident_id: str, values: Mapping[str, Any]) -> None:
-    """Set columns of an incident; `values` holds their new values by name."""
+    """Set columns of an incident; `values` maps the names of these columns to the new values."""
     session.execute(update(table_of(IncidentRow)).where(IncidentRow.incident_id == incident_id).values(**values))
 
 
@@ -134,7 +135,7 @@ def add_event(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def find_event_by_key(session: Session, incident_id: str, once: str) -> Any | None:
-    """Return the row of the event of an incident whose `once` key is `once`; None without such an event."""
+    """Return the row of an incident's event that was stored with the idempotency key `once`; None if there is none."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 
@@ -146,7 +147,7 @@ def events_after(session: Session, incident_id: str, seq: int, limit: int) -> Se
 
 
 def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, int]:
-    """Return the number of each incident's last event, by incident id; incidents without an event are missing."""
+    """Return `{incident id: number of the incident's last event}`; incidents without an event are missing."""
     statement = select(IncidentRow.incident_id, IncidentRow.last_seq).where(
         IncidentRow.incident_id.in_(sorted(incident_ids)), IncidentRow.last_seq > 0
     )

@@ -1,4 +1,7 @@
-"""The timelines of incidents: numbered events, written in the transaction of the change that they describe."""
+"""The timelines of incidents: numbered events.
+
+An event that describes a change is written in the transaction of that change.
+"""
 
 from __future__ import annotations
 

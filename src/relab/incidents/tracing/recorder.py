@@ -38,7 +38,10 @@ class RunRecorder:
         self._written: dict[str, int] = {}
 
     def clear_cache(self) -> None:
-        """Clear the cache of written runs: another process may have written meanwhile."""
+        """Clear this object's cache of the runs that it has written.
+
+        Call this when another process may have written runs in the meantime.
+        """
         self._written = {}
 
     def catch_up(self) -> int:

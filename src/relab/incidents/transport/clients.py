@@ -28,7 +28,8 @@ class SingleUseClients:
         given: further keyword arguments for `httpx.AsyncClient`.
 
     Raises:
-        OSError, ValueError, httpx.InvalidURL, ImportError: the environment or the arguments name something unusable.
+        OSError, ValueError, httpx.InvalidURL, ImportError: a certificate file or proxy that the environment names
+            cannot be used, or an argument is invalid.
     """
 
     def __init__(self, *, is_secure: bool, trust_env: bool = False, **given: Any) -> None:

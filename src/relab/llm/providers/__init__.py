@@ -1,7 +1,7 @@
-"""Providers of language models, one module each, named as in RELAB_LLM__PROVIDER. A new provider is one new module here.
+"""Providers of language models, one module each, named as in RELAB_LLM__PROVIDER.
 
-A module sets `PROVIDER`, and imports its libraries in the provider's `load`. `tests/contract/llm/` is the suite that every
-provider passes.
+Each module sets `PROVIDER`. It imports the provider's libraries only in the function `load` of `PROVIDER`. A new
+provider is one new module here. `tests/contract/llm/` is the suite that every provider passes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The channels of notices, one per module of this package.
 
-A module sets `OPTIONS`, a dataclass. Its fields have the names of the settings, and its method `receiver` returns the
-receiver that they describe.
+Each module sets `OPTIONS`, a dataclass with the options of its channel. The fields of the dataclass have the names of
+settings. Its method `receiver` returns the receiver that the options describe.
 """
 
 from __future__ import annotations
