@@ -29,12 +29,14 @@ def agent_run_id(rollout_id: str) -> str:
 def agent_run_of(record: RolloutRecord) -> AgentRun:
     """Return the agent run of a rollout: a step for each phase, and a tool call for each measured window.
 
-    Its status is one of:
+    The first case that applies decides the status of the agent run:
 
     - running: the rollout is not over.
-    - success: the change was applied.
-    - failure: the rollout failed; or it was not a dry run, and its verdict is FAIL or INVALID or a PASS was not applied.
-    - cancelled: all other cases, such as a dry run, an EDGE, or an interruption before the verdict.
+    - failure: the rollout ended with an error.
+    - success: the new flags are in force.
+    - cancelled: it was a dry run.
+    - failure: the verdict is FAIL, INVALID, or a PASS that was not applied.
+    - cancelled: otherwise, such as after an EDGE or an interruption before the verdict.
     """
     # The wall clock may have been set back during the rollout; times of a run must be in order.
     started_at = record.started_at or record.created_at
@@ -93,7 +95,7 @@ def _status(record: RolloutRecord) -> str:
 
 
 def _error(record: RolloutRecord) -> tuple[str, str]:
-    """Return (type, message) of the error with which a failed rollout ended."""
+    """Return `(type, message)` of the error of an agent run that failed, such as `("rollout_verdict_fail", ...)`."""
     if record.status is RolloutStatus.FAILED:
         return f"rollout_{record.phase.value}_failed", record.error or "The rollout failed."
     judgement = record.judgement
@@ -128,7 +130,10 @@ def _steps(record: RolloutRecord, latest: int, error: tuple[str, str]) -> list[d
 
 
 def _failed_here(record: RolloutRecord, phase: RolloutPhase, *, is_last: bool) -> bool:
-    """Return whether a rollout failed in `phase`; `is_last` says whether this is the last phase of the rollout."""
+    """Return whether `phase` is the phase that the agent run shows as failed.
+
+    `is_last` says whether `phase` is the last phase that the rollout entered.
+    """
     if _status(record) != "failure":
         return False
     if record.status is RolloutStatus.FAILED:

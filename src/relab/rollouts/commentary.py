@@ -44,9 +44,9 @@ class Commentary(BaseModel):
 
     Attributes:
         rollout_id: the id of the rollout.
-        claims: the kept sentences, in order; may be empty.
+        claims: the kept sentences, in reading order; may be empty.
         dropped: the reason for each dropped sentence, such as `ungrounded_token`.
-        facts: `{id: line of the rollout's summary}`, the facts that the model got.
+        facts: `{id: line of the rollout's summary}`, the facts that were sent to the model.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,7 +88,7 @@ def comment_on(record: RolloutRecord, summary: str, gateway: LlmGateway) -> Comm
 
 
 def facts_of(summary: str) -> dict[str, str]:
-    """Return the lines of a rollout's summary about inputs, results and verdict, numbered: `{"f1": line, ...}`."""
+    """Return the lines about inputs, results and verdict in a rollout's summary, as `{"f1": line, "f2": line, ...}`."""
     lines: list[str] = []
     for section in summary.split("\n\n"):
         title, *rest = section.strip().splitlines() or [""]
@@ -100,7 +100,8 @@ def facts_of(summary: str) -> dict[str, str]:
 def comment_prompt(facts: dict[str, str], *, code: str) -> Prompt:
     """Return the prompt that asks a language model for a commentary on `facts`, `{id: fact}`.
 
-    `code` is a part of the marks around the facts. It must be random, so that no fact can contain a mark.
+    `code` is a part of the marks that show the model where the facts begin and end. It must be random, so that no fact
+    can contain such a mark.
     """
     # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
     data = json.dumps(facts).replace("<", "\\u003c").replace(">", "\\u003e")

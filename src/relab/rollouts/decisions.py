@@ -44,12 +44,13 @@ class PersonalDecisions:
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Apply the new flags of an ended rollout with the verdict EDGE or PASS, and return the updated record.
 
-        `by` is the person, `note` the reason for the audit. After an error, the flags are as before.
+        `by` is the person; `note` is the reason, which is stored in the audit. After an error, the flags are restored
+        if possible.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over, has another verdict, or ended before it read the flags; or the
-                new flags are in force already.
+            RolloutStateError: the rollout is not over, its verdict is neither EDGE nor PASS, it ended before it read
+                the flags, or the new flags are in force already.
             FlagsChangedError: the current flags differ from those before the rollout.
             TargetBusyError: another rollout uses the target.
             TargetUnhealthyError: the target is unhealthy.
@@ -84,9 +85,11 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before an ended rollout whose change is in force, and return the updated record.
+        """Undo the change of an ended rollout, if it is in force, and return the updated record.
 
-        `by` is the person, `note` the reason for the audit.
+        The flags get the values from before the rollout.
+
+        `by` is the person; `note` is the reason, which is stored in the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -132,14 +135,14 @@ class PersonalDecisions:
     def _change(
         self, record: RolloutRecord, target: RolloutTarget, change: OpenChange, wanted: Any, state: FlagState
     ) -> None:
-        """Set the flags of a target for a person; after an error, restore the flags and raise the error.
+        """Change the flags of a target as a person decided; after an error, restore the flags and raise the error.
 
         Args:
             record: the record of the rollout.
             target: the target.
-            change: how to restore the flags.
-            wanted: the new flags.
-            state: the current flags.
+            change: how to restore the flags; stored before they are changed.
+            wanted: the flags to set.
+            state: the current flags; they are changed only if they still have this version.
         """
         self._store.open_change(record.rollout_id, change)
         try:

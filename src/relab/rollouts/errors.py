@@ -1,4 +1,4 @@
-"""Errors of rollouts, one class for each reaction they need. A rollout that misses its thresholds is a verdict, not an error."""
+"""Errors of rollouts, one class for each reaction of the caller. A rollout that misses its thresholds is no error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class ChangesForbiddenError(FlagsRejectedError):
 
 
 class FlagsNotAppliedError(UnavailableError):
-    """The target accepted new flags but then reports other flags (`found`)."""
+    """The target accepted new flags, but then reported other flags.
+
+    `found` is the value that the target reported.
+    """
 
     code = "flags_not_applied"
 
@@ -84,7 +87,7 @@ class FlagsNotAppliedError(UnavailableError):
 
 
 class FlagsNotRestoredError(UnavailableError):
-    """A rollout has changed the flags of the target, and the target rejects their restoration."""
+    """The flags that a rollout changed cannot be restored, because the target rejects the change."""
 
     code = "flags_not_restored"
 

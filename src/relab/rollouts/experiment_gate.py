@@ -1,4 +1,4 @@
-"""Gate a rollout by a run of an experiment: the comparison of a variant as evidence, and the plan that it needs."""
+"""Decide a rollout by a run of an experiment, which compared a variant with the baseline, instead of by windows."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ _USED_BY_CANARY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatedRollout:
-    """A rollout that an experiment decided.
+    """The result of a rollout that an experiment decided.
 
-    `is_repeat` says whether an earlier call made this decision. Then `record` is its record, and nothing was done.
+    `record` is the record of the rollout. If `is_repeat` is true, an earlier call had already decided the same change
+    by the same comparison: nothing was done, and `record` is the record of the earlier rollout.
     """
 
     record: RolloutRecord
@@ -54,9 +55,10 @@ class GatedRollout:
 def read_evidence(
     service: ExperimentService, question: ExperimentQuestion
 ) -> tuple[ExperimentEvidence, RolloutJudgement]:
-    """Compare a variant with the baseline in a run of an experiment; return (figures, verdict).
+    """Compare a variant with the baseline in a run of an experiment; return `(figures, verdict)`.
 
-    The verdict is valid even if the variant was chosen after its figures were seen.
+    The confidence level holds for all variants of the run together, so a person may choose the variant after seeing the
+    figures.
 
     Raises:
         ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.
@@ -131,10 +133,10 @@ def earlier_decision(
     Args:
         stored: the rollouts of the target, newest first.
         record: the rollout that is to begin.
-        target: the target, whose lease is held.
+        target: the target; the caller must hold its lease.
 
     Raises:
-        RolloutStateError: a person has rolled back the change, or the flags were changed since it was applied.
+        RolloutStateError: a person has rolled back the earlier rollout, or the flags were changed after it was applied.
         TargetUnavailableError: the target does not answer.
     """
     earlier = next((found for found in stored if _is_same(found, record)), None)
@@ -160,7 +162,7 @@ def earlier_decision(
 
 
 def _is_same(earlier: RolloutRecord, record: RolloutRecord) -> bool:
-    """Return whether two rollouts make the same change by the same comparison of variants.
+    """Return whether two rollouts have the same plan, apart from report files, and the same comparison of variants.
 
     The result is False if `earlier` is a dry run.
     """

@@ -52,6 +52,6 @@ class RolloutHandlers:
     def execution_parked(self, job: Job, error: str) -> None:
         """Mark the rollout of a parked job as failed, with the message `error`.
 
-        A parked job failed and is not retried by itself.
+        A parked job has failed permanently: no worker retries it.
         """
         self._service().fail(job.args["rollout_id"], error)

@@ -41,8 +41,8 @@ class RouteFigures(_Value):
         name: name of the request template in the mix.
         completed: number of requests that ended, good or bad.
         bad: number of requests that failed.
-        p95_ms: 95th percentile of the latencies in ms, with failed requests raised to at least their time limit. None
-            without requests.
+        p95_ms: 95th percentile of the latencies in ms; None without requests. The latency of a failed request counts as
+            at least the time limit of a request.
     """
 
     name: str
@@ -65,8 +65,9 @@ class ArmWindow(_Value):
         completed: number of requests that ended, good or bad.
         bad: number of completed requests that failed: no answer, time-out, or an unexpected status of 400 or more.
         dropped: number of requests that were due and never sent.
-        p95_ms: 95th percentile in ms of the latencies, counted from the due time. Failed requests are raised to at
-            least their time limit. Harrell-Davis estimate for a measured load. None without requests.
+        p95_ms: 95th percentile of the latencies in ms, from the time at which a request was due to its end; None
+            without requests. The latency of a failed request counts as at least the time limit of a request. For a
+            generated load, it is the Harrell-Davis estimate.
         metric: the judged figure; smaller is better. It is `p95_ms` unless the plan names another metric. None if
             missing.
         lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
@@ -112,10 +113,10 @@ class Thresholds(_Value):
             number, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
         max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
-        max_drift: change of the judged figure in arm A from the first to the last window, by a linear trend, in percent
-            (up or down), above which arm A counts as unstable.
-        max_window_sd: standard deviation of the judged figure over arm A's windows, in percent of their mean, above
-            which arm A counts as unstable.
+        max_drift: the greatest drift, in percent up or down, with which arm A counts as stable. The drift is the change
+            of the judged figure from the first to the last window of arm A, by a linear trend.
+        max_window_sd: the greatest standard deviation of the judged figure over arm A's windows, in percent of their
+            mean, with which arm A counts as stable.
     """
 
     model_config = ConfigDict(strict=True)
@@ -176,8 +177,9 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: (r1 / r0 - 1) in percent; 0 if the two factors do not influence each other. r1 is the ratio of new
-            to old flow control with the new routing, r0 with the old routing.
+        interaction: `r1 / r0 - 1` in percent; 0 if the two factors do not influence each other. `r1` is the judged
+            figure with the new flow control divided by that with the old one, both with the new routing; `r0` is the
+            same ratio with the old routing.
         attribution: one sentence that names the cause of the improvement, or says that it is unknown.
     """
 
@@ -211,7 +213,7 @@ class RolloutJudgement(_Value):
         routes: change of the P95 of each kind of request.
         factors: the effects of flow control and routing; None unless the plan measures four arms (`factorial`).
         stopped_early: whether an early look (interim analysis) ended the measurement before its planned last round.
-        early_stop: the result of the last early look, in one sentence; None if the plan does not stop early.
+        early_stop: the result of the last early look, in one sentence; None if the plan has no `early_stop`.
     """
 
     verdict: Verdict
@@ -245,7 +247,8 @@ class GateFigures(_Value):
         reason: the reason for the verdict, in one sentence.
         estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. If the gate's bound
             is a percentage (such as `latency_ms<=5%`), the baseline is multiplied by 1 + bound (1.05) first.
-        low, high: ends of the interval of the estimate; None if unlimited on this side or without an interval.
+        low, high: ends of the interval of the estimate; None if the interval is unlimited on this side, or if there is
+            no interval.
         interval_method: name of the method of the interval, or why it has no bounds; None if unknown.
         pairs: number of compared tasks, or of clusters of tasks; 0 if the metric could not be compared.
         minimum_detectable_effect: the smallest true difference that this run finds with a power of 80 %.

@@ -80,9 +80,9 @@ class OpenChange(_Value):
 
     Attributes:
         inverse: the change that restores the flags.
-        values: all values that the rollout may give the flags. If the flags have another value, another client has
-            changed them.
-        owner: the owner of the lease under which this was stored.
+        values: all values that the rollout may give the flags. If the flags have a value that is not among these,
+            another client has changed them.
+        owner: the owner of the lease of the target when the change was stored.
     """
 
     inverse: Any
@@ -91,10 +91,10 @@ class OpenChange(_Value):
 
 
 class Application(_Value):
-    """The decision whether to apply the new flags: whether they are in force, and a sentence about it.
+    """The last decision about the new flags of a rollout: whether they are in force, and why, in one sentence.
 
-    `at` is the time of the decision, `by` the person or token that made it. Both are None if the verdict was not PASS
-    and no person has decided since.
+    `at` is the time of the decision. `by` made it: a person, a token, `rollout` or `recovery`. Both are None if the new
+    flags were never applied, because the verdict was not PASS.
     """
 
     applied: bool
@@ -127,24 +127,24 @@ class RolloutRecord(_Value):
         plan: the plan of the rollout.
         target: the name of the flags that the rollout changes.
         status, phase: the current status and phase of the rollout.
-        phases: the phases and when they began, in order; a phase may occur several times.
+        phases: the phases that the rollout has entered, in order; a phase may occur several times.
         requested_by: the person or token that started it.
         health: the health of the target at the start; None before the check.
         before: the value of the flags before the first change, as JSON; None before they were read.
         changes: for each arm, the change that puts its flags in force, as JSON; empty before they are known.
-        experiment: the results of an experiment by which the rollout is judged, instead of by windows; None for a
-            rollout that measures.
+        experiment: the results of an experiment that decide the rollout instead of windows; None for a rollout that
+            measures windows.
         windows: the measured windows, in order; unusable ones name their problems.
-        planned_windows: number of windows that the rollout measures in all, as far as it is known.
+        planned_windows: number of windows that the rollout will have measured at its end, as planned so far.
         judgement: the verdict with its figures; None before the judgement.
         application: the decision about the new flags; None before the decision.
         flags_restored: whether the last restoration gave the flags their earlier values. None if there was no
             restoration, for example before the first change, or after a PASS that was applied.
         error: why the rollout failed or was interrupted.
-        apply_command, rollback_command: shell commands by which a person can make or undo the change; None before the
-            flags were read.
+        apply_command: the shell command by which a person makes the change; None before the flags were read.
+        rollback_command: the shell command by which a person undoes the change; None before the flags were read.
         is_dry_run: whether the rollout only checks and plans, without changing or measuring anything.
-        audit: all actions, in order.
+        audit: the actions of persons and tokens on the rollout, oldest first.
     """
 
     rollout_id: str

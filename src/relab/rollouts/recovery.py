@@ -67,7 +67,9 @@ class FlagRecovery:
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 
     def settle(self, target: str) -> None:
-        """Restore the flags of a target that earlier, dead rollouts left changed; the caller holds the lease.
+        """Restore the flags of a target that rollouts of dead processes left changed.
+
+        The caller must hold the lease of the target.
 
         Raises:
             RelabError: the flags cannot be restored, so a new rollout must not begin.
@@ -87,7 +89,7 @@ class FlagRecovery:
             return FlagRestoration(record.rollout_id, record.target, False, error.message)
 
     def _settle_one(self, found: StoredRollout) -> FlagRestoration | None:
-        """Restore the flags of a dead rollout, if they are changed, and end the rollout unless a worker continues it.
+        """Restore the flags of a rollout whose process has died, and end the rollout if it is not a job of a worker.
 
         Return the result of the restoration; None if no flags had to be restored.
         """

@@ -1,4 +1,4 @@
-"""Rules for plans that come over HTTP: such a plan must not name files or other hosts of the server's network."""
+"""Rules for plans that clients send over HTTP: they must name neither files nor hosts of the server's network."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from relab.rollouts.plans.models import Plan, ReportFiles
 
 
 def reject_files(plan: Plan) -> None:
-    """Reject a plan from HTTP that names files, which would be files of the worker's machine.
+    """Reject a plan that a client sent over HTTP and that names files: they would be files of the worker's machine.
 
     Raises:
-        PlanInvalidError: the mix is not a built-in one, or the path of a report is not the default.
+        PlanInvalidError: the request mix is not a built-in one, or the path of a report is not the default.
     """
     from relab.load.service import built_in_names
 

@@ -55,9 +55,10 @@ def list_of_target(session: Session, target: str) -> Sequence[Any]:
 
 
 def list_open(session: Session) -> Sequence[Any]:
-    """Return the rows of the rollouts that a dead process would leave unfinished, oldest first.
+    """Return the rows of the open rollouts, oldest first.
 
-    These are the rollouts with flags to restore, and the rollouts of commands (not of workers) that are not over.
+    A rollout is open if its flags must still be restored, or if a command (not a worker) executes it and it is not
+    over. If the process of an open rollout has died, another process must restore the flags and end the rollout.
     """
     is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
     statement = (
@@ -108,14 +109,15 @@ def stop_of(session: Session, rollout_id: str) -> Any | None:
 def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now: int, latest: int) -> bool:
     """Acquire or renew a lease in one statement; return False while another owner holds it.
 
-    A lease can be acquired if it has expired, if its owner is dead, or if its end is implausible.
+    A lease can be acquired if it has expired, if its owner is dead, or if its end is later than `latest`.
 
     Args:
         session: the session of the transaction.
         values: every column of `rollout_leases`, by name.
         is_dead: the beginning of the names of owners that are dead; without wildcards.
         now: the current time, in microseconds since 1970.
-        latest: the latest plausible end of a lease, in microseconds since 1970.
+        latest: the latest end that a lease can have, in microseconds since 1970. A later end was stored before the
+            clock was set back.
     """
     statement = insert_into(session, table_of(RolloutLeaseRow)).values(dict(values))
     statement = statement.on_conflict_do_update(

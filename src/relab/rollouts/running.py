@@ -49,7 +49,7 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Store a new rollout and execute it in this process; arguments, result and errors are those of `execute`.
+        """Store a new rollout and execute it in this process, with the arguments, result and errors of `execute`.
 
         A dry run is stored only at its end. If a dry run fails, its error is raised and nothing is stored.
         """
@@ -153,7 +153,10 @@ class RolloutRunner:
         return ended
 
     def store_end(self, record: RolloutRecord) -> None:
-        """Store the record of an ended rollout, and its agent run in telemetry; its stored `OpenChange` stays."""
+        """Store the record of an ended rollout, and the rollout as an agent run in telemetry.
+
+        The stored `OpenChange` (how to restore the flags) is kept; only a restoration of the flags deletes it.
+        """
         # Only a restoration of the flags deletes the `OpenChange`.
         self._store.save(record)
         send_to_telemetry(self._telemetry, record)

@@ -151,7 +151,8 @@ class RolloutService:
     ) -> GatedRollout:
         """Apply the flags of a plan if a variant passes in an experiment. Only a canary, if planned, is measured.
 
-        The call does nothing if an earlier call decided the same change by the same figures; its record is returned.
+        If an earlier call decided the same change by the same figures, this call does nothing and returns the earlier
+        record.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
@@ -262,7 +263,7 @@ class RolloutService:
             self._runner.publish_end(failed)
 
     def must_restore(self, rollout_id: str) -> bool:
-        """Return whether the target's flags still have values from this rollout that must be restored.
+        """Return whether the rollout may have left changed flags that must be restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -295,7 +296,7 @@ class RolloutService:
             return self._store.get(rollout_id).record
 
     def publish_wait(self, rollout_id: str, reason: str) -> None:
-        """Publish, as progress, why a rollout must wait; return at once. Do nothing if the rollout is over."""
+        """Publish, as progress, why a rollout must wait; do not wait for it. Do nothing if the rollout is over."""
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
@@ -325,12 +326,13 @@ class RolloutService:
 
     @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
-        """Return (lines of a plan's history, oldest first; message about the first changed line, or None).
+        """Return `(lines, message)`: the lines of a plan's history, oldest first, and what is wrong with the history.
 
-        A line has the fields of `history_entry`, and `previous` and `hash`.
+        A line has the fields of `history_entry`, and `previous` and `hash`. The message is about the first line that
+        was changed after it was written; it is None without such a line.
 
         Args:
-            plan: the plan, which has the path of the history.
+            plan: the plan; its section `report` has the path of the history.
             root: the folder to which this path is relative.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Stop a rollout that another process executes: a stored request, which that process reads once a second."""
+"""Stop a rollout that another process executes: store a request, which the executing process reads once a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored rollouts: records, windows, and the open change of each, in transactions."""
+"""Store and read rollouts: records, windows, and how to restore the flags. Each method is a transaction."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class RolloutStore:
             return [_stored(row, []).record for row in repository.list_of_target(session, target)]
 
     def list_open(self) -> list[StoredRollout]:
-        """Return the rollouts that a dead process would leave unfinished, oldest first and without windows.
+        """Return the open rollouts, oldest first and without windows.
 
-        These are the rollouts with flags to restore, and the rollouts of commands (not of workers) that are not over.
+        A rollout is open if its flags must still be restored, or if a command (not a worker) executes it and it is not
+        over. If the process of an open rollout has died, another process must restore the flags and end the rollout.
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
@@ -139,9 +140,9 @@ class StoredJournal:
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
-        """Return whether this process must restore the flags, because no other process has taken over the target.
+        """Return whether this process must restore the flags, because no other process has taken over the rollout.
 
-        The result is also True if the database is unavailable.
+        If the lease is lost and the database is unavailable, the result is True, too.
         """
         if self._lease.is_held:
             return True

@@ -154,7 +154,7 @@ class RolloutExecution:
         self._journal.save(self._record)
 
     def _is_refused(self) -> bool:
-        """Return whether an experiment has already decided against the change."""
+        """Return whether an experiment decides this rollout and its verdict is not PASS, so that nothing is applied."""
         found = self._record.judgement
         if self._record.experiment is None or found is None or found.verdict is Verdict.PASS:
             return False
@@ -207,7 +207,7 @@ class RolloutExecution:
         return OpenChange(inverse=self._target.flags.inverse(changes[Arm.B], before), values=values)
 
     def _measure(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> bool:
-        """Measure all rounds; return whether an early look (interim analysis) ended the measurement."""
+        """Measure the rounds of the plan; return whether an early look (interim analysis) ended the measurement."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
         first = len(kept) // len(arms)
@@ -362,7 +362,7 @@ class RolloutExecution:
             ) from error
 
     def _require_own_change(self) -> None:
-        """Check that no other process has taken over the target since this process lost the lease.
+        """Check that this process may still restore the flags, because no other process has taken over the rollout.
 
         Raises:
             TargetLeaseLostError: another process has taken over the target.

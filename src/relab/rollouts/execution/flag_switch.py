@@ -26,7 +26,9 @@ class FlagSwitch:
 
         Raises:
             FlagsChangedError: another client has changed the flags since this rollout last read or set them.
-            FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: as for `change_flags`.
+            FlagsNotAppliedError: the flags are not in force within `within_s` seconds.
+            FlagsRejectedError: the target rejects the change as invalid.
+            TargetUnavailableError: the target does not answer.
         """
         state = self.check()
         if not self._flags.holds(state, wanted) or not state.is_applied:

@@ -35,7 +35,8 @@ class Halt(Event):
     Args:
         stop: set by a person or a signal.
         budget_s: the time budget: seconds from now until the event is set; 0 for no limit.
-        still_leased: returns False without the lease; after the first False, the event stays set.
+        still_leased: returns whether this process holds the lease of the target. After the first False, the event stays
+            set.
         monotonic_s: returns the time of the monotonic clock, in seconds.
     """
 
@@ -76,7 +77,7 @@ class Halt(Event):
         return None if self._ends_s is None else max(self._ends_s - self._monotonic_s(), 0.0)
 
     def sleep(self, seconds: float) -> bool:
-        """Wait for this time; return True if it has passed, and False as soon as there is a reason to stop."""
+        """Wait for `seconds`; return True after this time, or False as soon as there is a reason to stop."""
         ends_s = self._monotonic_s() + seconds
         while not self.is_set():
             left_s = ends_s - self._monotonic_s()

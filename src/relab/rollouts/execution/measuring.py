@@ -72,7 +72,7 @@ class LoadMeasurement:
         check_target(self._load_plan(0))
 
     def figures(self, window: PlannedWindow, result: LoadResult) -> ArmWindow:
-        """Return the figures (counts and latencies) of a measured window of time from the result of its load."""
+        """Return the measurements of a window, from the result of its load, and from the metric's source if there is one."""
         counts = result.counts
         p95_ms = self._p95_ms(result.latency, result.good_latency)
         ended_at = result.started_at + int(result.planned_s * 1e6)
@@ -196,7 +196,7 @@ class LiveMeasurement:
 
 
 def _wait_for_metric(target: RolloutTarget, halt: Halt) -> bool:
-    """Wait until the metric of a window that has just ended can be read; return False if `halt` ended the wait."""
+    """Wait until the metric of the window that just ended can be read; return False if `halt` ended the wait."""
     return target.metric is None or halt.sleep(target.metric.delay_s)
 
 

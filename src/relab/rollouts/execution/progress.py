@@ -18,10 +18,12 @@ class RolloutProgress(BaseModel):
     Attributes:
         phase: the current phase of the rollout.
         message: the current activity, in one sentence.
-        windows_done, windows_planned: number of measured windows, and of all windows as planned so far.
+        windows_done: number of measured windows.
+        windows_planned: number of windows that the rollout is expected to measure, with the measured ones.
         figure: the name of the judged figure, `P95` (in ms) or `metric`.
         medians: median of the judged figure over the windows so far, by arm.
-        effect: the effect of the complete rounds so far; None before the first. After one round, it has no interval.
+        effect: the change from arm A to arm B in the complete rounds so far; None before the first complete round.
+            After one round, it has no interval.
         left_s: remaining seconds of the time budget; None without a budget.
     """
 

@@ -1,6 +1,7 @@
-"""Look at the data before the last round, and stop the measurement as soon as an always-valid bound decides.
+"""Test the data before the last round (an early look), and stop the measurement as soon as a test decides the verdict.
 
-The level of each bound is so strict that all looks together decide wrongly with at most the planned probability.
+The levels of the tests are so strict that the probability of a wrong decision in any of them is at most the planned
+one.
 """
 
 from __future__ import annotations

@@ -30,10 +30,10 @@ class Pairs:
     The shape of an array is (rounds,), or (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second arm. For
-            several arms on one side, the mean of their logarithms.
-        index_a, index_b: position of each window in the order of measurement, from 0. The shape is (rounds,) if all
-            simulated rollouts have the same order.
+        log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second side of the
+            comparison. If a side consists of several arms, it is the mean of their logarithms.
+        index_a, index_b: position of the window in the order of measurement, from 0, for the first and the second side.
+            The shape is (rounds,) if all simulated rollouts have the same order.
     """
 
     log_a: Floats
@@ -103,9 +103,9 @@ def running_effect(pairs: Pairs) -> RunningEffect:
 
 
 def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
-    """Return for each round the sum of (a - mean of a) * (b - mean of b) over all rounds up to this one.
+    """Return for each round the sum of `(a - mean of a) * (b - mean of b)` over this round and all rounds before it.
 
-    `count` is the array 1, 2, 3 and so on, of the numbers of rounds.
+    The means are over the same rounds. `count` is the array `1, 2, 3, ...` of the numbers of these rounds.
     """
     return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
 

@@ -1,4 +1,4 @@
-"""Decide whether the effect of a change passes, on arrays: one rollout, its early looks and simulated rollouts alike."""
+"""Decide whether the effect of a change passes, with arrays, so that real and simulated rollouts share the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROUNDING: Final = 1e-11
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """The outcomes of several rollouts; each array has one element for each rollout.
+    """The outcomes of several simulated rollouts; each array has one element for each rollout.
 
     Attributes:
         passed: whether the effect meets the gates of a PASS.
@@ -38,7 +38,8 @@ class Outcomes:
 def look_alpha(plan: Plan, rounds: int) -> float:
     """Return the one-sided significance level of the early look (interim analysis) after `rounds` rounds.
 
-    The k-th look has the level (alpha of the plan) / (k (k + 1)). The levels of all looks add up to alpha (Bonferroni).
+    The k-th look has the level `alpha / (k * (k + 1))`, with the `alpha` of the plan's `early_stop`. The levels of all
+    looks add up to at most `alpha` (Bonferroni).
 
     Args:
         plan: a plan with `early_stop`.
@@ -107,7 +108,7 @@ def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
 
 
 def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each rollout the number of rounds after which it ends: at an early look, or else as `planned`."""
+    """Return for each simulated rollout the number of rounds after which it ends, early or else as `planned`."""
     ended = planned.copy()
     if plan.early_stop is not None:
         for rounds in range(MIN_PASS_ROUNDS, running.rounds):
@@ -154,7 +155,8 @@ def positions(plan: Plan, rounds: int, *, runs: int, draw: np.random.Generator) 
         draw: draws the order of each rollout, if the plan's order is random.
 
     Returns:
-        (positions of arm A, positions of arm B), each of the shape (rollouts, rounds), as `RolloutData.place` counts.
+        `(positions of arm A, positions of arm B)`, each of the shape (rollouts, rounds). A position is the number of
+        the window in the rollout or, if all arms of a round are measured at once, the number of the round; both from 0.
     """
     number, arms, shape = np.arange(rounds, dtype=np.float64), len(arms_of(plan)), (runs, rounds)
     if plan.subject.live:

@@ -68,7 +68,7 @@ class RolloutData:
         return replace(self, rounds=tuple(rounds))
 
     def place(self, window: ArmWindow) -> float:
-        """Return the position of a window in time: its round number if `is_live`, otherwise its window number."""
+        """Return the position of a window in time: the number of its round if `is_live`, otherwise its own number."""
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
@@ -85,8 +85,9 @@ class RolloutData:
         Return None without a complete round, or if a figure is missing or not above 0.
 
         Args:
-            first: the arms of the first side. For several arms, the mean of their logarithms and of their positions.
-            second: the arms of the second side, likewise.
+            first: the arms of the first side. If there are several, the means of their logarithms and of their
+                positions are used.
+            second: the arms of the second side, used in the same way.
         """
         groups = (tuple(first), tuple(second))
         figures = [[[found[arm].metric for arm in group] for found in self.rounds] for group in groups]

@@ -108,7 +108,7 @@ class PassGates:
 
 
 def gates_of(plan: Plan) -> PassGates:
-    """Return the gates (conditions on the effect) that a PASS requires by the thresholds of a plan."""
+    """Return the gates (conditions on the effect) of a PASS, from the thresholds of a plan."""
     return PassGates(log_of(plan.thresholds.pass_delta_p95_max), FINAL_ALPHA * plan.alpha_share)
 
 
@@ -159,7 +159,13 @@ def _largest_sds(plan: Plan) -> Floats:
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
     """Return for each number of rounds the largest standard deviation with which a PASS has the probability `POWER`.
 
-    The numbers are `least` to `greatest` - 1; the standard deviation is of the rounds' log ratios.
+    The standard deviation is that of the rounds' log ratios; it is 0 if the number of rounds is too small for a PASS.
+
+    Args:
+        gates: the conditions of a PASS.
+        effect: the true log ratio of arm B to arm A.
+        least: the first number of rounds.
+        greatest: the number of rounds before which the table ends.
     """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])

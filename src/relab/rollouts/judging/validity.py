@@ -29,7 +29,7 @@ _TREND_WINDOWS: Final = 4
 
 
 def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return one sentence for each kind of missing data (windows, figures, requests); empty if complete."""
+    """Return one sentence for each missing window or judged figure, and for each arm without requests."""
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]
@@ -85,10 +85,10 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
 
 
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> list[str]:
-    """Return a list of one sentence if an arm completed significantly more requests per second than the others.
+    """Return a warning as a list of one sentence if the arms completed significantly different numbers of requests.
 
-    Otherwise, or if they differ by less than `least_pct` percent, the list is empty. The test is a chi-square test for
-    a sample ratio mismatch.
+    The list is empty if the numbers per second differ by less than `least_pct` percent, or if the difference is not
+    significant in a chi-square test for a sample ratio mismatch.
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """
@@ -139,8 +139,8 @@ def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
     """Fit a straight line to the logarithms `logs` at the positions `places`.
 
     Returns:
-        (change of the line from the first to the last place, standard error of this change, standard deviation of
-        `logs` from the line).
+        `(change, error, deviation)`: the change of the line from the first to the last position, the standard error of
+            this change, and the standard deviation of `logs` from the line.
     """
     centred = places - places.mean()
     squares, span = float(centred @ centred), float(places[-1] - places[0])

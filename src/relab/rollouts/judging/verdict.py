@@ -45,8 +45,8 @@ def judge(
     Args:
         windows: all completely measured windows. An incomplete last round is ignored.
         plan: the plan with its thresholds and its policy.
-        stopped_early: whether an early look (interim analysis) ended the measurement. From `MIN_PASS_ROUNDS` rounds on,
-            the wider interval of that look then applies.
+        stopped_early: whether an early look (interim analysis) ended the measurement. If so, and after at least
+            `MIN_PASS_ROUNDS` rounds, the verdict uses the wider interval of that look.
     """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
@@ -89,7 +89,7 @@ def judge(
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
     """Return the effect after the complete rounds of `windows`, with its interval.
 
-    Its level is 99 %, or higher if the plan has only a share of the risk (`alpha_share`). Return None without a
+    The level of the interval is 99 %; it is higher if the plan's `alpha_share` is below 1. Return None without a
     complete round, or if a judged figure is missing.
     """
     pairs = RolloutData.of(windows, plan).pairs()
@@ -99,7 +99,7 @@ def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
     """Return pairs (number of rounds, effect after these rounds, with the interval of `effect_so_far`).
 
-    The pairs end before the first round with a missing window or judged figure.
+    The pairs end before the first round in which a window or a judged figure is missing.
     """
     pairs = RolloutData.of(windows, plan).before_gap().pairs()
     if pairs is None:
@@ -111,7 +111,7 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 
 
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return (problems that make the verdict INVALID, doubts that are only warnings), one sentence each.
+    """Return `(problems, warnings)`, one sentence each; only the problems make the verdict INVALID.
 
     `running` is the effect after each round; None if it cannot be computed. The problems depend on the plan's policy:
 

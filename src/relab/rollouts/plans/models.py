@@ -63,13 +63,13 @@ def _check_rounds(value: Any) -> Any:
 
 
 class EarlyStop(PlanSection):
-    """The section `early_stop`, whose contents the LabOps plan does not have: test the data after each round.
+    """The section `early_stop`: test the data after each round, and end the measurement as soon as a test decides.
 
-    The measurement ends as soon as a test decides.
+    In the LabOps plan (`plan_combo.yaml`), `early_stop` is only true or false.
 
     Attributes:
-        alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The test
-            after the last round can also pass such a change; its probability is added.
+        alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The
+            probability that the test after the last round does so is not included.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
@@ -93,19 +93,21 @@ class Measurement(PlanSection):
         qps: requests per second of the load.
         window_sec: measured seconds of each window.
         rounds: number of rounds, each with one window of every arm. With `auto` (ours), the number is between
-            `min_rounds` and `max_rounds`, and is chosen from the deviation that the first rounds show.
+            `min_rounds` and `max_rounds`; it is computed after the first `min_rounds` rounds from their standard
+            deviation.
         min_rounds, max_rounds: ours; the bounds of `auto`.
         detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
             80 %. It is negative, such as -20 for a decrease by 20 %, and lies below the threshold of a PASS
-            (`pass_delta_p95_max`). None: twice the threshold, but at least 10 points below it, and at most half of the
-            way from the threshold to -100.
+            (`pass_delta_p95_max`). None: twice the threshold. This default is moved, if necessary, to at least 10
+            percentage points below the threshold, and to not more than half of the way from the threshold to -100 %.
         seed: the seed of the load. Together with the rollout's id, it is also the seed of a random order of windows.
         order: ours; the order of the arms in a round.
         warmup_sec: ours; seconds of load before each window that are not measured. They begin when the flags are in
             force.
         mix: ours; the requests of the load: the name of a built-in mix, or the path of a file.
         arrivals: ours; whether requests are due at even intervals, or as a Poisson process.
-        max_in_flight: ours; maximum number of requests without an outcome. A request that is due above it is dropped.
+        max_in_flight: ours; maximum number of requests in progress. A request that becomes due at this maximum is
+            dropped.
         request_timeout: ours; time limit of one request, in seconds.
         flow_policy: flow control of arm B, that is, its limit for requests in progress. `aimd` adapts the limit to the
             P95. `fixed` keeps it at `conc_cap`, `off` sets no limit, and `keep` changes nothing; these three are ours.
@@ -114,7 +116,8 @@ class Measurement(PlanSection):
         batch_cap: greatest number of searches that are answered together.
         routing_mode: routing of searches in arm B. `rules` chooses the index by `topk_threshold`. `faiss` and `qdrant`
             always use this index, and `keep` changes nothing; these three are ours.
-        topk_threshold: with the routing `rules`, searches for up to so many results use FAISS.
+        topk_threshold: with the routing `rules`, a search for at most this number of results uses FAISS, any other
+            search Qdrant.
         factorial: ours; also measure flow control alone (arm C) and routing alone (arm D).
     """
 
@@ -178,8 +181,8 @@ class Plan(PlanSection):
         thresholds: the limits of the verdict.
         policy: ours; the rule by which the rollout is decided.
         time_budget: seconds after which the measurement ends; 0 for no limit.
-        per_combo_cap: time limit in seconds of each arm (a combination of flow control and routing), for its windows
-            and warm-ups together; 0 for no limit.
+        per_combo_cap: time limit, in seconds, of each arm (a combination of flow control and routing). It limits the
+            sum of all windows and warm-ups of the arm; 0 for no limit.
         early_stop: the rule by which the measurement may end before its last round; None if it may not.
         alpha_share: ours; the factor, 0..1, by which the significance level of a PASS is multiplied. A search that
             runs n rollouts gives each of them 1 / n, so that its total risk of a false PASS stays the same.
@@ -228,12 +231,12 @@ class Plan(PlanSection):
 
     @property
     def judged_figure(self) -> str:
-        """The name of the judged figure in texts: `P95`, or `metric` if the plan names another one."""
+        """The name of the judged figure in texts: `metric` if the plan names a metric, otherwise `P95`."""
         return "P95" if self.subject.metric is None else "metric"
 
     @property
     def detected_pct(self) -> float:
-        """The true change of the judged figure, in percent, that the planned number of rounds should detect."""
+        """The true change of the judged figure, in percent, that is used to plan the rounds (`detect_delta_p95`)."""
         given = self.experiment.detect_delta_p95
         if given is not None:
             return given

@@ -61,7 +61,7 @@ def flag_plan(key: str, *, a: str, b: str) -> Plan:
 
 
 def default_plan() -> Plan:
-    """Return the plan that is used if none is given."""
+    """Return the plan that `lab rollout` commands use if the user names no plan file."""
     return parse_plan(_shipped("default.yaml"), "default.yaml")
 
 

@@ -1,4 +1,4 @@
-"""Which arm is measured in which window, how many rounds fit into the budget, and the flags of each arm. Pure."""
+"""The order of a rollout's windows, the number of rounds that fit into the budget, and the flags of each arm. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 
 
 def window_cost_s(plan: Plan) -> float:
-    """Return the time, in seconds, that the measurement of one arm in one round takes with its warm-up."""
+    """Return the time, in seconds, of one window of one arm, with the warm-up before it."""
     return plan.experiment.warmup_sec + plan.experiment.window_sec
 
 

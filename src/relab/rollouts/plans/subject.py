@@ -1,4 +1,4 @@
-"""The subject of a rollout: which flag is changed, how health and metric are read, and where the load comes from.
+"""The subject of a rollout: the flag to change, the health check, the metric, and the kind of traffic to measure.
 
 Without a subject, a plan is about a service with the endpoints of the testbed's shop at the plan's `base_url`.
 """
@@ -41,11 +41,11 @@ class HttpFlagSubject(PlanSection):
     Attributes:
         url: the URL to which a change is sent. The new value, as text or JSON, replaces `$value` in it.
         method: the HTTP method of a change.
-        body: the body of a change; the new value replaces each text in it that is just `$value`.
+        body: the body of a change, as JSON; the new value replaces each text in it that is exactly `$value`.
         read_url: the URL at which the flag is read; None for `url`.
         pointer: the JSON pointer to the flag's value in the answer to a read.
-        version_pointer: the JSON pointer to the flag's version in this answer; None for a flag without versions. A
-            change sends the version in an `If-Match` header.
+        version_pointer: the JSON pointer to the flag's version in the answer to a read; None for a flag without
+            versions. A change sends the version in an `If-Match` header.
         headers: HTTP headers of each request.
         a: the value of arm A; None for the value before the rollout.
         b: the value of arm B.
@@ -108,8 +108,8 @@ class JsonMetric(PlanSection):
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
-        requests, errors: the positions of the numbers of requests and of failed requests in the answer; None to not
-            read them.
+        requests, errors: the positions of the number of requests and of the number of failed requests in the answer, as
+            JSON pointers; None: the number is not read.
         headers: HTTP headers of each request.
     """
 
@@ -138,8 +138,8 @@ class PrometheusMetric(PlanSection):
     Attributes:
         url: the base URL of Prometheus.
         query: the query of the metric.
-        requests, errors: the queries of the numbers of requests and of failed requests in the window; None to not read
-            them.
+        requests, errors: the queries of the number of requests and of the number of failed requests in the window;
+            None: the number is not read.
         delay_s: seconds between the end of a window and the query, until Prometheus has scraped the last values.
         headers: HTTP headers of each request to Prometheus.
     """

@@ -1,4 +1,4 @@
-"""Texts of a rollout that a run of an experiment has judged: the run and its gates, in place of windows."""
+"""The texts about a rollout that a run of an experiment decided: the run and its gates, instead of windows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
 
 
 def gate_text(gate: GateFigures, evidence: ExperimentEvidence) -> str:
-    """Return the figures of a gate as one line: the difference, its interval, the pairs and the power."""
+    """Return the figures of a gate as one line: the difference, its interval, the number of pairs, and the power."""
     if gate.estimate is None:
         return "difference n/a"
     level = UNKNOWN if evidence.level is None else f"{100 * evidence.level:.4g}%"

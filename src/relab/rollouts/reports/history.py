@@ -1,10 +1,10 @@
 """The history of rollouts: one JSON line for each rollout, appended only, and chained so that an edit is detected.
 
 Each line has the hash of the line before it (`previous`) and its own (`hash`), which covers both its content and
-`previous`. A line is canonical JSON, so that its bytes follow from its content, and each changed byte is detected. Lines
-of other programs before the first chained one are kept; the first chained line has the digest of the last of them. The
-hashes have no key: they detect damage and edits, but not a person who computes them again, and not lines that are missing
-at the end.
+`previous`. A line is canonical JSON, so each changed byte is detected. The file may begin with lines of other programs,
+which have no hashes; they are kept, and `previous` of the first chained line is the digest of the last of them. The
+hashes have no key. They detect damage and edits, but neither a person who computes all hashes again nor lines that are
+missing at the end.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _BLOCK: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """A line of a history that was changed after it was written, or is incomplete.
+    """A line of a history that was changed after it was written, or that is incomplete.
 
-    `line` is the number of the line, from 1. `message` says what is wrong.
+    `line` is the number of the line, from 1. `message` says what is wrong with the line, such as "is incomplete".
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""The mini report: the key figures as text that parsers search, and as JSON. What was not measured is null, never 0."""
+"""The mini report: the key figures as text that parsers search, and as JSON. An unmeasured figure is null, never 0."""
 
 from __future__ import annotations
 
@@ -68,10 +68,15 @@ def _valid(record: RolloutRecord, arm: Arm) -> int:
 
 
 def _change(record: RolloutRecord, name: str, change_pct: float | None) -> float | None:
-    """Return the change of the figure `name` from arm A to arm B (new flags), in the figure's unit.
+    """Return the change of a figure from arm A (old flags) to arm B (new flags), in the unit of the figure.
 
-    It is `change_pct` percent of arm A's mean, so that both have the same sign. Without `change_pct`, it is the
-    difference of the arms' means; None if a mean is unknown.
+    None if the mean of an arm is unknown.
+
+    Args:
+        record: the rollout.
+        name: the field of `ArmWindow` with the figure.
+        change_pct: the judged change in percent; the result is this percentage of arm A's mean. None: the result is the
+            difference of the arms' means.
     """
     a, b = (_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B))
     if a is None or b is None:

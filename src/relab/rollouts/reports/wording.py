@@ -37,9 +37,10 @@ def decision(record: RolloutRecord) -> str:
 
 
 def reason(record: RolloutRecord) -> str:
-    """Return why a rollout ended with its result, in one sentence.
+    """Return the reason for the result of a rollout, in one sentence.
 
-    This is the error of the rollout, or else the reason for its verdict, or else why it has no verdict.
+    The first one that exists is returned: the error of the rollout, the reason for its verdict, or why it has no
+    verdict.
     """
     if record.error is not None:
         return record.error

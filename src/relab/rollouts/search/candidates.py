@@ -162,8 +162,8 @@ def to_confirm(estimates_pct: Sequence[float | None], *, greatest_pct: float, mo
     Args:
         estimates_pct: the measured change of each candidate, in percent; smaller is better. None for a candidate that
             cannot be chosen.
-        greatest_pct: the greatest change, in percent, of a candidate to confirm.
-        most: the greatest number of confirmations.
+        greatest_pct: the limit, in percent; candidates with a greater change are not confirmed.
+        most: the greatest number of candidates to confirm.
     """
     ranked = sorted((estimate, place) for place, estimate in enumerate(estimates_pct) if estimate is not None)
     return [place for estimate, place in ranked[:most] if estimate <= greatest_pct]

@@ -1,4 +1,4 @@
-"""Which candidate is measured next: all combinations in turn, or the one with the greatest expected improvement. Pure.
+"""Choose the candidate to measure next: the next combination, or the one with the greatest expected improvement. Pure.
 
 The expected improvement comes from a Gaussian process with a Matérn kernel (smoothness 5/2), whose noise at each
 candidate is the standard error that its screening measured. Sources: Rasmussen and Williams, "Gaussian Processes for
@@ -135,9 +135,10 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 
 
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
-    """Return for each point of `pool` by how much it is expected to improve the best effect so far.
+    """Return for each point of `pool` its expected improvement of the best effect so far, as a log ratio.
 
-    A Gaussian process is fitted to the `effects` at `points`, with their standard errors `errors`.
+    A Gaussian process is fitted to the measured candidates: `effects` are the effects that were measured at `points`,
+    and `errors` the standard errors of these effects.
     """
     import numpy as np
     from scipy import linalg, special

@@ -74,7 +74,7 @@ def read_result(path: Path) -> SearchResult:
 
 
 def search_text(search: SearchResult) -> str:
-    """Return the report as text: a line for each candidate, the best first, and one for each confirmation."""
+    """Return the report of a search as text: a line for each candidate, best first, then one for each confirmation."""
     lines = [f"Search {search.search_id}: {search.message}", "", "CANDIDATES"]
     for one in sorted(search.candidates, key=_rank):
         mark = "*" if one.number == search.chosen else "-"

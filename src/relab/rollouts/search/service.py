@@ -63,6 +63,8 @@ class RolloutSearch:
     def check(self, search: SearchResult) -> SearchResult:
         """Check with a dry run of the first candidate that the target can be used; nothing is changed or measured.
 
+        Return the search with this candidate, marked as not measured.
+
         Raises:
             RelabError: the target cannot be used, or rejects the plan.
         """
@@ -79,7 +81,8 @@ class RolloutSearch:
     def run(self, search: SearchResult) -> SearchResult:
         """Run a search to its end or until it is stopped, and return its result. The report is written after each step.
 
-        A search with the id of an earlier search continues it: rollouts with a verdict are not repeated.
+        If rollouts of this search are already stored, the search is continued: rollouts with a verdict are not
+        repeated.
 
         Raises:
             ReportFolderError: the report cannot be written; nothing was changed.
@@ -174,7 +177,7 @@ class RolloutSearch:
         return record if record.status is RolloutStatus.DONE else None
 
     def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
-        """Yield (path of the summary, record) of a search's rollouts with a verdict, the highest id first."""
+        """Yield `(path of the summary, record)` for each rollout of a search with a verdict, the highest id first."""
         # All rollouts are read: if the clock was set back, their ids can be lower than the id of the search.
         before: str | None = None
         while True:

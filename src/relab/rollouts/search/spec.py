@@ -42,7 +42,7 @@ class Parameter(PlanSection):
     Attributes:
         values: the list; None for a range.
         low, high: the ends of the range. If both are whole numbers, only whole numbers are tried.
-        scale: `linear` for equal differences between neighbouring values, `log` for equal ratios.
+        scale: how the values of a range are spaced: `linear` with equal differences, `log` with equal ratios.
         points: number of tried values of a range; fewer are tried if rounded values are equal.
     """
 
@@ -70,7 +70,7 @@ class Parameter(PlanSection):
         return self
 
     def choices(self) -> tuple[JsonValue, ...]:
-        """Return all values that are tried, without duplicates."""
+        """Return all values that the search tries for this field, without duplicates."""
         if self.values is not None:
             return self.values
         assert self.low is not None

@@ -82,7 +82,7 @@ def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject
 
 
 def _shown(value: JsonValue) -> str:
-    """Return a text for messages that shows a number or boolean, and only describes a text or object."""
+    """Return how a message names a JSON value: a number, boolean or null itself, any other value as "another value"."""
     # Texts and objects may be confidential.
     return canonical_json(value)[:_SHOWN] if value is None or isinstance(value, bool | int | float) else "another value"
 

@@ -1,4 +1,4 @@
-"""The identity of flags that are changed over HTTP: one target has one lease, however its URL is written."""
+"""Name flags that are changed over HTTP, so that a target has one name and one lease, however its URL is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 def flag_identity(url: str) -> str:
     """Return a name for the flags of a service that are changed at `url`: the URL in a normal form.
 
-    URLs that differ only in how host, port and path are written give the same name. A digest replaces the query.
+    URLs that mean the same host, port and path have the same name, for example with and without the default port. A
+    digest replaces the query, which may contain a credential.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

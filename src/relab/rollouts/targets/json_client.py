@@ -1,4 +1,7 @@
-"""Send JSON over HTTP with bounded answers; each request has a new connection, so that it may reach another worker."""
+"""Send JSON over HTTP, and read answers of limited size.
+
+Each request uses a new connection, so that it may reach another worker of the service.
+"""
 
 from __future__ import annotations
 
@@ -170,8 +173,8 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
     """Return headers in which each `${ROLLOUT_NAME}` is replaced by the environment variable of this name.
 
     Raises:
-        SubjectError: a variable is not set, does not begin with `ROLLOUT_`, or has a character that no header may have.
-            Or a header holds a credential as plain text.
+        SubjectError: a variable is not set, does not begin with `ROLLOUT_`, or contains a character that no header may
+            contain; or a header contains a credential as plain text.
     """
     for name, text in headers.items():
         is_credential = _CREDENTIAL_NAME.search(name) or _CREDENTIAL_VALUE.match(text)
@@ -231,7 +234,7 @@ def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | No
 
 
 def _quoted(text: str) -> str:
-    """Return a text as one quoted word for a shell, which replaces only `${ROLLOUT_NAME}` in it."""
+    """Return a text as one quoted word for a shell; the shell replaces only variables `${ROLLOUT_NAME}` in it."""
     word, end = "", 0
     for found in _VARIABLE.finditer(text):
         if found[1].startswith(_ALLOWED_PREFIX):

@@ -67,7 +67,7 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Request the figures of an arm in a window from the URL; a figure is None without a number at its pointer."""
+        """Request the figures of an arm in a window; a figure is None if the answer has no number at its pointer."""
         document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
         return MetricReading(
             _number_at(document, self._subject.pointer),

@@ -67,7 +67,7 @@ class RolloutTarget:
             planned: the flags of each arm, as documents; used only for the `{control, routing}` flags of a service.
 
         Raises:
-            SubjectError: the flag does not fit the plan.
+            SubjectError: a flag of relab is disabled, or lacks a variant that the plan names.
         """
         flag = self.subject.flags
         if isinstance(flag, ProductFlagSubject):
@@ -79,7 +79,7 @@ class RolloutTarget:
     def put_report(self, report: Mapping[str, JsonValue]) -> bool:
         """Send the report of a rollout to the service, and return whether the service stored it.
 
-        Return False if the service does not accept reports. A failure is only logged.
+        Return False if the service does not accept reports. If the request fails, log the error and return False.
         """
         if self.report is None:
             return False
@@ -98,10 +98,11 @@ class RolloutTarget:
 
         Args:
             before: the flags before the rollout.
-            share_pct: percentage of the targeting keys, which identify clients.
+            share_pct: the share of arm B, as a percentage of the targeting keys, which identify clients.
 
         Raises:
-            SubjectError: the flags have no shares, or the flag does not fit the plan.
+            SubjectError: the flags apply to all requests, so that they have no shares; or a flag of relab is disabled,
+                or lacks a variant that the plan names.
         """
         if not isinstance(self.flags, ProductFlagTarget):
             raise SubjectError(

@@ -1,4 +1,4 @@
-"""A versioned flag of this product, which the service reads through OpenFeature; arms are shares of two variants."""
+"""A versioned feature flag of relab, which a service reads through OpenFeature. The arms are two of its variants."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class ProductFlagTarget:
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
         """Return the content in `before`, plus a rule that serves arm B to a share of all targeting keys (clients).
 
-        A targeting key that gets arm B keeps it while the share grows. Requests without a key get the rule only at 0 or
-        100 %.
+        A targeting key that gets arm B keeps it while the share grows. The rule applies to requests without a targeting
+        key only if the share is 0 or 100 %.
 
         Args:
             before: the flag before the rollout.
