@@ -73,8 +73,8 @@ class SpanFacts(NamedTuple):
         resource: the attributes of the process that created the span.
         role: the role of the span, such as a call of a model or of a tool.
         outcome: the status of the span, and the error that it reports.
-        kind: the kind of the span's timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM` if the timeline does not
-            show it.
+        kind: the kind of the span's timeline item (`STEP`, `CALL` or `EVENT`); `NO_ITEM` if the timeline hides the
+            span.
         item: the fields of the timeline item, without references to other spans. Copy it before a change.
         usage: the tokens and the cost of a model's answer; None if the span reports neither.
         talk: the question, the answer and the tool calls in the span's messages.
@@ -144,10 +144,7 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:
-    """Return the value of the first attribute in `keys` that is a non-empty text, cut at `limit` characters.
-
-    Return None if there is none.
-    """
+    """Return the first non-empty text among the attributes `keys`, cut at `limit` characters; else None."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):
@@ -243,12 +240,7 @@ def _retrieval(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
 
 
 def _guardrail_triggered(span: Span, outcome: SpanOutcome) -> bool:
-    """Return whether a guardrail was triggered.
-
-    The first case that applies decides. If the span failed or was cancelled, it was triggered. If the span has the
-    attribute `guardrail.triggered`, this attribute decides. Otherwise the guardrail was triggered if its verdict is
-    negative.
-    """
+    """Return whether a guardrail was triggered: its span failed or was cancelled, or else its verdict is negative."""
     if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
         return True
     verdict = _first(span.attributes, "guardrail.passed", "guardrail.result", "guardrail.triggered")

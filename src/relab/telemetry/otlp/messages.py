@@ -2,8 +2,8 @@
 
 A message has a role, a text, requests of tool calls, and results of tool calls. The formats differ only in the names of
 these fields: OpenTelemetry's parts, chat completions and responses of OpenAI, contents of Anthropic, Gemini and
-Bedrock, LangChain's serialized messages, and the messages of the Vercel AI SDK and of pydantic-ai. Message bodies are
-untrusted text: whatever has none of these formats is kept as text.
+Bedrock, LangChain's serialized messages, those of the Vercel AI SDK and of pydantic-ai. Texts in other formats stay
+texts.
 """
 
 from __future__ import annotations
@@ -59,10 +59,7 @@ class Message(NamedTuple):
     finish_reason: str | None = None
 
     def shown(self) -> str | None:
-        """Return the message as one text for a timeline, with its tool requests and tool results.
-
-        Return None if it is empty.
-        """
+        """Return the message as one text for a timeline, with tool requests and results; None if it is empty."""
         parts = [self.text, *(result.text for result in self.results)]
         parts.extend(f"{request.name}({_shown_arguments(request.arguments)})" for request in self.requests)
         return "\n".join(part for part in parts if part) or None
@@ -71,8 +68,8 @@ class Message(NamedTuple):
 def read_messages(value: Any) -> list[Message] | None:
     """Return the messages in the input or output that a span captured.
 
-    `value` is a list of messages, a single message, an object with a list of messages, or the JSON text of one of
-    these. Return None if it is something else, such as a plain text.
+    `value` is a list of messages, one message, an object with a list of messages, or the JSON of one of these. Return
+    None for any other value, such as a plain text.
     """
     if isinstance(value, str):
         if not value.startswith(("[", "{")):
@@ -222,10 +219,7 @@ class _Gathered:
             self.texts.append(clean_text(text))
 
     def add_shown_call(self, part: dict[str, Any]) -> None:
-        """Add the request and the result of a tool call in the format of the Vercel AI SDK's user interface.
-
-        In this format, one part of a message has both. The result is added only if the call has ended.
-        """
+        """Add the request and the result (if it exists) of a call that one part of a Vercel AI SDK message holds."""
         kind = part.get("type")
         named = {"toolName": kind.removeprefix("tool-"), **part} if isinstance(kind, str) else part
         self.add_request(named)
@@ -244,7 +238,7 @@ class _Gathered:
         self.requests.append(ToolRequest(_text_of(part, _CALL_IDS, MAX_ID_CHARS), name, clean_arguments(arguments)))
 
     def add_result(self, part: dict[str, Any], *, is_error: bool = False) -> None:
-        """Add the tool result in `part`. If `is_error` is true, it counts as an error, whatever `part` states."""
+        """Add the tool result in `part`. If `is_error` is true, it is an error, whatever `part` states."""
         content = next((part[key] for key in _CONTENTS if part.get(key) is not None), None)
         if isinstance(content, dict) and "value" in content and isinstance(content.get("type"), str):
             # The Vercel AI SDK: the value has a type of its own, such as `error-text`.
@@ -338,10 +332,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Return the result of a tool call.
-
-    `value` is the attribute with the result, from the tool's span: text or parsed JSON.
-    """
+    """Return the result of a tool call from `value`, the attribute of the tool's span that has it."""
     given = value
     if isinstance(value, str):
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None
@@ -382,7 +373,7 @@ _WRITTEN_MESSAGE: Final = re.compile(
 def content_text(content: Any) -> str | None:
     """Return the content of a message or of a tool result as text; None if it is None.
 
-    The texts of a list of text parts are joined by line breaks. Any other value that is not a text is returned as JSON.
+    The texts in a list of text parts are joined by line breaks; other values are returned as JSON.
     """
     if (
         isinstance(content, list)
