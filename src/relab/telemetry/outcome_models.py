@@ -1,6 +1,6 @@
-"""The outcome of a run: whether the user got what the agent was asked for, the rule that decided, and its evidence.
+"""The outcome of a run: whether the user got what he or she asked the agent for, the rule that decided, and evidence.
 
-The outcome is not the reported status: see `telemetry/outcome/` and docs/design/outcome.md.
+It may differ from the status that the reporter states: see `telemetry/outcome/` and docs/design/outcome.md.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class RunOutcome(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether something went wrong that the run did not recover from."""
+        """Whether the run failed, or completed with errors from which it did not recover."""
         return self in {RunOutcome.FAILED, RunOutcome.COMPLETED_WITH_ERRORS}
 
 
 class OutcomeRule(StrEnum):
-    """The rule that decided the outcome of a run; the rules are tried in the order of this list."""
+    """The rule that decided the outcome of a run. The rules are tried in the order of these members."""
 
     NOT_FINISHED = "not_finished"
     CANCELLED = "cancelled"
@@ -55,7 +55,7 @@ class OutcomeRule(StrEnum):
 
     @property
     def reason(self) -> str:
-        """Why a run that this rule matched has its outcome, as a part of a sentence ("it is still running")."""
+        """The reason for an outcome that this rule decided, as a part of a sentence ("it is still running")."""
         return _REASONS[self]
 
 
@@ -91,7 +91,7 @@ class OutcomeEvidence(BaseModel):
 
 
 class AgentRelation(StrEnum):
-    """How an agent got its task from its parent: by a call or by a hand-over."""
+    """How an agent got its task from its parent agent: by a call or by a hand-over."""
 
     CALLED = "called"
     """The parent called it as a sub-agent, and went on with its answer."""
@@ -100,10 +100,10 @@ class AgentRelation(StrEnum):
 
 
 class AgentOutcome(BaseModel):
-    """The outcome of one agent, decided by its own steps and calls.
+    """The outcome of one agent of a run, decided from the agent's own steps and calls.
 
-    `parent` is the agent that called this agent or handed over to it; None if there is none. `relation` says whether it
-    was a call or a hand-over; None if that is not known.
+    `parent` is the agent that called this agent or handed over to it; None if there is none. `relation` states which of
+    the two; None if that is not known.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""The values of the overview: figures of all runs that started in a window of time."""
+"""The values of the overview: figures over all runs that started in a window of time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FailingTool(BaseModel):
 
 
 class TokenSums(BaseModel):
-    """The sums of tokens over all runs that report them, by kind of token; null for a kind that no run reports."""
+    """The sums of tokens over all runs, by kind of token; null for a kind that no run reports."""
 
     prompt: int | None
     cached: int | None = Field(description="The prompt tokens that were read from a cache.")
@@ -27,8 +27,9 @@ class TokenSums(BaseModel):
 class MetricsOverview(BaseModel):
     """The figures of `GET /metrics/overview`, over the runs that started in a window of whole minutes.
 
-    `success_rate` is the percentage of succeeded runs among the runs with a known outcome, and null without such a run.
-    `p95_step_latency_ms` is the nearest-rank 95th percentile: exact up to 2,000 steps, and within 1 % beyond.
+    `success_rate` is the percentage of succeeded runs among the runs with a known outcome; null if there is no such
+    run. `p95_step_latency_ms` is the 95th percentile (nearest rank): exact for up to 2,000 steps, and with an error of
+    up to 1 % for more.
     """
 
     total_runs: int

@@ -1,4 +1,4 @@
-"""The parts of the service of telemetry; each is loaded and built at its first use."""
+"""The components of `TelemetryService`, each of which is imported and built at its first use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TelemetryParts(RunRemapper):
     """The components of `TelemetryService`; each is imported and built when it is first used.
 
     Args:
-        remap_job: the name of the job that continues a remapping in the background.
-        prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
+        remap_job: the name of the background job that continues to compute runs again which an older version computed.
+        prices_folder: the folder with this installation's prices of models; None if only the shipped prices are used.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def prices(self) -> PriceBook:
-        """The prices of models in use, by which costs are estimated."""
+        """The prices of models by which costs are estimated."""
         from relab.telemetry.prices import PriceBook
 
         return PriceBook(self._prices_folder)
@@ -55,7 +55,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def failed(self) -> FailedRuns:
-        """The object that lists the runs that failed or completed with unrecovered errors."""
+        """Lists the runs that failed or completed with unrecovered errors."""
         from relab.telemetry.failed_runs import FailedRuns
 
         return FailedRuns(self.projector)

@@ -1,4 +1,4 @@
-"""Find runs that succeeded at the task of a failed run, to compare it with them."""
+"""Find runs that succeeded at the same task as a failed run, to compare the failed run with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_TEXT_CHARS: Final = 4_000
 
 
 class PassingReader:
-    """Finds runs that succeeded, as examples for the analysis of a failed run.
+    """Finds runs that succeeded, with which the analysis of a failed run compares this run.
 
     Args:
         reading: opens a read transaction.
@@ -39,7 +39,7 @@ class PassingReader:
     def like(self, run: AgentRun) -> PassingRuns:
         """Return at most 20 succeeded runs with the same agent and task as `run`, newest first.
 
-        Without such a run, return runs with the same agent and version. `run` itself is never returned.
+        If there are none, return such runs with the same agent and version. `run` itself is never returned.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.
@@ -53,12 +53,12 @@ class PassingReader:
 
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
-    """Return at most `MAX_RUNS` succeeded runs of the same agent as `run`, without `run` itself, newest first.
+    """Return at most `MAX_RUNS` succeeded runs of the same agent as `run`, newest first. `run` itself is left out.
 
     Args:
         session: the session of the transaction.
         run: the run to compare with.
-        like: `(column, value)` that the returned runs must have.
+        like: `(column, value)`; only runs that have this value are returned.
     """
     row = AgentRunRow
     columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)
@@ -99,7 +99,7 @@ def _answers(session: Session, run_ids: list[str]) -> dict[str, str | None]:
 
 
 def _calls(session: Session, run_ids: list[str]) -> dict[str, list[PassedCall]]:
-    """Return `{run id: its tool calls that did not fail}`, in order of time.
+    """Return `{run id: tool calls of the run that did not fail}`; the calls are in order of time.
 
     Only names and arguments are read from the database.
     """

@@ -1,4 +1,4 @@
-"""Past runs, as far as an analysis compares a run with them."""
+"""Earlier runs, with only the fields that an analysis needs to compare a run with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from relab.telemetry.outcome_models import RunOutcome
 
 
 class PastRun(BaseModel):
-    """The fields of a past run that a comparison of versions needs; `tool_call_counts` is `{tool: number of calls}`."""
+    """The fields of an earlier run that a comparison of two versions of an agent needs.
+
+    `tool_call_counts` is `{tool: number of calls}`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,7 +27,10 @@ class PastRun(BaseModel):
 
 
 class PassedCall(BaseModel):
-    """A tool call of a run that succeeded; `args_json` is None if the call has no arguments, or if they are too long."""
+    """A tool call of a run that succeeded.
+
+    `args_json` is None if the call has no arguments, or if the arguments are too long.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,8 +43,8 @@ class PassedCall(BaseModel):
 class PassingRun(BaseModel):
     """A run that succeeded, for a comparison with a failed run.
 
-    `calls` are the tool calls that did not fail, in order of time. `answer` is None if the run has no answer or a too
-    long one.
+    `calls` are the tool calls that did not fail, in order of time. `answer` is None if the run has no answer, or if the
+    answer is too long.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,8 +58,8 @@ class PassingRun(BaseModel):
 class PassingRuns(BaseModel):
     """The succeeded runs for a comparison with a failed run, newest first.
 
-    `same_task` is True if they had the same agent and task as the failed run, False if they had the same agent and
-    version.
+    `same_task` is true if they have the same agent and task as the failed run. If it is false, they have the same agent
+    and version.
     """
 
     model_config = ConfigDict(frozen=True)

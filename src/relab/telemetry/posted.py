@@ -24,7 +24,7 @@ class PostedRun:
 
     @classmethod
     def of(cls, run: AgentRun) -> PostedRun:
-        """Return a run with the rows to store for it, in the form that the writer accepts."""
+        """Return `run` as the rows that the writer stores for it."""
         from relab.telemetry.records import record_of
 
         return cls(record_of(run))

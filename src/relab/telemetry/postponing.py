@@ -1,9 +1,9 @@
 """Decide when the run of a trace is projected (computed from its spans), after its spans were stored.
 
 The commit that acknowledges a batch of spans only stores them and marks their runs as unprojected (`UNPROJECTED`). A
-reader projects the unprojected runs that it reads first (`projector.py`); a worker projects the runs that are due. A
-projection reads all spans of its trace. Therefore a growing trace becomes due so rarely that the total time stays
-linear. See docs/design/ingest-speed.md.
+reader projects the unprojected runs that it is about to read (`projector.py`), and a worker projects runs when they are
+due. Every projection reads all spans of its trace. Therefore the larger a growing trace is, the more rarely it becomes
+due, so that the total time grows only linearly with the number of spans. See docs/design/ingest-speed.md.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _LOOK_EVERY: Final = 5_000
 
 
 def size_of(raw: bytes) -> int:
-    """Return the size of a span (protobuf bytes): 1, plus 1 for each full 4,096 bytes.
+    """Return the size of a span, given as protobuf bytes: 1, plus 1 for each full 4,096 bytes.
 
-    The sizes of a trace's spans add up to a measure of the time to compute its run.
+    The sum of the sizes of a trace's spans is a measure of the time that computing its run takes.
     """
     return 1 + len(raw) // _BYTES_PER_UNIT
 
@@ -45,7 +45,7 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
     Args:
         former: the stored run of the trace; None if the trace is new.
         size: the size (`size_of`) of all spans of the trace.
-        has_root: whether one of the new spans has no parent, so that it may end the run.
+        has_root: whether one of the new spans has no parent, so that the run may have ended.
         now_us: the current time, in microseconds since 1970.
     """
     soon = now_us + QUIET_US
@@ -62,7 +62,7 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 class Backlog:
     """Decides whether the runs of newly stored spans may be computed later. It is not thread-safe.
 
-    This is allowed while the total size of all uncomputed runs of all processes is at most `MAX_WAITING`.
+    They may as long as the uncomputed runs of all processes have a total size of at most `MAX_WAITING`.
     """
 
     def __init__(self) -> None:
@@ -70,9 +70,9 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Add `size` to the total size of uncomputed runs; return whether the total is within the limit.
+        """Return whether the total size of uncomputed runs, with the spans that were just stored, is within the limit.
 
-        `size` is the size (`size_of`) of the spans that were just stored.
+        `size` is the size (`size_of`) of these spans. It is added to the total.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

@@ -1,4 +1,4 @@
-"""Queries over unprojected runs: runs whose newest spans are stored but not projected yet.
+"""Queries over unprojected runs: runs that were not computed from their newest stored spans yet.
 
 Every function takes the session of a transaction.
 """
@@ -17,9 +17,9 @@ from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
 
 
 def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
-    """Return at most `limit` unprojected runs that are due, the longest overdue first, as `(run id, trace size)`.
+    """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, trace size)`.
 
-    `now_us` is the current time in microseconds since 1970.
+    The runs that are overdue for the longest time come first. `now_us` is the current time in microseconds since 1970.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size).where(UNPROJECTED_RUN, row.project_at <= now_us)
@@ -29,7 +29,7 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 
 
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
-    """Return `(run id, trace size, start)` of runs not yet computed from their newest spans, newest first.
+    """Return `(run id, trace size, start)` of the unprojected runs, newest first.
 
     Args:
         session: the session of the transaction.
@@ -52,24 +52,24 @@ def waiting_size(session: Session) -> int:
 
 
 def count_unprojected(session: Session, from_us: int = 0) -> int:
-    """Return the number of runs that are not computed from their newest spans yet (unprojected).
+    """Return the number of unprojected runs.
 
-    Only runs with a start of at least `from_us`, in microseconds since 1970, are counted.
+    Only runs that started at or after `from_us`, in microseconds since 1970, are counted.
     """
     statement = select(func.count()).select_from(AgentRunRow).where(UNPROJECTED_RUN, AgentRunRow.started_at >= from_us)
     return session.execute(statement).scalar_one()
 
 
 class Waiting(NamedTuple):
-    """A run to mark as unprojected: its newest spans are stored, but the run is not computed from them yet.
+    """A run to mark as unprojected, because it was not computed from its newest stored spans yet.
 
     Attributes:
         run_id: the id of the run.
         project_at: when a worker should compute the run, in microseconds since 1970.
         size: the size (`postponing.size_of`) of the run's trace.
-        updated_at: when the trace last received something, in microseconds since 1970.
-        started_at: the start of the run in microseconds since 1970, or the earliest start of a span if the run was
-            never computed.
+        updated_at: when spans or log records of the trace were last received, in microseconds since 1970.
+        started_at: the start of the run, in microseconds since 1970; if the run was never computed, the earliest start
+            of a span.
     """
 
     run_id: str
@@ -80,7 +80,7 @@ class Waiting(NamedTuple):
 
 
 def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
-    """Mark stored runs as unprojected: their newest spans are stored, but the run is not computed from them yet."""
+    """Mark stored runs as unprojected, because they were not computed from their newest stored spans yet."""
     if not runs:
         return
     driver = session.connection()

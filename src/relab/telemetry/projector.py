@@ -1,9 +1,10 @@
 """Project runs whose newest spans are stored but not projected yet: before the runs are read, or when they are due.
 
-A projection takes much longer than its write, so it is computed without a lock, from a snapshot. If the trace has
-received something since then (`FormerRun.version`), the result is not written; a reader then projects the run once
-more, under the lock. The process can stop at any time, even by `kill -9`: the runs stay marked, and the next reader or
-worker projects them.
+To project a run is to compute it from its spans. This takes much longer than to write the result, so it is done without
+a lock, from the spans that were stored at its beginning. If the trace has received more since then
+(`FormerRun.version`), the result is not written, and a reader projects the run once more under the lock. The process
+can stop at any time, even by `kill -9`: the runs stay marked as unprojected, and the next reader or worker projects
+them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The runs that are not computed from their newest spans yet.
+    """The number and the size of the runs that are not computed from their newest spans yet.
 
     Attributes:
         runs: the number of these runs.
-        size: the total size (`postponing.size_of`) of their traces, about the number of spans.
+        size: the total size (`postponing.size_of`) of their traces, which is about the number of spans.
     """
 
     runs: int
@@ -53,7 +54,7 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -63,7 +64,7 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return how many runs are not computed from their newest spans yet (unprojected), and their traces' size.
+        """Return the number of unprojected runs (not computed from their newest spans yet) and the size of their traces.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -75,13 +76,13 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Compute outdated runs from their newest spans (project them), then open a read transaction.
+        """Compute unprojected runs from their newest spans, then open a read transaction.
 
-        The transaction sees all spans that were acknowledged before the call.
+        The transaction sees the runs of all spans that were acknowledged before the call.
 
         Args:
             run_id: the only run to compute; None for all.
-            from_us: runs that start before this time, in microseconds since 1970, are not computed.
+            from_us: runs that started before this time, in microseconds since 1970, are not computed.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -92,12 +93,13 @@ class Projector:
 
     @contextmanager
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
-        """Open a read transaction for sums over the runs that start at or after `from_us`, in microseconds since 1970.
+        """Open a read transaction for sums over the runs that started at or after `from_us`.
 
-        Before that, runs with new spans are computed, up to a total size of `MAX_SUM_SIZE` (about 0.25 s of work).
+        Before that, unprojected runs are computed from their newest spans, up to a total size of `MAX_SUM_SIZE` (about
+        0.25 s of work). `from_us` is in microseconds since 1970.
 
         Yields:
-            `(session, number of runs that are not computed from their newest spans)`.
+            `(session, number of runs that are still unprojected)`.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -108,15 +110,15 @@ class Projector:
             yield session, projection_repository.count_unprojected(session, from_us)
 
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
-        """Compute runs from their newest stored spans (project them), newest first.
+        """Compute unprojected runs from their newest stored spans, newest run first.
 
         A run whose computation fails is left as it is; the error is logged.
 
         Args:
-            run_id: the only run to project; None for all.
-            from_us: runs that start before this time, in microseconds since 1970, are skipped.
-            max_size: the maximum total size (`postponing.size_of`) of the traces; a trace that does not fit is skipped.
-                None: no limit.
+            run_id: the only run to compute; None for all.
+            from_us: runs that started before this time, in microseconds since 1970, are skipped.
+            max_size: the maximum total size (`postponing.size_of`) of the traces; a trace that would exceed it is
+                skipped. None means no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -131,13 +133,13 @@ class Projector:
             self._project(run_ids, again=True)
 
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
-        """Return a page of up-to-date runs, newest first, and the cursor of the next page (None at the end).
+        """Return a page of up-to-date runs, newest first, and the cursor of the next page (None after the last one).
 
         Runs that may be on the page are first computed from their newest spans.
 
         Args:
-            read: reads the page as it is stored, and the cursor of the next page (None at the end).
-            from_us: runs that start before this time, in microseconds since 1970, are on no page.
+            read: reads the stored runs of the page and the cursor of the next page (None after the last one).
+            from_us: the earliest start that the filter of the list allows, in microseconds since 1970.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -159,7 +161,7 @@ class Projector:
                 self._project(run_ids, again=True)
 
     def has_due(self) -> bool:
-        """Return whether at least one run is due to be computed from its spans (projected) now.
+        """Return whether a worker should now compute at least one run from its spans.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -168,12 +170,12 @@ class Projector:
             return bool(projection_repository.list_due(session, self._clock.now_us(), limit=1))
 
     def project_due(self) -> int:
-        """Project at most 200 runs that are due now, the longest overdue first; return the number of these runs.
+        """Compute runs that are due from their stored spans, at most 200; return the number of these runs.
 
-        To project a run is to compute it from its stored spans.
+        The runs that are overdue for the longest time come first.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; the next call continues.
+            DatabaseUnavailableError: the database is unavailable. The next call continues.
         """
         now_us = self._clock.now_us()
         with self._database.read() as session:
@@ -185,7 +187,8 @@ class Projector:
     def _project(self, run_ids: Sequence[str], *, again: bool) -> None:
         """Compute runs from their stored spans, and store the result.
 
-        If a run receives spans meanwhile, it is computed a second time with `again`, and otherwise left for later.
+        If a run receives more spans meanwhile, the result is out of date. The run is then computed a second time if
+        `again` is true, and left for a later call if it is false.
         """
         # Several requests share the work: each leaves out what another one has projected while it waited for the lock.
         with self._lock if len(run_ids) > 1 else nullcontext():
@@ -218,7 +221,10 @@ class Projector:
 
 
 def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, int]]:
-    """Return `(run id, size)` of runs with a total size of at most `max_size`; a run that does not fit is skipped."""
+    """Return those of the `(run id, size)` pairs that together have a size of at most `max_size`.
+
+    The pairs are tried in order; a run that would exceed the size is skipped.
+    """
     taken = []
     for run_id, size in sizes:
         if size <= max_size:
@@ -228,7 +234,7 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Split `(run id, size)` pairs into lists of run ids; one transaction writes the runs of one list."""
+    """Split `(run id, size)` pairs into lists of run ids that are small enough for one transaction each."""
     if not waiting:
         return
     from relab.telemetry import remapping

@@ -28,11 +28,11 @@ def read_agent_run(raw: bytes) -> AgentRun:
 
 
 def check_agent_run(value: JsonValue) -> AgentRun:
-    """Check one parsed agent run, and return it as an object.
+    """Check that a JSON value is an agent run, and return it as an object.
 
     Raises:
-        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields. If a list has
-            several invalid items, only the first item is named.
+        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields, and of a list
+            with several invalid items only the first item.
     """
     try:
         run = AgentRun.model_validate(value)
@@ -49,7 +49,7 @@ def check_agent_run(value: JsonValue) -> AgentRun:
 
 
 def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Return `(dotted field, message)` for each validation error of pydantic."""
+    """Return `(path of the field, message)` for each validation error of pydantic; a path is like `steps.0.name`."""
     return [
         (".".join(str(part) for part in item["loc"]) or "body", plain_message(item["msg"]))
         for item in error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,7 +1,7 @@
-"""The records of a run: the row of `agent_runs`, the search text, and the rows of its timeline.
+"""The rows that are stored for a run: its row of `agent_runs` with the search text, and the rows of its timeline.
 
-`run_record` makes them for runs sent as JSON and for runs made from spans, from the same `RunFields`: a field that is a
-column of `agent_runs` is copied by its name.
+`run_record` makes them from `RunFields`, for runs sent as JSON and for runs computed from spans. If a field of the run
+has the name of a column of `agent_runs`, it is copied to this column.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COPIED = tuple(name for name in StoredRun._fields if name in RunFields.model_fi
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run, ready to be stored: its row of `agent_runs`, its search text, and its timeline items.
+    """The data to store for one run: its row of `agent_runs`, its search text, and its timeline items.
 
     `items` are in no particular order.
     """
@@ -54,14 +54,14 @@ class RunRecord:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the run is worth an analysis: it failed, completed with unrecovered errors, or is incomplete with errors."""
+        """Whether an analysis is useful: the run failed, completed with unrecovered errors, or is incomplete with errors."""
         row = self.row
         return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
 
     def columns(self, now_us: int) -> dict[str, Any]:
         """Return the row of the run as `{column: value}`; JSON columns are text.
 
-        `now_us` is stored as the time at which the run was received and last written, in microseconds since 1970.
+        `now_us`, in microseconds since 1970, becomes the time of receipt and the time of the last write.
         """
         return {
             **self.row._asdict(),
@@ -91,13 +91,14 @@ def run_record(
     Args:
         fields: the validated fields of the run.
         items: the rows of the run's timeline.
-        activities: the steps and tool calls among the items; only read if the outcome depends on them.
+        activities: the steps and tool calls of the run; they are only read if the outcome depends on them.
         source: how the run was received: as JSON, or as spans over OTLP.
         data: the JSON of the run without its lists of steps, calls and events.
         content_hash: the digest of the run and its items.
         calls: `(tool, status)` of each tool call.
         search_parts: texts of the items that people search for, the most important first.
-        mapper_version: the version of the mapper that made the run from spans; None for a run sent as JSON.
+        mapper_version: the version of the rules (`MAPPER_VERSION`) by which the run was computed from spans; None for a
+            run sent as JSON.
     """
     counts = Counter([item.kind for item in items])
     outcome = decide(fields, items, activities, source=source)
@@ -124,13 +125,13 @@ def run_record(
 
 
 def token_usage(fields: RunFields) -> str:
-    """Return the numbers of tokens of a run as a JSON text.
+    """Return the numbers of tokens of a run as JSON text, an object with two fields.
 
-    - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a number is null if not reported.
-    - `models`: `[provider, model, prompt, cached, cache_write, completion]` of each model; null if the tokens cannot be
-      priced.
+    - `sums`: `[prompt, cached, cache_write, completion, reasoning]`; a number is null if it was not reported.
+    - `models`: `[provider, model, prompt, cached, cache_write, completion]` of each model; null if the tokens or the
+      name of a model are not known.
 
-    The text is `{}` if the run has no `cost`.
+    The object is empty if the run has no `cost`.
     """
     cost = fields.cost
     if cost is None:
@@ -155,16 +156,19 @@ def decide(
 
     Args:
         fields: the fields of the run.
-        items: the rows of the run's timeline; they are searched for agents if the run was sent as JSON.
-        activities: the steps and tool calls among the items; only read if the outcome depends on them.
-        source: how the run was received: `json` or `otlp` (made of spans).
+        items: the rows of the run's timeline. For a run sent as JSON, they show whether the run names agents.
+        activities: the steps and tool calls of the run; they are only read if the outcome depends on them.
+        source: how the run was received: `json`, or `otlp` if it was computed from spans.
     """
     names_agents = bool(fields.agents) or (source == "json" and any('"agent_name"' in item.data for item in items))
     return outcome_of(fields, activities, names_agents=names_agents)
 
 
 def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
-    """Return the columns of an outcome as `{column: value}`; the evidence and the agents' outcomes are JSON texts."""
+    """Return the columns in which an outcome is stored, as `{column: value}`.
+
+    The evidence and the outcomes of agents are JSON texts.
+    """
     return {
         "outcome": outcome.value.value,
         "outcome_rule": outcome.rule.value,
@@ -180,7 +184,10 @@ def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
 
 
 def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
-    """Yield an activity for each step and tool call in `items`; an item is `(stored item, its parsed JSON)`."""
+    """Yield the steps and tool calls among the stored items of a run, in the form that the outcome rules read.
+
+    `items` are pairs `(stored item, its parsed JSON)`.
+    """
     for item, content in items:
         kind = item.kind
         if kind == STEP:
@@ -225,14 +232,17 @@ def step_latencies_ms(items: Iterable[StoredItem]) -> list[float]:
 
 @functools.lru_cache(maxsize=4_096)
 def version_key(agent_name: str, environment: str | None, agent_version: str | None, prompt_hash: str | None) -> str:
-    """Return a digest of agent, environment, version and prompt, by which runs of the same version are found."""
+    """Return a digest of agent name, environment, version and prompt.
+
+    Runs with the same digest have the same version.
+    """
     return digest([agent_name, environment, agent_version, prompt_hash])
 
 
 def join_search_text(parts: Iterable[str | None]) -> str:
-    """Join the texts that people search for into one lower-case text without duplicates.
+    """Join the texts that people search for into one lower-case text, without duplicates.
 
-    The text is cut at `MAX_SEARCH_TEXT` characters, so the most important parts must come first.
+    It is cut at `MAX_SEARCH_TEXT` characters, so the most important texts must come first.
     """
     taken: dict[str, None] = {}
     length = 0

@@ -1,7 +1,7 @@
-"""Bring stored runs up to date: project runs of an older mapper again, decide outcomes of older rules again, end incomplete traces.
+"""Compute stored runs again (remap them) that an older version of relab computed, and end incomplete traces.
 
 Runs are taken oldest first, in batches so small that other writers are hardly delayed. A stop at any time, even by
-`kill -9`, leaves only complete runs; versions and states are stored with each run, so the next start continues.
+`kill -9`, leaves only complete runs; the next start continues, because each run has the version that computed it.
 Every function takes the session of a transaction.
 """
 
@@ -50,7 +50,7 @@ MAX_PROJECTED_SIZE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """The numbers of runs that were computed again by the present rules.
+    """The numbers of runs that were computed again because an older version of relab had computed them.
 
     Attributes:
         runs: the number of all these runs.
@@ -69,7 +69,7 @@ class RemapCounts:
 class RemappedBatch:
     """The result of computing runs again (remapping them) in one transaction.
 
-    `reached` is the position (start and id) of the last run, the `after` of the next batch; None if no run was left.
+    `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch; None if no run was left.
     """
 
     counts: RemapCounts
@@ -87,15 +87,15 @@ def count_outdated(session: Session, since_us: int) -> int:
 def remap_oldest(
     session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Compute again up to `limit` runs that an older version of relab computed, oldest first.
+    """Compute runs again that an older version of relab computed: up to `limit` runs, oldest first.
 
     Args:
         session: the session of the transaction.
         since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
-        after: the position of the last run of the previous batch; None to begin with the oldest run.
+        after: the `(start, id)` of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
         now_us: the current time, in microseconds since 1970.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
     prefer_indexes(session)
     candidates = list_outdated(session, since_us, after, limit)
@@ -107,9 +107,9 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Compute runs again, with the present mapper and rules; return the numbers of changed runs.
+    """Compute runs again with the rules of this version of relab; return how many runs have changed.
 
-    `now_us` is the current time in microseconds since 1970, `shard` the shard of this process.
+    `now_us` is the current time, in microseconds since 1970. `shard` is the part of the stored sums to change, 0 to 15.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -121,16 +121,16 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        recent: a run with a span or log record that was received at one of these times is not changed (`recent_times`).
+        recent: a run is not changed if a span or log record of it was received at one of these times (`recent_times`).
         now_us: the current time, in microseconds since 1970.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, recent, shard)
 
 
 def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> list[str]:
-    """Return the ids of the first runs that together have at most `most` items, but at least one run.
+    """Return the ids of the first runs that together have at most `most` items; always at least one run.
 
     `sizes` has `(run id, number of items)`.
     """
@@ -146,12 +146,12 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The stored data from which runs are computed.
+    """The stored data from which unprojected runs are computed.
 
     Attributes:
         former: `{run id: stored run}`.
-        items: `{run id: {key: timeline item}}` from the last computation of the run.
-        spans: `{run id: facts of its spans}`, with the events of spans that were received as log records.
+        items: `{run id: {key: timeline item}}`, the stored timelines.
+        spans: `{run id: facts of its spans}`, with the span events that were received as log records.
     """
 
     former: dict[str, FormerRun]
@@ -160,7 +160,7 @@ class UnprojectedTraces:
 
 
 def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read the data from which the unprojected runs among `run_ids` are computed; other runs are left out."""
+    """Read the data from which runs are computed, for the unprojected runs among `run_ids`; leave out other runs."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
     former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
@@ -169,7 +169,7 @@ def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTra
 
 
 def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
-    """Compute a run from the spans of each trace (project it); return `{run id: record}`."""
+    """Compute the run of each trace from its spans; return `{run id: record}`."""
     return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
 
 
@@ -178,28 +178,28 @@ def write_projected(
 ) -> list[str]:
     """Write runs that were computed from their traces; return the ids of the runs to compute again.
 
-    A run is not written if its trace has received data since `traces` was read; only such runs are returned. Deleted
-    runs, and runs that another process has written, are skipped.
+    These are the runs whose trace has received data since `traces` was read; they are not written. Deleted runs, and
+    runs that another process has written, are skipped.
 
     Args:
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
 
 def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
-    """Keep a run as it is, after computing it from its spans has failed, and stop further attempts.
+    """Keep a run as it is, because it could not be computed from its spans, and stop further attempts.
 
-    A run that was never computed becomes a run of the agent `unknown`. The next span of the trace, or `lab agent-runs
-    remap`, starts a new attempt.
+    If the run was never computed, it becomes a run of the agent `unknown`. The next span of the trace, or `lab
+    agent-runs remap`, starts a new attempt.
 
     Args:
         session: the session of the transaction.
         run_id: the id of the run.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -227,7 +227,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
 
 
 class _Remap:
-    """Collects the changes to runs, timelines and roll-up sums in one transaction, and writes them."""
+    """Collects the changes to runs, timelines and sums over runs in one transaction, and writes them."""
 
     def __init__(self, session: Session, now_us: int) -> None:
         self._session = session
@@ -313,12 +313,12 @@ class _Remap:
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
-        """Decide the outcome of a run again by the present rules, count its tokens again, and collect the changes.
+        """Decide the outcome of a run again and count its tokens again, by the current rules; collect the changes.
 
         All other columns of the run stay unchanged, including the failure category.
 
         Args:
-            former: the run as the sums over runs include it now.
+            former: the run with the values that the sums over runs include.
             run: the stored row of the same run.
             items: the run's timeline.
         """
@@ -351,7 +351,7 @@ class _Remap:
     def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
         """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
 
-        Runs of traces in `over` count as incomplete, not as running, if they have no end.
+        If a run has no end, its status is `incomplete` if its trace is in `over`, and `running` if it is not.
         """
         if not trace_ids:
             return {}
@@ -362,7 +362,7 @@ class _Remap:
 
 
 def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
-    """Return `{trace id: facts of its spans}`; events of a span that arrived as log records are included."""
+    """Return `{trace id: facts of its spans}`, with the span events that were received as log records."""
     resources = span_repository.load_resources(session, trace_ids)
     events = load_events(session, trace_ids)
     rows = span_repository.load_spans(session, trace_ids)
@@ -389,7 +389,7 @@ def list_outdated(session: Session, since_us: int, after: StartKey | None, limit
     Args:
         session: the session of the transaction.
         since_us: only runs that started at or after this time, in microseconds since 1970.
-        after: only runs after this position (start and id); None for all.
+        after: only runs after the run with this `(start, id)`; None for all.
         limit: the maximum number of runs.
     """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count

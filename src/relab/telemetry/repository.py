@@ -44,7 +44,7 @@ _ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _
 
 
 def _as_stored(entity: type[Base], names: Iterable[str]) -> tuple[ColumnElement[Any], ...]:
-    """Return the columns `names` of an ORM class for a SELECT; JSON columns are selected as text."""
+    """Return the columns `names` of an ORM class for a SELECT statement; JSON columns are selected as text."""
     columns = (table_of(entity).c[name] for name in names)
     return tuple(cast(column, Text) if isinstance(column.type, JSON) else column for column in columns)
 
@@ -59,7 +59,7 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs that do not exist yet; lock the others and return the ids of the locked runs."""
+    """Insert the runs that do not exist yet, lock the existing ones, and return the ids of the locked runs."""
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
@@ -128,7 +128,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of running traces that are quiet (`is_quiet`), oldest time of writing first."""
+    """Return `(run id, number of items)` of running traces that are quiet (`is_quiet`), the longest quiet first."""
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
     # With OR in place of two queries, databases read the index entries of all open traces.
@@ -139,7 +139,7 @@ def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple
 
 
 def set_updated_at(session: Session, times: Mapping[str, int]) -> None:
-    """Set the time at which runs were last written, from `{run id: time in microseconds since 1970}`."""
+    """Set the times of the last write of runs to `times`, `{run id: time in microseconds since 1970}`."""
     for run_id, at_us in times.items():
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id == run_id).values(updated_at=at_us))
 
@@ -178,7 +178,7 @@ def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, l
 
 
 def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[float]:
-    """Return the latencies in ms, ascending, of the steps of the runs that started in `[first_us, end_us)`."""
+    """Return the latencies (ms, ascending) of the steps of the runs that started in `[first_us, end_us)`."""
     latency = TimelineItemRow.latency_ms
     statement = (
         select(latency)
@@ -217,7 +217,7 @@ def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
-    """Delete rows of `agent_runs` that this transaction has inserted only to lock their ids."""
+    """Delete rows of `agent_runs` that this transaction has inserted only to reserve (lock) their ids."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
@@ -229,7 +229,7 @@ def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
 
 
 def require_run(session: Session, agent_run_id: str) -> None:
-    """Check that a run with this id is stored; a run that was never computed from its spans counts too.
+    """Check that a run with this id is stored, even if it was never computed from its spans.
 
     Raises:
         AgentRunNotFoundError: there is no run with this id.
@@ -239,7 +239,7 @@ def require_run(session: Session, agent_run_id: str) -> None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return the content hash and the first receipt time of a run; None if the run is absent or was never computed."""
+    """Return the content hash and the first receipt time of a run; None if the run was never stored or computed."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
         AgentRunRow.run_id == agent_run_id, SHOWN
     )
@@ -250,7 +250,7 @@ def get_content(session: Session, agent_run_id: str) -> RunContent | None:
 def list_runs(
     session: Session, run_filter: RunFilter, *, cursor: str | None, limit: int
 ) -> tuple[list[StoredRun], str | None]:
-    """Return a page of runs, newest first, and the cursor of the next page (None at the end).
+    """Return a page of runs, newest first, and the cursor of the next page (None after the last one).
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.
@@ -270,9 +270,9 @@ def list_runs(
 def list_items(
     session: Session, agent_run_id: str, *, cursor: str | None = None, limit: int | None = None
 ) -> tuple[list[StoredItem], str | None]:
-    """Return a page of a run's timeline in order of time, and the cursor of the next page (None at the end).
+    """Return a page of a run's timeline in order of time, and the cursor of the next page (None after the last one).
 
-    With `limit` None, the page is the whole timeline.
+    If `limit` is None, the page is the whole timeline.
 
     Raises:
         InvalidCursorError: the cursor does not belong to a timeline.
@@ -305,7 +305,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that wait for analysis and are quiet (`is_quiet`), newest first."""
+    """Return `{run id: content}` of quiet runs (`is_quiet`) that wait for their analysis, newest first."""
     row = AgentRunRow
     awaiting = (AWAITING_ANALYSIS, is_quiet(row.updated_at, recent))
     statement = select(row.run_id, row.content_hash, row.received_at).where(*awaiting)
@@ -321,7 +321,7 @@ def count_awaiting(session: Session) -> int:
 
 
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark the runs in `contents` (`{run id: content}`) as not waiting for analysis, if their content is unchanged."""
+    """Mark runs as not waiting for analysis, if they still have the content in `contents` (`{run id: content}`)."""
     table = table_of(AgentRunRow)
     # In the order in which all writers lock runs.
     for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
@@ -341,7 +341,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the version key of the agent's newest run in the same environment that started before `before_us`.
+    """Return the version key of the newest run of the agent that started before `before_us` in the same environment.
 
     `before_us` is in microseconds since 1970. Return None if there is no such run.
     """
@@ -395,6 +395,6 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 
 def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
-    """Delete the behaviours that analyses have found in deleted runs."""
+    """Delete the behaviours that analyses have found in the runs `run_ids`."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

@@ -45,7 +45,7 @@ class _OldRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """The numbers of runs, raw spans and log records that were deleted or would be deleted.
+    """The numbers of runs, raw spans and log records that were deleted, or that would be deleted.
 
     Log records of traces without a run are included.
     """
@@ -63,7 +63,8 @@ class PrunedBatch:
         run_ids: the ids of the deleted runs.
         spans: the number of deleted raw spans.
         logs: the number of deleted log records.
-        reached: the position (start and id) of the last examined run, the `after` of the next batch; None at the end.
+        reached: the `(start, id)` of the last examined run, to pass as `after` for the next batch; None after the last
+            batch.
     """
 
     run_ids: set[str] = field(default_factory=set)
@@ -83,7 +84,7 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -106,9 +107,9 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
     Args:
         session: the session of the transaction.
         before_us: a time in microseconds since 1970.
-        after: the position where the previous batch ended; None for the first batch.
+        after: the `reached` of the previous batch; None for the first batch.
         limit: the maximum number of runs.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
     """
     prefer_indexes(session)
     # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.
@@ -149,9 +150,10 @@ def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: in
 
 
 def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
-    """Delete the log records of the traces in `trace_ids` that still have no run; return the number of deleted records.
+    """Delete the log records of those traces in `trace_ids` that still have no run.
 
-    A trace with a record from `before_us` (microseconds since 1970) or later is skipped.
+    Return the number of deleted records. A trace is skipped if one of its records was received at or after `before_us`,
+    in microseconds since 1970.
     """
     found = log_repository.list_waiting(session, before_us, limit=len(trace_ids), among=trace_ids)
     log_repository.delete_logs(session, [trace_id for trace_id, _ in found])
@@ -159,14 +161,15 @@ def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str
 
 
 def count_runs(session: Session, before_us: int) -> int:
-    """Return how many runs started before `before_us`."""
+    """Return the number of runs that started before `before_us`, in microseconds since 1970."""
     return session.execute(select(func.count()).where(AgentRunRow.started_at < before_us)).scalar_one()
 
 
 def count_logs(session: Session, before_us: int) -> int:
     """Return the number of log records that `prune` would delete; the query reads every log record.
 
-    These belong to runs that started before `before_us`, or to no run and were received before `before_us`.
+    These are the records of runs that started before `before_us`, in microseconds since 1970, and the records of traces
+    without a run whose newest record was received before `before_us`.
     """
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     of_runs = session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()
@@ -174,22 +177,25 @@ def count_logs(session: Session, before_us: int) -> int:
 
 
 def count_spans(session: Session, before_us: int) -> int:
-    """Return the number of raw spans of the runs that started before `before_us`; the query reads each span."""
+    """Return the number of raw spans of the runs that started before `before_us`, in microseconds since 1970.
+
+    The query reads every span.
+    """
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     return session.execute(select(func.count()).where(SpanRow.trace_id.in_(old))).scalar_one()
 
 
 def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_us: int) -> int | None:
-    """Delete roll-up sums that add up to zero, in time buckets (hours or minutes) that end by `before_us`.
+    """Delete the stored sums over the runs of an hour or minute (a bucket) if these sums are zero.
 
     Args:
         session: the session of the transaction.
         length_us: the length of the buckets, in microseconds.
-        before_us: only buckets that end by this time are examined.
-        after_us: the start of the last examined bucket; -1 in the first call.
+        before_us: only buckets that end at or before this time are examined, in microseconds since 1970.
+        after_us: the start of the last examined bucket, in microseconds since 1970; -1 in the first call.
 
     Returns:
-        The `after_us` of the next call; None at the end.
+        The `after_us` of the next call; None if no bucket is left.
     """
     # A run that one process adds and another one subtracts leaves rows of two shards that add up to zero.
     table = table_of(RunRollupRow).c
@@ -230,7 +236,7 @@ def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int
 
 
 def _fitting(rows: dict[str, int]) -> list[str]:
-    """Return the first runs of `{run id: number of rows}` that fit into one transaction, but at least one run."""
+    """Return the first runs of `{run id: number of rows}` that fit into one transaction; always at least one run."""
     taken: list[str] = []
     total = 0
     for run_id, count in rows.items():

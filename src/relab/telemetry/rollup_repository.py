@@ -1,4 +1,7 @@
-"""Queries that read and change the sums of `run_rollups`. Every function takes the session of a transaction."""
+"""Queries that read and change the stored sums over runs (`run_rollups`).
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ _BUCKETS_PER_STATEMENT = 200
 
 
 def apply(session: Session, changes: Changes, shard: int) -> None:
-    """Add changes to the stored sums over runs of each minute and hour, in the rows of one shard.
+    """Add changes to the stored sums over the runs of each minute and hour, in the rows of the shard `shard`.
 
-    Call this after the transaction has locked the rows of its runs. A reader adds up the rows of all shards.
+    The transaction must have locked the rows of its runs before. A reader adds up the rows of all shards.
     """
     buckets = changes.by_bucket()
     # In this order, so that two transactions cannot deadlock.
@@ -30,11 +33,12 @@ def apply(session: Session, changes: Changes, shard: int) -> None:
 
 
 def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
-    """Return the total of the stored sums over runs in several ranges of time buckets.
+    """Add up the stored sums over the runs that started in several ranges of time, and return the total.
 
     Args:
         session: the session of the transaction.
-        ranges: `(bucket length, start of the first bucket, end of the last bucket)` of each range, in microseconds.
+        ranges: `(bucket length, start of the first bucket, end of the last bucket)` of each range, in microseconds. A
+            bucket is an hour or a minute.
     """
     wanted = or_(
         *(

@@ -1,4 +1,4 @@
-"""The ORM table of the sums that the overview adds up."""
+"""The ORM table of the sums over the runs of each hour and minute, from which the overview is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.storage.base import Base, Micros
 
 
 class RunRollupRow(Base):
-    """One part (shard) of the sums over the runs of one hour or one minute; readers add up the parts.
+    """One part (shard) of the sums over the runs that started in one hour or minute; readers add up the parts.
 
     `data` is the JSON of the sums, as `Sums.dump` returns it.
     """

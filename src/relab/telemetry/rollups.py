@@ -1,8 +1,8 @@
-"""Roll-ups: sums over runs by the hour and the minute of their start, which the overview adds up.
+"""Roll-ups: sums over the runs that started in each hour and minute, from which the overview is computed.
 
-Every write of a run adds the contribution of its new content and subtracts the contribution of
-its former content, in the same transaction. So the sums are exact at any time and do not
-depend on the order of writes. Costs are summed in whole nano-dollars for the same reason.
+Each write of a run adds the run's new values to the sums and subtracts its former values, in the same transaction. So
+the sums are exact at any time and do not depend on the order of writes. Costs are summed in whole nano-dollars for the
+same reason.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ MAX_MODEL_GROUPS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """The values that one run adds to the sums of its hour and its minute.
+    """The values that one run adds to the sums of the hour and the minute in which it started.
 
     Attributes:
         started_at: the start of the run, in microseconds since 1970.
         cost_usd: the reported cost of the run; None if none was reported.
-        tool_stats: `{tool: [calls, failures]}`.
+        tool_stats: `{tool: [number of calls, number of failed calls]}`.
         latencies_ms: the latencies of the run's steps.
-        tokens: the number of tokens of each of `TOKEN_KINDS`; None for a number that was not reported.
-        models: `[provider, model, prompt, cached, cache_write, completion]` of each model; empty if the tokens cannot
-            be priced.
+        tokens: the number of tokens of each kind, in the order of `TOKEN_KINDS`; None for a number that was not
+            reported.
+        models: `[provider, model, prompt, cached, cache_write, completion]` of each model, with numbers of tokens;
+            empty if the tokens or the name of a model are not known.
     """
 
     started_at: int
@@ -61,7 +62,7 @@ class Contribution:
 
     @classmethod
     def of(cls, run: StoredRun | FormerRun, latencies_ms: list[float]) -> Contribution:
-        """Return the values that a run adds to the roll-up sums.
+        """Return the values that a run adds to the sums over runs.
 
         `latencies_ms` are the latencies of the run's steps.
         """
@@ -87,8 +88,8 @@ class Sums:
         outcomes: `{outcome: [number of runs, number of runs without a known cost]}`.
         failures: `{tool: number of failed calls}`.
         latencies: `{histogram bucket: number of steps}`.
-        tokens: `{kind: [number of runs that report it, tokens]}`.
-        unpriced: `{models: [number of runs, billed tokens of each model]}` of the runs without a reported cost.
+        tokens: `{kind of token: [number of runs that report it, tokens]}`.
+        unpriced: `{models: [number of runs, billed tokens of each model]}` of the runs without a reported cost. The key
             `models` is the JSON of `[[provider, model], …]`.
     """
 
@@ -147,7 +148,7 @@ class Sums:
 
     @property
     def step_count(self) -> int:
-        """The number of steps with a latency."""
+        """The number of steps whose latency is known."""
         return sum(self.latencies.values())
 
     def overview(
@@ -157,8 +158,8 @@ class Sums:
 
         Args:
             prices: the prices of models, for estimated costs.
-            latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. None: the percentile
-                comes from the sums, with an error of up to 1 %.
+            latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. If None, the percentile
+                is computed from the sums, with an error of up to 1 %.
             unprojected_runs: the number of runs whose newest spans are not in these sums yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
@@ -192,7 +193,7 @@ class Sums:
         )
 
     def _estimate(self, prices: PriceTable) -> _Estimated:
-        """Return the estimated cost of the runs without a reported cost, by the prices in `prices`."""
+        """Return the estimated cost of the runs without a reported cost, computed with the prices in `prices`."""
         runs, costs, dates = 0, [], []
         for names, (count, *tokens) in self.unpriced.items():
             models = [
@@ -211,9 +212,8 @@ class Sums:
 
         Args:
             other: the sums to add.
-            most_tools: the maximum number of tools with their own count; further tools share one count. With a maximum,
-                only `MAX_MODEL_GROUPS` groups of models are kept in `unpriced`, and further groups are left out. None:
-                no limits.
+            most_tools: the maximum number of tools with their own count; all further tools share one count. If it is
+                given, at most `MAX_MODEL_GROUPS` groups of models are kept in `unpriced`. None means no limits.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
@@ -247,7 +247,7 @@ class Sums:
 
 
 class _Estimated(NamedTuple):
-    """The sum of estimated costs in USD, the number of runs that it includes, and the date of the oldest price in it."""
+    """The estimated cost of runs: the sum in USD, the number of runs in it, and the date of the oldest price used."""
 
     runs: int
     usd: float
@@ -265,20 +265,21 @@ BucketKey = tuple[int, int]
 
 @dataclass(slots=True)
 class Changes:
-    """The changes that one transaction makes to the roll-up sums, as `{start of the minute: sums to add}`."""
+    """The changes that one transaction makes to the sums over runs, as `{start of the minute: sums to add}`."""
 
     minutes: dict[int, Sums] = field(default_factory=dict)
 
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
-        """Subtract a stored run from the sums, if the sums include the run.
+        """Subtract a stored run from the sums.
 
-        The sums do not include a run that is stored only as spans. `latencies_ms` are the latencies of the run's steps.
+        A run that was never computed from its spans is not in the sums; nothing is subtracted then. `latencies_ms` are
+        the latencies of the run's steps.
         """
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)
 
     def count(self, run: Contribution, sign: int) -> None:
-        """Add a run to the sums of its minute (`sign` 1), or subtract it (`sign` -1)."""
+        """Add a run to the sums of the minute in which it started (`sign` 1), or subtract it (`sign` -1)."""
         minute = run.started_at - run.started_at % MINUTE_US
         sums = self.minutes.get(minute)
         if sums is None:
@@ -286,7 +287,10 @@ class Changes:
         sums.count(run, sign)
 
     def by_bucket(self) -> dict[BucketKey, Sums]:
-        """Return the changes of each minute and each hour, as `{(length, start) of the bucket: sums to add}`."""
+        """Return the changes of each minute and each hour (each is a bucket).
+
+        The result is `{(length, start) of the bucket: sums to add}`, in microseconds.
+        """
         buckets: dict[BucketKey, Sums] = {}
         for minute, sums in self.minutes.items():
             buckets[(MINUTE_US, minute)] = sums
@@ -295,9 +299,10 @@ class Changes:
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
-    """Return ranges of time buckets that cover the time from `since_us` to `until_us`, rounded out to whole minutes.
+    """Split the time from `since_us` to `until_us` into ranges of hours and ranges of minutes, and return the ranges.
 
-    Each range is `(bucket length, start of the first bucket, end of the last bucket)`, in microseconds.
+    A range is `(length of a bucket, start of the first bucket, end of the last bucket)`, in microseconds. A bucket is
+    an hour or a minute; a minute that is only partly in the window is included.
     """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US

@@ -1,4 +1,7 @@
-"""Bring stored runs up to date in batches: remap them, at once or by jobs, and end the traces that stay incomplete."""
+"""Compute stored runs again (remap them) that an older version of relab computed, at once or by background jobs.
+
+The module also sets the status of traces that stay incomplete.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,8 @@ class RunRemapper:
         database: the database of the runs.
         clock: provides the current time.
         queue: the job queue.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
-        job: the name of the job that continues a remapping in the background.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        job: the name of the background job that continues where a call of `remap_in_background` ended.
 
     Attributes:
         projector: computes runs from their newest spans (projects them).
@@ -59,15 +62,15 @@ class RunRemapper:
         """Compute the outdated runs again, oldest first; each step of the iterator is one transaction.
 
         A run is outdated if an older version of relab computed it. A run that cannot be computed is logged and stays
-        outdated. The iteration may stop at any time: the next call continues.
+        outdated. The iteration may stop at any time; the next call continues.
 
         Args:
             since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
-            batch: the greatest number of runs in one transaction.
-            after: only runs after this position (start and id) are changed; None to begin with the oldest run.
+            batch: the maximum number of runs in one transaction.
+            after: only runs after the run with this `(start, id)` are computed; None to begin with the oldest run.
 
         Yields:
-            The result of each transaction: the numbers of runs, and the position of the last run.
+            The result of each transaction: the numbers of runs, and the `(start, id)` of the last run.
         """
         self.projector.project()
         limit = batch
@@ -88,9 +91,10 @@ class RunRemapper:
                 time.sleep(time.monotonic() - began)
 
     def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch | None:
-        """Compute the next outdated runs again, at most `limit`, in one transaction; skip a run that cannot be computed.
+        """Compute up to `limit` outdated runs again, in one transaction.
 
-        Return None, and change nothing, if `limit` is above 1 and one of these runs cannot be computed.
+        If one of them cannot be computed, nothing is changed, and None is returned; but if `limit` is 1, this run is
+        skipped.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping
@@ -115,7 +119,7 @@ class RunRemapper:
         """Compute at most 2,000 outdated runs again, oldest first; if more are left, enqueue a job for them.
 
         Args:
-            after: only runs after this position (start and id) are changed; None to begin with the oldest run.
+            after: only runs after the run with this `(start, id)` are computed; None to begin with the oldest run.
         """
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:
@@ -124,12 +128,13 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """Mark up to 500 running traces as incomplete that received nothing for `quiet_s` seconds; return the number.
+        """Mark running traces as incomplete that received nothing for `quiet_s` seconds, at most 500.
 
-        The traces that were quiet for the longest time come first. After a later span, a run is no longer incomplete.
+        Return their number. The traces that were quiet for the longest time come first. If a span arrives later, its
+        run is no longer incomplete.
 
         Raises:
-            DatabaseUnavailableError: the database is unavailable; the next call continues.
+            DatabaseUnavailableError: the database is unavailable. The next call continues.
         """
         # A run that is not projected yet has no known end, even if its root has arrived.
         self.projector.project()

@@ -9,7 +9,7 @@ from relab.storage.base import Base, IdText, Micros
 
 
 class RunSearchRow(Base):
-    """A run to search for behaviours; `written_at` is the time at which the run was written.
+    """A run that is still to be searched for behaviours; `written_at` is the time at which the run was last written.
 
     The table has rows only while searches are switched on.
     """

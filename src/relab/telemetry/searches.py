@@ -1,7 +1,7 @@
-"""Runs that are to be searched for behaviours: runs that were written while searches are on and that need no analysis.
+"""The list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
 
-The transaction that writes a run adds it, in any process. Whether searches are on is a row of the database, so that all
-processes agree.
+The transaction that writes a run adds it to the list if searches are on and the run needs no analysis. The database
+stores whether searches are on, so that all processes agree.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add ended runs that need no analysis to the list of runs to search for behaviours (`RunSearches`).
+    """Add runs to the list of runs that are still to be searched for behaviours (`RunSearches`).
 
     Args:
         session: the session of the transaction that writes the runs.
-        records: the runs; running runs and runs to analyse (`RunRecord.is_suspect`) are skipped.
+        records: the runs. A run is skipped if it is still running, or if it is worth an analysis
+            (`RunRecord.is_suspect`), which searches it too.
         now_us: the time of the write, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
@@ -62,7 +63,10 @@ class RunSearches:
         self._projector = projector
 
     def switch(self, *, is_on: bool) -> None:
-        """Switch the search for behaviours on or off for new runs; off also empties the list of runs to search."""
+        """Switch the search for behaviours in new runs on or off.
+
+        Switching it off also empties the list of runs to search.
+        """
         with self._database.read() as session:
             if _is_on(session) is is_on:
                 return
@@ -77,7 +81,7 @@ class RunSearches:
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
         """Return up to `limit` runs to search for behaviours, newest first, as `{run id: time of the last write}`.
 
-        Times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
+        The times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
         """
         row = RunSearchRow
         is_due = is_quiet(row.written_at, recent_times(self._clock.now_us(), int(quiet_s * 1_000_000)))
@@ -87,11 +91,13 @@ class RunSearches:
             return {run_id: written_at for run_id, written_at in found}  # noqa: C416 rows are no pairs to mypy
 
     def done(self, searched: Mapping[str, int]) -> None:
-        """Remove searched runs, and runs that have waited for more than an hour, from the list of runs to search.
+        """Remove the searched runs from the list of runs to search.
+
+        Runs that waited for more than an hour are removed too.
 
         Args:
-            searched: `{run id: time of the last write}`. A run that was written again after this time stays in the
-                list.
+            searched: `{run id: time of its last write before the search}`. A run that was written again since then
+                stays in the list.
         """
         table = table_of(RunSearchRow)
         with self._database.write(durable=False) as unit:

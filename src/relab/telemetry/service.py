@@ -53,7 +53,10 @@ EXACT_STEPS = 2_000
 
 
 class TelemetryService(TelemetryParts):
-    """Stores and reads agent runs, spans and log records. Only a server starts the intake, which commits in groups."""
+    """Stores and reads agent runs, spans and log records.
+
+    The methods `submit_*` need the intake, which stores submissions in group commits; only a server starts it.
+    """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
         super().__init__(database, clock, queue, remap_job=REMAP_JOB, prices_folder=prices_folder)
@@ -61,7 +64,7 @@ class TelemetryService(TelemetryParts):
     def ingest(self, run: AgentRun) -> IngestReceipt:
         """Store a run, or replace the stored run with the same id; the run is durable when this returns.
 
-        If the stored run has the same content, it is not changed and keeps its failure category.
+        If the stored run has the same content, it is not changed, so that it keeps its failure category.
 
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
@@ -88,7 +91,7 @@ class TelemetryService(TelemetryParts):
         return receipt
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
-        """Accept submissions from now on; call `on_commit(number of rows, seconds)` after each group commit."""
+        """Start to accept submissions; `on_commit(number of rows, seconds)` is called after each group commit."""
         self._intake.start(on_commit)
 
     def stop_intake(self) -> None:
@@ -97,17 +100,17 @@ class TelemetryService(TelemetryParts):
 
     @property
     def waiting_spans(self) -> int:
-        """The number of spans, log records, steps and calls that are decoded but not yet committed."""
+        """The number of spans, log records, steps and tool calls that are decoded but not yet committed."""
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
         """Queue a run for the next group commit; return a future of its receipt, which is done when the run is durable.
 
-        The future fails with an error of `reading.read_agent_run` or `ingest`. `body` is called on the reader thread
-        and returns the run's JSON.
+        `body` is called on the reader thread and returns the run's JSON. If `reading.read_agent_run` or `ingest` would
+        raise an error for this run, the future has this error.
 
         Raises:
-            WriterStoppedError: the intake is not started, or stopped.
+            WriterStoppedError: the intake has not been started, or was stopped.
         """
         from relab.telemetry.posted import PostedRun
         from relab.telemetry.reading import read_agent_run
@@ -145,7 +148,7 @@ class TelemetryService(TelemetryParts):
         return header_of(run, self._usable_prices)
 
     def get_content(self, agent_run_id: str) -> RunContent:
-        """Return the hash of the run's current content, and the time when a run with this id was first received.
+        """Return the hash of the run's current content, and the time when content for this run id was first received.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -221,7 +224,7 @@ class TelemetryService(TelemetryParts):
         return page_json(agent_run_id, items, run.counts.items, next_cursor)
 
     def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
-        """Return a page of a run's spans, ordered by span id; the page is empty for a run posted as JSON.
+        """Return a page of a run's spans, ordered by span id; the page is empty if the run was posted as JSON.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -267,7 +270,9 @@ class TelemetryService(TelemetryParts):
             return read_lines(log_repository.list_lines(session, agent_run_id))
 
     def delete(self, agent_run_id: str) -> None:
-        """Delete a run and its timeline; a job then deletes what other packages store about the run, such as analyses.
+        """Delete a run and its timeline.
+
+        A job then deletes what other parts of relab store for the run, such as analyses.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
@@ -282,8 +287,8 @@ class TelemetryService(TelemetryParts):
     def prune(self, before_us: int, *, batch: int = PRUNE_BATCH) -> Iterator[PruneCounts]:
         """Delete the runs that started before `before_us`, oldest first; yield the counts of each transaction.
 
-        Log records of the same age that never got a run are deleted at the end. The iteration may stop at any time: the
-        next call continues. `before_us` is in microseconds since 1970; a transaction deletes at most `batch` runs.
+        At the end, log records of the same age in traces without a run are deleted. The iteration may stop at any time;
+        the next call continues. `before_us` is in microseconds since 1970. A transaction deletes at most `batch` runs.
         """
         from relab.telemetry import retention
         from relab.telemetry.rollups import BUCKET_LENGTHS_US
@@ -329,7 +334,7 @@ class TelemetryService(TelemetryParts):
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
         """Return how many runs, spans and log records `prune` would delete; the query reads each span and log record.
 
-        Without `with_spans`, only the runs are counted. `before_us` is in microseconds since 1970.
+        If `with_spans` is false, only the runs are counted. `before_us` is in microseconds since 1970.
         """
         from relab.telemetry import retention
 
@@ -344,7 +349,7 @@ class TelemetryService(TelemetryParts):
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
         """Return an export of the runs that match the filter, or of their timeline items, spans or log records.
 
-        The export reads nothing before it is entered as a context manager.
+        Nothing is read before the export is entered as a context manager.
         """
         from relab.telemetry.export import RunExport
 
@@ -352,10 +357,11 @@ class TelemetryService(TelemetryParts):
         return RunExport(self._database, reading, run_filter, what, self.prices.usable())
 
     def history(self, run: AgentRun) -> list[PastRun]:
-        """Return runs of the version of `run` and of the agent's previous version, for a comparison, oldest first.
+        """Return runs of the agent's version in `run` and of the agent's previous version, oldest first.
 
-        For each version, these are the newest runs that started no later than `run`, possibly with `run` itself. The
-        list is empty if `run` names no version, or if there is no previous version.
+        An analysis compares the two versions. For each version, these are the newest runs that started no later than
+        `run`; `run` itself may be among them. The list is empty if `run` names no version, or if there is no previous
+        version.
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []

@@ -51,7 +51,7 @@ def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Return the stored spans of a trace among `span_ids`, as `{span id: (origin key, protobuf bytes)}`."""
+    """Return the stored spans of a trace that are in `span_ids`, as `{span id: (key of the origin, protobuf bytes)}`."""
     found: dict[str, tuple[int, bytes]] = {}
     columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids):
@@ -61,9 +61,9 @@ def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[
 
 
 def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Return `(trace id, origin key)` of the stored origins (resources and scopes) of the traces.
+    """Return `(trace id, key)` of the stored origins (resources and scopes) of the traces.
 
-    `table` says which origins: those of spans (`SpanOriginRow`) or those of log records (`LogOriginRow`).
+    `table` is `SpanOriginRow` for the origins of spans, or `LogOriginRow` for the origins of log records.
     """
     found: set[tuple[str, int]] = set()
     for ids in chunks(trace_ids):
@@ -73,9 +73,9 @@ def load_origin_keys(session: Session, table: OriginTable, trace_ids: Iterable[s
 
 
 def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
-    """Return `{origin key: content as JSON}` of the stored origins (resources and scopes) of the traces.
+    """Return `{key: content as JSON}` of the stored origins (resources and scopes) of the traces.
 
-    `table` says which origins: those of spans (`SpanOriginRow`) or those of log records (`LogOriginRow`).
+    `table` is `SpanOriginRow` for the origins of spans, or `LogOriginRow` for the origins of log records.
     """
     found: dict[int, dict[str, Any]] = {}
     for ids in chunks(trace_ids):
@@ -85,9 +85,10 @@ def load_origins(session: Session, table: OriginTable, trace_ids: Iterable[str])
 
 
 def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return `{(trace id, origin key): attributes of the process}` for the spans of the traces.
+    """Return the attributes of the processes that created the spans of the traces.
 
-    Do not change the attributes: traces with the same origin (process and library) share one dictionary.
+    The result is `{(trace id, key of the span's origin): attributes}`. Do not change the attributes: traces with the
+    same origin (process and library) share one dictionary.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     parsed: dict[int, dict[str, Any]] = {}
@@ -112,9 +113,9 @@ def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 
 
 def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins (the resources and scopes that created spans or log records) into `table`.
+    """Insert origins (the resources and scopes that created spans or log records); none of them may be stored already.
 
-    None of them may be stored already. `table` is for the origins of spans, or for the origins of log records.
+    `table` is `SpanOriginRow` for the origins of spans, or `LogOriginRow` for the origins of log records.
     """
     insert_rows(session, table_of(table), rows)
 
@@ -141,9 +142,9 @@ def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 def list_spans(
     session: Session, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
-    """Return a page of a trace's spans, ordered by span id, and the next cursor (None at the end).
+    """Return a page of a trace's spans, ordered by span id, and the cursor of the next page (None after the last one).
 
-    Each span is `(origin key, protobuf bytes)`.
+    Each span is `(key of its origin, protobuf bytes)`.
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.

@@ -1,4 +1,4 @@
-"""ORM tables of the spans that were received over OTLP. The runs of `tables.py` are projections of them."""
+"""ORM tables of the spans that were received over OTLP. The runs in `tables.py` are computed from them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Write a batch of runs and traces in one transaction.
 
 Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same tables. Spans are stored as they were
-received, and their runs are marked as unprojected: `projector.py` makes the runs from the spans before they are read.
-Only if too many runs are unprojected, the runs of the batch are projected in its transaction.
+received, and their runs are marked as unprojected: `projector.py` computes the runs from the spans before they are
+read. Only if too many runs are unprojected, this transaction computes the runs of the batch itself.
 
-Log records of a trace without a run wait for its spans. The transaction that stores them inserts the row of the run and
-deletes it again. That row is never visible, but until the end of the transaction no other transaction can insert it. So
-a transaction that makes the run waits, and a projection of this run finds the records.
+Log records of a trace without a run wait for spans of this trace. The transaction that stores such records inserts a
+row for the run and deletes it again. The row is never visible, but until the end of the transaction it prevents that
+another transaction inserts a row with the same id. So another transaction that creates the run waits, and its run
+includes the log records.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class TraceSpans:
 
     Attributes:
         spans: `{span id: span}`; empty if only log records arrived.
-        origins: `{key: origin}` (resource and scope) of at least these spans and log records.
+        origins: `{key: origin}` (resource and scope) of these spans and log records, and maybe of others.
         logs: the log records.
     """
 
@@ -73,9 +74,10 @@ class BatchOutcome:
 
     Attributes:
         created: ids of the new runs.
-        conflicts: ids of runs already ingested from another source (OTLP / JSON); their data was not written.
-        overfull: `{trace id: ids of the spans rejected at the limit of spans}`.
-        overfull_logs: `{trace id: keys of the log records rejected at the limit of log records}`.
+        conflicts: ids of runs already ingested from the other source (OTLP or JSON); their data was not written.
+        overfull: `{trace id: ids of rejected spans}`, because the trace has reached its maximum number of spans.
+        overfull_logs: `{trace id: keys of rejected log records}`, because the trace has reached its maximum number of
+            log records.
     """
 
     created: set[str] = field(default_factory=set)
@@ -100,7 +102,7 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: the shard of this process; each stored sum over runs has one row per shard.
+        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
         backlog: decides whether the runs of the traces may be computed after this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
@@ -173,7 +175,7 @@ class _Batch:
         }
 
     def _write_logs(self, traces: Mapping[str, TraceSpans]) -> set[str]:
-        """Store the log records of the traces; return the ids of the traces that got new span events from records."""
+        """Store the log records of the traces; return the ids of the traces that got new events of spans from them."""
         logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
         origins: dict[int, Origin] = {}
         for trace_id in logs:
@@ -223,12 +225,12 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
-        """Collect the new and changed spans of stored traces, and mark these traces: their runs are computed later.
+        """Collect the new and changed spans of stored traces, and mark these traces to be computed later.
 
         Args:
             stored: `{trace id: stored run}`.
             traces: `{trace id: received spans and log records}`.
-            with_events: the ids of the traces in which a new log record is an event of its span.
+            with_events: the ids of the traces with a new log record that is an event of a span.
         """
         with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
         if with_spans:
@@ -276,13 +278,16 @@ class _Batch:
         return fresh, rewritten
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
-        """Remove and reject the spans of `trace` that exceed the limit of spans, those with the greatest ids.
+        """Remove the new spans of `trace` that exceed the maximum number of spans, and count them as rejected.
+
+        The spans with the greatest ids are removed.
 
         Args:
             trace_id: the id of the trace.
             trace: the received spans of the trace.
             stored: the number of stored spans of the trace.
-            among: the ids of the new spans, from which rejected ids are removed; None if all spans are new.
+            among: the ids of the new spans; the ids of removed spans are removed from this set too. None if all spans
+                are new.
         """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)

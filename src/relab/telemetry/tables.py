@@ -1,14 +1,15 @@
 """ORM tables of agent runs.
 
-`agent_runs` holds one row per run, with the columns that lists filter by. `timeline_items` holds
-steps, tool calls and guardrail events in one table, because they are mostly read as a
-timeline: a page is one range scan of the primary key. `data` is each object as it was
-sent. The tables of what was received over OTLP (`span_tables.py`, `log_tables.py`; the run is a projection of them), of the sums that
-the overview adds up (`rollup_tables.py`) and of runs to be searched (`search_tables.py`) are modules of their own: to map a table takes
-time, and a list of runs reads none of them.
+`agent_runs` has one row per run, with the columns that lists filter by. `timeline_items` has the steps, tool calls and
+guardrail events in one table, because they are mostly read as a timeline: a page is one range scan of the primary key.
+The column `data` has the JSON object as it was sent.
 
-`StoredRun` and `StoredItem` are the rows as Python reads and writes them, with the columns in the order of
-the tables; their JSON columns are text, so that JSON is neither parsed nor formatted on its way through.
+Other tables have modules of their own, because mapping a table takes time and a list of runs reads none of them: the
+spans and log records received over OTLP (`span_tables.py`, `log_tables.py`), the sums for the overview
+(`rollup_tables.py`), and the runs to search for behaviours (`search_tables.py`).
+
+`StoredRun` and `StoredItem` are the rows as Python reads and writes them, with the columns in the order of the tables.
+Their JSON columns are text, so that JSON is neither parsed nor formatted when rows are copied.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class RunBehaviourRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs`, with the columns that readers show; see `AgentRunRow`.
+    """One row of `agent_runs` without the columns that only queries use; see `AgentRunRow`.
 
     JSON columns are text; times are in microseconds since 1970.
     """
@@ -172,7 +173,7 @@ class StoredRun(NamedTuple):
 
 
 class FormerRun(NamedTuple):
-    """A stored run with only the columns that are needed to change the run."""
+    """A run as it is stored before a write, with only the columns that the write needs."""
 
     run_id: str
     source: str
@@ -193,17 +194,20 @@ class FormerRun(NamedTuple):
 
     @property
     def items(self) -> int:
-        """The number of the run's timeline items, as of the last time the run was computed."""
+        """The number of the run's timeline items when the run was last computed."""
         return self.step_count + self.tool_call_count + self.guardrail_event_count
 
     @property
     def is_counted(self) -> bool:
-        """Whether the sums over runs include the run: True unless the run was never computed from its spans."""
+        """Whether the sums over runs include the run. They do not if the run was never computed from its spans."""
         return self.content_hash != NEVER_PROJECTED
 
     @property
     def version(self) -> tuple[str, int, int]:
-        """`(content hash, size of the trace, time of the last write)` of the run, to detect concurrent changes."""
+        """`(content hash, size of the trace, time of the last write)`.
+
+        A changed value shows that another process wrote the run.
+        """
         return self.content_hash, self.waiting_size, self.updated_at
 
     @property

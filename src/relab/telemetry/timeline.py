@@ -18,10 +18,10 @@ from relab.telemetry.tables import StoredItem
 
 
 class Place(NamedTuple):
-    """The place of an item (step, call or event) in the timeline of a run, as a sort key, with the item's latency.
+    """The position of a step, tool call or guardrail event in the timeline of a run, as a sort key, and its latency.
 
     Attributes:
-        at: in microseconds since 1970.
+        at: the time in the timeline, in microseconds since 1970.
         kind: an index of `ITEM_KINDS`.
         position: the index of the item in the run's list of this kind.
         ref_id: the id of the item.
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 def place(run: AgentRun) -> Iterator[Place]:
-    """Yield the sort key and the latency (`Place`) of every step, call and event of a run, in no particular order."""
+    """Yield the position and the latency of every step, call and event of a run, in no particular order."""
     for position, step in enumerate(run.steps):
         yield Place(step.started_at, STEP, position, step.step_id, step.effective_latency_ms)
     for position, (call, at) in enumerate(zip(run.tool_calls, run.call_starts(), strict=True)):
@@ -52,7 +52,7 @@ def present(item: StoredItem) -> TimelineItem:
 
 
 def page_json(run_id: str, rows: Sequence[StoredItem], total: int, next_cursor: str | None) -> bytes:
-    """Return the JSON of a `TimelinePage` with the items `rows`; `total` counts the items of the whole timeline.
+    """Return the JSON of a `TimelinePage` with the items `rows`. `total` is the number of items in the whole timeline.
 
     Each item has the fields of a `TimelineItem`. The stored JSON text of the item is copied unchanged.
     """

@@ -1,7 +1,8 @@
-"""Compare the arguments of tool calls: does a later call try the same thing as a call that failed?
+"""Compare the arguments of tool calls, to find whether a later call tries the same thing as a call that failed.
 
-Two calls have the same intent if they ask for the same entity: their identifiers agree, and at least half of the
-arguments of the failed call. If the tool rejected an argument, a correction changes it; then the identifiers may differ.
+Two calls have the same intent if the later call has the same identifiers as the failed one (they name the same entity)
+and at least half of its arguments. If the tool rejected an argument of the failed call, the identifiers may differ,
+because a correction changes them.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ _REJECTING_CODES = frozenset((400, 404, 409, 410, 422))
 
 
 class Arguments(NamedTuple):
-    """The arguments of a tool call in a form in which calls can be compared.
+    """The arguments of a tool call, prepared for comparisons with other calls.
 
     Attributes:
-        fingerprint: a digest, equal for equal arguments; None if neither arguments nor a digest were reported.
-        values: `{path: value}` of the scalars, each in lower case without spaces and punctuation.
+        fingerprint: a digest that is equal for equal arguments; None if neither arguments nor a digest were reported.
+        values: `{path: value}` of the scalars; each value is in lower case without spaces and punctuation.
         identifiers: the paths of the values that name an entity, such as an order number.
         words: the words of all values, in lower case.
     """
@@ -56,7 +57,7 @@ class Arguments(NamedTuple):
 
 
 def arguments_of(call: RunActivity) -> Arguments:
-    """Return the arguments of a tool call in a form in which calls can be compared (see `Arguments`)."""
+    """Return the arguments of a tool call, prepared for comparisons with other calls."""
     values: dict[str, str] = {}
     identifiers: set[str] = set()
     words: set[str] = set()
@@ -89,12 +90,12 @@ _NOT_WORD_BUT_SPACE = re.compile(r"[^\w' ]+")
 
 
 def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) -> bool:
-    """Return whether a later call of the same tool is a new attempt at the purpose of a failed call.
+    """Return whether a later call of the same tool tries the same thing as a failed call.
 
     Args:
         failed: the arguments of the failed call.
         later: the arguments of the later call.
-        is_correction: whether the tool had rejected the arguments of the failed call. If True, the later call may name
+        is_correction: whether the tool had rejected the arguments of the failed call. If true, the later call may name
             another entity, such as another order number.
     """
     if failed.fingerprint is not None and failed.fingerprint == later.fingerprint:
@@ -119,7 +120,8 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 def is_related(failed: Arguments, other: Arguments) -> bool:
     """Return whether a call of another tool (`other`) probably asks for the same thing as a failed call.
 
-    The calls must share at least half of the failed call's values, or at least half of all words.
+    It does if at least half of the failed call's values are also values of the other call, or if the two calls have at
+    least half of all their words in common.
     """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
     if not meaningful or not other.values:
@@ -132,7 +134,8 @@ def is_related(failed: Arguments, other: Arguments) -> bool:
 def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
     """Return whether `value` equals or resembles one of the `known` values.
 
-    Identifiers resemble each other if one contains the other, other short values if their spelling is similar.
+    An identifier resembles another one if one of them contains the other. Other values resemble each other if they are
+    short and spelt alike.
     """
     if value in known:
         return True
@@ -152,12 +155,18 @@ def _is_spelt_alike(value: str, other: str) -> bool:
 
 
 def _is_near(value: str, other: str) -> bool:
-    """Return whether two texts have at most 60 characters and similar lengths, so that their spelling is compared."""
+    """Return whether two texts are short (at most 60 characters) and similar in length.
+
+    Only then is their spelling compared.
+    """
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 
 
 def _share_words(some: frozenset[str], others: frozenset[str]) -> float:
-    """Return the share of words that both sets contain (Jaccard index); 0 if a set is too small to compare."""
+    """Return the share of common words among all words of two sets (Jaccard index).
+
+    Return 0 if a set is too small to compare.
+    """
     if len(some) < _TEXT_WORDS or len(others) < _TEXT_WORDS:
         return 0.0
     return len(some & others) / len(some | others)

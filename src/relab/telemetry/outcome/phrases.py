@@ -1,7 +1,7 @@
-"""The texts that the rules recognise, as data: errors about a limit of steps, and answers that report a failure.
+"""Texts that the outcome rules recognise: errors about a limit of steps, and answers that report a failure.
 
-Keep both lists small. A text matches only beside another sign (a failed call, a step that ended with an error), so that
-an answer that merely speaks of errors does not match.
+Keep both lists small. A text is only used together with another sign, such as a failed call or a step that ended with
+an error. So an answer that merely mentions errors does not count as a failure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEP_LIMIT = re.compile(
 
 
 def is_step_limit(*texts: str | None) -> bool:
-    """Return whether one of an error's texts (class, message) says that the agent was stopped at its limit of steps."""
+    """Return whether a text of an error (its class or message) says that the agent reached its limit of steps."""
     return any(text and STEP_LIMIT.search(text[:MAX_ERROR_CHARS]) for text in texts)
 
 

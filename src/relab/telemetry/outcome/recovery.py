@@ -1,13 +1,15 @@
-"""The one rule of recovery: from which of its errors did a run recover?
+"""From which of its errors did a run recover? No other module decides this.
 
-A failed call is recovered if a later call of the same tool by the same agent with the same intent succeeded. A call that ran in
-parallel is no later attempt, unless it has the same arguments. A failed call is also
-recovered if its failed step was repeated with success and the repetition reports no calls.
+A run recovered from a failed call in two cases:
 
-A failed step is recovered if a later step of the same agent with the same name succeeded. For a failed model call, any
-later successful model call of the same agent is enough.
+- A later call succeeded that has the same tool, agent and intent. A call that ran in parallel counts only if it has the
+  same arguments, because it cannot be a new attempt.
+- The call's step failed too, and a repetition of this step succeeded and reports no calls.
 
-The success of another agent never recovers an error.
+A run recovered from a failed step if a later step with the same agent and name succeeded. After a failed model call,
+any later successful model call of the same agent is enough.
+
+The success of another agent is never a recovery.
 """
 
 from __future__ import annotations
@@ -74,13 +76,13 @@ class RunRecovery:
         return sorted(self._unrecovered)
 
     def call_was_recovered(self, place: int) -> bool:
-        """Return whether the call with the index `place` in `calls` did not fail, or a later attempt succeeded."""
+        """Return true if the call `calls[place]` did not fail, or if the run recovered from its failure."""
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:
-        """Return whether a later successful step replaced the step with the index `place` in `steps`.
+        """Return whether a later step succeeded in place of the step with the index `place` in `steps`.
 
-        Both steps have the same agent, and the same name or the role of a model.
+        Both steps have the same agent. They also have the same name, or both are model calls.
         """
         step = self.steps[place]
         if self._last_good_step.get((step.agent, step.name), -1) > place:
@@ -90,7 +92,8 @@ class RunRecovery:
     def has_substitute(self, place: int) -> bool:
         """Return whether a later successful call of the same agent replaces the failed call `calls[place]`.
 
-        It calls another tool for the same thing, or the same tool after the tool had rejected the arguments.
+        A call of another tool replaces it if it asks for the same thing. A call of the same tool replaces it if the
+        tool had rejected the arguments of the failed call.
         """
         call = self.calls[place]
         again = _later(self._good_by_tool.get((call.agent, call.name), ()), place)
@@ -125,9 +128,9 @@ class RunRecovery:
         )
 
     def _step_was_repeated(self, step_id: str | None) -> bool:
-        """Return whether the step `step_id` failed, and a later step with the same agent and name succeeded.
+        """Return whether the step `step_id` failed, and a later successful step has the same agent and name.
 
-        Only a later step without tool calls counts.
+        Only a later step without tool calls is considered.
         """
         place = self._place_of_step.get(step_id or "")
         if place is None or not self.steps[place].has_error:
@@ -137,7 +140,10 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield indexes in `good` of later calls to compare with the failed call `place`, up to a limit per run."""
+        """Yield the indexes in `good` of the calls after the failed call `place`; these are compared with it.
+
+        One limit applies to the comparisons for all failed calls of a run; at the limit, the iteration ends.
+        """
         for other in _later(good, place):
             # The limit holds for all failed calls of the run together.
             if self.comparisons >= MAX_COMPARISONS:
@@ -154,9 +160,10 @@ class RunRecovery:
 
 
 def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
-    """Return whether the call `other` began while the call `failed` was in progress, so that it cannot be a new attempt.
+    """Return whether the call `other` began while the call `failed` was in progress, so that it is no new attempt.
 
-    Times that are rounded, to seconds or milliseconds, decide nothing: a new attempt then seems to begin too early.
+    Rounded times are ignored: if times are rounded to seconds or milliseconds, a new attempt may seem to begin too
+    early.
     """
     is_rounded = other.at_us % _SECOND_US == 0
     return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US

@@ -1,4 +1,4 @@
-"""Recognise whether a step or a tool call reports an error: by status, error fields, status code, or its result."""
+"""Recognise whether a step or a tool call reports an error, from its status, error fields, status code or result."""
 
 from __future__ import annotations
 
@@ -32,13 +32,16 @@ def filled(text: str | None) -> str | None:
 
 
 def is_error_in_result(text: str) -> bool:
-    """Return whether the result of a tool begins like an error report: `Error: ...`, a traceback, `{"error": ...}`."""
+    """Return whether the result of a tool begins like an error: with `Error: ...`, a traceback, or `{"error": ...}`."""
     # Some tools return an error instead of raising it; a text that mentions errors later is content.
     return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
 
 
 def is_error_code(status_code: int | None) -> bool:
-    """Return whether a status code marks a call as failed even if its status is success; 404 and 410 do not."""
+    """Return whether an HTTP status code marks a call as failed, even if the call's status is success.
+
+    These are the codes from 400 to 599 except 404 and 410 (not found).
+    """
     return status_code is not None and 400 <= status_code < 600 and status_code not in (404, 410)
 
 
@@ -55,7 +58,8 @@ def reports_error(
 
     - The status is failure.
     - There is an error class or an error message that is not blank.
-    - The status is success, but the result is an error code (`is_error_code`) or an error text (`is_error_in_result`).
+    - The status is success, but the status code is that of an error (`is_error_code`) or the result is the text of an
+      error (`is_error_in_result`).
     """
     if status is StepStatus.FAILURE or filled(error_class) or filled(error_message):
         return True

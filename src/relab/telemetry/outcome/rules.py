@@ -1,4 +1,7 @@
-"""The rules of a run's outcome, in order; the first that matches decides. See docs/design/outcome.md."""
+"""The rules that decide the outcome of a run, in order; the first one that matches decides.
+
+See docs/design/outcome.md.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
     Args:
         fields: the fields of the run.
         activities: the steps and tool calls of the run, in any order.
-        names_agents: whether the fields or the activities may name agents. If False, the status alone may decide.
+        names_agents: whether the fields or the activities may name agents. If false, the reported status alone may
+            decide, and the activities are then not read.
     """
     decided = None if names_agents else _by_status(fields)
     return decided if decided is not None else judge(Case(fields, activities))
@@ -74,7 +78,8 @@ def _judge_alone(case: Case) -> OutcomeReport:
 def _judge_incomplete(case: Case) -> OutcomeReport:
     """Return the outcome of a run without a reported end.
 
-    It is unknown unless the run has an unrecovered error, or was stopped by a step limit.
+    If the run has an unrecovered error, or the agent was stopped by a step limit, it is that of the matching rule.
+    Otherwise the outcome is unknown.
     """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
@@ -110,7 +115,10 @@ def _answers_the_user(agent: AgentOutcome) -> bool:
 
 
 def _by_status(fields: RunFields) -> OutcomeReport | None:
-    """Return the outcome that the reported status decides; None for success or incomplete, which decide nothing."""
+    """Return the outcome of a run by its reported status alone.
+
+    Return None for the statuses `success` and `incomplete`, which are not sufficient to decide.
+    """
     status = fields.status
     if status is RunStatus.SUCCESS or status is RunStatus.INCOMPLETE:
         return None
@@ -128,7 +136,10 @@ _BY_STATUS: Final = {
 
 
 def _agent_failed(case: Case) -> OutcomeReport | None:
-    """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if the run recovered from agent failures."""
+    """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if the rules do not match.
+
+    They match if the step of an agent failed and the run did not recover from this failure.
+    """
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
             # If nothing followed, the exception reached the caller, whatever the root says.
@@ -168,7 +179,7 @@ def _step_limit(case: Case) -> OutcomeReport | None:
 def _model_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `MODEL_FAILED`; None if the rule does not match.
 
-    It matches if a call to a model failed, and the same agent called no model with success afterwards.
+    It matches if a model call failed, and no later model call of the same agent succeeded.
     """
     for place, step in reversed(list(case.failed_steps(MODEL_ROLE))):
         if not case.recovery.step_was_recovered(place):
@@ -181,7 +192,8 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _no_answer(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run ended without an answer after its last model had requested tools and the tools were called.
+    It matches if the run ended without an answer: its last model call had requested tools, the tools were called, and
+    no model call followed.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -203,7 +215,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 def _repeated_calls(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `REPEATED_CALLS`; None if the rule does not match.
 
-    It matches if the last calls of an agent and their results are equal, so that the agent was in a loop.
+    It matches if the last calls of an agent have equal arguments and equal results, so that the agent was in a loop.
     """
     # Without a model call, nothing shows that the run was an agent.
     if case.last_model is None:
@@ -220,7 +232,8 @@ def _repeated_calls(case: Case) -> OutcomeReport | None:
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `ANSWER_REPORTS_FAILURE`; None if the rule does not match.
 
-    It matches if the final answer says that the agent could not do its task, and a failed or unexecuted call shows why.
+    It matches if the final answer says that the agent could not do its task, and a failed call, or a requested call
+    that was never made, shows why.
     """
     if case.answer is None or case.inability is None:
         return None
@@ -233,7 +246,10 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Return the finish reason of a model that requested tools, if its agent called no tool afterwards; else None."""
+    """Return a quotation of the finish reason of a model that requested tools which its agent never called.
+
+    Return None if there is no such model call.
+    """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
         if activity.kind == CALL:
@@ -263,7 +279,7 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 def _step_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
 
-    It matches if a step of a span failed, and no later step or call of the same agent succeeded.
+    It matches if a step of a span failed, and no step or call of the same agent succeeded afterwards.
     """
     for place, step in reversed(list(case.failed_steps())):
         # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.
@@ -273,7 +289,7 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
 
 def _answer_empty(case: Case) -> OutcomeReport | None:
-    """Return the outcome if the run reports a final answer and the answer is blank; None otherwise."""
+    """Return the outcome if the run reports a final answer that is blank; otherwise None."""
     run = case.fields
     if run.answer is not None and not run.answer.strip():
         return _report(
@@ -332,7 +348,7 @@ Quote = tuple[str, str, str, str]
 
 
 def _limit_field(step: RunActivity) -> str:
-    """Return the name of the field of a step's error that mentions a step limit; empty if neither field does."""
+    """Return which field of a step mentions a step limit: `error_message` or `error_class`; empty if neither does."""
     for name in ("error_message", "error_class"):
         text = getattr(step, name)
         if text and STEP_LIMIT.search(text[:2_000]):
@@ -341,7 +357,10 @@ def _limit_field(step: RunActivity) -> str:
 
 
 def _error_quote(activity: RunActivity) -> Quote:
-    """Return a quotation of an activity's error: its message, or else its class, result, status code or status."""
+    """Return a quotation of the error of a step or call: the first field that has a value.
+
+    The fields are tried in this order: message, class, result, status code, status.
+    """
     kind, result = ("step", "output_summary") if activity.kind == STEP else ("tool_call", "result_summary")
     for field, text in (
         ("error_message", activity.error_message),

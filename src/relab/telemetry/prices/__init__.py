@@ -1,7 +1,7 @@
-"""Prices of language models, as data with the date and the source of each price, and estimates of costs from tokens.
+"""Prices of language models, each with its date and source, and estimates of costs from tokens.
 
-In: tokens by model (`cost_models.py`). Out: a `CostEstimate`. No estimate is stored with a run: it is computed when
-the run is read, so that a new price applies at once.
+Input: tokens by model (`cost_models.py`). Output: a `CostEstimate`. No estimate is stored with a run: it is computed
+when the run is read, so that a new price applies at once.
 """
 
 from relab.telemetry.prices.book import USER_FILE, PriceBook

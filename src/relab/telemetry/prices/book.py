@@ -1,4 +1,4 @@
-"""Read the shipped prices and those of the installation, and change the latter."""
+"""Read the shipped prices and the prices of this installation, and change the prices of this installation."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _REMEDIES: Final[Mapping[str, str]] = {
 class PriceBook:
     """The prices of models in use. The prices in this installation's file have precedence over the shipped ones.
 
-    Several threads and processes may read and set prices at once.
+    Several threads and processes may read and set prices at the same time.
 
     Args:
-        folder: the folder of this installation's file (`$RELAB_HOME`); None: only shipped prices.
+        folder: the folder with this installation's file (`$RELAB_HOME`); None if only the shipped prices are used.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -66,7 +66,7 @@ class PriceBook:
     def usable(self) -> PriceTable:
         """Return the prices in use, or only the shipped prices if the installation's file is not valid.
 
-        A mistake in the file is logged once; `table` raises an error instead.
+        Unlike `table`, this raises no error for a mistake in the file; the mistake is logged once.
         """
         try:
             return self.table()
@@ -121,7 +121,7 @@ def _shipped() -> tuple[Price, ...]:
 
 
 def _prices(source: YamlSource) -> tuple[Price, ...]:
-    """Return the prices in a file that has the form `{prices: [{provider, model, …}, …]}`."""
+    """Return the prices in a YAML file of the form `{prices: [{provider, model, …}, …]}`."""
     value = source.value
     entries = value.get("prices") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(entries, list) or value.keys() != {"prices"}:
@@ -134,9 +134,9 @@ def _prices(source: YamlSource) -> tuple[Price, ...]:
 
 
 def _price(fields: Any, place: Any) -> Price:
-    """Return the price with these fields.
+    """Return a price with the values in `fields`.
 
-    `place` is a function that takes a field's name and returns the place of this field in the file, for error messages.
+    `place` takes the name of a field and returns its place in the file, for error messages.
 
     Raises:
         PriceError: a field is not valid.

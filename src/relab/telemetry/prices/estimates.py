@@ -14,9 +14,9 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 
 
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
-    """Return the estimated cost of a run by the prices in `table`.
+    """Return the estimated cost of a run, computed with the prices in `table`.
 
-    Return None if the run reports a cost, because no estimate is needed, or if the run reports no tokens.
+    Return None if the run reports its cost, because it then needs no estimate, or if the run reports no tokens.
     """
     cost = run.cost
     if cost is None or cost.is_reported:
@@ -36,9 +36,9 @@ def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
 
 
 def estimate(tokens: Iterable[ModelTokens], table: PriceTable) -> CostEstimate:
-    """Return the estimated cost of the tokens of several models by the prices in `table`.
+    """Return the estimated cost of the tokens of several models, computed with the prices in `table`.
 
-    If one of the models has no usable price, the estimate has no amount and says what is missing.
+    If a model has no usable price, the estimate has no amount, and states which price is missing.
     """
     costs, dates = [], []
     for provider, model, billed in tokens:

@@ -1,4 +1,4 @@
-"""A price of a model, and the table in which prices are found by the names that telemetry reports."""
+"""A price of a model, and a table that finds prices by the names of providers and models in telemetry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ is another provider: its prices may differ."""
 
 
 class PriceError(InvalidInputError):
-    """A price, or a file of prices, is not valid; `problems` names the field, the value and the remedy."""
+    """A price or a file of prices is not valid. `problems` names the field, the value and the remedy."""
 
     code = "invalid_price"
 
@@ -38,7 +38,7 @@ class PriceError(InvalidInputError):
 class Price(BaseModel):
     """The prices of one model of one provider, in USD for a million tokens; `input` is the price of prompt tokens.
 
-    None means an unknown price; the cost of a run with such tokens is not estimated.
+    None means that a price is not known. The cost of a run is not estimated if it has tokens of such a kind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -84,7 +84,8 @@ class Price(BaseModel):
 class PriceTable:
     """Prices, found by model and provider.
 
-    A price with the exact name of a model has precedence over a pattern, and an earlier price over a later one.
+    A price for the exact name of a model has precedence over a price whose name is a pattern. Of two prices of the same
+    sort, the earlier one has precedence.
     """
 
     def __init__(self, prices: Iterable[Price]) -> None:
@@ -111,7 +112,8 @@ class PriceTable:
         """Return the price of a model; None if the table has no price for it.
 
         Args:
-            provider: the provider as telemetry names it. None: the provider at the start of `model`, or any provider.
+            provider: the provider as telemetry names it. If None, the provider at the start of `model` is used; if
+                there is none, the provider may be any.
             model: the model as telemetry names it, with or without its provider (`openai/gpt-4o`, `models/gemini-…`).
         """
         whole = name = model.casefold()
