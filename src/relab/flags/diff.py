@@ -16,7 +16,7 @@ def differences(before: JsonValue, after: JsonValue, path: str = "") -> Iterator
     Args:
         before: the first document.
         after: the second document.
-        path: the JSON pointer that precedes all paths in the result.
+        path: a JSON pointer that is put in front of all paths in the result; empty for whole documents.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted({*before, *after}):

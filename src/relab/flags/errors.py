@@ -48,7 +48,7 @@ class FlagArchivedError(ConflictError):
 
 
 class StaleFlagVersionError(PreconditionFailedError):
-    """A change of a flag is rejected, because its current version is not one that the writer expected.
+    """A change of a flag is rejected, because the flag's current version is not one that the writer expected.
 
     Read the flag, and repeat the change with its new version number.
     """

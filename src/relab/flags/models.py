@@ -3,8 +3,9 @@
 The document of a service is always complete and valid; an update names only the fields that it changes. Unknown fields,
 wrong types and values out of range are rejected by name, so every accepted field takes effect.
 
-A versioned flag is a key and a sequence of versions. Each version holds the complete content: named variants of one
-type, and the rules that choose between them. A version never changes; every change of a flag adds a version.
+A versioned flag is a key and a sequence of versions. Each version holds the complete content of the flag: named values
+of one type (variants), and rules that choose one of them. A version never changes; every change of a flag adds a
+version.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class ControlFlags(_Strict):
         target_p95_ms: the largest P95 latency that `aimd` accepts, including the time that requests wait.
         max_concurrency: the maximum number of requests in all workers together; each worker has at least 1.
         max_batch_size: maximum number of searches that are answered together.
-        enabled_actuators: the limits that apply: `concurrency` (of requests) and `batch_size` (else 1).
+        enabled_actuators: the limits in use. Without `concurrency`, the number of requests has no limit. Without
+            `batch_size`, each search is answered alone.
     """
 
     policy: ControlPolicy = "aimd"
@@ -61,10 +63,10 @@ class RoutingFlags(_Strict):
     """Flags that choose the index which answers a search.
 
     Attributes:
-        enabled: whether the policy decides; otherwise `manual_backend` does.
-        policy: `rules`: FAISS if `top_k <= topk_threshold`, else Qdrant. `manual`: `manual_backend`.
+        enabled: whether `policy` chooses the index; if False, `manual_backend` is the index for every search.
+        policy: `rules` chooses FAISS if `top_k <= topk_threshold`, else Qdrant. `manual` chooses `manual_backend`.
         topk_threshold: the largest `top_k` (number of results) that goes to FAISS; 0 sends all searches to Qdrant.
-        manual_backend: the index for `manual` or without a policy; null means Qdrant.
+        manual_backend: the index that is used with the policy `manual`, or if `enabled` is False; null means Qdrant.
     """
 
     enabled: bool = True
@@ -185,8 +187,8 @@ class SplitPart(_Strict):
 class Serve(_Strict):
     """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
-    A split divides 10,000 buckets of targeting keys among its parts, in order, by weight. If only one part grows, it
-    keeps all its targeting keys.
+    A targeting key is the id of a user or other subject; its hash is one of 10,000 buckets. A split divides the buckets
+    among its parts, in order, by weight. If the weight of only one part grows, this part keeps all its targeting keys.
     """
 
     variant: VariantName | None = None
@@ -225,12 +227,12 @@ class FlagContent(_Strict):
 
     Attributes:
         value_type: the type of all variants' values.
-        value_schema: the JSON field `schema`. `service_flags`: each value is a complete `{control, routing}` document.
-            None: each value only has the type.
+        value_schema: the schema of all values, in JSON the field `schema`. With `service_flags`, each value must be a
+            complete `{control, routing}` document. With None, only `value_type` is checked.
         variants: the values, by the name of the variant.
         default_variant: the variant that is served if no rule matches, or while the flag is disabled.
         is_enabled: whether the rules are evaluated.
-        salt: part of the hash of targeting keys; a new salt redistributes them in splits.
+        salt: a text that is hashed together with each targeting key; a new salt redistributes the keys in splits.
         rules: the rules in order; the first one that matches the context decides.
     """
 
@@ -327,14 +329,17 @@ class FlagPage(BaseModel):
 
 
 class FlagHistory(BaseModel):
-    """A page of versions, newest first; `next_before` is the `before` argument for the next page, null on the last."""
+    """A page of a flag's versions, newest first.
+
+    `next_before` is the argument `before` for the next page; null on the last page.
+    """
 
     items: list[FlagVersionInfo]
     next_before: int | None
 
 
 class FlagDifference(BaseModel):
-    """One difference between two contents.
+    """One difference between the contents of two versions of a flag.
 
     Attributes:
         path: a JSON pointer (RFC 6901) to the value that differs.

@@ -28,7 +28,7 @@ def add_flag(session: Session, key: str, created_at: int) -> None:
 
 
 def lock(session: Session, key: str) -> int | None:
-    """Lock a flag's row until the transaction ends; return the current version's number, None without such a flag."""
+    """Lock a flag's row until the transaction ends; return its current version's number, None without such a row."""
     return session.execute(select(FlagRow.version).where(FlagRow.key == key).with_for_update()).scalar_one_or_none()
 
 
@@ -43,13 +43,13 @@ def point_to(session: Session, key: str, version: int) -> None:
 
 
 def get_current(session: Session, key: str) -> Any | None:
-    """Return the row of a flag's current version, with the columns of `flag_versions`; None without such a flag."""
+    """Return the row of a flag's current version, with the columns of `flag_versions`; None if no flag has this key."""
     statement = select(*_COLUMNS).join(FlagRow, _IS_CURRENT).where(FlagRow.key == key)
     return session.execute(statement).one_or_none()
 
 
 def get_version(session: Session, key: str, version: int) -> Any | None:
-    """Return the row of one version of a flag, with the columns of `flag_versions`; None without such a version."""
+    """Return the row of a version of a flag, with the columns of `flag_versions`; None if there is no such version."""
     statement = select(*_COLUMNS).where(FlagVersionRow.key == key, FlagVersionRow.version == version)
     return session.execute(statement).one_or_none()
 

@@ -70,9 +70,9 @@ class _Change(NamedTuple):
 class FlagService:
     """Creates, changes, reads and evaluates versioned flags.
 
-    Every change adds one version and returns it; no version is ever changed or deleted. `expected` holds the accepted
-    numbers of the current version (None: any), so that concurrent writers do not overwrite each other. `author` and
-    `note` are stored with the version.
+    Every change adds one version and returns it; no version is ever changed or deleted. A change is rejected if the
+    number of the current version is not in `expected`, so concurrent writers do not overwrite each other; None accepts
+    any version. `author` and `note` are stored with the version.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -144,7 +144,7 @@ class FlagService:
         return self._append(key, expected, change, author, note)
 
     def archive(self, key: str, *, expected: Collection[int] | None, author: str, note: str = "") -> FlagVersion:
-        """Archive a flag: it can no longer be evaluated, but keeps its history; return its new version.
+        """Archive a flag, which can then not be evaluated but keeps its history; return the version that this adds.
 
         Args:
             key: the flag.
@@ -238,7 +238,7 @@ class FlagService:
         return evaluate(flag, context)
 
     def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:
-        """Return, for every flag in use, its value for a context or why it has none; ordered by key.
+        """Return the value of every flag in use for a context, or the reason why the flag has no value; ordered by key.
 
         Raises:
             InvalidContextError: the targeting key of the context is not a text.

@@ -1,4 +1,4 @@
-"""Timers with a precision of a few hundredths of a millisecond; the event loop's own timers have whole milliseconds."""
+"""Timers that are precise to a few hundredths of a millisecond, where the event loop's own take whole milliseconds."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _IS_LINUX = sys.platform == "linux"
 
 
 class Alarm(Protocol):
-    """A timer that calls a function once after each `set`, at the given time or shortly after it."""
+    """A timer. Each call of `set` makes it call its function once, at the given time or shortly after that time."""
 
     def set(self, at_ns: int) -> None:
-        """Set the time (as of `time.monotonic_ns`) at which the timer calls its function next.
+        """Set the time at which the timer calls its function next, in ns of the clock `time.monotonic_ns`.
 
         The time may be in the past. A new time replaces the earlier one.
         """
@@ -79,7 +79,7 @@ class KernelAlarm:
         loop.add_reader(self._descriptor, self._rung)
 
     def set(self, at_ns: int) -> None:
-        """Set the time (`time.monotonic_ns`) at which the alarm calls its function next.
+        """Set the time at which the alarm calls its function next, in ns of the clock `time.monotonic_ns`.
 
         Raises:
             OSError: the kernel rejects the time.
@@ -122,7 +122,7 @@ class LoopAlarm:
         self._handle: asyncio.Handle | None = None
 
     def set(self, at_ns: int) -> None:
-        """Set the time (`time.monotonic_ns`) at which the alarm calls its function next."""
+        """Set the time at which the alarm calls its function next, in ns of the clock `time.monotonic_ns`."""
         self.close()
         self._at_ns = at_ns
         self._wait()

@@ -1,9 +1,10 @@
-"""The due times of the requests of a load: pure functions of its stages and a seed.
+"""The due times of the requests of a load: pure functions of the load's stages and a seed.
 
-Each stage has a rate that is constant or changes linearly. The expected number of arrivals until time t, the
-integral of the rate, is inverted: at its values 0, 1, 2, ... for constant arrivals, at the sums of unit
-exponentials for Poisson arrivals (time rescaling; see Daley and Vere-Jones, An Introduction to the Theory of Point
-Processes, 7.4). So ramps are exact too, and a change of stage neither loses nor adds a request.
+Each stage has a rate of requests that is constant or changes linearly. The integral of the rate is the number of
+requests expected until time t. The due times are the times at which this integral reaches certain levels: 0, 1, 2, ...
+for arrivals at even intervals, and sums of unit exponentials for Poisson arrivals (time rescaling; see Daley and
+Vere-Jones, An Introduction to the Theory of Point Processes, 7.4). Therefore linear changes of the rate are exact, too,
+and a change of stage neither loses nor adds a request.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stage of a load as exact fractions: its start in seconds, the arrivals expected before it, length and rates."""
+    """A stage of a load, in exact fractions.
+
+    `start_s` is the start of the stage after the start of the load. `before` is the number of arrivals that are
+    expected before the stage.
+    """
 
     start_s: Fraction
     before: Fraction
@@ -40,12 +45,12 @@ class _Piece:
 
 
 def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -> Iterator[int]:
-    """Yield the due time of each request in ns after the start, in ascending order.
+    """Yield the due time of each request in ns after the start of the load, in ascending order.
 
-    Times are computed lazily. Equal arguments give equal times on every machine.
+    Equal arguments give equal times on every machine.
 
     Args:
-        stages: the rates of requests, one stage after another.
+        stages: the stages of the load, in order.
         arrivals: whether requests are due at even intervals or as a Poisson process.
         seed: the seed of the Poisson process.
     """
@@ -111,9 +116,9 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return when the expected arrivals since the start of a stage reach `level`, in ns after the start of the load.
+    """Return the time at which a stage has had `level` expected arrivals, in ns after the start of the load.
 
-    If the rate changes from a to b within the T seconds of the stage, the time t since its start solves:
+    If the rate changes from a to b within the T seconds of the stage, the time t since the start of the stage solves:
 
     a t + (b - a) t² / 2T = level
     """

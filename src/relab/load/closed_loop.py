@@ -23,8 +23,10 @@ class Throughput:
 
     Attributes:
         clients: number of the clients.
-        good_per_s: good answers per second: with a status below 400, or with a status that the plan expects.
-        p95_ms: 95th percentile of the times from request to last byte of good answers; None without good answers.
+        good_per_s: good answers per second. An answer is good if its status is below 400 or the mix expects this
+            status.
+        p95_ms: 95th percentile of the times from a request to the last byte of its good answer; None without good
+            answers.
     """
 
     clients: int
@@ -33,17 +35,17 @@ class Throughput:
 
 
 async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
-    """Send requests from closed-loop clients for some time, and return the throughput.
+    """Measure the throughput of closed-loop clients: each waits for an answer before it sends its next request.
 
     Args:
-        plan: what to send, and where; its stages are ignored.
+        plan: the target and the mix of requests; the plan's stages are ignored.
         clients: number of clients.
         seconds: how long to send.
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
         UnreachableTargetError: the target's name has no address.
-        MixError: a template of the mix cannot be filled.
+        MixError: a request template of the mix is invalid, or uses a value that the mix does not define.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     requests = request_stream(plan.mix, plan.seed)

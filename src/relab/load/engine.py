@@ -35,13 +35,13 @@ class Engine:
 
     Args:
         plan: the load.
-        target: the resolved target.
+        target: the target of the load, with its resolved addresses.
         on_window: is called with each finished time window, in the event loop; it must be fast.
         on_progress: is called with the progress every `window_s` seconds, in the event loop; it must be fast.
-        stop: an event; when it is set, the engine abandons requests in flight and ends.
+        stop: when this event is set, the engine abandons the requests in flight and ends the load.
 
     Raises:
-        MixError: a template of the mix cannot be filled.
+        MixError: a request template of the mix is invalid, or uses a value that the mix does not define.
 
     Attributes:
         recorder: the counts and latencies so far.
@@ -97,7 +97,7 @@ class Engine:
         """Send the load and wait for the outcomes of all its requests.
 
         Raises:
-            MixError: a request of the mix cannot be sent.
+            MixError: the HTTP library rejects a request of the mix, for example because of an invalid header.
         """
         plan = self._plan
         connector = StampingConnector(
@@ -154,7 +154,7 @@ class Engine:
         self._raise_broken(ticking)
 
     def _raise_broken(self, ticking: asyncio.Task[None]) -> None:
-        """If the engine, a callback or the task `ticking` (it runs `_tick`) has failed, raise the error."""
+        """Raise the error of the engine, a callback or the task `ticking` (it runs `_tick`), if one has failed."""
         # Otherwise the error would only appear in the event loop's log.
         if self._broken is not None:
             raise self._broken

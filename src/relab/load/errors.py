@@ -12,7 +12,7 @@ class PlanError(InvalidInputError):
 
 
 class MixError(InvalidInputError):
-    """A request mix cannot be read, or one of its templates cannot be filled."""
+    """A request mix cannot be read, or one of its request templates is invalid or uses an undefined value."""
 
     code = "invalid_mix"
 

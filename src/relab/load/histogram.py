@@ -1,8 +1,8 @@
 """Latencies as an HdrHistogram: three significant digits from a microsecond to ten minutes, in fixed memory.
 
-The library provides the format, its encoding and compression. This module counts, and reads quantiles and means, over
-whole arrays at once, because the library works value by value: at 2,000 requests a second that took a tenth of the
-generator's time.
+The HdrHistogram library provides the format, its encoding and its compression. This module itself counts latencies and
+computes quantiles and means, over whole arrays at once. The library does this value by value, which took a tenth of the
+load generator's time at 2,000 requests a second.
 """
 
 from __future__ import annotations

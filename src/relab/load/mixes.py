@@ -158,7 +158,7 @@ class _Route:
         self._fixed_headers = None if any(text.names for text in self._headers.values()) else self._fill_headers({})
 
     def request(self, rng: random.Random, number: int) -> LoadRequest:
-        """Build request number `number`; a placeholder has the same value everywhere in the request."""
+        """Build the request with this number in the load; a placeholder has one value in the whole request."""
         values = {name: source(rng, number) for name, source in self._sources}
         target = "".join([text.fill(values) for text in self._target])
         headers = self._fill_headers(values) if self._fixed_headers is None else self._fixed_headers

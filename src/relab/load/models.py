@@ -82,7 +82,7 @@ class ChoiceValue(_Value):
 
 
 class WordsValue(_Value):
-    """A placeholder's value: between `low` and `high` random words of the list `of`, separated by spaces."""
+    """A placeholder's value: `low` to `high` random words from the list `of`, separated by spaces."""
 
     kind: Literal["words"]
     of: tuple[str, ...] = Field(min_length=1)
@@ -147,21 +147,21 @@ class Mix(_Value):
 
 
 class LoadPlan(_Value):
-    """The plan of a load; equal plans send equal requests at equal intervals.
+    """The plan of a load; equal plans send the same requests at the same times after the start.
 
     Attributes:
         url: the base URL of the target: scheme, host, port, and a prefix of all paths.
         mix: the requests to send.
-        stages: the rates of requests, one stage after another.
+        stages: the stages of the load, in order, each with its rate of requests.
         arrivals: whether requests are due at even intervals or as a Poisson process.
         seed: the seed of all random choices.
         warmup_s: duration before the first stage, at its initial rate; the results do not include it.
         window_s: length of the time windows of the results.
-        timeout_s: time limit of one send, until the last byte of the answer.
+        timeout_s: time limit of one send (a try of a request), until the last byte of the answer.
         max_in_flight: maximum number of requests without an outcome; further due requests are dropped.
-        connections: maximum number of open connections; None: `max_in_flight`. Latencies include the wait for a
-            connection.
-        keep_alive: reuse connections; if False, every send opens a new one.
+        connections: maximum number of open connections; None means that `max_in_flight` is the maximum. Latencies
+            include the wait for a connection.
+        keep_alive: whether connections are reused; if False, every send opens a new one.
         retries: maximum number of retries of a request without an answer, or with the status 429 or 500 and above.
         retry_delay_s: delay before a retry; the Retry-After header is ignored, and the request stays in flight.
         headers: sent with every request; headers of the mix override them.
@@ -200,7 +200,7 @@ class LoadPlan(_Value):
 
 
 class Counts(_Value):
-    """Counts of requests and their sends, by outcome.
+    """Counts of requests by outcome, and of sends by outcome. A send is one try of a request: its first, or a retry.
 
     Requests: `offered = dropped + good + bad + abandoned`. Sends: `sent = offered - dropped + retries`. Except for
     abandoned requests, `sent = completed + failed + timed_out`.
@@ -214,7 +214,7 @@ class Counts(_Value):
         sent: sends, including retries.
         retries: sends that were retries.
         completed: sends with a complete answer of any status.
-        failed: sends without a complete answer: refused, reset, broken.
+        failed: sends without a complete answer, because the connection was refused, reset or broken.
         timed_out: sends that timed out.
         statuses: completed sends by status class, such as `2xx`.
         errors: failed sends by reason, such as `ECONNREFUSED`.
@@ -235,7 +235,7 @@ class Counts(_Value):
 
     @property
     def error_rate_pct(self) -> float | None:
-        """Requests that failed, timed out or got a bad status, in percent of all ended requests; None if no request ended."""
+        """The share of bad requests among all requests that ended, in percent; None if no request ended."""
         ended = self.good + self.bad
         return 100.0 * self.bad / ended if ended else None
 
@@ -243,8 +243,8 @@ class Counts(_Value):
 class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries.
 
-    If `count`, the number of requests, is 0, all latencies are None. `p999_ms` is the percentile 99.9. `histogram` is
-    the distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
+    `count` is the number of requests; if it is 0, all latencies are None. `p999_ms` is the percentile 99.9. `histogram`
+    is the distribution in nanoseconds, as a compressed HdrHistogram V2 in base64.
     """
 
     count: int
@@ -343,7 +343,7 @@ class LoadResult(_Value):
         started_at: start of the first stage.
         duration_s: seconds from the start of the first stage until all stages are over and the last outcome is known.
         planned_s: planned duration of all stages.
-        stopped: True if the load was stopped early; the figures cover the time until then.
+        stopped: whether the load was stopped early; if so, all figures cover only the time until then.
         counts: counts of the whole load, without the warm-up.
         warmup: counts of the warm-up.
         latency: latencies of all ended requests, good and bad.

@@ -193,23 +193,23 @@ class LoadRecorder:
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield, in order, the windows that are over at `now_ns` and whose requests have all ended.
+        """Yield, in order, the windows that are over at `now_ns` and have no request in flight.
 
-        All requests that were due before `now_ns` must have been recorded.
+        The caller must have called `due` for all requests that were due before `now_ns`.
         """
         self._open_until(min(now_ns, self._end_ns))
         while self._open and not self._open[0].under_way and now_ns >= self._end_of(self._open[0].index):
             yield self._closed(self._open.popleft())
 
     def close_all(self, now_ns: int) -> Iterator[Window]:
-        """Yield the remaining windows up to `now_ns`, at the end of a load, when no request is in flight."""
+        """Yield the remaining windows up to `now_ns`, the end of the load. No request may be in flight any more."""
         self._end_ns = min(self._end_ns, max(now_ns, 0))
         self._open_until(self._end_ns)
         while self._open:
             yield self._closed(self._open.popleft())
 
     def recent(self) -> LatencyHistogram:
-        """Return the latencies of the requests that ended since the previous call, without the warm-up."""
+        """Return the latencies of requests that ended since the previous call of this method, without the warm-up."""
         found, self._recent = self._recent, LatencyHistogram()
         return found
 

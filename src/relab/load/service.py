@@ -73,17 +73,17 @@ def check_target(plan: LoadPlan) -> None:
 
 
 def find_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
-    """Measure and return the throughput of closed-loop clients, which wait for each answer before they send again.
+    """Measure the throughput of closed-loop clients: each waits for an answer before it sends its next request.
 
     Args:
-        plan: what to send, and where; its stages are ignored.
+        plan: the target and the mix of requests; the plan's stages are ignored.
         clients: number of clients.
         seconds: how long to measure.
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
         UnreachableTargetError: the target's name has no address.
-        MixError: a template of the mix cannot be filled.
+        MixError: a request template of the mix is invalid, or uses a value that the mix does not define.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measure_throughput(plan, clients=clients, seconds=seconds))
@@ -101,15 +101,15 @@ def run_load(
     If the target refuses connections, the requests count as failed sends.
 
     Args:
-        plan: what to send.
+        plan: the plan of the load.
         on_window: is called with the results of each time window, in order, when all requests of the window have ended.
-        stop: an event that ends the load early when any thread sets it; the result covers the time until then.
+        stop: any thread may set this event to end the load early; the result covers the time until then.
         on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
         UnreachableTargetError: the target's name has no address.
-        MixError: a template of the mix cannot be filled.
+        MixError: a request template of the mix is invalid, or uses a value that the mix does not define.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(plan, on_window, stop, on_progress=on_progress))
@@ -122,20 +122,20 @@ async def run(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load to its end on the caller's event loop; other tasks on this loop would delay requests.
+    """Run a load to its end on the caller's event loop, on which other tasks would delay the requests.
 
     If the target refuses connections, the requests count as failed sends.
 
     Args:
-        plan: what to send.
+        plan: the plan of the load.
         on_window: is called with the results of each time window, in order, when all requests of the window have ended.
-        stop: an event that ends the load early when any thread sets it; the result covers the time until then.
+        stop: any thread may set this event to end the load early; the result covers the time until then.
         on_progress: is called with the current progress every `window_s` seconds (a field of the plan).
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
         UnreachableTargetError: the target's name has no address.
-        MixError: a template of the mix cannot be filled.
+        MixError: a request template of the mix is invalid, or uses a value that the mix does not define.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     _allow_descriptors(plan.connections or plan.max_in_flight)

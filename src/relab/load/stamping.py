@@ -1,7 +1,7 @@
 """Record the arrival time of an answer when its bytes are read from the socket.
 
-After a stall, hundreds of answers arrive at once. The event loop needs a quarter of a millisecond for each until the
-waiting task continues, so that times taken in the tasks would be up to a tenth of a second too long.
+After a stall, hundreds of answers arrive at once, each awaited by a task of its own. The event loop needs a quarter of
+a millisecond to resume each task, so a latency measured in the task would be up to a tenth of a second too long.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class StampedResponse(aiohttp.ClientResponse):
 
     @property
     def arrived_ns(self) -> int:
-        """The time (`time.monotonic_ns`) at which the last bytes of this answer were read.
+        """The time at which the last bytes of this answer were read, in ns of the clock `time.monotonic_ns`.
 
-        Read this property directly after the whole answer was read; later, the connection may have read another answer.
+        Use this property directly after reading the answer; later, its connection may have read another answer.
         """
         return self._handler.arrived_ns if self._handler is not None else time.monotonic_ns()
