@@ -38,7 +38,7 @@ class ArchiveInvalidError(RelabError):
 
 
 class StoredResultInvalidError(RelabError):
-    """An entry of the result cache was changed, or does not match its trial; the trial is run instead."""
+    """An entry of the result cache was changed, or does not match its trial. The caller then runs the trial."""
 
     code = "stored_result_invalid"
 
@@ -72,7 +72,7 @@ def damaged(path: Path, what: str, *, line: int | None = None) -> RunDamagedErro
 
     Args:
         path: the path of the file.
-        what: what is wrong; it completes the sentence that begins with the path.
+        what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
         line: the number of the damaged line; None if no single line is damaged.
     """
     place = f"{path}:{line}" if line is not None else str(path)
@@ -101,7 +101,7 @@ class TrialNotFoundError(NotFoundError):
 
 
 class TrialStateError(ConflictError):
-    """The trial is not in the state that the command needs: it has ended, does not run, is being paused, or is not paused."""
+    """The command does not apply to the trial's state: the trial has ended, does not run, or is (not) paused."""
 
     code = "trial_state"
 
@@ -119,7 +119,7 @@ class CheckpointChangedError(ConflictError):
 
 
 class CheckpointInvalidError(ConflictError):
-    """A checkpoint is outside of its trial's folders, is behind a link, or is neither a file nor a folder."""
+    """A checkpoint is outside of its trial's folders, has a link in its path, or is neither a file nor a folder."""
 
     code = "checkpoint_invalid"
 

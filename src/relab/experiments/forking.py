@@ -138,7 +138,8 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
     """Select the trials to fork, all of which must be of one variant.
 
     Returns:
-        The journal entries of the selected trials, by the trials' numbers, and the number of results of the variant.
+        The journal entries of the selected trials, ordered by the trials' numbers; and the number of trials of the
+            variant that have a result.
 
     Raises:
         ForkInvalidError: the trials are selected in two ways or not at all, or are of several variants.
@@ -221,7 +222,7 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return `{path, digest}` of each checkpoint that was changed after the run was sealed, with the present digest.
+    """Return `{path, digest}` (the present digest) of each checkpoint that was changed after the run was sealed.
 
     Raises:
         CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.

@@ -92,7 +92,7 @@ class TrialProblem:
 
 @dataclass
 class RunProgress:
-    """The progress of a run; the trials from before a continuation count as well.
+    """The progress of a run; if the run is continued, the trials that had ended before count as well.
 
     Attributes:
         total: the number of planned trials.
@@ -132,12 +132,12 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Ceilings of a whole run: when one is reached, no further trial starts. None for no ceiling.
+    """The ceilings of a whole run: when one is reached, no further trial starts. A ceiling of None is no limit.
 
     Attributes:
-        max_trials: the number of trials that were started; trials with a result from the result cache do not count.
-        max_cost_usd: the sum of the metric `cost_usd` over all attempts.
-        max_seconds: the time in which processes worked on the run.
+        max_trials: the most trials that are started; trials with a result from the result cache do not count.
+        max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
+        max_seconds: the longest total time in which processes work on the run, in seconds.
     """
 
     max_trials: int | None = None
@@ -145,7 +145,10 @@ class Ceilings:
     max_seconds: float | None = None
 
     def raised(self, asked: Mapping[str, float]) -> Ceilings:
-        """Return a copy in which the ceilings that `asked` names have new values; 0 removes a ceiling."""
+        """Return a copy in which some ceilings have new values.
+
+        `asked` is `{name of a ceiling: new value}`; 0 removes the ceiling. The other ceilings stay as they are.
+        """
         values: dict[str, Any] = {name: value or None for name, value in asked.items()}
         return replace(self, **values)
 
@@ -166,9 +169,10 @@ class RunOptions:
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
-        ceilings: `{name: value}` of ceilings, which replace the experiment file's; 0 for no ceiling.
-        result_cache: whether to use the result cache; None for what the experiment file says.
-        member: the id of the run's set, and the run's position in the set, from 0; None outside of a set.
+        ceilings: `{name of a ceiling: value}`; they replace ceilings of the experiment file, and 0 removes a ceiling.
+        result_cache: whether to use the result cache; None to use it if the experiment file turns it on.
+        member: the id of the set of experiments that the run belongs to, and the run's position in it, from 0; None for
+            a run that belongs to no set.
     """
 
     command: Command = Command.RUN
@@ -192,8 +196,10 @@ class ContinueOptions:
         address: the address of the executor's cluster; None for its default.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
-        allow_drift: whether to accept a changed project when its old snapshot is missing; the run records the change.
-        ceilings: ceilings by name that replace the ceilings of the run's last session (process); 0 for no ceiling.
+        allow_drift: whether to accept that the project was changed, if the snapshot from the start of the run is
+            missing. The run then records the change.
+        ceilings: `{name of a ceiling: value}`; they replace ceilings of the run's last session (process), and 0 removes
+            a ceiling.
         retry_errors: whether trials that ended in an error run again, too.
     """
 
@@ -211,19 +217,20 @@ CONTINUE_ALL: Final = ContinueOptions()
 
 @dataclass(frozen=True)
 class ForkOptions:
-    """The options of a fork: which trials, from which point, and what changes.
+    """The options of forks, which are new trials that begin at a point of earlier trials.
 
     Attributes:
-        selector: the point to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
-        trials: the ids of the trials to fork; empty if `variant` is given.
+        selector: the point of the earlier trial: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
+        trials: the ids of the earlier trials to fork; empty if `variant` is given.
         variant: the id of a variant, to fork all its trials that reached the point; None if `trials` are given.
-        bindings: the changes of bindings, each as `name=value` with a JSON value.
+        bindings: the changes of bindings (values that the harness gets), each as `name=value` with a JSON value.
         strict: whether to reject trials without a checkpoint, or with a harness below the level `sdk_full`.
         control: whether to fork each trial a second time without changes, for the comparison.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
-        allow_drift: whether to accept checkpoints that were changed after their run was sealed; the forks record it.
+        allow_drift: whether to accept checkpoints that were changed after their run was sealed; the run of the forks
+            then records the change.
     """
 
     selector: str
@@ -246,7 +253,7 @@ class ExperimentRunSummary:
         run_id, run_dir: the id and the folder of the run.
         total: the number of planned trials.
         done: the number of trials with a result.
-        finished: whether no trial has to be run any more.
+        finished: whether no trial of the plan is left to run.
         outcomes: `{variant id: {outcome: trials}}`.
         agent_runs: the number of agent runs that telemetry has stored.
         agent_runs_failed: the number of agent runs that telemetry could not store.

@@ -75,8 +75,8 @@ def pause(
     Args:
         run: the run.
         trials: the ids of the trials; empty to pause the whole run: no further trial starts, and the process ends.
-        label: a name for the checkpoint; None without one.
-        timeout_s: how long a harness may take to stop, in seconds, before it is ended.
+        label: a name for the checkpoint at which a trial is paused; None for no name.
+        timeout_s: the time in seconds after which a harness that has not stopped by itself is ended.
         on_asked: is called with the id of each trial for which a request was written.
 
     Raises:
@@ -242,7 +242,10 @@ def _ask(folder: TrialFolder, request: PauseRequest) -> None:
 
 
 def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: float) -> PauseAnswer:
-    """Wait until a request to pause a trial is answered; `since` is when it was written (monotonic time)."""
+    """Wait until a request to pause a trial is answered, and return the answer.
+
+    `since` is the time at which the request was written, in seconds of the monotonic clock.
+    """
     while True:
         # First this, because the runner writes its answer before it frees its lock.
         works = is_locked(run.path)
@@ -264,7 +267,7 @@ def _answer(folder: TrialFolder, request: PauseRequest, since: float) -> PauseAn
     Args:
         folder: the folder of the trial.
         request: the request.
-        since: when the request was written, in seconds of the monotonic clock.
+        since: the time at which the request was written, in seconds of the monotonic clock.
     """
     # First this, because the runner writes its answer before it deletes the request.
     is_asked = (folder.root / REQUEST).exists()

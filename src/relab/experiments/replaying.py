@@ -42,8 +42,8 @@ class ReplayDifference:
     """A value that differs between the run and the replay.
 
     Attributes:
-        where: the name of the value: a field of the result, `metric <name>`, `input`, `output`, `events`, or
-            `file <path>`.
+        where: the name of the value: the name of a field of the result, or `metric <name>`, `input`, `output`, `events`
+            or `file <path>`.
         before: the value in the run.
         after: the value in the replay.
     """
@@ -245,9 +245,9 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _document(folder: TrialFolder, name: str) -> Any:
-    """Return a document of a trial as text, to compare the run with the replay; None without the document.
+    """Return a document of a trial as text, to compare a run with its replay; None if the trial lacks the document.
 
-    The trial's folder is written as `<trial>`, and the traces of a pause are left out.
+    In the text, the path of the trial's folder is replaced by `<trial>`, and what a resumption added is left out.
     """
     document = document_of(folder, name)
     if document is None:

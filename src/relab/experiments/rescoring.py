@@ -110,14 +110,14 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
         root: the folder of the project, below which the scores are written.
         scorer: the scorer.
         clock: the source of the time in the record.
-        stop: ends the command before all trials are scored; then nothing is stored.
+        stop: when pressed, ends the scoring without storing any scores.
 
     Raises:
         InvalidInputError: the name, the time-out or the number of jobs is invalid.
         ExperimentInvalidError: the scorer's program does not exist.
         ScoresExistError: the run already has scores with this name.
         RunDamagedError: the journal or a document of a trial was changed.
-        KeyboardInterrupt: `stop` was set.
+        KeyboardInterrupt: `stop` was pressed.
     """
     _check(scorer)
     folder = root / LAB / RESCORED / run.run_id / scorer.name

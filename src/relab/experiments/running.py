@@ -97,7 +97,7 @@ class ExperimentRuns:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment, and the power for each gate, as JSON; run nothing.
+        """Return the plan of an experiment, and the statistical power of the plan for each gate, as JSON; run nothing.
 
         The key `harness_problem` says why the harness cannot be run; it is None if it can.
 
@@ -200,7 +200,7 @@ class ExperimentRuns:
 
         Args:
             run_dir: the folder of the run.
-            stop: is set to stop the run.
+            stop: when pressed, stops the run.
             on_result: is called after each trial.
             options: the options of the command.
 
@@ -271,8 +271,8 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Run the trials without a result, and write the results of the run. The caller holds the run's lock.
 
-        `only` are the ids of the trials to run; None for all. The ceilings of `options` replace those of the last
-        session.
+        `only` are the ids of the trials to run; None for all. The ceilings of `options` replace the ceilings of the
+        last session (process that worked on the run).
         """
         from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
 
@@ -367,7 +367,8 @@ def _summary(
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
     """Count the trials that earlier processes of the run finished, and queue agent runs that telemetry lacks.
 
-    Return the end of the last of these trials, in microseconds since 1970; None without any.
+    Return the time at which the last of these trials ended, in microseconds since 1970; None if there are no such
+    trials.
 
     Args:
         context: the values that all trials of the run share.

@@ -44,8 +44,8 @@ class PlanRunner:
 
     Attributes:
         progress: the progress of the run.
-        paused: the ids of the trials that were paused.
-        stopping: the monitor that ends variants early; None without such a rule.
+        paused: the ids of the trials that were paused during `run`.
+        stopping: the monitor that ends variants early; None without a stopping rule.
         ceiling: a sentence about the budget's ceiling that ended the run; None if no ceiling did.
     """
 
@@ -95,8 +95,9 @@ class PlanRunner:
     def count_finished(self, entry: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run finished.
 
-        The count is used for the progress, and for pruning variants and ending them early. Call this method in the order in which the
-        trials ended. `entry` is the trial's journal entry, as JSON.
+        The trial then counts in the progress, and for the rules that skip trials of a variant (pruning, early
+        stopping). Call this method in the order in which the trials ended. `entry` is the trial's journal entry, as
+        JSON.
         """
         row = entry["row"]
         self._prune(self._variants[row["variant_id"]], success=row["success"])

@@ -43,8 +43,8 @@ class ExperimentService:
     Args:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: the environment variables that harnesses get by name, also as secrets; None for those of this
-            process.
+        environment: the variables from which harnesses get those that an experiment names, also as secrets; None for
+            the environment of this process.
         signing_key: the file of the key that signs each run at its end, created if missing; None to sign nothing.
 
     Attributes:
@@ -90,9 +90,9 @@ class ExperimentService:
         Args:
             run_dir: the folder of the run.
             trials: the ids of the trials; empty to pause the whole run.
-            label: a name for the checkpoint; None without one.
-            timeout_s: seconds after which a harness that has not stopped is ended.
-            on_asked: called with the id of each trial after the request to it.
+            label: a name for the checkpoint at which a trial is paused; None for no name.
+            timeout_s: the time in seconds after which a harness that has not stopped by itself is ended.
+            on_asked: is called with the id of each trial, after the trial was asked to pause.
 
         Raises:
             InvalidInputError: the label or the time-out is out of range.
@@ -117,9 +117,11 @@ class ExperimentService:
             root: the folder of the project.
             named: the run's folder or its id.
             baseline: the id of the variant to compare with; None for the configuration's baseline.
-            metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
-            gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
-            scores: the name of scores from `rescore` to use; None for the run's own outcomes and metrics.
+            metrics: metrics in which a variant must be better than the baseline; the primary metrics if neither
+                `metrics` nor `gates` are given.
+            gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
+            scores: the name of the scores to compare, which `rescore` has stored; None for the run's own outcomes and
+                metrics.
 
         Raises:
             InvalidInputError: the run has no scores of this name.
@@ -175,7 +177,7 @@ class ExperimentService:
     def list_runs(self, root: Path) -> list[dict[str, Any]]:
         """Return the runs of a project as JSON objects, newest first.
 
-        Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number with a result), `created_at`.
+        Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number of trials with a result), `created_at`.
         """
         return listing.list_runs(root)
 
@@ -214,7 +216,7 @@ class ExperimentService:
         return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
 
     def show_trial(self, root: Path, named: str) -> dict[str, Any]:
-        """Return a trial as JSON: row, documents, last events, end of the output, changed files and reason for the end.
+        """Return a trial as JSON: row, documents, last events, end of the output, changed files, reason for its end.
 
         `named` is `<run>.<trial>`, or the folder of the trial.
 
@@ -251,7 +253,7 @@ class ExperimentService:
     def clear_cache(self, root: Path, *, older_than_us: int = 0) -> int:
         """Delete stored trial results of the project at `root` that were not used recently; return their number.
 
-        `older_than_us` is the least time in microseconds since their last use.
+        A result is deleted if its last use is at least `older_than_us` microseconds ago.
         """
         return whole_cache(root, self._clock).remove(self._clock.now_us() - older_than_us)
 
@@ -266,7 +268,7 @@ class ExperimentService:
     ) -> Cleaning:
         """Return the files that `clean` would delete; delete nothing.
 
-        Select runs by only one of `named`, `runs` and `older_than_us`.
+        Only one of `named`, `runs` and `older_than_us` may be given.
 
         Args:
             root: the folder of the project.
@@ -304,7 +306,8 @@ class ExperimentService:
     def validate_schema(self, file: Path, name: str | None = None) -> tuple[str, int]:
         """Check a file against a JSON Schema; return the schema's name and the number of documents checked.
 
-        `name` is the name of the schema; None for the `schema_version` of the first document.
+        `name` is the name of the schema; None for the schema that the field `schema_version` of the first document
+        names.
 
         Raises:
             ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
@@ -312,7 +315,9 @@ class ExperimentService:
         return check_file(file, name)
 
     def validate_hooks(self, manifest: Path, events: Path) -> ValidHooks:
-        """Check a file of events against the manifest of the harness that wrote it: schema, order, acknowledgements.
+        """Check a file of events against the manifest of the harness that wrote the events.
+
+        Checked are the schema, the order, and the acknowledgements of requests.
 
         Raises:
             ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.

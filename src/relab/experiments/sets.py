@@ -55,7 +55,7 @@ class SetEntry:
         index: the position of the experiment in the set, from 0.
         path: the experiment file.
         experiment: the id of the experiment.
-        digest: the digest of the experiment and its data set when the set began.
+        digest: the digest that the experiment and its data set had when the set began.
         run_dir: the folder of the experiment's run; None if it has not begun.
         is_finished: whether all trials of that run have a result.
     """
@@ -88,7 +88,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level in each run, corrected so that all intervals together hold with 95 %.
+        level: the confidence level of the intervals in each run. It is above 95 %, so that all intervals together hold
+            with 95 %.
         runs: `(id of the experiment, verdict on its run)`.
     """
 
@@ -303,7 +304,10 @@ class ExperimentSets:
 
 
 def find_set(root: Path, named: Path) -> Path | None:
-    """Return the folder of a set of the project at `root`, by its id or its folder; None if it is not a set."""
+    """Return the folder of a set of experiments of the project at `root`; None if there is no such set.
+
+    `named` is the id or the folder of the set.
+    """
     # Without `..`, because the parents of the folder lead to the project.
     candidates = (Path(os.path.normpath(named.absolute())), root.absolute() / LAB / SETS / named)
     return next((path for path in candidates if (path / RECORD).is_file()), None)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended: success, failure, missing or error. The values are those of AgentLab's documents.
+    """How a trial ended: success, failure, missing or error. The values are the same as in AgentLab's documents.
 
     MISSING means that the trial was not run, or gave no answer.
     """
@@ -72,17 +72,20 @@ class TrialRow:
         started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
         duration_ms: the duration of the harness's process.
         overhead_ms: the duration of everything else about the trial.
-        exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
-        error_type, error_message: the error that the runner or else the harness reported; None after a success.
+        exit_code: the exit code of the harness; `-n` if signal n ended it; None if it never started.
+        error_type, error_message: the error that the runner found or, if it found none, the error that the harness
+            reported; None after a success.
         integration_level: how much the harness reports to the runner, as configured.
         sandbox, container_mode: the configured sandbox, and whether it runs an image.
         network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
         metrics: the metrics (numbers, booleans, texts) by name, from the harness and the runner.
-        primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
+        primary_metric_name, primary_metric_value, primary_metric_direction: for a trainer its objective, for any other
+            harness the success.
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
         hook_events_invalid, hook_event_problems: the number of the harness's invalid events, and the first problems.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
-        agent_run_id: the id of the agent run in telemetry; for a cached result, of the earlier trial.
+        agent_run_id: the id of the trial's agent run in telemetry; for a result from the cache, the id of the agent run
+            of the earlier trial.
         attempts: the number of attempts; the files of earlier attempts are in `attempts/` of the trial's folder.
         violations: the violated rules of the sanitization profile, as sentences.
         guardrails_exceeded: the metrics above their guardrail.

@@ -22,7 +22,8 @@ _REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a 
 def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
     """Parse changes of bindings, such as `model.name=small`; return `{dotted name: value}`.
 
-    A value is JSON, or else plain text (`small`). Text that begins with a quotation mark or a bracket must be JSON.
+    A value that is valid JSON is parsed, and any other value is plain text (`small`). But a value that begins with a
+    quotation mark or a bracket must be valid JSON.
 
     Raises:
         ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes set the same binding.

@@ -50,7 +50,7 @@ class Knob(_Strict):
         json_pointer: the place of the field in the experiment file (RFC 6901).
         role: the part of the system that the field belongs to.
         scientific_role: the role in the comparison, such as `treatment` or `confound`.
-        options: the only allowed values; None if others are allowed.
+        options: the allowed values; None if the values are not listed.
         minimum, maximum: the bounds of a number; None for no bound.
         label, description: texts for people.
     """

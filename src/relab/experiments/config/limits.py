@@ -1,4 +1,4 @@
-"""The resource limits of a trial, from the configuration or generous defaults, and their texts for records and errors."""
+"""The resource limits of a trial, from the configuration or generous defaults, and texts about limits for people."""
 
 from __future__ import annotations
 

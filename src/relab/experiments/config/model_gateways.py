@@ -28,10 +28,11 @@ class AnswerCacheConfig(BaseModel):
     """A cache of a model's answers.
 
     Attributes:
-        scope: which requests share one answer. `request`: all equal requests. `repeat`: equal requests with the same
-            task, repeat number, and position among equal requests of their trial.
-        ttl_hours: the greatest age of an answer, in hours.
-        max_mb: the largest size of the project's cache.
+        scope: which requests share one answer. With `request`, all equal requests. With `repeat`, only the n-th of
+            equal requests in one trial and the n-th in another trial, if both trials have the same task and repeat
+            number.
+        ttl_hours: the greatest age of a cached answer, in hours.
+        max_mb: the largest size of the project's cache, in MB.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -47,7 +48,7 @@ class ModelGatewayConfig(BaseModel):
     Attributes:
         variable: the harness's environment variable that is set to the address of the gateway.
         upstream: the address of the server.
-        cache: the cache of the model's answers; None: every request is passed on to the server.
+        cache: the cache of the model's answers; None means that every request is passed on to the server.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -63,7 +64,7 @@ class ModelGatewayConfig(BaseModel):
 
     @property
     def place(self) -> tuple[str, int]:
-        """The host and the port in `upstream`."""
+        """The host and the port of the server in `upstream`; without a port in it, the default port of its scheme."""
         parts = urlsplit(self.upstream)
         found = split_authority(parts.netloc)
         assert found is not None

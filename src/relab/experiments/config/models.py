@@ -72,7 +72,7 @@ class Dataset(_Section):
     """The data set with the tasks.
 
     `path` is a JSON Lines file, relative to the folder of `experiment.yaml`. Only the first `limit` tasks are read;
-    None: all.
+    None reads all tasks.
     """
 
     path: Annotated[str, Field(min_length=1)]
@@ -120,7 +120,7 @@ class Design(_Section):
 class Analysis(_Section):
     """The metrics to compare, and the field of the tasks that defines clusters (tasks that depend on each other).
 
-    The comparisons of the primary metrics are corrected for their number.
+    If several primary metrics are compared, their confidence intervals are corrected for multiple comparisons.
     """
 
     primary_metrics: list[str] = ["success"]
@@ -136,10 +136,10 @@ class MetricConfig(_Section):
 
     - `output`: `json_pointer` selects a value in the trial's output.
     - `events`: `event_type`, `event_field` and `aggregate` select values of events and combine them.
-    - `artifacts`: `artifact_measure` and `artifact_glob` select what is measured of which artifacts.
+    - `artifacts`: `artifact_measure` says what is measured, and `artifact_glob` selects the artifacts.
     - `runner`: the runner measures the metric itself.
 
-    `direction` says whether the metric should be high or low.
+    `direction` says whether high or low values of the metric are better.
     """
 
     id: ExternalId
@@ -193,7 +193,7 @@ class HarnessEvents(_Section):
 class ControlPlane(_Section):
     """The control file, which says whether a harness is to continue; `path` is the file's path inside the sandbox.
 
-    `mode` is passed to the harness.
+    `mode` (how the harness reads the control file) is only passed on to the harness.
     """
 
     mode: Literal["file", "sdk"] = "file"
@@ -203,7 +203,8 @@ class ControlPlane(_Section):
 class Environment(_Section):
     """Environment variables of the harness, besides those that the runner sets.
 
-    `pass` names variables that are copied from the runner's own environment, `set` gives others their values.
+    `pass` names variables whose values are copied from the runner's own environment. `set` has further variables with
+    their values.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)

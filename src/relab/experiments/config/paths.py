@@ -74,11 +74,11 @@ def dataset_path(experiment: Path, path: str) -> Path:
 def find_script(command: list[str], root: Path) -> Script:
     """Find the file that a command runs: a script if an interpreter runs one, else the program.
 
-    The file is the first of these:
+    The first case that applies decides:
 
-    - a program with a slash in its name, except an interpreter such as `./venv/bin/python`
-    - the script or the module among the arguments
-    - the program on the PATH
+    1. The program's name has a slash, and it is no interpreter such as `./venv/bin/python`: the program.
+    2. A script or a module is among the arguments: this script or module.
+    3. Otherwise: the program, searched on the PATH if its name has no slash.
 
     Args:
         command: the program and its arguments.
@@ -103,7 +103,7 @@ def find_script(command: list[str], root: Path) -> Script:
 
 
 def _is_script(part: str, path: Path) -> bool:
-    """Return whether a word of a command is the path of a script.
+    """Return whether a word of a command is probably the path of a script.
 
     Args:
         part: the word.

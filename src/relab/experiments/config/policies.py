@@ -1,4 +1,4 @@
-"""The section `policies` of an experiment: the order of trials, their retries, and what ends a run before its plan does."""
+"""The section `policies` of an experiment: the order of trials, retries of trials, and rules that end a run early."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Retry(_Section):
 
 
 class Pruning(_Section):
-    """After how many failed trials in a row the remaining trials of a variant are skipped; None for never."""
+    """The number of failed trials in a row after which the other trials of a variant are skipped; None to skip none."""
 
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
 
@@ -68,7 +68,7 @@ class Stopping(_Section):
 
 
 class RunBudget(_Section):
-    """Ceilings of a whole run; when one is reached, no further trial starts. None for no ceiling.
+    """The ceilings of a whole run: when one is reached, no further trial starts. A ceiling of None is no limit.
 
     Attributes:
         max_trials: the most trials that are run. A result from the result cache does not count.
@@ -131,11 +131,13 @@ class Policies(_Section):
 
 
 class Validity(_Section):
-    """The violations of the sanitization profile for which the runner rejects a run; others are only recorded.
+    """Whether the runner rejects a run whose configuration violates its sanitization profile, or only records that.
 
-    `fail_on_state_leak` is about a state policy by which a trial starts with the state of an earlier one; without a value
-    it is as `fail_on_profile_invariant_violation`, which is about all others. None: `run-experiment` rejects, `run` and
-    `run-dev` record.
+    Attributes:
+        fail_on_state_leak: whether to reject a state policy by which trials start with the state of earlier trials;
+            None for the value of `fail_on_profile_invariant_violation`.
+        fail_on_profile_invariant_violation: whether to reject any other violation; None rejects with the command
+            `run-experiment`, and records with `run`. `run-dev` always records only.
     """
 
     fail_on_state_leak: bool | None = None

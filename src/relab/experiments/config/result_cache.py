@@ -16,8 +16,9 @@ class ResultCacheConfig(BaseModel):
     Repeats of a task never share a result.
 
     Attributes:
-        ttl_hours: the greatest age of a result.
-        max_mb: the largest size of the project's cache; the least recently used results are deleted.
+        ttl_hours: the greatest age of a cached result, in hours.
+        max_mb: the largest size of the project's cache, in MB. If it is exceeded, the least recently used results are
+            deleted.
     """
 
     model_config = STRICT
@@ -31,7 +32,8 @@ def with_result_cache(value: Any, is_on: bool | None) -> Any:
 
     Args:
         value: the content; invalid content is returned unchanged.
-        is_on: True to use the cache, with the file's settings or the defaults; None to change nothing.
+        is_on: True turns the cache on, with the settings of the file or else the defaults. False turns it off. None
+            changes nothing.
     """
     if is_on is None or not isinstance(value, Mapping) or not isinstance(value.get("runtime"), Mapping):
         return value

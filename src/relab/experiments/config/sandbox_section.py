@@ -17,7 +17,8 @@ class _Section(BaseModel):
 class Resources(_Section):
     """Resource limits of a trial. 0 means no limit; None means the default limit.
 
-    `cpu_count` must be above 0, and None means no limit of it. The trial's state inventory records which mechanism enforces each limit.
+    For `cpu_count` alone, None means no limit, and 0 is not allowed. The trial's state inventory records which
+    mechanism enforces each limit.
     """
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None

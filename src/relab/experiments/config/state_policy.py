@@ -10,7 +10,7 @@ class StatePolicy(StrEnum):
 
     A chain is a series of trials, each of which starts with the workspace and state of the trial before.
 
-    - `ISOLATE_PER_TRIAL`: none; each trial starts from the project's snapshot.
+    - `ISOLATE_PER_TRIAL`: there are no chains; each trial starts from the project's snapshot.
     - `PERSIST_PER_TASK`: a chain has the repeats of one task with one variant.
     - `ACCUMULATE`: a chain has all trials of one variant.
     """

@@ -32,7 +32,8 @@ REJECTED: Final = "cache_rejected"
 class CachingExecutor:
     """Takes the results of trials from the project's result cache, and stores the results of the trials that are run.
 
-    Forks and resumed trials are always run, and their results are not stored.
+    Forks (trials that begin at a checkpoint of another trial) and resumed trials are always run, and their results are
+    not stored.
 
     Args:
         inner: the executor that runs the trials.
@@ -60,7 +61,7 @@ class CachingExecutor:
 
     @property
     def image_digest(self) -> str | None:
-        """The digest of the image that trials run in; None if they run in no image, and before `prepare`."""
+        """The digest of the trials' container image; None before `prepare`, and if trials run without an image."""
         return self._inner.image_digest
 
     def prepare(self, run_dir: Path) -> None:

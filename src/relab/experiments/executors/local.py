@@ -1,6 +1,6 @@
-"""The executor of this process: a pool of threads, each of which watches one trial in a sandbox of this machine.
+"""The executor that runs trials on this machine: a pool of threads, each of which watches one trial in a sandbox.
 
-A trial is a child process and a few dozen system calls, so that threads are enough: each waits for its process.
+Threads are enough, because a trial is a child process: its thread makes a few dozen system calls, and waits.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LocalExecutor:
 
     @property
     def image_digest(self) -> str | None:
-        """The digest of the sandbox's image; None without an image, and before `prepare`."""
+        """The digest of the trials' container image; None before `prepare`, and if trials run without an image."""
         return self._sandbox.image_digest
 
     def prepare(self, run_dir: Path) -> None:
@@ -92,7 +92,10 @@ class LocalExecutor:
 
 
 def sandbox_options(config: ExperimentConfig, run_id: str) -> SandboxOptions:
-    """Return the options of the sandbox that an experiment configures; `run_id` is a part of its resources' names."""
+    """Return the options of the sandbox that an experiment configures.
+
+    `run_id` marks the sandbox's containers, folders and control groups, so that a later process finds leftovers.
+    """
     sandbox = config.runtime.sandbox
     return SandboxOptions(
         run_id=run_id,

@@ -20,8 +20,8 @@ class ExecutorOptions:
 
     Attributes:
         settings: the settings of the run.
-        stop: is set to stop the run.
-        on_spans: is called with each OTLP export of a harness, by several threads.
+        stop: when pressed, stops the run.
+        on_spans: is called with each OTLP export of a harness; several threads may call it at the same time.
         address: the address of a cluster; None for the default of the executor.
     """
 
@@ -39,7 +39,7 @@ class Executor(Protocol):
         """The largest number of trials that run at the same time."""
 
     def prepare(self, run_dir: Path) -> None:
-        """Check that trials can run here, and clean up after an earlier process of the run.
+        """Check that this executor can run trials, and clean up after an earlier process of the run.
 
         Leftover processes are ended, and leftover files are removed.
 
@@ -52,7 +52,7 @@ class Executor(Protocol):
 
     @property
     def image_digest(self) -> str | None:
-        """The digest of the image that trials run in; None if they run in no image, and before `prepare`."""
+        """The digest of the trials' container image; None before `prepare`, and if trials run without an image."""
 
     def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
         """Run a shell command once in the trials' sandbox, in a copy of the project; return a snapshot of the result.

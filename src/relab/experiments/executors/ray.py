@@ -76,8 +76,8 @@ class _NodeFilesError(Exception):
 class RayExecutor:
     """Runs trials on the nodes of a Ray cluster.
 
-    The address is the one in the options, else `RAY_ADDRESS`. Without an address, Ray is started on this machine, on
-    loopback addresses only.
+    The options name the cluster's address; without one, the environment variable `RAY_ADDRESS` does. If neither is set,
+    Ray is started on this machine, on loopback addresses only.
     """
 
     def __init__(self, options: ExecutorOptions) -> None:
@@ -106,7 +106,7 @@ class RayExecutor:
 
     @property
     def image_digest(self) -> str | None:
-        """The digest of the sandbox's image on the first node; None without an image, and before `prepare`."""
+        """The digest of the trials' image on the first node; None before `prepare`, and for trials without an image."""
         return self._image_digest
 
     def prepare(self, run_dir: Path) -> None:
@@ -300,8 +300,8 @@ class RayExecutor:
 
         Args:
             stream: the stream of messages from the node that runs the trial.
-            is_running: whether the trial has begun. When the run is stopped, a begun trial gets some time to end; any
-                other trial is cancelled at once.
+            is_running: whether the trial has begun. If the run is stopped, a trial that has begun gets some time to
+                end, and any other trial is cancelled at once.
 
         Raises:
             StopIteration: the stream has ended.

@@ -97,7 +97,7 @@ def check_fits(config: ExperimentConfig) -> None:
 def resources(config: ExperimentConfig) -> dict[str, float]:
     """Return the resources that Ray reserves for one trial, `{"num_cpus": n, "memory": bytes}`, from the experiment.
 
-    Without a limit in the experiment, a trial gets one processor, and the key `memory` is missing.
+    If the experiment limits no processors, a trial gets one. If it limits no memory, the key `memory` is missing.
     """
     resources = config.runtime.sandbox.resources
     found: dict[str, float] = {"num_cpus": resources.cpu_count or 1}
@@ -114,7 +114,10 @@ def sentence(error: BaseException) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Restore the handlers of SIGINT and SIGTERM, which Ray replaces, after the `with` block."""
+    """Return a context manager that, at its end, restores the present handlers of SIGINT and SIGTERM.
+
+    Ray replaces the handlers in the `with` block.
+    """
     # Only the main thread can set handlers, and Ray replaces them only there.
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -30,7 +30,7 @@ class NodeRun:
         harness_identity: the digests that identify the harness.
         keep: which workspaces are kept after their trial.
         stored_result_bytes: the largest size of a result that a trial writes for the result cache; 0 to write none.
-        image_digest: the digest of the sandbox's image; None without one.
+        image_digest: the digest of the container image that trials run in; None if trials run without an image.
         snapshot_digest: the digest of the project's snapshot.
         snapshot: the archive of the project's snapshot.
         dataset: the archive of the data set's folder.
@@ -58,11 +58,13 @@ class TrialOrder:
     Attributes:
         trial: the trial.
         secrets: `{name: value}` of the harness's secrets.
-        paused: the archive of the trial's folder, to resume the trial after a pause; else None.
-        previous: `{"workspace" or "state": archive}` of the trial that this trial continues from; empty without one.
-        fork: the parent (earlier trial) and the checkpoint of a fork; None if the trial is not a fork.
-        checkpoint: the archive of the checkpoint's file, with its path in the parent's folder; None without one.
-        packs: `{path below dataset_packs: archive}` of the data set packs that the task mounts.
+        paused: the archive of the paused trial's folder, to resume the trial; None if the trial was not paused.
+        previous: `{"workspace" or "state": archive}` of the earlier trial that this trial continues from; empty if the
+            trial starts from the project's snapshot.
+        fork: the parent (earlier trial) and the checkpoint from which a fork begins; None if the trial is not a fork.
+        checkpoint: the archive with the checkpoint's file at its path in the parent's folder; None without a
+            checkpoint.
+        packs: `{path below .lab/dataset_packs: archive}` of the data set packs that the task reads.
     """
 
     trial: Trial
@@ -91,9 +93,9 @@ class TrialReport:
         result: the result of the trial; None if the trial was stopped or paused, or failed.
         failure: why the trial has no result; None if it has one.
         evidence: `{file name: content}` of the documents that the trial's evidence record names.
-        has_workspace: whether the trial's workspace is kept; the archive then has only its difference from the
-            snapshot.
-        changed: the paths of the snapshot's files that the trial deleted or changed.
+        has_workspace: whether the trial's workspace is kept; if so, the archive has only the files of the workspace
+            that differ from the snapshot.
+        changed: the paths of the files of the snapshot that the trial deleted or changed.
         archive: the first chunk of the archive; None without files.
     """
 

@@ -58,7 +58,7 @@ _workers: dict[str, _Worker] = {}
 
 
 def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | None:
-    """Check that trials can run on this node; return the digest of the sandbox's image, None without an image.
+    """Check that trials can run on this node; return the digest of the container image, None if trials run without one.
 
     Args:
         config: the experiment.
@@ -105,10 +105,10 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
 
 
 def leave_node(session: str, run_id: str, config: ExperimentConfig) -> None:
-    """End the processes that a session of a run has left on this node, and delete its files here.
+    """End the processes that one process of `lab run` has left on this node, and delete its files on the node.
 
-    No trial of the session may be running. The files that sessions of one run share stay while a worker of another
-    session lives, for example of the same run continued.
+    None of its trials may be running. All processes of `lab run` that work on one run (first and continued) share some
+    files. These are deleted only if no other such process has a living worker on the node.
 
     Args:
         session: `NodeRun.session`, the id of the process of `lab run` that leaves.
@@ -265,7 +265,7 @@ class _Worker:
     def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
         """Return a trial's report, and the paths in the trial's folder to leave out of the archive.
 
-        `found` are further fields of the report.
+        `found` has further fields of `TrialReport` with their values.
         """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
             return TrialReport(**found), frozenset()

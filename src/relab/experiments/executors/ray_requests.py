@@ -1,6 +1,6 @@
-"""Requests to stop or to pause a running trial: from the machine of `lab run` to a node, by Ray's key-value store.
+"""Requests to stop or to pause a running trial, sent from the machine of `lab run` to a node by Ray's key-value store.
 
-At both ends a thread polls. After an error of Ray or of a disk, the thread tries again, because the next request counts too.
+A thread polls at each end. It goes on polling after an error of Ray or of a disk, so that later requests still arrive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 
 class RequestSender:
-    """Sends requests about the running trials of one process of `lab run`, from a thread, until it is closed."""
+    """A thread that sends requests to stop or pause the running trials of one process of `lab run`."""
 
     def __init__(self, session: str, stop: StopSwitch) -> None:
         self._session = session
@@ -37,7 +37,7 @@ class RequestSender:
         self._thread = threading.Thread(target=self._send_all, name="ray-requests", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; this process is connected to the cluster."""
+        """Start the thread that sends requests. The caller must have connected this process to the cluster."""
         self._thread.start()
 
     def add(self, folder: TrialFolder) -> None:
@@ -46,7 +46,7 @@ class RequestSender:
             self._running[folder.root.name] = folder
 
     def remove(self, trial_id: str) -> None:
-        """Send no requests about a trial any more; it need not be known."""
+        """Stop sending requests about a trial. Nothing happens if `add` was not called for the trial."""
         with self._lock:
             self._running.pop(trial_id, None)
 

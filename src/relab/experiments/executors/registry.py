@@ -1,4 +1,4 @@
-"""The executors by name. To add one: write its module behind `protocol.Executor`, and add it here."""
+"""The executors by name. To add one, write a module that implements `protocol.Executor`, and add it here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ExecutorKind(NamedTuple):
 
     Attributes:
         make: returns an executor of this kind without starting anything.
-        takes_address: whether it connects to a cluster, so that `ExecutorOptions.address` may be set.
+        takes_address: whether the executor connects to a cluster, so that `ExecutorOptions.address` may be set.
     """
 
     make: Callable[[ExecutorOptions], Executor]

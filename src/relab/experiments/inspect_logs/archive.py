@@ -1,7 +1,7 @@
-"""Read and write the archives of Inspect's logs: zip files whose entries are stored, deflated or compressed with Zstandard.
+"""Read and write the archives of Inspect's logs: zip files with stored, deflated or Zstandard-compressed entries.
 
-Python's `zipfile` reads the directory of an archive on all versions, and Zstandard entries only from 3.14 on. The content
-of an entry is decompressed here on all of them, up to a limit, so that an archive cannot fill the memory.
+Python's `zipfile` can decompress Zstandard only from Python 3.14 on, so it reads only the directory of an archive. This
+module decompresses the entries itself, each up to a limit, so that an archive cannot fill the memory.
 """
 
 from __future__ import annotations

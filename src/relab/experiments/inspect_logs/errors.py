@@ -55,7 +55,7 @@ def refused(kind: type[InspectLogError], path: Path, what: str, *, remedy: str |
     Args:
         kind: the class of the error.
         path: the path of the log.
-        what: what is wrong; it completes the sentence that begins with the path.
+        what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
         remedy: an action that solves the problem; None without one.
     """
     return kind(f"{path} {what}.", remedy=remedy)

@@ -29,7 +29,7 @@ def hook_events(sample: InspectSample, ids: TrialIds, started_at: str) -> Iterat
     Args:
         sample: the sample.
         ids: the ids of the trial that is made from the sample.
-        started_at: the start of the sample, for events without a valid time.
+        started_at: the start of the sample in RFC 3339, which is used for events without a valid time.
     """
     for seq, event in enumerate(_events(sample, started_at)):
         # Of a longer transcript the rest is left out, so that the trial's events stay valid.

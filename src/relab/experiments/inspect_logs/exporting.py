@@ -105,7 +105,7 @@ def export_run(run: RunFolder, folder: Path) -> Exported:
 def _entries(run: RunFolder, variant: Variant) -> Iterator[tuple[str, bytes]]:
     """Yield `(name, content)` of each entry of a log.
 
-    The samples come first, because the header contains figures of all samples.
+    The entries of samples come first, because the header contains sums over all samples.
     """
     totals = _Totals()
     for trial in _trials(run, variant):
@@ -151,7 +151,7 @@ def _status(run: RunFolder, variant: Variant) -> str:
 
 
 def _origin(run: RunFolder, variant: Variant) -> Mapping[str, Any]:
-    """Return the facts about the log that a variant was imported from; empty for a variant that was not imported."""
+    """Return the stored data about the log that a variant was imported from; empty if the variant was not imported."""
     logs = object_of(object_of(run.facts.get("inspect")).get("logs"))
     return object_of(logs.get(variant.variant_id))
 
@@ -199,14 +199,14 @@ def _score(
 ) -> dict[str, Any]:
     """Return one score of a log's results: its mean over samples and the standard error of this mean.
 
-    A sample counts with its mean over epochs.
+    The value of a sample is its mean over the epochs (repeats).
 
     Args:
         scorer: the name of the scorer.
         name: the name of the score.
         is_letter: whether the score was given as a letter (C or I); its mean is then named accuracy.
-        values: for each sample, its values by epoch.
-        totals: figures of all samples.
+        values: for each sample, the values of its epochs.
+        totals: the sums over all samples, for the header of the log.
     """
     means = [statistics.fmean(repeats) for repeats in values]
     metrics = {"accuracy" if is_letter else "mean": statistics.fmean(means)} if means else {}

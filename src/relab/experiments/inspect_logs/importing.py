@@ -1,7 +1,7 @@
 """Create runs from logs of Inspect: samples become tasks, epochs become repeats, and each log becomes a variant.
 
-Such a run is a folder as any other, with a journal, tables and an attestation, so all commands that read runs can read
-it.
+The folder of an imported run has a journal, tables and an attestation like that of any other run, so all commands that
+read runs can read it.
 """
 
 from __future__ import annotations
@@ -102,17 +102,17 @@ class _Plan:
 def import_logs(
     root: Path, paths: Sequence[Path], options: ImportOptions, clock: Clock, send: SendRun
 ) -> list[Imported]:
-    """Import logs into the project at `root`: one run for each task of Inspect, whose logs become its variants.
+    """Import logs into the project at `root`. Each task of Inspect becomes a run, and its logs become the variants.
 
     Args:
         root: the folder of the project.
         paths: the `.eval` files.
         options: how the logs become runs.
         clock: the source of the times in the run's documents.
-        send: gets the agent run of each trial.
+        send: is called with the agent run of each trial.
 
     Raises:
-        InspectLogError: a log cannot be read; its run is not created.
+        InspectLogError: a log cannot be read; no run is created from its task.
         InspectLogsDifferError: logs of one task have different samples or scorers.
         InspectLogImportedError: the project already has a run of these logs.
         OSError: the disk is full.
@@ -162,11 +162,12 @@ def _import(root: Path, logs: Sequence[InspectLog], options: ImportOptions, cloc
 
 
 def _plan_of(logs: Sequence[InspectLog]) -> _Plan:
-    """Read all samples of some logs; return their tasks and the number of repeats.
+    """Read all samples of some logs; return the tasks that the samples become, and the number of repeats.
 
     Raises:
         InspectLogsDifferError: the same id names different samples in two logs.
-        InspectLogError: the logs have no sample or too many epochs, or two samples would become the same task id.
+        InspectLogError: the logs have no sample, the logs have too many epochs, or two sample ids would become the same
+            task id.
     """
     plan = _Plan(epochs=max(log.epochs for log in logs))
     for log in logs:
@@ -230,7 +231,9 @@ def prompt_of(question: Any) -> str:
 
 
 def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
-    """Return the score that decides about success: `asked`, else the first scorer of the first log, else None.
+    """Return the name of the score that decides about success: `asked` or, if it is None, the first log's first scorer.
+
+    Return None if the first log has no scorer either.
 
     Raises:
         InspectLogsDifferError: a log does not have this score.
@@ -253,7 +256,8 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
 def _variants(logs: Sequence[InspectLog], baseline: str | None) -> dict[str, InspectLog]:
     """Return `{variant id: log}`, the baseline first.
 
-    The id is the model (`openai:gpt-4o`). If needed to tell logs apart, it also has the solver, and then a number.
+    A variant's id is the model (`openai:gpt-4o`). If several logs have the same model, the solver is added to it; if
+    they have the same solver, too, a number is added.
     """
     models = [task_id_of(str(log.spec["model"]).replace("/", ":")) for log in logs]
     found: dict[str, InspectLog] = {}
@@ -318,7 +322,7 @@ def _config_of(log: InspectLog, plan: _Plan, logs: Mapping[str, InspectLog]) -> 
 def _begin(
     root: Path, run_dir: Path, config: ExperimentConfig, plan: _Plan, facts: Mapping[str, Any], clock: Clock
 ) -> RunFolder:
-    """Create the folder of the run, with the tasks as its data set; `facts` are added to its manifest."""
+    """Create the folder of the run, with the tasks as its data set; `facts` are added to the run's manifest."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="inspect-", dir=run_dir.parent.parent) as folder:
         dataset = Path(folder) / "tasks.jsonl"
@@ -349,7 +353,7 @@ def _begin(
 
 
 def _origin(log: InspectLog) -> dict[str, Any]:
-    """Return the facts about a variant's log for the run's manifest; a later export writes some of them back."""
+    """Return the data about a variant's log for the run's manifest; a later export writes some of this data back."""
     spec = log.spec
     names = (
         "eval_id", "run_id", "task", "task_id", "task_version", "created", "model", "solver", "scorers", "packages",

@@ -38,7 +38,7 @@ class ExportedTrial:
     Attributes:
         row: the trial's row in the results, as JSON.
         task: the task from the data set.
-        output: the trial's output (`trial_output_v1`); empty without one.
+        output: the trial's output (`trial_output_v1`); empty if the trial has no output.
         events: the valid events of the trial.
         model: the name of the model in the log.
     """

@@ -29,8 +29,8 @@ class Judged:
 def number_of(value: Any) -> float | None:
     """Convert the value of a score to a number, as Inspect's metrics do: C is 1, P is 0.5, I and N are 0.
 
-    Return None for a text that is no number, for an infinity or an integer beyond 64 bits, and for NaN (an unscored
-    sample).
+    Return None for any other text that is not a number, for infinities, for integers beyond 64 bits, and for NaN
+    (Inspect's value of an unscored sample).
     """
     if isinstance(value, str):
         known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)
@@ -62,12 +62,12 @@ def scores_of(sample: InspectSample) -> dict[str, float]:
 def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judged:
     """Return the outcome of a sample.
 
-    The first case that applies counts:
+    The first case that applies decides:
 
-    - ERROR: the sample has an error.
-    - SUCCESS or FAILURE: the score is at least `success_at`, or lower.
-    - ERROR: the sample has no score, and reached a limit of Inspect.
-    - MISSING: the sample has no score.
+    1. The sample has an error: ERROR.
+    2. The sample has a score: SUCCESS if the score is at least `success_at`, else FAILURE.
+    3. The sample has reached a limit of Inspect: ERROR.
+    4. Otherwise: MISSING.
 
     Args:
         sample: the sample.

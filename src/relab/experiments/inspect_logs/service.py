@@ -34,7 +34,7 @@ class InspectLogService:
         self._telemetry = telemetry
 
     def import_logs(self, root: Path, logs: Sequence[Path], options: ImportOptions) -> list[Imported]:
-        """Create a run from the logs of each task of Inspect, and store the samples as agent runs.
+        """Create one run for each task of Inspect, from the logs of the task, and store the samples as agent runs.
 
         An agent run that telemetry cannot store is reported in the run's warnings.
 
@@ -44,7 +44,7 @@ class InspectLogService:
             options: which score decides about success, and which variant is the baseline.
 
         Raises:
-            InspectLogError: a log cannot be read; its run is not created.
+            InspectLogError: a log cannot be read; no run is created from its task.
             InspectLogsDifferError: logs of one task have different samples or scorers.
             InspectLogImportedError: the project already has a run of these logs.
         """

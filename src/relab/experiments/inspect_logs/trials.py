@@ -59,7 +59,7 @@ class SampleTrials:
         Args:
             sample: the sample of a log.
             place: the ids, the task and the variant of the trial.
-            created_us: when the log was begun, in microseconds since 1970.
+            created_us: the time at which the log was begun, in microseconds since 1970.
 
         Raises:
             InspectLogError: the score that decides has several values.

@@ -39,11 +39,11 @@ class WorkspaceFile:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder of the project that a task reads.
+    """A data set pack (a file or folder below `.lab/dataset_packs/`) that a task reads.
 
     Attributes:
-        ref: the name of the folder.
-        path: where the trial finds it, relative to the workspace.
+        ref: the name of the pack: its path below `.lab/dataset_packs/`, in which a first colon stands for a slash.
+        path: the path at which the trial finds the pack, relative to the workspace.
     """
 
     ref: str
@@ -59,8 +59,8 @@ class Task:
         boundary: whether the row is a `task_boundary_v1`, whose field `task` is the payload. Any other row is itself
             the payload.
         files: files that are added to the workspace.
-        mounts: folders of the project that the task reads.
-        limits: `{name: value}` of limits for this task, which replace the experiment's; names from `LIMITS`.
+        mounts: the data set packs (files or folders below `.lab/dataset_packs/`) that the task reads.
+        limits: `{name: value}` of limits for this task, which replace the experiment's limits; `LIMITS` has the names.
     """
 
     task_id: str
@@ -139,7 +139,7 @@ class TaskIndex:
 
 
 def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
-    """Check every line of a data set, and return the index of its first `limit` tasks (None: of all).
+    """Check every line of a data set, and return the index of its first `limit` tasks; None is no limit.
 
     Raises:
         ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those
@@ -266,7 +266,7 @@ def _is_boundary(row: Mapping[str, Any]) -> bool:
 
 
 def _has_unused_limits(task: Task) -> bool:
-    """Return whether a row without a boundary has a field `limits` with names from `LIMITS`."""
+    """Return whether a task has a field `limits` that has no effect, because its row is not a `task_boundary_v1`."""
     given = None if task.boundary else task.payload.get("limits")
     return isinstance(given, dict) and not given.keys().isdisjoint(LIMITS)
 

@@ -1,4 +1,4 @@
-"""Combine an experiment's file, overrides and command; refuse it if its isolation does not fit the command."""
+"""Combine an experiment's file, overrides and command; reject an isolation that does not fit the command."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def resolve(
         command: the command, which determines the isolation.
         container: whether `--container` was given.
         overrides: a file of values for knobs; None without one.
-        result_cache: whether to use the result cache; None for what the file says.
-        check_posture: whether to raise if the command does not allow the configured isolation; if False, the configured
-            isolation is returned unchanged in that case, for a description.
+        result_cache: whether to use the result cache; None to use it if the file turns it on.
+        check_posture: whether to raise an error if the command does not allow the configured isolation. If False, the
+            result then has the isolation as configured, which is enough to describe the experiment.
 
     Raises:
         ExperimentInvalidError: the file, the overrides or the data set is invalid.
@@ -211,7 +211,7 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 
 
 def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
-    """Return the configuration with `validity` filled in; reject violations of the profile, or warn of them."""
+    """Return the configuration with `validity` filled in; reject or warn of violations of the sanitization profile."""
     profile, policy = config.design.sanitization_profile, config.design.policies.state
     given, network = config.validity, config.runtime.network.mode
     # `run` respects the configuration, and only a strict run rejects by default what the profile does not allow.

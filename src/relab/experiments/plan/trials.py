@@ -1,6 +1,7 @@
 """The plan: the order of all trials. It is a pure function of the configuration, so that a run can be continued.
 
-A `Slot` is a position in the plan, in four numbers; a `Trial` is a slot with its variant and its task, ready to be run.
+A `Slot` is a position in the plan as four numbers. A `Trial` is a slot with the variant and the task themselves, ready
+to be run.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class TrialPlan:
         replications: the number of repeats of each task with each variant.
         scheduling: whether trials are ordered by task, by variant, or randomly.
         order: the indices of the tasks, in the order in which they are run.
-        permutation: a random permutation of all trials, for the random schedule; None for the other schedules.
+        permutation: for a random order of trials, a random permutation of their positions; None for any other order.
     """
 
     variants: int

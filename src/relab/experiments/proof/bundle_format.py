@@ -57,8 +57,8 @@ class Original(_Part):
         state: the state of the run at that time, such as `completed`.
         signed_by: the id of the key that signed the run's statements; None if the run was not signed.
         seal_sha256: the SHA-256 of the run's seal; None if the bundle has masked values or the run has no seal.
-        is_proven: whether the bundle contains the run's seal and signed statements. They prove the files with
-            `is_original`.
+        is_proven: whether the bundle contains the run's seal and signed statements, which prove that the files with
+            `is_original` are unchanged.
     """
 
     verdict: str

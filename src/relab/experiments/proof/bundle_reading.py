@@ -1,7 +1,8 @@
 """Read bundles, which may come from anyone: verify what they hold, and unpack them.
 
 An archive can name files outside of the folder, name one file twice, hold links, and inflate a few bytes to terabytes.
-So the names and the sizes of all entries are checked before any is read, and no more is read than was announced.
+So the names and the sizes of all entries are checked before any entry is read, and of each entry no more bytes are read
+than the archive states.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class BundleInvalidError(InvalidInputError):
 
 
 class BundleDamagedError(ConflictError):
-    """The content of a bundle is not what its manifest says, or the given key did not sign it."""
+    """The content of a bundle differs from the bundle's manifest, or the bundle is not signed by the required key."""
 
     code = "bundle_damaged"
 
@@ -106,7 +107,7 @@ def verify_bundle(path: Path, given: PublicKey | None = None, own: PublicKey | N
 
     Args:
         path: the bundle.
-        given: the key that must have signed; None to accept any key.
+        given: the key that must have signed the bundle; None to accept any key.
         own: the key of this installation; None if it has none.
 
     Raises:
@@ -130,13 +131,13 @@ def unpack_bundle(
     Args:
         path: the bundle.
         target: the folder, which must not exist.
-        given: the key that must have signed; None to accept any key.
+        given: the key that must have signed the bundle; None to accept any key.
         own: the key of this installation; None if it has none.
         max_bytes: the largest total size of the unpacked files.
 
     Raises:
         BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
-        BundleDamagedError: an entry differs from the manifest, or the given key did not sign.
+        BundleDamagedError: an entry differs from the manifest, or the bundle is not signed by the key `given`.
         OSError: the files cannot be written.
     """
     if target.exists() or target.is_symlink():

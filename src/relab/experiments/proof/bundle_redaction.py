@@ -38,7 +38,7 @@ class Redacted:
     Attributes:
         files: `{suffix that is added to the path: content}`; normally one file, with the suffix "".
         masked: the number of masked values by kind.
-        left_out: one word for why the file is not in the bundle; None if it is.
+        left_out: one word for the reason why the file is left out of the bundle; None if it is in the bundle.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -148,7 +148,7 @@ def _is_secret(name: str, value: Any) -> bool:
     """Return whether a document's field holds a secret, by the name of the field.
 
     These values are never secrets: values other than text and integers, values shorter than `MIN_CHARS`, masked values,
-    and numbers of tokens.
+    and integers in a field whose name ends with `token` or `tokens`, which are counts.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)) or len(str(value)) < MIN_CHARS:
         return False

@@ -90,7 +90,7 @@ def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_k
 
     Args:
         request: the run, the file to write, and options.
-        environment: environment variables; secrets among them are masked by value.
+        environment: environment variables. The values of the secrets among them are masked wherever they occur.
         signing_key: the file of the key that signs the bundle.
 
     Raises:
@@ -243,7 +243,7 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Mask digests in the files of the bundle; leave out files that consist of digests."""
+        """Mask the digests in the files of the bundle; leave out files that consist of digests."""
         # From the digest of a masked document, a short password could be found by trying values.
         files, self._files = self._files, []
         for file in files:
@@ -282,7 +282,10 @@ class _Bundle:
 
 
 def _safe(name: str) -> str:
-    """Return a file name that every system and `lab open` accept; a rejected character becomes `%` and a code."""
+    """Return a file name that every system and `lab open` accept.
+
+    A character that is not accepted everywhere is replaced by `%` and its code in hexadecimal.
+    """
     marked = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
     return "".join(letter if letter.isprintable() else f"%{ord(letter):02X}" for letter in marked)
 

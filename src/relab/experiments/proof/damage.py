@@ -34,7 +34,7 @@ class Damage:
 
     Attributes:
         path: the file or folder, below the run; for a bundle, the name of the entry.
-        what: what is wrong; it completes the sentence that begins with the path.
+        what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
         begin, end: the range of the first changed byte, as offsets from 0: `begin <= offset < end`. None if no offset
             applies, for example because the file is missing.
         line: for a text file, the number (from 1) of the line that contains the offset `begin`; else None.

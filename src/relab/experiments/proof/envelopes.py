@@ -1,7 +1,7 @@
 """Sign statements in DSSE envelopes, and read them back.
 
-Format: https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md. An envelope is written in one way only, and a
-reader rejects any other bytes, so that a change of any byte of it is detected.
+Format: https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md. The bytes of an envelope follow from its
+content, and a reader rejects any other form. So a change of any byte of an envelope is detected.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A fingerprint has the SHA-256 of a whole file, which decides whether the file was changed, and a checksum of each block
 of 4 KiB, which finds the place. A block's checksum is the first 12 bytes of its SHA-256 and its Adler-32. The SHA-256
 checksums find the first changed block. If one byte of that block was changed, Adler-32 gives the position of the byte,
-because both sums of Adler-32 are linear in the bytes (RFC 1950, section 8.2). The position is confirmed with the
-SHA-256 after the byte was restored, so an exact position is proven, and otherwise the range of the block is all that is
-known.
+because both sums of Adler-32 are linear in the bytes (RFC 1950, section 8.2). To confirm the position, the byte is
+restored and the SHA-256 compared: a position that is given as exact is proven. Without this proof, only the range of
+the block is known.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Listing:
         folders: the names of folders, sorted.
         links: `{name: target}` of the symbolic links.
         others: the names of devices, pipes and sockets, sorted.
-        problem: the number of the error (`errno`) because of which the folder cannot be listed, as text; None if it can.
+        problem: if the folder cannot be listed, the number of the error (`errno`) as text; else None.
     """
 
     folder: str
@@ -79,7 +79,7 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
 
 
 def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
-    """Open a listed file for reading; return its descriptor and its status.
+    """Open a file that was found by `listings`, for reading; return its descriptor and its status.
 
     The caller closes the descriptor. Return None if the path is not a regular file any more.
 
@@ -106,7 +106,7 @@ def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
 
 
 def open_listed(root: Path, path: str) -> BinaryIO | None:
-    """Open a listed file for reading; return None if the path is not a regular file any more.
+    """Open a file that was found by `listings`, for reading; return None if it is not a regular file any more.
 
     Args:
         root: the folder that was listed.

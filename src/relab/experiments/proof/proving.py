@@ -36,8 +36,8 @@ class Signer:
 def usable_signer(path: Path | None) -> Signer:
     """Return a signer with the key in the file `path`; create a missing file with a new key.
 
-    The signer has no key, and does not sign, if `path` is None or the key cannot be used. In the second case the signer
-    has a warning.
+    If `path` is None, the signer has no key and does not sign. If the key cannot be used, the signer has no key but a
+    warning.
     """
     if path is None:
         return Signer()

@@ -1,9 +1,9 @@
 """Write and check the seal of a run: a file with the fingerprints of all its other files.
 
-`seal.jsonl` has one line for each folder, in the order of `folder_walk.listings`, with the fingerprint of each file in it. So
-it needs no list of the files that a run may have: a file that a later version of relab writes is sealed as it is. Each line
-ends with a checksum over itself and the line before, and the last line has the totals, so that damage of the seal
-itself is found in its line. The seal has no key; its digest is a subject of the signed statements (`statements.py`).
+`seal.jsonl` has one line for each folder, in the order of `folder_walk.listings`, with the fingerprint of each file in
+it. So every file of a run is sealed, also a file that only a later version of relab writes. Each line ends with a
+checksum over itself and the line before, and the last line has the totals. So damage of the seal itself is found, with
+the number of the damaged line. The seal has no key; its digest is a subject of the signed statements (`statements.py`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class SealDamagedError(Exception):
     Attributes:
         line: the number of the damaged line, from 1.
         begin, end: the offsets of the line's first byte and of the byte after its last one.
-        what: what is wrong with the line, such as `was added`; an error message puts the place in front.
+        what: what is wrong with the line, as the rest of a sentence that begins with the line, such as `was added`.
     """
 
     def __init__(self, line: int, begin: int, end: int, what: str) -> None:

@@ -52,7 +52,7 @@ class ProofService:
         Args:
             root: the folder of the project.
             request: the run, the file to write, and options; `run_dir` may also be the id of the run.
-            environment: environment variables; secrets among them are masked by value.
+            environment: environment variables. The values of the secrets among them are masked wherever they occur.
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
@@ -67,7 +67,7 @@ class ProofService:
 
         Args:
             bundle: the file.
-            key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
+            key: the key that must have signed the bundle, as its id or the path of a PEM file; None to accept any key.
 
         Raises:
             BundleNotFoundError: the file does not exist.
@@ -83,13 +83,13 @@ class ProofService:
         Args:
             bundle: the file.
             target: the folder, which must not exist.
-            key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
+            key: the key that must have signed the bundle, as its id or the path of a PEM file; None to accept any key.
             max_bytes: the largest total size of the unpacked files.
 
         Raises:
             BundleNotFoundError: the file does not exist.
             BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
-            BundleDamagedError: an entry differs from the manifest, or the given key did not sign.
+            BundleDamagedError: an entry differs from the manifest, or the bundle is not signed by `key`.
             InvalidInputError: the key cannot be read.
         """
         given = None if key is None else read_public_key(key)
@@ -101,7 +101,7 @@ class ProofService:
         Args:
             root: the folder of the project.
             named: the run's folder or its id.
-            key: the key that must have signed: its id, or the path of a PEM file; None to accept any key.
+            key: the key that must have signed the run, as its id or the path of a PEM file; None to accept any key.
 
         Raises:
             RunNotFoundError: there is no such run.

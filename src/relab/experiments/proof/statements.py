@@ -74,7 +74,7 @@ def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[st
     Args:
         run: the run.
         subjects: the SHA-256 in hexadecimal of each file that the statement is about, by its name.
-        outcomes: the outcome of each trial that has one, by its id.
+        outcomes: `{trial id: outcome}` of the trials that have an outcome.
     """
     lists: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
     for trial_id, outcome in outcomes.items():

@@ -41,7 +41,7 @@ _MAX_PROBLEMS: Final = 1_000
 class ProofVerdict(StrEnum):
     """The result of the verification of a run or a bundle.
 
-    `UNTRUSTED`: the given key did not sign. `UNFINISHED`: the run has not ended. `UNSEALED`: the run has no seal.
+    `UNTRUSTED`: the required key did not sign. `UNFINISHED`: the run has not ended. `UNSEALED`: the run has no seal.
     """
 
     VERIFIED = "verified"
@@ -148,12 +148,12 @@ def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | N
 
 @dataclass
 class _Records:
-    """The facts about a run's trials that a verification has read from the journal and from the files of events.
+    """The data about a run's trials that a verification has read from the journal and from the files of events.
 
     Attributes:
         tally: the counts over the journal's entries.
         outcomes: `{trial id: outcome}`.
-        chains: `{path of a file of events: (trial folder, last digest of its hash chain)}`, as the journal says.
+        chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
         with_events: the paths of the files of events that are unchanged.
@@ -360,7 +360,7 @@ class _Check:
 
 
 def _without_seal(run_dir: Path, state: str) -> Verification:
-    """Return the verification of a run in `state` without a seal: not ended, of an earlier version, or seal deleted."""
+    """Return the verification of a run without a seal: it has not ended, is of an earlier version, or lost its seal."""
     try:
         damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
     except RelabError as error:

@@ -22,8 +22,8 @@ class Cleaning:
 
     Attributes:
         runs: folders of runs.
-        others: further files and folders: caches, replays, new scores and records of sets, entries of the runs folder
-            that are not runs, and the files that `lab init` and `lab knobs-init` wrote.
+        others: further files and folders: caches, replays, scores from `lab rescore`, records of sets of experiments,
+            entries of the runs folder that are not runs, and the files that `lab init` and `lab knobs-init` wrote.
         damaged: folders of unreadable runs, whose age is unknown; they are kept.
     """
 
@@ -54,8 +54,9 @@ def plan_cleaning(
         named: the ids or folders of runs to select.
         init: whether to select the files that `lab init` and `lab knobs-init` wrote.
         runs: whether to select all runs, and everything that depends on them: the cache with their snapshots, replays,
-            new scores (`lab rescore`) and records of sets.
-        before_us: selects the runs that were created before this time, in microseconds since 1970; None: selects none.
+            scores from `lab rescore`, and records of sets of experiments.
+        before_us: selects the runs that were created before this time, in microseconds since 1970; None selects no runs
+            by time.
 
     Raises:
         InvalidInputError: nothing is selected, or more than one of `named`, `runs` and `before_us` is given.

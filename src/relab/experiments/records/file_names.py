@@ -1,4 +1,7 @@
-"""The names of the files in the folder of a run, as AgentLab defines them; a trial's are in `trial/trial_folder.py`."""
+"""The names of the files in the folder of a run, as AgentLab defines them.
+
+`trial/trial_folder.py` has the names of the files in the folder of a trial.
+"""
 
 from __future__ import annotations
 

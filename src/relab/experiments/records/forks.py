@@ -94,8 +94,8 @@ def _parent(line: bytes) -> Parent:
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
     """Return the slots (positions in the plan) of all trials of a run of forks.
 
-    Each parent (a forked trial) gets one trial with the changed bindings (variant 1). With `has_control`, an unchanged
-    control trial (variant 0) comes before it.
+    Each parent (a forked trial) gets one trial with the changed bindings (variant 1). With `has_control`, a control
+    trial without changes (variant 0) comes before it.
     """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]
@@ -114,7 +114,9 @@ def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
 
 
 def sources_of(run: RunFolder) -> dict[str, ForkSource]:
-    """Return `{trial id: its parent and checkpoint}` of a run of forks; empty for a run without forks.
+    """Return `{trial id: the trial's parent (the trial that was forked) and its checkpoint}` of a run of forks.
+
+    Return an empty dictionary for a run without forks.
 
     Raises:
         RunDamagedError: the record of the parents was changed.

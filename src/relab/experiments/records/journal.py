@@ -1,4 +1,4 @@
-"""The journal of a run: one line for each trial that has a result. `--continue` runs the trials without a line.
+"""The journal of a run: one line for each trial that has a result. `lab run --continue` runs the trials without a line.
 
 Each line ends with a checksum over itself and the checksum of the previous line (a hash chain), so that every reader
 detects a changed, removed, inserted or moved line. The first line contains the digest of the run's manifest. A crash
@@ -81,8 +81,8 @@ class Journal:
     def open(self) -> set[str]:
         """Open the journal for appending; return the ids of the trials that have a result.
 
-        Trials whose result was withdrawn have none. An incomplete last line, left by a crash, is removed. A journal
-        without checksums (of an earlier version) is rewritten with checksums.
+        A trial whose result was withdrawn (so that it runs again) has no result. An incomplete last line, left by a
+        crash, is removed. A journal without checksums (of an earlier version) is rewritten with checksums.
 
         Raises:
             RunDamagedError: a line was changed, or lines are missing.
@@ -173,7 +173,7 @@ def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None
 
 
 def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entry of each withdrawn result, in the order of the withdrawals; a trial may have several.
+    """Yield the journal entry of each withdrawn result, in the order of the withdrawals. A trial may have several.
 
     A result is withdrawn when its trial is run again.
 
@@ -263,7 +263,8 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 def _attested(run_dir: Path) -> Head | None:
     """Return the head of the journal (number of lines, last checksum) at the run's last end, from its attestation.
 
-    Return None if the run has not ended, or the attestation records no head. A continued run has a longer journal.
+    Return None if the run has not ended, or the attestation records no head. If the run was continued after that end,
+    its journal is longer.
     """
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
@@ -378,9 +379,9 @@ def _json(entry: Mapping[str, Any]) -> bytes:
 
 
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
-    """Rewrite a journal of an earlier version with checksums; return its end and its size in bytes.
+    """Rewrite a journal of an earlier version with checksums; return its head and its size in bytes.
 
-    The end is the number of lines after the first one, and the checksum of the last line.
+    The head is the number of lines after the first one, and the checksum of the last line.
     """
     path = run_dir / NAME
     line, head = _header(digest_of_file(run_dir / MANIFEST))

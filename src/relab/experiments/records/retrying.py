@@ -1,7 +1,8 @@
 """Run again the trials of a run that ended in an error: withdraw their results in the journal, and keep their files.
 
-A line of the journal withdraws a result. So after a crash `--continue` can finish the run, because a withdrawn trial
-has no result. The folder of such a trial is moved to `retries/<trial>/<number>` before the trial runs again.
+A line of the journal withdraws a result. From then on the trial counts as a trial without a result, so `lab run
+--continue` runs it even after a crash. The trial's old folder is moved to `retries/<trial>/<number>` before the trial
+runs again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def check_retryable(run: RunFolder) -> None:
     """Check that single trials of a run can be run again.
 
     Raises:
-        TrialStateError: the run carries state from trial to trial, so other trials may have continued from a failed
-            one.
+        TrialStateError: trials of the run continue from each other, so other trials may have continued from a failed
+            trial.
     """
     if run.config.design.policies.state.carries_state:
         raise TrialStateError(
@@ -35,11 +36,12 @@ def check_retryable(run: RunFolder) -> None:
 def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tuple[set[str], int]:
     """Open the journal of a run; return the ids of the trials that have a result, and the number of withdrawn results.
 
-    A withdrawn result is ignored, and its trial runs again. The caller holds the run's lock, and no trial has started.
+    A withdrawn result is ignored, and its trial runs again. The caller must hold the run's lock, and no trial may be
+    running.
 
     Args:
         run: the run.
-        journal: its journal, which is not open.
+        journal: the journal of the run, which must not be open.
         retry_errors: whether the results of trials that ended in an error are withdrawn.
 
     Raises:

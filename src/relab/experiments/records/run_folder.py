@@ -62,7 +62,7 @@ class RunFolder:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Facts about the start of the run, as JSON: command, snapshot, data set, workspaces to keep, and more."""
+        """The values that the manifest records about the start of the run, as JSON: command, snapshot and more."""
         facts: Mapping[str, Any] = self.manifest["ext"]
         return facts
 
@@ -245,7 +245,7 @@ def _lock(file: IO[str]) -> None:
 def current_status(path: Path, stored: str) -> str:
     """Return the status of the run in the folder `path`, whose process last stored the status `stored`.
 
-    It is `interrupted` if `running` is stored but no process works on the run, because it was killed.
+    Return `interrupted` if `stored` is `running` but no process works on the run, because its process was killed.
     """
     return "interrupted" if stored == "running" and not is_locked(path) else stored
 
@@ -318,9 +318,9 @@ def make_writable(folder: Path) -> None:
 
 @contextmanager
 def disk_errors_of(run_dir: Path) -> Iterator[None]:
-    """Turn an OSError of a full disk in the `with` block into a `RunDiskFullError`; let other errors pass.
+    """Turn an OSError of a full disk in the `with` block into a `RunDiskFullError`; other errors stay as they are.
 
-    The remedy of the new error is the command that continues the run in `run_dir`.
+    The new error advises the user to free space and run the command that continues the run in `run_dir`.
     """
     try:
         yield

@@ -19,7 +19,7 @@ def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[Proje
     """Return the project's snapshot with which a run began; take a new one if the cache does not have it.
 
     Returns:
-        `(snapshot, None)` if the snapshot is the run's own. `(new snapshot, its digest)` if the project was changed.
+        `(snapshot, None)` if the snapshot is the one with which the run began, else `(new snapshot, its digest)`.
 
     Raises:
         RunChangedError: the cache lacks the snapshot, the project was changed, and `allow_drift` is not set.
@@ -57,12 +57,12 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
 
 
 def check_image(run: RunFolder, image_digest: str | None) -> None:
-    """Check that the sandbox's image is the one with which the run began.
+    """Check that the sandbox's container image is the image with which the run began.
 
-    `image_digest` is the digest of the present image.
+    `image_digest` is the digest of the present image; None if trials run without an image.
 
     Raises:
-        RunChangedError: the image is another one.
+        RunChangedError: the present image differs from the image at the start.
     """
     if image_digest != run.facts["image_digest"]:
         raise RunChangedError(

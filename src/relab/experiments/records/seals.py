@@ -1,4 +1,4 @@
-"""Add digests to documents (seals) and verify them; compute digests of files; delete the seal of a run's folder."""
+"""Add seals (digests of the content) to documents, and verify them; digest files; delete the seal of a run's folder."""
 
 from __future__ import annotations
 

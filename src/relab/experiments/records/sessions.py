@@ -59,8 +59,9 @@ class PastSessions:
 
     Attributes:
         ceilings: the ceilings of the last session; None if there was no session.
-        seconds: the total time of the sessions; the last one is left out if it did not end properly.
-        open_since_us: when the last session began, in microseconds since 1970, if it did not end properly; else None.
+        seconds: the total time of the sessions, without the last session if its process was killed.
+        open_since_us: the time at which the last session began, in microseconds since 1970, if its process was killed;
+            else None.
     """
 
     ceilings: Ceilings | None = None
@@ -129,7 +130,7 @@ class RunSpending:
 
     Attributes:
         ceilings: the ceilings.
-        seconds_before: the time of earlier sessions, in seconds.
+        seconds_before: the total time of earlier sessions (processes that worked on the run), in seconds.
         cost_usd: the cost of all attempts so far.
         cached: the number of trials whose result is from the result cache; they count towards no ceiling.
     """
@@ -153,7 +154,7 @@ class RunSpending:
 
         Args:
             started: the number of trials that have a result or are running.
-            seconds: the time of this session so far.
+            seconds: the time in seconds for which this process has worked on the run.
         """
         limits, total = self.ceilings, self.seconds_before + seconds
         if limits.max_trials is not None and started - self.cached >= limits.max_trials:

@@ -185,9 +185,10 @@ class TrialData:
         return int(self.rows("SELECT count(*) FROM tasks")[0][0])
 
     def name_of(self, metric: str) -> str | None:
-        """Return the name under which the figures of a metric are stored; None if no trial has a figure of the metric.
+        """Return the name under which the values of a metric are stored; None if no trial has a value of the metric.
 
-        The name differs only for a `latency_ms` that no harness reports: it is the runner's `duration_ms`.
+        The name differs from `metric` only for `latency_ms`: if no harness reports it, the runner's `duration_ms` is
+        used.
         """
         if metric == SUCCESS or metric in self.metrics:
             return metric
@@ -209,10 +210,13 @@ class TrialData:
         )
 
     def without_result(self, baseline: str, variant: str, metric: str, *, are_forks: bool) -> str | None:
-        """Return a sentence if the two cannot be compared because trials have neither success nor failure, else None.
+        """Return a sentence that says why a variant and the baseline cannot be compared; None if they can.
 
-        A variant without any result may still be compared by `SUCCESS`: errors count as failures, and it fails. In a run
-        of forks (`are_forks`), either may be without a result: trials that ended in errors are forked to correct them.
+        They cannot be compared if one of them has no trial that ended in success or failure. There are two exceptions:
+
+        - The metric is `SUCCESS`, and only the variant has no such trial: its errors count as failures.
+        - The run is a run of forks (`are_forks`), and one of the two has such trials: trials that ended in errors are
+          forked to correct them.
         """
         missing = [name for name in (baseline, variant) if not self.task_means(name, ERRORS_DROPPED).tasks.size]
         tolerated = 1 if are_forks else 0 if metric != SUCCESS or baseline in missing else 1
@@ -259,7 +263,7 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def cached(self, variant: str) -> dict[str, float]:
-        """Return `{trials, cost_usd}`: a variant's trials with a result from the cache, and the saved cost in USD."""
+        """Return `{trials, cost_usd}`: the number of a variant's cached trials, and the cost in USD that they saved."""
         if not self._has_cache:
             return {"trials": 0, "cost_usd": 0.0}
         query = (
@@ -315,7 +319,7 @@ class TrialData:
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the objective: the name of the primary metric that most trials report; None without trials."""
+        """Return the name of the primary metric (objective) that most trials report; None without trials."""
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
@@ -323,7 +327,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return whether the objective `name` should be high or low, as most trials report; None if unreported."""
+        """Return whether the objective `name` should be high or low, as most trials report; None if none reports it."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",

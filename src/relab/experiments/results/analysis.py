@@ -150,7 +150,7 @@ def analyze(
     Args:
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
-        variants: the ids of all variants, in the order of the configuration, with or without the baseline.
+        variants: the ids of all variants, in the order of the configuration; the baseline may be left out.
         primary_metrics: the main metrics. Their intervals hold jointly; their p values are corrected with Holm's
             method.
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.
@@ -352,8 +352,8 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference, and its figures as JSON.
 
-    `sample` is the data of a primary metric, which gets an interval of the level `joint.each`; None for a secondary
-    metric.
+    `sample` has the data of a primary metric, whose interval gets the confidence level `joint.each`. For a secondary
+    metric, `sample` is None, and the interval gets the level `LEVEL`.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

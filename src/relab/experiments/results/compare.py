@@ -163,13 +163,12 @@ def compare(
     Args:
         run_dir: the run's folder.
         baseline: the id of the variant to compare with; None for the configuration's baseline.
-        metrics: metrics that must be better than in the baseline; the primary metrics if neither metrics nor gates are
-            given.
-        gates: conditions such as `success>=-0.02` or `latency_ms<=5%`.
-        measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
+        metrics: metrics in which a variant must be better than the baseline; the primary metrics if neither `metrics`
+            nor `gates` are given.
+        gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
+        measure_false_passes: whether to measure how often gates pass by chance (up to 2 s per gate and variant).
         is_ending: whether the run's own process calls this, after the last trial and before the status "completed".
-        opened: the open tables of the run, which include the metrics to compare; None to open and close the tables
-            here.
+        opened: the open tables of the run, with the metrics to compare; None to open and close the tables here.
         level: the joint confidence level: the probability that all intervals contain their true differences.
 
     Raises:
@@ -298,7 +297,8 @@ class _Judge:
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
         """Judge one gate for one variant.
 
-        A `question` that is only the name of a metric is INVALID: the metric's direction is unknown.
+        If `question` is only the name of a metric, the verdict is INVALID, because it is unknown whether the metric
+        should be high or low.
         """
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
@@ -335,7 +335,10 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return a sentence if a side has no results, or too many values are missing (above `MAX_MISSING`), else None."""
+        """Return why variant and baseline cannot be judged; None if they can.
+
+        The reason is that one has no results, or that more than the share `MAX_MISSING` of its values is missing.
+        """
         are_forks = self.facts.fork is not None
         if text := self.data.without_result(self.baseline, variant, delta.source_name, are_forks=are_forks):
             return text

@@ -93,7 +93,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The data of one comparison, before its interval is computed. Created by `sample_of`.
+    """The data of one comparison, before its interval is computed. `sample_of` creates it.
 
     Attributes:
         delta: the difference and its other figures, still without interval and test. Its `problem` says why the sample
@@ -118,7 +118,7 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return each cluster's share of the error of the difference, to compute how comparisons are correlated.
+        """Return the contribution of each cluster to the error of the difference; from it, correlations are computed.
 
         Return None for an unpaired comparison, and for a run that could stop early.
         """

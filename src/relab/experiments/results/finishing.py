@@ -80,10 +80,10 @@ def _write_evidence(run_dir: Path) -> None:
 
 
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Yield each trial's document about its chain, in the order of the journal; None for a trial without one.
+    """Yield each trial's document about its chain, in the order of the journal; None if a trial has no such document.
 
-    In a chain, each trial continues from the state of the previous trial. The document gets the trial's position in the
-    chain, and the reference of the chain's first snapshot.
+    In a chain, each trial continues from the state of the previous trial. Two values are set in the document here: the
+    trial's position in the chain, and the reference of the chain's first snapshot.
     """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):

@@ -121,10 +121,11 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
     """Return the files of a finished run, `{path: digest}`, from the run's attestation.
 
-    Return None if the run is incomplete or of an earlier version.
+    Return None if the run is incomplete, or if an earlier version of relab made it.
 
     Raises:
-        RunDamagedError: the attestation is missing, or the run's status contradicts it or is missing.
+        RunDamagedError: the run is finished but has no attestation, or the attestation contradicts the run's status, or
+            the attestation says that the run is finished but the status is missing.
     """
     if facts.status not in (COMPLETED, None):
         return None

@@ -20,7 +20,7 @@ MAX_FAILED = 20
 def list_runs(root: Path) -> list[dict[str, Any]]:
     """Return the runs of a project as JSON objects, newest first; an unreadable folder has the status `damaged: …`.
 
-    Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number with a result), `created_at`.
+    Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number of trials with a result), `created_at`.
     """
     folder = runs_folder(root)
     paths = sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True) if folder.is_dir() else []

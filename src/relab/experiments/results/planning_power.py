@@ -29,9 +29,9 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
     """Return how small a difference of the success rate a planned run can detect, as JSON.
 
-    `minimum_detectable_effect` is this difference, computed for two cases: tasks are alike (the worst case), or half of
-    the variance is between tasks. `gates` has the power for each gate: the probability of a pass at an assumed true
-    difference.
+    `minimum_detectable_effect` is this difference. It is given for two assumptions: all tasks are equally hard (the
+    worst case), or half of the variance is due to differences between tasks. `gates` has the power for each gate: the
+    probability that a variant with an assumed true difference passes the gate.
 
     Args:
         tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
@@ -96,7 +96,7 @@ def _distance(gate: Gate, difference: float, rate: float) -> float:
 
 
 def _kept(gate: Gate) -> float:
-    """Return a difference from the baseline that passes the gate: ten percentage points better than required."""
+    """Return the difference from the baseline that is ten percentage points better than the gate requires."""
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 

@@ -44,12 +44,12 @@ def run_manifest(
 
     Args:
         run_id: the id of the run.
-        created_at: when it began, in ISO 8601.
+        created_at: the time at which the run began, in ISO 8601.
         digest: the digest of the resolved experiment.
         root: the folder of the project.
         command: `run`, `run-dev` or `run-experiment`.
         overrides: the overrides that were applied.
-        facts: digests and settings of this run: data set, snapshot, image, seeds.
+        facts: values for the field `ext` of the manifest: digests and settings of the run, such as data set and seeds.
     """
     document: dict[str, Any] = {
         "schema_version": "manifest_v1",
@@ -127,7 +127,7 @@ def fork_manifest(
         run_id: the id of the run.
         created_at: when it began, in ISO 8601.
         digest: the digest of the resolved experiment.
-        facts: facts that replace facts of the parents' run.
+        facts: values for the field `ext` of the manifest, which replace the values of the parents' run.
     """
     return {
         **parent.manifest,

@@ -338,7 +338,7 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return `{trials, of, cost_usd}`: trials with a result from the cache, all trials, and the saved cost in USD."""
+    """Return `{trials, of, cost_usd}`: the number of cached trials and of all trials, and the saved cost in USD."""
     # A summary of an earlier version does not have it.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {
@@ -351,7 +351,8 @@ def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def _model_use(data: TrialData) -> dict[str, int]:
     """Return `{metric: total over all trials}` of the metrics about model gateways.
 
-    They are `model_requests`, `model_cache_hits` and `model_cache_misses`; a metric without figures is missing.
+    These metrics are `model_requests`, `model_cache_hits` and `model_cache_misses`. A metric that no trial has is left
+    out.
     """
     query = (
         "SELECT metric_name, sum(metric_value) FROM metrics_long WHERE metric_source = 'runner' AND "

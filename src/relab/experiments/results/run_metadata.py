@@ -37,14 +37,14 @@ _BETTER_LOW: Final = frozenset(
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The facts of a run, read from its folder.
+    """What the folder of a run records about the run as a whole.
 
     Attributes:
         run_dir: the folder.
         config: the resolved experiment.
         manifest: the content of `manifest.json`; empty if the file is missing.
-        status: the status of the run, from `run_control.json`; `interrupted` if it is `running` and no process
-            works on the run; None if the file is missing.
+        status: the status of the run, from `run_control.json`; `interrupted` if it is `running` and no process works on
+            the run; None if the file is missing.
     """
 
     run_dir: Path

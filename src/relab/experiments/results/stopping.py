@@ -247,7 +247,7 @@ class StoppingMonitor:
 def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
     """Return the value of a metric for one trial, as in the result tables; None without a finite value.
 
-    An unreported `latency_ms` is the duration of the trial.
+    If the harness does not report `latency_ms`, the duration of its process is used.
 
     Args:
         row: the trial's row in the results, as JSON.

@@ -325,7 +325,7 @@ def _text(below: Path, path: str, digest: str | None) -> str | None:
 def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
     """Yield `{path, changed, patch}` for each file that at least one of two trials changed.
 
-    - `changed`: `only in the first`, `only in the second`, `alike` or `different`.
+    - `changed`: `only in the first` or `only in the second` trial, or `alike` or `different` if both changed the file.
     - `patch`: the unified difference from the first to the second trial if `changed` is `different`; else empty.
     """
     changed = [_changed(one), _changed(other)]

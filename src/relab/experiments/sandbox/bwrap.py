@@ -72,13 +72,16 @@ Seccomp 2 is a seccomp filter.
 class BwrapSandbox:
     """Starts each attempt of a trial in its own bubblewrap sandbox.
 
-    The thread that starts an attempt must live until the attempt is closed; otherwise the kernel ends the sandbox.
+    The thread that starts an attempt must live until the attempt is closed: the kernel ends the sandbox with the
+    thread.
 
     Args:
-        run_id: a part of the names of folders and control groups; a later runner of the run finds leftovers by it.
+        run_id: the id of the run, a part of the names of folders and control groups. A later process of the run finds
+            leftovers by these names.
         network: `none` and `allowlist_enforced` get a network namespace without any route; `full` shares the machine's
             network.
-        limits: enforced by control groups if this process may use them, else by rlimits as far as possible.
+        limits: the limits of each attempt. Control groups enforce them if this process may use control groups;
+            otherwise rlimits do, as far as possible.
         read_only_paths: further folders and files of this machine, mounted read-only at the same path.
         user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
         program: the name or path of bubblewrap.
@@ -163,8 +166,8 @@ class BwrapSandbox:
     def start(self, launch: Launch) -> BwrapRunning:
         """Start an attempt (one execution of a trial's harness) in a new sandbox.
 
-        If the egress self-test fails, the harness does not start, and the caller has to end the attempt;
-        `posture.egress_self_test` of the result contains the test's result.
+        The egress self-test checks that the sandbox's network is blocked. If it fails, the harness does not start, and
+        the caller must end the attempt. The returned object has the result of the test in `posture.egress_self_test`.
 
         Args:
             launch: the command of the harness, with its folders, environment and services.

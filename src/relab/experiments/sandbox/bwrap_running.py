@@ -198,7 +198,7 @@ class BwrapRunning:
         self._is_reclaimed = False
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait up to `timeout_s` seconds (None: without limit) for the harness; return its exit code, or None on time-out.
+        """Wait for the harness, at most `timeout_s` seconds (None is no limit); return its exit code, None on time-out.
 
         Raises:
             SandboxError: the harness was never started, because its program is missing or the sandbox failed.

@@ -124,7 +124,8 @@ class Cgroups:
     """Creates a control group for each attempt of a run, as far as this process is permitted to.
 
     Args:
-        run_id: a part of the groups' names, by which a later runner of the same run finds leftovers.
+        run_id: the id of the run, a part of the groups' names. A later process of the run finds leftovers by these
+            names.
         limits: the limits of each attempt.
         proc: the `/proc` folder of this process; another folder in tests.
         own_tasks: the number of processes of each attempt that belong to the sandbox and not to the harness.
@@ -195,7 +196,7 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove the groups that earlier runners left in `base`: all of this run, and empty groups of ended runners."""
+        """Remove from `base` the groups that earlier processes of this run left, and ended runs' empty groups."""
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
                 if not folder.name.startswith(self._own_prefix):
@@ -305,7 +306,7 @@ def _below(mount: Path, root: str, path: str) -> Path:
 
 
 def _unified(own: Path, mount: Path, controller: str) -> Path:
-    """Return the group below which new control groups can use `controller`: this process's group `own` or its parent.
+    """Return the group below which new control groups can use `controller`: `own` (this process's group) or its parent.
 
     `mount` is the root of the hierarchy.
 

@@ -60,11 +60,11 @@ _instances = itertools.count(1)
 class DockerSandbox:
     """Starts each attempt of a trial in its own container.
 
-    The harness starts after the egress self-test (a check of the container's network) has passed. An image without a
-    shell starts its harness at once; the self-test then says `before_start: false`.
+    The harness starts after the egress self-test (a check of the container's network) has passed. If the image has no
+    shell, the harness starts at once; the result of the self-test then has `before_start: false`.
 
     Args:
-        run_id: a label of the containers, by which a later runner of the same run can remove leftovers.
+        run_id: the id of the run, a label of the containers. A later process of the run finds leftovers by this label.
         image: the name of the image, which must exist on this machine.
         network: `none` and `allowlist_enforced` get a network namespace with only loopback; `full` gets the engine's
             bridge, or the machine's own network if the engine has no bridge.

@@ -1,7 +1,7 @@
 """A client for the calls of the Docker Engine API that the container sandbox needs, over the engine's Unix socket.
 
-Reference: https://docs.docker.com/reference/api/engine/. Calls name no API version, so the engine uses its default:
-all of them exist since 1.24, and engines reject versions that are too old or too new for them.
+Reference: https://docs.docker.com/reference/api/engine/. The calls name no API version, because an engine rejects a
+version that is too old or too new for it. So the engine uses its default version; all calls exist since 1.24.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class DockerEngine:
     """A client of a Docker Engine; it opens a connection per call, so it is thread-safe.
 
     Args:
-        socket_path: the engine's socket; None for the one in DOCKER_HOST, else `DEFAULT_SOCKET`.
+        socket_path: the engine's socket; None for the socket that DOCKER_HOST names or, if it is not set,
+            `DEFAULT_SOCKET`.
     """
 
     def __init__(self, socket_path: Path | None = None) -> None:

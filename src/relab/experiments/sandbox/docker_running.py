@@ -109,7 +109,7 @@ class DockerRunning:
         return self._watch.memory_bytes() if self._watch is not None else 0
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait up to `timeout_s` seconds (None: without limit) for the harness; return its exit code, or None on time-out.
+        """Wait for the harness, at most `timeout_s` seconds (None is no limit); return its exit code, None on time-out.
 
         Raises:
             SandboxError: the engine did not report the container's end.

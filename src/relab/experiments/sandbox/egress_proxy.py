@@ -41,8 +41,8 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#@\s]+)([/?][^#\s]*)?", re.IGNORECAS
 class ProxyLimits:
     """The limits of one proxy: connections at a time, and time-outs in seconds.
 
-    `head_s` is for the head of a request, `connect_s` for resolving and connecting, `idle_s` for a connection without
-    data.
+    `head_s` limits the time until the head of a request has arrived, `connect_s` the time to resolve the host and
+    connect to it, and `idle_s` the time without data on a connection.
     """
 
     connections: int = 128

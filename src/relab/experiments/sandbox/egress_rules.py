@@ -28,7 +28,7 @@ class EgressRule:
 
     Attributes:
         host: a name (`example.com`), all names below a name (`*.example.com`), or an address.
-        port: the permitted port; None for 80 and 443.
+        port: the permitted port; None permits the ports 80 and 443.
     """
 
     host: str
@@ -55,7 +55,7 @@ class EgressRule:
     def loopback_places(self) -> list[tuple[str, int]]:
         """Return the `(address, port)` pairs on which the sandbox has to listen for this rule.
 
-        The list is empty unless the rule is for a loopback address.
+        For a rule that is not about a loopback address, the list is empty.
         """
         # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)

@@ -128,7 +128,8 @@ def interpreter_folders(program: str, environment: Mapping[str, str], project: P
     They are the program's installation and, for a virtual environment, the installation of the base interpreter.
 
     Args:
-        program: the first word of the command: a name for PATH, an absolute path, or one below the project.
+        program: the first word of the command: a name that is searched on the PATH, an absolute path, or a path below
+            the project.
         environment: the harness's environment, for its PATH.
         project: the project's snapshot, which no harness can write.
     """
@@ -157,7 +158,7 @@ def interpreter_folders(program: str, environment: Mapping[str, str], project: P
 def _installation(program: Path) -> Path:
     """Return the path to mount for a program: the folder of its installation.
 
-    For a program directly in the home folder or in `/`, it is only the program itself.
+    If the program is directly in the home folder or in `/`, return the path of the program alone.
     """
     folder = program.parent
     if folder.name in _PROGRAM_FOLDERS and folder.parent not in {Path.home(), Path("/")}:

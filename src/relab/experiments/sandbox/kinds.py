@@ -1,7 +1,7 @@
 """The kinds of sandboxes: one descriptor for each, with all the differences that matter to the rest of the program.
 
-To add a kind: write its module behind `protocol.Sandbox`, add a member and a descriptor here, and add it to the
-conformance suite in `tests/contract/sandbox/`.
+To add a kind, write a module that implements `protocol.Sandbox`, add a member and a descriptor here, and add the kind
+to the conformance suite in `tests/contract/sandbox/`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class SandboxOptions:
     """The settings of a run's sandbox; each kind uses those that apply to it.
 
     Attributes:
-        run_id: a part of the names of the sandbox's resources, by which a later runner can remove leftovers.
+        run_id: the id of the run. It marks the sandbox's containers, folders and control groups, so that a later
+            process of the run finds leftovers.
         network: the network mode of the trials.
         limits: the limits of each attempt.
         image: the container image; set for every kind with `runs_image`.

@@ -30,7 +30,8 @@ class ResourceUse:
 class LimitWatch:
     """Detects whether an attempt has exceeded a limit.
 
-    The control group reports the limits that it enforces; other limits are measured.
+    For a limit that the control group enforces, the group reports whether it was exceeded. Use of other limits is
+    measured.
 
     Args:
         limits: the limits of the attempt.
@@ -38,7 +39,8 @@ class LimitWatch:
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
         own_tasks: the number of these processes that belong to the sandbox itself.
         memory_folders: the folders that are stored in memory, as paths inside the sandbox.
-        measures_all: whether to measure all limits, for an attempt that started outside of its group.
+        measures_all: whether to measure also the limits that the group enforces, because the attempt has started
+            outside of the group.
     """
 
     def __init__(
@@ -80,7 +82,10 @@ class LimitWatch:
         return total + _deleted_bytes(pids)
 
     def memory_bytes(self) -> int:
-        """Return the anonymous and shared memory of the attempt's processes now, in bytes; shared pages count per process."""
+        """Return the anonymous and shared memory of the attempt's processes now, in bytes.
+
+        Memory that several processes share counts once for each of them.
+        """
         return use_of(self._processes()).memory_bytes
 
     def _counted(self) -> str | None:
@@ -113,7 +118,7 @@ class LimitWatch:
 def use_of(pids: Iterable[int]) -> ResourceUse:
     """Return the total memory and the total number of tasks (threads) of the processes with these ids.
 
-    Shared pages count once per process; ended processes do not count.
+    Memory that several processes share counts once for each of them. Processes that have ended do not count.
     """
     memory = tasks = 0
     for pid in pids:
@@ -128,7 +133,7 @@ def use_of(pids: Iterable[int]) -> ResourceUse:
 
 
 def _exact_bytes(pids: Iterable[int]) -> int:
-    """Return the memory of processes in bytes; shared pages count once in total."""
+    """Return the memory of processes in bytes; memory that several of them share counts only once."""
     total = 0
     for pid in pids:
         try:

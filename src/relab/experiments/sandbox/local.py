@@ -33,9 +33,9 @@ class LocalSandbox:
 
     Args:
         network: the requested network mode; this sandbox cannot enforce it.
-        limits: the limits of each attempt; enforced by control groups if this process may use them, else by rlimits and
-            by measuring.
-        run_id: a part of the names of this run's control groups.
+        limits: the limits of each attempt. Control groups enforce them if this process may use control groups;
+            otherwise rlimits do, and what they do not limit is measured.
+        run_id: the id of the run, a part of the names of its control groups.
     """
 
     name = "local"
@@ -50,7 +50,8 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Create the control groups of the run.
 
-        If the groups cannot limit the processes and threads of an attempt, compute an rlimit instead (not for root).
+        If the groups cannot limit the number of processes and threads of an attempt, compute an rlimit that does; a
+        process of root gets no such rlimit.
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
@@ -85,7 +86,7 @@ class LocalSandbox:
             raise
 
     def close(self) -> None:
-        """End the orphaned processes that the run left, and remove its control groups."""
+        """End the orphaned processes that the run left, and remove the run's control groups."""
         end_all_orphans()
         self._cgroups.close()
 
@@ -131,7 +132,7 @@ class LocalRunning:
     Args:
         launch: the command of the harness, with its folders and environment.
         closers: functions that release the resources of the attempt when it is closed.
-        ports: the real port for each `{port:<n>}` in the harness's environment, by n.
+        ports: `{n: real port}` for the placeholders `{port:<n>}` in the harness's environment.
         group: the control group of the attempt; None without one.
         limits: the limits of the attempt.
     """

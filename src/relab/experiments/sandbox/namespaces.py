@@ -39,7 +39,7 @@ Closer = Callable[[], None]
 def check_egress(pid: int) -> dict[str, Any]:
     """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
-    The test passes if the namespace is not the runner's and has no route except to the loopback device.
+    The test passes if the namespace differs from the runner's and has no route except to the loopback device.
 
     Returns:
         `{performed: True, method, interfaces, routes, passed}`, where `routes` are the devices other than loopback that
@@ -72,7 +72,7 @@ def enforcement_of(network: NetworkMode) -> str:
 
 
 def exit_code_of(status: int) -> int:
-    """Convert the exit status of a sandbox's first process to an exit code; 128 + n becomes -n, for signal n."""
+    """Convert the exit status of a sandbox's first process to an exit code; 128 + n (signal n) becomes -n."""
     return 128 - status if 128 < status <= 128 + 64 else status
 
 
@@ -89,7 +89,7 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
     """Start services for sandboxes that share this machine's network, each on a free port of this machine.
 
     Returns:
-        The functions that stop the services, and `{requested port: real port}`.
+        The functions that stop the services, and `{port in the listener: real port}`.
     """
     with contextlib.ExitStack() as undo:
         sockets = [undo.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in listeners]
@@ -120,7 +120,7 @@ def _serve_all(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) 
 def call_all(closers: list[Closer]) -> None:
     """Call the functions that stop a sandbox's services, in reverse order, and empty the list.
 
-    If functions raise, the others are called even so; afterwards the last exception is raised.
+    If a function raises an exception, the other functions are called even so. At the end the last exception is raised.
     """
     with contextlib.ExitStack() as stack:
         for close in closers:
@@ -134,7 +134,7 @@ class SandboxNetworks:
     One helper process enters the namespaces; it is started on first use.
 
     Args:
-        run_id: a part of the marker that identifies the helper process.
+        run_id: the id of the run, a part of the marker that identifies the helper process.
     """
 
     def __init__(self, run_id: str) -> None:

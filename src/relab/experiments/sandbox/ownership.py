@@ -1,4 +1,4 @@
-"""Change the owner of an attempt's files: to the trial's user before it, back to the runner after it.
+"""Change the owner of an attempt's files: before the attempt to the trial's user, afterwards back to the runner's user.
 
 A trial chooses the names, links and permissions in its folders. So this module follows no links: it opens each folder
 from its parent with O_NOFOLLOW, and addresses every other entry by its name and the file descriptor of its folder.
@@ -120,7 +120,7 @@ def lend(folder: Path, user: TrialUser) -> None:
 
 
 def reclaim(launch: Launch) -> None:
-    """Change the owner of an attempt's files back to the runner, after every process of the attempt has ended.
+    """Change the owner of an attempt's files back to the runner's user. All processes of the attempt must have ended.
 
     Set-user-ID and set-group-ID bits are cleared; a file with these bits and several hard links is deleted. Devices,
     pipes and sockets are deleted, too. Symbolic links stay.
@@ -238,7 +238,7 @@ def _visit_entries(folder: int, visit: Visitor) -> list[str]:
 
 
 def _enter(name: str, parent: int, visit: Visitor) -> int | None:
-    """Call `visit` for the folder `name`, and open the folder; return its descriptor, or None without such a folder."""
+    """Call `visit` for the folder `name`, and open the folder; return its descriptor, None if it does not exist."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):

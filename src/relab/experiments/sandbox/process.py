@@ -75,7 +75,7 @@ class Child:
         environment: the complete environment of the child.
         stdin, stdout, stderr: descriptors of the files to read and to write.
         pass_fds: further file descriptors that the child inherits.
-        user: the user of the child, without supplementary groups; None for the user of this process.
+        user: the user that the child runs as, without supplementary groups; None for the user of this process.
 
     Raises:
         SandboxError: the program cannot be started; the message names the program and the reason.
@@ -124,7 +124,7 @@ class Child:
         """Wait up to `timeout_s` seconds (None: without limit) for the process.
 
         Returns:
-            Its exit code, negative for a signal; None on time-out.
+            The exit code of the process (`-n` if signal n ended it); None on time-out.
         """
         if self._popen.returncode is None and self._pidfd is not None:
             # Popen.wait polls at intervals; a pidfd becomes readable immediately.
@@ -236,8 +236,9 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
     """Kill the orphans of this process (adopted processes that harnesses left); repeat until none is left.
 
     Args:
-        marker: an environment variable that identifies a trial; only orphans of this trial. None: all orphans.
-        since_s: only orphans that started after this time, in seconds since the start of the machine.
+        marker: the environment variable that identifies a trial, to kill only orphans of this trial; None for all
+            orphans.
+        since_s: orphans that started earlier are left out; a time in seconds since the start of the machine.
     """
     for _ in range(_SWEEPS):
         with _lock:
@@ -253,11 +254,12 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
 
 
 def _orphans(marker: bytes | None, since_s: float) -> list[int]:
-    """Return the ids of this process's orphans (adopted processes that harnesses left). The caller holds `_lock`.
+    """Return the ids of this process's orphans (adopted processes that harnesses left). The caller must hold `_lock`.
 
     Args:
-        marker: an environment variable that identifies a trial; only orphans of this trial. None: all orphans.
-        since_s: only orphans that started after this time, in seconds since the start of the machine.
+        marker: the environment variable that identifies a trial, to return only orphans of this trial; None for all
+            orphans.
+        since_s: orphans that started earlier are left out; a time in seconds since the start of the machine.
     """
     found = [pid for pid in adopted_children() if pid not in _own]
     if not found:
@@ -283,9 +285,9 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of this process is an orphan: left by a harness and adopted by this process.
+    """Return whether a child of this process is an orphan: a process that a harness left and this process has adopted.
 
-    Only a child that started at `since_s` or later counts, in seconds since the start of the machine.
+    `since_s` is a time in seconds since the start of the machine. A child that started earlier is no orphan.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

@@ -44,7 +44,7 @@ class Places:
     dataset: str
 
     def inside(self, path: str) -> str:
-        """Return a path of the configuration as a path inside this sandbox: for `/out/x`, it is `<self.out>/x`."""
+        """Convert a path in the configuration, such as `/out/x`, to the path inside this sandbox."""
         _, top, rest = path.split("/", 2)
         return f"{getattr(self, top)}/{rest}"
 
@@ -70,7 +70,8 @@ class SandboxLimits:
             and threads.
         max_open_files: the limit of each process.
         tmp_mb: the size of each folder that the sandbox stores in memory, such as /tmp.
-        at_once: the number of attempts that run at the same time, for limits that the kernel applies per user.
+        at_once: the number of attempts that run at the same time. Limits that the kernel applies to a user as a whole
+            are multiplied by it.
     """
 
     cpu_count: float | None = None
@@ -154,7 +155,7 @@ class RunningAttempt(Protocol):
         """Wait up to `timeout_s` seconds (None: without limit) for the harness to end.
 
         Returns:
-            The harness's exit code (negative: the signal that ended the harness), or None on time-out.
+            The harness's exit code (`-n` if signal n ended it), or None on time-out.
         """
 
     def end(self, grace_s: float) -> int:
@@ -170,10 +171,10 @@ class RunningAttempt(Protocol):
         """Return the name of the exceeded field of `SandboxLimits`, or None; may be called after `close`."""
 
     def hidden_bytes(self) -> int:
-        """Return the bytes that the attempt has written to memory or to open files without a name."""
+        """Return how many bytes the attempt has written to memory file systems and to open files that were deleted."""
 
     def memory_bytes(self) -> int:
-        """Return the anonymous and shared memory of the attempt's processes now, in bytes; 0 if it cannot be read."""
+        """Return the anonymous and shared memory of the attempt's processes now, in bytes; 0 if it is unknown."""
 
 
 class Sandbox(Protocol):

@@ -23,12 +23,13 @@ def set_rlimits(
     Args:
         pid: the process id in this machine's PID namespace.
         limits: the limits of the attempt.
-        missing: `{limit: reason}` for limits that no control group enforces.
+        missing: `{limit: reason}` of the limits that no control group enforces.
         max_file_bytes: the largest size of each file that the process writes; None for no limit.
         most_tasks: how many tasks (processes and threads) the process's user may have; None for the kernel's limit.
 
     Returns:
-        `{limit: mechanism}` for the limits in `missing`, for open files and for file sizes.
+        `{limit: mechanism that enforces it, or "not enforced: <why>"}` for the limits in `missing`, for open files and
+            for file sizes.
 
     Raises:
         SandboxError: the kernel refuses the limit of open files or of file sizes.

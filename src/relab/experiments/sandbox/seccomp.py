@@ -1,9 +1,9 @@
 """Compile the seccomp filter of a bubblewrap sandbox.
 
 The rules follow Docker's default profile for a container without capabilities
-(https://github.com/moby/profiles/blob/main/seccomp/default.json). They reject system calls that need a capability, calls
-that enlarge the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap loads the
-filter as its last step, so making the sandbox itself is not restricted by it.
+(https://github.com/moby/profiles/blob/main/seccomp/default.json). They reject system calls that need a capability,
+calls that enlarge the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap
+loads the filter in its last step, so the filter does not restrict how bubblewrap itself makes the sandbox.
 
 Filter language and `struct seccomp_data`: https://docs.kernel.org/userspace-api/seccomp_filter.html
 """

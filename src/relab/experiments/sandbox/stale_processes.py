@@ -1,4 +1,4 @@
-"""End the processes that a killed run left: harnesses of a sandbox without isolation outlive their runner."""
+"""End the processes that a killed run left: without isolation, harnesses outlive the process of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _BETWEEN_SWEEPS_S: Final = 0.02
 def end_stale_processes(run_dir: Path) -> int:
     """Kill the processes that earlier trials of a run left behind; return the number of processes.
 
-    They are found by their marker variable, on Linux only. A process that cleared its environment is missed.
+    They are found on Linux only, by an environment variable that each trial gets. So a process that cleared its
+    environment is not found.
     """
     # Resolve links, because the trials may have been started with another path of the same folder.
     real = run_dir.resolve()

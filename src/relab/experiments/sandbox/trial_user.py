@@ -43,8 +43,8 @@ def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialU
     """Return the user that trials run as.
 
     Args:
-        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`. None: the user of this process, or an unused id if that is
-            root.
+        wanted: the setting `sandbox.run_as_user`, as `uid` or `uid:gid`. None for the user of this process or, if that
+            user is root, for an unused id.
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:

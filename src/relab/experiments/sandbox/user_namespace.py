@@ -75,7 +75,7 @@ def make_user_namespace(user: TrialUser) -> int:
 
 @contextlib.contextmanager
 def acting_as(user: TrialUser | None) -> Iterator[None]:
-    """Set the effective user id of this thread only to `user` inside the block; None changes nothing.
+    """Set the effective user id of this thread (of no other) to `user` in the `with` block; None changes nothing.
 
     The block may then set the resource limits of that user's processes.
 

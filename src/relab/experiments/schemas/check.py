@@ -25,8 +25,8 @@ def check_file(file: Path, name: str | None = None, *, is_lines: bool | None = N
 
     Args:
         file: the file.
-        name: the name of the schema; None for the `schema_version` of the first document.
-        is_lines: whether each line is a document; None: true for the suffixes .jsonl and .ndjson.
+        name: the name of the schema; None for the schema that the field `schema_version` of the first document names.
+        is_lines: whether each line is a document; None means that the suffixes .jsonl and .ndjson decide that.
 
     Raises:
         ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
@@ -60,7 +60,8 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` for each reason of a validation error.
 
-    For a `oneOf`, these are the errors of the alternative for the document's `event_type`, if there is exactly one.
+    If none of several alternatives (`oneOf`) matches, yield the reasons of the only alternative that has the document's
+    `event_type`. If no or several alternatives have it, yield one message about the `oneOf`.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

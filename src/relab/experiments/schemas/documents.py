@@ -39,7 +39,7 @@ _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 def schema_named(name: str) -> Schema:
     """Return the JSON Schema with this name, such as `trial_output_v1` or `trial_output_v1.jsonschema`.
 
-    Resolve its references with `registry()`.
+    The schema may contain references to other schemas; `registry()` resolves them.
 
     Raises:
         ExperimentInvalidError: there is no schema of this name.

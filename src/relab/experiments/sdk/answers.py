@@ -12,7 +12,7 @@ class LabRunnerError(Exception):
 
     Attributes:
         code: the error code, such as `experiment_invalid`.
-        details: further details as JSON.
+        details: further details of the error, as JSON values.
         exit_code: the exit code of the process; None if it could not be started.
         stderr: the text that the process wrote to stderr.
         command: the program and its arguments.

@@ -58,9 +58,9 @@ class ExperimentBuilder:
 
         Args:
             path: the path of a JSON Lines file with one task per line, relative to the project's root.
-            suite_id: the id of the test suite in the results.
-            split_id: the id of the part of the suite in the results.
-            limit: use only this number of tasks, the first ones; None: all.
+            suite_id: the id of the benchmark (suite) that the tasks belong to, as the results name it.
+            split_id: the id of the part of the suite, such as `test`, as the results name it.
+            limit: the number of tasks to use, from the start of the file; None for all tasks.
         """
         return self._set("dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit)
 
@@ -114,7 +114,7 @@ class ExperimentBuilder:
         return self._set("design", sanitization_profile=name)
 
     def replications(self, count: int) -> Self:
-        """Set how often each task is run with each variant."""
+        """Set the number of trials of each task with each variant."""
         return self._set("design", replications=count)
 
     def random_seed(self, seed: int) -> Self:
@@ -157,7 +157,7 @@ class ExperimentBuilder:
         return self
 
     def sandbox_image(self, image: str) -> Self:
-        """Run trials in containers of this image; `lab` neither builds nor pulls it."""
+        """Run trials in containers of this image, which must exist: `lab` neither builds nor pulls it."""
         self._document["runtime"]["sandbox"] |= {"mode": "container", "image": image}
         return self
 
@@ -208,7 +208,7 @@ class ExperimentBuilder:
 
 
 def _update(section: dict[str, Any], fields: Mapping[str, Any]) -> None:
-    """Set fields of a section of the document; None removes a field, so that its default applies."""
+    """Set fields of a section of the experiment; a value of None removes the field, so that its default applies."""
     for name, value in fields.items():
         if value is None:
             section.pop(name, None)

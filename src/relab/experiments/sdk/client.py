@@ -20,8 +20,8 @@ class LabClient:
     """Runs the command `lab` and reads its answers.
 
     Args:
-        runner_bin: the program; default: `AGENTLAB_RUNNER_BIN`, else `lab` beside this Python, else `lab` on the PATH.
-        cwd: the project's root; default: the working directory.
+        runner_bin: the program; None for `AGENTLAB_RUNNER_BIN` or, without it, `lab` beside this Python or on the PATH.
+        cwd: the project's root; None for the working directory.
         env: environment variables to add to those of this process.
     """
 
@@ -63,7 +63,7 @@ class LabClient:
             container: whether trials must run in a container.
             overrides: a JSON file with values that override the experiment file; None for no overrides.
             keep_workspaces: which workspaces to keep: `all`, `failed` or `none`; None for the default.
-            result_cache: whether to use results of equal trials of earlier runs; None: as the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None for the setting in the file.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -85,7 +85,7 @@ class LabClient:
             experiment: the experiment file, relative to the project's root.
             setup: a shell command that prepares the workspace once, before all trials; None without one.
             overrides: a JSON file with values that override the experiment file; None for no overrides.
-            result_cache: whether to use results of equal trials of earlier runs; None: as the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None for the setting in the file.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -104,7 +104,7 @@ class LabClient:
         Args:
             experiment: the experiment file, relative to the project's root.
             overrides: a JSON file with values that override the experiment file; None for no overrides.
-            result_cache: whether to use results of equal trials of earlier runs; None: as the experiment file says.
+            result_cache: whether to use results of equal trials of earlier runs; None for the setting in the file.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -119,7 +119,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             retry_errors: whether trials that ended in an error run again.
-            ceilings: new values of the budget's ceilings `max_trials`, `max_cost_usd`, `max_seconds`; 0: no ceiling.
+            ceilings: new values for `max_trials`, `max_cost_usd` or `max_seconds`, by name; 0 removes the ceiling.
 
         Raises:
             LabRunnerError: the run cannot be continued.
@@ -135,12 +135,12 @@ class LabClient:
             run_dir: the folder or the id of the run.
             scorer: the command line of the scorer.
             name: the name under which the scores are stored.
-            timeout: seconds for one trial.
+            timeout: the time in seconds that the scorer may take for one trial.
             jobs: the number of trials that are scored at the same time.
 
         Returns:
-            `outcomes` by variant; `changed` and `failed`, the numbers of trials with another outcome and without a
-            score; `folder`, where the scores are.
+            `outcomes`, by variant; `changed`, the number of trials whose outcome differs from the run's; `failed`, the
+                number of trials that the scorer could not score; `folder`, the folder of the scores.
 
         Raises:
             LabRunnerError: the run cannot be scored.
@@ -160,15 +160,15 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trials: the ids of running trials; empty to pause the whole run.
-            label: a name for the checkpoint; None without one.
-            timeout_s: seconds after which a harness that has not stopped is ended; None for the default, 60.
+            label: a name for the checkpoint at which a trial is paused; None for no name.
+            timeout_s: the seconds after which a harness that has not stopped by itself is ended; None for 60.
 
         Returns:
-            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` (paused without
-            acknowledgement) or `ended` (finished before).
+            The answer of `lab pause`. Each of its `trials` has a `status`: `paused`, `stopped` (paused without an
+                acknowledgement by the harness) or `ended` (before it could be paused).
 
         Raises:
-            LabRunnerError: nothing can be paused. A harness that had to be ended does not raise.
+            LabRunnerError: nothing can be paused. It is not raised if a harness had to be ended.
         """
         return self._call("pause", *_repeated("trial", trials), run_dir=run_dir, label=label, timeout=timeout_s)
 
@@ -178,7 +178,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trials: the ids of paused trials; empty for all paused trials of the run.
-            allow_drift: whether to accept a changed project if its old snapshot is gone.
+            allow_drift: whether to accept a changed project if the snapshot from the start of the run is missing.
 
         Raises:
             LabRunnerError: a trial cannot be resumed.
@@ -193,13 +193,13 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to require the level `sdk_full`, and a trial without retry or pause.
+            strict: whether to reject a retried or paused trial, or a harness that is not of the level `sdk_full`.
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
 
         Raises:
-            LabRunnerError: the trial cannot be replayed. A replay that differs does not raise.
+            LabRunnerError: the trial cannot be replayed. It is not raised if the replay's result differs.
         """
         return self._call("replay", run_dir=run_dir, trial_id=trial_id, strict=strict)
 
@@ -215,17 +215,17 @@ class LabClient:
         control: bool = False,
         allow_drift: bool = False,
     ) -> RunResponse:
-        """Fork trials of a run at a checkpoint: run their remainder in a new run, and wait for its end.
+        """Fork trials of a run: run each trial from a checkpoint to its end in a new run, and wait for the new run.
 
         Args:
             run_dir: the folder of the run.
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
             variant: instead of `from_trial`, the id of a variant, to fork all its trials with the checkpoint.
-            bindings: `{dotted name, such as model.temperature: new value}`; None to change none.
+            bindings: `{dotted name: new value}` of bindings, such as `model.temperature`; None to change none.
             strict: whether to require a checkpoint, and a harness of the level `sdk_full`.
             control: whether to fork each trial also without changes, for a comparison.
-            allow_drift: whether to accept checkpoints that changed after their run was sealed; the forks record it.
+            allow_drift: whether to accept (and record) changes of checkpoints after their run was sealed.
 
         Returns:
             The result of the new run; `response["fork"]` says where the forks began.
@@ -250,7 +250,7 @@ class LabClient:
             `verdict`, such as `verified` or `damaged`, and `first`: the first damage, with its `path` and `offset`.
 
         Raises:
-            LabRunnerError: there is no such run or bundle. A damaged one does not raise.
+            LabRunnerError: there is no such run or bundle. It is not raised if the run or bundle is damaged.
         """
         return self._call("verify", run, key=key)
 
@@ -271,7 +271,7 @@ class LabClient:
             secrets: environment variables whose values are masked, in addition to declared secrets.
 
         Returns:
-            The answer of `lab publish`: `bundle`, the file; `masked`, the number of masked values by kind.
+            The answer of `lab publish`: `bundle`, the path; `masked`, the number of masked values by kind.
 
         Raises:
             LabRunnerError: the run cannot be published.
@@ -288,11 +288,11 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             baseline: the id of the variant to compare with; None for the configuration's baseline.
-            metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
-            gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
+            metrics: metrics in which a variant must be better; by default the primary metrics, if no `gates` are given.
+            gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
 
         Raises:
-            LabRunnerError: the run or a gate cannot be read. The verdicts FAIL and INVALID do not raise.
+            LabRunnerError: the run or a gate cannot be read. It is not raised for the verdicts FAIL and INVALID.
         """
         repeated = [*_repeated("metric", metrics), *_repeated("gate", gates)]
         answer = self._call("compare", run_dir, *repeated, baseline=baseline)
@@ -332,7 +332,8 @@ class LabClient:
 
         Args:
             file: the path of the file.
-            schema: the schema's name, such as `trial_output_v1`; None for the `schema_version` of the first document.
+            schema: the schema's name, such as `trial_output_v1`; None for the schema that the field `schema_version` of
+                the first document names.
 
         Raises:
             LabRunnerError: the file does not match the schema; `details` lists each violation.

@@ -45,7 +45,8 @@ def agent_run_of(
 
     Args:
         row: the trial's row; the trial must have started.
-        experiment_id: the agent's name in telemetry; the variant is its version.
+        experiment_id: the id of the experiment, which becomes the agent's name in telemetry. The id of the variant
+            becomes the agent's version.
         bindings: the bindings of the variant.
         events: the trial's validated events.
         trace_ids: the ids of OTLP traces that the harness sent.

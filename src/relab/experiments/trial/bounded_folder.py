@@ -18,8 +18,8 @@ _ABANDONED_S: Final = 3_600.0
 class BoundedFolder:
     """Limits the total size of the files `<two characters>/<name>` in a folder, by deleting the least recently used.
 
-    Several threads and processes may use the folder. Callers set a file's modification time at each use. Files whose
-    names begin with a dot are still being written, and are not counted.
+    Several threads and processes may use the folder. The caller must set a file's modification time at each use of the
+    file. Files whose names begin with a dot are still being written, and are not counted.
 
     Args:
         folder: the folder; it may not exist yet.
@@ -37,7 +37,7 @@ class BoundedFolder:
 
         Args:
             written: the path of a file that was just written, and is therefore deleted last.
-            added: its size in bytes.
+            added: the size of this file in bytes.
         """
         with self._lock:
             self._total = added + (self._total if self._total is not None else self._size() - added)

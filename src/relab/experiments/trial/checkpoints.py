@@ -65,7 +65,7 @@ class ForkSource:
         selector: the selector of the checkpoint, as given, such as `step:7`.
         strict: whether the caller demanded a checkpoint.
         checkpoint: the checkpoint, as the parent's harness reported it; None to begin from the parent's input.
-        file: the file of the checkpoint; None without a checkpoint.
+        file: the file of the checkpoint; None if `checkpoint` is None.
     """
 
     parent_run_id: str
@@ -107,10 +107,10 @@ class ForkSource:
 
 
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
-    """Return the checkpoints named in the outputs of a finished trial (also before pauses), oldest first.
+    """Return the checkpoints that the outputs of a finished trial name, oldest first.
 
-    Of several checkpoints with the same path, only the latest is returned. An invalid output from before a pause names
-    no checkpoints.
+    If the trial was paused, it has an output from before each pause as well; an invalid one of these is ignored. Of
+    several checkpoints with the same path, only the latest is returned.
 
     Raises:
         RunDamagedError: the last output cannot be read.
@@ -168,8 +168,8 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
 
     Raises:
         CheckpointMissingError: the file does not exist.
-        CheckpointInvalidError: the path leads out of the trial's folders, is behind a link, is neither file nor folder,
-            or contains a document of the runner.
+        CheckpointInvalidError: the path leads out of the trial's folders, contains a link, is neither file nor folder,
+            or contains a document that the runner writes.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)
@@ -328,7 +328,7 @@ def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, output: Mapp
     Args:
         config: the experiment.
         folder: the folder of the trial. The outputs from before its pauses name checkpoints, too.
-        output: the last output of the harness, as a JSON object that was not validated; {} without an output.
+        output: the last output of the harness as a JSON object, not validated; `{}` if there is no output.
 
     Raises:
         RunDamagedError: the input of the trial cannot be read.

@@ -44,8 +44,10 @@ class RunContext(RunSettings):
         dataset: the folder of the run's copy of the data set.
         harness_identity: the digests that identify the harness, from the run's manifest.
         keep: which workspaces are kept after their trial.
-        forks: `{trial id: parent and checkpoint}` of the forked trials.
-        stored_result_bytes: the largest result to write for the result cache; 0 writes none.
+        forks: `{trial id: parent and checkpoint}` of the trials that begin at a checkpoint of an earlier trial
+            (parent).
+        stored_result_bytes: the largest size in bytes of a result that a trial writes for the result cache; 0 to write
+            none.
     """
 
     run_dir: Path

@@ -31,8 +31,8 @@ class EventTail:
     def read(self) -> list[dict[str, Any]] | None:
         """Return the events in the complete lines that were added, at most 64 MB per call; None without new data.
 
-        Lines that are not JSON objects are left out, and so are very long lines: some of more than 64 MB, and all of more
-        than 128 MB.
+        Lines that are not JSON objects are left out. Lines of more than 128 MB are left out as well, and lines of 64 to
+        128 MB may be.
         """
         # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
         file = open_plain(self.path, below=self.below)

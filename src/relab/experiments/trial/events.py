@@ -52,7 +52,7 @@ class EventStream:
             self.problems.append(f"line {line}: {problem}")
 
     def sum_of(self, kind: str, *path: str) -> float | None:
-        """Return the sum of a field over the events of a kind; None if no event has it, or if it is too large to store.
+        """Return the sum of a field over the events of a kind; None if no event has the field, or the sum is too large.
 
         `path` holds the names of nested fields.
         """
@@ -74,8 +74,8 @@ class _Dialogue:
     Each step's end needs a `control_ack`, and no step may start after an acknowledged stop.
 
     Args:
-        is_answered: whether the harness must acknowledge, by its integration level.
-        resumed_after: the `seq` of the last event before each pause, ascending; steps may start again after it.
+        is_answered: whether the integration level of the harness requires that it acknowledges.
+        resumed_after: the `seq` of the last event before each pause, ascending. After a pause, steps may start again.
     """
 
     def __init__(self, *, is_answered: bool, resumed_after: Sequence[int] = ()) -> None:
@@ -109,7 +109,7 @@ class _Dialogue:
     def last_problem(self) -> str | None:
         """Return a sentence if no `control_ack` follows the last `agent_step_end`; None otherwise.
 
-        Call it after `problem` was called for all events. None is also the result if the harness need not acknowledge.
+        Call this method after `problem` was called for all events. The result is also None if `is_answered` is False.
         """
         return self._unanswered(self._owed)
 

@@ -55,8 +55,8 @@ class TrialEvidence:
             row: the row of the trial.
             chain_id: the id of the trial's chain (trials that continue from each other).
             state_policy: which earlier trials a trial continues from.
-            own: `{file name in the trial's folder: reference}` of documents without a field in AgentLab's schema; None
-                without any.
+            own: `{file name in the trial's folder: reference}` of further documents, for which AgentLab's schema has no
+                field; None if there are none.
         """
         root = self.folder.root
         files = {
@@ -157,7 +157,7 @@ class EvidenceStore:
     def write(
         self, folder: TrialFolder, before: FileManifest, after: FileManifest, diff: Diff, at: str, events: Path
     ) -> TrialEvidence:
-        """Store the files of a workspace before and after a trial, as lists, a difference and a patch.
+        """Store the lists of a workspace's files before and after a trial, their difference, and a patch.
 
         Args:
             folder: the folder of the trial.

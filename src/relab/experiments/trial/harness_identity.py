@@ -20,7 +20,7 @@ def harness_identity(
 ) -> dict[str, Any]:
     """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
 
-    `exec_digest_of` names the digested part, the first available of these:
+    `exec_digest_of` says what was digested. It is the first of these that exists:
 
     - `script`: the script that the command names
     - `image`: the container's image
@@ -31,7 +31,7 @@ def harness_identity(
         config: the experiment.
         script: the command's script on this machine.
         root: the folder of the project; a container's script is used only below this folder.
-        image_digest: the digest of the container's image; None without one.
+        image_digest: the digest of the container's image; None if trials run without an image.
     """
     command = list(config.runtime.harness.command)
     in_container = config.runtime.sandbox.mode.kind.runs_image

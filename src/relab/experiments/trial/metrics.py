@@ -35,7 +35,8 @@ def measure(
 ) -> dict[str, Any]:
     """Return the metrics of an attempt by name.
 
-    For the same name, the harness's value replaces the runner's, and a configured metric replaces both.
+    If several sources give a metric of the same name, a configured metric has priority, then the harness's value, then
+    the runner's.
 
     Args:
         config: the experiment.
@@ -154,7 +155,10 @@ def _of_artifacts(metric: MetricConfig, diff: Diff, workspace: Path) -> float:
 
 
 def matches(path: str, pattern: str | None) -> bool:
-    """Return whether a path matches the glob `pattern`, in which `**/` matches any number of folders; True for None."""
+    """Return whether a path matches the glob `pattern`, in which `**/` matches any number of folders.
+
+    If `pattern` is None, every path matches.
+    """
     if pattern is None:
         return True
     if "**/" not in pattern:

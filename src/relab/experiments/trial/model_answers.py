@@ -39,10 +39,12 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: `REQUEST`: all equal requests share an answer. `REPEAT`: equal requests share it if task, number of the
-            repeat and position among the trial's equal requests are also equal.
+        scope: which requests share one answer. With `REQUEST`, all equal requests. With `REPEAT`, only the n-th of
+            equal requests in one trial and the n-th in another trial, if both trials have the same task and repeat
+            number.
         ids: the ids of the trial.
-        start: the number of the trial's start in this process, from 1; with `REPEAT`, each start has new answers.
+        start: how many times the trial has been started in this process, from 1. With `REPEAT`, a trial that is started
+            again gets new answers.
     """
 
     upstream: str

@@ -267,7 +267,7 @@ def _kept_headers(response: httpx.Response) -> dict[str, str]:
 
 
 def _refuse(request: BaseHTTPRequestHandler, status: int, reason: str) -> int:
-    """Send an error response of the gateway itself; return its status.
+    """Send an error response of the gateway itself to the harness; return the HTTP status.
 
     The connection is closed, because the rest of the request may not have been read.
     """

@@ -98,7 +98,7 @@ class ModelGateways:
     def close(self, folder: TrialFolder) -> dict[str, int]:
         """Remove a trial's gateways; return the numbers of requests in its last attempt, as metrics by name.
 
-        The result is empty without a gateway. The sandbox stops the servers.
+        The result is empty if the trial has no gateway. The servers themselves are stopped by the sandbox.
         """
         with self._lock:
             gateways = self._open.pop(folder.root.name, [])

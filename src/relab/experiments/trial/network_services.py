@@ -116,9 +116,10 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces received in a trial's last attempt since its last pause; remove its receiver.
+        """Return the ids of the traces that a trial's receiver has received, and remove the receiver.
 
-        A second call for the same trial returns an empty result.
+        A receiver is created for each attempt, and again after each pause. A second call for the same trial returns an
+        empty result.
         """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
@@ -126,7 +127,7 @@ class TrialNetwork:
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return the loopback addresses in `allowed_hosts`, on which a proxy must listen inside the sandbox.
+    """Return the loopback addresses in `allowed_hosts`; at each of them, a proxy must listen inside the sandbox.
 
     The result is `{(address, port) inside the sandbox: (host in the list, port) on this machine}`.
     """

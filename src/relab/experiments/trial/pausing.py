@@ -40,8 +40,8 @@ class PauseRequest(BaseModel):
 
     Attributes:
         request_id: the id of the request.
-        label: a name for the checkpoint, which the harness gets; None without one.
-        timeout_s: seconds that the harness has to stop; afterwards the runner ends it.
+        label: a name for the checkpoint, which is passed on to the harness; None for no name.
+        timeout_s: the time in seconds after which the runner ends a harness that has not stopped by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,13 +56,13 @@ class PausedTrial(BaseModel):
 
     Attributes:
         request_id, label: the id and the label in the request.
-        acknowledged: whether the harness acknowledged checkpoint and stop, and ended by itself. If not, the trial
-            restarts from its beginning.
+        acknowledged: whether the harness acknowledged both requests (for a checkpoint, and to stop), and ended by
+            itself. If not, the trial restarts from its beginning.
         reason: how the pause ended, in one sentence.
         attempt: the number of the attempt that was paused, from 1.
         segments: how often the attempt has been paused, this pause included.
         started_us: when the attempt began, in microseconds since 1970.
-        duration_ms: how long the harness has run in the attempt, without the pauses.
+        duration_ms: the time for which the harness has run in the attempt, without the pauses, in milliseconds.
         checkpoint: the checkpoint to resume from, as the harness named it; None if the harness named no checkpoint.
         events_seq: the number (`seq`) of the last event before this pause; None without events.
         earlier_seqs: the number of the last event before each earlier pause of the attempt.

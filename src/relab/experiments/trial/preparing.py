@@ -34,7 +34,10 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 
 
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
-    """Create a trial's workspace as a copy of the project, or of the previous trial in its chain, including its state.
+    """Create the workspace of a trial: a copy of the project or, in a chain, of the previous trial's workspace.
+
+    The state folder of the previous trial is copied as well. A chain is a series of trials that continue from each
+    other.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -62,7 +65,7 @@ def write_documents(
         is_resumed: whether a paused attempt continues; its events are kept.
 
     Raises:
-        OSError: a document cannot be written, or a link of an earlier trial leads out of the trial's folder.
+        OSError: a document cannot be written, or a link that an earlier trial left leads out of the trial's folder.
     """
     harness = context.config.runtime.harness
     input_path, control = folder.host_path(harness.input_path), folder.host_path(harness.control_plane.path)

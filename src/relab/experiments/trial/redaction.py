@@ -100,10 +100,10 @@ class Redactor:
         return count
 
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
-        """Yield the files and links below a folder (or the file `root` itself), then rename those named like a secret.
+        """Yield the files and links below a folder, then rename the files and folders whose names contain a secret.
 
-        If a folder cannot be read, the entry of `root` with it is deleted, and the error is added to `errors`. Then all
-        files are yielded again.
+        If `root` is a file, only this file is yielded. If a folder below `root` cannot be read, the entry of `root`
+        that contains it is deleted, the error is added to `errors`, and all files are yielded again.
         """
         if root.is_symlink():
             return
@@ -181,7 +181,10 @@ class Redactor:
         return False
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return `(redacted beginning of data, rest)`; redact the rest with the following data."""
+        """Return `(redacted beginning of data, unredacted rest)`.
+
+        A secret may begin in the rest, so the caller redacts the rest together with the data that follows.
+        """
         assert self._pattern is not None
         # A secret's value may begin in the rest and continue in the following data.
         final = len(data) - self._longest + 1

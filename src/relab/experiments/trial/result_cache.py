@@ -41,9 +41,9 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A stored result, as a listing shows it: facts about the result, its size, and when it was stored and last used.
+    """A stored result, as a list of the cache shows it.
 
-    Times are in microseconds since 1970.
+    `stored_us` and `used_us`, the times of storing and of the last use, are in microseconds since 1970.
     """
 
     path: Path
@@ -106,7 +106,8 @@ class ResultCache:
         """Return the stored result with this key, with its file open; None if it is missing or too old.
 
         Raises:
-            StoredResultInvalidError: the entry was changed, cut or moved here, or cannot be read; it is deleted.
+            StoredResultInvalidError: the entry was changed or cut, belongs to another key, or cannot be read. The entry
+                is deleted.
         """
         path = self.path(key)
         try:

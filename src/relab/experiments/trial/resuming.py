@@ -106,7 +106,7 @@ def record_pause(
 def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
     """Return the checkpoint to resume from; None without checkpoints.
 
-    The first of these that exists is returned:
+    The result is the first of these checkpoints that exists:
 
     - the last checkpoint with the logical name `label`
     - the last checkpoint of the highest step

@@ -47,7 +47,7 @@ class FinishedAttempt:
         events: the events that the harness reported.
         before, after: the files of the workspace before and after the attempt.
         diff: the changes of the workspace.
-        evidence: the stored documents about the workspace; None without any.
+        evidence: the digests of the stored documents about the workspace; None if none were stored.
     """
 
     end: AttemptEnd
@@ -110,9 +110,9 @@ def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str
 
 
 def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
-    """Return `(error type, message)` of an attempt: the runner's error, or else the harness's.
+    """Return `(error type, message)` of an attempt: the runner's error or, without one, the error of the harness.
 
-    Both are None after a success, and if no error was reported.
+    Both are None after a success, and if neither has reported an error.
     """
     if attempt.problem is not None:
         return attempt.problem
@@ -159,10 +159,10 @@ def make_row(
         config: the experiment.
         trial: the trial.
         outcome: the outcome of the trial's last attempt.
-        error: `(error type, message)`; None for a missing value.
+        error: `(error type, message)`; either is None if there is none.
         attempts: the number of attempts.
         attempt: the last attempt; None for a trial that was not run.
-        metrics: the metrics of that attempt by name; None without any.
+        metrics: the metrics of the last attempt by name; None if there are none.
     """
     success = outcome is TrialOutcome.SUCCESS
     ids = trial.ids

@@ -76,8 +76,8 @@ class TrialRunner:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             TrialPaused: the trial was paused; it has no result yet.
             CheckpointMissingError: the checkpoint of a paused trial or of a fork is missing.
-            RunDamagedError: the record or the input of a paused trial cannot be read. After both errors, the folder of
-                a paused trial is unchanged.
+            RunDamagedError: the record or the input of a paused trial cannot be read. After this error and a
+                `CheckpointMissingError`, the folder of a paused trial is unchanged.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun, earlier_usd = time.perf_counter(), 0.0
@@ -129,7 +129,8 @@ class TrialRunner:
             max_bytes: the largest total size of the entry's files.
 
         Raises:
-            StoredResultInvalidError: the entry cannot be unpacked, or outcome or workspace differ from the stored ones.
+            StoredResultInvalidError: the entry cannot be unpacked, or the restored outcome or workspace differs from
+                the stored one.
             OSError: the disk is full, or a file cannot be read.
         """
         begun, context, head = time.perf_counter(), self._context, stored.head

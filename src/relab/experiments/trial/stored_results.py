@@ -38,7 +38,7 @@ _OF_EACH_TRIAL: Final = frozenset((INPUT, OUTPUT, STATE, INVENTORY, CAPTURE, REQ
 
 @dataclass(frozen=True, kw_only=True)
 class StoredHead:
-    """The facts about a trial's result in the result cache, stored before the files of the result.
+    """The data about a trial's result in the result cache, stored in front of the files of the result.
 
     Attributes:
         ids: the ids of the trial that was run, by name.
@@ -52,7 +52,7 @@ class StoredHead:
         posture: the isolation that was in effect, as the fields of `Posture`.
         model_use: the metrics about the trial's requests to models.
         changed: the paths of the workspace's files that the trial changed or deleted.
-        workspace: the digest of the workspace afterwards, without the documents of harness and runner.
+        workspace: the digest of the workspace after the trial, without the documents that harness and runner exchange.
     """
 
     ids: Mapping[str, Any]
@@ -98,7 +98,7 @@ class StoredResult:
 
     Attributes:
         key: the key of the result in the cache.
-        head: the facts about the result.
+        head: the data about the result, from the beginning of the file.
         stored_at: when the result was stored, in ISO 8601.
         digest: the keyed digest of the whole cache entry, in hexadecimal.
     """
@@ -259,7 +259,7 @@ def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
 def _rename(path: Path, source: TrialIds, ids: TrialIds, *, below: Path) -> None:
     """Replace the run id and the trial id of `source` with the ids of `ids` in a file of JSON or JSON lines.
 
-    Do nothing if the file is missing, too large, or behind a link below the folder `below`.
+    Do nothing if the file is missing, too large, or reached through a link below the folder `below`.
     """
     raw = read_plain(path, MAX_OUTPUT_BYTES * 16, below=below)
     if raw is None:

@@ -145,7 +145,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def mode_of(path: Path) -> int:
-    """Return the kind and the permissions of a file or a link (`st_mode`); 0 if there is none."""
+    """Return the kind and the permissions of a file or a link (`st_mode`); 0 if nothing exists at the path."""
     try:
         return path.lstat().st_mode
     except OSError:

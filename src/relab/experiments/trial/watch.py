@@ -64,9 +64,9 @@ class AttemptEnd:
 
     Attributes:
         exit_code: the exit code of the harness.
-        ended_for: why the runner ended the attempt, or its error; None if the harness ended by itself within all
-            limits.
-        message: one sentence about the error; None without one.
+        ended_for: the reason for which the runner ended the attempt, or the error that the runner found afterwards;
+            None if the harness ended by itself within all limits.
+        message: one sentence about this reason or error; None without one.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
         rewrote_events: whether the harness changed events that the runner had already read.
     """

@@ -193,7 +193,7 @@ class ReadOutput:
     """The output of a harness, or the reason why it cannot be used.
 
     Attributes:
-        raw: the document as received, for the artifacts; empty if there is none.
+        raw: the JSON object as the harness wrote it; empty if the harness wrote none.
         output: the validated document; None if there is none, or it is invalid.
         error_type, message: why the output cannot be used, if `output` is None.
     """
@@ -231,7 +231,7 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
 
 
 def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any] | None:
-    """Return the JSON object that a harness wrote as its output, without validating it; None without one.
+    """Return the JSON object that a harness wrote as its output, without validating it; None if it wrote none.
 
     The arguments are those of `read_output`.
     """
@@ -351,9 +351,9 @@ def control_document(
 
     Args:
         requested_at: the present time, in ISO 8601.
-        seq: the number of the request, from 0, increasing.
+        seq: the number of the request; it counts up from 0.
         action: the command to the harness for the time after its current step.
-        label: a name for the checkpoint; None without one.
+        label: a name for the checkpoint that the harness is asked for; None for no name.
         requested_by: the program that makes the request.
     """
     return {
@@ -374,5 +374,8 @@ def write_json(path: Path, document: Any) -> bytes:
 
 
 def to_json_bytes(document: Any, *, indent: int | None = 2) -> bytes:
-    """Return a document as JSON with a newline at the end, indented by `indent` spaces a level; None: on one line."""
+    """Return a document as JSON in UTF-8, with a newline at the end.
+
+    `indent` is the number of spaces per level; None writes the document on one line.
+    """
     return pydantic_core.to_json(document, indent=indent) + b"\n"

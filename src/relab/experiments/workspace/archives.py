@@ -57,8 +57,10 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
     Args:
         chunks: the bytes of the archive, in pieces.
         root: the folder, created if missing. No other process may write into its subfolders.
-        max_bytes: the largest total size of the files. The archive may have 512 MB more, a block for each entry.
-        last: the name of a file in `root` to create last, in one step; None without one.
+        max_bytes: the largest total size of the files. The archive itself may be 512 MB larger, because each entry has
+            a header.
+        last: the name of the file in `root` that is created last and in one step, so that it marks a complete result;
+            None if the order does not matter.
 
     Raises:
         ArchiveInvalidError: the archive is damaged, too large, or has an invalid path or entry. A part may have been

@@ -46,7 +46,7 @@ def seen_of(status: os.stat_result) -> FileStamp:
 
 
 class TreeCopier:
-    """Copies one folder, which must not change meanwhile; thread-safe.
+    """Copies one folder, which must not change while this object is used; thread-safe.
 
     Args:
         root: the folder.

@@ -151,7 +151,10 @@ def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
 
 
 def _move(building: Path, cache: Path, digest: str) -> None:
-    """Move a new snapshot to its place in the cache; a damaged one there is replaced, a valid one stays."""
+    """Move a new snapshot into the cache, unless the cache already has a valid snapshot with this digest.
+
+    A damaged snapshot with this digest is replaced.
+    """
     target = snapshot_folder(cache, digest)
     with file_lock(cache / "snapshots.lock"):
         # Another run may have just written the same snapshot, and its trials may be copying it now.
@@ -197,7 +200,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the files in `seen` (stamps by path) whose ctime will show any later change."""
+    """Return those entries of `seen` (stamps by path) for which a later change of the file will change its ctime."""
     # A change within the same clock tick as the latest ctime leaves the ctime unchanged.
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
@@ -219,7 +222,7 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
 def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices.
 
-    `spec` has patterns of further files and folders to skip; None without any.
+    `spec` has patterns of further files and folders to skip; None to skip no others.
     """
     stack = [("", root)]
     while stack:

@@ -23,9 +23,9 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOE
 
 
 def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
-    """Return the content of a file; None if it is missing, not a regular file, behind a link, or larger than `limit` bytes.
+    """Return the content of a file; None if it is missing, not a regular file, or larger than `limit` bytes.
 
-    No link below the folder `below` is followed.
+    A file that is reached through a link below the folder `below` counts as missing.
     """
     descriptor = _open(path, below)
     if descriptor is None:
@@ -49,9 +49,9 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
 
 
 def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
-    """Open a file for reading; return None if it is missing, behind a link, or not a regular file.
+    """Open a file for reading; return None if it is missing or not a regular file.
 
-    No link below the folder `below` is followed.
+    A file that is reached through a link below the folder `below` counts as missing.
     """
     descriptor = _open(path, below)
     if descriptor is None:
@@ -64,9 +64,9 @@ def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
 
 
 def digest_plain(path: Path, *, below: Path) -> str | None:
-    """Return the SHA-256 of a file, in hexadecimal; None if it is missing, behind a link, or not a regular file.
+    """Return the SHA-256 of a file, in hexadecimal; None if it is missing or not a regular file.
 
-    No link below the folder `below` is followed.
+    A file that is reached through a link below the folder `below` counts as missing.
     """
     descriptor = _open(path, below)
     if descriptor is None:

@@ -26,7 +26,7 @@ _LONG_PATH: Final = 3_000
 def walk(root: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the entries below a folder, each folder before its contents; links are not followed.
 
-    The caller may change the contents of a folder meanwhile. Unreadable folders are made readable.
+    The caller may change the contents of a folder during the iteration. Unreadable folders are made readable.
 
     Raises:
         OSError: a folder still cannot be read, for example because its path is too long.
@@ -111,7 +111,7 @@ def remove_tree(root: Path) -> None:
 def use_of_disk(*roots: Path) -> tuple[int, int]:
     """Return `(bytes that all files below these folders use on the disk, size of the largest file)`.
 
-    Files that are deleted meanwhile are not counted.
+    Files that are deleted during the call are not counted.
     """
     used = _used(*roots)
     return used.on_disk, used.largest
@@ -120,7 +120,7 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 def size_of_copy(*roots: Path) -> tuple[int, int]:
     """Return `(bytes that a copy of these folders needs at most, size of the largest file)`.
 
-    Files that are deleted meanwhile are not counted.
+    Files that are deleted during the call are not counted.
     """
     used = _used(*roots)
     return used.copied, used.largest
