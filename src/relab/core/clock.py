@@ -35,7 +35,10 @@ class SystemClock:
 
 
 def uptime_us() -> int:
-    """Return the uptime of the machine in microseconds; it never goes back, and on Linux it includes suspend time."""
+    """Return the time since the machine started, in microseconds; the value never decreases.
+
+    On Linux, the value includes the time during which the machine was suspended.
+    """
     has_boottime = hasattr(time, "CLOCK_BOOTTIME")
     return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) if has_boottime else time.monotonic_ns()) // 1_000
 

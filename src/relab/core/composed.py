@@ -1,4 +1,4 @@
-"""Attributes that are built at their first use."""
+"""A decorator for attributes whose values are built when they are first read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, Generic, Self, TypeVar, overload
 T = TypeVar("T")
 
 _building = threading.RLock()
-"""Held while an attribute is built: two threads must not build the same service twice. No `build` function waits."""
+"""Held while an attribute is built, so that two threads do not build the same service twice. This cannot deadlock,
+because no `build` function waits for another thread."""
 
 
 class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `property`
-    """A decorator that turns a method into a cached attribute; the method is called once per object.
+    """A decorator that turns a method into a cached attribute.
 
-    Several threads may read the attribute.
+    The method is called once per object, at the first read, even if several threads read the attribute at once.
     """
 
     def __init__(self, build: Callable[[Any], T]) -> None:

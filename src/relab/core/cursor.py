@@ -1,4 +1,4 @@
-"""Opaque cursors: the sort key of the last item of a page, encoded as URL-safe text."""
+"""Opaque cursors for lists in pages. A cursor is the sort key of a page's last item, encoded as URL-safe text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ The number is limited so that a forged cursor does not bring an out-of-range num
 
 
 class InvalidCursorError(InvalidInputError):
-    """The cursor is not a `next_cursor` of this list."""
+    """The text is not a cursor that the requested list has returned as `next_cursor`."""
 
     code = "invalid_cursor"
 
@@ -32,10 +32,12 @@ def encode_cursor(key: tuple[object, ...]) -> str:
 
 
 def decode_cursor(cursor: str, shape: TypeAdapter[Key]) -> Key:
-    """Return the sort key that `encode_cursor` encoded.
+    """Return the sort key that `encode_cursor` encoded as `cursor`.
+
+    `shape` is the type of the list's sort keys, such as `NUMBER_AND_ID`.
 
     Raises:
-        InvalidCursorError: the text is not a cursor with a key of this shape.
+        InvalidCursorError: the text is not a cursor, or its sort key has another type.
     """
     try:
         raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))

@@ -53,7 +53,7 @@ def cause_of(text: str) -> str:
 
     - Masked: numbers that stand alone, with their units, versions, times, dates, digests, addresses, random
       identifiers.
-    - Kept: digits inside names (`E0308`, `test_2`), and the codes of HTTP, errors and exits.
+    - Kept: digits inside names (`E0308`, `test_2`), HTTP status codes, error codes and exit codes.
     - Shortened: an absolute path to the file's name; a path in a temporary folder to the file's suffix.
     """
     text = mask_secrets(text[: 8 * MAX_CAUSE_CHARS])

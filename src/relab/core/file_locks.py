@@ -33,12 +33,16 @@ def file_lock(path: Path, *, shared: bool = False, mode: int = 0o600) -> Iterato
 
 @contextmanager
 def open_file_lock(descriptor: int, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock on an open file, as `file_lock` does.
+    """Hold a lock on the open file with this descriptor; wait while another thread or process excludes the lock.
 
-    What was written to the file must be flushed in the block, since other processes may write as soon as it ends.
+    The block must flush the data that it writes to the file, because other processes may write as soon as it ends.
+
+    Args:
+        descriptor: the file descriptor.
+        shared: True to exclude only exclusive locks; False to exclude all other locks.
 
     Raises:
-        OSError: the file system has no locks.
+        OSError: the file system does not support locks.
     """
     fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:

@@ -12,7 +12,10 @@ _THRESHOLDS: Final = (50_000, 20, 50)
 
 
 def collect_seldom() -> None:
-    """Make the cyclic garbage collector run less often; its first collection waits until there are 400,000 objects."""
+    """Make Python's cyclic garbage collector run less often in this process.
+
+    The first collection waits until there are 400,000 objects.
+    """
     # Modules, spans and rows form few cycles. With Python's defaults, collections took a quarter of the time to read
     # an export (2026-11-21, bench/ingest.py), and an eighth of the time to load the libraries of a command
     # (2026-11-23). These libraries create about 400,000 objects, which cannot be freed.
@@ -27,7 +30,7 @@ def _end_of_start(_phase: str, _info: object) -> None:
 
 
 def skip_collections_at_exit() -> None:
-    """Exclude all objects from the garbage collections at exit; do nothing if DuckDB is loaded."""
+    """Make Python skip the garbage collections at the exit of this process; do nothing if DuckDB is loaded."""
     # The end of the process frees the objects anyway. These collections took a quarter of the processor time of `lab
     # agent-runs list` (2026-11-23). DuckDB's module would report each object that is left on stderr.
     atexit.register(_freeze)

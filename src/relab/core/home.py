@@ -1,4 +1,4 @@
-"""The folder of relab's own data, and the files in it that a command needs without any setting."""
+"""relab's home folder, and the files in it that a command can find without relab's settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import platformdirs
 
 
 def default_home() -> Path:
-    """Return the folder of relab's data: `$RELAB_HOME`, else the user's data directory."""
+    """Return relab's home folder: `$RELAB_HOME`; if it is not set, a folder in the user's data directory."""
     given = os.environ.get("RELAB_HOME")
     return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("relab"))
 
 
 def signing_key_path(home: Path) -> Path:
-    """Return the file of the key that signs runs, below the folder of relab's data."""
+    """Return the path of the private key that signs experiment runs.
+
+    `home` is relab's home folder.
+    """
     return home / "keys" / "signing_key.pem"

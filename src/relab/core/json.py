@@ -61,10 +61,11 @@ def parse_json(raw: bytes) -> JsonValue:
 def parse_own_json(raw: bytes) -> JsonValue:
     """Parse JSON that relab has written, and return its value.
 
-    It may be nested deeper than `parse_json` accepts, because relab puts accepted values into objects of its own.
+    Such JSON may be nested deeper than `parse_json` accepts, because relab puts accepted values into objects of its
+    own.
 
     Raises:
-        MalformedBodyError: it is not valid JSON, for example because the file is cut.
+        MalformedBodyError: the text is not valid JSON, for example because the file was truncated.
     """
     try:
         value: JsonValue = json.loads(raw)
@@ -74,9 +75,10 @@ def parse_own_json(raw: bytes) -> JsonValue:
 
 
 def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
-    """Return `(dotted path, key)` for every key of an object, and `(dotted path, value)` for every scalar.
+    """Return all keys and scalars in a JSON value as `(dotted path, key or scalar)` pairs.
 
-    A key has the path of its object. The path of the whole value is `body`.
+    The path of a scalar leads to the scalar. The path of a key leads to the object that has the key. The path of
+    `value` itself is `body`.
     """
     found: list[tuple[str, JsonValue]] = []
     # Not recursive, because the value may be deeply nested.

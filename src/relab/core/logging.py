@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _OPTIONAL = ("greenlet", "rich")
-"""What structlog loads if it is installed, 5 MB: threads of gevent, and tracebacks with the values of local variables."""
+"""Modules (5 MB) that structlog imports if they are installed: for threads of gevent, and for tracebacks with the
+values of local variables."""
 
 
 class _OptionalHidden:

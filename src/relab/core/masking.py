@@ -68,7 +68,7 @@ _NAME_ALONE: Final = re.compile(rf"(?i)(?:{_NAME}|{_TOKENS})$")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{24,8000}={0,2}")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _MIN_DECODED: Final = 12
-"""Fewer decoded bytes match a rule too often by chance."""
+"""Minimum number of decoded bytes. Shorter ones match a rule too often by chance."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Open files that a user names: regular files, and what the shell gives in place of one, but no named pipes."""
+"""Open files whose path a user gives. Named pipes and devices without an end are rejected."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import BinaryIO
 
 
 def open_regular_file(path: Path, *, allow_pipe: bool = True) -> BinaryIO:
-    """Open a regular file, or the null device as an empty one, for reading bytes; a symbolic link is followed.
+    """Open a regular file for reading bytes; symbolic links are followed, and the null device reads as an empty file.
 
-    Opening a named pipe could wait for ever, and other devices may have no end.
+    Named pipes are rejected because opening one may wait for ever, and other devices because they may have no end.
 
     Args:
-        path: the file.
-        allow_pipe: whether input that can be read only once is read too: an open pipe without a name (`<(command)` of a
-            shell, or `/dev/stdin` after `|`), or the process's terminal.
+        path: the path of the file.
+        allow_pipe: whether to accept also a terminal, and a pipe without a name that a shell has made (`<(command)`, or
+            `/dev/stdin` after `|`). Such input can be read only once.
 
     Raises:
-        OSError: the file does not exist, cannot be read, is a folder, or is not a regular file.
+        OSError: the file does not exist, cannot be read, or is of a kind that is not accepted, such as a folder.
     """
     # Without this flag, opening a named pipe waits until another process opens it for writing.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -46,10 +46,10 @@ def _is_unnamed_pipe(descriptor: int, mode: int) -> bool:
 
 
 def read_regular_file(path: Path) -> bytes:
-    """Return the content of a regular file, or of a pipe of the shell.
+    """Return the content of a regular file, or of a pipe or terminal that `open_regular_file` accepts.
 
     Raises:
-        OSError: as `open_regular_file`.
+        OSError: the file does not exist, cannot be read, or is of a kind that is not accepted, such as a folder.
     """
     with open_regular_file(path) as file:
         return file.read()

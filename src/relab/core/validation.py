@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _MAX_PROBLEMS: Final = 20
 _MAX_FIELD_CHARS: Final = 500
 _MAX_SHOWN_CHARS: Final = 82
-"""A text of 80 characters in its quotes."""
+"""The length of a text of 80 characters with its two quotes."""
 VALUE_ERROR_PREFIX: Final = "Value error, "
 """Pydantic begins the message of an error that a validator raised with these words."""
 _CLASS_NAME: Final = re.compile(r" or instance of \w+")
@@ -74,7 +74,7 @@ def _joined(messages: list[str]) -> str:
 
 
 def _without_type_name(location: tuple[str | int, ...], value: object) -> tuple[str | int, ...]:
-    """Return the location of a problem in `value`, without the name of a type at its end."""
+    """Return the location of a problem in `value`, without a type's name that Pydantic may have added at the end."""
     # For a field of several possible types, Pydantic adds the type's name to the location.
     if not location or location[-1] not in _TYPE_NAMES:
         return location

@@ -59,7 +59,7 @@ def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[Bas
 def _resolved(
     location: Sequence[str | int], whole: type[BaseModel]
 ) -> tuple[tuple[str | int, ...], Sequence[type[BaseModel]]]:
-    """Return the path of a problem's field in the file, and the models that may define the last key of the path.
+    """Return the path of a problem's field in the file, and the models that may declare the field.
 
     Args:
         location: the location of the problem, as Pydantic gives it.

@@ -110,7 +110,7 @@ class YamlSource:
         return {".".join(map(str, field)): line for field, line in self._lines.items()}
 
     def place(self, field: Sequence[str | int]) -> str:
-        """Return `file:line: dotted.field`, the format of positions in error messages.
+        """Return the position of a field for an error message, as `file:line: dotted.field`.
 
         `field` is the path of keys and list indices to the field.
         """
@@ -120,15 +120,15 @@ class YamlSource:
 
 @dataclass(frozen=True, slots=True)
 class YamlReader:
-    """Reads the YAML files of one kind, such as runbooks, and raises the error classes of this kind.
+    """Reads YAML files of one kind, such as runbooks, and raises the error classes that belong to this kind of file.
 
     Attributes:
-        error: the class of all errors; its `problems` name the position.
-        missing: the error class if the file does not exist; None: the same as `error`.
-        missing_remedy: the remedy in this error.
+        error: the class of the errors; the `problems` of an error name the file and the line.
+        missing: the class of the error for a file that does not exist; None for the class `error`.
+        missing_remedy: the remedy in the error for a file that does not exist.
         max_bytes: the maximum size of a file, and of all texts in it after aliases are resolved.
-        refuses_yaml_1_1: whether to reject scalars that have another value in YAML 1.1, for files that other parsers
-            read as well.
+        refuses_yaml_1_1: whether to reject scalars that have another value in YAML 1.1. Use it for files that other
+            programs parse as well.
     """
 
     error: type[InvalidInputError]

@@ -44,8 +44,8 @@ class JobBackend(Protocol):
 
         Args:
             database: the database of the queue.
-            clock: gives the time that is stored as the time of the announcement.
-            older_than_s: jobs that were announced within this number of seconds are left out.
+            clock: gives the current time, which is stored as the time of the announcement.
+            older_than_s: jobs that were announced in the last `older_than_s` seconds are left out.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call announces the jobs.

@@ -39,7 +39,7 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """A job was deleted, but `on_parked` failed to notify a service that the job will never be done.
+    """A job was deleted, but `on_parked` could not record that the job's work will never be done.
 
     For example, an analysis may be shown as queued, although its job does not exist any more.
     """

@@ -18,7 +18,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 class Lane(StrEnum):
     """The urgency of a job: interactive, background, long or training, the most urgent first.
 
-    A worker starts no job while a runnable job of an earlier lane waits.
+    A worker starts no job while a runnable job of an earlier lane that it serves is waiting.
     """
 
     INTERACTIVE = "interactive"
@@ -58,7 +58,8 @@ class Job(BaseModel):
         max_attempts: the number of failed attempts after which the job is parked (kept for a person to retry or drop).
         run_after: the earliest time of the next attempt.
         lease_owner: the name of the worker that runs the job; None if it is not running.
-        lease_until: when another worker may take the job over, unless the lease is extended.
+        lease_until: the end of the lease. From then on, another worker may take the job over; the present worker
+            extends the lease in time.
         error: the error of the last attempt; None if there was none.
         finished_at: when the job was done or parked; None until then.
     """
@@ -107,8 +108,8 @@ class Subscription:
     Attributes:
         name: the name of the jobs.
         handler: the function that does the work of a job. After a failure, all handlers of the job run again.
-        on_parked: is called when a job has failed permanently or was dropped, so that its module can mark a record as
-            failed; None: nothing is called.
+        on_parked: called when a job has failed permanently or was dropped, for example to mark the job's analysis as
+            failed. None: nothing is called.
     """
 
     name: str

@@ -124,7 +124,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Lease to `owner` the running jobs with an expired lease and no attempts left; return these jobs.
+    """Lease to `owner` the running jobs whose lease has expired and that have no attempts left; return these jobs.
 
     The caller must then park the jobs (store them as failed until a person retries or drops them).
 
@@ -144,16 +144,16 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
-    """Correct jobs whose times are too far in the future because the clock was set back; return their number.
+    """Correct jobs whose times are too far in the future because the clock was set back; return how many they are.
 
     All times are in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
-        now: the current time, which becomes the `run_after` of corrected pending jobs.
-        latest_start: pending jobs with a later `run_after` are corrected.
-        latest_lease: running jobs whose lease ends later are corrected.
-        lease_until: the new end of these leases.
+        now: the current time. It becomes the `run_after` of each corrected pending job.
+        latest_start: a pending job is corrected if its `run_after` is later.
+        latest_lease: a running job is corrected if its lease ends later.
+        lease_until: the end of the lease of each corrected running job.
     """
     # No backoff ends after `latest_start`, and no lease that is acquired now ends after `latest_lease`.
     pending = (
@@ -173,8 +173,8 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
     """Return `(job id, lane)` of the runnable jobs that were not announced to workers since `announced_before`.
 
-    At most `limit` jobs of each lane are returned, those with the oldest announcement first. Their `announced_at` is
-    set to `now`. Times are in microseconds since 1970.
+    For each lane, at most `limit` jobs are returned, the ones with the oldest announcements first. The function stores
+    `now` as the `announced_at` of the returned jobs. Times are in microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
@@ -278,7 +278,8 @@ def count(session: Session, now: int) -> JobCounts:
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
-    A lease that lasts more than twice as long as the requested one counts as expired.
+    A stored lease also counts as expired if it ends so late that it must have been stored before the clock was set
+    back: later than `now` plus twice the requested time.
 
     Args:
         session: the session of the transaction.
@@ -301,7 +302,8 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
 def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
     """Return whether any process holds the lease with this name at `now`.
 
-    A lease that ends after `latest` counts as expired. Both times are in microseconds since 1970.
+    A lease that ends after `latest` counts as expired, because it was stored before the clock was set back. Both times
+    are in microseconds since 1970.
     """
     # A lease that ends later was taken before the clock was set back.
     statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now, LeaseRow.until <= latest)
@@ -309,7 +311,7 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
 
 
 def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
-    """Lock this job and return its id, if it is runnable; otherwise return None."""
+    """Lock the job with this id and return the id; return None if the job is not runnable."""
     statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
     return session.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
 

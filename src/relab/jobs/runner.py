@@ -55,8 +55,8 @@ class JobRunner:
         subscriptions: the handlers of jobs, by the jobs' names; a job runs all handlers of its name.
         lease_s: the length of a lease, in seconds. A worker that does not extend its lease counts as dead.
         lanes: the lanes that the worker serves, most urgent first.
-        time_limits: the maximum time of a job by lane, in seconds. Then the lease is not extended any more, and a job
-            in the main thread is interrupted.
+        time_limits: the maximum running time of a job in seconds, by lane. After this time the lease is not extended
+            any more, and a job in the main thread is interrupted.
         owner: the name of the worker in leases; None for a new unique name.
     """
 

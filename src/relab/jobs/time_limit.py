@@ -25,13 +25,13 @@ class _TimeIsUpError(KeyboardInterrupt):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt the block by a KeyboardInterrupt when it has run for `seconds`.
+    """Interrupt the `with` block by a KeyboardInterrupt when it has run for `seconds`.
 
-    The interruption also ends a blocking system call. It works only in the main thread. An earlier alarm continues
-    after the block.
+    The interruption also ends a blocking system call. Outside the main thread, the block is never interrupted. If the
+    process had set an alarm (`signal.setitimer`) before, this alarm is restored after the block.
 
     Raises:
-        JobTimeoutError: the block ran too long. It replaces any other error that the interruption has caused.
+        JobTimeoutError: the block ran too long. This error replaces any other error that the interruption has caused.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""A worker of the job queue: the loop of its back end, and the housekeeping that runs beside every worker."""
+"""A worker of the job queue: it runs the loop of the job back end, and the queue's housekeeping in a second thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from relab.storage.errors import DatabaseUnavailableError
 UNAVAILABLE_PAUSE_S = 1.0
 """How long a worker waits before it tries an unavailable database again, in seconds."""
 LOOP_LEASE_S = 15.0
-"""The lease of a `LeasedLoop`, in seconds: after so long another worker takes over from one that died."""
+"""The length of the lease of a `LeasedLoop`, in seconds: if the worker that holds it dies, another worker takes over
+after this time."""
 
 _log = get_logger(__name__)
 
@@ -72,15 +73,15 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
 class Sweeper:
     """Does the housekeeping of the queue every `every_s` seconds, in one process at a time.
 
-    Several workers may call it; only the holder of the lease works.
+    Every worker may have a sweeper; only the worker that holds the lease does the housekeeping.
 
     Args:
         database: the database of the queue, with the lease.
         clock: gives the times of the lease.
         owner: name of this worker, for the lease.
         work: does the housekeeping.
-        every_s: the minimum time between two calls of `work`, in seconds. The lease lasts three times as long,
-            at most one hour.
+        every_s: the minimum time between two calls of `work`, in seconds. The lease lasts three times as long, at most
+            one hour.
     """
 
     def __init__(
@@ -112,17 +113,17 @@ class Sweeper:
 
 
 class LeasedLoop:
-    """Does one kind of work until none is left, in one process at a time.
+    """Repeats one kind of work until none is left, in one process at a time.
 
-    Several workers may call it; only the holder of the lease works.
+    Every worker may have such a loop; only the process that holds the lease works.
 
     Args:
         database: the database with the leases.
         clock: gives the times of the lease.
         lease: the name of the lease.
         owner: the name of this worker, for the lease.
-        has_work: returns whether there is something to do; if not, nothing is written to the database.
-        work: does a limited part of the work.
+        has_work: returns whether there is work to do. If not, the loop ends without a write to the database.
+        work: does a part of the work that takes a limited time.
         stop: ends the loop when set.
     """
 
@@ -158,9 +159,9 @@ class LeasedLoop:
             self._work()
 
     def _may_work(self) -> bool:
-        """Acquire or renew the lease of the loop; return whether this process holds it.
+        """Return whether this process holds the lease of the loop, after it tried to acquire or renew the lease.
 
-        Within a third of the lease's length after a call, only the previous result is returned.
+        The answer is cached for a third of the lease's length, to save writes to the database.
         """
         # This saves writes to the database.
         if time.monotonic() >= self._asks_at_s:

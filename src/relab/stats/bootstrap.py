@@ -28,8 +28,8 @@ def bca_of_mean(
     Both ends are nan if the interval cannot be computed.
 
     Args:
-        sums: the sum of each cluster, shape (clusters,).
-        sizes: the size of each cluster, shape (clusters,).
+        sums: the sum of the values in each cluster, shape (clusters,).
+        sizes: the number of values in each cluster, shape (clusters,).
         outside: the probability outside the interval, 0..1.
         resamples: number of bootstrap draws.
         random: the generator that draws the clusters, with replacement.

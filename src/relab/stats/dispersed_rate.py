@@ -1,4 +1,4 @@
-"""Confidence interval of a rate whose events come in bursts: the counts of windows vary more than independent ones."""
+"""Confidence interval of a rate whose events come in bursts: the counts of time windows vary more than by chance."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from relab.stats.distributions import gamma_quantile
 from relab.stats.intervals import LEVEL, Interval, check_level, exact_ends
 
 _DISPERSION_LEVEL = 0.9
-"""The dispersion is taken at its upper bound of this level. With the measured one, the one-sided 95 % bound for 8
-windows of errors in bursts lay below the true rate in 12 % of simulations, with this one in 3 %."""
+"""Confidence level of an upper bound for the dispersion; this bound is used in place of the measured dispersion. For 8
+windows of errors in bursts, the one-sided 95 % bound of the rate lay below the true rate in 3 % of simulations; with
+the measured dispersion it did so in 12 %."""
 
 _FEW_WINDOWS = 5
-"""With fewer windows the upper bound of the dispersion is many times the measured one, which is used instead."""
+"""With fewer windows than this, the measured dispersion is used, because its upper bound would be many times as large.
+"""
 
 
 def dispersed_rate(hits: Sequence[int], totals: Sequence[int], *, level: float = LEVEL) -> Interval:
     """Return the confidence interval of a rate that was counted in several windows of time.
 
-    The events may come in bursts: this widens the interval. With only a few windows and very long bursts, the interval
-    is still too narrow.
+    If the events come in bursts, the counts of the windows vary more, and the interval is wider. With only a few
+    windows and very long bursts, the interval is still too narrow.
 
     Source: P. McCullagh, J. A. Nelder, "Generalized Linear Models", 1989, section 4.5.
 

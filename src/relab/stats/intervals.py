@@ -28,16 +28,17 @@ class Interval:
 
     @property
     def ends_text(self) -> str:
-        """The ends with signs, such as `-0.1 to +0.3`; if the interval has no bounds, the word and the reason."""
+        """The ends as text, such as `-0.1 to +0.3`; for an interval without bounds, the result of `unbounded_text`."""
         if math.isinf(self.low) and math.isinf(self.high):
             return unbounded_text(self.method)
         return f"{self.low:+.4g} to {self.high:+.4g}"
 
 
 def unbounded_text(method: str | None) -> str:
-    """Return the text in place of the ends of an interval without bounds, such as `unbounded: the values do not vary`.
+    """Return a text for an interval without bounds, such as `unbounded: the values do not vary`, or only `unbounded`.
 
-    `method` is the interval's method, which begins with `none: ` if it is the reason; None if the method is unknown.
+    `method` is the method of the interval; None if it is unknown. If it begins with `none: `, the rest of it is the
+    reason in the text.
     """
     reason = (method or "").partition("none: ")[2]
     return f"unbounded: {reason}" if reason else "unbounded"

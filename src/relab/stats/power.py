@@ -14,7 +14,7 @@ _PRECISION = 1e-10
 """The relative precision of a root."""
 _MAX_SAMPLE_SIZE = 1e9
 _FAR = 9.0
-"""In standard deviations; the tails of a normal distribution beyond it have a probability of 2e-19."""
+"""A distance in standard deviations. The tails of a normal distribution beyond it have a probability of 2e-19."""
 
 
 def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:

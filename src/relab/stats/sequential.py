@@ -1,17 +1,18 @@
 """Always-valid inference about a mean: evidence, intervals and p-values that hold at every number of values at once.
 
-A fixed-size interval contains the true mean with its level at one size that was chosen beforehand. If the data decide
-when to stop, it fails more often. A confidence sequence contains the true mean at all sizes at once with its level, so
-that a run may stop at any of them. Both kinds of evidence here are averages of nonnegative martingales with the mean 1
-if the tested mean is the true one; by Ville's inequality they exceed 1/a at any size with a probability of at most a.
+An ordinary confidence interval keeps its level only if the number of values was chosen beforehand. If the data decide
+when to stop, it misses the true mean more often. A confidence sequence has an interval for each number of values. With
+the probability of its level, all these intervals contain the true mean, so a run may stop at any number. Both kinds of
+evidence below are averages of nonnegative martingales, whose mean is 1 if the tested mean is the true one. By Ville's
+inequality, the probability that the evidence ever exceeds 1/a is at most a.
 
 Bounded values: bets on the next value, with a fixed set of stakes (I. Waudby-Smith, A. Ramdas, J. R. Statist. Soc. B 86
 (2024) 1-27). This holds for every distribution within the bounds and every number of values.
 
-Other values: the self-normalised sum of deviations, exp(l S - l^2 V / 2) with V the sum of squares, averaged over normal l
-(V. H. de la Pena, Ann. Probab. 27 (1999) 537-564; S. R. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, Ann. Statist. 49
-(2021) 1055-1080). This holds exactly if the values are symmetric about their mean, as differences of two variants with the
-same distribution are, and approximately for many values otherwise.
+Other values: the self-normalised sum of deviations, exp(l S - l^2 V / 2) with V the sum of squares, averaged over
+normal l (V. H. de la Pena, Ann. Probab. 27 (1999) 537-564; S. R. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, Ann.
+Statist. 49 (2021) 1055-1080). This holds exactly if the values are symmetric about their mean, as differences of two
+variants with the same distribution are, and approximately for many values otherwise.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _STEPS: Final = 60
 """Bisection steps: more precise than a double of the width of the bounds."""
 _GRID: Final = 400
 _WIDEST: Final = 1e4
-"""An end of an interval that is farther from the mean than so many root mean squares counts as infinite."""
+"""An end of an interval counts as infinite if its distance from the mean exceeds this multiple of the root mean square.
+"""
 
 
 class MarginFinding(StrEnum):
@@ -155,9 +157,9 @@ def always_valid_test(values: Floats, bounds: tuple[float, float] | None = None)
 def finding(
     values: Floats, *, margin: float, alpha: float, bounds: tuple[float, float] | None = None
 ) -> tuple[MarginFinding, Interval] | None:
-    """Return how the mean difference relates to a margin, and the always-valid interval of the mean.
+    """Return whether the mean difference lies above +margin, below -margin or between, and its always-valid interval.
 
-    Return None if the values do not yet decide the relation. The function may be called after each new value.
+    Return None if there are too few values to decide. The function may be called after each new value.
 
     Args:
         values: independent differences, in the order in which they were to be observed.

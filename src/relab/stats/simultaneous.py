@@ -1,10 +1,11 @@
-"""Simultaneous confidence intervals: the level of each interval such that all contain their true values at once.
+"""Simultaneous confidence intervals: all intervals contain their true values at once with a given probability.
 
-Comparisons share a baseline and tasks, so their errors are correlated. The level of each interval is the one at which
-the largest studentised error stays inside with the joint level: the max-t method, with the correlations estimated from
-the clusters. It lies between the joint level (perfect correlation) and Bonferroni's. Sources: C. W. Dunnett,
-J. Am. Statist. Assoc. 50 (1955) 1096-1121; P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", 1993;
-T. Hothorn, F. Bretz, P. Westfall, Biometrical J. 50 (2008) 346-363.
+This probability is the joint level; each single interval needs a higher level. Comparisons share a baseline and tasks,
+so their errors are correlated. The max-t method chooses the level at which the largest studentised error stays inside
+its interval with the joint level as probability; the correlations are estimated from the clusters. The result lies
+between the joint level (perfect correlation) and Bonferroni's level. Sources: C. W. Dunnett, J. Am. Statist. Assoc. 50
+(1955) 1096-1121; P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", 1993; T. Hothorn, F. Bretz, P.
+Westfall, Biometrical J. 50 (2008) 346-363.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """The joint confidence level of several comparisons, and the level that each single interval needs for it.
+    """The level that the single intervals of several comparisons need so that they have a joint confidence level.
 
     Attributes:
         comparisons: number of comparisons.
-        level: probability that all intervals contain their true values at once, 0..1.
+        level: the joint level: the probability that all intervals contain their true values at once, 0..1.
         each: confidence level of each single interval, 0..1.
         method: name of the method, as shown to a reader.
     """
@@ -62,11 +63,14 @@ class Joint:
 
 
 def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws: int = DRAWS) -> Joint:
-    """Return the confidence level of each interval with which all intervals together have the joint level `level`.
+    """Return the level that each single interval needs, so that all intervals together have the joint level `level`.
+
+    The result is Bonferroni's level if there are more than `MAX_COMPARISONS` comparisons, or if a comparison has an
+    unknown error or fewer than `MIN_CLUSTERS` clusters.
 
     Args:
-        errors: the error of each comparison's estimate, divided among the clusters. None if the correlation with the
-            other estimates is unknown; the result is then Bonferroni's level.
+        errors: the error of each comparison's estimate, divided among the clusters. None if the correlation of this
+            estimate with the others is unknown.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

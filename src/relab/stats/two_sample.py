@@ -86,13 +86,13 @@ def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alterna
 
 
 def hodges_lehmann_shift(a: Sequence[float], b: Sequence[float]) -> float:
-    """Estimate how much larger values of a are than values of b: the median of all differences a - b.
+    """Estimate how much larger the values of `a` are than those of `b`, by the median of all differences `a[i] - b[j]`.
 
     Source: J. L. Hodges, E. L. Lehmann, Ann. Math. Statist. 34 (1963).
 
     Raises:
-        ValueError: a sample is empty, holds a value that is not finite, or the samples
-            make more than `MAX_PAIRS` pairs.
+        ValueError: a sample is empty, holds a value that is not finite, or the samples make more than `MAX_PAIRS`
+            pairs.
     """
     _check_samples(a, b)
     if len(a) * len(b) > MAX_PAIRS:

@@ -49,15 +49,17 @@ def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: flo
 def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: bool = False) -> UnpairedDelta:
     """Estimate the mean of sample `b` minus the mean of sample `a`, with its confidence interval and test.
 
-    - Rates that are all 0 or 1: Newcombe's interval and Fisher's test.
-    - Samples that do not vary, or a sample of one cluster: an infinite interval, and the p-value 1.
-    - All other values: Welch's interval and test.
+    The methods depend on the values. The first case that applies decides:
+
+    - `is_rate`, and all values are 0 or 1: Newcombe's interval and Fisher's test.
+    - Neither sample varies, or a sample has only one cluster: an infinite interval, and the p-value 1.
+    - Otherwise: Welch's interval and test.
 
     Args:
         a: the values of the first sample, summed by cluster.
         b: the values of the second sample, summed by cluster.
         level: confidence level, 0..1.
-        is_rate: whether each value is a share of successes, 0..1.
+        is_rate: whether each value is a share of successes in a trial or task, 0..1.
     """
     error = math.hypot(a.standard_error, b.standard_error)
     estimate, clusters = b.mean - a.mean, min(a.count, b.count)

@@ -99,7 +99,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """The size of a run that would decide a gate with a probability of 80 %, if the true difference is as assumed.
+    """The size that a run needs to decide a gate with a probability of 80 %, under an assumed true difference.
 
     Attributes:
         assumed: why this true difference is assumed, as shown to a reader.
@@ -127,11 +127,11 @@ class Judgement:
         estimate: the estimated difference, variant minus baseline; None if it cannot be computed. For a relative gate,
             the variant minus (1 + threshold) times the baseline.
         interval: the confidence interval of the estimate; None if it cannot be computed.
-        windows: number of independent observations behind the estimate, such as clusters of tasks.
+        windows: number of independent observations from which the estimate was made, such as clusters of tasks.
         minimum_detectable_effect: the smallest true difference that a test of this size detects with a probability of
             80 %; None if unknown.
-        false_pass_rate: how often the gate passes similar data whose mean lies on the threshold, 0..1; None if it was
-            not measured.
+        false_pass_rate: the share, 0..1, of simulated data sets that pass the gate although their true mean lies on the
+            threshold; None if it was not simulated.
         rerun_chance: the probability that another run of this size gets the same verdict, if the true difference equals
             the estimate. None if unknown, or for a verdict other than PASS or FAIL.
         needed: for EDGE, sizes of a run that would decide the gate; otherwise empty.

@@ -1,7 +1,7 @@
-"""Bulk inserts by the fastest method of each database driver.
+"""Insert many rows at once by the fastest method of each database driver.
 
-SQLAlchemy's bulk insert takes as long per row as the database itself. Here rows are
-tuples of driver values (JSON columns as text) and are passed to the driver unchanged.
+SQLAlchemy's bulk insert doubles the time per row: it takes as long as the insertion by the database itself. The
+functions here pass rows to the driver unchanged, as tuples of the driver's own types (JSON columns as text).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 Item = TypeVar("Item")
 
 VALUES_PER_STATEMENT: Final = 500
-"""The length of the lists of ids or rows in a statement, because a database limits its parameters."""
+"""Maximum number of ids or rows in one statement, because databases limit the number of a statement's parameters."""
 _SQLITE_ROWS = (256, 64, 16, 4, 1)
 """Rows per statement: only a few sizes, so that each statement is compiled once. 256 rows of 25 columns are
 6,400 parameters; SQLite accepts 32,766."""
@@ -151,7 +151,7 @@ def _postgresql_insert_or_lock(table: Table) -> str:
 
 
 def _base_type(declared: str) -> str:
-    """Return the type name that COPY accepts, without the length: VARCHAR(32) is varchar."""
+    """Return the type name without its length, as COPY requires: `varchar` for VARCHAR(32)."""
     name = declared.partition("(")[0].strip().lower()
     return {
         "double precision": "float8",

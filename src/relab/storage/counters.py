@@ -1,7 +1,7 @@
 """Counters and histograms in the database: every process adds to them, and every server exports the same totals.
 
-An increment is part of the transaction that stores the event, so an event is counted exactly once, and the deletion of
-its record does not decrease a total. A scrape reads one row for each series, however many events there were.
+An increment is part of the transaction that stores the event, so an event is counted exactly once. The total stays when
+the event's record is deleted. A scrape reads one row for each series, however many events there were.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ Increments: TypeAlias = Mapping[tuple[str, tuple[str, ...]], float]
 
 
 class CounterRow(Base):
-    """One stored total: of a counter, of one bucket of a histogram, or of the sum of a histogram's values.
+    """The row of one stored total, for one combination of label values.
 
-    Each combination of label values has its own total.
+    The total is the number of a counter's events, the number of values in a bucket of a histogram, or the sum of a
+    histogram's values.
     """
 
     __tablename__ = "counters"
@@ -85,12 +86,12 @@ StoredMetric: TypeAlias = StoredCounter | StoredHistogram
 
 @dataclass(frozen=True, slots=True)
 class StoredSeries:
-    """A metric with all its totals.
+    """A metric with all its stored totals.
 
     Attributes:
         metric: the metric.
-        totals: for a counter, `{label values: number of events}`. For a histogram, `{label values and upper bound:
-            number of values in this bucket alone}`.
+        totals: for a counter, `{label values: number of events}`. For a histogram, `{(label values, upper bound):
+            number of values in this bucket}`; the numbers are not cumulative.
         sums: for a histogram, `{label values: sum of the measured values}`; empty for a counter.
     """
 
@@ -129,12 +130,14 @@ def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries
 
 
 def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
-    """Return `value` if it has its own series, as the first `limit` values have; else `other`.
+    """Return the label value under which an event is counted: `value` if it may have its own series, otherwise `other`.
+
+    The first `limit` values that are counted under `name` have series of their own.
 
     Args:
         session: the session of the transaction that counts the event.
-        name: the name under which the known values of this label are stored.
-        value: the value, which a user has chosen.
+        name: the name under which the values with their own series are stored.
+        value: the value of the event, which a user has chosen.
         limit: the largest number of values with their own series. Concurrent transactions may each add one more.
         other: the label value for all other values.
     """

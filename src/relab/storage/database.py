@@ -91,7 +91,8 @@ class Database:
         """Return a context manager that gives the session of a read-only transaction; all its reads see one snapshot.
 
         Raises:
-            DiskFullError: the disk is full, and no process has the database open.
+            DiskFullError: the disk is full, so that a SQLite database cannot be opened. This occurs only if no other
+                process has the database open.
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
         with translate_errors(), self.disk.watching(), Session(self._reader) as session:

@@ -48,7 +48,7 @@ class DatabaseDisk:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Return a context manager that converts a driver error about a full disk to an error that names the database.
+        """Return a context manager that converts a driver's error about a full disk to a `DiskFullError`.
 
         Raises:
             DiskFullError: the block ended with a driver error about a full disk.

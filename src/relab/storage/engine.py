@@ -21,8 +21,9 @@ from relab.core.json import canonical_json
 
 SQLITE_BUSY_TIMEOUT_MS = 15_000
 SQLITE_CHECKPOINT_PAGES = 4_000
-"""The size of the write-ahead log in pages of 4 KB from which on a commit copies it into the database file. By SQLite's own default
-of 1,000 each commit of spans would: pages that several commits change are then copied, and both files synced, each time."""
+"""The size of the write-ahead log, in pages of 4 KB, from which on a commit copies the log into the database file. With
+SQLite's default of 1,000 pages, each commit of spans would copy it: pages that several commits change would be copied,
+and both files synchronized, each time."""
 SILENT_PEER: Final[Mapping[str, int]] = MappingProxyType(
     {
         "connect_timeout": 5,

@@ -6,7 +6,7 @@ from relab.core.errors import ConfigurationError, ConflictError, UnavailableErro
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """The database cannot be reached, or another process kept it locked: wait and retry."""
+    """The database cannot be reached, or another process kept it locked for too long: wait and retry."""
 
     code = "database_unavailable"
 
@@ -15,7 +15,7 @@ class DiskFullError(DatabaseUnavailableError):
     """The disk of the database has no space for a write: an operator must free space.
 
     Args:
-        place: the file or the server of the database, for the message.
+        place: the path of the database's file, or the URL of its server, for the message.
         free_bytes: the free space of the disk; None if this process cannot read it.
         reason: the reason in words, for the message.
     """

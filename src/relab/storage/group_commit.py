@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 
 
 class WriterStoppedError(UnavailableError):
-    """The process is stopping and accepts no more items: send the item to another process, or later."""
+    """The process is stopping and accepts no more items: send the item again later, or to another process."""
 
     code = "writer_stopped"
 
@@ -57,7 +57,7 @@ class GroupWriter(Generic[Item, Result]):
     Args:
         write: stores a batch of items; returns the result of each item in order, or the error of an item that failed.
         max_batch: the maximum total weight of a batch. A heavier item forms a batch alone.
-        max_waiting: the total weight of queued items from which on `submit` waits.
+        max_waiting: `submit` waits while the total weight of the queued items is at least this number.
         on_commit: called after each batch, with the weight of the batch and its duration in seconds.
         name: the name of the thread.
     """
@@ -99,7 +99,7 @@ class GroupWriter(Generic[Item, Result]):
             self._thread.join()
 
     def submit(self, item: Item, weight: int, answer: Future[Result]) -> None:
-        """Queue an item; wait while the queue is full.
+        """Add an item to the queue of items to write; wait while the queue is full.
 
         Args:
             item: the item to write.
@@ -141,7 +141,7 @@ class GroupWriter(Generic[Item, Result]):
             return batch
 
     def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
-        """Write a batch and resolve the futures of its items.
+        """Write a batch, and give each item's future its result or error.
 
         If the write fails because of an item, the two halves of the batch are written separately.
         """

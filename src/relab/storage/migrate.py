@@ -33,8 +33,8 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
     Raises:
         NewerSchemaError: a newer version of relab made the schema.
-        ForeignDatabaseError: the tables are not relab's.
-        InvalidInputError: there is no such revision.
+        ForeignDatabaseError: the database contains tables of another program, and none of relab.
+        InvalidInputError: the revision does not exist.
         DatabaseUnavailableError: the database cannot be reached.
     """
     _migrate(database, command.upgrade, revision)
@@ -45,8 +45,8 @@ def downgrade(database: Database, revision: str) -> None:
 
     Raises:
         NewerSchemaError: a newer version of relab made the schema.
-        ForeignDatabaseError: the tables are not relab's.
-        InvalidInputError: there is no such revision.
+        ForeignDatabaseError: the database contains tables of another program, and none of relab.
+        InvalidInputError: the revision does not exist.
         DatabaseUnavailableError: the database cannot be reached.
     """
     _migrate(database, command.downgrade, revision)
@@ -75,7 +75,10 @@ def _config(connection: Connection | None) -> Config:
 
 @contextmanager
 def _migration_connection(database: Database) -> Iterator[Connection]:
-    """Acquire the migration lock and open a connection with a transaction that ends with the block."""
+    """Return a context manager that holds the migration lock, and gives a connection with an open transaction.
+
+    The transaction is committed when the block ends without an error.
+    """
     if database.is_sqlite:
         with (
             _migration_lock(Path(str(database.engine.url.database) + ".migrate.lock")),

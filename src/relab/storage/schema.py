@@ -32,7 +32,7 @@ class SchemaState(StrEnum):
 
 
 def schema_state(database: Database) -> tuple[SchemaState, str | None]:
-    """Return the state of a database's schema, and the revision that the database stores (None without one)."""
+    """Return the state of a database's schema, and the stored schema revision (None if the database stores none)."""
     with database.read() as session:
         return state_of(session.connection())
 
@@ -86,7 +86,7 @@ def revisions() -> tuple[str, ...]:
 
 
 def state_of(connection: Connection) -> tuple[SchemaState, str | None]:
-    """Return the state of a connected database's schema, and the revision that it stores (None without one)."""
+    """Return the state of the schema of a connected database, and the stored revision (None if it stores none)."""
     found = inspect(connection)
     revision: str | None = None
     if found.has_table(VERSION_TABLE):
@@ -105,12 +105,12 @@ def reject_unusable(database: Database, state: SchemaState, revision: str | None
 
     Args:
         database: the database, for the message of the error.
-        state: the state of its schema.
-        revision: the revision that is stored in it.
+        state: the state of the database's schema.
+        revision: the revision that is stored in the database; None if it stores none.
 
     Raises:
         NewerSchemaError: a newer version of relab made the schema.
-        ForeignDatabaseError: the tables are not relab's.
+        ForeignDatabaseError: the database contains tables of another program, and none of relab.
     """
     if state is SchemaState.NEWER:
         raise NewerSchemaError(

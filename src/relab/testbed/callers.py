@@ -1,4 +1,4 @@
-"""Requests without a secret or token: programs of this machine may send them, web pages in its browsers may not."""
+"""Check requests that have no secret or token: programs of this machine may send them, but web pages may not."""
 
 from __future__ import annotations
 

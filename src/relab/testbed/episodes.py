@@ -1,7 +1,7 @@
-"""Routes of servers that are not restarted by a reset of the testbed: they are notified when a new episode begins.
+"""Routes of servers that keep running when the testbed is reset: a request notifies them of the new episode.
 
-The notification is a POST with the supervisor's secret. While a responder is measured, such a server can also require a
-secret of those who inject faults (breakers).
+An episode is one test of a responder. The notification is a POST with the supervisor's secret. While a responder is
+measured, the chaos server can also require a secret from the program that injects faults (the breaker).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class NotTheSupervisorError(ForbiddenError):
 
 
 def breaker() -> Callable[[Request, str], None]:
-    """Return a FastAPI dependency that rejects requests without the fault injection program's secret.
+    """Return a FastAPI dependency that accepts only requests with the secret of the program that injects faults.
 
-    The secret is the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. The dependency
-    rejects a request without the secret with `NotTheBreakerError`. Without the variable, it accepts the requests of all
-    programs of this machine, and rejects requests of web pages with `PageRefusedError`.
+    The secret is the value of the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Other
+    requests are rejected with `NotTheBreakerError`. If the variable is not set, the dependency accepts the requests of
+    all programs of this machine, and rejects requests of web pages with `PageRefusedError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
@@ -53,7 +53,7 @@ def breaker() -> Callable[[Request, str], None]:
 
 
 def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
-    """Return the route `POST /forget`, with which the supervisor announces a new episode (test).
+    """Return the route `POST /forget`, with which the supervisor announces a new episode (a test of a responder).
 
     The route rejects requests without the supervisor's secret, which this function reads from the environment.
 

@@ -202,7 +202,7 @@ class Layout:
 
     @property
     def templates(self) -> Path:
-        """Folder with the templates of initial data, shared by all testbeds in this home."""
+        """Folder with the templates of the shop's initial data, which all testbeds in relab's home folder share."""
         return self.home / "cache" / "testbed"
 
 

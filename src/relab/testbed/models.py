@@ -156,13 +156,13 @@ class ResourceLimits(Strict):
 
 
 class GroupFigures(BaseModel):
-    """The kernel's counters of a component's control groups; a counter is None without such a group.
+    """The kernel's counters of a component's control groups; a counter is None if the component has no group with it.
 
     Attributes:
         throttled_periods: number of 100 ms periods in which a used-up CPU quota paused the component's processes.
-        memory_refusals: number of memory requests of the component at its memory limit.
-        oom_kills: number of the component's processes that the OOM killer ended; None also if the kernel does not count
-            them by group.
+        memory_refusals: how often the component needed more memory while it was at its memory limit.
+        oom_kills: number of the component's processes that the OOM killer ended; also None if the kernel does not count
+            them for each group.
     """
 
     throttled_periods: int | None = None
@@ -177,8 +177,8 @@ class ComponentStatus(BaseModel):
         name, group: the name of the component, and the name of its group.
         pid: the id of the component's main process; None without a process.
         port: the port on which the component listens; None for no port.
-        started_at, ready_at: when the current process was started and became ready; None before that.
-        restarts: number of starts after an unrequested exit.
+        started_at, ready_at: when the current process was started, and when it became ready; None until then.
+        restarts: number of starts after the program had ended without a request.
         starts: number of all starts.
         exit_code: the exit code of the last process that ended, negative for a signal; None if no process has ended
             yet.
@@ -210,7 +210,7 @@ class SettingsVersion(BaseModel):
     Attributes:
         time: when the version was created.
         changes: the new values by section and name, with secrets masked.
-        note: the author's reason.
+        note: the author's reason for the version.
     """
 
     version: int
@@ -284,9 +284,9 @@ class TestbedState(BaseModel):
 
     Attributes:
         pid: the id of the supervisor's process.
-        ports: ports by the name of the component or server.
+        ports: the ports, by the name of the component or server that listens on them.
         control_socket: the path of the supervisor's socket.
-        versions: versions of the programs, by name.
+        versions: the versions of the installed programs, such as PostgreSQL, by name.
         template: the digest that names the template of the initial data.
     """
 
@@ -306,8 +306,8 @@ class TestbedStatus(BaseModel):
     """The status of a testbed, as its supervisor reports it.
 
     Attributes:
-        limits_available: `{resource limit: method by which this machine enforces it}`; None instead of a method if the
-            machine cannot enforce the limit.
+        limits_available: how this machine enforces each resource limit, as `{resource limit: method}`; the method is
+            None for a limit that it cannot enforce.
     """
 
     state: TestbedState

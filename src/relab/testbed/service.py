@@ -1,4 +1,4 @@
-"""Start, inspect, reset and stop testbeds from outside. The command line and the scoring harness use this module."""
+"""Start, inspect, reset and stop testbeds. The command line and the scoring of responders use this module."""
 
 from __future__ import annotations
 
@@ -65,9 +65,10 @@ def up(
         WrongNameError: the name or the ports are invalid.
         MissingProgramError: this operating system cannot run a testbed.
         SupervisorBusyError: a testbed with this name is already running, or another caller is starting it.
-        StartError: a component is not ready in time; the whole testbed has been stopped.
-        KeyboardInterrupt: the start was interrupted, for example by Ctrl-C. With a message, which says so, the whole
-            testbed has been stopped; after a second interruption it may still be ending.
+        StartError: a component was not ready in time; the whole testbed has been stopped.
+        KeyboardInterrupt: the start was interrupted, for example by Ctrl-C, and the whole testbed has been stopped; the
+            message of the error says so. After a second interruption the error has no message, and processes may still
+            be ending.
     """
     check_platform()
     ports = PublicPorts.at(port_base)
@@ -113,7 +114,7 @@ def status(home: Path, name: str, *, hidden: bool = False) -> TestbedStatus:
     Raises:
         WrongNameError: the name is not valid for a testbed.
         NotRunningError: the testbed is not running.
-        NotAnsweringError: its supervisor does not answer.
+        NotAnsweringError: the testbed's supervisor does not answer.
     """
     layout = Layout.of(home, name)
     return TestbedStatus.model_validate(ask(layout, "GET", f"/status?hidden={str(hidden).lower()}"))
@@ -125,7 +126,7 @@ def reset(home: Path, name: str) -> TestbedStatus:
     Raises:
         WrongNameError: the name is not valid for a testbed.
         NotRunningError: the testbed is not running.
-        NotAnsweringError: its supervisor does not answer.
+        NotAnsweringError: the testbed's supervisor does not answer.
         ConflictError: the testbed is being started, reset or stopped.
         StartError: a component does not become ready again; the supervisor continues to run.
     """
@@ -191,12 +192,14 @@ def ask(
 
 
 def _start(layout: Layout, plan: SupervisorPlan) -> TestbedStatus:
-    """Write the plan, start the guard process of a testbed, which starts the supervisor, and return the status.
+    """Write the testbed's configuration, start its guard process, and return the status when all components are ready.
+
+    The guard process starts the supervisor.
 
     Raises:
         SupervisorBusyError: another process holds the lock of the testbed; nothing was changed.
-        StartError: a component is not ready in time; as in `up`.
-        KeyboardInterrupt: the start was interrupted; as in `up`.
+        StartError: a component was not ready in time; the whole testbed has been stopped.
+        KeyboardInterrupt: the start was interrupted; see `up`.
     """
     reading, writing = os.pipe()
     try:
@@ -294,7 +297,10 @@ def _environment(plan: SupervisorPlan) -> dict[str, str]:
 
 
 def _read_line(reading: int, within_s: float) -> dict[str, Any]:
-    """Return the JSON object that is written to a pipe as one line; {} if the pipe ends or the time is over first."""
+    """Read one line from a pipe and return the JSON object in it.
+
+    Return {} if the pipe is closed, or `within_s` seconds pass, before the line is complete.
+    """
     deadline = time.monotonic() + within_s
     text = b""
     while not text.endswith(b"\n"):

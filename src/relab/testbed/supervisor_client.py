@@ -1,4 +1,4 @@
-"""The client of a supervisor's API on its Unix socket, which all processes use that may open this socket."""
+"""The client of a supervisor's API on its Unix socket, for all processes that may open the socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The audit log: a line before an action starts and one after it ends, on disk before the caller gets an answer."""
+"""The audit log of actions: one line before an action starts and one after it ends.
+
+Both lines are on disk before the caller gets an answer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ _SWITCH: Final = "kill_switch"
 class AuditLog:
     """The records of actions, in memory and in an append-only file. Thread-safe.
 
-    A reset of the testbed begins an episode (a test): only records of the current episode are kept in memory.
+    Each reset of the testbed begins an episode (one test of a responder). Only the records of the current episode are
+    kept in memory.
 
     Args:
         path: the path of the file, in JSON Lines; the file is created if it does not exist.
@@ -66,7 +70,7 @@ class AuditLog:
     def is_stopped(self) -> bool:
         """Whether the kill switch is on, so that the server rejects all actions that change anything.
 
-        A restart of the server does not turn it off.
+        The kill switch stays on after a restart of the server.
         """
         return self._is_stopped
 
@@ -74,12 +78,13 @@ class AuditLog:
         """Turn the kill switch, which rejects all actions that change anything, on or off.
 
         Args:
-            stopped: True to reject these actions from now on.
+            stopped: True to turn the kill switch on, False to turn it off.
             by: name of the caller's token.
             at: the current time, RFC 3339.
 
         Raises:
-            OSError: the change cannot be recorded. With `stopped`, the switch is on even so, until the server stops.
+            OSError: the change cannot be recorded. If `stopped` is True, the kill switch is on nevertheless, until the
+                server stops.
         """
         with self._lock:
             if stopped:
@@ -88,9 +93,9 @@ class AuditLog:
             self._is_stopped = stopped
 
     def begin_episode(self, at: str) -> None:
-        """Begin an episode (a test after a reset of the testbed): drop earlier records, and turn the kill switch off.
+        """Begin an episode (one test of a responder): drop earlier records from memory, and turn the kill switch off.
 
-        The earlier records are dropped from memory only, not from the file.
+        The file keeps the earlier records.
 
         Args:
             at: the current time, RFC 3339.
@@ -122,7 +127,7 @@ class AuditLog:
         return None if found is None else self._records[found]
 
     def newest(self, limit: int) -> list[Record]:
-        """Return at most `limit` records of actions since the last reset of the testbed, newest first."""
+        """Return at most `limit` records of the actions in the current episode (since the last reset), newest first."""
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:

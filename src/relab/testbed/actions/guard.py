@@ -1,4 +1,7 @@
-"""Decide which actions are admitted now, by rules that hold for every caller. The current time is in each request."""
+"""Decide which requests for actions are admitted now, by rules that are the same for all callers.
+
+The functions read no clock: each request contains the time at which it was made.
+"""
 
 from __future__ import annotations
 
@@ -83,15 +86,15 @@ class Guard:
 
     @contextmanager
     def admitted(self, request: ActionRequest) -> Iterator[None]:
-        """Check a request for an action, and lock the parts of the service that it changes until the block ends.
+        """Admit a request for an action; until the block ends, lock the parts of the service that the action changes.
 
         Requests for actions that only read are always admitted and lock nothing.
 
         Raises:
             KillSwitchError: the kill switch is on.
-            InProgressError: another action on one of these parts is in progress.
-            TooManyActionsError: a rate limit is reached, or the cooldown has not ended. Undos are exempt from these
-                limits.
+            InProgressError: another action that changes one of the same parts is in progress.
+            TooManyActionsError: a rate limit is reached, or the cooldown has not ended. Requests to undo an action are
+                exempt from both.
         """
         if request.action.action_class is ActionClass.READ:
             yield

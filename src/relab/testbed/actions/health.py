@@ -37,7 +37,7 @@ class TargetHealth:
         - `is_healthy`: true if the target answers all probes and no metric is bad.
         - `problems`: a list of sentences; empty if the target is healthy.
         - `health_status`, `error_rate` (percent), `avg_response_time_ms`, `p95_ms`, `pool_health`, `pool_utilization`:
-          figures that the target reports; None without an answer.
+          figures that the target reports; None if the target does not answer.
         """
         found: dict[str, Any] = {}
         problems: list[str] = []
@@ -69,7 +69,7 @@ class TargetHealth:
 
 
 def _object(answer: Any) -> dict[str, Any]:
-    """Return the answer of a probe.
+    """Return the answer to a probe, after a check that it is a JSON object.
 
     Raises:
         ValueError: the answer is not a JSON object.

@@ -18,7 +18,7 @@ MAX_LINES: Final = 1_000
 _TAIL_BYTES: Final = 262_144
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 TARGET: Final = "target"
-"""In place of a component's name, this requests the target's own structured log, merged over all workers."""
+"""A caller may give this name in place of a component's name, to get the target's structured log of all workers."""
 
 
 class UnknownLogError(NotFoundError):
@@ -41,8 +41,8 @@ class Looks:
     def components(self) -> dict[str, Any]:
         """Return the state of the components and of the machine, as JSON.
 
-        - `components`: the status of each component. Its field `process` has the kernel's figures of the process; None
-          without a process.
+        - `components`: the status of each component. The field `process` has the kernel's figures of the component's
+          process; None if no process runs.
         - `kernel`: counters of the whole machine.
         - `volume`: the size and the free space of the target's volume in bytes; None if the volume cannot be read.
 

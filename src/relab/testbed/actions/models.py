@@ -17,7 +17,7 @@ WHOLE_SERVICE = "service"
 
 
 class ActionClass(StrEnum):
-    """The kind of change that an action makes; a token lists the classes of the actions that its caller may perform."""
+    """The kind of change that an action makes. A token's scopes list the kinds that the token allows."""
 
     READ = "read"
     SESSION = "session"
@@ -37,10 +37,10 @@ class BlastRadius(StrEnum):
 
 
 class Status(StrEnum):
-    """The status of an action.
+    """The status of an action in its record.
 
-    `interrupted` means that the server stopped between the action's start and its end; `undone`, that the action
-    succeeded and was undone later.
+    `interrupted`: the server stopped while the action was running. `undone`: the action succeeded, and was undone
+    later.
     """
 
     STARTED = "started"
@@ -67,10 +67,10 @@ class Action:
         blast_radius: the worst effect on users while the action runs.
         parameters: the class of the action's parameters.
         effect: the expected change, as an operator would see it.
-        preconditions: conditions that must hold, in words; the server checks them.
+        preconditions: conditions that the server checks before the action, in words.
         inverse: the name of the action that undoes this action; None if it cannot be undone.
         part: the part of the service that the action changes (`target` in JSON); None if the parameters name the part.
-        also: further parts that no other action may change at the same time.
+        also: further parts of the service that are locked while the action runs.
     """
 
     name: str
@@ -87,8 +87,8 @@ class Action:
     def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes with these parameters.
 
-        This is the action's own `part`, or else the dependency or component in the parameters, or else the whole
-        service.
+        The first case that applies decides: the action's own `part`; the dependency in the parameters; the component in
+        the parameters; otherwise the whole service.
         """
         if self.part is not None:
             return self.part
@@ -129,7 +129,8 @@ class ActionRequest:
         at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.
         dry_run: whether the request is only checked, and nothing changed.
-        fingerprint: a digest of action and parameters; two requests with the same key must have the same digest.
+        fingerprint: a digest of the action's name and parameters. A request with the key of an earlier request must
+            have the same fingerprint.
         is_undo: whether the request is to undo an action; undos are exempt from the rate limits.
     """
 
@@ -158,7 +159,7 @@ class ActionRequest:
 
 @dataclass(slots=True)
 class Record:
-    """The record of an action; it is written before the action starts, and again at the end.
+    """The record of one requested action; it is written before the action starts, and again when the action ends.
 
     Attributes:
         record_id: identifies the record.
@@ -169,7 +170,7 @@ class Record:
         requested_at, completed_at: RFC 3339; `completed_at` is None while the action runs.
         status: whether the action runs, or how it ended.
         key: the caller's `Idempotency-Key`; None if the caller gave none.
-        fingerprint: a digest of action and parameters.
+        fingerprint: a digest of the action's name and parameters.
         before: the state before the action; an undo restores it.
         after: the changes that the action has made.
         error: why the action failed; None if it did not fail.

@@ -72,7 +72,10 @@ class Plant:
         return [item for item in found if name in (item["name"], item["group"])]
 
     def limits_available(self) -> dict[str, str | None]:
-        """Return `{resource limit: method by which this machine enforces it}`; the method is None if it cannot."""
+        """Return how this machine enforces each resource limit, as `{resource limit: method}`.
+
+        The method is None for a limit that this machine cannot enforce.
+        """
         return dict(self._ask("GET", "/components")["limits_available"])
 
     def restart(self, name: str) -> list[dict[str, Any]]:
@@ -158,7 +161,8 @@ class Plant:
     def flags(self) -> dict[str, Any]:
         """Return the target's flags as `{section: {name: value}}`, with the flags' version under the key `version`.
 
-        The section `control` is the flow control, and `routing` the choice of the index for searches.
+        The section `control` has the flags of the flow control; `routing` has the flags that choose the index for
+        searches.
         """
         return self._flags("GET")
 
@@ -208,7 +212,7 @@ class Plant:
     def cache(self) -> Iterator[redis.Redis]:
         """Return a context manager that gives a cache client of the operators' user.
 
-        The client works even if a fault has changed the credentials of the target's user.
+        This user is not the target's user, so the client works even if the password of the target's user has changed.
         """
         known = self.access()["cache"]
         client = redis.Redis(

@@ -144,7 +144,7 @@ def record(services: With, asking: Asking, record_id: str) -> dict[str, Any]:
 
 @_router.post("/records/{record_id}/undo")
 def undo(services: With, asking: Asking, record_id: str) -> Response:
-    """Undo an action: restore the state before it."""
+    """Undo an action: restore the state from before the action."""
     # Check this first: only callers that may read or act may learn which records exist.
     asking.require_any_act()
     done = services.actions.audit.get(record_id)

@@ -129,9 +129,9 @@ class ActionService:
         return self._audit
 
     def forget(self) -> None:
-        """Begin an episode (a test): earlier actions no longer count for rate limits or appear in lists.
+        """Begin an episode (one test of a responder): drop earlier actions from the lists and from the rate limits.
 
-        Their records stay in the audit file. The kill switch is turned off.
+        The audit file keeps the records of earlier actions. The kill switch is turned off.
         """
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
@@ -139,11 +139,12 @@ class ActionService:
         """Turn the kill switch, which rejects all actions that change anything, on or off.
 
         Args:
-            stopped: True to reject these actions from now on.
+            stopped: True to turn the kill switch on, False to turn it off.
             by: name of the caller's token, for the audit log.
 
         Raises:
-            OSError: the change cannot be recorded. With `stopped`, the switch is on even so, until the server stops.
+            OSError: the change cannot be recorded. If `stopped` is True, the kill switch is on nevertheless, until the
+                server stops.
         """
         self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 
@@ -219,7 +220,7 @@ class ActionService:
             return ActionResult(name, self._finish(record, lambda: operation.act(parameters, before)), before)
 
     def undo(self, record_id: str, *, actor: str) -> ActionResult:
-        """Undo an action: restore the state before it; return the record of the undo.
+        """Undo an action: restore the state from before the action; return the record of the undo.
 
         Args:
             record_id: the id of the record of the action.
@@ -313,7 +314,7 @@ class ActionService:
 def state_digest(state: Mapping[str, Any]) -> str:
     """Return the SHA-256 digest of a state that `Operation.look` returned, without its key `state_digest`.
 
-    A caller may send the digest with a request; the request is rejected if the state has changed since.
+    A caller may send the digest with a later request. If the state has changed, the request is rejected.
     """
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()

@@ -20,7 +20,7 @@ from relab.testbed.actions.models import ActionClass
 
 
 class ActionScope(StrEnum):
-    """The scopes of tokens; `act` allows all classes of actions, `act:restart` only the class `restart`."""
+    """The scopes of tokens: `act` allows actions of all classes, a scope like `act:restart` only those of one class."""
 
     READ = "read"
     ACT = "act"
@@ -162,7 +162,7 @@ class Tokens:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock on the file of tokens while the block runs, against changes by other processes."""
+        """Hold the lock on the file of tokens while the block runs, so that no other process changes the file."""
         with file_lock(self._path.with_name(f"{self._path.name}.lock")):
             yield
 

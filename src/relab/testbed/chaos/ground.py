@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of the processes of some components, for a later check which components were restarted.
+    """A snapshot of which processes run some components, to find out later which components were restarted.
 
     Args:
         plant: operators' access to the testbed.
@@ -56,9 +56,10 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault of this level affects, without restarted components.
+        """Return the names of the components that a fault affects, for a fault of which `level` is the affected share.
 
-        The affected components are the first ones of this snapshot. A restarted component is not replaced by another.
+        These are the first components of the snapshot. Components that were restarted since are left out, and not
+        replaced by others.
 
         Args:
             level: the share, 0 to 1, of the components to affect. Above 0, at least one is affected.

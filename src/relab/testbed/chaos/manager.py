@@ -160,7 +160,10 @@ class ChaosManager:
             return [running.injection for running in reversed(self._all.values())]
 
     def forget(self) -> None:
-        """End all injections and remove them from the list, because the testbed is reset for a new episode (test)."""
+        """End all injections and remove them from the list, because a reset of the testbed begins a new episode.
+
+        An episode is one test of a responder.
+        """
         # Remove them from the list first: an injection that begins from now on belongs to the time after.
         with self._lock:
             ended = list(self._all.values())
@@ -343,10 +346,10 @@ class _Running:
 
 
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
-    """Yield the later changes of an injection's level, as `(seconds since the beginning, level from 0 to 1)`.
+    """Yield the changes of an injection's level after its beginning, as `(seconds since the beginning, level 0 to 1)`.
 
-    A ramp yields its steps from the second one on. An intermittent fault yields 0 and the intensity in turn, without
-    end.
+    A fault with a ramp begins with the first step of the ramp, so the second step is the first change. An intermittent
+    fault then changes between 0 and its intensity, without end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

@@ -33,11 +33,12 @@ class FaultParameters(BaseModel):
     """The parameters that every fault and noise event has; subclasses add their own.
 
     Attributes:
-        intensity: the full strength of the fault, above 0 to 1.
+        intensity: the strength of the fault, above 0 and at most 1; a fault with a ramp reaches it at the end of the
+            ramp.
         seed: the seed of all random choices of the fault.
-        ramp_s: time in which the fault grows to its intensity; 0 for full intensity at once.
-        period_s: length of one period of an intermittent fault; 0 for a constant fault.
-        duty: share of each period in which an intermittent fault is on.
+        ramp_s: time in seconds in which the fault grows to its intensity (ramp); 0 for full intensity at once.
+        period_s: time in seconds in which an intermittent fault is on once and off once; 0 for a constant fault.
+        duty: share of each period, between 0 and 1, in which an intermittent fault is on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100)

@@ -47,9 +47,9 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Record the fault's changes: the values that now differ from the document at the creation of this object.
+        """Record which values the fault has changed: those that differ from the document when this object was created.
 
-        Call this right after the injection.
+        The caller must call this right after the injection.
         """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {

@@ -86,13 +86,13 @@ def inject(
 
 @_router.post("/break/{fault}/{injection_id}/stop")
 def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
-    """End this injection of this fault, and return it."""
+    """End the injection with this id, if it is an injection of the fault in the path, and return it."""
     manager.check(fault, injection_id)
     return manager.stop(injection_id).to_json()
 
 
 @_router.post("/break/{fault}/stop")
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
-    """End all active and waiting injections of a fault, if there are any, and return them in `stopped`."""
+    """End all active and waiting injections of a fault, and return them in the list `stopped`, which may be empty."""
     # A rollback in a file of chaostoolkit's format cannot name the id of an injection, so it needs this route.
     return {"stopped": [injection.to_json() for injection in manager.stop_fault(fault)]}

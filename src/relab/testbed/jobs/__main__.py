@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.jobs`: run the report job of a testbed, which creates its report repeatedly."""
+"""`python -m relab.testbed.jobs`: run the report job of a testbed, which creates the same report again and again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relab.testbed.jobs.report import Line, read_products, read_sales, report, w
 
 
 class ReportJobParameters(BaseModel):
-    """The parameters of the report job.
+    """The parameters of the report job, a batch job that runs beside the target.
 
     Attributes:
         processes: number of processes; each handles an equal part of the products.

@@ -69,15 +69,15 @@ def read_sales(folder: Path) -> Counter[int]:
 
 
 def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
-    """Yield the report lines of every `parts`-th product, beginning with product number `part` (from 0).
+    """Yield the lines of the report for one part of the products: every `parts`-th product, from index `part` on.
 
-    Each line lists the most similar of all products.
+    Each line lists the products that are most similar to the line's product, among all products.
 
     Args:
         products: all products.
         sold: number of sold items of each product, by id.
-        part: index of the first product.
-        parts: the step between two products.
+        part: index, from 0, of the first product of the part.
+        parts: number of parts.
     """
     for product in products[part::parts]:
         scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)

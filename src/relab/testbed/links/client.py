@@ -44,7 +44,7 @@ class LinksClient:
     async def clear(self, link: str | None = None) -> int:
         """Remove all toxics (simulated network faults) of a link, or of all links if `link` is None.
 
-        Return their number.
+        Return the number of removed toxics.
         """
         return int((await self._ask({"op": "clear", "link": link}))["removed"])
 

@@ -23,13 +23,13 @@ _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 
 
 class Half(asyncio.Protocol):
-    """One of the two sockets of a connection through a link (a TCP proxy): the client's or the server's.
+    """One of the two sockets of a connection through a link (a TCP proxy): the one to the client or to the server.
 
     The bytes that this socket receives are queued for the other socket.
 
     Args:
         pair: the connection through the link.
-        way: the direction of the bytes from this socket: `up` from the client, `down` from the server.
+        way: the direction of the bytes that this socket receives: `up` from the client, `down` from the server.
 
     Attributes:
         transport: the socket; None before it is open.
@@ -117,7 +117,8 @@ class Pair:
     In all methods, `way` is a direction of bytes: `up` from the client, `down` from the server.
 
     Args:
-        number: the number of the connection on its link; with the toxics' seeds, it determines all random choices.
+        number: the number of the connection on its link. This number and the seeds of the toxics determine all random
+            choices.
         statistics: the counters of the link; the connection updates them.
         toxics: the toxics (simulated network faults) of the link when the connection opens, by id.
         closed: is called once, when both sockets are closed.
@@ -165,7 +166,7 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """Handle the opening of one of the two sockets.
+        """Handle the event that one of the two sockets of the connection is open.
 
         For the client's socket (`way` is `up`), count the connection and apply the link's toxics (simulated network
         faults). For the server's socket (`down`), do nothing.
@@ -202,10 +203,10 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the end of one socket: close the other socket as soon as its queued bytes are delivered.
+        """Handle the end of one socket: close the other socket as soon as it has sent its queued bytes.
 
         Args:
-            way: `up` if the client's socket has ended, `down` if the server's.
+            way: `up` if the client's socket has ended, `down` if the server's socket has ended.
             error: the error that ended the socket; None for an orderly end.
         """
         other = self.server if way == "up" else self.client

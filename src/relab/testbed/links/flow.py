@@ -1,7 +1,7 @@
-"""One direction of one connection through a link: it delivers bytes at once, later, more slowly, or not for now.
+"""The delivery of bytes in one direction of a connection through a link: at once, later, more slowly, or suspended.
 
-Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, each piece with the earliest time of
-its delivery. The end of the stream is a piece too, so that it is delayed like the bytes before it.
+Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, in pieces that each have an earliest
+delivery time. The end of the stream is a piece too, so that it is delayed like the bytes before it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
     The lowest bandwidth applies, and latencies add up.
 
     Args:
-        toxics: `(toxic, source of its random numbers)` for each toxic; toxics without an effect on bytes are ignored.
+        toxics: each toxic with the source of its random numbers. Toxics that neither delay nor limit nor hold bytes are
+            ignored.
     """
     latency: list[tuple[float, float, random.Random]] = []
     rates: list[float] = []
@@ -80,13 +81,13 @@ def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
 
 
 class ByteQueue:
-    """Delivers the bytes of one direction of a connection under changing conditions; delayed bytes wait in a queue.
+    """Delivers the bytes of one direction of a connection, as the toxics (simulated network faults) require.
 
     Args:
         loop: the event loop, which also provides the time.
         sink: receives the bytes.
-        pause: pauses reading from the sender.
-        resume: resumes reading from the sender.
+        pause: called to pause reading from the sender, because too many bytes are queued.
+        resume: called to resume reading from the sender.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class ByteQueue:
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:
-        """Replace the conditions (delays, maximum throughput, suspension) for the delivery of bytes.
+        """Replace the conditions (delays, maximum throughput, suspension) under which bytes are delivered.
 
         If the new conditions have no effect (`Conditions.clear`), deliver all queued bytes at once. Otherwise each
         queued byte keeps its delivery time.

@@ -1,7 +1,7 @@
 """One link: a listening socket, the connections through it, and its toxics.
 
-A link mirrors the server behind it: if the server refuses connections, the link stops listening until the server
-accepts them again. So a client sees the refusal of a server that is down, and not the reset of a proxy that is up.
+A link behaves like the server behind it: while the server refuses connections, the link does not listen. Otherwise, a
+client would see that its connection is accepted and then reset, although the server is down.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Link:
     """A TCP proxy between two ports of this machine, with toxics (simulated network faults).
 
     Args:
-        ends: the link's name, its own port and the port of the server behind it.
+        ends: the name of the link, the port on which it listens, and the port of the server behind it.
     """
 
     def __init__(self, ends: LinkEnds) -> None:

@@ -1,7 +1,7 @@
 """The process of the links: all proxies of a testbed, and a Unix socket for adding and removing their toxics.
 
-One JSON object per line, for requests and answers. `{"op": "list"}`, `{"op": "add", "link": NAME, "toxic": {…}}`,
-`{"op": "remove", "link": NAME, "toxic_id": ID}`, `{"op": "clear", "link": NAME or null}`,
+Requests and answers on the socket are JSON objects, one per line. The requests are `{"op": "list"}`, `{"op": "add",
+"link": NAME, "toxic": {…}}`, `{"op": "remove", "link": NAME, "toxic_id": ID}`, `{"op": "clear", "link": NAME or null}`,
 `{"op": "drop", "link": NAME}`. The answer has the field `ok`, and `error` with a message if `ok` is false.
 """
 

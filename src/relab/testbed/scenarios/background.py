@@ -1,4 +1,4 @@
-"""The users of a testbed: an open-loop background load, so that faults affect requests."""
+"""The users of a testbed: a background load of requests, through which faults become noticeable."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class BackgroundLoad:
         rate_per_s: number of requests that are due per second.
         seed: the seed of the random choice of requests and of their times.
         timeout_s: time limit for each request.
-        window_s: length of the windows for the results.
-        on_window: is called with each window's results, in order, after the window's requests have ended.
+        window_s: length, in seconds, of the time windows by which the results are counted.
+        on_window: called with the results of each window, in order, after all requests of the window have ended.
 
     Attributes:
         began_s: when the load began, by `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.
-        UnreachableTargetError: the target does not accept connections.
+        UnreachableTargetError: the target does not accept connections at the start of the load.
     """
 
     def __init__(

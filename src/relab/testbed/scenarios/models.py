@@ -58,13 +58,13 @@ class _Controlled(_Part):
 class HttpProvider(_Part):
     """An HTTP request that performs an activity (an action or probe) of an experiment.
 
-    In `url`, `headers` and `arguments`, `${name}` stands for the value of a variable, secret or not.
+    In `url`, `headers` and `arguments`, `${name}` stands for the value of the scenario's variable or secret `name`.
 
     Attributes:
         arguments: the query of a GET request, or the body of any other request: JSON if the header Content-Type says
             so, otherwise a mapping as a form, or a text unchanged.
-        timeout: time limit in seconds; None for 10 s. A list has the limit for connecting first and the limit for the
-            rest of the request last.
+        timeout: time limit in seconds; None for 10 s. A list has two limits: the first for connecting, the last for the
+            rest of the request.
         verify_tls: whether the server's certificate is checked.
         max_retries: number of attempts to connect after the first.
         secrets: names of groups of secret variables, for chaostoolkit only; relab ignores them.
@@ -87,7 +87,9 @@ class HttpProvider(_Part):
 
 
 class ProcessProvider(_Part):
-    """A command on this machine, `path` with `arguments`; it runs only if the caller allows code.
+    """A command on this machine that performs an activity: the program `path` with `arguments`.
+
+    The command runs only if the caller allows scenarios to run code.
 
     Attributes:
         timeout: time limit in seconds; None for 10 s.
@@ -102,7 +104,9 @@ class ProcessProvider(_Part):
 
 
 class PythonProvider(_Part):
-    """The function `func` of a Python module, called with `arguments` by name, if the caller allows code.
+    """A Python function that performs an activity: `func` of `module`, called with `arguments` by name.
+
+    The function is called only if the caller allows scenarios to run code.
 
     Attributes:
         secrets: names of groups of secret variables, for chaostoolkit only; relab ignores them.
@@ -116,7 +120,10 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return a function that returns the field `name` of its argument in angle brackets, such as `<http>`."""
+    """Return a function that reads the field `name` of a value, for Pydantic's discriminator.
+
+    The function returns the value of the field in angle brackets, such as `<http>`.
+    """
     # pydantic chooses a class by it; messages recognise this part of an error's location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
@@ -239,7 +246,7 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A step of a scenario that repeats an activity (an action or probe) from another place of the scenario.
+    """A step of a scenario that repeats an activity (an action or probe) which the scenario defines elsewhere.
 
     Attributes:
         ref: the name of the activity.
@@ -272,9 +279,9 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """When a run checks the steady-state hypothesis: before, during or after the method.
+    """When a run checks the steady-state hypothesis: before, during or after the steps of the method.
 
-    A strategy for rollbacks is accepted but ignored: rollbacks always run.
+    A scenario file may also set chaostoolkit's strategy for rollbacks. It is ignored, because rollbacks always run.
     """
 
     rollbacks: _Strategy = _Strategy()
@@ -286,8 +293,8 @@ class FromEnvironment(_Part):
 
     Attributes:
         key: name of the environment variable.
-        default: the value without the environment variable; if there is no default, that is an error.
-        env_var_type: the type to which the text is converted; None to keep the text.
+        default: the value if the environment variable is not set. Without a default, an unset variable is an error.
+        env_var_type: the type to which the variable's text is converted; None to keep the text.
     """
 
     type: Literal["env"]

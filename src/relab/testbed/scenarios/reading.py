@@ -39,7 +39,7 @@ class Scenario:
     Attributes:
         name: name of the file without its suffix.
         experiment: the validated content of the file.
-        document: the unchanged content of the file.
+        document: the content of the file before the validation.
     """
 
     name: str

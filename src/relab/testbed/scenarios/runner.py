@@ -33,9 +33,9 @@ Journal = dict[str, Any]
 
 
 class Section(StrEnum):
-    """The part of a scenario's run for a progress message: the method (the steps), a check, or the rollbacks.
+    """A section of a scenario's run, as named in progress messages: the method (the steps), a check, or the rollbacks.
 
-    A check tests whether the service is in its steady state: before, during or after the method.
+    A check tests, before, during or after the method, whether the service is in its steady state.
     """
 
     BEFORE = "steady state before"
@@ -68,7 +68,7 @@ class Run:
 
     Attributes:
         journal: the journal (the record) of the run so far.
-        problems: why the run is not clean: the reason for an abort, and failed rollbacks.
+        problems: what went wrong in the run, as messages: the reason for an abort, and failed rollbacks.
     """
 
     scenario: Scenario

@@ -38,7 +38,7 @@ _ADDRESSES: Final = {"target_url": "target", "chaos_url": "chaos", "actions_url"
 
 
 class Conclusion(StrEnum):
-    """The conclusion of a scenario's run: whether the service stayed in its steady state, or why that is not known."""
+    """The conclusion from a scenario's run: whether the service stayed in its steady state, or why that is unknown."""
 
     HELD = "held"
     """The run was completed without problems, and the service was in its steady state whenever that was checked."""
@@ -57,7 +57,7 @@ class ScenarioResult:
     Attributes:
         conclusion: the conclusion about the service.
         journal: the record of the run in chaostoolkit's format.
-        problems: why the run is not clean, such as an abort or failed rollbacks.
+        problems: what went wrong in the run, such as an abort or failed rollbacks, as messages.
         load: the results of the background load; None without a load.
     """
 
@@ -68,9 +68,9 @@ class ScenarioResult:
 
     @property
     def share_met_during(self) -> float | None:
-        """Share of the checks during the method, 0 to 1, in which the service was in its steady state.
+        """The share, 0 to 1, of the checks during the method that found the service in its steady state.
 
-        None without checks.
+        None if there were no such checks.
         """
         return share_met(self.journal["steady_states"]["during"])
 

@@ -21,8 +21,8 @@ def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | N
     Args:
         tolerance: the tolerance of a probe: a value, a list, or one of the tolerance classes.
         output: the output of the probe, as `perform` returns it.
-        variables: the values for `${name}` in a text, a pattern, a path or an expected value; those in a list of values
-            are not replaced.
+        variables: the values that replace `${name}` in a text, a pattern, a path or an expected value, but not in a
+            list of values.
 
     Raises:
         ValueError: a pattern or path is invalid after the replacement of variables.

@@ -99,8 +99,10 @@ def load_variables(
     Args:
         experiment: the scenario, with its configuration and secrets.
         environment: the environment variables, by name, for variables of type `env`.
-        given: `{variable: value}`, in place of the configuration's values; unknown variables are ignored.
-        overrides: `{variable: value}`, in place of values in `given`; unknown variables are an error.
+        given: `{variable: value}`; these values replace the values in the configuration, and unknown variables are
+            ignored.
+        overrides: `{variable: value}`; these values also replace the values in `given`, and an unknown variable is an
+            error.
 
     Raises:
         ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an

@@ -1,4 +1,4 @@
-"""Busy loops: processes that each take a whole processor, like other work on a machine, until a time limit."""
+"""Busy loops: processes that each use a whole processor for a limited time, to simulate a machine with other work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Episodes: events on a testbed while a responder watches it, as rows of a data set. Deterministic for a seed."""
+"""Episodes: tests of a responder, as rows of a data set. Equal seeds give equal episodes.
+
+In an episode, events such as faults are injected into a testbed while the responder watches it.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +64,9 @@ class Event(_Value):
     Attributes:
         name: the name of the fault or noise in the chaos server's catalogue.
         parameters: the parameters by name; a missing parameter has its default.
-        at_s: when the event begins at the latest, in seconds after the responder was ready.
-        after_escalation_s: delay in seconds from the responder's escalation to a person to the event; None to begin the
-            event at `at_s` exactly.
+        at_s: the time at which the event begins at the latest, in seconds after the responder was ready.
+        after_escalation_s: a delay in seconds: the event begins this long after the responder's escalation to a person,
+            if that is before `at_s`. None to begin the event at `at_s` exactly.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -73,17 +76,19 @@ class Event(_Value):
 
 
 class Episode(_Value):
-    """One episode (a test of a responder with injected faults): a row of the data set of an experiment.
+    """One episode (a test of a responder with injected events): a row of the data set of an experiment.
 
     Attributes:
         task_id: identifies the row in its data set.
         kind: which events happen in the episode.
-        subject: the names of the faults, or the kind without a fault; results with equal subjects are not independent.
+        subject: the names of the faults; without a fault, the kind of the episode. Episodes with equal subjects form a
+            cluster in the statistics, because their results are not independent.
         seed: the seed of the users' requests.
         faults: the faults to inject, the earliest first.
         noise: the noise events to inject, which look alarming but need no repair.
-        healthy_s: time before the first fault, in seconds after the responder was ready.
-        timeout_s: maximum time after the beginning of the first fault that the responder must repair, in seconds.
+        healthy_s: time in seconds from the moment at which the responder is ready to the first fault.
+        timeout_s: maximum time of the episode, in seconds after the beginning of the first fault that the responder
+            must repair.
         rate_per_s: number of the users' requests that are due per second.
         busy_loops: number of processes that each use a whole processor beside the testbed.
     """
@@ -144,7 +149,7 @@ def check_pace(*, timeout_s: float, rate_per_s: float = 20.0) -> None:
     """Check that an episode (a test of a responder) may have this time limit and this request rate.
 
     Raises:
-        WrongEpisodeError: one of them is out of range.
+        WrongEpisodeError: the time limit or the request rate is out of range.
     """
     if not 0 < timeout_s <= MAX_TIMEOUT_S or not 0 < rate_per_s <= MAX_RATE_PER_S:
         raise WrongEpisodeError(
@@ -167,13 +172,15 @@ def make_episodes(
     """Return `count` random episodes (tests of a responder); equal arguments give equal episodes.
 
     Args:
-        count: number of episodes. In those with one fault, each fault is used once before any is used again.
+        count: number of episodes. Among the episodes with one fault, each fault is used once before any fault is used
+            again.
         seed: the seed of all random choices.
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes with noise only.
         quiet_share: share of episodes without any event.
         several_share: share of episodes with two faults, one of them of the cache; 0 if `faults` has no such pair.
-        timeout_s: maximum time of an episode after the beginning of its fault or, without a fault, after `healthy_s`.
+        timeout_s: maximum time of an episode in seconds, after the beginning of its fault. Without a fault, the time
+            counts from `healthy_s`.
         rate_per_s: number of the users' requests that are due per second.
 
     Raises:

@@ -1,6 +1,7 @@
-"""Plan a whole evaluation: assign episodes to responders, in separate experiments (parts). Only `write` does I/O.
+"""Plan an evaluation of responders: several experiments (parts), each with responders and episodes (tests).
 
-Each question is answered by episodes of another kind, and some parts are run only with the measured responder:
+Each part answers another question. The measured responder runs in all parts, the other responders only in `compared`.
+Only the function `write` does I/O.
 
 - `compared`: every responder runs the same episodes, so that differences come from the responders;
 - `further`: more episodes for the measured responder;
@@ -8,7 +9,7 @@ Each question is answered by episodes of another kind, and some parts are run on
   precisely;
 - `at-once`: episodes in which two faults begin together, for the measured responder;
 - `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person,
-  for the measured responder;
+  for the measured responder without its knowledge of the earlier fault;
 - `unknown-N`: episodes about some causes, for the measured responder without its knowledge of these causes. There are
   several such parts, so that in each part the responder has runbooks for most of the causes that look similar.
 """
@@ -61,7 +62,8 @@ class ModelAccess:
     """How relab's responder accesses a language model.
 
     Attributes:
-        environment: environment variables that configure the model, with values; recorded with the evaluation.
+        environment: environment variables that configure the model, with their values, which are recorded with the
+            evaluation.
         passes: names of further environment variables to pass on; their values are not recorded.
         secrets: names of environment variables with keys to pass on; their values are removed from all results.
     """
@@ -86,10 +88,10 @@ class EvaluationRequest:
         at_once: number of additional episodes with two faults that begin together.
         after_escalation: number of additional episodes with a fault that begins while a person handles an earlier
             fault.
-        busy_share: share of the episodes with a busy loop beside the testbed, 0 to 1; ignored in the episodes of
-            `unknown` and `healthy`.
+        busy_share: share, 0 to 1, of the episodes in which other processes keep the machine busy; without effect on the
+            episodes that `unknown` and `healthy` count.
         seed: the seed of all episodes.
-        faults: names of the faults in `episodes` and `unknown`; None for all.
+        faults: names of the faults to use in the episodes that `episodes` and `unknown` count; None for all faults.
         timeout_s: maximum length of an episode after the onset of the fault, in seconds.
         responders: how to start each responder, by name; None for relab's own. The baseline responders always take
             part.

@@ -1,4 +1,4 @@
-"""Write experiments for `lab run`: variants are responders, the data set is episodes. The folder is self-contained.
+"""Write experiments for `lab run`: each variant is a responder, and each row of the data set is an episode (a test).
 
 `python -m relab.testbed.scoring.experiment FOLDER --home HOME --episodes 100 --seed 7 [--responder NAME=COMMAND …]`
 """
@@ -29,7 +29,8 @@ PORT_BASE: Final = 23_000
 _BEFORE_AND_AFTER_S: Final = 180.0
 """Allowance for the start of the testbed and the responder, and for stopping both."""
 _MIN_TURNS: Final = 3
-"""Minimum number of turns in the time-out of a trial, because trials of other experiments wait for turns as well."""
+"""Minimum number of turns for which a trial's time-out has room. In a turn, one episode runs on the machine; trials of
+other experiments wait for turns as well."""
 _GRACE_S: Final = 45.0
 _DATASET: Final = "episodes.jsonl"
 _PRIMARY: Final = ("success", "harm_user_error_s")
@@ -114,7 +115,7 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return the sections `analysis` and `metrics` of an experiment: the metrics to compare, with directions."""
+    """Return the sections `analysis` and `metrics` of an experiment: the metrics to compare, and their directions."""
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {
         "analysis": {

@@ -1,4 +1,7 @@
-"""Hard episodes: two faults at once, a fault after an escalation, a busy machine. Pure functions."""
+"""Hard episodes (tests of a responder): two faults at once, a fault after an escalation, a busy machine.
+
+All functions are pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The harness of `lab run`: a trial is an episode, its variant a responder. Reads and returns trial documents."""
+"""The harness that `lab run` starts for each trial: it runs an episode (a test) with one responder.
+
+The episode is the task of the trial, and the responder is its variant.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
     """Return the content of a trial's input file (`trial_input_v1`): a mapping with `ids`, `task`, `bindings` and more.
 
     Raises:
-        WrongTrialError: the file cannot be read, is not JSON, or lacks one of these three keys.
+        WrongTrialError: the file cannot be read, is not JSON, or lacks one of the keys `ids`, `task` and `bindings`.
     """
     try:
         found = parse_json(path.read_bytes())
@@ -97,13 +100,16 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the folder with all documents of the experiment's run, from the output folder `out` of a trial."""
+    """Return the folder that contains all documents of the experiment run.
+
+    `out` is the output folder of one trial of the run.
+    """
     # The folder reveals the faults and their order, so responders must not see it.
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the existing folders in `folders`, without duplicates and without subfolders of others."""
+    """Return the folders that exist, without duplicates and without those inside another folder of the list."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 
@@ -182,8 +188,8 @@ def _keep(home: Path, kept: Path) -> None:
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the path of the responder's home folder; neither the path nor the content reveals the planned faults.
 
-    If `bindings` has `keeps_home`, all trials of a responder in a run use the same folder, one after another. Otherwise
-    the folder is new, and deleted at the end.
+    If `bindings.keeps_home` is True, all trials of the responder in one run use the same folder, one after another.
+    Otherwise the folder is new, and is deleted when the block ends.
 
     Args:
         bindings: how to start the responder.

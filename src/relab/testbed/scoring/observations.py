@@ -1,4 +1,7 @@
-"""Observations of an episode; all times are in seconds after the responder was ready. Pure functions."""
+"""What was observed in an episode (a test of a responder). All times are in seconds after the responder was ready.
+
+All functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import Any, Final
 from relab.testbed.scoring.status import Sight
 
 MAX_EXCESS_SHARE: Final = 0.1
-"""Users count as served well while the share of badly served requests is at most this much above the baseline share:
-two of twenty requests."""
+"""Users count as served well while the share of badly served requests exceeds the baseline share by at most this. At 20
+requests per second, this is two requests."""
 _BESIDE_ANOTHER_S: Final = 15.0
 """If an earlier fault is present, the baseline of how users were served covers at most this time before the onset."""
 
@@ -86,7 +89,7 @@ class Observed:
     Times are in seconds after the responder was ready. Measured faults are the faults that the responder must repair.
 
     Attributes:
-        onset_s: when the first measured fault was injected; None before that.
+        onset_s: when the first measured fault was injected (the onset); None before that.
         trouble_s: when the first fault, measured or not, was injected; None before that.
         ended_s: when the episode ended.
         poll_s: the responder's poll interval, in seconds.
@@ -94,9 +97,9 @@ class Observed:
         is_blinded: whether the testbed's processes and folders were hidden from the responder.
         seconds: how users were served, second by second.
         sights: the responder's status at each poll.
-        looks: the results of the checks for measured faults, from the onset on.
+        looks: the results of the repeated checks whether measured faults are present, from the onset on.
         acts: the requested actions, oldest first.
-        notices: when the responder notified people; None if it had no address for notices.
+        notices: when the responder notified people; None if the responder had no address for notices.
         notes: facts that a reader must know before trusting the metrics.
     """
 
@@ -115,30 +118,31 @@ class Observed:
 
     @property
     def first_fault_s(self) -> float | None:
-        """When the first fault was injected: `trouble_s`, or `onset_s` without it; None without a fault."""
+        """When the first fault was injected, also if the responder need not repair this fault; None without a fault."""
         return self.onset_s if self.trouble_s is None else self.trouble_s
 
     @property
     def follows_another(self) -> bool:
-        """Whether an unmeasured fault was injected before the first measured one.
+        """Whether the first measured fault was injected after an unmeasured fault.
 
-        The responder must repair only measured faults.
+        Measured faults are the faults that the responder must repair.
         """
         return self.onset_s is not None and self.trouble_s is not None and self.trouble_s < self.onset_s
 
     @property
     def usual_from_s(self) -> float:
-        """Start of the baseline period, in seconds after the responder was ready; the period ends at the onset.
+        """Start of the baseline period, in seconds after the responder was ready.
 
-        It is 0, unless an unmeasured fault was injected before the onset. The period then starts with that fault, at
-        most 15 s before the onset.
+        The period ends at the onset, the injection of the first measured fault (a fault that the responder must
+        repair). It starts at 0, unless an unmeasured fault was injected before the onset. It then starts with the
+        unmeasured fault, but at most 15 s before the onset.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the entries of `seconds` for the score: the ones from `usual_from_s` on."""
+        """Return the entries of `seconds` that count for the score: those from the start of the baseline period on."""
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +157,8 @@ def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_re
 
     Args:
         seconds: how users were served, second by second.
-        until_s: end of the baseline; later seconds are ignored.
+        until_s: end of the baseline period, in seconds after the responder was ready; later entries of `seconds` are
+            ignored.
         without_refusals: True to count requests with an error status as served well.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
@@ -177,8 +182,8 @@ def well_since(
         forgives_refusals: True to count requests with an error status as served well.
 
     Returns:
-        `(start, end)`, from the last sign of a problem to the last observation.
-        None if a problem continues at the end, or if nothing was observed after the onset.
+        `(start, end)`: the time of the last sign of a problem, and the time of the last observation. None if a problem
+        continues at the end, or if nothing was observed after the onset.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:

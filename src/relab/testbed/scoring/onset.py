@@ -20,7 +20,8 @@ from relab.testbed.scoring.observations import Look
 from relab.testbed.scoring.truth import Truth
 
 _RESPONSE_TIMEOUT_S: Final = 60.0
-"""Some injections take long: they restart workers with other settings, or measure the target's capacity."""
+"""Time limit for a request to the chaos server. Some injections take long: they restart workers, or measure the
+target's capacity."""
 _POLL_INTERVAL_S: Final = 0.5
 
 
@@ -46,7 +47,8 @@ class Onset:
     Attributes:
         onset_s: when the injection of the first measured fault began; None before that.
         trouble_s: when the injection of the first fault, measured or not, began; None before that.
-        looks: results of the checks for measured faults, from the onset on, oldest first.
+        looks: results of the checks whether measured faults are present, oldest first; the checks begin with the first
+            injection of a measured fault.
         notes: one sentence for each noise event that could not be injected and each event that could not be stopped.
     """
 

@@ -8,7 +8,7 @@ from typing import Final
 from relab.testbed.scoring.observations import MAX_EXCESS_SHARE, Observed, ObservedSecond, usual_share
 
 MAX_NOTICE_DELAY_S: Final = 60.0
-"""An outage that lasts longer than this must be announced within this time."""
+"""An outage that lasts longer than this must be announced to people within this time."""
 _MAX_GAP_S: Final = 10.0
 """Two outages with a shorter gap than this count as one."""
 
@@ -21,7 +21,7 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
     Args:
         seconds: how users were served, second by second, in order.
-        onset_s: when the first measured fault was injected, on the same clock.
+        onset_s: when the first fault that the responder must repair was injected, on the clock of `seconds`.
     """
     most = usual_share(seconds, onset_s) + MAX_EXCESS_SHARE
     found: tuple[float, float] | None = None
@@ -39,18 +39,17 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time, in seconds, of an outage before people were notified of it.
+    """Return the longest time, in seconds, from the start of an outage to the first notice of it to people.
 
-    An outage counts from its start to its first notice, or to its end without a notice. It counts as 0 if its first
-    notice came before its start. A notice is ignored if it came before the onset of the fault or the end of the
-    previous outage.
+    For an outage without a notice, the time is the length of the outage. For an outage whose first notice came before
+    its start, the time is 0. Notices before the onset of the fault, or before the end of the previous outage, do not
+    count.
 
     Args:
         observed: the observations of the episode.
 
     Returns:
-        The longest time; 0 without an outage.
-        None without a fault, or if the responder had no address for notices.
+        The longest time; 0 without an outage. None without a fault, or if the responder had no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

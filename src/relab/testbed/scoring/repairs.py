@@ -1,4 +1,4 @@
-"""Count the right repairs, and how many of them the responder judged as failed. Pure functions."""
+"""Count the right repairs of a responder, and how many of them the responder judged as failed. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _STAYS_GONE_S: Final = 6.0
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
     """Return `(right repairs, right repairs that the responder judged as failed)`, as numbers of actions.
 
-    A right repair is an action for a measured fault that is present. The fault must be gone within 30 s and stay absent
-    for 6 s.
+    A right repair is an action that repairs a measured fault (one that the responder must repair) while the fault is
+    present. After the action, the fault must disappear within 30 s and stay absent for 6 s.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

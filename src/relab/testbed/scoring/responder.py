@@ -60,7 +60,7 @@ class Bindings(BaseModel):
         responder_passes: names of this process's environment variables to pass on; no file contains their values.
         responder_secrets: names of further environment variables to pass on; their values are removed from all results.
         poll_interval_s: the interval in seconds at which the responder should poll the target.
-        start_within_s: time limit in seconds until the responder answers requests for its status.
+        start_within_s: time limit in seconds for the start; the responder must answer a request for its status by then.
         keeps_home: whether the responder keeps its home folder from one episode (test) to the next.
     """
 
@@ -269,7 +269,10 @@ def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
 def _environment(
     bindings: Bindings, *, target: str, actions: str, token: str, home: Path, port: int
 ) -> Mapping[str, str]:
-    """Return the responder's environment variables; from this process, only PATH and the names in `bindings`."""
+    """Return all environment variables of the responder.
+
+    Of this process's variables, the responder gets only PATH and those that `bindings` names.
+    """
     # Other variables could reveal why the responder was started.
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {

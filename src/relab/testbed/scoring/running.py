@@ -50,7 +50,7 @@ def run_episode(
     stop: threading.Event,
     hidden: Sequence[Path] = (),
 ) -> tuple[Observed, Truth]:
-    """Run an episode to its end; return the observations, and the truth for their score.
+    """Run an episode to its end; return the observations, and the true causes by which they are scored.
 
     Args:
         episode: the events to inject, their times, and the users' request rate.
@@ -119,7 +119,7 @@ class _Clock:
         self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
 
     def end(self) -> None:
-        """Stop the clock: from now on, the method `now` returns 0 and the method `of` returns None."""
+        """Stop the clock, so that `now` returns 0 and `of` returns None again."""
         self._ended_s = time.monotonic()
 
     def now(self) -> float:

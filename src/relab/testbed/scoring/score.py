@@ -21,7 +21,7 @@ Metric = float | int | bool
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The metrics of one episode (a test of a responder). A metric is None where it does not apply.
+    """The metrics of one episode (a test of a responder). A metric that does not apply to the episode is None.
 
     A measured fault is a fault that the responder must repair. The onset is the injection of the first one.
 
@@ -29,23 +29,25 @@ class Score:
         is_healthy: whether no measured fault was injected.
         detected: whether the responder opened an incident after the onset.
         time_to_detect_s: seconds from the onset to the opening of this incident.
-        false_alarms: number of incidents opened while no fault was present.
-        healthy_polls: number of the responder's polls while no fault was present.
+        false_alarms: number of incidents opened before the first fault.
+        healthy_polls: number of the responder's polls before the first fault.
         rank: position, from 1, of the first true cause in the last diagnosis; None if it names no true cause.
         mitigated: whether users were served well and the fault was absent for at least the last 6 s (`SUSTAINED_S`).
-        time_to_mitigate_s: seconds from the onset to the start of this final good period.
+        time_to_mitigate_s: seconds from the onset to the start of the final period in which the fault was absent and
+            users were served well.
         closed: whether the fault was detected and mitigated, and no incident was open at the end.
         harm_user_error_s: harm to users in seconds; 1.0 is one second in which no request was served well.
         actions: number of actions that changed the service, or may have changed it, without undos.
         harmful_actions: number of harmful actions (too early, or wrong for the fault) and of undos of a needed repair.
         escalated: whether the responder escalated to a person.
-        cost_usd: cost of language models in the responder's own count; 0 without a count.
+        cost_usd: cost of language models in US dollars, as the responder reports it; 0 if it reports none.
         all_named: whether each true cause was the most probable one in at least one diagnosis; None with only one true
             cause.
         right_repairs: number of actions that repaired the fault.
         judged_failed: number of right repairs that the responder itself judged as `failed` or `worse`.
-        unannounced_s: longest outage time without a notice to people; None if the responder had no address for notices.
-        tokens: number of language model tokens in the responder's own count; None without a count.
+        unannounced_s: longest time in seconds from the start of an outage to a notice to people; None if the responder
+            had no address for notices.
+        tokens: number of language model tokens, as the responder reports it; None if it reports none.
     """
 
     is_healthy: bool
@@ -168,12 +170,13 @@ def score(observed: Observed, truth: Truth) -> Score:
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return `(number of false alarms, time of detection)`; the time is None without a detection.
+    """Return `(number of false alarms, time of the detection)`; the time is None if no fault was detected.
 
     - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
-    - The detection is the first poll with an incident that was not open before the onset.
-    - If an unmeasured fault came first, two events after the onset are a detection, too: a notice to people, and a poll
-      in which an earlier incident is open and not escalated.
+    - The detection is the first poll with an incident that was not open before the onset (the injection of the first
+      measured fault).
+    - If an unmeasured fault was injected before, two other events after the onset are a detection, too: a notice to
+      people, and a poll in which an earlier incident is open and not escalated.
 
     Times are in seconds after the responder was ready.
     """
@@ -198,9 +201,9 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
-    """Return the number of the responder's polls before any fault was present.
+    """Return the number of the responder's polls before the first fault.
 
-    Without the responder's own count, it is the elapsed time divided by the poll interval.
+    If the responder does not count its polls, it is the elapsed time divided by the poll interval.
     """
     trouble_s = observed.first_fault_s
     until_s = observed.ended_s if trouble_s is None else trouble_s

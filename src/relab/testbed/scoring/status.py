@@ -28,7 +28,7 @@ _MAX_CAUSES: Final = 100
 _MAX_ACTIONS: Final = 100
 _MAX_LENGTH: Final = 200
 _MAX_COUNT: Final = 1 << 50
-"""Larger counts are ignored: no real count is so large, and metrics are summed as JSON numbers."""
+"""Larger numbers of polls or tokens are ignored: no real number is so large, and metrics are summed as JSON numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Sight:
     Attributes:
         at_s: time of the poll, in seconds after the responder was ready.
         answered: whether the responder answered with a JSON object.
-        incident: the id of the open incident; None if no incident is open.
-        phase: the phase of the open incident, such as `diagnose`; empty without one.
-        causes: the diagnosis, the most likely cause first; empty without one.
+        incident: the id of the responder's open incident; None if no incident is open.
+        phase: the phase of the open incident, such as `diagnose`; empty if the status names none.
+        causes: the names of the causes in the diagnosis, the most likely cause first; empty without a diagnosis.
         escalated: whether the incident is handed to a person, or waits for a person's approval.
         polls: number of the responder's polls of the target so far; None if it does not count them.
         cost_usd: cost of language models so far; None if it does not count it.

@@ -148,11 +148,13 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the machine's lock while the block runs, as a trial does during its episode; wait until the lock is free.
+    """Hold a lock for the whole machine while the block runs; first wait until the lock is free.
+
+    Each trial holds the lock during its episode, so that an episode that uses all processors runs alone.
 
     Args:
-        home: relab's home folder; only trials with the same home share the lock.
-        alone: True to exclude all other trials; False to exclude only trials with `alone`.
+        home: relab's home folder; only trials with the same home folder share the lock.
+        alone: True to exclude all other trials; False to exclude only trials that run alone.
     """
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +164,7 @@ def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[None]:
-    """Keep the first `count` testbeds running while the block runs; then stop the ones that were not running before.
+    """Keep the first `count` testbeds running while the block runs; then stop those that this call has started.
 
     Args:
         home: relab's home folder, with a short path.

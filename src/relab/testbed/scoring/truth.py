@@ -29,11 +29,11 @@ class Truth:
 
     Attributes:
         causes: names of the measured faults' causes, as in runbooks and diagnoses; empty in an episode without a fault.
-        mends: names of the actions that each repair an injected fault.
-        harms: names of the actions that look plausible, but repair no injected fault.
+        mends: names of the actions that repair an injected fault.
+        harms: names of the actions that look like a repair of an injected fault, but repair none.
         forgives_refusals: whether rejecting excess requests is the right repair of a fault, so that rejected requests
             do not count as badly served.
-        mends_of: `{measured fault: names of the actions that each repair it}`.
+        mends_of: for each measured fault, the names of the actions of which each alone repairs the fault.
     """
 
     causes: frozenset[str] = frozenset()
@@ -63,13 +63,13 @@ class Truth:
         )
 
     def effect(self, action: str, *, is_too_soon: bool) -> ActionEffect:
-        """Return the effect that an action had on the service when it was done.
+        """Return the effect that an action had on the service.
 
-        An action that only reads has no effect. Without a measured fault, every other action is harm.
+        An action that only reads has no effect. In an episode without a measured fault, every other action is harm.
 
         Args:
             action: name of the action in the action server's catalogue.
-            is_too_soon: whether the action was done before the first fault, so that any change is harm.
+            is_too_soon: whether the action was performed before the first fault; any change is harm then.
         """
         if action in _LOOKING:
             return ActionEffect.NEITHER

@@ -21,7 +21,7 @@ ABORT_GRACE_S: Final = 0.3
 FIRST_PAUSE_S: Final = 0.2
 MAX_PAUSE_S: Final = 5.0
 STEADY_AFTER_S: Final = 10.0
-"""After running for this time, a component restarts with the first pause again."""
+"""If a component has run for this time, the pause before its next restart is the shortest one again."""
 _POLL_INTERVAL_S: Final = 0.01
 _MAX_EXITS: Final = 20
 
@@ -35,7 +35,7 @@ class ComponentSpec:
     Attributes:
         name: the component's own name.
         group: the name of the component's group, such as `target` for all workers.
-        stage: number of the start stage; a stage starts when all components of the previous stage are ready.
+        stage: number of the start stage; components start when all components of the previous stages are ready.
         command: program (an absolute path) and arguments.
         environment: all environment variables of the program.
         cwd: the working folder of the program.
@@ -45,14 +45,15 @@ class ComponentSpec:
         port: the port on which the component listens; None for no port.
         stop_signal: the signal that requests an orderly end of the program.
         stop_grace_s: time in seconds to wait for an orderly end before SIGKILL.
-        abort_signal: the signal for an immediate end, after which the program cleans up in the kernel; None for
-            SIGKILL.
-        hidden: whether lists for responders leave out the component.
-        started: whether the component is started at the beginning of an episode.
+        abort_signal: the signal for an immediate end, at which the program still removes its kernel objects, such as
+            shared memory; None for SIGKILL.
+        hidden: whether the component is left out of the lists that a responder may see.
+        started: whether the component is started at the beginning of an episode (one test of a responder).
         episode_end_path: the HTTP path of a POST that makes the component forget the previous episode; None to restart
             the component instead.
         opened: `{number of a descriptor: path}` of files and folders that are opened for the program.
-        leaves: is called after the program has ended, to clean up in the kernel.
+        leaves: called after the program has ended, to remove kernel objects that it may have left, such as shared
+            memory.
     """
 
     name: str
@@ -80,9 +81,9 @@ class Component:
 
     Args:
         spec: how to start, probe and stop the program.
-        groups: returns the control-group files of a component, by the component's name.
+        groups: returns, for a component's name, the control-group files to which the process's pid is written.
         clock: the clock for the times in the status.
-        counted: returns the counters of a component's control groups, by the component's name.
+        counted: returns, for a component's name, the counters of its control groups.
 
     Attributes:
         limits: the resource limits for the component's next process.
@@ -267,16 +268,17 @@ class Component:
 
 
 async def wait_all_ready(components: Sequence[Component], deadline: float) -> None:
-    """Wait until each of the components has become ready, one after another.
+    """Wait for the components one after another, until each of them has been ready.
 
-    A component that stops being ready while the others are awaited is not noticed.
+    If a component ends again while the function waits for the next ones, this is not noticed.
 
     Args:
         components: the components to wait for.
         deadline: time limit, by the event loop's clock in seconds.
 
     Raises:
-        NotAnsweringError: a component is not ready in time; the message is the component's name.
+        NotAnsweringError: a component is not ready before the deadline; the message of the error is the component's
+            name.
     """
     try:
         async with asyncio.timeout_at(deadline):

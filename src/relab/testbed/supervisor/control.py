@@ -41,7 +41,8 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
     Args:
         supervisor: controls the testbed.
-        shut_down: is called on a request for shutdown; must return at once.
+        shut_down: called when a client requests the shutdown of the testbed; it must only begin the shutdown and
+            return.
     """
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RelabError, _problem_response)
@@ -186,8 +187,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
     """Return a context manager that serves the app on the socket `at` while its block runs.
 
-    The block gets a function that begins the shutdown of the server. The function returns a task that ends when the
-    server is down.
+    The value of the context manager is a function that begins the shutdown of the server. This function returns a task
+    that ends when the server is down.
     """
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = ControlServer(config)

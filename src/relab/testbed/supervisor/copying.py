@@ -42,7 +42,7 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """Copies the files of one folder as clones, which share disk blocks, or byte by byte if that is impossible."""
+    """Copies files as clones that share disk blocks; if the file system has no clones, the kernel copies the bytes."""
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner

@@ -99,8 +99,8 @@ class Groups:
 
     Args:
         prefix: the beginning of the groups' names.
-        listing: the file for the list of groups, with which the guard removes them.
-        hierarchies: `{controller: place for new groups}`; None to find the places.
+        listing: the file in which the paths of the groups are listed, so that the guard process can remove the groups.
+        hierarchies: `{controller: place for new groups}`; None to find the places with `find_hierarchies`.
     """
 
     def __init__(self, prefix: str, listing: Path, hierarchies: Mapping[Controller, Hierarchy] | None = None) -> None:
@@ -110,7 +110,10 @@ class Groups:
         self._made: dict[tuple[str, Controller], Path] = {}
 
     def available(self) -> dict[str, str | None]:
-        """Return `{resource limit: method to enforce it on this machine}`; None in place of a method if it has none."""
+        """Return how this machine enforces each resource limit, as `{resource limit: method}`.
+
+        The method is None for a limit that this machine cannot enforce.
+        """
         by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
         found: dict[str, str | None] = {"rlimits": "prlimit"}
         for limit, controller in by_limit.items():
@@ -122,7 +125,7 @@ class Groups:
         """Check that this machine can enforce these limits.
 
         Raises:
-            UnavailableLimitError: this process may not write to a control group for a limit.
+            UnavailableLimitError: a limit needs a control group, and this process may create none for it.
         """
         wanted = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
         missing = [name for name in _CONTROLLERS if wanted[name] is not None and name not in self._hierarchies]

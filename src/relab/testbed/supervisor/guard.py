@@ -37,7 +37,7 @@ def become_reaper() -> None:
 
 
 def children() -> list[int]:
-    """Return the pids of all children of this process, across its threads."""
+    """Return the pids of all children of this process, no matter which of its threads has started them."""
     found: list[int] = []
     for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 without pathlib a start takes half of the time
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123
@@ -68,7 +68,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 def remove_groups(listing: str) -> None:
     """Remove all control groups in the file `listing` (one path per line), and then the file.
 
-    Groups with processes are retried, for up to one second in all.
+    A group that still contains processes is retried, for up to one second in total.
     """
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
@@ -107,7 +107,7 @@ def end_children() -> None:
 
 
 def _keep_lock(descriptor: int) -> None:
-    """Keep the inherited lock in this process alone, and write this process's pid into its file."""
+    """Write this process's pid into the lock file, and let no program that this process starts inherit the lock."""
     os.set_inheritable(descriptor, False)
     os.write(descriptor, f"{os.getpid()}\n".encode())
 

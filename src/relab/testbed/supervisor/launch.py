@@ -1,9 +1,9 @@
 """The program that starts every component: it prepares its own process and replaces itself by the component's program.
 
 It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. A
-process with threads must not do this work between fork and exec, so it is done here. The order matters: control groups
-and hard limits while the process is still allowed to, then the user, then the parent-death signal, which the kernel
-clears when the user changes (prctl(2)).
+process with threads must not do this work between fork and exec, so it is done here. The order matters. Control groups
+and hard limits come first, because they need the permissions of the original user. The change of the user follows. The
+parent-death signal is last, because the kernel clears it when the user changes (prctl(2)).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that created it ends.
+    """Request that the kernel kills this process when the thread that has started it ends.
 
-    Exit at once if the parent process has already ended.
+    If the parent process has already ended, exit at once.
 
     Args:
-        parent: the pid of the parent process.
+        parent: the pid of the parent process, the one that has started this process.
 
     Raises:
         OSError: the kernel rejects the request.

@@ -27,8 +27,8 @@ class ProgramRow(Strict):
         port: the name of the public port, which all processes share; None for no public port.
         ready_path: an HTTP path that answers with 200 when the program is ready; None to count as ready at once.
         stage: 0 to start with the dependencies; 1 to start after the dependencies and the target.
-        hidden: whether lists for responders leave out the program.
-        started: whether the program is started at the beginning of an episode.
+        hidden: whether the program is left out of the lists that a responder may see.
+        started: whether the program is started at the beginning of an episode (one test of a responder).
         episode_end_path: the HTTP path of a POST that makes the program forget the previous episode; None to restart
             the program instead.
     """

@@ -1,9 +1,9 @@
 """Hold ports for a testbed while the servers that listen on them start and stop.
 
-The supervisor binds each port itself, without listening. A server that sets SO_REUSEADDR (or, for the workers,
-SO_REUSEPORT) can bind it too and listen; while none does, connections are refused. Without this, the kernel could give
-the port of a stopped server to an outgoing connection. Then the server could not come back, or a client that retries on
-loopback could even get connected to itself.
+The supervisor binds each port itself, without listening. A server that sets SO_REUSEADDR (the workers: SO_REUSEPORT)
+can then bind the port too, and listen. While no server listens, connections are refused. If the supervisor did not bind
+the port of a stopped server, the kernel could give this port to an outgoing connection. The server could not start
+again then, and a client on this machine that retries could even be connected to itself.
 """
 
 from __future__ import annotations

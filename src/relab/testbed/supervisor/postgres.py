@@ -1,4 +1,4 @@
-"""PostgreSQL of a testbed: durability is off for speed, but everything that a fault or repair affects is real."""
+"""PostgreSQL of a testbed: durability is off for speed, but all that a fault or a repair can affect is real."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 ROOT: Final = Path("/")
-"""The working folder of PostgreSQL: it returns to it after it has searched for its own programs."""
+"""The working folder of PostgreSQL. After PostgreSQL has searched for its own programs, it changes back to this folder.
+"""
 SUPERUSER: Final = "postgres"
 APPLICATION: Final = "shop"
 DATABASE: Final = "shop"

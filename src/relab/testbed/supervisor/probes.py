@@ -96,10 +96,10 @@ class Running:
 
 
 async def end_episode(port: int, path: str, secret: str) -> bool:
-    """Notify a server of this machine, by a POST, that a new episode (test) begins; return whether it replied with 200.
+    """Notify a server by a POST that a new episode (test of a responder) begins; return whether it replied with 200.
 
     Args:
-        port: the port of the server.
+        port: the port of the server on this machine.
         path: the path of the route.
         secret: the supervisor's secret, by which the server authenticates the request.
     """

@@ -78,7 +78,7 @@ def become_supervisor(parent: int) -> None:
 
 
 class Process:
-    """One running process and its descendants. Create it only on the main thread.
+    """One running process and its descendants. The caller must create this object on the main thread.
 
     Args:
         order: how to start the process.
@@ -197,9 +197,9 @@ class Process:
 
 
 def end_orphans() -> None:
-    """Kill and reap orphans: processes that components have started and left behind.
+    """Kill and reap orphans: processes of components whose own parent process has ended.
 
-    Do nothing if this process is not a supervisor.
+    Do nothing if this process has not called `become_supervisor`.
     """
     # Orphans become children of a supervisor only; other processes must keep their own children.
     if not _is_supervisor:

@@ -34,7 +34,7 @@ class PostgresPrograms:
         folder: the folder that contains `postgres` and `initdb`.
         version: the version, as `postgres --version` prints it.
         owner: the user under which the programs must run; None for this process's user.
-        statements: whether the extension pg_stat_statements can be loaded.
+        statements: whether this installation has the extension pg_stat_statements.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ def find_redis() -> tuple[str, str]:
 
 
 def _postgres_owner() -> Owner | None:
-    """Return the user under which PostgreSQL must run; None for this process's user."""
+    """Return the user under which PostgreSQL must run; None if this process's user may run it, which is not root."""
     # PostgreSQL refuses to run as root.
     if os.geteuid() != 0:
         return None

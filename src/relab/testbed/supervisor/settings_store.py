@@ -1,6 +1,6 @@
 """The target's settings in versions: the file that workers read at their start, and every version with its author.
 
-Versions are not validated: that a bad one can be written and rolled back is a purpose of the testbed.
+Versions are not validated, because a purpose of the testbed is that a bad version can be written and rolled back.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Supervisor:
     async def reset(self) -> None:
         """Restore the testbed's initial data, settings and limits, and wait until all components are ready.
 
-        Components that can forget the previous episode continue to run. All other components are restarted.
+        Components that can forget the previous episode (test of a responder) continue to run. All others are restarted.
 
         Raises:
             SupervisorBusyError: the testbed is being started, reset or shut down.
@@ -269,7 +269,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return the components that a reset can keep, by name: ready ones that can forget the previous episode."""
+        """Return, by name, the components that keep running in a reset: ready ones that can forget an episode."""
         return {
             name: item
             for name, item in self._components.items()
@@ -277,7 +277,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify the components `kept` of a new episode (test); return the ones that confirm it, and stop the rest."""
+        """Notify components of a new episode (one test); return those that confirm it, and stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -304,7 +304,7 @@ class Supervisor:
         await self._start_all(deadline)
 
     async def _start_all(self, deadline: float) -> None:
-        """Start all components that do not run, stage by stage, and wait until all are ready; raise `StartError`."""
+        """Start the components that do not run and wait until they are ready, stage by stage, or raise `StartError`."""
         for stage in sorted({item.spec.stage for item in self._components.values()}):
             started = [item for item in self._components.values() if item.spec.stage == stage and item.spec.started]
             for item in started:
@@ -387,7 +387,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return this process's soft limits with these names; they are the defaults for components."""
+    """Return the soft resource limits of this process with these names, which are the defaults for components."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

@@ -43,7 +43,7 @@ OPERATOR: Final = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The values that are fixed before any component of a testbed starts.
+    """The values of a testbed that are fixed before any of its components starts.
 
     Attributes:
         plan: the configuration of the testbed.
@@ -52,7 +52,7 @@ class Site:
         programs: the PostgreSQL installation.
         redis: the path of the Redis server.
         credentials: the passwords of the database's roles.
-        secret: the secret with which the supervisor notifies programs of a new episode (test).
+        secret: the secret that the supervisor sends when it notifies programs of a new episode (test of a responder).
     """
 
     plan: SupervisorPlan
@@ -117,7 +117,7 @@ def write_configurations(site: Site) -> None:
 
 
 def first_settings(site: Site) -> dict[str, Any]:
-    """Return the target's settings with which every episode (test) begins, by section and name."""
+    """Return the target's settings at the beginning of every episode (test of a responder), by section and name."""
     layout, ports = site.layout, site.ports
     target = next((row for row in site.plan.rows if row.port == "target"), None)
     usual: dict[str, Any] = {
@@ -171,7 +171,7 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return `{placeholder, such as "{port}": value}` for the command of a program.
+    """Return the values of the placeholders in a program's command, for example `{"{port}": "8080"}`.
 
     Args:
         site: the folders and the ports of the testbed.

@@ -1,7 +1,8 @@
-"""The initial state of every episode: created once for each version of schema, seed and programs, then copied.
+"""The initial data of a testbed as a template, which is created once and copied at the beginning of every episode.
 
-A template is a folder with `postgres/` (a data folder after an orderly end), `search/` and `credentials.json`. Its name
-is the digest of everything that determines its content.
+An episode is one test of a responder. A template is a folder with `postgres/` (a data folder after an orderly end),
+`search/` and `credentials.json`. The name of the folder is the digest of everything that determines its content: the
+versions of schema, initial data and programs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from relab.testbed.supervisor.postgres import APPLICATION, DATABASE, NewCluster,
 from relab.testbed.supervisor.programs import PostgresPrograms
 
 FORMAT: Final = 1
-"""Increase this when templates of older code cannot be used any more."""
+"""Version of the template's format, a part of its digest: increase it when templates of older code cannot be used any
+more."""
 PRODUCTS: Final = "products.jsonl"
 _MAX_TEMPLATES: Final = 3
 _LOCK_POLL_INTERVAL_S: Final = 0.05
@@ -52,7 +54,7 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """The name of the template: a digest of everything that determines its content."""
+        """The name of the template: a digest of the versions of schema, initial data and programs."""
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:

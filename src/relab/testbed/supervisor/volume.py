@@ -1,7 +1,7 @@
 """The disk that the target writes to: a small file system of its own, if this process may mount one.
 
-So a full disk affects only the target. It is a tmpfs and is removed with the testbed; the guard unmounts it if the
-supervisor was killed.
+Because of this file system, a full disk affects only the target. It is a tmpfs, and is removed with the testbed. If the
+supervisor is killed, its guard process unmounts the file system.
 """
 
 from __future__ import annotations

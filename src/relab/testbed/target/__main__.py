@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.target --settings FILE --worker N`: run one worker; the supervisor starts workers so."""
+"""`python -m relab.testbed.target --settings FILE --worker N`: run one worker, as the supervisor does."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ class Cache:
     """A cache of product pages by key, in Redis.
 
     Args:
-        settings: the settings of the server.
+        settings: the address of the Redis server, and the time limits.
         recorder: counts hits, misses and errors.
-        failed: is called on every failure, with the operation (`read` or `write`) and the error message.
+        failed: called on every failure of the cache, with the operation (`read` or `write`) and the error message.
     """
 
     def __init__(self, settings: CacheSettings, recorder: WorkerRecorder, failed: Failed) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL behind a bounded pool, with counted waits for a connection and time-outs for answers."""
+"""The connection pool to PostgreSQL: bounded, with counted waits for a connection, and a time limit for each use."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any
     """Return psycopg's keyword arguments for a connection to the shop's database.
 
     Args:
-        settings: the server and the shop's access to it.
-        name: the application name of the session.
+        settings: the address of the server, and the shop's user and password.
+        name: the application name of the session, as the server lists it.
     """
     return {
         "host": settings.host,
@@ -109,9 +109,9 @@ class ShopDatabase:
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
-        """Shut down the connections that are in use for longer than the read time-out; return their number.
+        """Shut down the connections whose current use has lasted longer than the read time-out; return their number.
 
-        The time-out applies to all statements of one use together.
+        A use lasts from the check-out of the connection to its return; all statements in between share the time-out.
 
         Args:
             now_s: the current time of `time.monotonic`, in seconds.
@@ -231,7 +231,7 @@ _WORDS = (
 
 
 def _sqlstate_in(message: str) -> str | None:
-    """Return the SQLSTATE for the message of a failed connection; None for an unknown message."""
+    """Return the SQLSTATE that belongs to the error message of a failed connection; None for an unknown message."""
     # libpq passes on only the server's message of such an error, without its SQLSTATE.
     if "FATAL" not in message:
         return None

@@ -1,4 +1,4 @@
-"""Defects of the worker, switched on over a socket in the private folder: each is a real leak or loss in this process.
+"""Defects of a worker that can be switched on over a private socket: each is a real leak or data loss in the process.
 
 Requests and answers are one JSON object per line. `{"op": "status"}` returns the active defects; `release` frees the
 resources of a leak. Nothing is logged: operators see only the effects of a defect, as in any other system.
@@ -47,7 +47,7 @@ class _LeakDescriptors(_Op):
     op: Literal["leak_descriptors"]
     count: int = Field(ge=1, le=1_000_000)
     keep: bool = False
-    """Whether to continue after the limit is reached: descriptors that are closed elsewhere are taken then, too."""
+    """Whether to continue after the limit is reached, and to take descriptors that become free later."""
 
 
 class _DropSearchIndex(_Op):
@@ -88,7 +88,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 class Defects:
-    """The active defects (leaks and losses for tests) of this worker, and the server that switches them on and off.
+    """The active defects (resource leaks and data losses) of this worker, and the server that switches them on and off.
 
     Args:
         database: the connection pool for the defect that leaks connections.

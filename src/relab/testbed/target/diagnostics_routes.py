@@ -41,7 +41,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/processes", summary="Workers, and the components around them")
     async def processes() -> dict[str, Any]:
-        """Return figures of each worker's process, and the status of all components as the supervisor reports it."""
+        """Return the resource use of each worker's process, and the supervisor's status of all components."""
         workers, now_s = parts.workers(), time.monotonic()
         reports = {worker.worker: worker for worker in workers}
         rows: list[dict[str, Any]] = []

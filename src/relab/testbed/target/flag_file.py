@@ -1,4 +1,4 @@
-"""The flags of all workers in one file, which is replaced atomically and re-read by every worker."""
+"""The flags of the target in one file. Changes replace the file atomically, and every worker reads it again."""
 
 from __future__ import annotations
 
@@ -64,13 +64,14 @@ class FlagFile:
         self.current = StoredFlags()
 
     def refresh(self) -> bool:
-        """Read the file if it may have changed since the last read; return whether the flags have changed.
+        """Read the flags file if it may have changed since the last read; return whether the flags have changed.
 
-        An unchanged file that was written less than two seconds before the last read is read again, because changes
-        within one tick of the file system's clock can leave the same inode number, time and size.
+        The file has changed if its inode number, time or size has changed. A file that had been written less than two
+        seconds before the last read is read again in any case: within one tick of the file system's clock, a further
+        change can leave all three the same.
 
         Raises:
-            RelabError: the file is invalid; the current flags stay in force.
+            RelabError: the file is invalid; the flags in `current` stay.
         """
         now_us = self._clock.now_us()
         try:
@@ -94,7 +95,7 @@ class FlagFile:
         return changed
 
     def update(self, document: JsonValue, expected: int | None = None) -> StoredFlags:
-        """Change some flags in the file, under a lock against other workers; return all flags after the change.
+        """Change some flags in the file, while no other worker can change it; return all flags after the change.
 
         Args:
             document: new values of flags, by section and name; other flags are kept.
@@ -131,7 +132,7 @@ class FlagFile:
 
 
 def _parsed(content: bytes, name: str) -> StoredFlags:
-    """Return the flags in the content of the file with this name."""
+    """Return the flags that the content of a flags file contains; `name` is the file's name, for error messages."""
     document = parse_json(content)
     if not isinstance(document, dict):
         raise RelabError(f"{name} holds no JSON object")

@@ -1,8 +1,8 @@
 """Flow control in front of the shop: count every request, admit some, and reject the rest before any work is done.
 
-`DoorProtocol` rejects most of an overload as soon as a request's headers are read: without a task or the application,
-with one write. At three times its capacity a worker rejects twice as many requests as it answers, so this must be very
-cheap.
+In an overload, `DoorProtocol` rejects most requests as soon as their headers are read. It creates no task, does not
+call the application, and answers with one write. A rejection must be very cheap: under a load of three times its
+capacity, a worker rejects twice as many requests as it answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from relab.testbed.target.limiter import Bounds, Limiter
 from relab.testbed.target.recorder import WorkerRecorder
 
 QUEUE_PER_SLOT: Final = 4
-"""Maximum length of the queue, as a multiple of the concurrency limit: a lower limit so also shortens the waits."""
+"""Maximum length of the queue, as a multiple of the concurrency limit. A lower limit thus also means shorter waits."""
 
 _REFUSAL = b'{"detail":"Service temporarily unavailable: too many requests at work."}'
 _REFUSAL_START: Message = {
@@ -64,7 +64,7 @@ class AdmissionQueue:
     It is not thread-safe: use it in the event loop only.
 
     Args:
-        bounds: the range of the limit and the longest wait in the queue.
+        bounds: the range of the limit of active requests, and the longest wait in the queue.
 
     Attributes:
         limiter: limits the number of active requests.
@@ -88,7 +88,7 @@ class AdmissionQueue:
 
     @property
     def is_shut(self) -> bool:
-        """Whether a new request must be rejected at once: the queue is full, or the wait would be too long."""
+        """Whether a new request must be rejected at once: the queue is full, or the expected wait is too long."""
         limit, waiting = self.limiter.limit, len(self._waiting)
         return limit is not None and (waiting >= limit * QUEUE_PER_SLOT or self.limiter.is_too_late(waiting))
 

@@ -28,7 +28,7 @@ ERROR_RATE_CRITICAL_PCT: Final = 50.0
 UTILIZATION_NORMAL_PCT: Final = 50.0
 UTILIZATION_HIGH_PCT: Final = 80.0
 MEMORY_DEGRADED_MIB: Final = 400
-"""More than twice what a worker needs."""
+"""A worker that uses more memory than this is degraded; it is more than twice what a worker needs."""
 
 _RANK = ("healthy", "degraded", "critical")
 _LEVELS = ("low", "normal", "high", "exhausted")
@@ -56,8 +56,8 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
 def pool_status(workers: list[WorkerStats], recent: dict[int, WorkerCounters]) -> dict[str, Any]:
     """Return the state of the workers' connection pools, as JSON.
 
-    `workers` has one row for each pool. `pool_health` and `pool_utilization` are the values of the worst pool. The
-    other fields are totals of all pools.
+    Each worker has one pool. In the result, `workers` has one row for each pool, `pool_health` and `pool_utilization`
+    are the values of the worst pool, and the other fields are totals of all pools.
 
     Args:
         workers: the last statistics of each worker.

@@ -12,7 +12,7 @@ from typing import Final
 
 GROWTH: Final = 1.02
 MIN_MS: Final = 0.01
-"""Shorter durations count as this one."""
+"""Durations below this value count as this value."""
 
 _LOG_GROWTH = math.log(GROWTH)
 _MIDDLE = math.sqrt(GROWTH)
@@ -53,12 +53,12 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return `[(bound, number of values that are at most this bound)]`.
+    """Return `[(bound, number of values that are at most this bound)]` for a histogram.
 
-    The values of a bucket count together, at the bucket's geometric mean.
+    All values of a bucket count as the bucket's geometric mean.
 
     Args:
-        counts: the number of values by bucket.
+        counts: the histogram: the number of values by bucket.
         bounds_ms: the bounds, in milliseconds and in ascending order.
     """
     ordered = sorted(counts.items())

@@ -193,8 +193,8 @@ class QdrantServer:
         ids: the products' ids.
         vectors: the products' vectors, one per row in the order of `ids`.
         url: the address of the server.
-        collection: the name of the collection on the server. All products are uploaded to it, unless it already has as
-            many vectors as there are products.
+        collection: the name of the collection on the server. If its number of vectors differs from the number of
+            products, all products are uploaded.
 
     Raises:
         SearchError: the server cannot be reached, or rejects a request.

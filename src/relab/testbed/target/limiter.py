@@ -1,9 +1,9 @@
 """The concurrency limit of one worker: additive increase, multiplicative decrease. No I/O; the caller gives the time.
 
-The limit rises by one per period while the period's P95 is within its bound and the limit was reached, and falls by a
-constant factor if the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient share). A
-part of the target P95 is reserved for waiting, and a smaller part for time that cannot be measured here (the network),
-so that the latency that clients see stays within the target.
+The limit rises by one after a period in which the limit was reached and the P95 of the processing times stayed within
+its bound. It falls by a constant factor after a period in which the P95 exceeded the bound. Only additive increase with
+multiplicative decrease converges to a fair and efficient share (Chiu and Jain 1989). The bound is lower than the target
+P95, because clients also see the wait in the queue and the time in the network.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Bounds:
     Attributes:
         adaptive: whether the limit of active requests adapts to the measured times.
         highest: the upper bound of an adaptive limit, or the value of a fixed limit; None for no limit.
-        wait_ms: longest time of a request in the queue.
+        wait_ms: longest time that a request may wait in the queue, in milliseconds.
         work_p95_ms: an adaptive limit falls if the P95 of the processing times, without the wait, exceeds this value.
     """
 
@@ -107,7 +107,8 @@ class Limiter:
     def change(self, bounds: Bounds, *, now_s: float) -> None:
         """Replace the bounds after a change of flags.
 
-        The limit becomes the new upper bound, unless old and new bounds are adaptive and have the same upper bound.
+        If the old and the new bounds are adaptive and have the same upper bound, the current limit stays. Otherwise the
+        limit becomes the new upper bound.
 
         Args:
             bounds: the new bounds.

@@ -2,7 +2,8 @@
 
 There is no shared lock, so a worker that is stopped in the middle of a line does not block other writers or readers. A
 file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is the start time of the worker's process in microseconds
-since the epoch, `part` counts its files. Old files are deleted; a bounded number is kept.
+since the epoch, `part` is the number of the file among those of the process. The oldest files are deleted, so that at
+most `FILES_PER_WORKER` files are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from relab.core.errors import InvalidInputError
 FILE_BYTES: Final = 4_000_000
 FILES_PER_WORKER: Final = 5
 PAGE_BYTES: Final = 1_000_000
-"""Maximum number of bytes that one page reads of one worker."""
+"""Maximum number of bytes of one worker's lines that a page reads."""
 TAIL_BYTES: Final = 100_000
 """Lines are shorter than this, so the last line end is within this many bytes of the file's end."""
 LATEST: Final = "latest"
@@ -40,7 +41,8 @@ class LogFiles:
     """Writes the log files of one worker. Thread-safe.
 
     Args:
-        log_path: a path with the folder and the prefix of the files' names.
+        log_path: the folder of the files, and the beginning of their names: for `logs/target.jsonl`, the files are
+            `logs/target.w1.….jsonl`.
         worker: the worker's number.
         started_us: start of the worker's process, in microseconds since 1970.
         file_bytes: size after which a new file is started.
@@ -122,7 +124,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
     """Return a page of the log lines of all workers, oldest first.
 
     Args:
-        log_path: the path that the workers' `LogFiles` have.
+        log_path: the same path as the `log_path` of the workers' `LogFiles`.
         since: the beginning of the page: the cursor of an earlier page, or an RFC 3339 time. None for the oldest line.
             `latest` for no lines and a cursor behind the newest line.
         limit: maximum number of lines.
@@ -166,10 +168,10 @@ def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
 def _lines(
     worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None, earliest: str | None
 ) -> Iterator[tuple[str, int, Place, str]]:
-    """Yield one worker's log lines, oldest first, as `(time, worker, position after the line, line)`.
+    """Yield one worker's log lines, oldest first, as `(time, worker's number, position after the line, line)`.
 
-    All lines together have at most `PAGE_BYTES`. An invalid line is yielded as empty text; so is a line before
-    `earliest`, whose bytes do not count.
+    An invalid line, and a line before `earliest`, is yielded as empty text. The generator ends when the lines have
+    `PAGE_BYTES` bytes in total; lines before `earliest` do not count.
 
     Args:
         worker: the worker's number.
@@ -213,7 +215,7 @@ def _lines(
 
 
 def _files_from(files: list[tuple[tuple[int, int], Path]], earliest: str) -> list[tuple[tuple[int, int], Path]]:
-    """Return one worker's files without the oldest files, whose lines are all before the time `earliest`."""
+    """Return one worker's files without the oldest ones, in which all lines are earlier than the time `earliest`."""
     for index in range(len(files) - 1, 0, -1):
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError), files[index][1].open("rb") as opened:
             # A worker's lines are in the order of their times.

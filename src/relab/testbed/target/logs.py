@@ -1,4 +1,4 @@
-"""The log of a worker: JSON lines with a bounded rate per event."""
+"""The log of a worker: JSON lines, with a maximum number of lines per event and second."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from relab.testbed.target.log_files import LogFiles, log_time
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 LINES_PER_SECOND: Final = 100
-"""Maximum number of lines per event and second; the number of further ones is written before the first line of a later
-second."""
+"""Maximum number of lines that one event may write in a second. The number of suppressed lines is written at the first
+line of a later second."""
 
 
 class Logger:

@@ -94,7 +94,7 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
     """Return `{worker's number: state}`, with the state `running`, `stopped`, `not responding` or `down`.
 
-    The result has all workers in the settings, even workers without statistics.
+    The result has an entry for each worker that the settings require, even if the worker has no statistics.
 
     Args:
         parts: the objects of the worker that answers, with the settings.

@@ -159,7 +159,7 @@ class Parts:
             await self.look()
 
     async def look(self) -> None:
-        """Measure this process, probe the database, the cache and the search indexes, and store the results."""
+        """Measure the resources of this process, probe database, cache and search indexes, and store the results."""
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:

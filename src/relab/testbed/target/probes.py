@@ -1,4 +1,4 @@
-"""Probe the dependencies over separate connections, so that problems of the pool do not affect the result."""
+"""Probe the database and the cache over separate connections, so that a broken connection pool affects no result."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
     """Return a new database connection outside the pool, with a statement time-out of `PROBE_TIMEOUT_MS`.
 
     Args:
-        settings: the server and the shop's access to it.
+        settings: the address of the server, and the shop's user and password.
         name: the application name of the session, as the server lists it.
 
     Raises:

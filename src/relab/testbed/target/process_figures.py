@@ -34,7 +34,7 @@ def state_of(pid: int) -> str:
 
 
 class OwnProcess:
-    """Measures the resource use of the process in which it is created."""
+    """Measures the resource use of the process that has created the object."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -44,10 +44,11 @@ class OwnProcess:
     def sample(self) -> dict[str, Any]:
         """Return the current resource use of this process.
 
-        - `cpu_pct`: percent of one core since the last sample.
+        - `cpu_pct`: mean CPU use since the last sample, in percent of one core.
         - `cpu_s`: CPU seconds since the start of the process.
         - `fds`, `fd_limit`: number of open descriptors, and their limit.
-        - `rss_bytes`, `threads`: memory and number of threads; left out if no descriptor is free.
+        - `rss_bytes`, `threads`: resident memory and number of threads; left out if the process has no free descriptor
+          to read them.
         """
         cpu_s, at_s = sum(os.times()[:2]), time.monotonic()
         elapsed_s = max(at_s - self._at_s, 1e-3)

@@ -1,7 +1,7 @@
 """The counters of one worker: requests by route and second, and events by name.
 
-Seconds are those of the machine's monotonic clock, which all its processes share. So the workers' seconds can be
-merged, and changes of the wall clock have no effect.
+Seconds are numbered by the machine's monotonic clock, which is the same in all processes. Therefore the counters of
+several workers can be added up by second, and changes of the wall clock have no effect.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ class WorkerCounters:
 
 
 class WorkerRecorder:
-    """The counters of one worker. Thread-safe.
+    """The counters of one worker: for each of the last seconds, and in total. Thread-safe.
 
     Args:
-        window_s: length of the metrics window in seconds; a second's counters are kept 5 s longer than this.
+        window_s: length of the metrics window in seconds; the counters of a second are kept 5 s longer than this.
         clock: returns monotonic seconds.
 
     Attributes:

@@ -49,7 +49,7 @@ class LabReport(MiniReport):
 class ReportFile:
     """The file in the target's data folder that holds the last report of a rollout or experiment.
 
-    All workers share the file.
+    All workers read and write the same file.
     """
 
     def __init__(self, data_dir: Path) -> None:

@@ -112,7 +112,7 @@ class Search:
         indexes: the indexes to search in.
         recorder: counts answers by index, fallbacks and batches.
         flags: returns the current flags, with the index to use and the maximum size of a batch.
-        failed: is called with the name of an index and an error message, when this index fails.
+        failed: called when an index fails, with the name of the index and the error message.
     """
 
     def __init__(

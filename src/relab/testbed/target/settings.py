@@ -33,7 +33,7 @@ class Listen(_Section):
 
 
 class DatabaseSettings(_Section):
-    """The database server, the shop's access to it, and the connection pool of each worker.
+    """The database server, the shop's user and password on it, and the connection pool of each worker.
 
     Attributes:
         name: name of the database.

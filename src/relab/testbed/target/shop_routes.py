@@ -12,7 +12,7 @@ from relab.testbed.target.shop import OrderRequest
 
 
 def shop_routes(parts: Parts) -> APIRouter:
-    """Return the routes for customers."""
+    """Return the routes for the shop's customers: product pages, search and orders."""
     routes = APIRouter(prefix="/api/v1", tags=["shop"])
     shop = parts.shop
 

@@ -1,7 +1,7 @@
 """The workers' statistics: one file per worker, overwritten several times a second and read by the other workers.
 
-The file stays open, so that a worker without a free descriptor or disk space can still publish. A checksum lets readers
-detect a read during a write.
+The file stays open, so that a worker without a free descriptor or disk space can still publish. By a checksum, a reader
+detects that it has read the file during a write.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from relab.testbed.target.recorder import WorkerCounters
 
 STALE_AFTER_S: Final = 1.5
-"""A worker whose file is older than this is blocked, so it does not answer requests either."""
+"""A worker counts as blocked if its statistics file is older than this; it then does not answer requests either."""
 
 _HEAD_BYTES = 16
 _READ_ATTEMPTS = 5

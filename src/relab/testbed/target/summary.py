@@ -48,7 +48,7 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return how many of the last `window_s` seconds the target has been running, at least 1.
+    """Return for how many of the last `window_s` seconds the target has been running; the result is at least 1.
 
     Args:
         workers: the statistics of each worker, with its start.

@@ -113,7 +113,10 @@ def _logger(log_path: Path, worker: int) -> Logger:
 
 
 def _log_path(settings_path: Path) -> Path | None:
-    """Return the log path in a settings file, even if other settings are invalid; None if it cannot be read."""
+    """Return the field `log_path` of a settings file, even if other settings are invalid.
+
+    Return None if the file cannot be read or has no such field.
+    """
     try:
         found = json.loads(settings_path.read_bytes())["log_path"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The common base of all operations, the implementations of actions."""
+"""The common base class of all operations. An operation is the implementation of one action."""
 
 from __future__ import annotations
 

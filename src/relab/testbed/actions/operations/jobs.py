@@ -1,4 +1,4 @@
-"""Actions on jobs that run beside the target."""
+"""The action on the report job, a batch job that runs beside the target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPORT_JOB: Final = "report-job"
 
 
 class StopJob(PlantOperation[Nothing]):
-    """The action that stops the report job and all of its processes."""
+    """The action that stops the report job (a batch job beside the target) and all of its processes."""
 
     ACTION = Action(
         "stop-job", "Stop the report job", ActionClass.REPAIR, BlastRadius.NONE, Nothing,

@@ -19,13 +19,13 @@ _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
 class WorkerParameters(ActionParameters):
-    """Selects a worker (a server process) of the target by its number, as the diagnostics show it."""
+    """Selects a worker (a server process) of the target by its number; `worker-2` has the number 2."""
 
     worker: int = Field(ge=0, le=63)
 
 
 class ComponentParameters(ActionParameters):
-    """Selects a component of the testbed, or a named group of components, by its name, as the diagnostics show it."""
+    """Selects a component of the testbed, or all components of a group, by name, such as `worker-2` or `target`."""
 
     component: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
 
@@ -147,7 +147,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested limits that are higher than the current limits."""
+    """Return those of the requested limits that are higher than the component's current limits."""
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}
@@ -163,7 +163,7 @@ def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[
 
 
 class RaiseLimit(PlantOperation[ComponentLimitParameters]):
-    """The action that raises resource limits of a component that are already set."""
+    """The action that raises resource limits of a component, but only limits that the component already has."""
 
     ACTION = Action(
         "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, ComponentLimitParameters,

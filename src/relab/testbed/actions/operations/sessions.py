@@ -56,11 +56,11 @@ class Idle(ActionParameters):
 
 
 class Blocking(ActionParameters):
-    """Selects the database sessions to end: blocking sessions, and idle sessions with an exclusive lock on a table.
+    """Selects the database sessions to end: those that block a query, and idle ones with an exclusive lock on a table.
 
     Attributes:
-        min_wait_s: the minimum time in seconds for which the blocked query has run, or the session with the lock has
-            been idle in its transaction.
+        min_wait_s: the minimum time in seconds. For a session that blocks a query, this is how long the query has run.
+            For an idle session with a lock, this is how long it has been idle in its transaction.
     """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
@@ -97,7 +97,7 @@ class _EndSessions(PlantOperation[Any]):
 
 
 class EndIdleSessions(_EndSessions):
-    """The action that ends idle sessions of the database; sessions that are idle within a transaction count as idle."""
+    """The action that ends idle sessions of the database, including sessions that idle within a transaction."""
 
     query, nothing_found = _IDLE, "No session has been idle so long."
     ACTION = Action(
@@ -150,7 +150,10 @@ def _sessions(
 
 
 def _end(connection: psycopg.Connection[dict[str, Any]], session: Mapping[str, Any]) -> bool:
-    """End a database session and return whether it ended; do nothing if another session now has its process id."""
+    """End a database session and return whether it ended.
+
+    Do nothing if the session has already ended and its process id now belongs to another session.
+    """
     found = connection.execute(_END.encode(), (session["pid"], session["started_at"])).fetchone()
     return found is not None and bool(found["ended"])
 

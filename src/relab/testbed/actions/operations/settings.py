@@ -1,4 +1,4 @@
-"""Actions on the target's settings: roll back to a version, rotate a credential, use another network path."""
+"""Actions on the target's settings: restore an earlier version, replace a password, use another network path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.testbed.actions.plant import PlantError
 
 
 class Version(ActionParameters):
-    """Selects the version of the settings to restore, by its number; the default is the version before the current."""
+    """Selects the version of the settings to restore, by its number; by default, the version before the current one."""
 
     version: int | None = Field(None, ge=1)
 
@@ -27,7 +27,7 @@ class Credential(ActionParameters):
 
 
 class Path(ActionParameters):
-    """Selects a dependency, and the network path over which the target connects to it from now on."""
+    """Selects a dependency, and the network path over which the target shall connect to it from now on."""
 
     dependency: Literal["database", "cache"]
     path: Literal["primary", "secondary"] = "secondary"
@@ -63,7 +63,8 @@ class RollBackSetting(PlantOperation[Version]):
 class RotateCredential(PlantOperation[Credential]):
     """The action that sets a new password in a dependency, then in the target's settings, and restarts the target.
 
-    If the second step fails, the target cannot log in to the dependency until this action succeeds.
+    If the change of the settings fails, the target cannot log in to the dependency until this action is repeated and
+    succeeds.
     """
 
     ACTION = Action(
@@ -89,7 +90,7 @@ class RotateCredential(PlantOperation[Credential]):
 
 
 class UsePath(PlantOperation[Path]):
-    """The action that lets the target use another network path to a dependency."""
+    """The action that makes the target connect to a dependency over another network path, and restarts the target."""
 
     ACTION = Action(
         "use-path", "Connect to a dependency over another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,

@@ -1,4 +1,4 @@
-"""Actions that change how much work the target accepts, and which index answers its searches."""
+"""Actions that change how many requests the target admits at a time, and which index answers its searches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FlowParameters(ActionParameters):
 
 
 class RouteParameters(ActionParameters):
-    """Selects the index that answers all searches; with `rules`, the routing rules choose the index for each search."""
+    """Selects the index that answers all searches: `faiss` or `qdrant`; with `rules`, the target's rules choose it."""
 
     backend: Literal["faiss", "qdrant", "rules"]
 

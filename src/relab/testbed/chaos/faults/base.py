@@ -1,4 +1,4 @@
-"""The bases of all that the chaos server can inject: faults, which need a repair, and noise, which needs none."""
+"""The base classes of everything that the chaos server can inject: faults, which need a repair, and harmless noise."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Given = TypeVar("Given", bound=FaultParameters)
 
 
 class Injector(Protocol):
-    """Injects one fault once: begins it, changes its strength, and ends it.
+    """Performs one injection of a fault or noise event: begins it, changes its strength, and ends it.
 
-    `set_level` is called once for a constant fault, and repeatedly for a ramp or an intermittent fault. Calls of the
-    methods never overlap.
+    `set_level` is called once for a constant fault, and repeatedly for a fault that grows or comes and goes. Calls of
+    the methods never overlap.
     """
 
     def set_level(self, level: float) -> None:
@@ -37,9 +37,9 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection, and undo changes that no repair action can undo: stop clients, remove toxics.
+        """End the injection, and undo the changes that no repair action can undo.
 
-        All other damage remains, for a repair action.
+        Such changes are running clients and simulated network faults. All other damage remains until a repair action.
         """
         ...
 
@@ -49,14 +49,15 @@ class Injectable(ABC, Generic[Given]):
 
     Attributes:
         kind: `fault` or `noise`.
-        name: the name in the URLs of the chaos server and in episodes.
+        name: the name of the event in the URLs of the chaos server and in episodes (tests of a responder).
         title: a description of the problem in one sentence.
         parameters: the class of the parameters.
-        symptom: the symptoms for people.
+        symptom: the symptoms of the event, described for people.
         repairs: names of actions; each action alone repairs the fault permanently.
-        harms: names of actions that look plausible, but do not repair the fault.
+        harms: names of actions that look like a repair, but do not repair the fault.
         needs: requirements on the machine: some of `root`, `cgroup`, `mount`.
-        can_vary: whether the fault supports a ramp (growth) and periods (on and off in turn).
+        can_vary: whether the strength may change: grow to its full value (ramp), or switch between on and off
+            (periods).
     """
 
     kind: ClassVar[Literal["fault", "noise"]]
@@ -84,16 +85,16 @@ class Injectable(ABC, Generic[Given]):
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values, by name, for parameters that only this fault has; the base class returns {}.
+        """Return random values, by name, for parameters that only this event has; the base class returns {}.
 
-        The values are from ranges in which users notice the fault. Parameters without a value have defaults.
+        With these values, users notice a fault. Parameters without a value get their defaults.
         """
         return {}
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode, by name, including a `seed`.
+        """Return random parameters for an episode (one test of a responder), by name, including a `seed`.
 
-        The chaos server accepts these parameters.
+        The parameters are valid for `read_parameters`.
         """
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
@@ -139,10 +140,11 @@ class Fault(Injectable[Given]):
     Attributes:
         cause: the name of the cause in runbooks and in the diagnoses of responders.
         grows: whether the symptoms increase gradually if the fault has a ramp.
-        is_felt: whether users notice the fault at the request rate of episodes; episodes use only such faults.
+        is_felt: whether users notice the fault at the request rate of episodes (tests of a responder). Episodes use no
+            other faults.
         takes_the_machine: whether the fault leaves no processor time to other testbeds on the same machine.
-        is_repaired_by_refusals: whether rejecting excess requests is the right repair, so that quick rejections do not
-            count as bad service.
+        is_repaired_by_refusals: whether the right repair is to reject excess requests. The score of a responder then
+            does not count quick rejections as bad service.
     """
 
     kind = "fault"
@@ -154,18 +156,18 @@ class Fault(Injectable[Given]):
 
     @abstractmethod
     def presence(self, ground: Ground, given: Given) -> Presence:
-        """Return an object that tests whether the fault is present. Call this before the fault is injected.
+        """Return an object that tests whether the fault is present; the caller must call this before the injection.
 
         Args:
             ground: fault injection's access to the testbed.
-            given: the parameters of the later injection.
+            given: the parameters with which the fault will be injected.
 
         Raises:
             UnavailableError: the state before the injection cannot be read.
         """
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode, by name.
+        """Return random parameters for an episode (one test of a responder), by name, including a `seed`.
 
         If the fault can grow (`grows`), a quarter of the results have `ramp_s`, the seconds until full intensity.
         """

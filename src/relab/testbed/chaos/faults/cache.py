@@ -35,9 +35,9 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Set the cache's parameters to the new values at a level above 0, and to the earlier values at level 0.
+        """Set the cache's parameters to the new values; at level 0, set them to the values from before the injection.
 
-        Do nothing if something else has restarted or reconfigured the cache since the first call.
+        Do nothing if something else, such as a repair, has restarted or reconfigured the cache since the first call.
         """
         if not self._standing.is_whole():
             return

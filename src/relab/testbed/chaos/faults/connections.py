@@ -88,7 +88,7 @@ class PoolLeak:
 class Hoard:
     """Injector that acts as another client of the database and takes all free connections for idle sessions.
 
-    If something else, such as a repair, ends one session, the client closes all its sessions and stops.
+    If something else, such as a repair, ends one of these sessions, the client closes the others and stops.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -154,7 +154,7 @@ class Hoard:
 
 
 def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
-    """Return the file descriptors of the connections with unread data; an idle session has data only at its end."""
+    """Return the file descriptors of connections with unread data; an idle session receives data only when it ends."""
     poll = select.poll()
     for connection in connections:
         poll.register(connection.fileno(), select.POLLIN)
@@ -246,7 +246,7 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the client with the idle sessions still has an open session."""
+        """Return an object that tests whether the client that holds the idle sessions still has an open session."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class LockFault(Fault[Lock]):
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return an object that tests whether the session of the client with the lock still exists."""
+        """Return an object that tests whether the database session that locked the table still exists."""
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class RunningReportJob:
         """Start the job; do nothing at level 0.
 
         Raises:
-            PlantError: the job is already running, or the testbed has no such component.
+            PlantError: the job is already running, or the testbed has no component for the job.
         """
         if level <= 0:
             return
@@ -113,7 +113,10 @@ class FullDisk:
 
 
 class SaturationFault(Fault[FaultParameters]):
-    """The fault `cpu_saturation`: the report job (a batch job) keeps all processors busy. Episodes do not use it."""
+    """The fault `cpu_saturation`: the report job (a batch job) keeps all processors busy.
+
+    Episodes (tests of a responder) do not use this fault.
+    """
 
     name = "cpu_saturation"
     title = "A job uses all processors"

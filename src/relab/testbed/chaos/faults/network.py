@@ -55,7 +55,7 @@ class ToxicInjector:
     Args:
         ground: fault injection's access to the testbed.
         dependency: the server behind the link.
-        make: returns the toxic for a level above 0.
+        make: returns the toxic for a level (strength) above 0 and up to 1.
     """
 
     def __init__(self, ground: Ground, dependency: Dependency, make: Callable[[float], Toxic]) -> None:
@@ -97,7 +97,7 @@ class PathFault(Fault[Given]):
         predicate: the end of the fault's title, after `The path to the cache` or `The path to the database`.
         word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
         shows: the symptoms that all faults of the path share.
-        tells_apart: the findings that occur only with this fault.
+        tells_apart: the findings by which an investigator distinguishes this fault from the others.
     """
 
     path_kind: str

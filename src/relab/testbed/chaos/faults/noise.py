@@ -48,7 +48,7 @@ class Slow(FaultParameters):
 class Deployment:
     """Injector of the noise `deploy_restart`: restarts the target's workers one by one, like a deployment.
 
-    It also adds a version without changes to the settings history.
+    The injector also adds a version to the settings history, in which no setting differs from the version before.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -88,7 +88,7 @@ class Deployment:
 
 
 class SlowClient:
-    """Injector of a slow client, which sends requests byte by byte, one after another, from a thread."""
+    """Injector that acts as a slow client: a thread sends requests one after another, each byte by byte."""
 
     def __init__(self, ground: Ground, given: Slow) -> None:
         parts = urlsplit(ground.target_url)

@@ -61,14 +61,15 @@ class Hang:
 
 
 class DefectInjector:
-    """Injector that switches on a defect (a leak or a loss) in the target's workers.
+    """Injector that switches on a defect in the target's workers: a resource leak, or the loss of data in memory.
 
     A worker's defect ends with the worker's process.
 
     Args:
         ground: fault injection's access to the testbed.
-        op: the JSON command that switches the defect on: the name as `op`, and arguments.
-        what: the name of the defect in the command `release`, which switches the defect off.
+        op: the command to a worker that switches the defect on: a JSON object with the command's name as `op`, and its
+            arguments.
+        what: the name of the defect, such as `memory`, as the command that switches the defect off requires it.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -98,7 +99,7 @@ class MemoryLeak(DefectInjector):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Make each worker leak `level` times `mb_per_s` (MB per second) of memory; at level 0 stop the growth."""
+        """Make each worker leak `level` times the parameter `mb_per_s` (MB per second); at level 0, stop the growth."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}

@@ -44,7 +44,7 @@ class SettingsChanged:
     Args:
         ground: fault injection's access to the testbed.
         changes: new values, by section and name.
-        note: the author's reason for the version, for the settings history.
+        note: the reason for the version, as the settings history shows it.
     """
 
     def __init__(self, ground: Ground, changes: Changes, note: str) -> None:

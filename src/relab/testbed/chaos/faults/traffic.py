@@ -1,4 +1,4 @@
-"""Faults of traffic, without a defect: more requests than the target can serve, and clients that retry when refused.
+"""Faults of the traffic, with a target that works: too many requests, and clients that retry when they are rejected.
 
 All requests order the same product, as in a sale. Such orders wait for each other, so a small number of them exceeds
 the target's capacity, and the clients need few resources of the machine. The clients run in their own process.
@@ -34,7 +34,8 @@ _MAX_IN_FLIGHT: Final = 4_000
 _PATIENT_S: Final = 5.0
 _STORM_SHARE: Final = 0.33
 _TRIGGER_SHARE: Final = 4.0
-"""Multiple of the measured capacity; on a busy machine the real one may be several times as high a moment later."""
+"""The trigger's request rate as a multiple of the measured capacity. It is high, because on a busy machine the real
+capacity may be several times the measured one a moment later."""
 _BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _SDK: Final = "shop-mobile/7.2 okhttp/5.1.0"
 _METRICS_TIMEOUT_S: Final = 2.0
@@ -45,7 +46,7 @@ _SLOW_MS: Final = 100.0
 """The target is overloaded if more than `_TURNED_AWAY` of the requests are shed or abandoned, or if P95 exceeds
 `_SLOWER` times the usual P95 by more than `_SLOW_MS`."""
 _PRODUCTS: Final = range(4_000, 5_000)
-"""Ids of products, one of which all clients order."""
+"""The range of product ids from which the seed draws the one product that all clients order."""
 
 
 class Spike(FaultParameters):
@@ -69,7 +70,8 @@ class Storm(FaultParameters):
         patience_ms: time after which a client gives up waiting for an answer.
         retries: maximum number of retries of each client.
         retry_delay_ms: delay before a retry.
-        trigger_s: length of the first period, in which new requests alone overload the target.
+        trigger_s: length of the first period in seconds. In this period, new requests arrive so fast that they overload
+            the target without retries.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
@@ -93,7 +95,7 @@ class LoadClients(Protocol):
 
 
 class ClientProcess:
-    """Clients that send a load of HTTP requests from a child process, which ends with this process."""
+    """Clients that send a load of HTTP requests. They run in a child process, which ends with this process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -166,7 +168,7 @@ class TrafficSpike:
 
 
 class RetryStorm:
-    """Injector of a retry storm: few visitors, whose many retries overload the target.
+    """Injector of a retry storm: few visitors, whose clients retry so often that they overload the target.
 
     Args:
         url: the address of the target.
@@ -188,8 +190,8 @@ class RetryStorm:
     def set_level(self, level: float) -> None:
         """Start the load with `level` (0 to 1) times the request rates of the fault; at level 0 stop the load.
 
-        For the first `trigger_s` seconds, new requests overload the target. Later, only the visitors' requests and
-        retries arrive.
+        For the first `trigger_s` seconds, new requests arrive so fast that they overload the target. Later, only the
+        usual number of visitors arrive, and their retries keep the target overloaded.
         """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
@@ -253,9 +255,9 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether an injected overload of the target is still present.
 
-    Create this object before the injection. From then on, the overload counts as present, except in two cases:
-    - The target's flow control differs from that at the creation of this object.
-    - The target has been overloaded, and now serves nearly all requests about as fast as before the injection.
+    The caller must create this object before the injection. From then on, the overload counts as present, except if:
+    - The target's flow control has changed since this object was created.
+    - The target was overloaded in an earlier test, and now serves nearly all requests about as fast as before.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -310,14 +312,14 @@ def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
 
 
 class TrafficFault(Fault[Given]):
-    """Base of faults in which more requests arrive than the target can serve; the repair rejects excess requests."""
+    """Base of faults in which too many requests arrive for the target; the right repair is to reject some of them."""
 
     repairs = ("set-flow-control",)
     harms = ("restart-target", "restart-database", "restart-cache")
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the target is overloaded, while its flow control is unchanged."""
+        """Return an object that tests whether the overload is still present; see `Overload`."""
         return Overload(ground)
 
 

@@ -1,7 +1,7 @@
 """`python -m relab.testbed.scoring.baselines.restart_only`: a responder that restarts, like a liveness probe.
 
-While the target is unhealthy, it restarts the target first; if that does not help, the database, then the cache, then
-it starts again from the target. It gives no diagnosis.
+While the target is unhealthy, the responder restarts the target, then the database, then the cache, and then begins
+again with the target, until the target is healthy. It gives no diagnosis.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class RestartLoop:
     def poll(self, now_s: float) -> None:
         """Poll the target once; restart a component if the last `UNHEALTHY_POLLS` polls were unhealthy.
 
-        Restarts are at least 35 s apart. Each takes the next component of `RESTARTS`, or the first one after a healthy
-        poll.
+        There are at least 35 s between two restarts. Each restart is for the next component in `RESTARTS`. After a
+        healthy poll, the order begins again with the first component.
 
         Args:
-            now_s: the time of `time.monotonic`, in seconds.
+            now_s: the current time of `time.monotonic`, in seconds.
         """
         self._state.polls += 1
         if self._is_healthy():

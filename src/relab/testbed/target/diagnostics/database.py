@@ -53,7 +53,7 @@ SELECT s.relname AS table, s.n_live_tup AS rows, s.n_dead_tup AS dead_rows,
                        WHERE i.indrelid = s.relid)) * current_setting('block_size')::bigint AS bytes,
        s.seq_scan AS sequential_scans, s.seq_tup_read AS rows_read_sequentially, s.idx_scan AS index_scans
   FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid ORDER BY bytes DESC LIMIT 50"""
-"""Sizes are those of the last vacuum: measuring them would wait for the very locks that are to be diagnosed."""
+"""The sizes are as of the last vacuum: measuring them now would wait for the locks that this diagnosis must show."""
 _INDEXES = """
 SELECT c.relname AS name, i.indisvalid AS valid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema()"""
@@ -147,8 +147,8 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
     """Run a statement of the shop with EXPLAIN ANALYZE; return `nodes`, `server_ms` and `client_ms`.
 
-    `nodes` is the query plan, the others are the durations on the server and for the client. If the statement fails,
-    the result has `error`, `sqlstate` and `client_ms`.
+    `nodes` is the query plan. `server_ms` and `client_ms` are the durations of the statement, measured by the server
+    and by this process. If the statement fails, the result has `error`, `sqlstate` and `client_ms`.
     """
     began_s = time.perf_counter()
     try:

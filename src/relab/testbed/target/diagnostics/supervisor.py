@@ -13,10 +13,10 @@ _TIMEOUT_S: Final = 2.0
 
 
 async def ask_supervisor(socket: Path | None, path: str) -> Any:
-    """Return the supervisor's JSON answer to a GET request, or the text `unknown` without an answer.
+    """Return the supervisor's JSON answer to a GET request; the text `unknown` if the supervisor does not answer.
 
     Args:
-        socket: the supervisor's socket; None without a supervisor.
+        socket: the path of the supervisor's socket; None if the target runs without a supervisor.
         path: the path of the request.
     """
     # Diagnostics must answer even without the supervisor.
