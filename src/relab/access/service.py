@@ -53,7 +53,7 @@ class Credentials(BaseModel):
     Attributes:
         bearer: the token of the `Authorization` header.
         ingest_secret: the header `X-Ingest-Secret`.
-        client_host: the address of the client; None for a Unix socket, and behind a proxy that does not name it.
+        client_host: the address of the client; None for a Unix socket, or if a proxy does not name its client.
         host, origin, fetch_site: the headers `Host`, `Origin` and `Sec-Fetch-Site`.
     """
 

@@ -204,7 +204,8 @@ def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Re
 def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
     """Return the current version of a flag, also of an archived one.
 
-    The header `ETag` is the version in quotation marks; a change sends it as `If-Match`.
+    The header `ETag` is the version in quotation marks. A request that changes the flag must send this value as
+    `If-Match`.
     """
     return _answer(response, services.flags.get(key))
 

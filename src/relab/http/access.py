@@ -31,7 +31,7 @@ class ScopeCheck:
         return self.decide(request, services, bearer_of(request))
 
     def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
-        """Return the caller of a request; `token` is the request's bearer token, None without one.
+        """Return the caller of a request; `token` is its bearer token, None if it has none.
 
         Raises:
             UnauthenticatedError: the request has no valid credentials (401).

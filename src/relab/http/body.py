@@ -70,7 +70,7 @@ class IngestGate:
             own: how many bytes the same request has added before.
 
         Raises:
-            OverloadedError: the total would exceed the limit, and the bytes are not all of this one request.
+            OverloadedError: the total would exceed the limit, and bodies of other requests are in progress.
         """
         # A single request may exceed the limit: otherwise it could never be stored.
         if self.bytes > own and self.bytes + count > self._max_bytes:
@@ -152,7 +152,7 @@ async def small_body(request: Request) -> bytes:
 
     Raises:
         UnsupportedMediaError: the body is compressed.
-        TooLargeError: the body is larger.
+        TooLargeError: the body is larger than 256 KiB.
         HTTPException: 408, the body did not arrive in time.
     """
     return await body_of_at_most(request, MAX_SMALL_BODY_BYTES)
@@ -228,7 +228,7 @@ def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
     """Decompress gzip to at most `max_bytes` bytes.
 
     Raises:
-        TooLargeError: the result is larger.
+        TooLargeError: the decompressed content is larger than `max_bytes`.
         MalformedBodyError: the bytes are not valid gzip.
     """
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)

@@ -138,7 +138,7 @@ class HttpMetrics:
 
         Args:
             method: the HTTP method.
-            route: the route's template, never the path of the request: paths are unbounded.
+            route: the route's template, never the path of the request, because the number of paths is unbounded.
             status: the HTTP status of the response.
             seconds: the duration of the request.
         """

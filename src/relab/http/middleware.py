@@ -28,7 +28,7 @@ _log = get_logger("relab.api")
 class RequestContextMiddleware:
     """Gives each request an id and its source; counts and logs the request when it ends.
 
-    The header `X-Request-ID` gives the id if it is safe to log; otherwise a new id is created.
+    The id is that of the header `X-Request-ID` if the header is safe to log; otherwise a new id is created.
 
     Args:
         app: the ASGI app that handles the request.

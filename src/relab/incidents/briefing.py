@@ -62,7 +62,7 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
 
     Args:
         request: the approval request.
-        diagnosis: the content of the `diagnosed` event that led to the request; None without one.
+        diagnosis: the content of the `diagnosed` event that led to the request; None if there was no such event.
     """
     plan = request.plan
     undo = f"{plan.undo} undoes it" if plan.undo else "it cannot be undone"

@@ -32,7 +32,7 @@ class Snapshot:
 
     Attributes:
         at_us: when the requests of the poll were sent, in microseconds since 1970.
-        told_at_us: the time stated in the target's answers, in microseconds since 1970; None without one.
+        told_at_us: the time stated in the target's answers, in microseconds since 1970; None if they state no time.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
         absent: `{part: reason}` for parts without a usable answer, such as `health` or `metrics`.

@@ -236,8 +236,8 @@ class IncidentService:
 
         Raises:
             NotFoundError: neither an approval request nor an incident with a request has this id.
-            ConflictError: the request has expired or was decided otherwise, the incident has several possible
-                requests, or the person approves although the incident is over.
+            ConflictError: the person approves, but the request has expired, the plan was rejected already, the incident
+                is over, or `approval_id` is an incident that has requested approval of several plans.
             InvalidInputError: `by` is empty.
         """
         asked = self.log.approvals.of_incident(approval_id)
@@ -350,9 +350,8 @@ class IncidentService:
             without: the error to raise if no process watches a target.
 
         Raises:
-            NoTargetError: this process watches no target, and other processes watch several; or no process watches a
-                target, and `without` is this error.
-            NoTargetYetError: no process watches a target, and `without` is this error.
+            NoTargetError: this process watches no target, and other processes watch several.
+            NoTargetError, NoTargetYetError: no process watches a target; `without` decides which of the two is raised.
         """
         if self.watched is not None:
             return self.watched.name

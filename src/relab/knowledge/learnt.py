@@ -80,7 +80,7 @@ def learnt_runbooks(
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. New runbooks use the same conditions. No new runbook has the cause of one in use.
+        runbooks: the runbooks in use. New runbooks reuse their conditions, and never have a cause that one of them has.
         looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
     """
     past = list(incidents)

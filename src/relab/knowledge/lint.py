@@ -91,7 +91,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether no fact can distinguish two runbooks, because both expect each condition about equally often."""
+    """Return whether two runbooks expect each condition about equally often, so that no fact can distinguish them."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))
@@ -226,10 +226,10 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that an action's parameter needs, but that nothing in the runbook makes known.
+    """Yield an error for each fact that an action's parameter refers to, but that nothing in the runbook makes known.
 
-    Expectations, requirements, probes and `around.facts` make facts known. If the facts of the runbook's probes are not
-    known (`around.looks` is None), nothing is yielded.
+    Expectations, requirements, probes and `around.facts` make facts known. If it is not known which facts the runbook's
+    probes give (`around.looks` is None), nothing is yielded.
     """
     if runbook.looks and around.looks is None:
         return

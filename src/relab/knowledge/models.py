@@ -46,7 +46,7 @@ class FactCondition:
     value: FactValue
 
     def holds(self, facts: Mapping[str, FactValue]) -> bool | None:
-        """Return whether the condition holds; `facts` holds the values of the known facts, by name.
+        """Return whether the condition holds for `facts`, the values of the known facts by name.
 
         Return None if the fact is unknown, or if its value cannot be compared by `at_least` or `at_most`.
         """
@@ -124,9 +124,9 @@ class Runbook:
         risk: how much harm an action may do if the incident has another cause.
         requires: conditions that must hold if the cause is present; a false one makes the cause very improbable.
         sheds: whether the repair rejects requests on purpose (load shedding). Such a repair is rolled back later.
-        prior: how often the cause is the cause of an incident, relative to the `prior` of other runbooks.
+        prior: how often incidents have this cause, relative to the `prior` of other runbooks.
         text: Markdown for people.
-        source: where the runbook comes from, such as its file; messages name it.
+        source: where the runbook comes from, such as its file; messages about the runbook name this source.
         lines: the line number of each field in the runbook's file, by the field's dotted name.
     """
 

@@ -345,7 +345,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder that the settings name. Without one, return the home folder, or None if that does not exist."""
+        """Return the folder that the settings name, or else the home folder; None if that one does not exist."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

@@ -35,14 +35,17 @@ class DeadlineRunner:
         self._slots = threading.BoundedSemaphore(max_concurrency)
 
     def run(self, work: Callable[[float], Coroutine[Any, Any, T]], timeout_s: float) -> T:
-        """Run the coroutine `work(ends_at)` in an empty context (without the caller's tracers), and return its result.
+        """Run the coroutine `work(ends_at)` in a separate thread, and return its result.
+
+        The coroutine runs in an empty `contextvars` context, so that tracers of the caller do not see it.
 
         Args:
             work: returns the coroutine; `ends_at` is its deadline, as a time of `time.monotonic`.
             timeout_s: the time limit in seconds, including the wait while `max_concurrency` coroutines run.
 
         Raises:
-            LlmBusyError: the time limit passed while `max_concurrency` other coroutines ran; this one was not started.
+            LlmBusyError: the time limit passed while `max_concurrency` other coroutines ran; the coroutine was not
+                started.
             LlmUnavailableError: the time limit passed while the coroutine ran.
             Exception: the exception of the coroutine.
         """

@@ -11,7 +11,7 @@ from relab.llm.models import Prompt
 
 
 class MeteredGateway:
-    """Wraps another gateway and sums the cost of the calls made through this wrapper. It is thread-safe."""
+    """Wraps another gateway, and sums the cost of all calls that are made through this wrapper. It is thread-safe."""
 
     def __init__(self, gateway: LlmGateway) -> None:
         self._gateway = gateway

@@ -291,7 +291,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next queued request of the connection; without one, wait for a request."""
+        """Start the next queued request of the connection; if none is queued, wait for a request."""
         self._registry.end_stream(self, self._client_key)
         self._running = None
         super().on_response_complete()

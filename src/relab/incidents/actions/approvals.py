@@ -33,7 +33,8 @@ class ApprovalRequest(BaseModel):
     """The question to people whether a plan may be executed; stored as JSON.
 
     Attributes:
-        state_digest: the action server's digest of the state that an approval is valid for; None if it sent none.
+        state_digest: the action server's digest of the service's state. An approval is valid only while the state has
+            this digest. None if the server sent none.
         ground: why a person has to decide, in one sentence.
         expires_at: the time from which the plan can no longer be approved.
     """
@@ -127,15 +128,16 @@ def decide(
 
     Args:
         request: the approval request.
-        earlier: the decision so far; None without one.
+        earlier: the decision so far; None if nothing was decided yet.
         approved: whether the person approves the plan.
         by: the name of the person.
         now_us: the current time, in microseconds since 1970.
         note: the person's remark.
 
     Raises:
-        ApprovalExpiredError: an approval after the request expired, or before it was made (clock set back).
-        ApprovalDecidedError: an approval of a plan that was rejected.
+        ApprovalExpiredError: the person approves after the request has expired, or at a time before the request was
+            made (because the clock was set back).
+        ApprovalDecidedError: the person approves, but the plan was rejected already.
     """
     if earlier is not None and earlier.approved is approved:
         return earlier
@@ -157,8 +159,8 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
     """Return the approval request to answer if a person names only the incident: the last request.
 
     Args:
-        asked: all approval requests of the incident with their decisions (None without one), the last one last; at least
-            one. Decided and expired requests count, too.
+        asked: all approval requests of the incident with their decisions (None if undecided), the newest request last;
+            at least one request. Decided and expired requests count, too.
         approved: whether the answer is an approval.
 
     Raises:
@@ -178,7 +180,7 @@ def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action
     """Return the name of the person who rejected `action` on `target`; None if no person did.
 
     `target` is the part of the service that the action changes. `asked` holds approval requests with their decisions
-    (None without one); withdrawn requests count, too.
+    (None if undecided); withdrawn requests count, too.
     """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)

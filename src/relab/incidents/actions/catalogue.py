@@ -112,7 +112,7 @@ class ActionEntry:
         parameters: the rules for the parameters' values, by name.
         effect: the expected effect, in words.
         preconditions: the conditions for executing the action, in words.
-        inverse: the name of the action that rolls this action back; None without one.
+        inverse: the name of the action that rolls this action back; None if no action does.
         target: the part of the service that the action changes; None if a parameter names it.
     """
 

@@ -81,7 +81,7 @@ class ActionsClient:
 
     Args:
         url: the address of the server.
-        token: the bearer token; without one each request raises `DeniedError`.
+        token: the bearer token; if it is None, each request raises `DeniedError`.
         patience: time limits and retries.
         pause: sleeps for the given seconds; replaced in tests.
         transport: the transport of the HTTP client; None for the network.
@@ -222,7 +222,7 @@ class ActionsClient:
         Args:
             action: the name of the action.
             key: the idempotency key.
-            doubt: the error of the last request; None without one.
+            doubt: the error of the last request; None if it raised no error.
             is_unknown: whether a request may have begun the action.
 
         Raises:

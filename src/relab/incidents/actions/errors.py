@@ -48,7 +48,7 @@ class DeniedError(ActionServerError, ForbiddenError):
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The action server refuses a request: it does not fit the service's present state, or the server's catalogue."""
+    """The action server refuses a request that does not fit the service's present state or the server's catalogue."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN

@@ -29,7 +29,7 @@ class ActionPlan(BaseModel):
         target: the part of the service that the action changes.
         why: why the action should help, from the runbook.
         effect: the expected effect, from the server's catalogue.
-        undo: the name of the action that rolls this action back; None without one.
+        undo: the name of the action that rolls this action back; None if no action does.
         runbook: the file of the runbook that names the action, or the cause if the file is unknown.
         risk: how harmful the action is if the diagnosed cause is wrong.
     """
@@ -72,7 +72,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class PlanningSettings:
-    """The minimum confidence for a plan; with less, the incident is escalated to a person.
+    """How sure a plan must be. If no plan is sure enough, the incident is escalated to a person.
 
     Attributes:
         min_confidence: `{risk: minimum ActionPlan.confidence}`; the risk is how harmful a wrong action would be.

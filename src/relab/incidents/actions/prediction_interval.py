@@ -22,7 +22,7 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 
     Args:
         usual: the baseline of the signal.
-        deviations: the bound in standard deviations if the baseline were known exactly.
+        deviations: how many standard deviations wide the result would be if the baseline were known exactly.
         overlap: the number of consecutive polls whose figures cover the same window; values below 1 count as 1.
     """
     # Polls whose figures cover the same window repeat each other, so they count once.

@@ -96,7 +96,8 @@ class ActionRecord(BaseModel):
         blast_radius: how many users notice the action.
         parameters: the values of the action's parameters, by name.
         why: why the action should help.
-        asked_at, finished_at: when the action was requested, and when it ended; None while it runs.
+        asked_at: when the action was requested.
+        finished_at: when the action ended; None while it runs.
         error: why the action failed; None if it did not fail.
         target: the part of the service that the action changes, such as a component's name.
         cause: the cause that the action was to repair.
@@ -174,8 +175,9 @@ class ServerRecord:
     Attributes:
         actor: the name of the token with which the action was requested.
         target: the part of the service that the action changed.
-        requested_at_us: microseconds since 1970; by the server's clock until the client converts it to the local clock.
-        key: the `Idempotency-Key` of the request; None without one.
+        requested_at_us: when the action was requested, in microseconds since 1970. The time is by the server's clock
+            until the client converts it to the local clock.
+        key: the `Idempotency-Key` of the request; None if the request had no key.
         undoes: for a rollback, the id of the record whose action it rolls back; else None.
         after: the state after the action, as the server sent it.
         parameters: the parameters that are numbers, strings or booleans; others are left out.

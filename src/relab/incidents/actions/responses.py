@@ -36,7 +36,7 @@ class ServerResponse:
     Attributes:
         status: the HTTP status.
         document: the JSON value in the body; None if an error has no JSON.
-        retry_after: the `Retry-After` header; None without one.
+        retry_after: the `Retry-After` header; None if the response has none.
         ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
 

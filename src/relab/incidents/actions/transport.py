@@ -27,7 +27,7 @@ class Transport:
 
     Args:
         url: the address of the server.
-        token: the bearer token; without one `send` raises `DeniedError`.
+        token: the bearer token; if it is None, `send` raises `DeniedError`.
         connect_s: the time limit for a connection, in seconds.
         transport: replaces the network in tests.
 

@@ -193,7 +193,9 @@ def _latest(polls: Sequence[Snapshot], settings: VerificationSettings) -> list[S
 
 
 def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> bool:
-    """Return whether users get answers in a poll: few errors, and no dependency that fails only since the action.
+    """Return whether a poll shows that users get answers: few errors, and no newly failing dependency.
+
+    A dependency that already failed before the action does not count.
 
     Latency and the target's own health status are ignored.
     """
@@ -204,11 +206,11 @@ def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) ->
 def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: HealthBounds) -> bool:
     """Return whether the recent polls `late` are better than the last poll before the action.
 
-    The last poll before the action decides what must have improved:
+    What must have improved depends on the last poll before the action. The first case that applies decides:
 
-    - Users were not served: nothing more; the result is True.
-    - P95 was above its bound: at least half of the excess must be gone.
-    - Otherwise: a dependency that failed before the action must work again.
+    1. Users got no answers: nothing more; the result is True.
+    2. P95 was above its bound: at least half of the excess must be gone.
+    3. Otherwise: a dependency that failed before the action must work again.
     """
     before = course.before
     if not _serves(course, before, bounds):
@@ -333,9 +335,10 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 
 
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
-    """Return a text about the figure of a poll that is worse than before the action; empty if no figure is worse.
+    """Return a text about a figure that is worse in `poll` than before the action; empty if no figure is worse.
 
-    With `is_ruin`, only a missing answer or an increase of errors by `much_worse_errors_pct` counts.
+    Figures are the share of errors and P95. With `is_ruin`, only two things count: the target no longer answers, or
+    errors have increased by `much_worse_errors_pct` percentage points.
     """
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in NEEDED_PARTS)

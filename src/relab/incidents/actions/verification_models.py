@@ -82,7 +82,7 @@ class ActionObservations:
             empty if no probe was made.
         facts_at_us: the time of that last probe, in microseconds since 1970; None without a probe.
         facts_before: the facts known before the action; they show whether its cause was present.
-        other: the name of another cause that later probes confirmed; empty without one.
+        other: the name of another cause that later probes confirmed; empty if they confirmed none.
         sheds: whether the action rejects excess load on purpose; then rejected requests are not failures.
     """
 

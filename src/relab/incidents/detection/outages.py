@@ -27,7 +27,7 @@ The later one includes all news since the earlier one.
 _RECOVERED_S: Final = 30.0
 """After how many seconds without an anomaly a signal has recovered.
 
-One that flaps more quickly is news only if it stays wrong.
+A signal that recovers and breaks again more quickly is news only if it then stays wrong.
 """
 _MAX_BACKOFF: Final = 5
 _FORGIVEN_S: Final = 3_600.0
@@ -86,7 +86,8 @@ class _Signal:
         began_us, seen_us: the times of the first and the last poll of the latest outage (polls in a row with an
             anomaly).
         well_us: for how many microseconds the signal was normal before the latest outage.
-        notified_us, notified: the time of the last notification, and the anomaly it reported; None without one.
+        notified_us, notified: the time of the last notification, and the anomaly that it reported; None if people were
+            not notified yet.
         worse_us, worse_polls: since when, and for how many polls, the signal has been much worse than `notified`.
         recurrences: how often people were notified that the anomaly has come back.
     """
@@ -191,7 +192,8 @@ class OutageTracker:
     def observe(self, findings: DetectionResult, at_us: int) -> None:
         """Update the outages with `findings`, the anomalies of the poll at `at_us` (microseconds since 1970).
 
-        Findings with stale figures are ignored, and so are new signals after the first 500 of an incident.
+        If the target's figures are stale, nothing is updated. New signals after the first 500 of an incident are
+        ignored.
         """
         if findings.is_stale:
             # Old figures show neither the beginning nor the end of an outage.
@@ -277,7 +279,7 @@ class OutageTracker:
 
 
 def _counts(anomaly: Anomaly) -> bool:
-    """Return whether an anomaly is tracked as an outage: users notice it, and its detector can show its end."""
+    """Return whether an anomaly is tracked as an outage: users notice it, and its end can be detected soon."""
     return anomaly.opens and anomaly.severity is not Severity.WARNING and anomaly.detector != _LINGERS
 
 

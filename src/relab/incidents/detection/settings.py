@@ -15,11 +15,11 @@ class DetectionSettings:
         slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above its median a signal must be for a level shift.
-        min_errors_increase_pct: the least increase of a share of errors that users notice, in percentage points.
-        min_latency_increase_ms, min_latency_factor: the least increase of a duration that users notice, in milliseconds
-            and as a multiple of the median.
-        min_poll_latency_increase_ms: the least increase of the time to answer a poll, which varies more than other
-            durations.
+        min_errors_increase_pct: by how many percentage points a share of errors must rise for users to notice it.
+        min_latency_increase_ms, min_latency_factor: by how many milliseconds above its median, and to what multiple of
+            its median, a duration must rise for users to notice it.
+        min_poll_latency_increase_ms: the same as `min_latency_increase_ms` for the time to answer a poll, which varies
+            more than other durations.
         large_latency_increase_ms: a duration that exceeds its bound by less than this is a small anomaly.
         confirm_polls, confirm_of_polls: an anomaly is confirmed if it is in at least `confirm_polls` of the last
             `confirm_of_polls` polls.

@@ -96,10 +96,10 @@ class Investigator:
     """Investigates one incident.
 
     Args:
-        take: runs the probes with the given names at the same time.
+        take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
         usual: the median of each signal in the baseline, by name.
-        onset: the kind of signals that deviated first, as the value of the fact `ONSET`; None if it is unknown.
+        onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         memory: `{cause: factor}` by which past incidents raise the cause's prior.
         mended: causes repaired in this incident; their remaining signs are no evidence for another cause.
         settings: when an investigation stops.

@@ -82,7 +82,7 @@ class ModelInvestigator(Investigator):
     """Investigates one incident by its runbooks, and calls a language model if the result is not sure.
 
     Args:
-        take: runs the probes with the given names at the same time.
+        take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
         model: the model to call.
         seen: the baseline, past incidents, log templates and other inputs that no probe finds.

@@ -64,7 +64,7 @@ class EpisodeMetrics:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the episode had no fault, but signs that look like a fault."""
+        """Whether the episode had no fault, but events that look like a fault."""
         return self.metrics.get("kind") == _NOISY
 
 
@@ -86,12 +86,13 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 
         - `episodes`: the number of episodes.
         - `without_figures`: the number of episodes that ended in an error.
-        - `with_something_wrong`, `subjects`: the numbers of episodes with a fault, and of different faults.
+        - `with_something_wrong`: the number of episodes with a fault.
+        - `subjects`: the number of different faults in these episodes.
         - `rates`: `{metric: rate with an interval clustered by subject}`.
         - `times`: `{metric: median and 90th percentile}`.
         - `sums`: `{metric: sum}`.
         - `judged_failed`: the share of correct repairs that the responder judged as failed.
-        - `false_alarms`: rates per 960 polls.
+        - `false_alarms`: the rates of false alarms per 960 polls.
     """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]

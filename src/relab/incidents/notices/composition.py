@@ -28,7 +28,7 @@ class NoticeContext:
 
     Attributes:
         incident: the current state of the incident.
-        earlier: the content of the last `diagnosed` event before that event; None without one.
+        earlier: the content of the last `diagnosed` event before that event; None if there is none.
         alerts: contents of the first alerts of the incident, for an `opened` event.
         question: the approval request that the event is about, if a person can still decide it; else None.
         public_url: the address at which people reach relab, without a trailing slash; None if it is unknown.

@@ -124,7 +124,7 @@ class ReceiverState(BaseModel):
         sent, given_up: how many notices the receiver accepted, and how many were skipped after errors.
         last_sent_at: when the receiver last accepted a notice; None if it never did.
         attempts: how often sending the next notice has failed so far.
-        retry_at: when the next retry is due; None without one.
+        retry_at: when the next retry is due; None if no retry is needed.
         error: why the last notice was not accepted, without secrets; None if it was accepted.
     """
 

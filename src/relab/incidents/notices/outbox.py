@@ -1,4 +1,4 @@
-"""The outbox of notices: stores, for each receiver and timeline, the last event sent to it.
+"""The outbox of notices: stores, for each receiver and timeline, the last event sent to the receiver.
 
 The number of that event is the receiver's position in the timeline. Events are not copied. An event is written in the
 transaction of the change that it describes, and a position moves only after the receiver has accepted the notice. So a
@@ -36,7 +36,7 @@ class PendingIncident:
     """An incident with events that a receiver of notices has not processed yet.
 
     Attributes:
-        seq: the number of the last processed event (sent or skipped); 0 without one.
+        seq: the number of the last processed event (sent or skipped); 0 if no event was processed yet.
     """
 
     incident_id: str

@@ -132,7 +132,10 @@ def add_delivery(session: Session, receiver: str, notice_id: str) -> None:
 
 
 def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dict[str, Any] | None:
-    """Return the content of an incident's last event of the kind `kind` before event number `seq`; None without one."""
+    """Return the content of the last event of one kind in an incident's timeline before event number `seq`.
+
+    Return None if there is no such event.
+    """
     statement = select(EventRow.content).where(
         EventRow.incident_id == incident_id, EventRow.kind == kind, EventRow.seq < seq
     )

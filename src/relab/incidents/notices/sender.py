@@ -72,7 +72,8 @@ class _Delivery:
 class NoticeSender:
     """Sends notices of all incidents of a database to one receiver.
 
-    Several processes may have a sender for the receiver; only the holder of its lease sends.
+    Several processes may have a sender for the same receiver; only the process that holds the lease of that sender
+    sends notices.
 
     Args:
         receiver: the receiver of the notices.
@@ -99,7 +100,10 @@ class NoticeSender:
         return self._receiver.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send notices until `stop` is set; then release the lease. Outages of the database are logged, and retried."""
+        """Send notices until `stop` is set; then release the lease.
+
+        If the database is unavailable, the error is logged, and the next poll tries again.
+        """
         resources, name = self._resources, self._receiver.name
         is_set_up = False
         while not stop.is_set():

@@ -36,7 +36,7 @@ _US: Final = 1_000_000
 _MAX_SIGNATURE_AGE_US: Final = 3 * TOLERANCE_S * _US
 """For how long signatures are stored to detect replays, in microseconds.
 
-A signature is valid for `TOLERANCE_S` before and after its time, so this is longer than it is valid.
+A signature is valid from `TOLERANCE_S` before until `TOLERANCE_S` after its timestamp, so it is stored for longer.
 """
 _STOP_TIMEOUT_S: Final = 2.0
 _RESTART_PAUSE_S: Final = 5.0
@@ -165,8 +165,8 @@ class NoticeService:
 
         Args:
             body: the body of the request.
-            timestamp: the header `X-Slack-Request-Timestamp`; None without one.
-            signature: the header `X-Slack-Signature`; None without one.
+            timestamp: the header `X-Slack-Request-Timestamp`; None if it is missing.
+            signature: the header `X-Slack-Signature`; None if it is missing.
 
         Raises:
             SlackOffError: no signing secret is set, so commands are not answered.

@@ -38,7 +38,7 @@ class NoticeOptions:
     Attributes:
         channels: the options of the channels, each of which describes at most one receiver.
         public_url: the address at which people reach relab; notices link to it.
-        slack_signing_secret: the secret of the Slack app; None: its commands are not answered.
+        slack_signing_secret: the signing secret of the Slack app; None: commands from Slack are not answered.
         slack_operators: ids of the users who may approve, reject, pause and resume; by default nobody.
         delivery: the intervals, time limits and pauses of sending.
     """

@@ -43,8 +43,8 @@ def require_signature(
     Args:
         secret: the signing secret of the Slack app.
         body: the body of the request.
-        timestamp: the header `X-Slack-Request-Timestamp`; None without one.
-        signature: the header `X-Slack-Signature`; None without one.
+        timestamp: the header `X-Slack-Request-Timestamp`; None if it is missing.
+        signature: the header `X-Slack-Signature`; None if it is missing.
         now_us: the current time, in microseconds since 1970.
 
     Raises:

@@ -33,7 +33,7 @@ class Poller:
     Args:
         asker: sends the requests.
         clock: the current time.
-        interval_s: the seconds between two polls. The target is asked for metrics over a window of a few intervals.
+        interval_s: the seconds between two polls. The requested metrics cover a window of a few such intervals.
     """
 
     def __init__(self, asker: ProbeTransport, clock: Clock, *, interval_s: float) -> None:

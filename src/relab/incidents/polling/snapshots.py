@@ -35,7 +35,7 @@ class _Draft:
     def number(self, name: str, value: Any) -> None:
         """Store a number under `name`; ignore None.
 
-        If the value is not a number, negative or too large, add only `name` to `absurd`.
+        If the value is negative, too large or no number at all, add only `name` to `absurd`.
         """
         if value is None:
             return

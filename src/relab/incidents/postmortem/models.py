@@ -22,7 +22,7 @@ class Signals:
 
     Attributes:
         times_us: the times of the polls, in order, in microseconds since 1970.
-        numbers: the values of each signal, by signal: one value for each of the times, None if the poll had no value.
+        numbers: `{signal: values}`, with one value for each of `times_us`; None if that poll had no value.
     """
 
     times_us: tuple[int, ...] = ()
@@ -44,8 +44,8 @@ class IncidentRecord:
     """All stored data of an incident.
 
     Attributes:
-        incident: its present state.
-        events: its timeline.
+        incident: the present state of the incident.
+        events: the timeline of the incident.
         actions: the actions of the responder.
         approvals: the approval requests with their decisions; the decision is None if there was none.
     """
@@ -178,7 +178,7 @@ class SignalChange:
         before: the median of the last samples before the action; None without samples just before the action.
         after: the median of the last samples after the action; None if there are too few.
         within_s: the seconds from the start of the action until the signal stayed nearer to `after` than to `before`.
-            None if the signal did not change, or did not stay there.
+            None if the signal did not change, or did not stay nearer to `after`.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 
@@ -210,10 +210,10 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class SignalSeries:
-    """A signal over time.
+    """A signal (a measured value of the target) over time.
 
     Attributes:
-        points: times and values, in order.
+        points: the samples, as `(time, value)` in order of time.
         gaps: times without samples; no line is to be drawn through them.
     """
 

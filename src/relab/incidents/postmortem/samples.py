@@ -16,7 +16,7 @@ _MAX_GAP: Final = 3.0
 """A time without a sample is a gap if it is longer than this number of usual poll intervals."""
 _NEIGHBOURS: Final = 5
 _REGULAR: Final = 0.7
-"""Up to every second poll is early, so the usual interval is this quantile of intervals: their median would be short."""
+"""The quantile of the intervals that is the usual interval. The median would be too short: every second poll may be early."""
 _MIN_SAMPLES: Final = 3
 """How many samples the median before or after an action is taken over."""
 _MIN_CHANGE: Final = 1.0

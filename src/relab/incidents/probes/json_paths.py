@@ -35,7 +35,10 @@ class JsonValue:
     answer: int = 0
 
     def at(self, *keys: str) -> JsonValue:
-        """Return the value at a path of field names below this value; if a field is missing, its `value` is None."""
+        """Return the value at a path of field names below this value.
+
+        If a field is missing, the result's `value` is None.
+        """
         value, pointer = self.value, self.pointer
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None

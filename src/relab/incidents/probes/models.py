@@ -25,7 +25,8 @@ class ProbeRequest:
     Attributes:
         base: the server that receives the request.
         path: the path with its query.
-        within_s: the time limit of an answer, in seconds; the server needs time to report a time-out of a dependency.
+        within_s: the time limit of an answer, in seconds. It must leave the server time to report that one of its
+            dependencies has timed out.
         times: how often the request is sent; only two or more answers can show growth.
         pause_s: the pause after each answer, in seconds.
     """

@@ -244,7 +244,7 @@ class ClosingNodes:
             await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
-        """Store the signals of the polls in memory in the incident's timeline, where postmortems find them.
+        """Store the signals (measured values) of the latest polls in the incident's timeline, for its postmortem.
 
         `when` is the name of the calling node; a second call by the same node stores nothing.
         """

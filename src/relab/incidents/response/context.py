@@ -50,7 +50,7 @@ class PollState:
         feed: the polls of the target.
         baseline: the usual values of the target's signals.
         findings: the result of the detectors after the last poll.
-        wrong_at_us: the time of the last poll with anomalies that open an incident; None without such a poll.
+        wrong_at_us: the time of the last poll with anomalies that open an incident; None if there was none.
         stale: the times (`at_us`) of polls with outdated measured values.
         outages: the anomalous signals of the open incident, with the times at which people were notified of them.
         lease: the lease of this process while it is the leader (the only process that polls the target); otherwise
@@ -139,8 +139,8 @@ class ResponseContext:
         The bounds follow the thresholds of the detectors. The bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident. It lowers the bound of P95, so that
-                most of this poll's excess latency must disappear. None: the bound is not lowered.
+            before: the poll before a repair, or at the beginning of the incident. The bound of P95 is lowered so far
+                that most of the excess latency of that poll must disappear. None: the bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)

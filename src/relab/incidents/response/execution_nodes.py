@@ -82,7 +82,7 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action, as JSON; without such a poll, return the state's `symptoms`.
+        """Return the last poll before the action, as JSON; if there is none, return the state's `symptoms`.
 
         `known` is the stored record of the action; None if the action was not requested yet. Polls after the time of
         the request do not count.
@@ -204,7 +204,7 @@ class ExecutionNodes:
     async def _known(self, key: str) -> ActionRecord | None:
         """Return the stored action with an idempotency key; None if no action has this key.
 
-        If its outcome is not known yet, the action is first updated from the action server's record.
+        If the outcome of the action is not known yet, it is first read from the action server's record.
         """
         world = self._world
         try:

@@ -174,8 +174,8 @@ class PlanningNodes:
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Diagnose the incident again because of new outages, while an approval request for `plan` is open.
 
-        If the cause is no longer the cause of `plan`, withdraw the request and investigate; otherwise continue to wait.
-        Return the changed keys of the state.
+        If the new diagnosis names another cause than the one that `plan` repairs, withdraw the request and investigate;
+        otherwise continue to wait. Return the changed keys of the state.
         """
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
@@ -194,7 +194,8 @@ class PlanningNodes:
     async def _wait_or_withdraw(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Check whether `plan` still needs a person's approval, and return the changed keys of the state.
 
-        If not, withdraw the approval request and investigate again; otherwise continue to wait for the decision.
+        If it needs none, withdraw the approval request and investigate again; otherwise continue to wait for the
+        decision.
         """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -232,7 +233,8 @@ class PlanningNodes:
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Carry out the policy's ruling on a plan, and return the changed keys of the state, with the next node.
 
-        Return None after the end of a temporary refusal: the caller must then get a new ruling.
+        If the policy refuses the plan for a short time only, wait until that time has passed, and return None: the
+        caller must then get a new ruling.
 
         Args:
             state: the state of the incident workflow.

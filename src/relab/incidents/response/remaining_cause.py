@@ -33,7 +33,7 @@ class RemainingCause:
         self._diagnosed_at_us: int | None = None
 
     def is_due(self) -> bool:
-        """Return whether a diagnosis is due: none was made yet, or the last one is at least `effect_timeout_s` / 4 old."""
+        """Return whether a diagnosis is due: there was none, or the last one is a quarter of `effect_timeout_s` old."""
         between_us = int(self._world.settings.verification.effect_timeout_s / 4 * _US)
         at_us = self._diagnosed_at_us
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us

@@ -45,37 +45,38 @@ class IncidentState(TypedDict, total=False):
     Attributes:
         symptoms: the poll on which the incident was opened; after a new diagnosis, the poll on which that diagnosis
             began.
-        is_unhealthy: whether the problem is still there.
+        is_unhealthy: whether the target still has a problem.
         diagnosis: the most probable cause.
         confidence: the probability of the diagnosis, 0 to 1.
         root_cause: the reason for the diagnosis, in one sentence.
         action_plan: a list with only the last plan.
-        execution_results: the keys of the requested actions, in order.
+        execution_results: the idempotency keys of the actions requested so far, in order.
         recommendation: the last sentence for people: how the incident ended, or why it was handed over.
         known: the facts that probes have found so far, as `dump_known` returns them.
         candidates: all possible causes with their probabilities, as `dump_candidates` returns them.
         is_confirmed: whether probes at two different times gave the same diagnosis.
         others_since_us: a time; the actions that others requested before it have been examined.
-        others_seen: the ids of the newest examined records of the action server; absent without a list of records.
+        others_seen: the ids of the newest records of the action server that have been examined; absent if the server
+            gave no list of its records.
         others_first_seen: the ids of the action server's newest records at the beginning of the incident.
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the service's state at the time of the last plan.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
         ground: the policy's reason why a person has to decide on the last plan.
         before: the last poll before the last action, as `dump_poll` returns it.
-        again: the keys of refused or rolled-back actions that may be planned once more.
+        again: the idempotency keys of refused or rolled-back actions that may be planned once more.
         tried: the plans that were refused or rejected, each as a list of action, target and fingerprint.
-        stand_downs: how often the workflow has waited because the responder must not act.
-        waits: how often the workflow has waited for the end of a temporary refusal.
+        stand_downs: how often the workflow has waited because the policy forbade all actions for the time being.
+        waits: how often the workflow has waited because the policy refused a plan for a short time only.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
             `unknown`.
-        handovers: the facts at the latest handovers to people, the earliest first.
+        handovers: what was known at each of the latest handovers to people, the earliest handover first.
         heard: how often people had reported the problem (`lab incidents trigger`) until the last handover.
         heard_seq: the number of the last timeline event that the last handover or plan took into account.
         relooks: how often the incident was diagnosed again, after a handover or because of new outages.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
-        episode_us: when the present outage began, after the last recovery; 0 without a recovery.
+        episode_us: when the present outage began, if the service had recovered before; otherwise 0.
         way: the name of the next node.
         reason: why the workflow goes to the next node.
     """
@@ -119,7 +120,7 @@ class IncidentState(TypedDict, total=False):
 
 
 def asked_as(state: IncidentState) -> str:
-    """Return the id that the approval request for the last plan in `state` has, or will have."""
+    """Return the id of the approval request for the last plan in `state`, whether or not it was stored already."""
     return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 

@@ -176,7 +176,7 @@ class VerificationLoop:
         """Return whether probes should check now whether the cause is gone.
 
         The last check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
-        - Users have been served well for `min_healthy_s` seconds, or will have been within two more polls.
+        - Users have been served well for `min_healthy_s` seconds, or will have been after at most two more polls.
         - So much time has passed since the action that the cause should be gone.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()

@@ -100,7 +100,7 @@ def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]
 def set_request(session: Session, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
     """Replace the approval request with this id by `request`, a JSON object.
 
-    `expires_at` is when it expires, in microseconds since 1970.
+    `expires_at` is the time at which the new request expires, in microseconds since 1970.
     """
     statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
     session.execute(statement.values(request=dict(request), expires_at=expires_at))

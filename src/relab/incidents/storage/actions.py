@@ -63,7 +63,7 @@ class ActionLog:
                 target.
 
         Raises:
-            IncidentNotFoundError: no incident has this id.
+            IncidentNotFoundError: the incident of the action does not exist.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
             ActionRejectedError: a person rejected this action on the same part of the service in this incident.

@@ -87,8 +87,8 @@ class AlertLog:
         Args:
             unit: the transaction.
             group: the sender's key of the group of alerts.
-            fresh: new and changed alerts, as `{key: (alert, id of its incident)}`. An alert with the id None is
-                ignored.
+            fresh: new and changed alerts, as `{key: (alert, id of its incident)}`. An alert without an incident (None)
+                is ignored.
             at_us: the current time, in microseconds since 1970.
         """
         for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):

@@ -129,7 +129,7 @@ class IncidentLog:
 
         Args:
             incident_id: the id of the incident.
-            at_us: the current time.
+            at_us: the current time, in microseconds since 1970.
             events: the events to append; empty: one event is appended for each change of phase or status.
             change: the new values of fields, by name; other fields keep their values.
 
@@ -160,11 +160,11 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """Close an incident and its timeline, and return it; an incident that is over does not change.
+        """Close an incident and its timeline, and return the incident; one that is over already does not change.
 
         Args:
             incident_id: the id of the incident.
-            at_us: the current time.
+            at_us: the current time, in microseconds since 1970.
             outcome: how the incident ended.
             message: one sentence for the last event of the timeline; empty for a default sentence.
             content: further data for that event, as JSON values.
@@ -276,7 +276,7 @@ class IncidentLog:
 
 
 def _columns(change: IncidentChange) -> dict[str, Any]:
-    """Return the values of table columns for a change, with texts and documents cut to a bounded size."""
+    """Return the changed fields of an incident as `{column: value}`, with texts and documents cut to a bounded size."""
     values: dict[str, Any] = dict(change)
     for field, most in (("title", MAX_TITLE), ("recommendation", MAX_RECOMMENDATION), ("diagnosis", MAX_DIAGNOSIS)):
         if values.get(field) is not None:

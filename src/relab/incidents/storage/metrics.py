@@ -36,9 +36,9 @@ class IncidentMetrics:
     """The counts of incidents and actions at one time.
 
     Attributes:
-        incidents: counts by (target, status, outcome); the outcome is empty until an incident is over.
-        durations: the durations of the incidents that are over, by (target, outcome).
-        actions: counts by (target, status).
+        incidents: the number of incidents by (target, status, outcome); the outcome is empty until an incident is over.
+        durations: a histogram of the durations of incidents that are over, by (target, outcome).
+        actions: the number of actions by (target, status).
     """
 
     incidents: Mapping[tuple[str, str, str], int]

@@ -28,7 +28,7 @@ class IncidentStatus(StrEnum):
     OPEN = "open"
     WAITING_APPROVAL = "waiting_approval"
     ESCALATED = "escalated"
-    """A person handles it."""
+    """A person handles the incident."""
     RESOLVED = "resolved"
     CLOSED = "closed"
 
@@ -61,13 +61,13 @@ class IncidentOutcome(StrEnum):
     """How an incident ended: repaired by the responder, ended by a person, ended by itself, or dismissed."""
 
     RESOLVED = "resolved"
-    """The responder repaired it and verified the repair."""
+    """The responder repaired the cause and verified the repair."""
     ESCALATED = "escalated"
-    """It was escalated to a person, who ended it."""
+    """The incident was escalated to a person, who ended it."""
     PASSED = "passed"
-    """It is over, but no action of the responder is known to be the reason."""
+    """The problem has passed, but no action of the responder is known to be the reason."""
     DISMISSED = "dismissed"
-    """A person dismissed it as a false positive."""
+    """A person dismissed the incident as a false positive."""
 
     @property
     def status(self) -> IncidentStatus:
@@ -253,9 +253,9 @@ class TimelineEvent(_Remembered):
 
     Attributes:
         seq: the number of the event; it counts up from 1 without a gap.
-        at: when it happened.
+        at: when the event happened.
         content: the data of the event.
-        evidence: ids of the evidence that it is based on.
+        evidence: ids of the evidence that the event is based on.
     """
 
     incident_id: str

@@ -60,7 +60,7 @@ class Opening:
     def join(self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]) -> None:
         """Add anomalies to an incident, and raise its severity to at least `severity`.
 
-        The caller has locked the incident's row, `row`; `at_us` is the current time.
+        The caller must have locked `row`, the incident's row. `at_us` is the current time, in microseconds since 1970.
         """
         self._add(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
 

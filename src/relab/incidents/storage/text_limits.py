@@ -1,6 +1,6 @@
-"""Make texts and documents from outside storable in SQLite and PostgreSQL: cut them with a mark; reject none.
+"""Make texts and documents from outside storable in SQLite and PostgreSQL.
 
-Pure.
+A text or document that is too long is cut and marked; none is rejected. Pure.
 """
 
 from __future__ import annotations

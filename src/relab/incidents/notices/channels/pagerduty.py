@@ -52,7 +52,7 @@ class PagerDutyOptions:
     page_on: str
 
     def receiver(self) -> Receiver | None:
-        """Return the integration as a receiver; None without a routing key."""
+        """Return the integration as a receiver; None if no routing key is set."""
         key, page_on = self.pagerduty_routing_key, PageTrigger(self.page_on)
         if key is None:
             return None

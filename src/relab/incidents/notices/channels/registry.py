@@ -30,7 +30,10 @@ CHANNELS: Final[tuple[Any, ...]] = tuple(import_module(f"{__package__}.{name}").
 
 
 def channels_from(settings: Mapping[str, Any]) -> tuple[ChannelOptions, ...]:
-    """Return the options of all channels, with their values from `{name of a setting of notices: value}`."""
+    """Return the options of all channels.
+
+    `settings` maps the name of each setting of notices to its value.
+    """
     return tuple(
         options(**{field.name: settings[field.name] for field in dataclasses.fields(options)}) for options in CHANNELS
     )

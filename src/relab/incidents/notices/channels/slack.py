@@ -32,7 +32,7 @@ class SlackOptions:
     slack_webhook_url: SecretStr | None
 
     def receiver(self) -> Receiver | None:
-        """Return the webhook as a receiver; None without one."""
+        """Return the webhook as a receiver; None if no webhook is set."""
         url = self.slack_webhook_url
         return None if url is None else Receiver("slack", "RELAB_NOTICES__SLACK_WEBHOOK_URL", url, message_of)
 
