@@ -47,7 +47,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the block wrote no new file, or the new file cannot replace the old one.
     """
-    # The end of the name, because with the whole one a long name would exceed the limit of 255 bytes.
+    # Use only the end of the name, because a long name with a prefix could exceed the limit of 255 bytes.
     # The name begins with a dot, because a process that is killed in the block leaves this file.
     fresh = path.with_name(f".{secrets.token_hex(4)}.{path.name[-_KEPT_NAME_CHARS:]}")
     try:

@@ -33,7 +33,7 @@ class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `prope
     def __get__(self, instance: object | None, owner: type[Any]) -> Self | T:
         if instance is None:
             return self
-        # Later reads find the value in the instance and do not come here.
+        # Python finds the value of later reads in the instance, and does not call this method.
         name, values = self._build.__name__, vars(instance)
         with _building:
             if name not in values:

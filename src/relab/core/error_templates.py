@@ -18,7 +18,7 @@ _ABSOLUTE: Final = re.compile(
 _TEMPORARY: Final = re.compile(r"[/\\](?:te?mp|Temp|T)[/\\]$")
 _HERE: Final = re.compile(r"(?<![\w.])(?:\.{1,2}/)+(?=\w)")
 _KEPT: Final = (
-    # Codes say what failed, so that they stay, unlike other numbers.
+    # Codes say what failed, so they are kept, unlike other numbers.
     r"(?P<kept>(?i:\b(?:http(?:/[\d.]{1,4})?|status(?: code)?|errno|(?:error|exit|response) (?:code|status)|code|signal)[ :=]{0,3}-?\d{1,4}\b"
     r"|\b(?:error|returned)[: ]{1,2}[45]\d\d\b))"
 )

@@ -80,7 +80,8 @@ class EventLogger:
         self._name = name
 
     def __getattr__(self, method: str) -> Any:
-        # Kept, so that the next event of this kind does not come here; structlog finds its configuration at each event.
+        # The logger is kept, so that later events do not create it again. structlog reads its configuration at each
+        # event, so a later configuration applies as well.
         logger = self.__dict__.get("_logger")
         if logger is None:
             logger = self.__dict__["_logger"] = _structlog.module().get_logger(self._name)

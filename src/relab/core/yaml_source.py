@@ -342,7 +342,7 @@ def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
     if node.tag not in {"tag:yaml.org,2002:str", "tag:yaml.org,2002:float"}:
         return False
     resolvers: list[tuple[str, re.Pattern[str]]] = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], [])
-    # Without such a pattern YAML 1.1 reads text, as it does for 1e3 and -.5.
+    # If no pattern matches, YAML 1.1 reads a text, for example for 1e3 and -.5.
     is_special = any(pattern.match(text) for _, pattern in resolvers)
     return not is_special if node.tag == "tag:yaml.org,2002:float" else is_special
 

@@ -186,7 +186,8 @@ def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) ->
         noticed_above = float(special.ndtr(shift - critical * s))
         return density * (noticed_above + float(special.ndtr(-shift - critical * s)) if both else noticed_above)
 
-    # Outside of this range lies less than 1e-16: the norm of normal variables is as concentrated as one of them.
+    # Outside this range, the probability is less than 1e-16: the norm of normal variables varies no more than one of
+    # them.
     start, end = max(0.0, 1 - _FAR / math.sqrt(freedom)), 1 + _FAR / math.sqrt(freedom)
     # Points where the integrand bends: between 1 and 0, and near the maximum of the density.
     bends = {1.0, *((shift + z) / critical for z in (-_FAR, 0, _FAR))}

@@ -224,7 +224,7 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
                 outside = middle
             else:
                 inside = middle
-        # The rejected end of the last step: the interval is never too narrow by rounding.
+        # Return the rejected side of the last step, so that rounding never makes the interval too narrow.
         return outside
 
     return end(bounds[0], "above"), end(bounds[1], "below")
@@ -278,7 +278,7 @@ def _symmetric_ends(values: Floats, threshold: float) -> tuple[float, float]:
         distances = unit * np.geomspace(1e-6, _WIDEST, _GRID)
         above, below = _symmetric(values, mean + sign * distances)
         kept = np.flatnonzero((above if sign < 0 else below) < threshold)
-        # The rejected distance beyond the last one that is kept; a mean may be kept beyond one that is rejected.
+        # The end is the first distance beyond the last kept one, because a kept mean may lie beyond a rejected mean.
         last = -1 if not kept.size else int(kept[-1])
         ends.append(mean + sign * (float(distances[last + 1]) if last + 1 < _GRID else math.inf))
     return ends[0], ends[1]

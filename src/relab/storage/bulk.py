@@ -136,7 +136,7 @@ def _copy_types(table: Table) -> Sequence[str]:
 def _postgresql_insert_or_lock(table: Table) -> str:
     dialect = _postgresql()
     key = table.c[0].name
-    # JSON columns are text in the document and are cast to JSON by the INSERT.
+    # In the JSON document of the rows, the values of JSON columns are text; the INSERT casts them to JSON.
     taken = ", ".join(f"{column.name}::json" if isinstance(column.type, JSON) else column.name for column in table.c)
     types = ", ".join(
         f"{column.name} {'text' if isinstance(column.type, JSON) else column.type.compile(dialect)}"

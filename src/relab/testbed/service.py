@@ -221,7 +221,7 @@ def _start(layout: Layout, plan: SupervisorPlan) -> TestbedStatus:
                 raise _failure(layout, report)
             return status(layout.home, layout.name, hidden=True)
         except KeyboardInterrupt:
-            # As after a failed start. At a second interruption the guard already ends the testbed.
+            # As after a failed start. If a second interruption comes meanwhile, the guard still ends the testbed.
             _signal_guard(layout, signal.SIGTERM)
             _wait_gone(layout)
             raise KeyboardInterrupt(f"The testbed {layout.name} is stopped.") from None
@@ -354,7 +354,10 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
 
 
 def _kill_supervisor(layout: Layout) -> None:
-    """Kill the supervisor, the guard's only own child; the guard then ends the remaining processes, its orphans."""
+    """Kill the supervisor, which is the only process that the guard has started itself.
+
+    The supervisor's children then become children of the guard, and the guard ends them.
+    """
     # Not the pid in the state: during a start there is no state.
     with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
         for child in psutil.Process(int(layout.lock.read_text(encoding="ascii"))).children():

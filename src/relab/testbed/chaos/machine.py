@@ -10,9 +10,9 @@ from relab.testbed.actions.plant import Plant
 
 
 class Impossible(Mapping[str, str]):
-    """Maps each requirement of faults that this machine does not meet to a reason: `{requirement: reason}`.
+    """A mapping of the requirements that this machine does not meet: `{requirement: reason}`.
 
-    The requirements are `root`, `cgroup` and `mount`. The first use queries the supervisor; the constructor does not.
+    Faults may have the requirements `root`, `cgroup` and `mount`. The supervisor is queried at the first use.
 
     Args:
         plant: operators' access to the testbed, including its supervisor.

@@ -164,12 +164,12 @@ class ChaosManager:
 
         An episode is one test of a responder.
         """
-        # Remove them from the list first: an injection that begins from now on belongs to the time after.
+        # Remove them from the list first: an injection that begins from now on belongs to the next episode.
         with self._lock:
             ended = list(self._all.values())
             self._all.clear()
         for running in ended:
-            # Continue with the others; `end` has added a note to this one.
+            # Continue with the other injections; `end` has added a note to this injection.
             with contextlib.suppress(NotEndedError, AlreadyEndedError):
                 running.end(InjectionPhase.STOPPED)
             running.close()

@@ -121,8 +121,8 @@ class Pair:
             choices.
         statistics: the counters of the link; the connection updates them.
         toxics: the toxics (simulated network faults) of the link when the connection opens, by id.
-        closed: is called once, when both sockets are closed.
-        server_gone: is called when the server ends the connection before the client does.
+        closed: called once, when both sockets are closed.
+        server_gone: called when the server ends the connection before the client does.
     """
 
     def __init__(

@@ -1,8 +1,14 @@
 """The process of the links: all proxies of a testbed, and a Unix socket for adding and removing their toxics.
 
-Requests and answers on the socket are JSON objects, one per line. The requests are `{"op": "list"}`, `{"op": "add",
-"link": NAME, "toxic": {…}}`, `{"op": "remove", "link": NAME, "toxic_id": ID}`, `{"op": "clear", "link": NAME or null}`,
-`{"op": "drop", "link": NAME}`. The answer has the field `ok`, and `error` with a message if `ok` is false.
+Requests and answers on the socket are JSON objects, one per line. The requests are:
+
+- `{"op": "list"}`
+- `{"op": "add", "link": NAME, "toxic": {…}}`
+- `{"op": "remove", "link": NAME, "toxic_id": ID}`
+- `{"op": "clear", "link": NAME or null}`
+- `{"op": "drop", "link": NAME}`
+
+The answer has the field `ok`, and `error` with a message if `ok` is false.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """JSON paths in the syntax of chaostoolkit's library (jsonpath2), limited to the part that scenarios need.
 
-Supported are `$`, `.name`, `["name"]`, `.*`, `[*]`, `[2]`, `[-1]` and filters such as `[?(@.error_rate < 1 and @.state
-= "up")]`. A filter keeps the current value if the expression is true for this value. Operators are `=`, `!=`, `<`,
-`<=`, `>`, `>=`, `and`, `or`.
+Supported are `$`, `.name`, `["name"]`, `.*`, `[*]`, `[2]`, `[-1]` and filters, for example
+`[?(@.error_rate < 1 and @.state = "up")]`. A filter keeps the current value if the expression is true for this value.
+Operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `and`, `or`.
 """
 
 from __future__ import annotations

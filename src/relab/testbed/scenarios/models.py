@@ -124,7 +124,7 @@ def _field(name: str) -> Any:
 
     The function returns the value of the field in angle brackets, such as `<http>`.
     """
-    # pydantic chooses a class by it; messages recognise this part of an error's location by the brackets.
+    # pydantic chooses the class by this text. Error messages recognise it in a location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
 
@@ -142,7 +142,7 @@ class RegexTolerance(_Part):
     """A condition for the output of a probe: the regular expression `pattern` is found in the output.
 
     Attributes:
-        target: the only field of the output to search; None for the whole output.
+        target: the field of the output in which to search; None for the whole output.
     """
 
     type: Literal["regex"]
@@ -163,8 +163,8 @@ class JsonPathTolerance(_Part):
     """A condition for the output of a probe: the JSON path `path` finds the expected values in the output.
 
     Attributes:
-        target: the only field of the output to search; None for the whole output.
-        count: the required number of values, used without `expect`; None for at least one value.
+        target: the field of the output in which to search; None for the whole output.
+        count: the required number of values; None for at least one value. It is ignored if `expect` is given.
         expect: the exact values that the path must find; None for any values.
     """
 

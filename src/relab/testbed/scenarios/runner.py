@@ -248,11 +248,12 @@ class Run:
 class _Watch:
     """Checks repeatedly whether the service is in its steady state, while the steps of a scenario run.
 
-    The journal gets every result. Each change of the result is reported. Use it as a context manager.
+    Every result is added to the journal. Only a result that differs from the previous one is reported. Use the object
+    as a context manager.
 
     Args:
         run: the run of the scenario.
-        is_on: False to check nothing.
+        is_on: whether to check; False for a scenario that checks only before and after the steps.
     """
 
     def __init__(self, run: Run, *, is_on: bool) -> None:

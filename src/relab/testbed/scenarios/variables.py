@@ -36,8 +36,8 @@ class Variables:
     def fill(self, value: Any) -> Any:
         """Return a copy of a JSON value in which the variables' values replace every `${name}` in texts.
 
-        If a text is only `${name}`, the variable's value replaces it with its own type, such as a number. In other
-        texts, `$name` is replaced, too, and `$$` becomes `$`. Unknown names are left unchanged.
+        A text that is only `${name}` becomes the value of the variable, with the type of this value, such as a number.
+        In other texts, `$name` is replaced, too, and `$$` becomes `$`. Unknown names are left unchanged.
         """
         if isinstance(value, str):
             alone = VARIABLE.fullmatch(value)

@@ -130,7 +130,7 @@ class Part:
 
 
 def parts_of(wanted: EvaluationRequest) -> list[Part]:
-    """Return the parts of the evaluation in `wanted`, in the order in which they run. Each part is one experiment.
+    """Return the parts (experiments) of the evaluation that `wanted` requests, in the order in which they run.
 
     Raises:
         WrongEpisodeError: a count or `busy_share` is out of range, or the episodes cannot be generated.
@@ -187,7 +187,7 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings that makes it ignore its runbooks for the causes of `faults`.
+    """Return a copy of a responder's bindings with which the responder ignores its runbooks for the causes of `faults`.
 
     Args:
         measured: the bindings (start settings) of the responder.

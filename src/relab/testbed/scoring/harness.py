@@ -172,7 +172,10 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 
 
 def _keep(home: Path, kept: Path) -> None:
-    """Copy the responder's files from `home` to `kept`; if they exceed 32 MiB in all, only write a note there."""
+    """Copy the responder's files from `home` to `kept`.
+
+    If the files exceed 32 MiB in total, copy none of them and write a note there instead.
+    """
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:
         kept.mkdir(parents=True, exist_ok=True)

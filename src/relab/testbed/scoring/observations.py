@@ -182,7 +182,8 @@ def well_since(
         forgives_refusals: True to count requests with an error status as served well.
 
     Returns:
-        `(start, end)`: the time of the last sign of a problem, and the time of the last observation. None if a problem
+        `(start, end)`: the time of the last sign of a problem, and the time of the last observation.
+        None if a problem
         continues at the end, or if nothing was observed after the onset.
     """
     after = [item for item in looks if item.at_s > onset_s]

@@ -113,7 +113,7 @@ class Onset:
             escalated_s: when the responder escalated to a person after the first fault; None if it has not.
 
         Raises:
-            NotBroughtAboutError: an earlier call started a fault that could not be injected.
+            NotBroughtAboutError: an earlier call has started the injection of a fault, and this injection has failed.
         """
         for work in [work for work in self._under_way if work.done()]:
             self._under_way.remove(work)

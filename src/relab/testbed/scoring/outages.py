@@ -49,7 +49,8 @@ def longest_unannounced_s(observed: Observed) -> float | None:
         observed: the observations of the episode.
 
     Returns:
-        The longest time; 0 without an outage. None without a fault, or if the responder had no address for notices.
+        The longest time; 0 without an outage.
+        None without a fault, or if the responder had no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -179,7 +179,7 @@ def _watch(
             mitigated_at_s = None
             continue
         mitigated_at_s = now_s if mitigated_at_s is None else mitigated_at_s
-        # If an earlier fault's incident stays open, there is no closing to wait for.
+        # Beside an earlier fault, whose incident may stay open, do not wait until the responder closes the incident.
         if seen.follows_another or seen.sights[-1].incident is None or now_s >= mitigated_at_s + CLOSING_S:
             return
 

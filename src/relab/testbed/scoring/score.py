@@ -244,7 +244,8 @@ def _harm(observed: Observed) -> float:
     usual = 0.0 if onset_s is None else usual_share(seconds, onset_s)
     acted = [item.at_s for item in observed.acts if was_done(item.status)]
     from_s = None if onset_s is None else onset_s if observed.follows_another else min([onset_s, *acted])
-    # All seconds count without a measured fault; with one, the seconds after the onset or an earlier action.
+    # Without a measured fault, all seconds count. With one, the seconds from the onset on count, or from the first
+    # action on if that is earlier.
     after = [item for item in seconds if from_s is None or item.until_s > from_s]
     return sum(max((item.share() or 0.0) - usual, 0.0) * (item.until_s - item.at_s) for item in after)
 

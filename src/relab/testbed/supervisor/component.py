@@ -179,9 +179,9 @@ class Component:
 
     def _start(self) -> None:
         if not self._wanted:
-            # A process that did not end in time may have been ready; the next one is not yet.
+            # A process that did not end in time may have been ready, but the next process is not ready yet.
             self._is_ready.clear()
-        # Also if the keeper still waits for a process that did not end in time: it then starts the next one.
+        # If the keeper still waits for a process that did not end in time, this makes it start the next process.
         self._wanted = True
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")

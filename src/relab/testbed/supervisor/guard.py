@@ -58,7 +58,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
             rows = [line.split() for line in file.read().splitlines()[1:]]
     except (OSError, ValueError, IndexError):
         return
-    # The file may be older than a reboot, so key and id must match, and no process may be attached.
+    # The file may be older than a reboot. Remove a segment only if key and id match and no process is attached.
     for key, shmid, _, _, _, _, attached, *_ in rows:
         # The kernel shows the key as a signed 32-bit number, PostgreSQL may not.
         if [int(key) & 0xFFFFFFFF, int(shmid)] == [wanted[0] & 0xFFFFFFFF, wanted[1]] and attached == "0":

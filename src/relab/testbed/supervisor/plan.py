@@ -58,7 +58,7 @@ TARGET_ROW = ProgramRow(
     port="target",
     ready_path=HEALTH_PATH,
     count=2,
-    # Its imports take longer than the start of its dependencies.
+    # The worker's imports take longer than the start of its dependencies, so start both at once.
     stage=0,
 )
 

@@ -183,7 +183,7 @@ class Process:
 
     def kill(self) -> None:
         """Send SIGKILL to the first process and to all of its descendants, without waiting for their end."""
-        # Kill the first one first, so that it does not replace its killed children.
+        # Kill the first process before its children, so that it does not replace them.
         self.send(signal.SIGKILL, everyone=True)
 
     def _reap(self) -> None:
@@ -197,9 +197,10 @@ class Process:
 
 
 def end_orphans() -> None:
-    """Kill and reap orphans: processes of components whose own parent process has ended.
+    """Kill and reap the orphans that components have left.
 
-    Do nothing if this process has not called `become_supervisor`.
+    An orphan is a process that a component has started, and whose parent process has ended. Do nothing if this process
+    has not called `become_supervisor`.
     """
     # Orphans become children of a supervisor only; other processes must keep their own children.
     if not _is_supervisor:

@@ -111,7 +111,7 @@ class Supervisor:
         async with self._doing("resetting"):
             kept = self._keepers()
             await self._end_all(but=kept)
-            # All other components are stopped by now, so the kept ones release what they hold of them at once.
+            # All other components are stopped by now, so the kept ones can release their resources there at once.
             kept = await self._end_episode(kept)
             await self._begin(self._start_deadline(), kept)
 

@@ -46,7 +46,7 @@ class OwnProcess:
 
         - `cpu_pct`: mean CPU use since the last sample, in percent of one core.
         - `cpu_s`: CPU seconds since the start of the process.
-        - `fds`, `fd_limit`: number of open descriptors, and their limit.
+        - `fds`, `fd_limit`: number of open file descriptors, and the limit of this number.
         - `rss_bytes`, `threads`: resident memory and number of threads; left out if the process has no free descriptor
           to read them.
         """
@@ -62,7 +62,7 @@ class OwnProcess:
             "fd_limit": limit,
         }
         with suppress(OSError):
-            # One of them is open only to list them.
+            # One descriptor is open only while the descriptors are listed.
             figures["fds"] = self._process.num_fds() - 1
             figures["rss_bytes"] = self._process.memory_info().rss
             figures["threads"] = self._process.num_threads()

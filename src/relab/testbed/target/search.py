@@ -128,9 +128,9 @@ class Search:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
 
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
-        """Return `(name of the index that answered, [(product's id, similarity)])` for a text.
+        """Return `(index, hits)` for a text: the name of the index that answered, and the products that it found.
 
-        The list has the `top_k` nearest products, nearest first.
+        `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest first.
 
         Raises:
             SearchError: neither index can answer.

@@ -135,7 +135,8 @@ class Shop:
             DatabaseError: the database fails.
         """
         if "\x00" in number:
-            # PostgreSQL has no texts with this character; the driver's error would count as a failure of the database.
+            # PostgreSQL stores no texts with NUL, so no order has this number. The driver's error would count as a
+            # failure of the database.
             raise NoSuchOrderError(f"There is no order {number!r}.")
         return await self._in_thread(lambda: self._load_order(number))
 

@@ -71,9 +71,9 @@ def _serve(settings: TargetSettings, worker: int, logger: Logger) -> int:
         config = uvicorn.Config(
             create_app(parts),
             loop="uvloop",
-            # uvicorn's type is a class, but it only calls it.
+            # uvicorn's annotation requires a class, but uvicorn only calls the value.
             http=functools.partial(DoorProtocol, gate=parts.gate, recorder=parts.recorder),  # type: ignore[arg-type]
-            # There is no trusted proxy in front of the workers whose headers about clients could be believed.
+            # No trusted proxy is in front of the workers, so headers about clients may be forged.
             proxy_headers=False,
             ws="none",
             log_config=None,

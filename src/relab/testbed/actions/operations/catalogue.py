@@ -8,6 +8,6 @@ from relab.testbed.actions.service import Operation
 
 
 def all_operations(plant: Plant) -> list[Operation]:
-    """Return one implementation for each action of the catalogue; they change the testbed of `plant`."""
+    """Return the implementation of each action of the catalogue; `plant` is their access to the testbed."""
     modules = (restarts, sessions, dependencies, settings, traffic, jobs)
     return [kind(plant) for module in modules for kind in module.OPERATIONS]

@@ -148,7 +148,7 @@ class ResumeProcess(PlantOperation[ComponentParameters]):
 
 def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the requested limits that are higher than the component's current limits."""
-    # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
+    # Where a component has no limit of its own, the supervisor's limit applies, as in this process.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}
     found: dict[str, Any] = {}

@@ -79,7 +79,7 @@ class PoolLeak:
             try:
                 self._ground.order_worker(number, {"op": "leak_connections", "count": 1})
             except PlantError as error:
-                # A waiting request got the connection first; the pool is exhausted even so.
+                # A waiting request got the connection first, but the pool is exhausted in any case.
                 if "QueuePool" not in str(error):
                     raise
                 return

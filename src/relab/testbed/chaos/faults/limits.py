@@ -97,7 +97,7 @@ class LimitChanged(ABC):
             with self._ground.changing:
                 if self._left([name]):
                     self._ground.plant.limit(name, self._before[name])
-                    # An intermittent cause compares with this to see that the limits were not changed from outside.
+                    # An intermittent fault sets limits again later, unless something else has changed these limits.
                     self._made[name] = self._now(name)
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:

@@ -342,8 +342,8 @@ class TrafficSpikeFault(TrafficFault[Spike]):
     def injector(self, ground: Ground, given: Spike) -> TrafficSpike:
         """Return an injector that sends more requests than the target can serve.
 
-        If `given.rate_per_s` is None, measure the target's capacity first; the rate is `given.multiple` times the
-        capacity.
+        The rate is `given.rate_per_s`. If this is None, the target's capacity is measured first, and the rate is
+        `given.multiple` times the capacity.
         """
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
