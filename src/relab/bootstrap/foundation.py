@@ -26,9 +26,10 @@ class Foundation:
         settings: the settings of this process.
         clock: the source of the current time.
         database: the database of this installation.
-        job_backend: wakes workers when jobs are enqueued.
+        job_backend: announces new jobs to workers.
         signal: wakes the processes that wait for new progress events.
-        given_gateway: the gateway to a language model to use; None: the gateway that the settings describe.
+        given_gateway: the gateway to a language model that replaces the gateway of the settings; None: the gateway that
+            the settings describe is used.
     """
 
     settings: Settings
@@ -47,7 +48,7 @@ class Foundation:
 
     @composed
     def progress(self) -> ProgressLog:
-        """The log of progress events (of jobs and other work) in the database."""
+        """The progress events of jobs and other work, which are stored in the database."""
         from relab.progress.service import ProgressLog
 
         return ProgressLog(self.database, self.clock, self.signal)

@@ -30,8 +30,9 @@ def build_incidents(
 ) -> IncidentService:
     """Return the service of the incident responder.
 
-    It looks up runbooks in `knowledge`, stores its work as agent runs in `telemetry`, and may ask the model of
-    the gateway that `gateway` returns. Invalid settings of the target or of the model are reported when the target is used.
+    The responder reads runbooks from `knowledge`, stores its work as agent runs in `telemetry`, and may call the
+    language model of the gateway that `gateway` returns. Invalid settings of the target or of the model are reported
+    only when the target is used.
     """
     return IncidentService(
         base.database,
@@ -88,7 +89,10 @@ def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTa
 
 
 def _second_opinion(settings: Settings, gateway: Callable[[], LlmGateway]) -> MeteredGateway | None:
-    """Return the model that the responder may call; None if no model is configured or `ask_model` is `never`."""
+    """Return the gateway to the language model that the responder may call for a second opinion.
+
+    None if no model is configured, or if the setting `ask_model` is `never`.
+    """
     if settings.incidents.ask_model == "never":
         return None
     model = gateway()

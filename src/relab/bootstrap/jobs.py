@@ -1,4 +1,4 @@
-"""Builds the back end of the job queue, and the signal that wakes the followers of progress, from the settings."""
+"""Builds from the settings the back end of the job queue, and the signal that announces new progress events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RQ_FUNCTION = "relab.bootstrap.run_queued_job"
 
 
 def time_limits(jobs: JobSettings) -> Mapping[Lane, float]:
-    """Return the time limit of a job in seconds, from the settings, for each lane (class of urgency)."""
+    """Return the time limits of jobs from the settings: `{lane: seconds}`; a lane is a class of urgency."""
     long = dict.fromkeys((Lane.LONG, Lane.TRAINING), jobs.long_time_limit_s)
     return {**dict.fromkeys(DEFAULT_TIME_LIMITS_S, jobs.time_limit_s), **long}
 

@@ -49,10 +49,11 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
 
 
 def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, SentenceJudging] | tuple[None, None]:
-    """Return `(judge of failures, judge of behaviours)`, two functions that ask the language model about a run.
+    """Return `(judge of failures, judge of behaviours)`, two functions that call the language model.
 
-    The judge of failures adds the model's opinion to the report of a failure. The judge of behaviours decides whether a
-    run shows a behaviour that is described by a sentence. Both are None without a model.
+    The judge of failures names the first wrong step of a run, for the report of its failure. The judge of behaviours
+    decides whether a run shows a behaviour that a sentence of a rule describes. Both are None if no model is
+    configured.
 
     Raises:
         ConfigurationError: the cost is limited, and a price is not set.

@@ -151,7 +151,7 @@ class Services(Foundation):
         prepare(self.database)
 
     def subscriptions(self) -> Sequence[Subscription]:
-        """Return the job handlers of all parts of relab (builds, incidents, rollouts, and so on), for the workers."""
+        """Return the job handlers of all parts of relab (builds, incidents, rollouts, and so on); workers call them."""
         from relab.bootstrap import builds, rca, rollouts, telemetry
 
         return [
@@ -176,12 +176,12 @@ class Services(Foundation):
         )
 
     def drop_job(self, job_id: str) -> None:
-        """Delete a job that is not running; if it was pending, notify the services that wait for it.
+        """Delete a job that is not running; if it was pending, notify the services that wait for its result.
 
         Raises:
             JobNotFoundError: there is no job with this id.
             JobStateError: the job is running.
-            JobListenerError: the job was deleted, but the notification of a service failed.
+            JobListenerError: the job was deleted, but a service that waits for it could not be notified.
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)
@@ -220,7 +220,7 @@ class Services(Foundation):
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
         """Work as a worker until `stop` is set: run jobs of these lanes (queues by urgency), and clean up regularly.
 
-        A worker of the lane `background` also computes the runs of traces that have just arrived.
+        If `lanes` contains `background`, a thread also computes agent runs from the spans that have just been received.
         """
         from relab.jobs.worker import Sweeper, work_until
 
@@ -237,7 +237,7 @@ class Services(Foundation):
     def _projecting(self, owner: str, stop: threading.Event) -> AbstractContextManager[None]:
         """Return a context manager: while its block runs, a thread computes agent runs from stored spans.
 
-        A lease lets only one process at a time do this.
+        A lease ensures that only one process at a time computes them.
 
         Args:
             owner: the name of this worker, which holds the lease.
@@ -259,9 +259,10 @@ class Services(Foundation):
         return sweeping(loop, stop, every_s=PROJECT_EVERY_S)
 
     def housekeep(self, runner: JobRunner) -> None:
-        """Do a worker's regular work once: clean up the queue, end incomplete traces, queue analyses of new runs.
+        """Do the regular work of a worker once: clean up the job queue, end incomplete runs, queue analyses.
 
-        `runner` is the job runner of this worker.
+        `runner` is the job runner of this worker. Incomplete runs are runs whose traces received no spans for some
+        time. The analyses are of failed runs that have just arrived.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
@@ -309,9 +310,9 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
 
 
 def run_queued_job(job_id: str) -> None:
-    """Run the job with this id. RQ calls this function in its worker.
+    """Run the job with this id; the library RQ calls this function in its worker process.
 
-    A job that is done, leased by another worker or deleted is skipped.
+    Nothing is done if the job is done or deleted, or if another worker holds its lease.
     """
     _process_runner().run_next(job_id)
 

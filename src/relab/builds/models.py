@@ -266,7 +266,7 @@ class SimulationRequest(BaseModel):
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
         action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
-            configuration; 5 and 7 also have no effect, because they change nothing in the default configuration.
+            configuration. The actions 5 and 7 change nothing in it either, so they have no effect.
         seed: the seed of the simulation; None for a new random seed each time.
     """
 

@@ -1,4 +1,4 @@
-"""Text from outside in Markdown: escaped, so that CommonMark and GitHub's extensions of it show it literally."""
+"""Escape external text for Markdown, so that CommonMark and GitHub's dialect of it show the text literally."""
 
 from __future__ import annotations
 

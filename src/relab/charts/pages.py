@@ -1,4 +1,7 @@
-"""The common parts of pages with charts: escaped text, two scripts, and a Content-Security-Policy for only these."""
+"""The common parts of pages with charts: escaped text, two scripts, and a Content-Security-Policy.
+
+The policy allows only the two scripts: the drawing libraries and `page.js`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _FOLDER: Final = Path(__file__).parent
 
 
 def visible(value: object) -> str:
-    """Return a value as text; invisible and direction-changing characters are replaced by their Unicode escapes."""
+    """Return a value as text, with Unicode escapes in place of invisible and direction-changing characters."""
     return "".join(_spelt(letter) for letter in str(value))
 
 
@@ -61,7 +64,7 @@ def template(folder: Path, name: str, **filters: Callable[..., Any]) -> Template
 
     Args:
         folder: the folder of the template.
-        name: its file name.
+        name: the file name of the template.
         filters: functions that the template calls as filters, by name.
     """
     found = environment(folder)
@@ -75,7 +78,7 @@ class ChartPage:
 
     Attributes:
         html: the whole page.
-        policy: its Content-Security-Policy, for the HTTP header; the page itself contains it, too.
+        policy: the Content-Security-Policy of the page, for the HTTP header; `html` contains the policy, too.
     """
 
     html: str
@@ -105,7 +108,7 @@ def render(
 
 
 def _policy(allowed: Sequence[Markup]) -> str:
-    """Return the Content-Security-Policy of a page: it allows only the given scripts (by digest) and no network."""
+    """Return a Content-Security-Policy that allows only the given scripts (by their digests) and no network access."""
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in allowed)
     return (
         f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; "

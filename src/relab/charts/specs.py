@@ -45,7 +45,10 @@ def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
 
 def finished(chart: Any) -> dict[str, Any]:
-    """Return the specification of an Altair chart, without `$schema` and `config`, which the page provides itself."""
+    """Return the Vega-Lite specification of an Altair chart, without the fields `$schema` and `config`.
+
+    The page provides both for all of its charts.
+    """
     found: dict[str, Any] = chart.to_dict(validate=False)
     # The page names the specification's language itself; the schema would be the only URL in the page.
     found.pop("$schema", None)
@@ -75,7 +78,7 @@ def quantitative(field: str, **more: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return `text`, the title of a chart, if it has only harmless characters; otherwise return `"value"`."""
+    """Return the title `text` of a chart if it contains only harmless characters; otherwise return the word `value`."""
     return text if _HARMLESS.fullmatch(text) else "value"
 
 

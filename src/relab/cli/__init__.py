@@ -1,1 +1,1 @@
-"""The `lab` command: one module for each group of commands. The commands only call the services."""
+"""The `lab` command: one module for each group of commands. A command reads options, calls a service, and prints."""

@@ -172,9 +172,9 @@ app.command()(export)
 
 
 def _documents(source: str) -> Iterator[tuple[str, bytes]]:
-    """Yield `(origin, bytes of one run)` for every run of the source.
+    """Yield `(origin, bytes of one run)` for every run in a file, a folder of files, or standard input.
 
-    The origin is the name of the run's file. If the file has several runs, the line or index of the run follows.
+    `origin` names the run in error messages: the name of its file and, if the file has several runs, its line or index.
 
     Raises:
         InvalidInputError: the source does not exist, cannot be read, or contains no .json or .jsonl files.

@@ -1,6 +1,7 @@
 """`lab auth`: create, list and revoke tokens.
 
-As soon as a first token is created, every request needs a token. `reopen` ends this.
+As soon as a first token is created, every request needs a token. `lab auth reopen` ends this for requests from this
+machine.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def reopen(
 ) -> None:
     """Accept requests from this machine without a token again, as before the first token was created.
 
-    Revoke all valid tokens first. When the next token is created, every request needs a token again.
+    Revoke all valid tokens before you use this command. When the next token is created, every request needs a token
+    again.
     """
     from relab.cli.context import open_services, operator
 
@@ -148,7 +150,7 @@ def history(
 
 
 def _describe(state: AccessState) -> str:
-    """Return a sentence that describes who may use the installation."""
+    """Return a text that says whether requests to this installation need a token, and since when."""
     from relab.core.clock import format_time
 
     if state.is_open:

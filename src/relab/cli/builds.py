@@ -191,7 +191,7 @@ def decisions(
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the decisions of the optimizer, newest first, with their propensities and rewards."""
+    """List the decisions of the optimizer, newest first, with their propensities (probabilities) and rewards."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -253,7 +253,7 @@ def policies(
 ) -> None:
     """Estimate the mean reward of each policy from the log of the optimizer's decisions.
 
-    The policies learn from the older half of the log, and are judged on its newer half.
+    Each policy learns from the older half of the log, and its reward is estimated on the newer half.
     """
     from relab.cli.context import open_services
 

@@ -81,9 +81,9 @@ def explain(
 
 
 def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
-    """Return the tests that failed in a log, each judged by its outcomes in recorded builds of a project.
+    """Return the tests that failed in a log, each with its status (such as flaky) in the builds of a project.
 
-    A test that occurs in no recorded build is left out.
+    A test that occurs in no recorded build of the project is left out.
     """
     from relab.builds.logs.service import failed_tests
     from relab.cli.context import open_services
@@ -162,7 +162,7 @@ def _print_passages(console: _Console, passages: list[list[RelevantLine]], width
 
 
 def _passages(lines: Iterable[RelevantLine]) -> list[list[RelevantLine]]:
-    """Group lines into passages: consecutive lines that explain the failure for the same reason.
+    """Group lines into passages: consecutive lines that were chosen for the same reason (`RelevantLine.why`).
 
     A line that reports an error always starts a new passage.
     """

@@ -21,7 +21,7 @@ def groups(
 ) -> None:
     """List groups of builds that failed for the same cause; the group with the newest build comes first.
 
-    A group goes on (the cause is still there) if the last build of one of its projects is in the group.
+    The cause of a group is still present if the last build of one of its projects is in the group; it then "goes on".
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time

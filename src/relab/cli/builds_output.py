@@ -1,4 +1,4 @@
-"""What the commands that run builds share: print the lines about a build, a decision and a suggestion; read knobs."""
+"""Common parts of the commands that run builds: print a build, a decision and a suggestion; read knobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of a project's name that all commands with lists of builds use."""
+"""Check the name of a project that a command with a list got; all commands that list parts of builds use this check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def check_project(builds: BuildService, project: str | None, items: Sequence[obj
     Args:
         builds: the builds of this installation.
         project: the project that the command names; None if it names no project.
-        items: the listed items; the project is checked only if the list is empty.
+        items: the builds, decisions or suggestions that the command found; the project is checked only if there are
+            none.
 
     Raises:
         BuildProjectNotFoundError: nothing is recorded for the project.

@@ -18,9 +18,9 @@ def promote(
     """Compare a policy with the one that a project uses, and put it into use if the verdict is PASS.
 
     Both policies learn from the older half of the project's log of decisions, and are judged on the newer half. The
-    verdict is PASS if the gain in mean reward is at least 0.02 and its 99 % interval lies above 0. The project's own
-    flag gets a new version, with author, time and reason. The command prints another command that undoes the change.
-    That command works until the flag is changed again.
+    verdict is PASS if the gain in mean reward is at least 0.02 and its 99 % interval lies above 0. On a PASS, the
+    policy is stored in a new version of the project's flag, with author, time and reason. The command then prints
+    another command, which undoes the change as long as the flag is not changed again.
 
     Exit code 0: PASS. 1: nothing is changed, because the verdict is EDGE, FAIL or INVALID, the log is too short, or the
     project uses the policy already. 64: the policy is unknown.

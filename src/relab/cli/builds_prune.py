@@ -29,9 +29,9 @@ def prune(
 ) -> None:
     """Delete old builds with their logs, and old decisions and suggestions, oldest first.
 
-    The command also removes caches and workspaces on this machine, for projects without newer builds. If the rest
-    exceeds RELAB_BUILDS__MAX_KEPT_GB, the least recently used ones are removed too. Running builds, the counters of
-    /metrics, and agent runs of builds are kept.
+    The command also removes the caches and workspaces of projects whose last build on this machine is older than AGE.
+    If all other caches and workspaces exceed RELAB_BUILDS__MAX_KEPT_GB, the least recently used ones are removed too.
+    Running builds, the counters of /metrics, and agent runs of builds are kept.
 
     The command may be stopped at any time. Started again, it continues.
     """

@@ -56,7 +56,7 @@ def suggestions(
 
 
 def accept(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Accept a suggestion, because it helped. Later suggestions for the same kind of failure learn from this verdict.
+    """Accept a suggestion, because it helped. The verdict influences later suggestions for the same kind of failure.
 
     The note says what fixed the build; it is useful even if the suggestion named no known failure. A new verdict
     replaces the earlier one.
@@ -67,8 +67,8 @@ def accept(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = F
 def reject(suggestion_id: SuggestionId, note: Note = "", as_json: JsonOption = False) -> None:
     """Reject a suggestion, because it was wrong.
 
-    A known failure is no longer suggested for a kind of log line after two more rejections than acceptances there. A
-    new verdict replaces the earlier one.
+    Verdicts are counted for each known failure and each kind of log line that showed it. After two more rejections than
+    acceptances, relab no longer suggests this known failure for such lines. A new verdict replaces the earlier one.
     """
     _judge("rejected", "builds reject", suggestion_id, note, as_json=as_json)
 

@@ -57,9 +57,9 @@ def list_tests(
 
 
 def print_tests(tests: Sequence[JudgedTest]) -> None:
-    """Print a line for each failed test: its status and the builds that show it. Flaky tests come first.
+    """Print one line for each failed test: its status (such as flaky) and the builds that show it; flaky tests first.
 
-    Only the first tests are printed; the number of the others follows.
+    If there are many tests, only the first ones are printed, and then the number of the others.
     """
     ordered = sorted(tests, key=lambda test: (test.status.value != "flaky", test.name))
     for test in ordered[:_MAX_PRINTED]:

@@ -71,9 +71,9 @@ def _code(verdict: Any) -> int:
 
 
 def _show_set(found: Any, json: bool) -> int:
-    """Print the verdict on each run of a set of experiments and on the whole set; return the set's exit code.
+    """Print the verdict on each run of a set of experiments and on the whole set; return the exit code for the set.
 
-    The set's verdict is the worst one of its runs. With `json`, one JSON object is printed instead of text.
+    The verdict on the set is the worst verdict on a run. With `json`, one JSON object is printed instead of text.
     """
     code = _code(found.verdict)
     if json:

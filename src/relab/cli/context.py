@@ -23,7 +23,7 @@ def use_home(home: Path | None) -> None:
 
 
 def read_settings() -> Settings:
-    """Return the settings of this command, from the environment and the home.
+    """Return the settings of this command, from the environment variables and the files in relab's home folder.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -46,9 +46,9 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the jobs that follow from labels, marked behaviours and deleted runs, if no worker is alive.
+    """Run the jobs that this command queued after labels, marked behaviours or deleted runs, if no worker is alive.
 
-    Only the newest `at_most` pending jobs are read.
+    Of the newest `at_most` pending jobs, those of these three kinds are run.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB
@@ -66,8 +66,8 @@ def open_services(*, prepare: bool = True) -> Iterator[Services]:
     """Yield the services of this command, and close them afterwards.
 
     Args:
-        prepare: whether to check the schema of the database first. An older SQLite schema is migrated. Any other wrong
-            schema is an error.
+        prepare: whether to check the schema of the database first. An older schema of an SQLite database is migrated;
+            any other schema that does not fit is an error.
 
     Raises:
         ConfigurationError, DatabaseUnavailableError: the settings or the database cannot be used.

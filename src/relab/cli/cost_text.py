@@ -15,9 +15,9 @@ def usd_text(usd: float) -> str:
 
 
 def token_text(tokens: Mapping[str, Any]) -> str | None:
-    """Return the tokens of prompts and completions as text, such as `1,200 (800 cached) + 50 (20 reasoning)`.
+    """Return the numbers of tokens as text: prompt + completion, such as `1,200 (800 cached) + 50 (20 reasoning)`.
 
-    Return None if neither number is known.
+    Return None if neither the prompt's nor the completion's tokens are known.
 
     Args:
         tokens: `prompt`, `cached`, `cache_write`, `completion` and `reasoning`, each a count or None.
@@ -40,8 +40,8 @@ def _with_parts(count: int | None, parts: tuple[tuple[str, int | None], ...]) ->
 def cost_text(run: RunHeader) -> str | None:
     """Return the cost of a run as text: the reported cost, or else the estimated cost, marked as "estimated".
 
-    If the cost cannot be estimated, the text is a hyphen with the reason. None if the run has no reported cost and no
-    estimate.
+    If an estimate was tried and is not possible, the text is a hyphen with the reason. None if the run has neither a
+    reported cost nor an estimate.
     """
     cost, estimated = run.cost, run.cost_estimate
     if cost is not None and cost.total_cost_usd is not None:

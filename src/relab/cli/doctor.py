@@ -23,9 +23,10 @@ class Check:
 
     Attributes:
         name: the part that was checked.
-        state: `problem` if the part cannot be used, `note` if the user should know something about it, else `ok`.
+        state: `problem` if the checked part cannot be used, `note` if the user should know something about it,
+            otherwise `ok`.
         found: the result in words.
-        remedy: what the user can do; None if nothing is to be done.
+        remedy: what the user can do; None if there is nothing to do.
     """
 
     name: str

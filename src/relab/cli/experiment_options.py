@@ -1,4 +1,4 @@
-"""Options of the commands that run trials: where to continue, and what ends a run early."""
+"""Options of the commands that run trials: which run to continue, what ends a run early, and which files are kept."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ResultCacheOption = Annotated[
 
 
 def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
-    """Return the given ceilings (maximum values) of a run's budget, by name; those that are None are left out."""
+    """Return the limits of a run that the user gave, as `{name of the argument: limit}`; None is left out."""
     asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
     return {name: value for name, value in asked.items() if value is not None}
 

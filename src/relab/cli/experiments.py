@@ -366,9 +366,9 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 
 @contextmanager
 def stoppable_run() -> Iterator[StopSwitch]:
-    """Yield a switch that Ctrl-C or SIGTERM sets: the run then stops after the trials that are running.
+    """Yield a switch that stops a run: at the first Ctrl-C or SIGTERM, running trials are finished, no other starts.
 
-    A second Ctrl-C ends the running trials immediately.
+    A second Ctrl-C or SIGTERM ends the running trials immediately.
     """
     from relab.experiments.models import StopSwitch
 

@@ -38,8 +38,8 @@ def export(
 ) -> None:
     """Export runs, oldest first.
 
-    Each run that matches when the command starts is exported once, with all its parts. Runs that are deleted during the
-    export are left out. The output file appears under its name only when it is complete.
+    Each run that matches the options when the command starts is exported once, with its whole timeline. Runs that are
+    deleted during the export are left out. The output file appears under its name only when it is complete.
     """
     from relab.cli.context import open_services
 

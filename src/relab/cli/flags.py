@@ -174,7 +174,7 @@ def rollback(
     if_version: IfVersion = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a version of a flag with the content of an earlier version. This also puts an archived flag back into use."""
+    """Add a version of a flag with the content of an earlier version. An archived flag is put into use again."""
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -78,8 +78,8 @@ def fork(
 ) -> int:
     """Run trials again from a checkpoint, as a new run, with changed bindings (values that the harness gets).
 
-    The original trials (parents) and their run are not changed. Each new trial is a fork of its parent. `lab compare`
-    pairs the forks with their parents.
+    Each new trial is a fork; the trial whose checkpoint it begins from is its parent. Parents and their run are not
+    changed. `lab compare` pairs the forks with their parents.
     """
     from relab.cli.experiment_output import live_progress, warn
     from relab.experiments.models import ForkOptions

@@ -20,12 +20,12 @@ _log = get_logger("relab.serve")
 
 
 class HttpServer(uvicorn.Server):
-    """Runs the app within limits. At a stop, it ends the event streams first, then waits for open requests.
+    """Runs the web application within limits. At a stop, it ends the event streams first, then waits for open requests.
 
     Args:
         limits: the limits of connections and requests.
         streams_end_within_s: the time that open requests and streams have to end at a stop, in seconds.
-        other_connections: the number of file descriptors for connections of other servers of this process. HTTP keeps
+        other_connections: the number of file descriptors to leave to other servers in this process (gRPC). HTTP keeps
             at least half of all descriptors.
     """
 

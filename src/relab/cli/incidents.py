@@ -226,7 +226,10 @@ def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator
 
 
 def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
-    """Yield the timeline events of all incidents that are open now or later, as they happen, until `stop` is set."""
+    """Yield the timeline events of all open incidents, as they happen, until `stop` is set.
+
+    An incident that opens later is included. For an incident that is already open, earlier events come first.
+    """
     from relab.core.errors import NotFoundError
     from relab.incidents.service import IncidentStatus
 

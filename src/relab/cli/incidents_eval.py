@@ -117,7 +117,9 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Set the environment variables with the API key of the language model, if a responder of the plan uses the model.
+    """If a responder of the plan uses the language model, put the model's API key into this process's environment.
+
+    The processes of the responders inherit the key; the files of the evaluation do not contain it.
 
     Args:
         plan: the plan of the evaluation.
@@ -174,7 +176,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
 
 
 def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures (rates, times, comparisons) of the finished episodes of an evaluation."""
+    """Return the figures (rates, times, comparisons) of an evaluation, from its finished episodes, as a JSON object."""
     from relab.incidents.evaluation.figures import by_kind, by_subject, compared, figures_of, read_episode
     from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
 

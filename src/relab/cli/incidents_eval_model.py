@@ -1,4 +1,4 @@
-"""The language model for a measured responder: its settings, and a way to pass its key without writing it to a file."""
+"""Give the responders of an evaluation access to a language model, without writing the model's key to a file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ A proxy's address may contain a password, so only the names are stored.
 
 
 def model_access(settings: Settings) -> ModelAccess:
-    """Return how the responders of an evaluation reach the language model: variables, and the names of secrets.
+    """Return the environment variables that give the responders of an evaluation access to the language model.
 
-    The values of the secrets, such as the API key, are put into the environment of this process.
+    The result has only the names of variables with secrets, such as the API key, because it is stored in files. Their
+    values are put into the environment of this process.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.
@@ -68,9 +69,9 @@ def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that give responders access to the language model, without secrets.
+    """Return the environment variables, without secrets, that configure the language model for responders.
 
-    The variables name the model, its limits, and when responders call it.
+    They set the model, its limits, and in which cases a responder calls it.
     """
     when = settings.incidents.ask_model
     incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}

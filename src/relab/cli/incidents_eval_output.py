@@ -1,4 +1,4 @@
-"""Print the figures of measured responders."""
+"""Print the figures of an evaluation of responders."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def list_jobs(
 
 @app.command()
 def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
-    """Queue jobs again that relab gave up (status `parked`) because they failed permanently, with all attempts anew."""
+    """Queue parked jobs (they failed permanently) again. Their attempts are counted from 0 again."""
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -34,7 +34,7 @@ AskOption = Annotated[
 
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
-    """List the runbooks in use: all of the runbook folder, and the shipped ones for the other causes."""
+    """List the runbooks in use: all in the folder of runbooks, and the shipped runbooks for all other causes."""
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -48,9 +48,9 @@ def incidents(
 
 
 def delete(incident_id: IncidentId, as_json: JsonOption = False) -> None:
-    """Delete a past incident, so that relab no longer uses what it learnt from it.
+    """Delete a past incident from the knowledge, so that relab does not learn from it any more.
 
-    The incident itself stays in `lab incidents`.
+    `lab incidents` still shows the incident itself.
     """
     from relab.cli.context import open_services
 
@@ -83,11 +83,11 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of runbooks that relab no longer uses after a change of a past incident.
+    """Return the draft files of the learnt runbooks that are not in use any more after a past incident was changed.
 
     Args:
         services: the services of the command.
-        change: the effect of the change; `gone` has the causes of these runbooks.
+        change: the effect of the change; its field `gone` has the causes of these runbooks.
     """
     # The caller only names the files, because a person may be editing them.
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]

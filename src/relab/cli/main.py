@@ -29,7 +29,8 @@ ALIKE = 0.65
 class LabGroup(TyperGroup):
     """A group of commands.
 
-    For a mistyped command, it suggests only a very similar one. For example, it does not suggest `worker` for `fork`.
+    For a mistyped command, the error message suggests only a very similar command: for example, not `worker` for
+    `fork`.
     """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -160,7 +161,7 @@ def _options(
 
 
 def _usage_message(error: TyperException) -> str:
-    """Return the message of a usage error without the prefix that Pydantic adds for a value that is no choice."""
+    """Return the message of a usage error, without the prefix that Pydantic adds if an option has an invalid value."""
     from relab.core.validation import VALUE_ERROR_PREFIX
 
     return error.format_message().replace(f": {VALUE_ERROR_PREFIX}", ": ", 1)

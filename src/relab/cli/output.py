@@ -53,9 +53,9 @@ def print_json(command: str, **fields: Any) -> None:
 
 
 def _indent() -> int | None:
-    """Return the indentation of JSON output: 2 in a terminal; None otherwise, so that a document is one line.
+    """Return the indentation of JSON output: 2 in a terminal, otherwise None.
 
-    Some programs read only the last line of the output.
+    With None, a JSON document is one line, because some programs read only the last line of the output.
     """
     return 2 if sys.stdout.isatty() else None
 
@@ -86,7 +86,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 
 def check_writable(*paths: Path | None) -> None:
-    """Check, before the work, that these result files can be written; None stands for no file.
+    """Check, before the work begins, that these files of results can be written; None is skipped.
 
     Raises:
         InvalidInputError: a file cannot be written.
@@ -234,7 +234,7 @@ def _has_working_directory() -> bool:
 
 
 def _undecodable_argument(text: str) -> str | None:
-    """Return the first command-line argument whose invalid UTF-8 caused an error; None if no argument did.
+    """Return the command-line argument with invalid UTF-8 that caused an error; None if no argument caused it.
 
     Args:
         text: the message of the error, which contains the invalid bytes.
@@ -254,7 +254,7 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
     Args:
         code: the name of the error, for programs.
         message: the message for people.
-        details: more about the error, such as the invalid fields.
+        details: further data about the error, such as the invalid fields; None if there are none.
         fields: other fields of the object.
     """
     error = {"code": code, "message": message, "details": details or {}}

@@ -45,7 +45,7 @@ def pause(
     ] = 60.0,
     json: JsonOption = False,
 ) -> int:
-    """Pause running trials: each writes a checkpoint after its current step, acknowledges it, and stops.
+    """Pause running trials: each writes a checkpoint after its current step, acknowledges the checkpoint, and stops.
 
     `lab resume` continues the trials. Exit code: 0 if each trial has paused or has ended by itself; 1 if a harness had
     to be ended.

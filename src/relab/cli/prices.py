@@ -19,9 +19,9 @@ def list_prices(
     provider: Annotated[str | None, typer.Option(help="Only prices of this provider.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the prices in use, each with its date and source.
+    """List the prices of language models in use, each with its date and source.
 
-    Prices of this installation come first and have precedence.
+    Prices that were set for this installation come first; they have precedence over shipped prices.
     """
     from relab.cli.context import open_services
 

@@ -1,8 +1,7 @@
 """Child processes that end with their parent, even if the parent is killed.
 
-Each child holds the read end of a pipe whose write end only the parent has. When the
-parent ends, even by kill -9, the pipe closes and the child stops. This works on Linux
-and macOS, without signals or polling the parent's pid.
+Each child holds the read end of a pipe; only the parent holds the write end. When the parent ends, even by kill -9, the
+pipe closes and the child stops. This works on Linux and macOS, and needs neither signals nor polling.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class ChildProcesses:
             self._stopping.wait(RESTART_PAUSE_S)
 
     def _start(self, index: int, command: list[str]) -> subprocess.Popen[bytes] | None:
-        """Start the child process number `index`, and return it; None if the block has ended."""
+        """Start the child process number `index`, and return it; None if the `with` block has ended."""
         with self._lock:
             if self._stopping.is_set():
                 return None
@@ -97,7 +96,7 @@ class ChildProcesses:
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
     """Start a thread that sets `stop` when the parent process has ended.
 
-    `read_end` is the file descriptor of the read end of a pipe. Only the parent process holds the other end.
+    `read_end` is the file descriptor of the read end of a pipe. Only the parent process holds the write end.
     """
 
     def wait() -> None:

@@ -85,7 +85,7 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
 
 def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield `(line, style)` for the first part of a note: the failure, the place, and the possible causes.
+    """Yield `(line, style)` for the first part of a note: the failure, the step that failed, and the possible causes.
 
     Args:
         note: the note (the summary of an analysis).
@@ -156,7 +156,7 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
     """Return at most `most` quotes, at most one for each field, in their original order.
 
-    Quotes on which the stated cause is based (`is_key`) are preferred.
+    Quotes with `is_key`, on which the cause in the note is based, are preferred.
     """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):
@@ -185,9 +185,9 @@ def _cut(text: str, width: int) -> str:
 
 
 def _indented(text: str, console: Console, width: int, most: int) -> list[str]:
-    """Return an item of a list in at most `most` lines of at most `width` columns.
+    """Return one entry of a printed list as at most `most` lines of at most `width` columns.
 
-    Leading blanks are kept. The second and later lines are indented.
+    Leading blanks are kept. The second and later lines are indented by two more blanks.
     """
     if most == 1:
         return [_cut(text, width)]

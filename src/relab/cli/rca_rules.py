@@ -163,7 +163,7 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
 
 
 def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
-    """Return `{behaviour: {reason: number of runs}}` for runs that the language model did not judge."""
+    """Count the runs for which the language model gave no judgement: return `{behaviour: {reason: number of runs}}`."""
     reasons: dict[str, Counter[str]] = {}
     for scanned in found:
         for name, reason in scanned.not_judged.items():

@@ -1,4 +1,4 @@
-"""`lab rca train`: train the ranking of a run's steps (which one failed first) on people's labels."""
+"""`lab rca train`: train models that rank the steps of a failed run, with the labels that people gave to runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def train(
     remove: Annotated[bool, typer.Option("--remove", help="Delete the model of --agent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model for each agent that ranks the steps of a failed run by the chance that they went wrong first.
+    """For each agent, train a model that ranks the steps of a failed run: which step probably went wrong first.
 
     The models learn from your labels (`lab rca label`). New analyses use the models. Older runs must be analysed again
     with --force.

@@ -1,4 +1,4 @@
-"""`lab agent-runs remap`: update stored runs with this version's conversion of spans and rules of outcomes."""
+"""`lab agent-runs remap`: compute stored runs again, by the rules of this version of relab."""
 
 from __future__ import annotations
 

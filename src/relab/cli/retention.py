@@ -32,7 +32,7 @@ def prune(
 ) -> None:
     """Delete old runs with their timelines, spans, log records and analyses, oldest first.
 
-    Log records without a run are deleted too, if they were received that long ago.
+    Log records that belong to no run are deleted too, if they were received longer ago than the given age.
 
     Servers and workers may run meanwhile. The command may be stopped at any time. Started again, it continues.
     """

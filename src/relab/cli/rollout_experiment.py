@@ -40,7 +40,7 @@ def from_experiment(
     headless: Annotated[bool, typer.Option("--headless", help="Show no progress.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Judge a variant of a run as `lab compare` does; on a PASS, make the flag change of --config or --flag.
+    """Judge a variant of a run as `lab compare` does; on a PASS, change the flags as --config or --flag says.
 
     Any other verdict changes nothing. If an earlier call decided the same change by the same figures, nothing is done.
     The exit codes are those of `lab rollout run`. In addition, 64 means that the run is not finished, is damaged, or

@@ -1,4 +1,4 @@
-"""What the commands that execute rollouts share: recovery of interrupted rollouts, the progress, and the exit code."""
+"""Common parts of the commands that execute rollouts: recovery of interrupted rollouts, progress, exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recover(services: Services) -> None:
 def exit_code(record: RolloutRecord) -> int:
     """Return the exit code of a command that executed a rollout.
 
-    - 0: the change is applied. Or a dry run has the verdict PASS, or measured nothing.
+    - 0: the change is applied; or it was a dry run, and the verdict is PASS or there is no verdict.
     - 1: the verdict is FAIL, or the change is not applied.
     - 2: the verdict is EDGE or INVALID.
     - 130: the rollout was interrupted.
@@ -52,7 +52,10 @@ def exit_code(record: RolloutRecord) -> int:
 
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Callable[[RolloutProgress], None]]:
-    """Yield a function that shows the progress on stderr: a bar in a terminal, otherwise a line for each report."""
+    """Yield a function to call with the progress of a rollout; it shows a bar in a terminal, otherwise lines.
+
+    Both are printed on stderr. With `quiet`, nothing is shown.
+    """
     if quiet:
         yield lambda _progress: None
     elif sys.stderr.isatty():

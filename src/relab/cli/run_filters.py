@@ -89,9 +89,9 @@ def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def moment_us(option: str, text: str | None, now_us: int) -> int | None:
-    """Return the moment that an option states as a time, or as an age counted back from `now_us`.
+    """Return the time that the value of an option means, in microseconds since 1970; None if `text` is None.
 
-    Return None if `text` is None. Moments are in microseconds since 1970.
+    The value is a time, such as 2024-01-15T10:30:00Z, or an age, such as 24h, which is subtracted from `now_us`.
 
     Raises:
         InvalidInputError: the text is neither a time nor an age; the message names the option.

@@ -1,4 +1,4 @@
-"""A run and its timeline in a form for people: question, answer, outcome, and the calls of each agent."""
+"""Rows of tables that show a run and its timeline to people."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
 
 def _agent_text(agent: RunAgent) -> str:
-    """Return a text about an agent of a run: the origin of its task, its outcome, its question and its answer."""
+    """Return a text about one agent of a run: which agent called it, its outcome, its question and its answer."""
     arrival = ""
     if agent.parent is not None:
         arrival = f"{_ARRIVALS.get(agent.relation or '', 'from')} {agent.parent}; "
@@ -111,7 +111,7 @@ def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]
 
 
 def _title(item: TimelineItem) -> str:
-    """Return the title of a timeline item; a call or hand-over to another agent is followed by that agent's name."""
+    """Return the title of a timeline item; if the item calls or hands over to another agent, with that agent's name."""
     target = item.data.get("to_agent")
     if target is None or item.title == f"handoff to {target}":
         return item.title

@@ -87,7 +87,7 @@ def serve(
 
 
 def _limits(http: HttpSettings) -> HttpLimits:
-    """Copy the fields of `HttpLimits`, the limits of the HTTP server, from the settings with the same names."""
+    """Return the limits of the HTTP server, from the settings with the same names."""
     import dataclasses
 
     from relab.serving.limits import HttpLimits
@@ -96,13 +96,16 @@ def _limits(http: HttpSettings) -> HttpLimits:
 
 
 def _export_options(only: str | None, autonomy: str | None, grpc_port: int | None) -> None:
-    """Set the environment variables of the settings to the given options, for the app and the worker; skip None."""
+    """Put options of the command into environment variables, from which the server and the worker read their settings.
+
+    An option that is None leaves its variable unchanged.
+    """
     options = {"RELAB_SERVE_ONLY": only, "RELAB_INCIDENTS__AUTONOMY": autonomy, "RELAB_GRPC__PORT": grpc_port}
     os.environ.update({name: str(value) for name, value in options.items() if value is not None})
 
 
 def _serves_grpc(settings: Settings) -> bool:
-    """Return whether the server also serves OTLP/gRPC; a server of one part does not."""
+    """Return whether the server also serves OTLP/gRPC: a port is set, and --only does not limit the server."""
     return settings.grpc.port is not None and settings.serve_only == "all"
 
 
@@ -157,7 +160,7 @@ def _check(settings: Settings, address: str) -> bool:
 
 
 def _migrate_in_child(services: Services) -> None:
-    """Migrate an empty or outdated SQLite database in a child process; ignore a failure."""
+    """Migrate an empty or outdated SQLite database in a child process, to save memory; ignore a failure."""
     import subprocess
     import sys
 
@@ -171,14 +174,14 @@ def _migrate_in_child(services: Services) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process with exit code 0 on a signal, after the clean-up code of the callers."""
+    """End the process with exit code 0; a signal handler. The clean-up code of the callers (`finally`) runs first."""
     # After its shutdown, uvicorn raises the signal again, which by default would kill this process before its workers
     # end.
     raise SystemExit(0)
 
 
 def _bind(address: str, port: int, *, option: str = "--port (RELAB_HTTP__PORT)") -> socket.socket:
-    """Return a socket that listens on the address and port; call this before any worker starts.
+    """Return a socket that listens on the address and port. The caller must not have started a worker yet.
 
     `option` names the option and the setting of the port, for the error message.
 

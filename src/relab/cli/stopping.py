@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do in a block of a command: request a stop after the present step, or interrupt it."""
+"""Replace the effect of Ctrl-C and SIGTERM while a block runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stop_signals(pressed: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM in the block raise `KeyboardInterrupt`; a second signal has no effect."""
+    """While the block runs, the first Ctrl-C or SIGTERM raises `KeyboardInterrupt`; later signals have no effect."""
     interrupted = Event()
 
     def pressed() -> None:

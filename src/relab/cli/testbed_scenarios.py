@@ -65,8 +65,8 @@ def run(
 ) -> int:
     """Run a scenario: check the steady state, run the method, and check the steady state again.
 
-    The rollbacks always run. Exit codes: 0, the steady state was met before and after. 1, it was met only before. 2, it
-    was not met before, or a step failed. 130, interrupted.
+    The rollbacks always run. Exit code 0: the steady state was met before and after the method. 1: it was met only
+    before the method. 2: it was not met before the method, or a step failed. 130: interrupted.
     """
     from relab.testbed.scenarios import service
 

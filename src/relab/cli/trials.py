@@ -27,7 +27,7 @@ def trials(
     limit: Annotated[int, typer.Option(min=1, help="The largest number of trials to print.")] = 200,
     json: JsonOption = False,
 ) -> None:
-    """List the trials of a run that have a result, in the order in which they ended."""
+    """List the trials of a run that have a result, in the order of their ends."""
     from relab.experiments.models import TrialOutcome
 
     if outcome is not None:
@@ -73,7 +73,7 @@ def trials(
 
 @app.command("show")
 def show(trial: TrialArgument, json: JsonOption = False) -> None:
-    """Show a trial: its outcome with the reason, its input and output, last events, the end of stdout, its changes."""
+    """Show a trial: its outcome and the reason, input, output, last events, the end of stdout, and changed files."""
     with open_experiments(telemetry=False) as service:
         found = service.show_trial(Path.cwd(), trial)
     if json:

@@ -23,8 +23,8 @@ def worker(
     """Run queued jobs until the worker is stopped. The worker finishes the job that it is running.
 
     Start any number of workers, on any machine that can connect to the database (and to Redis, with RQ). A worker
-    starts no background or long job while an interactive job waits. A long job may take hours; a second worker with
-    --lanes interactive,background runs the other jobs meanwhile.
+    starts no background or long job while an interactive job waits. A long job may take hours; start a second worker
+    with --lanes interactive,background to run other jobs meanwhile.
     """
     import signal
     import threading

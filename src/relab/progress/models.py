@@ -10,13 +10,15 @@ TERMINAL_STATUSES = frozenset({"done", "failed"})
 
 
 class ProgressEvent(BaseModel):
-    """One event about the progress of a piece of work (a topic), such as an analysis.
+    """One event about the progress of a piece of work, such as an analysis. The work's id is the topic of its events.
 
     Attributes:
-        seq: the number of the event; numbers count up from 1 within the topic.
+        seq: the number of the event; the events of a topic are numbered from 1.
         status: the status of the work; `done` and `failed` end it.
-        step: the name of the current step.
+        step: the name of the current step of the work.
         pct: the completed part of the work, in percent.
+        message: a sentence for people.
+        updated_at: the time of the event.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -12,7 +12,7 @@ from relab.storage import Database, UnitOfWork
 
 
 class ProgressLog:
-    """Stores and reads progress events by topic (the id of a piece of work); all processes share them."""
+    """Stores and reads progress events in the database. Each event has a topic: the id of a piece of work."""
 
     def __init__(self, database: Database, clock: Clock, signal: ProgressSignal) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Signals that wake the readers of progress events: by Redis pub/sub, or not at all (readers only poll).
+"""Signals that make the readers of progress events read at once: by Redis pub/sub, or no signals (readers only poll).
 
 A signal has no content; it makes a reader poll at once. The events are rows of a table, so a reader that misses a
 signal finds them at its next poll.
@@ -22,12 +22,12 @@ _log = get_logger(__name__)
 
 
 class ProgressSignal(Protocol):
-    """Wakes the readers of other processes after an event was committed."""
+    """Makes the readers of progress events in all processes read at once; used after an event was committed."""
 
     def notify(self) -> None:
         """Make the readers of progress events in all processes poll at once.
 
-        An implementation must not raise if the broker is unavailable.
+        An implementation must not raise an error if its broker, such as Redis, is unavailable.
         """
         ...
 
@@ -57,7 +57,7 @@ class PollingSignal:
 
 
 class RedisSignal:
-    """Wakes the readers of other processes by messages over Redis pub/sub."""
+    """Makes the readers of progress events in all processes read at once, by messages over Redis pub/sub."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url

@@ -9,7 +9,7 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class ProgressEventRow(Base):
-    """One progress event of one topic; a topic is the id of the work."""
+    """One progress event; its topic is the id of the work."""
 
     __tablename__ = "progress_events"
 

@@ -48,7 +48,8 @@ class EventLog(Protocol[Event_co]):
     def read_after(self, topic_id: str, seq: int = 0, /) -> Sequence[Event_co]:
         """Return the events of a topic with a number greater than `seq`, in order.
 
-        If there are many events, only the first ones are returned, and the caller must call again with the last number.
+        If there are many events, only the first ones are returned. The caller then calls again, with the number of the
+        last returned event as `seq`.
         """
         ...
 
@@ -59,7 +60,7 @@ class EventLog(Protocol[Event_co]):
 
 @dataclass(slots=True)
 class _Topic(Generic[Event]):
-    """The events of a topic that has followers (subscribers) in this process, and whether the topic has ended."""
+    """A topic that has followers (subscribers) in this process: its events so far, and whether its work has ended."""
 
     events: list[Event]
     followers: int = 0
@@ -74,7 +75,7 @@ class _Topic(Generic[Event]):
         return self.events[-1].seq if self.events else 0
 
     def wake_followers(self) -> None:
-        """Wake all followers once."""
+        """Wake the followers that wait for new events of this topic."""
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -83,10 +84,11 @@ class ProgressTailer(Generic[Event]):
     """Sends new events to the followers of their topics. All coroutines run on one event loop.
 
     Args:
-        log: the log that the events are read from.
-        signal: wakes the poller when there may be new events.
+        log: the stored events.
+        signal: starts a poll at once when there may be new events.
         poll_s: the time between two polls without a signal, in seconds.
-        heartbeat_s: the time without events after which a follower gets a heartbeat, in seconds.
+        heartbeat_s: the time without events after which a follower gets a heartbeat (None instead of an event), in
+            seconds.
     """
 
     def __init__(self, log: EventLog[Event], signal: ProgressSignal, *, poll_s: float, heartbeat_s: float) -> None:
@@ -199,13 +201,13 @@ class ProgressTailer(Generic[Event]):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log at once if a task of the tailer failed: from then on, the streams get no new events."""
+    """Log the error that ended a background task of the tailer; without this task, followers get no new events."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("progress_tailer_failed", exc_info=error)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event; return False if it is not set within `seconds`."""
+    """Wait until `event` is set; return False if it is not set within `seconds`."""
     # `asyncio.wait_for` is not used, because in Python 3.11 it can swallow a cancellation.
     try:
         async with asyncio.timeout(seconds):

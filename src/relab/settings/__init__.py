@@ -1,4 +1,4 @@
-"""All settings that an operator can make, as typed models, and the function that reads them."""
+"""All settings of relab that an operator can change, as typed models, and the function that reads them."""
 
 from relab.core.home import default_home
 from relab.settings.models import Settings, load_settings

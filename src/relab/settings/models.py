@@ -2,9 +2,10 @@
 
 The precedence is: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
 
-The names of the AgentOps seed are read without a prefix (`DATABASE_URL`, …); with the prefix `RELAB_` they have
-precedence. All other names begin with `RELAB_`, nested by two underscores (`RELAB_JOBS__LEASE_S`). The `.env` of the
-working directory is not read, because `lab` runs inside other people's projects, whose `.env` may name their database.
+The variables that relab took over from AgentOps, such as `DATABASE_URL`, may be written without a prefix; with the
+prefix `RELAB_`, they have precedence. All other names begin with `RELAB_`; two underscores separate the section from
+the setting (`RELAB_JOBS__LEASE_S`). The `.env` of the working directory is not read, because `lab` runs inside other
+people's projects, whose `.env` may name their database.
 """
 
 from __future__ import annotations
@@ -160,13 +161,16 @@ class Settings(BaseSettings):
 
     @property
     def provider_keys(self) -> dict[str, SecretStr]:
-        """`{provider: API key}` of the keys that are set under the provider's own name, such as `OPENAI_API_KEY`."""
+        """The API keys that are set by a provider's own variable, such as `OPENAI_API_KEY`.
+
+        The result is `{name of the language model provider: API key}`.
+        """
         keys = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}
         return {name: key for name, key in keys.items() if key is not None}
 
     @property
     def has_model(self) -> bool:
-        """Whether a language model is configured: a key, or the address of a server."""
+        """Whether a language model is configured: an API key is set, or the URL of a server."""
         return bool(self.provider_keys) or self.llm.api_key is not None or self.llm.base_url is not None
 
     @property
@@ -192,7 +196,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources from which settings are read; an earlier source has precedence over a later one.
 
-        Sources of variables that set nothing are left out, because each takes a millisecond to look up all settings.
+        A source of variables (the environment, or the file `.env`) is left out if it has no variable of relab, because
+        reading it takes a millisecond.
         """
         given = init_settings()
         home = _current_home(given)
@@ -237,19 +242,19 @@ def _current_home(given: Mapping[str, Any]) -> Path:
 
 @functools.cache
 def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
-    """Return the names of environment variables that need no prefix, in lower case."""
+    """Return the names of the environment variables that are read without the prefix `RELAB_`, too, in lower case."""
     aliases = (field.validation_alias for field in settings_cls.model_fields.values())
     choices = (alias.choices for alias in aliases if isinstance(alias, AliasChoices))
     return frozenset(name.lower() for name in itertools.chain(*choices) if isinstance(name, str))
 
 
 def _may_set(variables: Iterable[str], plain_names: frozenset[str], *, has_home: bool) -> bool:
-    """Return whether one of these variables, in lower case, may set a setting.
+    """Return whether at least one of these variables is the name of a setting, or may be one.
 
     Args:
-        variables: the names of the variables that have a value.
-        plain_names: the result of `_plain_names`.
-        has_home: whether the home is given, which has precedence over RELAB_HOME.
+        variables: the names of the variables that have a value, in lower case.
+        plain_names: the names without the prefix `relab_`, from `_plain_names`.
+        has_home: whether the caller gives the home folder; the variable `relab_home` then has no effect.
     """
     return any(
         (name.startswith("relab_") and not (has_home and name == "relab_home"))

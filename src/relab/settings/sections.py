@@ -1,4 +1,4 @@
-"""The sections of the settings: names with two underscores, such as `RELAB_JOBS__LEASE_S`."""
+"""The sections of the settings; two underscores follow a section's name in a variable (`RELAB_JOBS__LEASE_S`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 
 def _strip_url(url: str) -> str:
-    """Return a URL without surrounding white space, such as the line end of a file from which it was read."""
+    """Return a URL without white space at its ends; a URL that was read from a file may end with a line end."""
     url = url.strip()
     if not url.isprintable() or " " in url:
         raise ValueError("must be a URL without white space and control characters")
@@ -98,7 +98,7 @@ class HttpSettings(_Section):
 class GrpcSettings(_Section):
     """The address of OTLP over gRPC, which needs the extra `relab[grpc]`.
 
-    Its limits are the same as those of the HTTP server.
+    The limits of the HTTP server apply to gRPC, too.
     """
 
     host: str = "127.0.0.1"
@@ -117,7 +117,7 @@ class StorageSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    """Settings of agent runs that are received as traces: when a trace without an end counts as incomplete."""
+    """Settings of agent runs that are received as traces: how long an unfinished trace waits until it is incomplete."""
 
     incomplete_after_s: Seconds = Field(
         900.0, description="A trace whose end is missing ends as incomplete after it received nothing for this time."
