@@ -1,8 +1,8 @@
-"""The deterministic root cause analysis of one run, at once or in its three stages.
+"""The deterministic root cause analysis of one run, in one call or in its three stages.
 
-    collected = collect_evidence(run, history)   # the problems, and the places that show them
-    classified = classify(collected)             # the possible causes among the problems
-    report = build_report(classified)            # the report; every claim cites evidence
+    collected = collect_evidence(run, history)   # the problems of the run, with the places that show them
+    classified = classify(collected)             # the possible causes of the failure
+    report = build_report(classified)            # the report; each of its claims cites evidence
 
 Pure: no IO, no clock, no randomness; equal input gives an equal report.
 """
@@ -36,14 +36,14 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The result of the second stage of an analysis: the possible causes, and the steps that may have gone wrong.
+    """The result of the second stage of an analysis: the possible causes, and the ranking of the run's steps.
 
     Attributes:
         view: the indexed run, from the first stage.
         problems: all problems of the run in order of time, from the first stage.
         causes: the possible causes of the failure, most likely first.
-        insufficient_reason: why the run's telemetry is not sufficient for a conclusion; None if it is sufficient.
-        ranking: the steps of the run, ordered by how likely each step has gone wrong, most likely first.
+        insufficient_reason: why the run's telemetry is not sufficient to name a cause; None if it is sufficient.
+        ranking: the steps of the run by the probability that they went wrong, most likely first.
     """
 
     view: RunView
@@ -58,8 +58,8 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 
     Args:
         run: the run to analyse.
-        history: earlier runs of the same agent in the same environment, of all versions, in any order; it may contain
-            `run` itself.
+        history: earlier runs of the same agent in the same environment, of all versions of the agent, in any order; it
+            may contain `run` itself.
         logs: the warnings and errors in the log of the run's trace.
     """
     view = RunView(run, history, logs)
@@ -69,12 +69,13 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 def classify(collected: Collected, models: RankingModels | None = None) -> Classified:
     """Group the problems in `collected` into possible causes, rank them, and check that the evidence is sufficient.
 
-    Also rank the steps of the run by how likely each step has gone wrong. This is the stage "Classifying failure".
+    The steps of the run are ranked too, by the probability that each step went wrong. This is the stage "Classifying
+    failure".
 
     Args:
         collected: the result of the first stage.
-        models: the models that rank the steps, each for runs from the source (program) that it was trained on. None for
-            the models that relab ships.
+        models: the models that rank steps. Each is for the runs of one source (a program that makes runs), on whose
+            runs it was trained. None for the models that relab ships.
     """
     view, problems = collected.view, collected.problems
     return Classified(
@@ -87,7 +88,10 @@ def classify(collected: Collected, models: RankingModels | None = None) -> Class
 
 
 def build_report(classified: Classified) -> Report:
-    """Build the report of an analysis (stage "Generating report"); each claim cites entries of its evidence index."""
+    """Build the report of an analysis (stage "Generating report").
+
+    Each claim in it cites entries of its list of evidence.
+    """
     return compose(
         classified.view,
         classified.problems,
@@ -108,9 +112,9 @@ def analyze(
 
     Args:
         run: the run to analyse.
-        history: earlier runs of the same agent in the same environment, of this version and others, in any order; it
-            may contain the run itself.
+        history: earlier runs of the same agent in the same environment, of all versions of the agent, in any order; it
+            may contain `run` itself.
         logs: the warnings and errors in the log of the run's trace.
-        models: the models that rank the steps; None for the models that relab ships.
+        models: the models that rank steps; None for the models that relab ships.
     """
     return build_report(classify(collect_evidence(run, history, logs), models))

@@ -1,4 +1,4 @@
-"""The labels of behaviours as values, and the pattern of the names of behaviours."""
+"""Labels of behaviours: what people state about the behaviours that runs show; and the valid names of behaviours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BEHAVIOUR_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
 
 
 class NewBehaviourLabel(BaseModel):
-    """A person's statement whether a run shows a behaviour."""
+    """A person's statement that a run shows a behaviour, or that it does not."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,9 +20,10 @@ class NewBehaviourLabel(BaseModel):
 
 
 class RunBehaviourLabel(BaseModel):
-    """A stored label: a person's statement whether a run shows a behaviour. A run has at most one label per behaviour.
+    """A stored label: a person's statement that a run shows a behaviour, or that it does not.
 
-    `content_hash` identifies the content that the run had when it was labelled.
+    A run has at most one label per behaviour. `content_hash` identifies the content that the run had when it was
+    labelled.
     """
 
     model_config = ConfigDict(frozen=True)

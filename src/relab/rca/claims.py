@@ -1,4 +1,4 @@
-"""Evidence, and the base class of all claims; a claim cannot be built without evidence."""
+"""Evidence, and the base class of all claims in a report. A claim without evidence cannot be built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.rca.errors import UncitedClaimError
 
 
 class Confidence(StrEnum):
-    """How far a claim can be trusted. High: the run states the cause; medium: a strong sign; low: a hint."""
+    """How certain a claim is: high if the run states the cause, medium for a strong sign, low for a hint."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -20,9 +20,9 @@ class Confidence(StrEnum):
 
 
 class EvidenceKind(StrEnum):
-    """The kind of the quoted object: the run, a part of it, its version, or a run that succeeded.
+    """The kind of the quoted object: the run or a part of it, the version of its agent, or another run that succeeded.
 
-    Parts are a step, a tool call, a guardrail event and a log line.
+    The parts are a step, a tool call, a guardrail event and a log line.
     """
 
     RUN = "run"
@@ -43,8 +43,9 @@ class RcaModel(BaseModel):
 class Evidence(RcaModel):
     """A verbatim quotation of the run, which claims cite by its `evidence_id`.
 
-    `snippet` is a contiguous part of the field `field` of the object with the id `ref_id`. A field that is not text is
-    quoted as JSON. `attributes` are further facts, such as the status code of a quoted call.
+    `snippet` is a contiguous part of the text in the field `field` of the object with the id `ref_id`. A field that is
+    not text is quoted as JSON. `attributes` are further facts about the object, such as the status code of a quoted
+    call.
     """
 
     evidence_id: str
@@ -57,13 +58,18 @@ class Evidence(RcaModel):
 
 
 class CitedModel(RcaModel):
-    """A claim that cites evidence. Build it with `citing`, which checks the citations, and never directly."""
+    """A claim that cites evidence.
+
+    Build it with `citing`, which checks the citations; the constructor raises an error.
+    """
 
     evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @classmethod
     def citing(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
-        """Build the claim and check its citations against `evidence`, which maps ids to evidence.
+        """Build a claim from `fields`, and check that the evidence that it cites exists.
+
+        `evidence` is `{evidence id: evidence}`.
 
         Raises:
             UncitedClaimError: an id in `evidence_ids` is not in `evidence`.

@@ -19,7 +19,7 @@ class RcaRunNotFoundError(NotFoundError):
 
 
 class VanishedRunError(PermanentJobError):
-    """The run was deleted before its analysis, so a retry cannot help."""
+    """The run was deleted before its analysis, so the job must not be retried."""
 
     code = "agent_run_vanished"
 
@@ -40,13 +40,13 @@ class NoJudgeError(ConflictError):
 
 
 class LabelPlaceError(InvalidInputError):
-    """A label names a step or an agent that the run does not have; the caller must correct it."""
+    """A label names a step or an agent that the run does not have. The request must be corrected."""
 
     code = "label_place"
 
 
 class NoLabelError(NotFoundError):
-    """The run has no label; if `behaviour` is given, it has no label for this behaviour."""
+    """The run has no label. If `behaviour` is given, the run has no label for this behaviour."""
 
     code = "label_not_found"
 

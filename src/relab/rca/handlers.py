@@ -20,7 +20,7 @@ class RcaHandlers:
         self._service = service
 
     def analyze(self, args: Mapping[str, Any]) -> None:
-        """Run the analysis `args["rca_run_id"]`; only log if it was deleted with its run."""
+        """Run the analysis with the id `args["rca_run_id"]`. If it was deleted together with its run, only log this."""
         try:
             self._service.analyze(args["rca_run_id"])
         except RcaRunNotFoundError as error:
@@ -34,11 +34,11 @@ class RcaHandlers:
         self._service.arrivals.search(float(args["quiet_s"]))
 
     def analysis_parked(self, job: Job, error: str) -> None:
-        """Mark the analysis of a job that failed permanently as failed, with `error` as the reason."""
+        """Mark an analysis as failed, with the reason `error`, because its job failed permanently."""
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of deleted runs that were requested before the deletion.
+        """Delete the analyses of deleted runs, unless an analysis was requested after the deletion.
 
         `args` has `run_ids` (or a single `run_id`), and the time `deleted_at` in microseconds since 1970.
         """

@@ -1,8 +1,8 @@
 """Attribution: which problem made the run fail.
 
-In: the problems of all detectors. `resolution.py` merges them so that each error of the run is one problem.
-`classification.py` groups them into possible `RankedCause`s, most likely first. `sufficiency.py` checks whether the
-telemetry is sufficient for a conclusion.
+Input: the problems that all detectors found. `resolution.py` merges them, so that each error of the run is one problem.
+`classification.py` groups them into possible causes (`RankedCause`), most likely first. `sufficiency.py` checks whether
+the telemetry is sufficient to name a cause.
 """
 
 from relab.rca.attribution.classification import RankedCause, classify_problems

@@ -1,7 +1,7 @@
-"""Find the causes among the problems: group them by category, and rank the groups.
+"""Find the possible causes of a failure: group the problems by category, and rank the groups.
 
-Unrecovered problems come before recovered ones, medium or high confidence before low,
-then the earliest in the run, because a cause comes before its effects. `_rank` has all
+Unrecovered problems come before recovered ones, then problems of medium or high confidence before those of low
+confidence, then the earliest problem in the run first, because a cause comes before its effects. `_rank` has all
 criteria in order.
 """
 
@@ -18,13 +18,13 @@ from relab.rca.models import Category, Confidence, EvidenceKind
 
 @dataclass(frozen=True, slots=True)
 class RankedCause:
-    """One possible root cause: the problems of one category; in the category UNKNOWN, also of one detail.
+    """One possible root cause: all problems of the run that have the same category.
 
-    A difference between versions and an error that reports a regression are two causes.
+    In the category UNKNOWN, they also have the same detail. A difference between two versions of the agent is a cause
+    of its own, even if an error in the run has the same category.
 
     Attributes:
-        problems: the problems in order of rank; the first one is the lead, which represents the cause.
-        tools: the names of the tools of these problems, in the order of `problems`.
+        problems: the problems, most important first; the first one represents the cause.
     """
 
     category: Category
@@ -32,12 +32,12 @@ class RankedCause:
 
     @property
     def lead(self) -> DetectedProblem:
-        """The problem that represents the cause: the first by rank."""
+        """The problem that represents the cause: the most important one."""
         return self.problems[0]
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """The names of the tools to which the problems of this cause belong, without repetition, in order of rank."""
+        """The names of the tools in the problems of this cause, without repetition, in the order of the problems."""
         return tuple(dict.fromkeys(problem.tool_name for problem in self.problems if problem.tool_name))
 
 
@@ -45,9 +45,9 @@ def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tup
     """Return the possible causes of the run's failure, most likely first.
 
     - A successful run has no causes.
-    - If a run neither failed nor succeeded, only unrecovered problems count.
-    - A regression (a new version of the agent is worse) counts only if the run failed and the outcomes of runs became
-      worse.
+    - If a run neither failed nor succeeded, only unrecovered problems are considered.
+    - A regression (the new version of the agent is worse than the previous one) is considered only if the run failed
+      and runs of the new version have worse outcomes.
     """
     if view.succeeded:
         return ()
@@ -73,12 +73,15 @@ def _aspect(problem: DetectedProblem) -> object:
 
 
 def _is_stated(problem: DetectedProblem) -> bool:
-    """Return whether a problem is an unrecovered error of at least medium confidence, and not a behaviour such as a loop."""
+    """Return whether a problem is an unrecovered error of at least medium confidence.
+
+    Problems that describe a behaviour of the agent, such as a loop, are no errors.
+    """
     return problem.is_strong and not problem.recovered and DESCRIPTORS[problem.category].may_cause is None
 
 
 def _is_retried_step(problem: DetectedProblem) -> bool:
-    """Return whether a problem is that a step was retried many times, and not the effect of another problem."""
+    """Return whether a problem is a step that was retried many times, without another problem that explains this."""
     return problem.detail == RETRIES and problem.kind is EvidenceKind.STEP and not problem.follows
 
 
@@ -98,9 +101,9 @@ def _rank(problem: DetectedProblem, stated: set[Category], retried: set[str | No
 
 
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
-    """Insert the regression (the cause "the new version is worse") at its place in the ranked causes.
+    """Insert the regression among the ranked causes, before the first cause that explains the failure less well.
 
-    Its place is before the first cause that explains the failure less well than the regression does.
+    The regression is the cause "the new version of the agent is worse than the previous one".
     """
     regression = next((cause for cause in causes if cause.lead.compares_versions), None)
     if regression is None:
@@ -115,7 +118,10 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether `regression` (the cause "the new version is worse") explains the failure better than `lead`."""
+    """Return whether `regression` explains the failure better than the problem `lead`, which represents another cause.
+
+    `regression` is the cause "the new version of the agent is worse than the previous one".
+    """
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
     if DESCRIPTORS[lead.category].is_external or lead.category is Category.UNKNOWN:
@@ -126,8 +132,8 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Return whether the new version of the agent changed something that may have caused the problem `lead`.
 
-    - A loop: the new version made runs longer (more steps).
-    - Any other problem: the new version changed how the agent uses the problem's tool.
+    If `lead` is a loop, the new version must take more steps. For any other problem, the new version must use the
+    problem's tool in another way.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

@@ -1,8 +1,8 @@
-"""Merge the problems of all detectors into one consistent set.
+"""Merge the problems that the detectors found, so that each error of the run is one problem.
 
-Several detectors may report one error, a step repeats the error of its call, a guardrail
-reports the call that it watched, and a loop may consist of calls that failed for another
-reason. Here each error becomes one problem with the quotations that support it.
+Several detectors may report the same error. Besides, a step repeats the error of its tool call, a guardrail reports the
+call that it watched, and a loop may consist of calls that failed for another reason. The merged problem has the
+quotations of all of them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key that orders problems by time, earliest first.
 
-    At equal times, specific categories come before general ones. Then problems of calls come before problems of steps,
-    guardrail events and the run.
+    At equal times, problems with a specific category come before those with a general one. Among these, problems of
+    calls come before problems of steps, guardrail events and the run.
     """
     return (
         problem.at_us,
@@ -47,7 +47,7 @@ def time_order(problem: DetectedProblem) -> tuple[object, ...]:
 
 
 def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[DetectedProblem, ...]:
-    """Merge `problems` so that each error of the run occurs once, and return them in order of time."""
+    """Merge `problems`, so that each error of the run is one problem; return the result in order of time."""
     loops, errors = _one_per_error(problems)
     errors = _without_echoes(_with_guardrails(_with_logs(errors)), view)
     errors, loops = _with_run_error(errors, loops)
@@ -66,7 +66,7 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
 
 
 def _is_repetition(problem: DetectedProblem) -> bool:
-    """Return whether a problem describes behaviour over several calls or runs, and not a single error."""
+    """Return whether a problem describes a behaviour over several calls or runs, instead of a single error."""
     return problem.compares_versions or (problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR)
 
 
@@ -76,7 +76,7 @@ _BEHAVIOUR = frozenset({RETRIES, "identical_calls", "alternating_cycle", "identi
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Split `problems` into `(loops and regressions, single errors)`, without duplicate errors.
 
-    Of several errors at the same call, step or event, the first by `_rank` is kept.
+    Of several errors at the same call, step or guardrail event, only the first one in the order of `_rank` is kept.
     """
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
@@ -92,7 +92,11 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return a sort key: specific details before vague ones, then higher confidence, then more specific category."""
+    """Return the sort key of a problem.
+
+    Problems with a specific detail come before those with a vague one, then higher before lower confidence, then a more
+    specific category before a more general one.
+    """
     return (
         problem.detail in VAGUE_DETAILS,
         -strength(problem.confidence),
@@ -101,9 +105,9 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each error line of the log into a matching problem of the call or step that wrote the line.
+    """Merge each error line of the log with the problem of the call or step that wrote the line, if the two agree.
 
-    Other lines are dropped. If `errors` contains only log lines, all of them stay.
+    Lines that cannot be merged are dropped. But if `errors` contains only log lines, all of them are kept.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -129,9 +133,10 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event into a problem of the event's call or step; return all problems.
+    """Merge each guardrail event with the problem of the call or step that it is about; return all problems.
 
-    An event stays separate if there is no such problem, or if the two cannot be the same problem (see `_agree`).
+    An event stays a problem of its own if the call or step has no problem, or if the two cannot be the same problem
+    (see `_agree`).
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -157,7 +162,7 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
-    """Return whether `error` and `guard` (a guardrail event or log line) may describe the same problem.
+    """Return whether `error` may be the same problem as `guard`, which is a guardrail event or a log line.
 
     Their categories must be equal, or the detail of one of them must be vague.
     """
@@ -165,9 +170,10 @@ def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
 
 
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
-    """Return the error with the quotations of `guard`, a guardrail event or log line that describes the same problem.
+    """Return the problem `error` merged with `guard`, a guardrail event or log line that describes the same problem.
 
-    A vague error also gets the category and the detail of `guard`. The confidence rises unless `guard` is vague.
+    It has the quotations of both. If the detail of `error` is vague, it gets the category and the detail of `guard`.
+    Its confidence is raised if the detail of `guard` is not vague.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
@@ -179,7 +185,7 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Drop each error of a step that only repeats the error of a call, or of another step, inside this step."""
+    """Drop each error of a step that only repeats the error of a call or of another step inside this step."""
     # Each error is noted at every step that contains it. A step notes equal pairs once, so deep nesting takes linear
     # time.
     inside: dict[str, set[_Mark]] = defaultdict(set)
@@ -205,10 +211,10 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 
 
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
-    """Return whether a step's own error is explained by problems inside the step.
+    """Return whether the problems inside a step explain the step's own error.
 
-    A problem explains the error if it has the same category, or if the error is unclassified or has low confidence. A
-    recovered problem explains only a recovered error.
+    A problem explains the error if both have the same category, or if the error is unclassified or has low confidence.
+    If the error is not recovered, only unrecovered problems explain it.
 
     Args:
         error: the error of the step.
@@ -221,7 +227,10 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Drop the run's own error if another unrecovered problem explains it; return `(errors, loops)`."""
+    """Drop the error that the run itself reports, if another unrecovered problem explains it.
+
+    Return `(errors, loops)`.
+    """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
         return errors, loops
@@ -243,14 +252,14 @@ def _with_run_error(
 
 
 def is_bare(problem: DetectedProblem) -> bool:
-    """Return whether an unclassified problem quotes only a status, status code or output, but no error message."""
+    """Return whether an unclassified problem quotes no error message, but only a status, a status code or an output."""
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 
 def _explains_loop(error: DetectedProblem) -> bool:
     """Return whether an error may be the reason why the agent repeated a call.
 
-    Return False for an unclassified error, and for an UNKNOWN or RETRIEVAL_EMPTY error of low confidence.
+    It may not if it is unclassified, or if it has low confidence and the category UNKNOWN or RETRIEVAL_EMPTY.
     """
     if error.detail == UNCLASSIFIED:
         return False
@@ -258,7 +267,7 @@ def _explains_loop(error: DetectedProblem) -> bool:
 
 
 def _places(errors: Iterable[DetectedProblem]) -> tuple[set[int], set[str | None]]:
-    """Return the positions of the calls, and the ids of the steps, that have one of these errors."""
+    """Return the places of the errors: the positions of their calls, and the ids of their steps."""
     calls: set[int] = set()
     steps: set[str | None] = set()
     for error in errors:
@@ -269,7 +278,7 @@ def _places(errors: Iterable[DetectedProblem]) -> tuple[set[int], set[str | None
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Return whether a loop is only an effect: at least two thirds of its calls have another problem.
+    """Return whether a loop is only an effect of other problems: at least two thirds of its calls have one.
 
     A loop without calls is an effect if its step has another problem.
 

@@ -1,4 +1,4 @@
-"""Check whether a run's telemetry is sufficient to name a cause: the two conditions of the AgentOps contract."""
+"""Check whether a run's telemetry is sufficient to name a cause, by the two conditions of the AgentOps contract."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ NO_TELEMETRY = "Limited telemetry: no tool calls, error type or guardrail events
 
 
 def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> str | None:
-    """Return why a failed run's telemetry is not sufficient to name a cause, as a sentence; None if it is sufficient.
+    """Return why the telemetry of a failed run is not sufficient to name a cause, as a sentence.
 
-    The result is None for a run that did not fail. The telemetry is insufficient in two cases:
+    Return None if it is sufficient, or if the run did not fail. It is not sufficient in two cases:
+
     - The run has no tool calls, no error type and no guardrail events.
-    - The run has only generic errors, without a specific class, message or status code. It also has no guardrail event,
-      and no located problem of at least medium confidence.
+    - All errors of the run are generic (without a specific class, message or status code), the run has no guardrail
+      event, and no problem of at least medium confidence names a step or call.
     """
     if not view.failed:
         return None

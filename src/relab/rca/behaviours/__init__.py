@@ -1,6 +1,7 @@
-"""Behaviours: what an installation wants to find in its runs, described by rules in a YAML file.
+"""Behaviours: patterns in runs that the users of this installation describe by rules in a YAML file.
 
-In: a file of rules, and runs. Out: the behaviours that a run shows, with quotations. `matching.py` and `reporting.py` are pure.
+Input: a file of rules, and runs. Output: the behaviours that a run shows, with quotations. `matching.py` and
+`reporting.py` are pure.
 """
 
 from relab.rca.behaviours.rule_file import RuleBook, read_rules

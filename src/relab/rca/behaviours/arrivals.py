@@ -27,7 +27,7 @@ class BehaviourArrivals:
     Runs that get an analysis are left out, because the analysis searches for behaviours itself.
 
     Args:
-        scanner: searches stored runs, and has the rules.
+        scanner: searches stored runs by the rules of this installation.
     """
 
     def __init__(
@@ -45,9 +45,10 @@ class BehaviourArrivals:
         self._scanner = scanner
 
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
-        """Enqueue a background job that searches new runs for behaviours, if runs wait and no such job is unfinished.
+        """Enqueue a background job that searches new runs for behaviours.
 
-        If `is_on` is False or no rule has a condition, the list of waiting runs is deleted and no longer extended.
+        Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. If `is_on` is
+        false or no rule has a condition, the list of waiting runs is emptied and no longer extended.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched.
@@ -76,7 +77,7 @@ class BehaviourArrivals:
         return len(due)
 
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
-        """Enqueue the due notifications about the behaviours that a run shows.
+        """Enqueue notifications about the behaviours that a run shows, if they are due.
 
         Args:
             unit: the transaction of the search.

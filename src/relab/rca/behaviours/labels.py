@@ -1,4 +1,7 @@
-"""Labels of behaviours: people state whether a run shows a behaviour, which measures how often rules and models are right."""
+"""Labels of behaviours: people state whether a run shows a behaviour.
+
+The labels measure how often searches by rules, or by a language model, are right.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class LabelledShare(BaseModel):
 
     @classmethod
     def of(cls, hits: int, n: int) -> LabelledShare:
-        """Return the share of `hits` in `n` runs, with its interval."""
+        """Return the share of `hits` in `n` labelled runs, with its confidence interval."""
         interval = wilson(hits, n) if n else None
         return cls(
             hits=hits,
@@ -53,22 +56,25 @@ class LabelledShare(BaseModel):
         )
 
     def words(self) -> str:
-        """Return the share as text with counts and interval, such as `75% (15 of 20, 53% to 89%)`; `-` if `n` is 0."""
+        """Return the share as text: `75% (15 of 20, 53% to 89%)` has the share, the counts and the interval.
+
+        `-` if `n` is 0.
+        """
         if self.rate is None or self.low is None or self.high is None:
             return "-"
         return f"{self.rate:.0%} ({self.hits} of {self.n}, {self.low:.0%} to {self.high:.0%})"
 
 
 class BehaviourScore(BaseModel):
-    """How often a search agrees with the labels of a behaviour.
+    """How often the results of a search agree with the labels of a behaviour.
 
     Attributes:
         behaviour: the name of the behaviour.
-        labelled: the number of labelled runs that are counted.
-        changed: the number of runs that are not counted because they changed after they were labelled.
-        not_judged: the number of runs that are not counted because the search did not judge the behaviour.
-        precision: the share of runs labelled as showing the behaviour, among the runs in which it was found.
-        recall: the share of runs in which the behaviour was found, among the runs labelled as showing it.
+        labelled: the number of labelled runs that are compared with the results.
+        changed: the number of labelled runs that are not compared, because they changed after they were labelled.
+        not_judged: the number of labelled runs that are not compared, because the search could not judge the behaviour.
+        precision: of the runs in which the behaviour was found, the share that is labelled as showing it.
+        recall: of the runs that are labelled as showing the behaviour, the share in which it was found.
     """
 
     behaviour: str
@@ -80,12 +86,12 @@ class BehaviourScore(BaseModel):
 
 
 class SearchedRun(NamedTuple):
-    """A run that was searched for behaviours.
+    """The result of a search for behaviours in one run.
 
     Attributes:
         content_hash: identifies the content of the run that was searched.
         found: the names of the behaviours that were found.
-        not_judged: the names of the behaviours that the search did not judge.
+        not_judged: the names of the behaviours that the search could not judge.
     """
 
     content_hash: str
@@ -94,12 +100,12 @@ class SearchedRun(NamedTuple):
 
 
 def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
-    """Return how often a search agrees with the labels of a behaviour.
+    """Return how often the results of a search agree with the labels of a behaviour.
 
     Args:
         behaviour: the name of the behaviour.
-        labels: labels of this behaviour.
-        runs: the searched runs, by run id; labels of other runs are ignored.
+        labels: the labels of this behaviour; labels of runs that are not in `runs` are ignored.
+        runs: `{run id: result of the search}`.
     """
     counts: Counter[str] = Counter()
     for label in labels:
@@ -135,7 +141,7 @@ class BehaviourLabels:
         self._telemetry = telemetry
 
     def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
-        """Store a person's label, which says whether a run shows a behaviour, and return the label.
+        """Store a person's label, which states whether a run shows a behaviour, and return the label.
 
         An earlier label of this run for this behaviour is replaced.
 
@@ -205,10 +211,11 @@ class BehaviourLabels:
             return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
-        """Return how often the search was right when it found a behaviour; None without labelled runs.
+        """Return how often the search for a behaviour was right when it found the behaviour.
 
-        The rate is the share of runs labelled as showing the behaviour, among the labelled runs in which the search
-        found it. The run `except_run`, and runs that changed after they were labelled, are left out.
+        Return None without labelled runs. The rate is computed over the labelled runs in which the search found the
+        behaviour: it is the share of them that is labelled as showing it. The run `except_run`, and runs that changed
+        after they were labelled, are left out.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)
@@ -225,7 +232,7 @@ class BehaviourLabels:
         Args:
             unit: the transaction.
             agent_run_ids: the ids of the deleted runs.
-            deleted_at: when the runs were deleted, in microseconds since 1970; later labels stay.
+            deleted_at: when the runs were deleted, in microseconds since 1970. Labels that were stored later are kept.
         """
         row = RcaBehaviourLabelRow
         for ids in chunks(agent_run_ids):

@@ -1,6 +1,6 @@
 """Find the behaviours in a run by the conditions of rules. Pure.
 
-The time is proportional to the size of the run times the number of conditions.
+The time is proportional to the size of the run, multiplied by the number of conditions.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Quotes: TypeAlias = tuple[Quotation, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelOpinion:
-    """The opinion of a language model that a run shows a behaviour.
+    """The statement of a language model that a run shows a behaviour.
 
     Attributes:
         model: the name of the model; None if it is not known.
-        reason: the model's reason; None if it is not known.
+        reason: the reason that the model gives; None if it is not known.
     """
 
     model: str | None
@@ -52,9 +52,9 @@ class ModelOpinion:
 
 @dataclass(frozen=True, slots=True)
 class SeenBehaviour:
-    """A behaviour that a run shows: its rule, and at most five places that show it.
+    """A behaviour that a run shows: its rule, and quotations of at most five places that show it.
 
-    `opinion` is the language model's opinion; None if a condition found the behaviour and not a model.
+    `opinion` is the statement of the language model that found the behaviour; None if a condition found it.
     """
 
     rule: BehaviourRule
@@ -63,7 +63,7 @@ class SeenBehaviour:
 
     @property
     def step_id(self) -> str | None:
-        """The id of the step at the first place; None if that place is neither a step nor a call of a step."""
+        """The id of the step in the first quotation, or of the step of the quoted call; None if it quotes neither."""
         source = self.quotes[0].source
         return source.step_id if isinstance(source, Step | ToolCall) else None
 
@@ -91,9 +91,9 @@ class _Matcher:
         self._view = view
 
     def holds(self, condition: RuleCondition) -> Quotes | None:
-        """Return the places in the run that show that a condition holds; None if the condition does not hold.
+        """Return the places in the run that show that a condition is fulfilled; None if it is not fulfilled.
 
-        The result is empty if the condition holds but no place shows this, for example for a `not`.
+        The result is empty if the condition is fulfilled but no place shows this, for example for a `not`.
         """
         if condition.all is not None:
             return self._all(condition.all)
@@ -137,10 +137,10 @@ class _Matcher:
         return tuple(found[:MAX_QUOTES]) if (condition.count or _ONE).holds(len(found)) else None
 
     def _sequence(self, items: Sequence[Item], within: int | None) -> Quotes | None:
-        """Return the places of the first steps and calls that match `items` in this order; None if there are none.
+        """Return the places of the first steps and calls that match the tests in `items`, in this order.
 
-        Other steps and calls may lie between the matches. `within` is the maximum number of steps and calls from the
-        first match to the last, both included; None: no maximum.
+        Return None without a match. Other steps and calls may be between the matches. `within` is the maximum number of
+        steps and calls from the first match to the last one, both included; None means no maximum.
         """
         matched = [[_quote(item, each.step or each.call) for item in self._items] for each in items]
         rows = [(row, _next_matches(row)) for row in matched[1:]]
@@ -185,7 +185,7 @@ class _Matcher:
         return None if span is None else (Quotation(EvidenceKind.RUN, self._view.run, field, *span),)
 
     def _answer(self, pattern: str) -> Quotes | None:
-        """Search the run's answer for a pattern; return the place as a tuple of one quotation, or None without a match.
+        """Search the run's answer for a pattern; return a quotation of the match (in a tuple), or None without a match.
 
         If the run has no answer, search the output of the last step that has an output.
         """
@@ -232,7 +232,10 @@ class _Matcher:
 
 
 def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
-    """Return, for each index from 0 to `len(row)`, the index of the next match from there on; `len(row)` without one."""
+    """Return, for each index of `row`, the next index at or after it that has a match; `len(row)` if there is none.
+
+    The list has one more entry, for the index `len(row)`.
+    """
     found = [len(row)] * (len(row) + 1)
     for index in range(len(row) - 1, -1, -1):
         found[index] = found[index + 1] if row[index] is None else index
@@ -240,9 +243,9 @@ def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
 
 
 def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Quotation | None:
-    """Return the place that shows that a step or a call matches a test.
+    """Return a quotation that shows that a step or call matches a test; None if it does not match.
 
-    Return None if the item does not match. A test for steps never matches a call, and a test for calls never a step.
+    A test for steps never matches a call, and a test for calls never matches a step.
     """
     if isinstance(item, PlacedStep) and isinstance(test, StepTest):
         step = item.step
@@ -274,12 +277,11 @@ def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Q
 
 
 def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | None:
-    """Return the place at which the first test matches, if all tests match; None if a test does not match.
+    """Return a quotation of the first tested field, if all tested fields match; None if one of them does not match.
 
     Args:
-        default: the place to return if no field is tested. If the field of `default` has no text, None is returned
-            instead.
-        tests: the pattern of each field, by the name of the field; a field with the pattern None is not tested.
+        default: the quotation to return if no field is tested; None is returned if its field has no text.
+        tests: `{name of a field: pattern}`. A field with the pattern None is not tested.
     """
     found = None
     for field, pattern in tests.items():

@@ -1,4 +1,4 @@
-"""Decide of which runs people are notified: at most one for each rule in a time window, even in a storm of runs."""
+"""Decide about which runs people are notified: for each rule, about at most one run in a time window."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def notice_of(
 ) -> dict[str, Any] | None:
     """Return the notification about a run that shows a behaviour, as JSON; None if no notification is due.
 
-    Only the first run in each time window of the rule gets a notification; it contains the number of further runs in
-    the previous window. No notification is due for a rule without `notify`, or for a run that ended more than a day
-    ago (if its end is not known: that started more than a day ago).
+    Only the first run in each time window of the rule gets a notification. It states how many further runs the previous
+    window had. No notification is due if the rule has no `notify`, or if the run is more than a day old (by its end, or
+    by its start if it has no end).
 
     Args:
-        session: the session of the transaction, which stores the time window.
+        session: the session of the transaction, in which the time window is stored.
         rule: the rule of the behaviour.
         run: the run.
         step_name: the name of the step that shows the behaviour; None if no step does.
@@ -67,8 +67,8 @@ def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> 
         every_us: the length of a window, in microseconds.
 
     Returns:
-        None if the current window is not over: the run is only counted. Otherwise a new window begins, and the result
-            is the number of runs counted in the previous window; 0 without one.
+        None if the run gets no notification: it is counted in the current window. Otherwise a new window begins, and
+            the result is the number of runs that were counted in the previous window (0 if there was none).
     """
     row = RcaBehaviourNoticeRow
     table = table_of(row)

@@ -1,8 +1,7 @@
-"""Regular expressions that take linear time on any text.
+"""Regular expressions whose time is linear in the length of the text, for any expression and any text.
 
-They run on the Rust crate `regex`, which pydantic contains. It has no backreferences and no look-around, limits the
-size of a compiled expression, and takes time linear in the text. Python's own engine could take exponential time on
-expressions such as `(a+)+$`.
+They run on the Rust crate `regex`, which pydantic contains. It has no backreferences and no look-around, and it limits
+the size of a compiled expression. Python's own engine could take exponential time for expressions such as `(a+)+$`.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ MAX_TEXT_CHARS: Final = 200_000
 
 
 def check_pattern(pattern: str) -> str:
-    """Return the pattern if it can be compiled.
+    """Return the pattern if it is a valid regular expression.
 
     Raises:
-        ValueError: it cannot; the message says why.
+        ValueError: it cannot be compiled; the message says why.
     """
     try:
         _compiled(pattern)
@@ -40,8 +39,8 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), Afte
 def find(pattern: str, text: str | None) -> tuple[int, int] | None:
     """Return the position `(start, end)` of the first line in a text that matches a pattern; None without a match.
 
-    A text that is None or empty never matches. If the pattern matches the text, but no line alone, the result is the
-    text's first line.
+    If the pattern matches only several lines together, the result is the position of the text's first line. A text that
+    is None or empty never matches.
     """
     if not text:
         # Nothing can be quoted of it.

@@ -19,7 +19,7 @@ def with_behaviours(
     judgement: SentenceJudgement | None = None,
     hit_rates: Mapping[str, HitRate | None] = MappingProxyType({}),
 ) -> Report:
-    """Return a report extended by a finding for each behaviour that the run shows.
+    """Return a copy of the report with a finding for each behaviour that the run shows.
 
     The quotations that show the behaviours are appended to the report's evidence.
 
@@ -27,8 +27,9 @@ def with_behaviours(
         report: the report to extend.
         run: the run of the report.
         seen: the behaviours that the run shows.
-        judgement: how a language model judged behaviours described by a sentence; None if it judged none.
-        hit_rates: how often the search for each behaviour is right; None if this was not measured.
+        judgement: how a language model judged the rules that describe a behaviour by a sentence; None if it judged
+            none.
+        hit_rates: `{behaviour: how often the search for it is right}`; a rate is None if it was not measured.
     """
     if not seen and judgement is None:
         return report

@@ -45,8 +45,8 @@ def read_rules(path: Path) -> RuleSet:
 class RuleBook:
     """The rules of this installation; the file is read again when it changes.
 
-    If the file is missing, there are no rules. If the file is invalid, its errors are logged, and the rules that were
-    read last stay in use.
+    If the file is missing, there are no rules. If the file is invalid, its errors are logged, and the rules from the
+    last valid file stay in use.
 
     Args:
         path: the path of the file of rules.

@@ -1,4 +1,4 @@
-"""The rules of behaviours: the schema of a file of rules."""
+"""The rules that describe behaviours: the schema of a file of rules."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Range(_RuleModel):
 
 
 class StepTest(_RuleModel):
-    """A test for steps. A step matches if all given fields match.
+    """A test for steps. A step matches if all fields that are not None match.
 
-    `status` must be equal; all other fields are regular expressions.
+    The step's `status` must be equal; all other fields are regular expressions.
     """
 
     name: Pattern | None = None
@@ -55,9 +55,10 @@ class StepTest(_RuleModel):
 
 
 class CallTest(_RuleModel):
-    """A test for tool calls. A call matches if all given fields match.
+    """A test for tool calls. A call matches if all fields that are not None match.
 
-    `status` must be equal, and `status_code` must be within the range; all other fields are regular expressions.
+    The call's `status` must be equal, and its `status_code` must be within the range; all other fields are regular
+    expressions.
     """
 
     tool: Pattern | None = None
@@ -69,16 +70,20 @@ class CallTest(_RuleModel):
 
 
 class GuardrailTest(_RuleModel):
-    """A test for guardrail events: regular expressions for an event's `type` and `message`; None matches all."""
+    """A test for guardrail events: regular expressions for the event's `type` and `message`.
+
+    None matches every event.
+    """
 
     type: Pattern | None = None
     message: Pattern | None = None
 
 
 class RunTest(_RuleModel):
-    """A test for the run itself. The run matches if all given fields match.
+    """A test for the run itself. The run matches if all fields that are not None match.
 
-    Fields for texts are regular expressions. `outcome` must be equal. Numbers must be within the given ranges.
+    Fields for texts are regular expressions. The run's `outcome` must be equal. Numbers must be within the given
+    ranges.
     """
 
     agent: Pattern | None = None
@@ -92,7 +97,7 @@ class RunTest(_RuleModel):
 
 
 class Item(_RuleModel):
-    """A test for one item of a run, either a step or a tool call: exactly one of `step` and `call` is given."""
+    """A test for a step or for a tool call of a run: exactly one of `step` and `call` is given."""
 
     step: StepTest | None = None
     call: CallTest | None = None
@@ -105,9 +110,9 @@ class Item(_RuleModel):
 
 
 class Repeated(Item):
-    """A test for repetition: at least `times` steps or calls match `step` or `call` and resemble each other.
+    """A test for repetition: at least `times` steps or calls match the test and resemble each other.
 
-    Items resemble each other if the Jaccard similarity of the words in the matched lines is at least `similarity`.
+    They resemble each other if the words in their matched lines have a Jaccard similarity of at least `similarity`.
     Calls must also be calls of the same tool.
     """
 
@@ -116,11 +121,11 @@ class Repeated(Item):
 
 
 class RuleCondition(_RuleModel):
-    """One condition of a rule. Exactly one field is given, apart from `count` and `within`.
+    """One condition of a rule. Exactly one field is given, and `count` or `within` may be added to it.
 
-    - `count` belongs to `step`, `call` or `guardrail`: how many steps, calls or events must match; by default at least
-      one.
-    - `within` belongs to `sequence`: the maximum number of steps and calls from the first match to the last.
+    - `count` may be added to `step`, `call` or `guardrail`: how many steps, calls or events must match. By default, at
+      least one must match.
+    - `within` may be added to `sequence`: the maximum number of steps and calls from the first match to the last one.
     """
 
     step: StepTest | None = None
@@ -153,10 +158,9 @@ class RuleCondition(_RuleModel):
 
 
 class Notify(_RuleModel):
-    """How people are notified of runs that show a behaviour.
+    """How people are notified about runs that show a behaviour.
 
-    At most one notification about a behaviour is sent per `every_minutes`. With `page`, the notification also goes to
-    PagerDuty.
+    At most one notification about a behaviour is sent in `every_minutes`. If `page` is true, it also goes to PagerDuty.
     """
 
     every_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
@@ -171,8 +175,8 @@ class BehaviourRule(_RuleModel):
     - `when` is a condition on the run.
     - `sentence` describes the behaviour, and a language model judges whether the run shows it.
 
-    `notify` says how people are notified; null sends no notices. In a file, `true` gives the default values of
-    `Notify`.
+    `notify` states how people are notified; None sends no notifications. In a file of rules, `notify: true` means the
+    default values of `Notify`.
     """
 
     name: Annotated[str, Field(pattern=BEHAVIOUR_PATTERN)]

@@ -20,10 +20,10 @@ _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour that a run shows, and its places in the run.
+    """A behaviour that a run shows, and the places in the run that show it.
 
-    Each place is a line `kind [id], field: text`. `step_id` is the first step with the behaviour; None without a step.
-    `by_model` is true if a language model found the behaviour.
+    Each place is a line of the form `kind [id], field: text`. `step_id` is the first step that shows the behaviour;
+    None if no step does. `by_model` is true if a language model found the behaviour.
     """
 
     name: str
@@ -35,7 +35,8 @@ class ShownBehaviour(NamedTuple):
 class ScannedRun(NamedTuple):
     """The result of a search for behaviours in one run, with the hash of the searched content.
 
-    `judgement` is a language model's judgement by the rules that consist of a sentence; None without such rules.
+    `judgement` is a language model's judgement by the rules that describe a behaviour by a sentence; None if there are
+    no such rules.
     """
 
     run_id: str
@@ -45,7 +46,7 @@ class ScannedRun(NamedTuple):
 
     @property
     def not_judged(self) -> Mapping[str, str]:
-        """`{behaviour: reason why no language model judged it}`, for behaviours that only a language model can find."""
+        """`{behaviour: reason}` of the behaviours that a language model had to judge and did not judge."""
         return {} if self.judgement is None else self.judgement.not_judged
 
 
@@ -53,10 +54,10 @@ class BehaviourScanner:
     """Searches stored runs for behaviours: patterns that the rules of this installation describe.
 
     Args:
-        telemetry: the stored runs.
-        book: the rules.
+        telemetry: reads the stored runs.
+        book: has the rules.
         finder: finds the behaviours of one run.
-        labels: people's labels, which say whether a run shows a behaviour.
+        labels: the labels of people, which state whether a run shows a behaviour.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class BehaviourScanner:
         return read_rules(path)
 
     def count(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs with it}`, also with the number 0.
+        """Return `{behaviour: number of runs that show it}`; a behaviour that no run shows has the number 0.
 
-        Behaviours without a current rule are counted together as "other".
+        Behaviours whose rule no longer exists are counted together as "other".
         """
         known = {rule.name for rule in self.book.rules()}
         counts = dict.fromkeys(sorted(known), 0)
@@ -99,10 +100,10 @@ class BehaviourScanner:
                 return
 
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
-        """Return the report of a run with its behaviours added.
+        """Return a copy of the report of a run, extended by the behaviours that the run shows.
 
-        If `asks_model` is true, a language model judges the rules that consist of a sentence; otherwise they are not
-        judged.
+        If `asks_model` is true, a language model judges the rules that describe a behaviour by a sentence; otherwise
+        these rules are not judged.
         """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
@@ -111,7 +112,7 @@ class BehaviourScanner:
         return with_behaviours(report, run, seen, judgement, rates)
 
     def scores(self, rules: Sequence[BehaviourRule], scanned: Iterable[ScannedRun]) -> list[BehaviourScore]:
-        """Return how often search results agree with people's labels, for each rule with labels."""
+        """Return how often the results of a search agree with people's labels, for each rule that has labels."""
         runs = {
             each.run_id: SearchedRun(each.content_hash, {shown.name for shown in each.shown}, each.not_judged)
             for each in scanned
@@ -122,10 +123,10 @@ class BehaviourScanner:
     def scan(
         self, rules: Sequence[BehaviourRule], run_ids: Iterable[str], *, asks_model: bool = False
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
-        """Search each run for the behaviours of `rules`; yield (run, result) in the order of `run_ids`.
+        """Search each run for the behaviours of `rules`; yield `(run, result)` in the order of `run_ids`.
 
-        Deleted runs are left out. If `asks_model` is true, a language model judges the rules that consist of a
-        sentence; otherwise they count as not judged.
+        Deleted runs are left out. If `asks_model` is true, a language model judges the rules that describe a behaviour
+        by a sentence; otherwise these rules count as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.
@@ -149,7 +150,7 @@ class BehaviourScanner:
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours that a run shows, so that lists of runs can be filtered by behaviour.
 
-        The stored result stays for behaviours that were not judged.
+        For behaviours that were not judged, the stored result of an earlier search is kept.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

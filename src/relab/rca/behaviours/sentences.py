@@ -1,4 +1,4 @@
-"""Find the behaviours of a run: some by the conditions of rules, others, described by a sentence, by a language model."""
+"""Find the behaviours of a run: by the conditions of rules, or by a language model if a rule is a sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 class FoundBehaviours(NamedTuple):
     """The behaviours that a run shows (`seen`), in the order of their rules.
 
-    `judgement` is a language model's judgement by the rules that consist of a sentence; None without such rules.
+    `judgement` is a language model's judgement by the rules that describe a behaviour by a sentence; None if there are
+    no such rules.
     """
 
     seen: tuple[SeenBehaviour, ...]
@@ -54,7 +55,8 @@ class BehaviourFinder:
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
         """Return the behaviours of a run by the given rules.
 
-        If `asks_model` is false, no language model is asked, and rules that consist of a sentence are not judged.
+        If `asks_model` is false, no language model is asked, and the rules that describe a behaviour by a sentence are
+        not judged.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

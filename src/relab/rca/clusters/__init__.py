@@ -1,6 +1,6 @@
 """Clusters: groups of failed runs that share a cause.
 
-In: reports. Out: a key for each failure (`key.py`, pure), and the clusters of the stored failures (`reader.py`).
+Input: reports. Output: a key for each failure (`key.py`, pure), and the clusters of the stored failures (`reader.py`).
 """
 
 from relab.rca.clusters.key import FailureKey, failure_row, key_of

@@ -1,4 +1,4 @@
-"""The key of a failure: failures that share a cause have one key. Pure."""
+"""The key of a failure: failures that share a cause have the same key. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUOTED: Final = re.compile(r"(['\"`])(?!(?:[A-Za-z_][A-Za-z_.]{0,60})\1)[^'\"`\
 
 @dataclass(frozen=True, slots=True)
 class FailureKey:
-    """The key by which failed runs are clustered.
+    """The key by which failed runs are grouped into clusters.
 
     Attributes:
         key: 24 hexadecimal digits; equal for failures that share a cause.
@@ -37,14 +37,14 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the cluster key of the failure that a report explains; `agent_name` is the agent of the run.
 
-    The parts of the key are:
+    The key is a digest. What it is computed from depends on the report; the first case that applies decides:
 
-    - With a cause at a tool: category, detail and tool.
-    - With another cause: category, detail, agent and step.
-    - With a ranked guess and no cause: the agent, and the reason of the first guess.
+    - The report has a cause at a tool: category, detail and tool.
+    - It has another cause: category, detail, agent and step.
+    - It names a step as a ranked guess (no error shows it): the agent, and the reason of the first guess.
     - Otherwise: category, tool (or agent and step), and the first error text in the evidence.
 
-    For some categories, the error text of a cause is a part of the key, too.
+    For some categories, the error text of a cause is included too.
     """
     place = report.attribution
     tool = place.tool_name if place is not None else None
@@ -77,7 +77,10 @@ def _template(text: str) -> str:
 
 
 def _text(shown: Evidence) -> str:
-    """Return the relevant line of an error text: the last line of a traceback, or else the first line; "" if blank."""
+    """Return the line of an error text that names the error: the last line of a traceback, otherwise the first line.
+
+    Return "" if the text is blank.
+    """
     lines = [line for line in shown.snippet.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -85,7 +88,7 @@ def _text(shown: Evidence) -> str:
 
 
 def failure_row(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
-    """Return the failure that an analysis explains, as a row of `rca_failures`."""
+    """Return the failure that an analysis found in `run`, as a row of the table `rca_failures`."""
     found = key_of(report, run.agent_name)
     return {
         "run_id": run.run_id,

@@ -1,4 +1,4 @@
-"""The values of clusters."""
+"""The models of clusters (groups of failed runs that share a cause)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relab.rca.models import Category
 
 
 class FailureCluster(BaseModel):
-    """A group of failed runs that share a cause. Each run counts once, with its newest analysis."""
+    """A group of failed runs that share a cause. Of each run, only the newest analysis is considered."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,17 +27,17 @@ class FailureCluster(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """The cluster in a sentence, such as "37 runs failed the same way, first seen at …, since version 2.1.0"."""
+        """A sentence about the cluster, such as "37 runs failed the same way, first seen at …"."""
         many = f"{self.runs:,} runs failed the same way" if self.runs != 1 else "1 run failed this way"
         since = f", since version {self.first_version}" if self.first_version else ""
         return f"{many}, first seen at {format_time(self.first_at)}{since}"
 
 
 class ClusterPage(BaseModel):
-    """A page of clusters, those with the most runs first, with the total numbers of clusters and of their runs.
+    """A page of clusters, those with the most runs first, with the total numbers of clusters and of runs in them.
 
-    `next_cursor` is the cursor of the next page; null on the last page. A cluster whose size changes between two pages
-    can be missing or appear twice.
+    `next_cursor` is the cursor of the next page; null on the last page. If the size of a cluster changes while the
+    pages are read, the cluster can be missing or appear twice.
     """
 
     items: list[FailureCluster]

@@ -47,11 +47,11 @@ class ClusterReader:
         """Return a page of clusters, those with the most runs first. A filter that is None excludes nothing.
 
         Args:
-            agent_name: only runs of this agent are counted.
+            agent_name: only failures of this agent.
             category: only failures of this category.
-            since_us: only runs that started at or after this time, in microseconds since 1970.
+            since_us: only failures of runs that started at or after this time, in microseconds since 1970.
             cursor: `next_cursor` of the previous page; None for the first page.
-            limit: the largest number of clusters.
+            limit: the maximum number of clusters.
 
         Raises:
             InvalidCursorError: the cursor is not from a previous page.
@@ -72,7 +72,14 @@ class ClusterReader:
 
 
 def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
-    """Return a cluster with its first and last run; None if its runs were deleted after the cluster was read."""
+    """Return a cluster with its first and its last run; None if its runs were deleted meanwhile.
+
+    Args:
+        session: the session of the transaction.
+        cluster: the key of the cluster.
+        runs: the number of its runs.
+        wanted: the filter by which the cluster was found.
+    """
     first = queries.end_of(session, cluster, wanted, is_last=False)
     last = queries.end_of(session, cluster, wanted, is_last=True)
     if first is None or last is None:

@@ -1,4 +1,4 @@
-"""Queries over the failures of runs. Every function takes the session of a transaction."""
+"""Queries over the stored failures of runs. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClusterRow(NamedTuple):
 
 
 def save(session: Session, values: dict[str, Any]) -> None:
-    """Store the failure of a run, `{column: value}`, in place of an older failure of the same run."""
+    """Store the failure of a run, given as `{column: value}`. It replaces an older failure of the same run."""
     table = table_of(RcaFailureRow)
     changed = session.execute(update(table).where(table.c.run_id == values["run_id"]).values(**values))
     if not changed.rowcount:  # type: ignore[attr-defined]  # a statement that writes has it
@@ -46,7 +46,7 @@ def remove(session: Session, run_id: str) -> None:
 
 
 def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
-    """Delete the failures that the analyses with the given ids found."""
+    """Delete the failures that were found by the analyses with the given ids."""
     for ids in chunks(rca_run_ids):
         session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.rca_run_id.in_(ids)))
 
@@ -68,7 +68,7 @@ def largest(
 
 
 def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
-    """Return (number of clusters, number of their runs) for the failures that match `wanted`."""
+    """Return `(number of clusters, number of runs in them)`, for the failures that match `wanted`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -82,9 +82,9 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the failure in a cluster whose run started first, or last if `is_last`; None without one.
+    """Return the failure of the run that started first in a cluster; if `is_last` is true, that of the last one.
 
-    Only failures that match `wanted` are considered.
+    Only failures that match `wanted` are considered. Return None if there is no such failure.
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
@@ -93,7 +93,10 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
 
 
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
-    """Return the names of at most 20 agents with runs in a cluster, sorted; only failures that match `wanted` count."""
+    """Return the names of the agents that have runs in a cluster, sorted, at most 20.
+
+    Only failures that match `wanted` are considered.
+    """
     name = RcaFailureRow.agent_name
     statement = _filtered(select(name).distinct(), wanted).where(RcaFailureRow.cluster == cluster)
     return list(session.execute(statement.order_by(name).limit(_MAX_AGENTS)).scalars())

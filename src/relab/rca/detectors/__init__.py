@@ -1,8 +1,9 @@
 """Detectors: one module per failure category, with the category's name.
 
-In: a `RunView`. Out: `DetectedProblem`s, each with its category, its position in the run and quotations that show it. A
-detector is a pure function, and it does not see the problems that other detectors find. Each module also has the
-`CategoryDescriptor` of its category: `attribution/` reads its rank, `report/` its texts.
+Input: a `RunView` (an indexed run). Output: `DetectedProblem`s, each with its category, its position in the run and
+quotations that show it. A detector is a pure function, and it does not see the problems that other detectors find. Each
+module also has the `CategoryDescriptor` of its category. `attribution/` reads from it how to rank the category,
+`report/` reads the texts.
 """
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action

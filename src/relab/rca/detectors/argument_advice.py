@@ -1,4 +1,4 @@
-"""Explain which arguments a tool rejected: compare the error with the arguments that were sent and with the tool's schema."""
+"""Explain which arguments a tool rejected: compare the error with the sent arguments and with the tool's schema."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def schema_gaps(call: ToolCall) -> list[str]:
-    """Return the arguments that the schema of a call's tool requires but the call lacks; empty without a schema."""
+    """Return the names of the arguments that the tool's schema requires and that the call lacks.
+
+    Empty without a schema.
+    """
     schema = (call.model_extra or {}).get("tool_schema")
     required = schema.get("required") if isinstance(schema, Mapping) else None
     if not isinstance(required, list) or not isinstance(call.args_json, Mapping):
@@ -47,7 +50,7 @@ def schema_gaps(call: ToolCall) -> list[str]:
 
 
 def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
-    """Explain a failure by the required arguments that were not sent (`gaps`)."""
+    """Explain a rejected call by the arguments that the schema requires and that were not sent (`gaps`)."""
     names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
     _cite_schema(facts, gaps[0])
     what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"
@@ -60,9 +63,10 @@ def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
 
 
 def _cite_schema(facts: Facts, name: str) -> None:
-    """Add a quotation of the tool's schema, where it last names the argument `name`, to `facts`.
+    """Add a quotation of the tool's schema to `facts`: the last place in it that names the argument `name`.
 
-    Without the name, the beginning is quoted. Without a call or a schema, nothing is added.
+    If the schema does not contain the name, the beginning of the schema is quoted. If there is no call or no schema,
+    nothing is added.
     """
     call = facts.call
     text = field_text(call, "tool_schema") if call is not None else None
@@ -151,7 +155,7 @@ def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 
 def _demand(facts: Facts, fault: ArgumentFault) -> str:
-    """Return `: ` and the error's words about the expected argument; "" without such words.
+    """Return the error's words about the expected value of an argument, after `: `; "" if it has no such words.
 
     The words are also added to the quotations of `facts`.
     """

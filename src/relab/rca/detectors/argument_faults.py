@@ -22,7 +22,7 @@ MAX_FAULTS: Final = 5
 
 
 class FaultKind(StrEnum):
-    """How an argument is wrong: missing, not allowed, or with a wrong value; or its tool is unknown."""
+    """How an argument is wrong: missing, not allowed, or with a wrong value; or the called tool does not exist."""
 
     MISSING = "missing"
     UNEXPECTED = "unexpected"
@@ -37,7 +37,8 @@ class ArgumentFault:
     Attributes:
         kind: how the argument is wrong.
         name: the name of the argument with its path (`items.0.id`); for `UNKNOWN_TOOL`, the name of the tool.
-        start, end: the position of the name in the text.
+        start: the index in the text at which the name begins.
+        end: the index in the text after the name.
         demand: the part of the text that states the expected value; None without one.
         is_nested: whether the argument is a part of another one.
     """

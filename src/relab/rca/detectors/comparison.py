@@ -1,7 +1,7 @@
-"""Compare a version of an agent with the previous version, using other runs of both.
+"""Compare a version of an agent with its previous version, by stored runs of both versions.
 
-A version is the pair (agent_version, prompt_hash). The run under analysis is left out of the counts: it was selected
-because it failed, so it would make every new version appear worse than it is.
+A version is the pair `(agent_version, prompt_hash)`. The run under analysis is left out of the comparison: it was
+selected because it failed, so it would make every new version appear worse than it is.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Difference:
     """A significant difference between two versions in one aspect: the outcomes, the steps, or the use of a tool.
 
     Attributes:
-        aspect: the measured aspect.
-        value: the value of the new version. By aspect, it is the success rate, the median number of steps, or the share
-            of runs that use `tool`.
-        previous_value: the value of the previous version.
-        difference: the change of the rate or share, or the Hodges-Lehmann shift in steps.
+        aspect: the aspect.
+        value: the value of the new version: the success rate, the median number of steps, or the share of runs that use
+            `tool`.
+        previous_value: the same value of the previous version.
+        difference: the change of the rate or share; for steps, the Hodges-Lehmann shift.
         p_value: the p-value, adjusted with Holm's method over all comparisons.
         test: the name of the statistical test.
         tool: the name of the compared tool; None for the other aspects.
@@ -59,9 +59,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class VersionComparison:
-    """A comparison of a run's version with the previous version; `differences` holds only significant ones.
+    """A comparison of a run's version with the previous version; `differences` contains only significant differences.
 
-    `runs` and `previous_runs` are the numbers of finished runs of each version, without the run under analysis.
+    `runs` and `previous_runs` are the numbers of finished runs of the two versions, without the run under analysis.
     """
 
     version: Version
@@ -71,13 +71,13 @@ class VersionComparison:
     differences: tuple[Difference, ...]
 
     def of(self, aspect: Aspect) -> Difference | None:
-        """Return the most significant difference in an aspect; None if the versions do not differ significantly in it."""
+        """Return the most significant difference in an aspect; None if there is no significant one."""
         return next((item for item in self.differences if item.aspect == aspect), None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A difference that is large enough to matter, with its unadjusted test result."""
+    """A difference that is large enough to matter, with the result of its statistical test before any adjustment."""
 
     aspect: Aspect
     value: float
@@ -90,8 +90,8 @@ class _Candidate:
 def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionComparison | None:
     """Compare the version of `run` with the previous version, by the runs in `history` (in any order).
 
-    The previous version is the version of the last run before the first run of this version. Return None without a
-    version or a previous version, or if either has fewer than `MIN_RUNS` finished runs.
+    The previous version is the version of the last run before the first run of this version. Return None if `run` names
+    no version, if there is no previous version, or if either version has fewer than `MIN_RUNS` finished runs.
     """
     version: Version = (run.agent_version, run.prompt_hash)
     if not any(part is not None and part.strip() for part in version):
@@ -121,9 +121,10 @@ def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
 
 
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
-    """Return the significant and large differences between the runs of a version and of the previous version.
+    """Return the differences between the runs of two versions that are both large and significant.
 
-    Holm's method adjusts the p-values of three tests: outcome, steps, and tools.
+    `now` are the runs of the new version, `then` those of the previous one. Holm's method adjusts the p-values of three
+    tests: of the outcomes, of the steps, and of the tools.
     """
     outcome = _outcome(now, then)
     steps = _steps(now, then)
@@ -175,7 +176,8 @@ def _steps(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
 def _tools(now: list[PastRun], then: list[PastRun]) -> tuple[list[_Candidate], list[float]]:
     """Compare how many runs of the new version (`now`) and of the previous version (`then`) use each tool.
 
-    Return the tools with a change of at least `MIN_PRESENCE_CHANGE`, and the Holm-adjusted p-values in the same order.
+    Return `(tools, p-values)`: the tools whose share of runs changed by at least `MIN_PRESENCE_CHANGE`, and their
+    Holm-adjusted p-values in the same order.
     """
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})

@@ -1,4 +1,4 @@
-"""Find repeating patterns in a sequence, in linear time."""
+"""Find patterns that repeat within a sequence, in linear time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_PERIOD = 4
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """A part `start:end` of a sequence in which a pattern of `period` items repeats."""
+    """The part `start:end` of a sequence in which a pattern of `period` items repeats."""
 
     start: int
     end: int
@@ -19,15 +19,16 @@ class Cycle:
 
     @property
     def repeats(self) -> int:
-        """Number of complete occurrences of the pattern."""
+        """The number of complete occurrences of the pattern."""
         return (self.end - self.start) // self.period
 
 
 def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Iterator[Cycle]:
     """Yield the longest parts of a sequence in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
 
-    None equals no other item. A pattern has at least two different items. Parts do not overlap: shorter patterns have
-    priority, then earlier parts.
+    A pattern has at least two different items. None in `tokens` is not equal to any item, not even to None. The parts
+    do not overlap: of two that would, the one with the shorter pattern is yielded; if both patterns have the same
+    length, the earlier one.
     """
     # One pass per period is enough: m + period items repeat with that period exactly if
     # `tokens[i] == tokens[i - period]` holds for m consecutive `i`.

@@ -1,4 +1,4 @@
-"""The descriptor of a failure category: everything that the analysis and its reports need to know about one category."""
+"""The descriptor of a failure category: everything that the analysis and its reports need to know about it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ class CategoryDescriptor:
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
         clause: completes the sentence "The run failed because ..."; `{subject}` is the tool, the step or "it".
-        names: matches English names of the category in lower-case text. It is broad: a false match only drops a
-            sentence of a language model.
+        names: matches English names of the category in lower-case text. It may match too much, because a match only
+            removes a sentence that a language model wrote.
         checks: how a person can verify the hypothesis.
-        actions: mitigations, the most effective first.
-        causes_by_detail: `{detail: text}`; the text replaces `cause` for this detail.
+        actions: what to change, the most effective action first.
+        causes_by_detail: `{detail: text}`; for a problem with this detail, the text replaces `cause`.
         explain: returns the explanation of a problem; None if there is nothing to add.
-        advice_opening: the words before the facts in the first action, as the AgentOps contract prescribes; or "".
+        advice_opening: the words that the AgentOps contract prescribes before the facts in the first action; empty if
+            it prescribes none.
         is_external: whether such failures come from outside of the agent, so that a changed prompt cannot cause them.
-        is_general: whether simultaneous problems of other categories are ranked first.
-        may_cause: for a category of behaviour (such as a loop), the categories of its possible effects; None for a
-            category of errors.
+        is_general: whether problems of other categories are ranked before problems of this category at the same time.
+        may_cause: None for a category of errors. For a category of behaviour (such as a loop), the categories of the
+            problems that it may cause.
     """
 
     category: Category
@@ -60,5 +61,5 @@ class CategoryDescriptor:
 
 
 def action(type_: ActionType, priority: Priority, title: str, description: str) -> ActionItem:
-    """Build an action item without evidence."""
+    """Build an action item that cites no evidence yet."""
     return ActionItem(type=type_, title=title, description=description, priority=priority)

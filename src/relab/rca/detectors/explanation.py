@@ -1,7 +1,8 @@
-"""Explain a problem in sentences from the facts of the run: what was sent, what was answered, and what to change.
+"""Explain a problem in sentences with facts of the run: what was sent, what was answered, and what to change.
 
-Every value in an explanation is verbatim text of the run and has a quotation, so that the report can cite it. The values are
-untrusted data: they are shown in quotation marks, on one line and cut, and are not interpreted.
+Every value in an explanation is verbatim text of the run and has a quotation, so that the report can cite it. The
+values are untrusted data: they are shown in quotation marks, on one line, cut to a maximum length, and never
+interpreted.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Explanation:
     Attributes:
         facts: the facts, in complete sentences.
         fix: what to change, in complete sentences.
-        quotes: the places in the run with the values in `facts` and `fix`.
-        subject: the name of the tool, step or run that `facts` are about.
+        quotes: quotations of the values in `facts` and `fix`.
+        subject: what `facts` are about: the name of a tool or step, or "the run".
     """
 
     facts: str
@@ -41,14 +42,17 @@ class Explanation:
 
     @property
     def clause(self) -> str:
-        """The facts as the end of a sentence: without a full stop and capital letter, and with "it" for the subject."""
+        """The facts as a clause that can end another sentence.
+
+        The first letter is small, the full stop is missing, and "it" replaces the name of the subject at the beginning.
+        """
         name = self.subject[:1].upper() + self.subject[1:]
         facts = f"it{self.facts.removeprefix(name)}" if self.facts.startswith(name) else self.facts
         return (facts[:1].lower() + facts[1:]).removesuffix(".")
 
 
 def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
-    """Return a value of the run between backticks, on one line and cut after `limit` characters.
+    """Return a value of the run between backticks, on one line and cut to `limit` characters.
 
     A value that contains backticks is put between quotation marks instead.
     """
@@ -60,9 +64,9 @@ def ticked(text: str, limit: int = MAX_VALUE_CHARS) -> str:
 
 
 class Facts:
-    """Reads values from a run for a text that explains a problem, and collects the quotations that prove them.
+    """Reads values from a run for the explanation of a problem, and collects quotations of these values.
 
-    A method that cites a value appends its quotation to `quotes`, and returns the value as one line between backticks.
+    A method that cites a value appends its quotation to `quotes`, and returns the value between backticks.
 
     Args:
         problem: the problem to explain.
@@ -84,7 +88,7 @@ class Facts:
 
     @property
     def source(self) -> tuple[EvidenceKind, Quotable] | None:
-        """The call with the problem, or else the step with the problem; None without both."""
+        """The call that has the problem; if there is none, the step; None if the problem names neither."""
         if self.call is not None:
             return EvidenceKind.TOOL_CALL, self.call
         return (EvidenceKind.STEP, self.step) if self.step is not None else None
@@ -97,9 +101,9 @@ class Facts:
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
 
     def error(self) -> str | None:
-        """Return and cite the text that shows the problem, usually an error message; None without one.
+        """Return and cite the text that shows the problem, usually an error message; None if there is no text.
 
-        A long text is cut to a part around the relevant words.
+        Of a long text, only a part around the relevant words is used.
         """
         if not self.text.strip():
             return None
@@ -117,16 +121,19 @@ class Facts:
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Return and cite the `group` of the first match of a pattern in the problem's text; None without a match."""
+        """Return and cite a part of the text that shows the problem: the `group` of the first match of a pattern.
+
+        Return None without a match.
+        """
         found = pattern.search(self.text[:MAX_TEXT_CHARS])
         if found is None or not found[group]:
             return None
         return self.part(*found.span(group))
 
     def field(self, name: str, limit: int = MAX_VALUE_CHARS) -> str | None:
-        """Return and cite the value of a field of the call or step, cut after `limit` characters.
+        """Return and cite the value of a field of the call or step with the problem, cut to `limit` characters.
 
-        Return None if the field is empty or absent, or without a call and a step.
+        Return None if the field is empty or absent, or if the problem names neither a call nor a step.
         """
         source = self.source
         text = field_text(source[1], name) if source is not None else None
@@ -146,9 +153,10 @@ class Facts:
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation, with the quotations added so far, or without any, with those of the problem.
+        """Return the explanation with the collected quotations.
 
-        The status of the call or step with the problem is quoted, too, if no quotation is from this call or step.
+        If none were collected, with the quotations of the problem. If no quotation is from the call or step with the
+        problem, its status is quoted too.
 
         Args:
             facts: what happened; becomes a sentence.

@@ -1,4 +1,4 @@
-"""Match phrases in error texts; this module also has the phrases that several detectors share."""
+"""Find typical phrases in error texts, and the phrases that several detectors share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ class Phrase:
     """A typical wording of an error, as a pattern.
 
     Attributes:
-        detail: the finer kind of problem (`DetectedProblem.detail`) that the wording indicates; None without one.
-        hints: lower-case substrings. Each match of the pattern contains at least one.
+        detail: the finer kind of problem (`DetectedProblem.detail`) that the wording indicates; None if it indicates
+            none.
+        hints: lower-case substrings. Each match of the pattern contains at least one of them, so that texts without any
+            can be skipped quickly.
         pattern: the regular expression.
     """
 
@@ -34,8 +36,8 @@ def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
 class PhraseMatch:
     """The first phrase (typical wording of an error) that was found in a text.
 
-    `detail` is the finer kind of problem that the phrase indicates; None for no finer kind. `where` is the place of the
-    wording in the original text.
+    `detail` is the finer kind of problem that the phrase indicates; None if it indicates none. `where` is the place of
+    the phrase in the original text.
     """
 
     detail: str | None
@@ -43,13 +45,16 @@ class PhraseMatch:
 
 
 class Phrases:
-    """A list of phrases in order of precedence: the first match counts."""
+    """Phrases in order of precedence: the first one that matches a text decides."""
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self._phrases = tuple(phrases)
 
     def find(self, text: ErrorText) -> PhraseMatch | None:
-        """Return the match of the first phrase that matches `text`, or None; the result is cached in `text.memo`."""
+        """Return the match of the first phrase that matches `text`; None without a match.
+
+        The result is cached in `text.memo`.
+        """
         key = id(self)
         if key in text.memo:
             return cast("PhraseMatch | None", text.memo[key])

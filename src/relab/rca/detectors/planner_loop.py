@@ -137,7 +137,7 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each loop (repetition without progress) among the calls of one agent."""
+    """Yield a problem for each loop (repetition without progress) in the calls of one agent."""
     in_cycle: set[int] = set()
     by_key: dict[tuple[str, str], list[int]] = defaultdict(list)
     tokens = [(item.key, item.outcome) if item.key is not None else None for item in sequence]
@@ -164,18 +164,15 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[De
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
 ) -> Iterator[DetectedProblem]:
-    """Yield a problem if identical calls are a loop and not polling; yield nothing otherwise.
+    """Yield a problem if identical calls are a loop and not polling; otherwise yield nothing.
 
-    The calls are a loop in these cases:
-
-    - There are at least `MIN_REPEATS` equal outcomes in a row, without a new call in between. A new call is never
-      repeated.
-    - The run failed, and there are at least `MIN_REPEATS` equal outcomes in a row, with new calls in between. The
-      confidence is low.
-    - The run failed, and there are at least `MANY_POLLS` calls. The confidence is low.
+    A new call is one that is never repeated. The first case that applies decides; the calls are a loop:
+    - If at least `MIN_REPEATS` in a row have equal outcomes, without a new call in between.
+    - If the run failed, and at least `MIN_REPEATS` in a row have equal outcomes. The confidence is low.
+    - If the run failed, and there are at least `MANY_POLLS` calls. The confidence is low.
 
     Args:
-        indexes: the positions in `sequence` of the identical calls (same tool and arguments).
+        indexes: the indexes in `sequence` of the identical calls (same tool and arguments).
         sequence: all calls of one agent.
         fresh_before: for each index of `sequence`, the number of new calls before it.
         last_progress: the index of the last new call that succeeded; -1 without such a call.
@@ -210,7 +207,7 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Append `index` to `chain` and return `chain` if `unbroken`; otherwise return `[index]`."""
+    """Append `index` to `chain` and return `chain`; if `unbroken` is false, return `[index]` instead."""
     if not unbroken:
         return [index]
     # In place, so that the total cost stays linear.
@@ -223,7 +220,7 @@ def _loop(
 ) -> DetectedProblem:
     """Build the problem of a loop of calls (`members`).
 
-    `got_past` says whether the agent left the loop; the problem then counts as recovered.
+    If `got_past` is true, the agent left the loop, and the problem is marked as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)
@@ -252,7 +249,8 @@ def _loop(
 def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output. Steps that only request the calls of `loops` are left out.
+    Equal steps have the same name (except digits), input and output. Steps that only request the calls of `loops` are
+    left out.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
@@ -338,7 +336,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop by a repeated output, or by an error that names a limit; None without such a text."""
+    """Explain a loop by a repeated output, or by an error about a limit; None if no text shows either."""
     error = facts.error()
     if error is None:
         return None

@@ -1,6 +1,6 @@
 """The output of detectors: problems located in a run, with quotations of the places that show them.
 
-A problem becomes a `Finding` (`rca/models.py`) when the report is built.
+When the report is built, a problem becomes a `Finding` (`rca/models.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _LEVELS = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 
 
 def raised(confidence: Confidence) -> Confidence:
-    """Return the next higher confidence (for a second, independent sign); high stays high."""
+    """Return the next higher confidence, for a second, independent sign of a problem; high stays high."""
     return _LEVELS[min(_LEVELS.index(confidence) + 1, len(_LEVELS) - 1)]
 
 
@@ -30,21 +30,23 @@ def strength(confidence: Confidence) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DetectedProblem:
-    """One problem of a run, located as precisely as the run's data allow.
+    """One problem of a run, located as precisely as the data of the run allow.
 
     Attributes:
         category: the failure category.
         detail: the finer kind of problem within the category; None if not known.
         confidence: how certain the problem and its category are.
         at_us: when the problem occurred, in microseconds since 1970.
-        kind: the kind of the object (call, step, event, line or run) that shows the problem.
+        kind: the kind of the object (call, step, guardrail event, log line or run) that shows the problem.
         position: the index of this object among the objects of its kind, in order of time.
         quotes: the parts of the run that show the problem.
-        step_id, call_id, agent_name: the step, the tool call and the agent with the problem; None if not known.
+        step_id: the step with the problem; None if not known.
+        call_id: the tool call with the problem; None if not known.
+        agent_name: the agent with the problem; None if not known.
         tool_name: the tool of the call; None without a call.
         recovered: whether the run recovered from the problem, for example by a retry.
-        occurrences: for a loop, the number of repetitions.
-        members: for a loop, the positions of its tool calls.
+        occurrences: the number of repetitions of a loop; 1 for other problems.
+        members: the positions of the tool calls of a loop; empty for other problems.
         follows: whether the problem is only the effect of another problem.
     """
 

@@ -1,4 +1,7 @@
-"""prompt_regression: this version of the agent is worse than the previous version, by its runs or as an error reports."""
+"""prompt_regression: the agent's version in this run is worse than its previous version.
+
+Either stored runs of the two versions show this, or an error reports it.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +48,12 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find significant differences between the runs of the run's version and of the previous version.
+    """Find significant differences between stored runs of the agent's version in this run and of its previous version.
 
-    Errors and guardrail events that report a regression of the prompt are problems, too.
+    Errors and guardrail events that report a regression of the prompt are found too.
 
-    Values of `detail`: `outcome`, `steps` or `tools`, each with the changed part appended (`_prompt`, `_version`,
-    `_prompt_and_version`); `reported`.
+    Values of `detail`: `reported` for such errors and events. For a difference: `outcome`, `steps` or `tools`, followed
+    by what changed between the versions (`_prompt`, `_version` or `_prompt_and_version`).
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PROMPT_REGRESSION, failure, replace(sign, detail=REPORTED))
@@ -63,7 +66,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def changed_part(comparison: VersionComparison) -> str:
-    """Return what differs between the two versions: `prompt` (the hash), `version` (the name) or `prompt_and_version`."""
+    """Return what differs between the two versions: `prompt`, `version` (the version's name) or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
     if version_changed and prompt_changed:
@@ -72,15 +75,17 @@ def changed_part(comparison: VersionComparison) -> str:
 
 
 def _confidence(comparison: VersionComparison, difference: Difference, *, worse: bool) -> Confidence:
-    """Return the confidence that a change of version explains the failure of the run.
+    """Return the confidence that the change of the version explains the failure of the run.
 
-    - Low: `difference` is not a difference of success rates, or the attributable fraction is below
+    The first case that applies decides:
+
+    - Low if `difference` is not a difference of success rates, or if the attributable fraction is below
       `MIN_ATTRIBUTABLE_SHARE`.
-    - High: the new version is worse (`worse`), and also differs in the number of steps or the use of tools.
-    - Medium: all other cases.
+    - High if the success rate is worse (`worse`), and the number of steps or the use of tools differs too.
+    - Medium otherwise.
 
-    Source of the attributable fraction, (r1 - r0) / r1 with failure rates r1 (new) and r0 (previous): O. S. Miettinen,
-    Am. J. Epidemiol. 99, 1974.
+    The attributable fraction is (r1 - r0) / r1, where r1 is the failure rate of the new version and r0 that of the
+    previous version. Source: O. S. Miettinen, Am. J. Epidemiol. 99, 1974.
     """
     if difference.aspect != "outcome":
         return Confidence.LOW

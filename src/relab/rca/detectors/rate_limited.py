@@ -1,4 +1,4 @@
-"""rate_limited: a tool or a model provider rejected a request because of its rate, a quota or overload."""
+"""rate_limited: a tool or a model provider rejected a request because of a rate limit, a quota or overload."""
 
 from __future__ import annotations
 
@@ -76,9 +76,10 @@ RULE = ErrorRule(
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find requests rejected for rate, quota or load, by status 429 and 529, error classes and providers' wording.
+    """Find requests that were rejected because of a rate limit, a quota or overload.
 
-    Values of `detail`: `retry_after` (the error says when to retry), `quota`, `overloaded`.
+    The signs are the status codes 429 and 529, error classes, and typical wordings of providers. Values of `detail`:
+    `retry_after` (the error states when to retry), `quota`, `overloaded`.
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.RATE_LIMITED, failure, sign)
@@ -112,7 +113,10 @@ _LIMIT = re.compile(
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain the status, the limit and the waiting time that the error names; return None if it names none of them."""
+    """Explain the error by the status code, the limit and the waiting time that it names.
+
+    None if it names none of them.
+    """
     facts = Facts(problem, view)
     status, limit, wait = facts.field("status_code"), facts.match(_LIMIT), facts.match(_WAIT)
     parts = [f"{facts.subject} got the status {status}" if status else f"{facts.subject} was rejected"]

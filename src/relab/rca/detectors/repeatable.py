@@ -1,4 +1,4 @@
-"""Recognise repeated tool calls by their arguments and outcomes."""
+"""Recognise repetitions of tool calls by their arguments and outcomes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A tool call with the two values (key and outcome) by which repetitions of the call are found.
+    """A tool call with the two values (key and outcome) by which its repetitions are found.
 
     Attributes:
-        key: (tool, arguments); equal for identical calls. None if the arguments were not reported.
-        outcome: the result of a successful call; (status, error class, status code) of a failed call. Equal outcomes of
-            identical calls mean no progress.
-        is_blind: whether the call succeeded without a reported result, so that an equal outcome proves little.
+        key: `(tool, digest of the arguments)`, equal for identical calls; None if the arguments were not reported.
+        outcome: the result of a successful call, or `(status, error class, status code)` of a failed call. If identical
+            calls have equal outcomes, the agent made no progress between them.
+        is_blind: whether the call succeeded without a reported result. Its outcome then proves little.
     """
 
     placed: PlacedCall
@@ -33,7 +33,7 @@ class Repeatable:
 
 
 def repeatable(placed: PlacedCall) -> Repeatable:
-    """Return a call with its key and outcome, which are equal for a repetition of the call."""
+    """Return a call with the key and the outcome by which its repetitions are found."""
     call = placed.call
     fingerprint = call.args_fingerprint
     good = is_good_call(call)
@@ -49,16 +49,16 @@ def repeatable(placed: PlacedCall) -> Repeatable:
 
 
 def is_waiting(item: Repeatable) -> bool:
-    """Return whether the result of a call says "not yet", so that a repetition of the call is polling."""
+    """Return whether the result of a call says "not yet". If the agent then repeats the call, it is polling."""
     result = item.placed.call.result_summary
     return bool(result) and len(result or "") <= 300 and PENDING.search(result or "") is not None
 
 
 def call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Return a quotation of a call's arguments, to show that another call repeats this call.
+    """Return a quotation of a call's arguments, as evidence that calls repeat each other.
 
-    Without reported arguments, their hash is quoted; without the hash, the status. `attributes` (facts such as counts)
-    are added to the evidence.
+    If the arguments were not reported, their hash is quoted; without a hash, the status. `attributes` are facts, such
+    as the number of repetitions, that are added to the evidence.
     """
     field = quotable_field(placed.call, "args_json", "args_hash", "status")
     return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)

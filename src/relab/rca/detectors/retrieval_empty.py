@@ -134,7 +134,7 @@ RULE = ErrorRule(
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """The way in which the result of a retrieval is empty.
+    """How the result of a retrieval is empty.
 
     Attributes:
         detail: `empty_result` (data without items), `no_results` (a text that says so) or `no_output` (blank).
@@ -146,7 +146,7 @@ class Emptiness:
 
 
 def is_retrieval(name: str) -> bool:
-    """Return whether a tool or step, by its name, only searches or reads and changes nothing."""
+    """Return whether the name of a tool or step shows that it only searches or reads, and changes nothing."""
     words = [word.casefold() for word in _WORDS.findall(name)]
     if "vector" in words and "store" in words:
         words.remove("store")
@@ -161,7 +161,7 @@ def is_retrieval(name: str) -> bool:
 
 
 def emptiness(text: str | None) -> Emptiness | None:
-    """Return in which way a result is empty; None if it has content or is None (not reported)."""
+    """Return how a result is empty; None if it has content, or if it is None (not reported)."""
     if text is None:
         return None
     bare = text.strip()
@@ -226,7 +226,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
         placed: the call.
         empty: how its result is empty.
         recovered: whether the run recovered from the empty result.
-        all_empty: whether all retrievals of the run had an empty result. Only then can the confidence be high.
+        all_empty: whether all retrievals of the run had empty results. If not, the confidence is at most medium.
     """
     call = placed.call
     if empty.detail == "no_output":
@@ -263,7 +263,10 @@ def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem of low confidence for each retrieval step without tool calls whose whole output is an empty result."""
+    """Yield a problem for each retrieval step that has no tool calls and whose output is empty.
+
+    The confidence is low. A step without any output is left out.
+    """
     with_calls = {placed.call.step_id for placed in view.calls}
     for placed in view.steps:
         step = placed.step
@@ -288,7 +291,7 @@ def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what was searched for, and whether other calls of the same tool found something.
 
-    Return None if the run does not report the search terms.
+    Return None if the run does not report what was searched for.
     """
     facts = Facts(problem, view)
     searched = facts.arguments() or (facts.field("input_summary") if facts.call is None else None)

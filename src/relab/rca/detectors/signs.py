@@ -1,4 +1,4 @@
-"""Shared parts of the detectors of errors: read signs of a category in failures, and build problems from them."""
+"""Parts that the detectors of errors share: find signs of a category in failures, and build problems from the signs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from relab.telemetry.models import GuardrailEvent
 class Sign:
     """A sign that a failure belongs to a category.
 
-    `confidence` says how strong the sign is. `detail` is the finer kind of failure; None if not known. `where` is the
-    place in the error text; None for a sign outside of the text.
+    `confidence` states how strong the sign is. `detail` is the finer kind of failure; None if not known. `where` is the
+    place of the sign in the error text; None if the sign is not in the text.
     """
 
     confidence: Confidence
@@ -31,7 +31,7 @@ class ErrorRule:
     """A rule that recognises the failures of one category, by structured fields and then by wording.
 
     Attributes:
-        codes: `{HTTP status code: detail}`; the detail is None without a finer kind of failure.
+        codes: `{HTTP status code: detail}`; the detail is the finer kind of failure, None if there is none.
         classes: matches the last part of an error class (`RateLimitError` of `openai.RateLimitError`).
         phrases: typical wordings of the errors.
         guard_types: matches the type of a guardrail event.
@@ -71,7 +71,7 @@ class ErrorRule:
 
 
 def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProblem:
-    """Build the problem of `category` that a failure shows; `sign` is the sign by which the category was recognised."""
+    """Build the problem of `category` that a failure shows. `sign` is the sign by which the category was recognised."""
     quote = failure.quotation(sign.where.start, sign.where.end) if sign.where else failure.quotation()
     return DetectedProblem(
         category=category,
@@ -90,9 +90,10 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProb
 
 
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
-    """Yield (failure, sign) for each failure of a run in which `read` finds a sign.
+    """Yield `(failure, sign)` for each failure of a run in which `read` finds a sign.
 
-    `read` is called once for all failures with equal `Failure.shape`.
+    `read` returns the sign in a failure, or None. It is called only once for all failures with an equal
+    `Failure.shape`.
     """
     for failures in view.failures_by_shape:
         sign = read(failures[0])

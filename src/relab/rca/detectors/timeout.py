@@ -69,9 +69,11 @@ RULE = ErrorRule(
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find time-outs by status (408, 504, 524, 598, 599), error class, wording, or a latency at a common time limit.
+    """Find time-outs of tools and services, and of the run itself.
 
-    Values of `detail`: `deadline`, `gateway`, `network`, and `latency_cut_off` (only the latency suggests a time-out).
+    The signs are the status codes 408, 504, 524, 598 and 599, error classes, typical wordings, and a latency at a
+    common time limit. Values of `detail`: `deadline`, `gateway`, `network`, and `latency_cut_off` (only the latency
+    suggests a time-out).
     """
     for failure, sign in signs(_read, view):
         problem = problem_of(Category.TIMEOUT, failure, sign)
@@ -86,9 +88,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedProblem:
-    """Locate the time-out of a run at its last call, or else step, that still has the status RUNNING.
+    """Return the time-out of a run, located at the call or step that never ended.
 
-    Return the problem unchanged without such a call or step.
+    This is the last call with the status RUNNING; if there is none, the last step with this status. If there is no such
+    step either, return the problem unchanged.
     """
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:
@@ -109,7 +112,10 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether class, text and status code of a failure are generic, so that only its latency can explain it."""
+    """Return whether the class, the text and the status code of a failure are generic, so that they explain nothing.
+
+    Only then is the latency of the failure examined; failures without a latency are not unexplained.
+    """
     code = failure.status_code
     return (
         failure.kind in LOCATED_KINDS
@@ -121,7 +127,7 @@ def _is_unexplained(failure: Failure) -> bool:
 
 
 def _cut_off(latency_ms: float) -> int | None:
-    """Return the common time limit, in ms, at which a latency was probably cut off; None if no limit matches.
+    """Return the common time limit, in ms, that probably ended a call with this latency; None if no limit matches.
 
     A limit matches if the latency equals it, or exceeds it by at most the share `CUT_OFF_TOLERANCE`.
     """
@@ -129,9 +135,10 @@ def _cut_off(latency_ms: float) -> int | None:
 
 
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield failed calls and steps without an informative error whose latency suggests a time-out.
+    """Yield a problem for each failed call or step whose error says nothing, but whose latency suggests a time-out.
 
-    The latency is at a common time limit, such as 30 s, or about equal to that of another such failure.
+    The latency is near a common time limit, such as 30 s, or near that of another such failure of the same tool or
+    step.
     """
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):
@@ -171,9 +178,9 @@ _LIMIT = re.compile(
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain how long the call took, which limit the error names, and how long other calls of the tool took.
+    """Explain how long the call took, which limit the error names, and how long other calls of the same tool took.
 
-    Return None if neither a duration nor a limit is known.
+    Return None if neither the duration nor the limit is known.
     """
     facts = Facts(problem, view)
     limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "bare") or facts.match(_LIMIT, "other")

@@ -93,7 +93,10 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a refusal is from a rate limit, a content policy or a proxy, not from a missing permission."""
+    """Return whether a rejection has another reason than a missing permission.
+
+    Such reasons are a rate limit, a content policy or a proxy.
+    """
     if failure.status_code == 401:
         return False
     text = failure.text
@@ -110,10 +113,10 @@ def _detail_of_class(failure: Failure) -> str | None:
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find failed authentication and missing permissions, by status 401 and 403, error classes and wording.
+    """Find failed authentication and missing permissions, by the status codes 401 and 403, error classes and wordings.
 
-    Values of `detail`: `authentication` (the caller's identity), `authorization` (its rights),
-    `blocked` (robots, captcha).
+    Values of `detail`: `authentication` (the caller's identity), `authorization` (the caller's rights), `blocked`
+    (robots are rejected, for example by a captcha).
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.TOOL_PERMISSION, failure, sign)

@@ -118,7 +118,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Return whether a failure has another reason than rejected arguments, such as access or a time limit."""
+    """Return whether a failure has another reason than rejected arguments, such as a missing right or a time limit."""
     text = failure.text
     if failure.status_code in (401, 403, 404, 407, 408, 429):
         return True
@@ -128,7 +128,7 @@ def _is_look_alike(failure: Failure) -> bool:
 
 
 def _read(failure: Failure) -> Sign | None:
-    """Return the sign that a call was rejected because of its arguments; None without such a sign."""
+    """Return the sign that a call failed because of its arguments; None without such a sign."""
     if _is_look_alike(failure):
         return None
     sign = RULE.read(failure)
@@ -145,9 +145,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign of rejected arguments that the status code or error class gives; None without one.
+    """Return the sign of rejected arguments in the status code or the error class, if the wording shows none.
 
-    `validates` says whether the error class is a validation error, such as `ValidationError`.
+    Return None if they show none either. `validates` states whether the error class is a validation error, such as
+    `ValidationError`.
     """
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):
@@ -159,7 +160,7 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find calls with rejected arguments: validation errors, argument errors, unknown tools, missing required arguments.
+    """Find calls that a tool rejected because of their arguments, and calls of unknown tools.
 
     Values of `detail`: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`, `unknown_tool`.
     """

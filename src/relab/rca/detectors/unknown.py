@@ -1,4 +1,4 @@
-"""unknown: errors outside of all other categories, so that a report can still name the place of the failure."""
+"""unknown: errors that belong to no other category, so that a report can still name the place of the failure."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Return the sign that a failure's status code gives; low confidence for a code in the text of a result."""
+    """Return the sign that the status code of a failure gives.
+
+    If the code is in the text of a result, its confidence is low.
+    """
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:
         code, place = failure.text.status_code, failure.text.status_at

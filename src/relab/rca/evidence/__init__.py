@@ -1,7 +1,7 @@
 """Evidence: quotations from a run that show what happened in it.
 
-In: an `AgentRun`, and summaries of other runs. Out: a `RunView` (the run's steps, calls and errors in order of time),
-and `Evidence`: verbatim quotations, which only `EvidenceCollector` makes.
+Input: an `AgentRun`, and summaries of other runs. Output: a `RunView` (the run's steps, calls and errors in order of
+time), and `Evidence`: verbatim quotations, which only `EvidenceCollector` makes.
 """
 
 from relab.rca.evidence.collector import (

@@ -28,7 +28,10 @@ _PREFIX = {
 
 
 def field_text(source: BaseModel, name: str) -> str | None:
-    """Return the text of the field `name` of an object: a string unchanged, other values as JSON; None if absent or null."""
+    """Return the value of the field `name` of an object: text unchanged, other values as JSON.
+
+    Return None if the field is absent or null.
+    """
     if name in type(source).model_fields or name in (source.model_extra or {}):
         value = getattr(source, name)
     else:
@@ -41,12 +44,15 @@ def field_text(source: BaseModel, name: str) -> str | None:
 
 
 def quotable_field(source: Quotable, *names: str) -> str:
-    """Return the first name in `names` whose field in `source` is not blank; the last name if all are blank."""
+    """Return the first of the field names `names` whose value in `source` is not blank.
+
+    The last name if all are blank.
+    """
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
 
 def ref_id(source: Quotable) -> str:
-    """Return the id of an object of a run, by which evidence refers to it."""
+    """Return the id by which evidence refers to an object of a run."""
     match source:
         case ToolCall():
             return source.call_id
@@ -93,7 +99,10 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
 
 
 def _cut(text: str, start: int, end: int) -> str:
-    """Return `MAX_SNIPPET_CHARS` characters of `text` around its part `start:end`; the whole text if it is shorter."""
+    """Return about `MAX_SNIPPET_CHARS` characters of `text` around its part `start:end`.
+
+    The whole text if it is shorter.
+    """
     if len(text) <= MAX_SNIPPET_CHARS:
         return text
     centre = (start + min(end, start + MAX_SNIPPET_CHARS)) // 2
@@ -102,14 +111,14 @@ def _cut(text: str, start: int, end: int) -> str:
 
 
 class EvidenceCollector:
-    """Turns quotations of a run into evidence with ids, in the order of the calls of `quote`.
+    """Turns quotations of a run into evidence with ids, in the order in which `quote` is called.
 
-    The first quotation of an object gets an id such as `ev_tool_<call_id>`. The ids of its further quotations end with
-    `~2`, `~3` and so on.
+    The first quotation of an object gets an id such as `ev_tool_<call_id>`. Further quotations of the same object get
+    this id with `~2`, `~3` and so on appended.
 
     Args:
         run: the quoted run.
-        known: evidence of an existing report; it comes first.
+        known: the evidence of an existing report, which comes before the new evidence.
     """
 
     def __init__(self, run: AgentRun, known: Sequence[Evidence] = ()) -> None:

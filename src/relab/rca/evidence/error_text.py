@@ -1,10 +1,9 @@
-"""Prepare the text of an error so that rules match the error and not the input that it quotes.
+"""Prepare the text of an error so that rules match the error itself, and not input that the text quotes.
 
-An error message often repeats parts of the request: the arguments of the call, the
-search query, a URL, lines of code in a traceback. Words in those parts ("rate limit",
-"403", "timeout") describe the content that the agent worked on, not the error. This
-module blanks them, character for character, so that positions in the prepared text can
-be translated to positions in the original.
+An error message often repeats parts of the request: the arguments of the call, the search query, a URL, lines of code
+in a traceback. Words in these parts ("rate limit", "403", "timeout") describe the content that the agent worked on, not
+the error. This module replaces each of their characters by a blank, so that positions in the prepared text can be
+translated to positions in the original text.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _CLASS_IN_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """The place of a match: the part `start:end` of the original text."""
+    """The place of a match in an error text: the part `start:end` of the original text."""
 
     start: int
     end: int
@@ -65,17 +64,18 @@ class TextMatch:
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """An error text, prepared for the rules that classify errors: its beginning and its end, without quoted input.
+    """An error text prepared for the rules that classify errors: its beginning and its end, without quoted input.
 
     Attributes:
-        masked: the text, in its original case, with quoted input blanked.
+        masked: the beginning and the end of the text, in the original case; quoted input is replaced by blanks.
         lowered: `masked` in lower case, for substring tests only; its length may differ.
         tail_at: the index in `masked` at which the end of the original text begins.
-        tail_shift: the number to add to an index from `tail_at` on to get the offset in the original text.
-        classes: pairs (name, place) of the exception classes in the text, such as `TypeError` of `TypeError: ...`.
-        status_code: an HTTP status from 400 to 599 in the text; None without one.
+        tail_shift: the number to add to an index in `masked` at or after `tail_at` to get the index in the original
+            text.
+        classes: pairs `(name, place)` of the exception classes in the text, such as `TypeError` in `TypeError: ...`.
+        status_code: an HTTP status code from 400 to 599 in the text; None without one.
         status_at: the place of the status code; None without one.
-        memo: cached search results, by the id of the `Phrases` that searched.
+        memo: a cache of search results, by the id of the `Phrases` that were searched for.
     """
 
     masked: str
@@ -88,13 +88,13 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Return the place in the original text of a match in `masked`."""
+        """Return the place in the original text of a match that was found in `masked`."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 
 
 def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the text between the outer braces of each `arguments {...}` in an error text."""
+    """Yield `(start, end)` of the arguments in each `arguments {...}` of an error text, without the outer braces."""
     done = 0
     for opening in _ARGUMENTS_OPEN.finditer(text):
         if opening.end() <= done:
@@ -111,9 +111,9 @@ def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of each quoted input in an error text, without the quotation marks.
+    """Yield `(start, end)` of each quoted input in an error text, without its quotation marks.
 
-    Such an input follows a word such as "query" or "file".
+    Input is recognised by a word before it, such as "query" or "file".
     """
     done = 0
     open_until = dict.fromkeys(_QUOTE_CLOSE, 0)
@@ -178,14 +178,17 @@ def read_error(text: str) -> ErrorText:
 
 
 def without_variables(text: str) -> str:
-    """Return a text of equal length in which a filler replaces each character of ids and numbers."""
+    """Return the text with each character of ids and numbers replaced by a filler character.
+
+    The length stays the same.
+    """
     return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
 
 
 class ErrorReader:
-    """Prepares error texts for classification, and caches the result for each wording.
+    """Prepares error texts for classification. Texts that differ only in ids and numbers are prepared only once.
 
-    After `max_chars` characters, no new wording is read, and the result for it is empty.
+    After `max_chars` characters, no new texts are prepared; the result for them is empty.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:
@@ -195,7 +198,7 @@ class ErrorReader:
     def read(self, text: str | None) -> ErrorText:
         """Return an error text, prepared for the rules that classify errors.
 
-        The result is empty if `text` is empty or None, or if the limit `max_chars` is reached.
+        The result is empty if `text` is empty or None, or if `max_chars` characters were already prepared.
         """
         if not text:
             return _NO_TEXT

@@ -24,7 +24,7 @@ class PlacedStep:
     def ended_us(self) -> int:
         """The end of the step in microseconds since 1970.
 
-        It is the reported end; without one, the start plus the latency; without both, the start.
+        It is the reported end. If that is not known, it is the start plus the latency; without a latency, the start.
         """
         if self.step.ended_at is not None:
             return self.step.ended_at
@@ -35,8 +35,8 @@ class PlacedStep:
 class PlacedCall:
     """A tool call, its index among the run's calls in order of time, and the agent of its step.
 
-    `started_us` is the start in microseconds since 1970. If the call reports no start, it is the start of its step or,
-    without a step, of the run.
+    `started_us` is the start in microseconds since 1970. If the call reports no start, it is the start of the call's
+    step; if the step is not known, it is the start of the run.
     """
 
     call: ToolCall
@@ -48,7 +48,8 @@ class PlacedCall:
     def ended_us(self) -> int:
         """The end of the call in microseconds since 1970.
 
-        It is the reported end; without one, the call's own start plus its latency; without both, `started_us`.
+        It is the reported end. If that is not known, it is the call's own start plus its latency; if one of the two is
+        not known, it is `started_us`.
         """
         call = self.call
         if call.ended_at is not None:
@@ -60,19 +61,21 @@ class PlacedCall:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error that an object of the run (a call, a step, an event, a log line or the run itself) reports.
+    """An error that an object of the run reports: a call, a step, a guardrail event, a log line or the run itself.
 
     Attributes:
-        kind, source: the kind of the object, and the object itself.
+        kind: the kind of the object.
+        source: the object.
         position: the index of the object among the objects of its kind, in order of time.
         at_us: when the error occurred, in microseconds since 1970.
-        step_id, call_id: the step and the call in which the error occurred; None if not known.
-        field: the name of the quoted field: the field with the error text, or else with the error class, the status
+        step_id: the step in which the error occurred; None if not known.
+        call_id: the call in which the error occurred; None if not known.
+        field: the name of the field to quote: the field with the error text; without one, the error class, the status
             code or the status.
         text: the prepared error text; empty if there is none.
-        is_hint: whether `text` is an output or a result, not an error message, and so only a weak sign.
-        is_generic: whether neither class nor text names a kind of error.
-        is_specific: whether class or message names a kind of error, or a hint begins like an error report.
+        is_hint: whether `text` is an output or a result and not an error message, so that it is only a weak sign.
+        is_generic: whether neither the class nor the text names a kind of error.
+        is_specific: whether the class or the message names a kind of error, or a hint begins like an error report.
         recovered: whether the run recovered from the error.
         latency_ms: how long the failed step or call took, in ms; None if not known.
     """
@@ -97,14 +100,17 @@ class Failure:
 
     @property
     def shape(self) -> Hashable:
-        """A hashable key of the fields by which detectors classify a failure; equal keys are classified alike."""
+        """A hashable key of the fields by which detectors classify failures.
+
+        They classify failures with equal keys alike.
+        """
         event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Return a quotation of the failure's `field` around the characters `start` to `end`.
+        """Return a quotation of the failure's `field` around its characters `start` to `end`.
 
-        With both 0, the beginning of the field is quoted.
+        If both are 0, the beginning of the field is quoted.
         """
         return Quotation(self.kind, self.source, self.field, start, end)
 
@@ -115,15 +121,15 @@ def is_good_call(call: ToolCall) -> bool:
 
 
 def first_given(*fields: tuple[str, object]) -> str:
-    """Return the name of the first pair `(name, value)` whose value is not None; at least one value must be given."""
+    """Return the name of the first pair `(name, value)` whose value is not None. At least one value must be given."""
     return next(name for name, value in fields if value is not None)
 
 
 def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Return whether an error names a kind of error in its class or message.
+    """Return whether the class or the message of an error names a kind of error.
 
-    Without a message, `text` (the output of the step or the result of the call) counts if it begins like an error
-    report.
+    If there is no message, the error is also specific if `text` (the output of the step or the result of the call)
+    begins like an error report.
     """
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True
@@ -131,10 +137,10 @@ def is_specific_error(error_class: str | None, message: str | None, text: str | 
 
 
 def call_reports_error(call: ToolCall) -> bool:
-    """Return whether a call failed, or reports an error in another field (see `reports_error`)."""
+    """Return whether a call reports an error: by its status, or in another field (see `reports_error`)."""
     return reports_error(call.status, call.error_class, call.error_message, call.result_summary, call.status_code)
 
 
 def step_reports_error(step: Step) -> bool:
-    """Return whether a step failed, or reports an error in another field (see `reports_error`)."""
+    """Return whether a step reports an error: by its status, or in another field (see `reports_error`)."""
     return reports_error(step.status, step.error_class, step.error_message, step.output_summary)

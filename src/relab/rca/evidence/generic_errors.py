@@ -1,4 +1,4 @@
-"""Recognise errors without information: "Something went wrong", `Exception`."""
+"""Recognise errors that do not say what went wrong, such as "Something went wrong" or `Exception`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ _GENERIC_CLASSES = frozenset(
 def is_generic_message(text: str | None) -> bool:
     """Return whether a message only says that something failed; True for None and "".
 
-    Such a message has at most 400 characters, and only words like "internal server error" or "please try again later".
+    Such a message has at most 400 characters, and only phrases like "internal server error" or "please try again
+    later".
     """
     if not text:
         return True
@@ -47,5 +48,8 @@ def is_generic_message(text: str | None) -> bool:
 
 
 def is_generic_class(error_class: str | None) -> bool:
-    """Return whether an error class names no kind of error, such as `Exception` or `ToolError`; True for None and ""."""
+    """Return whether an error class names no kind of error, such as `Exception` or `ToolError`.
+
+    True also for None and "".
+    """
     return not error_class or last_name(error_class).casefold() in _GENERIC_CLASSES or not error_class.strip()

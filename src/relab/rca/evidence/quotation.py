@@ -1,7 +1,7 @@
-"""Pointers to the places of a run that show something.
+"""Pointers to the places of a run that show a problem.
 
-They become `Evidence` only when a claim cites them, so that a run with 20,000 errors costs 20,000 pointers and not 20,000
-pieces of evidence.
+A pointer becomes `Evidence` (with the copied text) only when a claim cites it. So a run with 20,000 errors needs 20,000
+pointers, but not 20,000 copies of texts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """A citable place in a run: the part `start:end` of the text in the field `field` of the object `source`.
+    """A place in a run that can be cited: the part `start:end` of the text in the field `field` of the object `source`.
 
     Attributes:
-        kind: the kind of `source`; `VERSION` if the run is quoted for its version.
+        kind: the kind of `source`; `VERSION` if the run is quoted because of its version.
         attributes: facts that are added to the evidence.
         title: the title of the evidence; None for the default title of the object.
     """

@@ -1,7 +1,6 @@
-"""Indexes over one run: steps and calls in order of time, their agents, errors, and later successes.
+"""An index of one run: steps and calls in order of time, their agents, errors, and later successes.
 
-Built once per analysis and read by every detector, so that no detector has to search the
-whole run.
+It is built once per analysis and read by every detector, so that no detector has to search the whole run.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ def _length(failure: Failure) -> float:
 
 
 def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
-    """Return `{moment: failed call or step in progress}` for moments in microseconds since 1970.
+    """Return which failed call or step was in progress at each moment, as `{moment: its failure}`.
 
-    If several are in progress, the shortest is chosen; without any, the moment is left out. A failure without a latency
-    is never in progress.
+    If several were in progress, the one with the shortest duration is returned. A moment without any is left out, and
+    so is a failure without a latency. Moments are in microseconds since 1970.
     """
     begins = sorted(
         (
@@ -79,7 +78,7 @@ class RunView:
     Args:
         run: the run.
         history: summaries of other runs of the agent, for the comparison of versions.
-        logs: the log lines of the run's trace, in order of time.
+        logs: the warnings and errors in the log of the run's trace, in order of time.
 
     Attributes:
         steps: the run's steps in order of start time.
@@ -113,12 +112,18 @@ class RunView:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the outcome of the run is `SUCCEEDED`; a run that reports `success` can have another outcome."""
+        """Whether the outcome of the run is `SUCCEEDED`.
+
+        The outcome can differ from the status that the run reports.
+        """
         return self.outcome.value is RunOutcome.SUCCEEDED
 
     @cached_property
     def end_us(self) -> int:
-        """The end of the run in microseconds since 1970; if not reported, the latest time of a step, call or event."""
+        """The end of the run in microseconds since 1970.
+
+        If it is not reported, the latest time of a step, call or event.
+        """
         if self.run.ended_at is not None:
             return self.run.ended_at
         moments = [self.run.started_at]
@@ -138,7 +143,7 @@ class RunView:
 
     @cached_property
     def _parents(self) -> dict[str, str]:
-        """`{step id: id of its parent}`, without the links that would close a cycle."""
+        """`{step id: id of its parent step}`. Links between steps that would close a cycle are left out."""
         parents: dict[str, str] = {}
         settled: set[str] = set()
         for placed in self.steps:
@@ -155,7 +160,10 @@ class RunView:
         return parents
 
     def parent_of(self, step_id: str | None) -> str | None:
-        """Return the id of a step's parent; None if the step has no parent, or if the link to it would close a cycle."""
+        """Return the id of a step's parent step.
+
+        Return None if it has none, or if the link to the parent would close a cycle.
+        """
         return self._parents.get(step_id) if step_id is not None else None
 
     def ancestors(self, step_id: str | None) -> Iterator[str]:
@@ -165,16 +173,17 @@ class RunView:
             step_id = self.parent_of(step_id)
 
     def step_was_recovered(self, placed: PlacedStep) -> bool:
-        """Return whether the run recovered from the failure of a step: it succeeded, or a later step replaced the step.
+        """Return whether the run recovered from the failure of a step.
 
-        It is not checked whether the step failed.
+        It did if the run succeeded, or if a later step succeeded in place of the failed one. It is not checked whether
+        the step failed.
         """
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Return whether the run recovered from the failure of a call: it succeeded, or a later attempt succeeded.
+        """Return whether the run recovered from the failure of a call: the run succeeded, or a later attempt succeeded.
 
-        The result is also True for a call that did not fail.
+        The result is also true if the call did not fail.
         """
         return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
@@ -190,13 +199,13 @@ class RunView:
 
     @cached_property
     def guardrail_failures(self) -> tuple[Failure, ...]:
-        """The guardrail events as failures, in order of time."""
+        """The guardrail events of the run as failures, in order of time."""
         events = sorted(self.run.guardrail_events, key=lambda event: event.created_at)
         return tuple(self._of_event(event, position) for position, event in enumerate(events))
 
     @cached_property
     def run_failure(self) -> Failure | None:
-        """The error that the run itself reports, besides those of its steps and calls; None if it reports none."""
+        """The error that the run itself reports, apart from those of its steps and calls; None if it reports none."""
         run = self.run
         message = filled(run.error_message)
         error_type = filled(run.error_type)
@@ -223,11 +232,11 @@ class RunView:
 
     @cached_property
     def log_failures(self) -> tuple[Failure, ...]:
-        """The errors in the run's log, in order of time, each located at a failed call or step.
+        """The errors in the run's log, in order of time, each assigned to a failed call or step if possible.
 
-        A line with a span belongs to the call or step of that span. Any other line belongs to the shortest failed call
-        or step in progress at its time. A line without a failed call or step counts only if nothing but the run itself
-        failed.
+        A line with the id of a known call or step belongs to this call or step. Any other line belongs to the failed
+        call or step that was in progress at the time of the line; of several, to the shortest. Lines that belong to no
+        failed call or step are left out, unless the run failed without any failed call or step.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:
@@ -273,7 +282,10 @@ class RunView:
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
-        """All reported errors, in groups with equal `Failure.shape`, which detectors classify alike."""
+        """All reported errors, in groups with an equal `Failure.shape`.
+
+        Detectors classify the errors of a group alike.
+        """
         groups: dict[Hashable, list[Failure]] = {}
         for failure in self.failures:
             groups.setdefault(failure.shape, []).append(failure)

@@ -1,4 +1,4 @@
-"""The answers of the judge, and the checks that each of them must pass."""
+"""The answers of the judge (a language model), and the checks that each answer must pass."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class DroppedAnswerError(RelabError):
 
 
 class JudgeAnswer(BaseModel):
-    """Base of the answers of the judge (a language model): a confidence, and the code of the prompt.
+    """Base of the answers of the judge (a language model): its confidence, and the code from the prompt.
 
-    The code shows that no text of the run has dictated the answer.
+    The model must repeat the code. It shows that no text of the run has dictated the answer, because such a text cannot
+    contain the code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,8 +47,8 @@ class JudgeAnswer(BaseModel):
 class StepAnswer(JudgeAnswer):
     """The judge's answer to the question which step of a run went wrong first.
 
-    `step` is the number of the step; None if no step went wrong. `quote` is a quotation of the step, `reason` the
-    judge's reason.
+    `step` is the number of the step; None if no step went wrong. `quote` is a quotation of the step, and `reason` is
+    the judge's reason.
     """
 
     step: int | None
@@ -58,7 +59,7 @@ class StepAnswer(JudgeAnswer):
 class MistakeAnswer(JudgeAnswer):
     """The judge's answer to the question whether the last of the shown steps is the first mistake of the run.
 
-    `quote` is a quotation of that step, `reason` the judge's reason.
+    `quote` is a quotation of this last step, and `reason` is the judge's reason.
     """
 
     is_first_mistake: bool
@@ -69,7 +70,7 @@ class MistakeAnswer(JudgeAnswer):
 class HalfAnswer(JudgeAnswer):
     """The judge's answer to the question which half of the shown steps has the first mistake of the run.
 
-    `quote` is a quotation from that half, `reason` the judge's reason.
+    `quote` is a quotation from the named half, and `reason` is the judge's reason.
     """
 
     half: Literal["first", "second"]
@@ -80,8 +81,8 @@ class HalfAnswer(JudgeAnswer):
 class SentenceAnswer(JudgeAnswer):
     """The judge's answer to the question whether a run shows the behaviour that a sentence describes.
 
-    `quote` is a quotation of the step with the number `step`, or of the run's own texts if `step` is None. `reason` is
-    the judge's reason.
+    `quote` is a quotation of the step with the number `step`; if `step` is None, of the run's question, answer or
+    error. `reason` is the judge's reason.
     """
 
     is_shown: bool
@@ -91,7 +92,7 @@ class SentenceAnswer(JudgeAnswer):
 
 
 class RankedStep(BaseModel):
-    """One candidate step in the judge's order, with a quotation of this step and the reason."""
+    """One step in the judge's order of candidate steps, with a quotation of the step and the judge's reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,7 +102,7 @@ class RankedStep(BaseModel):
 
 
 class OrderAnswer(JudgeAnswer):
-    """The judge's answer that puts the candidate steps in order, the most likely first mistake first."""
+    """The judge's order of the candidate steps. The step that is most likely the first mistake comes first."""
 
     order: tuple[RankedStep, ...]
 
@@ -110,7 +111,7 @@ class OrderAnswer(JudgeAnswer):
 class Pick:
     """A step that the judge names, a verbatim quotation of the step, and the judge's reason.
 
-    The reason is None if it is missing, or if the run does not support it.
+    The reason is None if the judge gave none, or if the run does not support it.
     """
 
     step: ShownStep
@@ -120,9 +121,9 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """The result of asking the judge: the steps that the model names, the most likely first, and its stated confidence.
+    """The result of asking the judge: the steps that it names, most likely first, and the confidence that it states.
 
-    If there are no steps, the model found no mistake.
+    If there are no steps, the judge found no mistake.
     """
 
     picks: tuple[Pick, ...]
@@ -130,7 +131,9 @@ class Opinion:
 
 
 def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotation]:
-    """Return the first part of the run in `places` that contains `quote` verbatim, and the quotation there.
+    """Return the first of `places` that contains `quote` verbatim, and the quotation there.
+
+    A place is a part of the run with texts, such as a step.
 
     Raises:
         DroppedAnswerError: no place contains the quote, or the quote is too long or too short.
@@ -150,12 +153,12 @@ def check_quote(places: tuple[PlaceT, ...], quote: str) -> tuple[PlaceT, Quotati
 def grounded_reason(transcript: Transcript, step: ShownStep | None, reason: str, *known: str) -> str | None:
     """Return the model's reason, normalised for display; None if the run does not support it.
 
-    The numbers, names and quotations in `reason` must occur in the run's question, answer or error, in `step` or the
-    step before it, or in `known`.
+    The run supports it if all numbers, names and quotations in `reason` occur in the run's question, answer or error,
+    in `step` or the step before it, or in `known`.
 
     Args:
         transcript: the run as the model read it.
-        step: the step that the reason is about; None if the reason is about no single step.
+        step: the step that the reason is about; None if it is about no single step.
         reason: the model's words.
         known: further texts, not from the run, that may support the reason.
     """

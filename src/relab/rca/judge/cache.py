@@ -1,4 +1,4 @@
-"""The store of the judge's answers, which keeps them between analyses."""
+"""A cache of the judge's answers, which lasts longer than one analysis."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Protocol
 
 
 class JudgeAnswerCache(Protocol):
-    """Stores answers of the judge; `key` is the hash of a request."""
+    """Stores answers of the judge (a language model). `key` is the hash of a request to it."""
 
     def get(self, key: str) -> str | None:
-        """Return the JSON answer to the request with the hash `key`; None if it is not stored."""
+        """Return the stored answer, as JSON, to the request with the hash `key`; None if it is not stored."""
         ...
 
     def put(self, key: str, answer: str) -> None:
-        """Store the JSON answer to the request with the hash `key`."""
+        """Store an answer, as JSON, to the request with the hash `key`."""
         ...

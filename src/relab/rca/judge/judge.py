@@ -1,4 +1,4 @@
-"""Ask a language model which step of a failed run went wrong first, and add its opinion to the report."""
+"""Ask a language model which step of a failed run went wrong first, and add its answer to the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Judge:
     Args:
         gateway: calls the model.
         model: the name of the model, for the report; None if not known.
-        limits: the limits of the requests about one run.
+        limits: the limits of all requests about one run together.
     """
 
     def __init__(self, gateway: LlmGateway, *, model: str | None, limits: JudgeLimits) -> None:
@@ -34,10 +34,15 @@ class Judge:
         self._limits = limits
 
     def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
-        """Return the report with the model's opinion added.
+        """Return a copy of the report with the verdict of the model: the steps that it names, or why it names none.
 
-        Errors of the model are not raised: the opinion then says why it names no step. `method` must not be `OFF`.
-        `cache` has the answers to earlier requests.
+        Errors of the model are not raised; the verdict states them as the reason.
+
+        Args:
+            report: the report of the run.
+            run: the run.
+            method: how to ask the model; not `OFF`.
+            cache: the answers to earlier requests about the run.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         view = RunView(run)
@@ -86,9 +91,9 @@ class Judge:
 
 
 def _candidates(report: Report, transcript: Transcript) -> Sequence[int]:
-    """Return the numbers (in `transcript`) of the steps that the report names: its attribution, then its candidates.
+    """Return the numbers (in `transcript`) of the steps that the report names as wrong.
 
-    Steps that are not in `transcript` are left out.
+    The step of its attribution comes first, then its other candidates. Steps that are not in `transcript` are left out.
     """
     named = [report.attribution.step_id] if report.attribution is not None else []
     named += [candidate.step_id for candidate in report.candidates]

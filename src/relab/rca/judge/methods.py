@@ -1,4 +1,7 @@
-"""The methods of the judge: each asks a model about the steps of a run, and returns the steps that it names."""
+"""The methods of the judge.
+
+Each one asks a language model about the steps of a run, and returns the steps that it names.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,12 @@ class JudgeRun:
     Args:
         transcript: the steps of the run; at least one.
         session: sends the requests to the model.
-        candidates: the numbers of the report's candidate steps, the most likely first.
+        candidates: the numbers of the steps that the report names as possible mistakes, most likely first.
 
     Attributes:
-        left_out: the greatest number of steps that a prompt left out.
-        cut: the greatest number of texts that a prompt cut.
-        withheld: the greatest number of passages that a prompt withheld.
+        left_out: the number of steps that were left out of a prompt; the maximum over all prompts.
+        cut: the number of texts that were cut in a prompt; the maximum over all prompts.
+        withheld: the number of passages that were withheld from a prompt; the maximum over all prompts.
     """
 
     def __init__(self, transcript: Transcript, session: JudgeSession, candidates: Sequence[int]) -> None:
@@ -53,7 +56,9 @@ class JudgeRun:
         """Ask in one request, with the whole run, which step went wrong first.
 
         Raises:
-            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+            DroppedAnswerError: the answer is not valid.
+            JudgeLimitError: the time for requests about this run is over.
+            LlmError: the model gave no answer, or the budget is spent.
         """
         steps = self._transcript.steps
 
@@ -65,10 +70,14 @@ class JudgeRun:
         return self._ask("all_at_once", StepAnswer, check, range(len(steps)), self._candidates)
 
     def step_by_step(self) -> Opinion:
-        """Ask about each step, shown with the steps before it, whether it is the first mistake; stop at the first yes.
+        """Ask about one step after the other whether it is the first mistake, until the model says yes.
+
+        Each step is shown with the steps before it.
 
         Raises:
-            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+            DroppedAnswerError: an answer is not valid.
+            JudgeLimitError: the time for requests about this run is over.
+            LlmError: the model gave no answer, or the budget is spent.
         """
 
         def check(answer: MistakeAnswer, shown: frozenset[int], number: int) -> Opinion | None:
@@ -85,10 +94,12 @@ class JudgeRun:
         return Opinion((), None)
 
     def binary_search(self) -> Opinion:
-        """Find the first mistake by halves: ask which half of the steps has it, until one step is left.
+        """Ask which half of the steps has the first mistake, and halve the named half again until one step is left.
 
         Raises:
-            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+            DroppedAnswerError: an answer is not valid.
+            JudgeLimitError: the time for requests about this run is over.
+            LlmError: the model gave no answer, or the budget is spent.
         """
         low, high = 0, len(self._transcript.steps) - 1
         if low == high:
@@ -120,12 +131,14 @@ class JudgeRun:
         return opinion
 
     def rerank(self) -> Opinion:
-        """Ask the model to put the candidate steps in order, the most likely first mistake first.
+        """Ask the model to put the candidate steps in order; the most likely first mistake comes first.
 
         There must be at least two candidates. The model may leave candidates out.
 
         Raises:
-            DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+            DroppedAnswerError: the answer is not valid.
+            JudgeLimitError: the time for requests about this run is over.
+            LlmError: the model gave no answer, or the budget is spent.
         """
 
         def check(answer: OrderAnswer, shown: frozenset[int]) -> Opinion:
@@ -185,9 +198,9 @@ METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
 
 
 def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
-    """Return `(prompt, check code)` for the judge's method `name` and an excerpt of a run (`data`).
+    """Return `(prompt, check code)` for the judge's method `name` and `data`, an excerpt of a run.
 
-    The check code, a digest of `name` and `data`, is in the prompt, and the model's answer must repeat it. Equal
+    The prompt contains the check code, a digest of `name` and `data`, and the model's answer must repeat it. Equal
     arguments give equal prompts.
     """
     # A digest of the data cannot occur in the data, so no text of the run can forge it.
@@ -198,7 +211,7 @@ def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
 
 
 def prompt_overhead() -> int:
-    """Return the greatest number of characters of a prompt, without the excerpt of the run."""
+    """Return the number of characters of a prompt without the excerpt of the run; the maximum over all methods."""
     return max(
         len(prompt.system) + len(prompt.user) for prompt, _ in (build_prompt(method.value, "") for method in METHODS)
     )

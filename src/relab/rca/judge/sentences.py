@@ -1,4 +1,4 @@
-"""Ask a language model whether a run shows behaviours that are described by sentences: one request for each sentence."""
+"""Ask a language model whether a run shows behaviours that sentences describe, with one request for each sentence."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShownSentence:
-    """A place where a run shows the behaviour that a sentence describes, and the language model's reason.
+    """A quotation that shows the behaviour that a sentence describes, and the language model's reason.
 
-    The reason is None if the model gave none, or if the run does not support the reason.
+    The reason is None if the model gave none, or if the run does not support it.
     """
 
     quotation: Quotation
@@ -34,10 +34,10 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """The opinion of a language model on the behaviours of a run.
+    """The answers of a language model about the behaviours of a run.
 
-    `shown` is `{name of a shown behaviour: (its place in the run, the reason)}`. `judgement` has the cost, and which
-    behaviours were judged.
+    `shown` is `{name of a behaviour that the run shows: (quotation, reason)}`. `judgement` states which behaviours were
+    judged, and the cost.
     """
 
     shown: Mapping[str, ShownSentence]
@@ -45,7 +45,7 @@ class JudgedSentences:
 
 
 class SentenceJudge:
-    """Asks a language model which behaviours a run shows; each behaviour is described by a sentence.
+    """Asks a language model which behaviours a run shows; a sentence describes each behaviour.
 
     Args:
         gateway: calls the model.
@@ -59,10 +59,14 @@ class SentenceJudge:
         self._limits = limits
 
     def judge(self, sentences: Mapping[str, str], run: AgentRun, cache: JudgeAnswerCache) -> JudgedSentences:
-        """Return which behaviours, `{name: sentence}`, a run shows in the opinion of the model.
+        """Return which behaviours a run shows according to the model.
 
-        Errors of the model are not raised: the behaviour then counts as not judged, with the reason. `cache` has the
-        answers to earlier requests about the run.
+        Errors of the model are not raised: the behaviour then counts as not judged, with the reason.
+
+        Args:
+            sentences: `{name of a behaviour: the sentence that describes it}`; at least one.
+            run: the run.
+            cache: the answers to earlier requests about the run.
         """
         session = JudgeSession(self._gateway, self._model, self._limits, cache)
         overhead = max(_overhead(sentence) for sentence in sentences.values())
@@ -100,10 +104,12 @@ class SentenceJudge:
 
 
 def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, sentence: str) -> ShownSentence | None:
-    """Ask the model whether the run shows the behaviour that `sentence` describes, and where; None if it does not.
+    """Ask the model whether and where a run shows the behaviour that `sentence` describes; return None if it does not.
 
     Raises:
-        DroppedAnswerError, JudgeLimitError, LlmError: as `JudgeSession.ask`.
+        DroppedAnswerError: the answer is not valid.
+        JudgeLimitError: the time for requests about this run is over.
+        LlmError: the model gave no answer, or the budget is spent.
     """
 
     def check(answer: SentenceAnswer) -> ShownSentence | None:
@@ -123,9 +129,10 @@ def _ask(session: JudgeSession, transcript: Transcript, excerpt: Excerpt, senten
 
 
 def sentence_prompt(sentence: str, data: str) -> tuple[Prompt, str]:
-    """Return the prompt that asks whether a run shows the behaviour `sentence`, and the code in the prompt.
+    """Return `(prompt, check code)` for the question whether a run shows the behaviour that `sentence` describes.
 
-    `data` is an excerpt of the run. The answer must repeat the code, which is a digest of both arguments.
+    `data` is an excerpt of the run. The prompt contains the check code, a digest of both arguments, and the model's
+    answer must repeat it.
     """
     # A digest of the data cannot occur in the data, so no text of the run can forge it.
     code = hashlib.sha256(f"sentence\0{sentence}\0{data}".encode()).hexdigest()[:32]

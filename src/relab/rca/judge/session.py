@@ -1,4 +1,4 @@
-"""The requests of one judgement: within its limits, and never the same request twice."""
+"""The requests of one judgement (all requests about one run): limited, and never the same request twice."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class JudgeLimits:
     """The limits of one judgement (all requests about one run).
 
     Attributes:
-        budget: the greatest number of calls, of tokens and of USD.
-        max_s: the greatest number of seconds that all calls take together.
-        context_tokens: the greatest number of tokens of one prompt.
+        budget: the maximum number of calls, of tokens and of USD.
+        max_s: the maximum time of all calls together, in seconds.
+        context_tokens: the maximum number of tokens of one prompt.
     """
 
     budget: BudgetLimits
@@ -56,15 +56,15 @@ class JudgeLimits:
 
     @property
     def context_chars(self) -> int:
-        """The greatest number of characters of one prompt, derived from `context_tokens`.
+        """The maximum number of characters of one prompt, derived from `context_tokens`.
 
-        The conversion assumes that a text has at most half as many tokens as characters.
+        A token is assumed to have at least two characters.
         """
         return CHARS_PER_TOKEN * self.context_tokens
 
 
 class JudgeLimitError(RelabError):
-    """The requests about one run have used the time limit `JudgeLimits.max_s`; the message names the limit."""
+    """The requests about one run have taken `JudgeLimits.max_s` seconds, so that no further request is sent."""
 
     code = "judge_limit"
 
@@ -76,10 +76,10 @@ class JudgeSession:
         gateway: calls the model.
         model: the name of the model; cached answers of other models are not used.
         limits: the limits of this judgement.
-        cache: stored answers to earlier requests.
+        cache: the answers to earlier requests about the run.
 
     Attributes:
-        dropped: `{reason: number of dropped answers or parts of answers}`.
+        dropped: `{reason: number of dropped answers or dropped parts of answers}`.
         cached_answers: the number of requests that were answered from the cache.
     """
 
@@ -94,7 +94,7 @@ class JudgeSession:
         self.cached_answers = 0
 
     def cost(self) -> dict[str, Any]:
-        """Return the cost of this judgement and the numbers of dropped answers, as fields of `JudgeCost`."""
+        """Return the cost of this judgement and the numbers of dropped answers, as the fields of a `JudgeCost`."""
         spent = self._metered.spent
         return {
             "model": self._model,
@@ -107,7 +107,7 @@ class JudgeSession:
         }
 
     def explain(self, error: DroppedAnswerError | JudgeLimitError | LlmError) -> str:
-        """Return in words why a request got no usable answer. A dropped answer is counted in `dropped`."""
+        """Return in words why a request has no valid answer. A dropped answer is also counted in `dropped`."""
         if isinstance(error, LlmInvalidOutputError):
             error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
         if isinstance(error, DroppedAnswerError):
@@ -129,7 +129,8 @@ class JudgeSession:
             check: returns the checked form of an answer, or raises `DroppedAnswerError`.
 
         Raises:
-            JudgeLimitError, LlmBudgetExceededError: a limit is reached; no request was sent.
+            JudgeLimitError: the time limit is reached; no request was sent.
+            LlmBudgetExceededError: the budget is spent; no request was sent.
             DroppedAnswerError: the answer does not repeat `code`, or does not pass `check`.
             LlmError: the model gave no answer.
         """

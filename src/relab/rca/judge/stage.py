@@ -1,4 +1,4 @@
-"""The judge as a stage of stored analyses: it decides whether the judge is asked, and stores the answers.
+"""The judge as a stage of stored analyses: it decides whether a language model is asked, and stores its answers.
 
 The stored answers are deleted together with their run.
 """
@@ -33,7 +33,7 @@ SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswer
 
 
 class StoredAnswers:
-    """Answers of the judge about one run, stored in the database; implements `JudgeAnswerCache`."""
+    """The judge's answers about one run, stored in the database; implements `JudgeAnswerCache`."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database
@@ -41,14 +41,14 @@ class StoredAnswers:
         self._run_id = run_id
 
     def get(self, key: str) -> str | None:
-        """Return the JSON answer to the request with the hash `key`; None if it is not stored."""
+        """Return the stored answer, as JSON, to the request with the hash `key`; None if it is not stored."""
         row = RcaJudgeAnswerRow
         statement = select(row.answer).where(row.run_id == self._run_id, row.request == key)
         with self._database.read() as session:
             return session.execute(statement).scalar_one_or_none()
 
     def put(self, key: str, answer: str) -> None:
-        """Store the JSON answer to the request with the hash `key`; do nothing if an answer is stored already."""
+        """Store an answer, as JSON, to the request with the hash `key`. An answer that is already stored is kept."""
         values = {"run_id": self._run_id, "request": key, "answer": answer, "answered_at": self._clock.now_us()}
         try:
             with self._database.write(durable=False) as unit:
@@ -62,8 +62,8 @@ class JudgeStage:
     """Asks the judge about analysed runs, if a judge is configured.
 
     Args:
-        judge: adds the opinion of a language model to a report; None if no model is configured.
-        by_default: the method that is used if a request names none.
+        judge: adds the verdict of a language model to a report; None if no model is configured.
+        by_default: the method for requests that name none.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class JudgeStage:
         self._by_default = by_default
 
     def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
-        """Return the judge method for a request that names the method `wanted`.
+        """Return the method by which the judge is asked; `wanted` is the method that a request names.
 
-        None means the default of the settings, or `OFF` if no language model is configured.
+        If it names none (None), the method is the default of the settings, or `OFF` if no language model is configured.
 
         Raises:
-            NoJudgeError: a method is wanted, and no language model is configured.
+            NoJudgeError: a method other than `OFF` is wanted, and no language model is configured.
         """
         if self._judge is None and wanted not in {None, JudgeMethod.OFF}:
             raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
@@ -89,18 +89,18 @@ class JudgeStage:
         return wanted or JudgeMethod.OFF
 
     def apply(self, report: Report, run: AgentRun, method: JudgeMethod) -> Report:
-        """Ask the judge (a language model) about `run`, and return `report` with the judge's opinion added.
+        """Ask the judge (a language model) about `run`, and return a copy of `report` with its verdict.
 
-        Return the report unchanged, without a request, if `method` is `OFF` or no judge is configured.
+        If `method` is `OFF` or no judge is configured, no request is sent, and the report is returned unchanged.
         """
         if self._judge is None or method is JudgeMethod.OFF:
             return report
         return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))
 
     def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:
-        """Delete, in the transaction `unit`, the judge's stored answers about the given runs.
+        """Delete the judge's stored answers about the given runs, in the transaction `unit`.
 
-        Answers that were stored after `before_us` (microseconds since 1970) stay.
+        Answers that were stored after `before_us` (microseconds since 1970) are kept.
         """
         row = RcaJudgeAnswerRow
         for ids in chunks(run_ids):

@@ -1,8 +1,9 @@
 """A run as the judge reads it: its innermost steps with their texts, cut to the model's context by a fixed rule. Pure.
 
-The rule: each text is cut to 4,000 characters, its first two thirds and its last third of them. If the run does not
-fit, the limit is 2,000, and so on down to 120. If the run still does not fit, steps are left out. Steps around the
-given anchors are kept first, then the steps nearest to the start and the end of the run.
+Each text is cut to at most 4,000 characters: the first two thirds and the last third of this number are kept. If the
+run is still too long for a prompt, the limit is lowered to 2,000 and further down to 120. If the run is still too long
+then, steps are left out. The steps around the important steps (`anchors`) are kept first, then the steps nearest to the
+start and the end of the run.
 """
 
 from __future__ import annotations
@@ -51,12 +52,15 @@ class ShownTexts(ABC):
 
     @abstractmethod
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` for each text that the judge can quote; `quotation` is the beginning of `text`."""
+        """Yield `(quotation, text)` for each text that the judge can quote.
+
+        `quotation` points to the beginning of `text`.
+        """
 
     def find(self, quote: str) -> Quotation | None:
         """Return a quotation of `quote` in the first text that contains it; None if no text does.
 
-        White space is ignored.
+        Differences in white space are ignored.
         """
         words = quote.split()
         if not words:
@@ -74,7 +78,10 @@ class ShownTexts(ABC):
         return None
 
     def is_short(self, quote: str) -> bool:
-        """Return whether `quote` is too short as evidence: fewer than 8 characters, and not a whole text."""
+        """Return whether `quote` is too short as evidence.
+
+        It is if it has fewer than 8 characters and is not a whole text.
+        """
         return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
 
 
@@ -85,7 +92,10 @@ class ShownRun(ShownTexts):
     run: AgentRun
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` of the run's answer, error and question; `quotation` is the beginning of `text`."""
+        """Yield `(quotation, text)` of the run's answer, error and question.
+
+        `quotation` points to the beginning of `text`.
+        """
         for name in _RUN_FIELDS:
             if text := field_text(self.run, name):
                 yield Quotation(EvidenceKind.RUN, self.run, name), text
@@ -93,9 +103,9 @@ class ShownRun(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class ShownStep(ShownTexts):
-    """An innermost step of a run and its tool calls, as the judge (a language model) reads them.
+    """An innermost step of a run (a step without steps inside) with its tool calls, as the judge reads them.
 
-    `number` is the position of the step among the innermost steps, from 0.
+    `number` is the index of the step among the innermost steps.
     """
 
     number: int
@@ -108,7 +118,10 @@ class ShownStep(ShownTexts):
         return self.placed.step.step_id
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` of each text of the step and its calls; `quotation` is the beginning of `text`."""
+        """Yield `(quotation, text)` of each text of the step and its calls.
+
+        `quotation` points to the beginning of `text`.
+        """
         step = self.placed.step
         for name in _STEP_FIELDS:
             if text := field_text(step, name):
@@ -122,14 +135,14 @@ class ShownStep(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A part of a run as JSON, for a prompt.
+    """An excerpt of a run as JSON, for a prompt.
 
     Attributes:
         data: the JSON.
         shown: the numbers of the steps in `data`.
         left_out: the number of steps that were left out.
         cut: the number of texts that were cut.
-        withheld: the number of passages that were withheld, because they read like instructions.
+        withheld: the number of passages that were withheld, because they read like instructions to the judge.
     """
 
     data: str
@@ -140,11 +153,11 @@ class Excerpt:
 
 
 class Transcript:
-    """The innermost steps of a run (steps without steps inside), in order of time, numbered from 0, for the judge.
+    """The innermost steps of a run (steps without steps inside), in order of time and numbered from 0, for the judge.
 
     Args:
         view: the run.
-        max_chars: the greatest number of characters of an excerpt.
+        max_chars: the maximum number of characters of an excerpt.
     """
 
     def __init__(self, view: RunView, max_chars: int) -> None:
@@ -162,7 +175,7 @@ class Transcript:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the run has a step, or a text that belongs to no step."""
+        """Whether the run has a step, or a text such as its question or its answer."""
         return bool(self.steps) or next(ShownRun(self.view.run).quotations(), None) is not None
 
     def number_of(self, step_id: str | None) -> int | None:
@@ -172,13 +185,13 @@ class Transcript:
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
         """Return the given steps as JSON of at most `max_chars` characters.
 
-        If the JSON is too long, texts are cut, to at most 4,000 characters each. If it still is too long, steps are
-        left out.
+        If the JSON is too long, texts are cut. If it still is too long, steps are left out (see the module's
+        description).
 
         Args:
             numbers: the numbers of the steps, in order.
             anchors: the numbers of important steps; they and the steps around them are left out last.
-            facts: further values of the JSON object, which are not cut.
+            facts: further values for the JSON object; they are not cut.
         """
         for limit in TEXT_CHARS:
             shown = _Shown(limit)
@@ -238,7 +251,10 @@ class Transcript:
 
 
 class _Shown:
-    """Cuts texts to `limit` characters, withholds passages that read like instructions, and counts both."""
+    """Prepares texts for a prompt: cuts them to `limit` characters, and withholds passages that read like instructions.
+
+    It counts the cut texts and the withheld passages.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
