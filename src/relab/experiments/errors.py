@@ -101,7 +101,7 @@ class TrialNotFoundError(NotFoundError):
 
 
 class TrialStateError(ConflictError):
-    """The command does not apply to the trial's state: the trial has ended, does not run, or is (not) paused."""
+    """The trial's state does not allow the command: for example, it has ended, or it is not paused."""
 
     code = "trial_state"
 

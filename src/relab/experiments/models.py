@@ -164,7 +164,7 @@ class RunOptions:
     Attributes:
         command: the command that starts the run.
         container: whether trials must run in a container (`--container`).
-        overrides: the file of values for knobs (fields that overrides may change); None without one.
+        overrides: the file of values for knobs (fields that overrides may change); None for no overrides.
         setup: a shell command that prepares the workspace once, before all trials (`run-dev`).
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.

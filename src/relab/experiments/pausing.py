@@ -182,7 +182,7 @@ def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], 
 
 
 def _running_folders(run: RunFolder) -> list[TrialFolder]:
-    """Return the folders of trials whose harness may be running: with an input, and neither an output nor a pause."""
+    """Return the folders of trials whose harness may be running."""
     try:
         with os.scandir(run.path / "trials") as entries:
             paths = [Path(entry.path) for entry in entries]

@@ -92,7 +92,7 @@ def replay(
         TrialNotFoundError: the run has no trial with this id and a result.
         TrialStateError: the trial continues from another trial, or `strict` rejects it.
         RunDamagedError: a document of the trial was changed.
-        RunChangedError: the project's snapshot is gone from the cache, or the image is another one.
+        RunChangedError: the project's snapshot is gone from the cache, or the container image was changed.
         RunDiskFullError: the disk is full.
         ExperimentInvalidError: a secret is not set.
         SandboxUnavailableError: this machine cannot provide the sandbox.

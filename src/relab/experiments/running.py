@@ -103,7 +103,7 @@ class ExperimentRuns:
 
         Args:
             path: the experiment file.
-            overrides: a file of values for knobs; None without one.
+            overrides: a file of values for knobs (fields that overrides may change); None for no overrides.
             container: whether to describe a run with `--container`.
             gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
@@ -133,7 +133,7 @@ class ExperimentRuns:
 
         Raises:
             ExperimentInvalidError: the file, the overrides, the data set or the harness is invalid.
-            PostureRefusedError: the command requires another isolation than the configuration provides.
+            PostureRefusedError: the configuration does not provide the isolation that the command requires.
         """
         check_ceilings(options.ceilings)
         resolved = resolve(
@@ -149,9 +149,10 @@ class ExperimentRuns:
     def run(
         self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run an experiment until it ends or `stop` is set, and return its summary; `on_result` is called after each trial.
+        """Run an experiment until it ends or `stop` is pressed, and return its summary.
 
-        `resolved` is the checked experiment from `prepare`, `options` are those of the command.
+        `resolved` is the checked experiment from `prepare`. `options` are the options of the command. `on_result` is
+        called after each trial.
 
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
@@ -269,7 +270,7 @@ class ExperimentRuns:
         only: AbstractSet[str] | None = None,
         options: ContinueOptions = CONTINUE_ALL,
     ) -> ExperimentRunSummary:
-        """Run the trials without a result, and write the results of the run. The caller holds the run's lock.
+        """Run the trials without a result, and write the results of the run. The caller must hold the run's lock.
 
         `only` are the ids of the trials to run; None for all. The ceilings of `options` replace the ceilings of the
         last session (process that worked on the run).

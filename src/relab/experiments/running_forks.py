@@ -44,7 +44,8 @@ class ForkRuns(ExperimentRuns):
         Raises:
             RunNotFoundError, TrialNotFoundError: the run or the trial does not exist.
             TrialStateError: the trial cannot be replayed, or `strict` rejects it.
-            RunDamagedError, RunChangedError: an artifact was changed or is gone.
+            RunDamagedError, RunChangedError: a document of the trial, the project's snapshot or the image was changed
+                or is gone.
             RunDiskFullError: the disk is full.
             ExperimentInvalidError: a secret is not set.
             SandboxUnavailableError: this machine cannot provide the sandbox.
@@ -79,11 +80,11 @@ class ForkRuns(ExperimentRuns):
         Args:
             planned: the planned run of forks, from `plan_fork`.
             options: the options of the command.
-            stop: ends the new run early.
+            stop: when pressed, stops the new run.
             on_result: is called after each trial.
 
         Raises:
-            RunChangedError: the project's snapshot is gone from the cache, or the image is another one.
+            RunChangedError: the project's snapshot is gone from the cache, or the container image was changed.
             ExperimentInvalidError: a secret is not set.
             SandboxUnavailableError: this machine cannot provide the sandbox.
             RunDiskFullError: the disk is full.

@@ -1,7 +1,7 @@
-"""Run a plan: submit the trials to an executor in order, and append each result to the journal, until done or stopped.
+"""Run a plan: submit its trials to an executor in order, and append each result to the journal.
 
-One thread decides everything here: which trial is next, what a result means for the trials after it, and what is
-written. The executor only runs trials.
+One thread makes all decisions: which trial is next, what a result means for later trials, and what is written. The
+executor only runs trials.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ class PlanRunner:
         executor: an open executor.
         journal: an open journal; every result is appended to it before `on_result` is called.
         done: the ids of the trials that have a result.
-        on_result: called with each result, in the thread that calls `run`.
+        on_result: is called with each result, in the thread that calls `run`.
         only: the ids of the trials to run; None for all trials without a result.
-        spending: what the run has used, with the ceilings of its budget; None without ceilings.
+        spending: the costs and the time that the run has used, with the ceilings (limits) of its budget; None without
+            ceilings.
 
     Attributes:
         progress: the progress of the run.
         paused: the ids of the trials that were paused during `run`.
         stopping: the monitor that ends variants early; None without a stopping rule.
-        ceiling: a sentence about the budget's ceiling that ended the run; None if no ceiling did.
+        ceiling: a sentence about the ceiling that ended the run; None if no ceiling ended it.
     """
 
     def __init__(
@@ -112,14 +113,14 @@ class PlanRunner:
 
     @functools.cached_property
     def not_needed(self) -> int:
-        """The number of trials not run because their variant's comparison is already decided; read it after `run`."""
+        """The number of trials not run because the stopping rule decided about their variant; valid after `run`."""
         if self.stopping is None or not self.stopping.decisions:
             return 0
         return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)
 
     @property
     def is_finished(self) -> bool:
-        """Whether no trial is left to run; read it after `run`."""
+        """Whether no trial is left to run; valid after `run`."""
         return self.progress.done + self.not_needed >= self.progress.total
 
     def status(self, paused: Sequence[str]) -> str:
@@ -134,7 +135,7 @@ class PlanRunner:
         return "paused" if paused else "interrupted"
 
     def run(self, stop: StopSwitch) -> None:
-        """Run until all trials have a result or `stop` is set.
+        """Run the trials until all have a result, or `stop` is pressed.
 
         After an error no further trial starts, and the results of the running trials are stored.
 
@@ -239,7 +240,7 @@ class PlanRunner:
         return self.stopping is None or self.stopping.needs(slot.variant)
 
     def _is_over_budget(self) -> bool:
-        """Return whether the run has reached a limit of its budget; if so, put a sentence about it in `ceiling`."""
+        """Return whether the run has reached a ceiling of its budget; if so, describe this ceiling in `ceiling`."""
         if self.ceiling is None:
             started = self.progress.done + len(self._running) + sum(map(len, self._chains.values()))
             self.ceiling = self._spending.reached(started=started, seconds=self.seconds)

@@ -147,7 +147,7 @@ class ExperimentService:
             stop: when pressed, ends the scoring without storing any scores.
 
         Raises:
-            RunNotFoundError, RunDamagedError: there is no such run, or a file of it was changed.
+            RunNotFoundError, RunDamagedError: there is no such run, or a file of the run was changed.
             InvalidInputError, ScoresExistError: the scorer cannot be run, or there are scores of this name.
         """
         run = open_checked_run(listing.find_run(root, named))
@@ -274,7 +274,7 @@ class ExperimentService:
             root: the folder of the project.
             named: select these runs, by id or folder.
             init: select the files that `lab init` and `lab knobs-init` wrote.
-            runs: select all runs, cached snapshots, replays, `rescore` scores and records of sets.
+            runs: select all runs, cached snapshots, replays, scores from `rescore`, and records of sets of experiments.
             older_than_us: select the runs that are older than this number of microseconds.
 
         Raises:
@@ -317,7 +317,7 @@ class ExperimentService:
     def validate_hooks(self, manifest: Path, events: Path) -> ValidHooks:
         """Check a file of events against the manifest of the harness that wrote the events.
 
-        Checked are the schema, the order, and the acknowledgements of requests.
+        The schema, the order and the acknowledgements of requests are checked.
 
         Raises:
             ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.

@@ -128,7 +128,7 @@ class ExperimentSets:
         Args:
             paths: experiment files, and files that list experiments.
             options: the options with which each experiment is run.
-            name: the id of the set; None for the id in a set file or, without one, a new id.
+            name: the id of the set; None for the id that a set file gives or, if none gives one, a new id.
 
         Raises:
             ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or not all are of one project.
@@ -204,11 +204,11 @@ class ExperimentSets:
         An interrupted run is continued; a finished run is not repeated.
 
         Args:
-            found: the set, whose lock the caller holds.
+            found: the set; the caller must hold its lock (`locked`).
             entry: the experiment.
-            stop: stops the run.
-            on_result: called after each trial.
-            options: the executor, and the ceilings of each single run.
+            stop: when pressed, stops the run.
+            on_result: is called after each trial.
+            options: the executor, and the ceilings (limits) of each single run.
 
         Raises:
             RunChangedError: the experiment was changed since the set began.

@@ -20,7 +20,7 @@ class TrialOutcome(StrEnum):
 
 
 class ErrorType(StrEnum):
-    """The runner's reasons why a trial has no result. A row's `error_type` may also be a type from the harness."""
+    """The types of errors that the runner finds. A row's `error_type` may also be a type from the harness."""
 
     HARNESS_PROCESS = "harness_process_error"
     TIMEOUT = "trial_timeout"
@@ -71,7 +71,7 @@ class TrialRow:
         success: whether the outcome is success.
         started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
         duration_ms: the duration of the harness's process.
-        overhead_ms: the duration of everything else about the trial.
+        overhead_ms: the duration of the trial without `duration_ms`.
         exit_code: the exit code of the harness; `-n` if signal n ended it; None if it never started.
         error_type, error_message: the error that the runner found or, if it found none, the error that the harness
             reported; None after a success.

@@ -130,7 +130,7 @@ def read_manifest(path: Path) -> KnobManifest:
 
 
 def read_overrides(path: Path) -> Overrides:
-    """Read a file of overrides, the values that knobs are set to.
+    """Read a file of overrides: new values for knobs (fields that overrides may change).
 
     Raises:
         ExperimentInvalidError: the file is missing, is not JSON, or is invalid.
@@ -150,7 +150,7 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
 
     Raises:
         ExperimentInvalidError: a file is unreadable or invalid, a knob is unknown, or a value is not allowed; the error
-            lists all problems of this kind.
+            lists every unknown knob and every value that is not allowed.
     """
     overrides = read_overrides(overrides_path)
     manifest_path = manifest_path or root / overrides.manifest_path

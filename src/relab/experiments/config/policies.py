@@ -58,7 +58,7 @@ class Stopping(_Section):
 
     Attributes:
         metric: the compared metric.
-        alpha: the probability of a wrong decision in the whole run; each variant gets an equal part.
+        alpha: the probability of a wrong decision in the whole run, divided equally among the variants.
     """
 
     metric: Annotated[str, Field(min_length=1, max_length=200)]
@@ -85,7 +85,7 @@ ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
-    """The order of trials, the state that they take over from earlier trials, retries, and what ends a run early."""
+    """The order of trials, the state that a trial takes over from an earlier one, retries, and early ends of a run."""
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL

@@ -1,7 +1,8 @@
-"""The executor that runs trials as tasks of a Ray cluster. Ray is the extra `[ray]`, and is imported inside functions only.
+"""The executor that runs trials as tasks of a Ray cluster. Ray is an extra, and is imported inside functions only.
 
-Here, on the machine of `lab run`, one thread for each trial sends it, waits for its stream of items (`ray_messages.py`)
-and unpacks its files into the run's folder. `ray_node.py` is the part on the nodes.
+This module runs on the machine of `lab run`. One thread per trial sends the trial to a node, receives the stream of
+items about it (`ray_messages.py`), and unpacks the trial's files into the run's folder. `ray_node.py` runs on the
+nodes.
 """
 
 from __future__ import annotations
@@ -336,7 +337,7 @@ class RayExecutor:
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _shipment(self, folder: Path, only: str | None = None) -> Shipment:
-        """Pack a folder, or only the file or folder `only` in it, into an archive for the nodes.
+        """Pack a folder into an archive for the nodes. With `only`, pack only this file or folder in it.
 
         A small archive is returned as bytes; a large archive as references to Ray's object store.
         """

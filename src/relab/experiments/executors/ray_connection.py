@@ -114,9 +114,9 @@ def sentence(error: BaseException) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Return a context manager that, at its end, restores the present handlers of SIGINT and SIGTERM.
+    """Return a context manager that keeps the handlers of SIGINT and SIGTERM: its end restores those of its start.
 
-    Ray replaces the handlers in the `with` block.
+    Inside the `with` block, Ray replaces them.
     """
     # Only the main thread can set handlers, and Ray replaces them only there.
     if threading.current_thread() is not threading.main_thread():

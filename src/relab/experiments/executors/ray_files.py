@@ -31,7 +31,8 @@ def unpack_trial(
         report: the node's report about the trial.
         chunks: the archive of the trial's folder on the node.
         context: the values that all trials share.
-        folder: the trial's folder on this machine; it has only the mark (an empty input) of a begun trial.
+        folder: the trial's folder on this machine. It contains only an empty input file, which marks a trial that has
+            begun.
         on_spans: is called with each OTLP export of the harness.
 
     Raises:

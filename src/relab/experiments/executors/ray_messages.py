@@ -96,7 +96,7 @@ class TrialReport:
         has_workspace: whether the trial's workspace is kept; if so, the archive has only the files of the workspace
             that differ from the snapshot.
         changed: the paths of the files of the snapshot that the trial deleted or changed.
-        archive: the first chunk of the archive; None without files.
+        archive: the first chunk of the archive; None if there are no files to send.
     """
 
     result: TrialResult | None = None

@@ -138,5 +138,5 @@ def _request(folder: TrialFolder) -> bytes | None:
 
 
 def _key(session: str, trial_id: str) -> str:
-    """Return the key in Ray's key-value store of the request to the node that runs a trial."""
+    """Return the key, in Ray's key-value store, of the request about a trial to the node that runs the trial."""
     return f"relab/{session}/{trial_id}"

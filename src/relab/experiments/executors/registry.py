@@ -46,8 +46,8 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
     """Return the executor with this name for single trials, without the result cache; start and check nothing.
 
     Raises:
-        ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes
-            none.
+        ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes no
+            address.
     """
     kind = EXECUTORS.get(name)
     if kind is None:
@@ -63,8 +63,8 @@ def make_executor_of_run(name: str, options: ExecutorOptions) -> Executor:
     If the experiment uses the result cache, the executor first searches the cache for the result of each trial.
 
     Raises:
-        ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes
-            none.
+        ExperimentInvalidError: there is no executor of this name, or `options` has an address and the executor takes no
+            address.
     """
     made, settings = make_executor(name, options), options.settings
     cache = result_cache_of(settings.config, settings.root, settings.clock)

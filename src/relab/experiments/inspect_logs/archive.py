@@ -52,7 +52,7 @@ class LogArchive:
         max_entry_bytes: the largest decompressed size of an entry.
 
     Raises:
-        InspectLogError: the file is missing or is not an archive of this kind.
+        InspectLogError: the file is missing or is not such an archive.
     """
 
     def __init__(self, path: Path, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
@@ -82,7 +82,7 @@ class LogArchive:
         """Return the content of an entry, after checking its size and its checksum.
 
         Raises:
-            InspectLogError: the entry is missing, too large, damaged, or compressed with another method.
+            InspectLogError: the entry is missing, too large, damaged, or compressed with an unknown method.
         """
         entry = self._entries.get(name)
         if entry is None:

@@ -56,6 +56,6 @@ def refused(kind: type[InspectLogError], path: Path, what: str, *, remedy: str |
         kind: the class of the error.
         path: the path of the log.
         what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
-        remedy: an action that solves the problem; None without one.
+        remedy: an action that solves the problem; None if there is none.
     """
     return kind(f"{path} {what}.", remedy=remedy)

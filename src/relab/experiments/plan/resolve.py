@@ -71,14 +71,14 @@ def resolve(
         path: the experiment file, `.lab/experiment.yaml`.
         command: the command, which determines the isolation.
         container: whether `--container` was given.
-        overrides: a file of values for knobs; None without one.
+        overrides: a file of values for knobs (fields that overrides may change); None for no overrides.
         result_cache: whether to use the result cache; None to use it if the file turns it on.
         check_posture: whether to raise an error if the command does not allow the configured isolation. If False, the
             result then has the isolation as configured, which is enough to describe the experiment.
 
     Raises:
         ExperimentInvalidError: the file, the overrides or the data set is invalid.
-        PostureRefusedError: the command requires another isolation.
+        PostureRefusedError: the configuration does not provide the isolation that the command requires.
     """
     source = EXPERIMENT_YAML.read(path)
     root = project_root(path)

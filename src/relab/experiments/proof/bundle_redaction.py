@@ -133,7 +133,7 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
 
     Args:
         environment: environment variables; names such as `API_KEY` or `DB_PASSWORD` count.
-        declared: the value of each declared secret; None for a secret that is not set here.
+        declared: the value of each declared secret; None for a secret that is not set in this environment.
     """
     found = {
         name: value

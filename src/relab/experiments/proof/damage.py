@@ -78,7 +78,7 @@ class SealCheck:
     Attributes:
         damage: the differences between the folder and the seal, in the order of the seal; at most `MAX_SHOWN`.
         count: the number of all differences.
-        files, bytes: the number of files that were read, and their size.
+        files, bytes: the number of files that were read, and their total size in bytes.
     """
 
     def __init__(self, run_dir: Path, on_file: OnFile = lambda _path, _sha256: None) -> None:

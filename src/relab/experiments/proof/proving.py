@@ -51,7 +51,7 @@ def usable_signer(path: Path | None) -> Signer:
 def prove_run(run: RunFolder, signer: Signer) -> None:
     """Write the seal of a run (the digests of its files) and, if `signer` has a key, signed statements about the run.
 
-    The caller holds the run's lock. To add files to a finished run, call `seals.break_seal` first.
+    The caller must hold the run's lock. Before files are added to a finished run, `seals.break_seal` must be called.
 
     Raises:
         SigningKeyError: the key cannot be used.

@@ -66,7 +66,7 @@ class SealedFolder:
 
     Attributes:
         listing: the entries of the folder.
-        fingerprints: `{file name: fingerprint}`; None for a file that could not be read.
+        fingerprints: `{file name: fingerprint}`; the fingerprint is None for a file that could not be read.
     """
 
     listing: Listing

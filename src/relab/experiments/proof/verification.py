@@ -92,7 +92,7 @@ class Verification:
         signer: the key that signed the statements.
         damage: the differences from the seal, then the contradictions between records; at most 1,000.
         damage_count: the number of all differences and contradictions.
-        files, bytes: the number of files that were read, and their size.
+        files, bytes: the number of files that were read, and their total size in bytes.
     """
 
     run_dir: Path
@@ -167,7 +167,7 @@ class _Records:
     with_events: set[str] = field(default_factory=set)
 
     def note(self, entry: Mapping[str, Any], events_place: str) -> None:
-        """Add the facts of one journal entry.
+        """Add the data of one journal entry.
 
         Args:
             entry: the entry, as JSON.
@@ -233,7 +233,7 @@ class _Check:
             return None  # the comparison with the seal reports the damage
 
     def _read_records(self, run: RunFolder) -> None:
-        """Read the run's journal; store what it says about the trials, and the digests of their documents."""
+        """Read the run's journal; store the trials' data in it, and the digests of the trials' documents."""
         self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
             for entry in read_journal(self._root, self._records.note_head):

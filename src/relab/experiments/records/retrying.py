@@ -58,7 +58,7 @@ def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tup
 def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
     """Withdraw the results of the trials that ended in an error, so that they run again; return the ids of the trials.
 
-    The skipped (pruned) trials of the same variants run again as well. The caller holds the lock of the run.
+    The skipped (pruned) trials of the same variants run again as well. The caller must hold the lock of the run.
 
     Args:
         run: the run.

@@ -134,7 +134,7 @@ def begin_run(
 ) -> RunFolder:
     """Create the folder of a run with its configuration, its copy of the data set, its manifest and its journal.
 
-    After an error or an interruption, the folder does not exist, unless it existed before.
+    After an error or an interruption, the incomplete folder is deleted.
 
     Args:
         path: the folder, which must not exist.

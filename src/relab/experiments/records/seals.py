@@ -27,7 +27,8 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
     """Return the attestation of a run (the digests of its records) as JSON; None if the run has never ended.
 
-    The attestation is checked against its seal (a digest of its content). An earlier version wrote no seal.
+    The attestation is checked against its seal (a digest of its content). An attestation that was written by an early
+    version of relab may have no seal.
 
     Raises:
         RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.
@@ -69,7 +70,7 @@ def digest_of_file(path: Path) -> str | None:
 def break_seal(run_dir: Path) -> None:
     """Delete a run's seal (the digests of its files) and the signed statements about the run.
 
-    Call this before anything in the run's folder is changed.
+    Call this function before anything in the run's folder is changed.
     """
     (run_dir / STATEMENTS).unlink(missing_ok=True)
     (run_dir / RUN_SEAL).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Aggregate the tables of a run to figures per task for the statistics, with DuckDB.
+"""Aggregate the tables of a run, with DuckDB, to one value per task, for the statistics.
 
 Repeats of a task are averaged in this module only. The unit of all later analysis is the task, or the cluster of tasks
 that depend on each other.
@@ -86,14 +86,14 @@ UNION ALL
 
 @dataclass(frozen=True)
 class TaskMeans:
-    """The figures of one metric of one variant, averaged by task. All arrays have one value per task.
+    """The values of one metric of one variant, averaged by task. All arrays have one element per task.
 
     Attributes:
         tasks: the numbers that identify the tasks, ascending.
         means: the mean over the trials of the task.
         trials: how many trials the mean is computed from.
-        groups: the number that identifies the task's cluster (tasks that depend on each other); negative without a
-            cluster.
+        groups: the number that identifies the task's cluster (tasks that depend on each other); negative for a task
+            without a cluster.
         variances: the sample variance over the trials of the task; NaN for a task with one trial.
     """
 
@@ -138,7 +138,7 @@ def sum_by_group(values: Floats, groups: Ints) -> Clusters:
 
 
 class TrialData:
-    """The figures of a run, by variant, metric and task. Created by `open_trial_data`.
+    """The values of a run's metrics, by variant, metric and task. `open_trial_data` creates it.
 
     Args:
         connection: a DuckDB connection, in which the tables of the run are opened.
@@ -146,7 +146,8 @@ class TrialData:
         wanted: metrics to include first if there are more than `MAX_METRICS`.
 
     Attributes:
-        metrics: the numeric metrics that have figures, as `{name: source}`; at most `MAX_METRICS`.
+        metrics: `{name: source}` of the numeric metrics that have values, at most `MAX_METRICS`. The source is
+            `primary`, `runner` or `output`.
         omitted: the number of further metrics, which are left out.
         partial: the metrics that cannot be compared between a fork and its parent (the forked trial), because the fork
             measures them only from its checkpoint on. Empty if the run has no forks.
@@ -195,7 +196,7 @@ class TrialData:
         return DURATION if metric == LATENCY and DURATION in self.metrics else None
 
     def task_means(self, variant: str, metric: str) -> TaskMeans:
-        """Return a metric of a variant by task, averaged over repeats; empty if no trial has a figure of the metric."""
+        """Return a metric of a variant by task, averaged over repeats; empty if no trial has a value of the metric."""
         found = self._connection.execute(
             "SELECT task, mean, trials, cluster_number, coalesce(variance, 'nan'::DOUBLE) AS variance "
             "FROM task_means WHERE variant_id = ? AND metric = ? ORDER BY task",
@@ -281,7 +282,7 @@ class TrialData:
         return int(self.rows(query, [variant])[0][0])
 
     def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
-        """Return quantiles of a metric over the trials of a variant; None if no trial has a figure of the metric.
+        """Return quantiles of a metric over the trials of a variant; None if no trial has a value of the metric.
 
         `at` are the wanted quantiles, 0 to 1, such as 0.5 for the median.
         """
@@ -294,7 +295,7 @@ class TrialData:
         return None if found[0][0] is None else list(found[0][0])
 
     def total(self, variant: str, metric: str) -> float | None:
-        """Return the sum of a metric over the trials of a variant; None if no trial has a figure of the metric."""
+        """Return the sum of a metric over the trials of a variant; None if no trial has a value of the metric."""
         found = self.rows(
             "SELECT sum(mean * trials) FROM task_means WHERE variant_id = ? AND metric = ?", [variant, metric]
         )

@@ -156,7 +156,7 @@ def analyze(
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.
         comparison: whether variants are compared paired by task, as two independent samples (unpaired), or not (none).
         replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
-        seed: the seed of the resampling; the same run and seed give the same figures.
+        seed: the seed of the resampling; the same run and seed give the same result.
         directions: whether each metric should be high or low, written to the summary for the reader.
         run_id: the id to write into the documents; None for the name of the folder.
 
@@ -350,7 +350,7 @@ def _sample(data: TrialData, questions: _Questions, variant: str, metric: str) -
 def _compare(
     data: TrialData, questions: _Questions, variant: str, metric: str, sample: Sample | None, joint: Joint
 ) -> tuple[Delta, dict[str, Any]]:
-    """Compare a variant with the baseline in one metric; return the difference, and its figures as JSON.
+    """Compare a variant with the baseline in one metric; return the difference, and the same as JSON.
 
     `sample` has the data of a primary metric, whose interval gets the confidence level `joint.each`. For a secondary
     metric, `sample` is None, and the interval gets the level `LEVEL`.

@@ -49,7 +49,7 @@ class GateResult:
     Attributes:
         variant: the id of the variant.
         gate: the text of the gate; a default gate reads `metric is better`.
-        judgement: the verdict, with the figures it is based on.
+        judgement: the verdict, with the estimate and the interval on which it is based.
         delta: the difference that was judged; None if it is unknown whether the metric should be high or low.
     """
 

@@ -34,7 +34,7 @@ class Delta:
 
     Attributes:
         metric: the requested metric.
-        source_name: the name under which the figures are stored, such as `duration_ms` for `latency_ms`.
+        source_name: the name under which the values are stored, such as `duration_ms` for `latency_ms`.
         baseline_mean, variant_mean: the means over the tasks that are compared.
         estimate: variant minus baseline. For a relative gate ("at most 5 % more"), variant minus 1.05 times baseline.
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
@@ -42,7 +42,7 @@ class Delta:
         standard_error: the standard error of the estimate.
         tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
         clusters: the number of independent groups of these tasks.
-        unpaired_tasks: the number of tasks with figures from only the variant or only the baseline.
+        unpaired_tasks: the number of tasks for which only the variant or only the baseline has values.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
         differences: the sum of the tasks' differences in each cluster; None for an unpaired comparison.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
@@ -69,7 +69,7 @@ class Delta:
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the difference with all its figures as a JSON object; infinite values are None."""
+        """Return the difference with all attributes as a JSON object; infinite values are None."""
         mean = self.baseline_mean
         relative = self.estimate / abs(mean) if self.estimate is not None and mean else None
         return {
@@ -96,8 +96,7 @@ class Sample:
     """The data of one comparison, before its interval is computed. `sample_of` creates it.
 
     Attributes:
-        delta: the difference and its other figures, still without interval and test. Its `problem` says why the sample
-            is not comparable.
+        delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
         share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is multiplied by 1 + share.
             Otherwise 0.
         pairs: for a paired comparison, each task's difference and the number of its cluster; else None.
@@ -170,7 +169,7 @@ def sample_of(
     If the metric cannot be compared, the sample's `delta.problem` says why.
 
     Args:
-        data: the figures of the run.
+        data: the values of the run's metrics.
         metric: `success`, `ERRORS_DROPPED` (success without the trials that ended in an error), or a metric of the
             trials.
         baseline: the id of the baseline.
@@ -293,7 +292,7 @@ def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
     """Return the variance that differences between repeats add to the mean over tasks; None if no task was repeated.
 
     Args:
-        arm: the figures of the baseline or of a variant, by task.
+        arm: the values of the baseline or of a variant, by task.
         at: the positions in `arm` of the tasks to use; None for all tasks.
     """
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take

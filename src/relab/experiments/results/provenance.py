@@ -88,7 +88,7 @@ def manifest_of_new_run(
         run_id: the id of the run.
         now_us: when the run begins, in microseconds since 1970.
         snapshot: the snapshot of the project from which the trials start.
-        image_digest: the digest of the image in which the trials run; None without an image.
+        image_digest: the digest of the container image; None if trials run without an image.
     """
     config, root = resolved.config, resolved.root
     return run_manifest(
@@ -125,7 +125,7 @@ def fork_manifest(
     Args:
         parent: the run of the parents (the forked trials).
         run_id: the id of the run.
-        created_at: when it began, in ISO 8601.
+        created_at: the time at which the run began, in ISO 8601.
         digest: the digest of the resolved experiment.
         facts: values for the field `ext` of the manifest, which replace the values of the parents' run.
     """
@@ -207,7 +207,7 @@ def attestation(
 
     Args:
         run: the run.
-        tally: the counts of the entries in its journal.
+        tally: the counts over the entries of the run's journal.
         head: the number of lines in the journal after the first one, and the journal's last checksum; None for a
             journal without checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.

@@ -47,7 +47,7 @@ class Chart:
         columns: the titles of the table's columns.
         rows: the rows of the table; numbers are not formatted.
         is_long: whether the table is long, so that it is collapsed at first.
-        note: a remark below the chart; None without one.
+        note: a remark below the chart; None for no remark.
     """
 
     title: str

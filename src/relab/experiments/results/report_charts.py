@@ -1,8 +1,8 @@
-"""Make the charts of a run's report: convert figures to Vega-Lite specifications.
+"""Make the charts of a run's report: convert values to Vega-Lite specifications.
 
-They are written here as JSON and not built with Altair, which takes longer to load than a small run takes; a test checks
-them against Altair's schema of Vega-Lite. Text from outside (ids, names of metrics) is used only as values in the data,
-because Vega-Lite builds expressions from titles and sort lists, and quotes them badly.
+The specifications are written here as JSON. They are not built with Altair, because loading Altair takes longer than a
+small run. A test checks them against Altair's schema of Vega-Lite. Text from outside (ids, names of metrics) is used
+only as values in the data, because Vega-Lite builds expressions from titles and sort lists, and quotes them badly.
 """
 
 from __future__ import annotations

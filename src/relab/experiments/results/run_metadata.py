@@ -1,4 +1,4 @@
-"""Read the facts of a run from its folder: configuration, manifest, status, and whether metrics should be high or low."""
+"""Read the data about a run as a whole from its folder: configuration, manifest, status, directions of metrics."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class RunFacts:
 
     @property
     def fork(self) -> Mapping[str, Any] | None:
-        """The facts of a run of forks: parents, selector, changed bindings and more; None for another run."""
+        """The record of the forks in a run: parents, selector, changed bindings and more; None without forks."""
         found: Mapping[str, Any] | None = self.manifest.get("ext", {}).get("fork")
         return found
 
@@ -120,7 +120,7 @@ class RunFacts:
 
 
 def read_facts(run_dir: Path) -> RunFacts:
-    """Read the facts of a run from its folder.
+    """Read the data about a run as a whole from its folder.
 
     Raises:
         RunNotFoundError: the folder is not a run.

@@ -38,8 +38,9 @@ class StoppingDecision:
     Attributes:
         variant: the id of the variant.
         finding: `higher` (above +`margin`), `lower` (below -`margin`) or `equivalent` (between the two).
-        tasks: the number of compared tasks, in which both variants have figures.
-        positions: the number of examined tasks: the compared tasks, and the tasks in which a variant has no figures.
+        tasks: the number of compared tasks, for which both variants have values.
+        positions: the number of examined tasks: the compared tasks, and the tasks for which one of the variants has no
+            value.
         estimate: the mean difference over the compared tasks, variant minus baseline.
         interval: the always-valid interval of the estimate.
         better: whether the difference is an improvement; None if it is unknown whether the metric should be high or
@@ -165,7 +166,7 @@ class StoppingMonitor:
         return bool(self._open) if variant == 0 else self._variants[variant] in self._open
 
     def note(self, row: Mapping[str, Any]) -> list[StoppingDecision]:
-        """Count a finished trial; return the new decisions. `row` is the trial's row in the results, as JSON."""
+        """Count a finished trial; return the resulting decisions. `row` is the trial's row in the results, as JSON."""
         was_run = row["outcome"] != TrialOutcome.MISSING
         key = row["variant_id"], row["task_index"]
         self._tasks[key].note(figure_of(row, self._rule.metric), was_run=was_run)

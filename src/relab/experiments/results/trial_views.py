@@ -1,4 +1,4 @@
-"""List trials of a run, show one with its documents and files, and compare two with each other."""
+"""List the trials of a run, show a trial with its documents and files, and compare two trials."""
 
 from __future__ import annotations
 

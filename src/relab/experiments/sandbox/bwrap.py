@@ -118,11 +118,11 @@ class BwrapSandbox:
         self._shared_folders = SharedFolders()
 
     def prepare(self) -> None:
-        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can create a safe sandbox.
+        """Remove the leftovers of an earlier process of this run, and check that bubblewrap can create a safe sandbox.
 
         Raises:
-            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe sandbox cannot be created
-                here.
+            SandboxUnavailableError: bubblewrap or a read-only path is missing, or this machine cannot create a safe
+                sandbox.
         """
         found = shutil.which(self._program)
         if found is None:

@@ -167,7 +167,7 @@ class BwrapRunning:
         remove: is called with this object when it is closed.
         process: bubblewrap's process.
         posture: the isolation that is in effect.
-        group: the control group of the attempt; None without one.
+        group: the control group of the attempt; None if it has none.
         closers: functions that release the resources of the attempt when it is closed.
         launch: the command of the harness, with its folders and environment.
         watch: watches the limits of the attempt.

@@ -1,4 +1,4 @@
-"""Limit attempts by control groups, version 1 or 2; the groups are created below the runner's own group if possible.
+"""Limit attempts by control groups, version 1 or 2, which are created below this process's own group if possible.
 
 Interface files: https://docs.kernel.org/admin-guide/cgroup-v2.html and
 https://docs.kernel.org/admin-guide/cgroup-v1/index.html
@@ -342,7 +342,7 @@ def _remove_tree(folder: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the control group `folder` of a runner and the groups in it; groups that contain processes stay."""
+    """Remove the control group `folder` and the groups in it; groups that contain processes stay."""
     with contextlib.suppress(OSError):
         for child in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
             with contextlib.suppress(OSError):

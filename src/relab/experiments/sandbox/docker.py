@@ -113,7 +113,7 @@ class DockerSandbox:
         self._enforced: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Read the engine's capabilities, and remove the containers that an earlier runner of this run has left.
+        """Read the engine's capabilities, and remove the containers that an earlier process of this run has left.
 
         Raises:
             SandboxUnavailableError: the engine does not answer or has no seccomp filter, or the image is missing.

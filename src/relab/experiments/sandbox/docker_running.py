@@ -98,7 +98,7 @@ class DockerRunning:
         return self._watch.exceeded() if self._watch is not None else None
 
     def hidden_bytes(self) -> int:
-        """Return how many bytes the container has written to memory file systems and to deleted open files.
+        """Return how many bytes the container has written to memory file systems and to open files that were deleted.
 
         Return 0 if the container's processes are not visible on this machine.
         """

@@ -66,7 +66,7 @@ class EgressRule:
 
 
 def split_authority(text: str) -> tuple[str, int | None] | None:
-    """Split `host[:port]` into the host in lower case and the port (None without one); return None for any other text."""
+    """Split `host[:port]` into host (in lower case) and port (None if missing); return None for any other text."""
     found = _AUTHORITY.fullmatch(text)
     if found is None:
         return None

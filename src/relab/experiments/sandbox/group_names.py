@@ -1,4 +1,4 @@
-"""Names of the control groups of runners: `relab-<run id>-<PID namespace>.<process id>-<number>`."""
+"""Names of the control groups that a process creates: `relab-<run id>-<PID namespace>.<process id>-<number>`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAME: Final = re.compile(r"relab-.+-(\d+)\.(\d+)-\d+")
 
 
 def run_prefix(run_id: str) -> str:
-    """Return the beginning of the names of all control groups that runners create for a run: `relab-<run id>-`."""
+    """Return the beginning of the names of all control groups that processes create for a run: `relab-<run id>-`."""
     return f"relab-{run_id}-"
 
 
@@ -21,9 +21,9 @@ def this_process() -> str:
 
 
 def has_dead_runner(name: str) -> bool:
-    """Return whether the control group with this name was created by a runner whose process has ended.
+    """Return whether the process that created the control group with this name has ended.
 
-    Return False if that is unknown, for example because the runner was in another PID namespace.
+    Return False if that is unknown, for example because that process was in another PID namespace.
     """
     found = _NAME.fullmatch(name)
     if found is None:

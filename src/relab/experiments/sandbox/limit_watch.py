@@ -30,12 +30,12 @@ class ResourceUse:
 class LimitWatch:
     """Detects whether an attempt has exceeded a limit.
 
-    For a limit that the control group enforces, the group reports whether it was exceeded. Use of other limits is
-    measured.
+    For a limit that the control group enforces, the group reports whether it was exceeded. For other limits, this
+    object measures the use.
 
     Args:
         limits: the limits of the attempt.
-        group: the attempt's control group; None without one.
+        group: the attempt's control group; None if it has none.
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
         own_tasks: the number of these processes that belong to the sandbox itself.
         memory_folders: the folders that are stored in memory, as paths inside the sandbox.
@@ -76,7 +76,7 @@ class LimitWatch:
         self._limits = SandboxLimits()
 
     def hidden_bytes(self) -> int:
-        """Return how many bytes the attempt has written to memory file systems and to deleted files that are open."""
+        """Return how many bytes the attempt has written to memory file systems and to open files that were deleted."""
         pids = self._processes()
         total = sum(_used_in(f"/proc/{pids[0]}/root{folder}") for folder in self._memory_folders) if pids else 0
         return total + _deleted_bytes(pids)

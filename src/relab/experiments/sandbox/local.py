@@ -133,7 +133,7 @@ class LocalRunning:
         launch: the command of the harness, with its folders and environment.
         closers: functions that release the resources of the attempt when it is closed.
         ports: `{n: real port}` for the placeholders `{port:<n>}` in the harness's environment.
-        group: the control group of the attempt; None without one.
+        group: the control group of the attempt; None if it has none.
         limits: the limits of the attempt.
     """
 
@@ -168,7 +168,7 @@ class LocalRunning:
         self.memory_bytes = self._watch.memory_bytes
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait up to `timeout_s` seconds (None: without limit) for the harness.
+        """Wait for the harness, at most `timeout_s` seconds (None is no limit).
 
         Return its exit code, or None on time-out.
         """

@@ -213,7 +213,7 @@ class SandboxNetworks:
 
 
 def _listen(namespace: int, places: Sequence[tuple[str, int]]) -> list[socket.socket]:
-    """Move this process into a network namespace for good; return sockets that listen on `places` there."""
+    """Move this process into a network namespace for good; return sockets that listen on `places` in it."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def enter(fd: int, kind: int) -> None:

@@ -121,7 +121,7 @@ class Child:
             self._poll.register(self._pidfd, select.POLLIN)
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait up to `timeout_s` seconds (None: without limit) for the process.
+        """Wait for the process, at most `timeout_s` seconds (None is no limit).
 
         Returns:
             The exit code of the process (`-n` if signal n ended it); None on time-out.
@@ -151,7 +151,7 @@ class Child:
         return code
 
     def processes(self) -> list[int]:
-        """Return the ids of the process, its orphans, and the descendants of both.
+        """Return the ids of the process, of its orphans, and of all their descendants.
 
         A process that has ended is left out.
         """

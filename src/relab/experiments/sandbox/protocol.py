@@ -152,7 +152,7 @@ class RunningAttempt(Protocol):
         """The isolation that is in effect in the attempt's sandbox."""
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait up to `timeout_s` seconds (None: without limit) for the harness to end.
+        """Wait for the end of the harness, at most `timeout_s` seconds (None is no limit).
 
         Returns:
             The harness's exit code (`-n` if signal n ended it), or None on time-out.
@@ -187,7 +187,7 @@ class Sandbox(Protocol):
     """The digest of the image that attempts run in; None if they run in no image, and before `prepare`."""
 
     def prepare(self) -> None:
-        """Check once, before the run, that the sandbox works on this machine; remove the leftovers of a killed runner.
+        """Check once, before the run, that the sandbox works on this machine; remove leftovers of a killed process.
 
         Raises:
             SandboxUnavailableError: the sandbox does not work; the message says what to install or to change.

@@ -158,7 +158,7 @@ def compile_filter(machine: str) -> bytes:
         machine: the machine's name in uname(2).
 
     Raises:
-        LookupError: the system call numbers of this machine are not known here.
+        LookupError: this module does not know the system call numbers of this machine.
     """
     architecture = ARCHITECTURES.get(machine)
     if architecture is None:

@@ -35,7 +35,7 @@ class LabClient:
     def describe(
         self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None, gates: Sequence[str] = ()
     ) -> Described:
-        """Return the plan of an experiment, with the probability that it passes each gate; run nothing.
+        """Return the plan of an experiment, with its statistical power for each gate; run nothing.
 
         Args:
             experiment: the experiment file, relative to the project's root.
@@ -83,7 +83,7 @@ class LabClient:
 
         Args:
             experiment: the experiment file, relative to the project's root.
-            setup: a shell command that prepares the workspace once, before all trials; None without one.
+            setup: a shell command that prepares the workspace once, before all trials; None for no command.
             overrides: a JSON file with values that override the experiment file; None for no overrides.
             result_cache: whether to use results of equal trials of earlier runs; None for the setting in the file.
 

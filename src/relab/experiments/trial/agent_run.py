@@ -161,7 +161,7 @@ def _tool_call(event: Mapping[str, Any], call_id: str, at: str) -> dict[str, Any
 
 
 def _ended(event: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Return the fields about the end of a step or call: its status, times, retries and error, as telemetry names them.
+    """Return the fields about the end of a step or call (status, times, retries, error), as telemetry names them.
 
     `event` is the harness's event about the end, and `at` is the event's time, in RFC 3339.
     """

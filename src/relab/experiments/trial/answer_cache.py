@@ -39,7 +39,7 @@ class CachedAnswer:
 class AnswerCache:
     """Caches the answers of language models in a project's folder; several threads and processes may use it at once.
 
-    A file holds a digest as key, the content type and the body, but no request and no headers.
+    A file has the key (a digest), the content type and the body of an answer, but no request and no headers.
 
     Args:
         folder: where the files are; created with the first file.

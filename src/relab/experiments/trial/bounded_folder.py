@@ -1,4 +1,4 @@
-"""Keep the files of a cache below a total size: the files that were not used for longest are deleted."""
+"""Keep the files of a cache below a total size: the least recently used files are deleted."""
 
 from __future__ import annotations
 

@@ -78,17 +78,17 @@ class ForkSource:
 
     @property
     def fallback_mode(self) -> str:
-        """`checkpoint` if the fork begins from a checkpoint; `input_only` if it begins from its input only."""
+        """`checkpoint` if the fork begins from a checkpoint; `input_only` if it begins from the parent's input."""
         return "input_only" if self.file is None else "checkpoint"
 
     @property
     def name(self) -> str | None:
-        """The name of the checkpoint; None without one."""
+        """The name of the checkpoint; None without a checkpoint."""
         return None if self.checkpoint is None else self.checkpoint.name
 
     @property
     def size(self) -> int:
-        """The size of the checkpoint in bytes; 0 without one."""
+        """The size of the checkpoint in bytes; 0 without a checkpoint."""
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The values that all trials of a run share. None of them is a live object, so that trials can run in other processes."""
+"""The values that all trials of a run share, as plain data, so that trials can run in other processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """The values of a run that are known before its folder exists.
+    """The values of a run that are known before the folder of the run exists.
 
     Attributes:
         config: the experiment, with the sandbox and the network mode in effect.

@@ -19,7 +19,7 @@ _PIECE: Final = 65_536
 
 
 class _Links:
-    """Computes a hash chain over the lines of a file, piece by piece; a digest covers its line and all lines before."""
+    """Computes a hash chain over the lines of a file, which is given in pieces."""
 
     def __init__(self) -> None:
         self._head = NO_EVENTS
@@ -86,7 +86,7 @@ class EventChain:
 
 
 def _chain_of(path: Path, below: Path, length: int | None) -> _Links:
-    """Return the hash chain over the first `length` bytes of a file (None: all bytes); empty without a file.
+    """Return the hash chain over the first `length` bytes of a file; None is all bytes. A missing file counts as empty.
 
     No link below the folder `below` is followed.
     """

@@ -29,7 +29,7 @@ class EventTail:
     _is_too_long: bool = False
 
     def read(self) -> list[dict[str, Any]] | None:
-        """Return the events in the complete lines that were added, at most 64 MB per call; None without new data.
+        """Return the events in the complete lines that were added, at most 64 MB per call; None if nothing was added.
 
         Lines that are not JSON objects are left out. Lines of more than 128 MB are left out as well, and lines of 64 to
         128 MB may be.

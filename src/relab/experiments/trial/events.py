@@ -1,7 +1,7 @@
 """Read `harness_events.jsonl`, the events that a harness writes while it works, and validate each line.
 
-An invalid line does not affect the others; the trial's row has the number of invalid lines. The kinds of events and
-their fields are those of AgentLab's `hook_events_v1`.
+An invalid line does not affect the other lines; the trial's row has the number of invalid lines. The kinds of events
+and their fields are those of AgentLab's `hook_events_v1`.
 """
 
 from __future__ import annotations

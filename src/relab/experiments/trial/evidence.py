@@ -1,4 +1,4 @@
-"""Record the evidence of a trial: snapshots of its workspace before and after it, and digests of its documents."""
+"""Record the evidence of a trial: lists of its workspace's files before and after it, and digests of its documents."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the JSON object `task_chain_state_v1`: how the trial changed its workspace, as document digests.
+        """Return the JSON object `task_chain_state_v1`, with digests of the documents about the changed workspace.
 
         Args:
             row: the result of the trial.

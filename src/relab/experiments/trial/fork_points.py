@@ -1,4 +1,4 @@
-"""Choose the checkpoint from which a fork begins. Pure: from the selector, the checkpoints and the events of the parent."""
+"""Choose the checkpoint of the parent (forked trial) from which a fork begins. Pure functions."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def choose(
         events: the events of the parent, in the order of their file.
 
     Raises:
-        SelectorUnmatchedError: the parent ended before the point, or has no checkpoint by then or of this name.
+        SelectorUnmatchedError: the parent ended before the step or event, or has no checkpoint at or before it, or has
+            no checkpoint of the selected name.
     """
     ends = {event["step_index"]: event["seq"] for event in events if _ends_step(event)}
     if selector.kind == "checkpoint":

@@ -1,4 +1,4 @@
-"""A small HTTP server on a socket inside a trial's network, and the bodies of its requests."""
+"""A small HTTP server on a socket inside a trial's network, and a function that reads the bodies of requests."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def serve(
 ) -> Callable[[], None]:
     """Answer requests on a listening socket in threads; return a function that stops the server.
 
-    Stopping answers complete requests, drops incomplete ones, and waits for all threads.
+    When the server is stopped, it answers complete requests, drops incomplete requests, and waits for all threads.
 
     Args:
         listening: the socket; the server closes it.
-        answer: answers one request.
+        answer: is called to answer one request.
         name: the name of the thread that accepts connections.
         methods: the HTTP methods that are answered; others get 501.
         keep_alive: whether a connection may carry several requests (HTTP/1.1).

@@ -1,8 +1,8 @@
 """Make the state inventory of a trial: the isolation that its sandbox enforced, and violations of its profile.
 
-AgentLab's schema of this document (`state_inventory_v1`) is closed and has fewer values than relab: no name for a
-network namespace, no field for limits. Each field of the schema gets the nearest of the schema's values, and the full
-record is under `ext`.
+AgentLab's schema of this document (`state_inventory_v1`) allows no other fields and fewer values than relab needs: it
+has no name for a network namespace, and no field for limits. Each field of the schema gets the nearest of the schema's
+values, and the full record is under `ext`.
 """
 
 from __future__ import annotations

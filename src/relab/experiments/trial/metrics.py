@@ -42,7 +42,7 @@ def measure(
         config: the experiment.
         duration_ms: the duration of the harness's process.
         exit_code: the exit code of the harness.
-        raw_output: the output as the harness wrote it; empty without one.
+        raw_output: the output as the harness wrote it; empty if there is no output.
         output: the validated output; None if there is no valid one.
         events: the events of the harness.
         diff: the changes of the workspace.

@@ -1,7 +1,7 @@
 """A gateway to a model's server on a loopback address inside a sandbox, with a cache of its answers.
 
-The filtering proxy tunnels TLS and cannot see a request. A client that is configured with the gateway's address, as with
-`OPENAI_BASE_URL`, sends plain HTTP to it, and the gateway sends the request on over TLS.
+The filtering proxy tunnels TLS and cannot see a request. But a client that is configured with the gateway's address
+(for example by `OPENAI_BASE_URL`) sends plain HTTP to the gateway, which passes the request on over TLS.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ModelGateway:
     Args:
         upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below it are passed on.
         log: the file that gets a JSON line for each request, without headers and bodies.
-        keys: computes the keys of cached answers; None without a cache.
-        cache: the stored answers; None without a cache.
+        keys: computes the keys of cached answers; None if answers are not cached.
+        cache: the stored answers; None if answers are not cached.
         is_clean: returns whether a body contains no secret of the harness, so that it may be stored.
         clock: the source of the times in the log.
 

@@ -34,9 +34,9 @@ class OtlpReceiver:
     """Receives OTLP/HTTP requests of one trial on one socket.
 
     Args:
-        folder: where the bodies are stored, numbered in the order of their arrival. The numbers continue those of bodies
-            that are there already, from an earlier attempt or from before a pause.
-        sink: called with each stored body.
+        folder: the folder in which the bodies are stored, numbered in the order of their arrival. If the folder has
+            bodies from an earlier attempt or from before a pause, the numbers go on after them.
+        sink: is called with each stored body.
         clean: redacts secrets from a body before it is stored.
 
     Attributes:
@@ -57,7 +57,7 @@ class OtlpReceiver:
     def serve(self, listening: socket.socket) -> Callable[[], None]:
         """Receive requests on a listening socket in a thread; return a function that stops the receiver.
 
-        Stopping stores complete requests and drops incomplete ones.
+        When the receiver is stopped, it stores complete requests and drops incomplete requests.
         """
         return serve(listening, self.answer, name="otlp-receiver", methods=("POST",))
 

@@ -87,9 +87,10 @@ def write_state(
         context: the values that all trials share.
         folder: the folder of the trial.
         status: `completed`, `failed` or `paused`.
-        exit_reason: why the trial ended with this status, such as an error type; None without a reason.
-        label: the label of the trial's pause; None without one.
-        checkpoint: the name of the checkpoint to resume from, or where a fork began; None without one.
+        exit_reason: why the trial ended with this status, such as an error type; None if there is no reason.
+        label: the label of the trial's pause; None if the pause has no label or the trial was not paused.
+        checkpoint: the name of the checkpoint from which a paused trial is resumed, or from which a fork began; None
+            for no checkpoint.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

@@ -1,7 +1,8 @@
 """Pause a running trial: ask its harness for a checkpoint, then to stop, and wait for both acknowledgements.
 
-`lab pause` writes a request into the trial's folder. The process that runs the trial finds it, conducts the dialogue
-over the control file and the harness's events, and leaves the record of the pause, with which the trial can be resumed.
+`lab pause` writes a request into the trial's folder. The process that runs the trial finds the request, sends it on to
+the harness through the control file, reads the acknowledgements among the harness's events, and writes a record of the
+pause, with which the trial can be resumed.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class PausedTrial(BaseModel):
         started_us: when the attempt began, in microseconds since 1970.
         duration_ms: the time for which the harness has run in the attempt, without the pauses, in milliseconds.
         checkpoint: the checkpoint to resume from, as the harness named it; None if the harness named no checkpoint.
-        events_seq: the number (`seq`) of the last event before this pause; None without events.
-        earlier_seqs: the number of the last event before each earlier pause of the attempt.
+        events_seq: the number (`seq`) of the last event before this pause; None if there were no events.
+        earlier_seqs: the numbers (`seq`) of the last event before each earlier pause of the attempt.
         files: `(path, digest, size in bytes, mode)` of the workspace's files when the attempt began.
     """
 
@@ -130,8 +131,8 @@ class _Phase(Enum):
 class PauseDialogue:
     """Asks the harness of one attempt for a checkpoint and then to stop, and waits for each acknowledgement.
 
-    Requests go through the control file; acknowledgements are events. Use it only in the thread that watches the
-    attempt.
+    Requests go through the control file; acknowledgements are events. Use the object only in the thread that watches
+    the attempt.
 
     Args:
         folder: the trial's folder.

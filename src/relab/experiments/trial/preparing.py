@@ -55,7 +55,7 @@ def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Cl
 def write_documents(
     context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int, *, is_resumed: bool = False
 ) -> None:
-    """Write the documents that a harness reads (input and control file), and delete those of an earlier attempt.
+    """Write the documents that a harness reads (input and control file); delete documents of an earlier attempt.
 
     Args:
         context: the values that all trials share.
@@ -142,7 +142,7 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
 
 
 def harness_environment(settings: RunSettings, places: Places) -> dict[str, str]:
-    """Return the environment variables of a run's harnesses, except those of AgentLab and the runner's services.
+    """Return the environment variables of a run's harnesses, without the variables of AgentLab and of services.
 
     Args:
         settings: the settings of the run.

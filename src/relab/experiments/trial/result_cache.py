@@ -173,7 +173,7 @@ class ResultCache:
                 yield CacheEntry(Path(name), head, size, stored_us, used_ns // 1_000)
 
     def remove(self, unused_since_us: int) -> int:
-        """Delete the entries that were not used since a time, in microseconds since 1970; return their number."""
+        """Delete the entries that were not used since a time (in microseconds since 1970); return how many."""
         removed = 0
         for used_ns, _, name in self._bound.files():
             if used_ns // 1_000 <= unused_since_us:

@@ -33,7 +33,7 @@ class ResultKeys:
     Args:
         context: the values that all trials share.
         executor: the name of the executor that runs the trials.
-        image_digest: the digest of the image that the trials run in; None without an image.
+        image_digest: the digest of the container image; None if trials run without an image.
     """
 
     def __init__(self, context: RunContext, executor: str, image_digest: str | None) -> None:
@@ -67,7 +67,7 @@ class ResultKeys:
     def document(self, trial: Trial) -> dict[str, Any]:
         """Return everything that a trial's result depends on, as JSON; trials with equal documents share one result.
 
-        The document contains secrets: never store it, only its keyed digest.
+        The document contains secrets: do not store the document itself, but only its keyed digest.
 
         Raises:
             OSError: a file that the task reads is missing.

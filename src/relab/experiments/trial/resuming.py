@@ -80,7 +80,7 @@ def record_pause(
         attempt: the number of the attempt, from 1.
         manifest: the files of the workspace when the attempt began.
         checkpoints: the checkpoints that the harness names in its output.
-        events_seq: the `seq` of the last event; None without events.
+        events_seq: the `seq` of the last event; None if there were no events.
 
     Raises:
         OSError: the disk is full.

@@ -265,7 +265,7 @@ class TrialRunner:
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
         """Cut large logs and mask secrets in the folder of an ended attempt; then read its output and its events.
 
-        If the attempt exceeded its disk limit, sparse files are deleted before. Return `end` (the message then states
+        If the attempt exceeded its disk limit, sparse files are deleted first. Return `end` (the message then states
         the number of deleted files), the output and the events.
         """
         config = self._context.config

@@ -1,6 +1,6 @@
 """The command of `run-dev --setup`.
 
-It runs once in the trials' sandbox; trials start from the workspace that it leaves.
+The command runs once, in the trials' sandbox. Trials start from the workspace that the command leaves.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return the last `_READ_BYTES` bytes of a file as text; show only the end of this text."""
+    """Return the last `_READ_BYTES` bytes of a file as text, of which the caller must show only the end."""
     # A secret at the beginning of the text may be cut, and is then not redacted.
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))

@@ -42,7 +42,7 @@ class StoredHead:
 
     Attributes:
         ids: the ids of the trial that was run, by name.
-        agent_run_id: the id of the trial's agent run in telemetry; None without an agent run.
+        agent_run_id: the id of the trial's agent run in telemetry; None if it has none.
         outcome: `success` or `failure`.
         attempts: the number of attempts at the trial.
         exit_code: the exit code of the harness.
@@ -181,7 +181,8 @@ def capture(
 ) -> None:
     """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
 
-    Do nothing without a result cache, for an attempt that may not be reused, for too large a result, or on a full disk.
+    Nothing is written if the run uses no result cache, the attempt may not be reused, the result is too large, or the
+    disk is full.
 
     Args:
         context: the values that all trials share, with the largest size of the file.
@@ -231,7 +232,7 @@ def capture(
 
 
 def read_head(file: IO[bytes]) -> StoredHead:
-    """Read the facts about a stored result from the first line of its file; then `file` is at the archive.
+    """Read the data about a stored result from the first line of its file; leave `file` at the start of the archive.
 
     Raises:
         StoredResultInvalidError: the line is not the first line of a stored result.

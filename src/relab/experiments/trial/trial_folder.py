@@ -1,4 +1,4 @@
-"""The folder of one trial: the names of its files, as AgentLab defines them, and how it is created and cleared."""
+"""The folder of one trial: the names of its files, as AgentLab defines them, and functions to create and clear it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class AttemptEnd:
         exit_code: the exit code of the harness.
         ended_for: the reason for which the runner ended the attempt, or the error that the runner found afterwards;
             None if the harness ended by itself within all limits.
-        message: one sentence about this reason or error; None without one.
+        message: one sentence about this reason or error; None if `ended_for` is None.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
         rewrote_events: whether the harness changed events that the runner had already read.
     """
@@ -168,7 +168,7 @@ def _watch(
 
 @dataclass(frozen=True)
 class _Budget:
-    """The numbers of steps, tokens and tool calls so far, and the reader of the events that are still to be counted."""
+    """The numbers of steps, tokens and tool calls so far, and the reader of the events that are not counted yet."""
 
     used: BudgetCount
     tail: EventTail

@@ -40,7 +40,7 @@ def trial_input(
         config: the experiment, with overrides applied.
         trial: the trial; the harness gets the bindings of its variant.
         places: the trial's folders, as paths inside the sandbox.
-        ext: additions to the document's `ext`, for example about the pause of a resumed trial; None without any.
+        ext: additions to the document's `ext`, for example about the pause of a resumed trial; None for no additions.
     """
     task = trial.task
     control_plane = config.runtime.harness.control_plane
@@ -147,7 +147,7 @@ class Checkpoint(_Open):
 
     @property
     def name(self) -> str:
-        """The name to show: the logical name, or without one the path."""
+        """The name to show: the logical name or, if there is none, the path."""
         return self.logical_name or self.path
 
 

@@ -75,9 +75,9 @@ def check_holes(path: Path, status: os.stat_result) -> None:
 
 
 def remove_tree(root: Path) -> None:
-    """Delete a folder of any depth and with any permissions; do nothing if it does not exist.
+    """Delete a folder of any depth and with any permissions; do nothing if the folder does not exist.
 
-    If the path is a link or a file, only that is deleted, not the target of the link.
+    If the path is a link or a file, only the link or the file is deleted, not the target of the link.
 
     Raises:
         OSError: an entry cannot be deleted.
