@@ -270,7 +270,7 @@ def _config_of(
     config: ExperimentConfig, baseline: Variant, forked: Variant, parents: Sequence[Parent]
 ) -> ExperimentConfig:
     repeats = Counter(parent.row["task_index"] for parent in parents)
-    # The forked trials are given, so no clear result or ceiling of the parents' experiment ends their run early.
+    # All forks are to be run, so the stopping rule and the ceilings of the parents' experiment do not apply to them.
     policies = config.design.policies.model_copy(update={"stopping": None, "budget": None})
     design = config.design.model_copy(
         update={"replications": max(repeats.values()), "comparison": "paired", "policies": policies}

@@ -247,7 +247,7 @@ def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: flo
     `since` is the time at which the request was written, in seconds of the monotonic clock.
     """
     while True:
-        # First this, because the runner writes its answer before it frees its lock.
+        # The lock is read first, because the runner writes its answer before it frees the lock.
         works = is_locked(run.path)
         answer = _answer(folder, request, since)
         if answer is not None:
@@ -269,7 +269,7 @@ def _answer(folder: TrialFolder, request: PauseRequest, since: float) -> PauseAn
         request: the request.
         since: the time at which the request was written, in seconds of the monotonic clock.
     """
-    # First this, because the runner writes its answer before it deletes the request.
+    # The request is read first, because the runner writes its answer before it deletes the request.
     is_asked = (folder.root / REQUEST).exists()
     paused, took_s = read_paused(folder), time.monotonic() - since
     if paused is not None and paused.request_id == request.request_id:

@@ -156,7 +156,7 @@ class PlanRunner:
             except BaseException as error:  # noqa: BLE001 raised below, after the running trials
                 errors.append(error)
                 if not isinstance(error, Exception):
-                    # For example KeyboardInterrupt: do not wait for the running trials either.
+                    # Such as KeyboardInterrupt: in this case, do not wait for the running trials either.
                     stop.press()
                     stop.press()
                 for waiting in self._chains.values():

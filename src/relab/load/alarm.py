@@ -100,7 +100,7 @@ class KernelAlarm:
         try:
             os.read(self._descriptor, 8)
         except BlockingIOError:
-            # The timer was set again after it had fired.
+            # The timer was set again after it had fired, before this call.
             return
         self._wake()
 

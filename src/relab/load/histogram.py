@@ -43,7 +43,7 @@ class LatencyHistogram:
         """
         try:
             hdr = HdrHistogram.decode(text.encode())
-        except Exception as error:  # the library raises what it meets: TypeError, zlib.error, its own
+        except Exception as error:  # the library raises errors of many kinds: TypeError, zlib.error, its own
             raise ValueError(f"not a compressed HdrHistogram: {error}") from error
         found = (hdr.lowest_trackable_value, hdr.highest_trackable_value, hdr.significant_figures)
         if found != (MIN_NS, MAX_NS, SIGNIFICANT_DIGITS):

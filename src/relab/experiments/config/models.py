@@ -379,7 +379,7 @@ class ExperimentConfig(_Section):
         document = self.model_dump(mode="json", by_alias=True)
         design, runtime = document["design"], document["runtime"]
         if runtime["result_cache"] is None:
-            # Such as of a run that an earlier version began, whose digest must stay the same.
+            # Such as the digest of a run that an earlier version began: it must stay the same.
             del runtime["result_cache"]
         for section in (
             document["experiment"],

@@ -78,7 +78,7 @@ class CachingExecutor:
         self._context = context
         self._keys = ResultKeys(context, self._name, self._inner.image_digest)
         config, redactor = self._settings.config, Redactor(self._settings.secrets)
-        # The sandbox starts nothing: it only says where folders are inside it.
+        # The sandbox starts nothing; it only returns the paths of folders inside it.
         sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, self._settings.run_id))
         network = TrialNetwork(config, lambda _body, _encoding: None, redactor)
         self._restorer = TrialRunner(context, sandbox, network, redactor)
@@ -95,7 +95,7 @@ class CachingExecutor:
         try:
             key = self._cache.key(self._keys.document(trial))
         except (OSError, ValueError):
-            # A file that the task reads is missing, or the cache cannot be written: the run itself says so if it matters.
+            # A file that the task reads is missing, or the cache cannot be written. If it matters, the trial reports it.
             return self._inner.submit(trial)
         rejected = None
         try:
@@ -106,7 +106,7 @@ class CachingExecutor:
             path = self._cache.path(key)
             rejected = f"the entry {path} of the result cache was rejected, and the trial was run: {error}"
         except OSError:
-            # Such as a full disk: the run itself says so.
+            # Such as a full disk: the trial that is run instead reports it.
             restored = None
         done: Future[TrialResult] = Future()
         # As many trials as the executor runs at the same time are submitted, so none waits, and none can be cancelled.

@@ -58,7 +58,7 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 from relab.experiments.workspace.untrusted_files import write_new
 
 MAX_LOSSES: Final = 3
-"""How often a trial is started again after the loss of its node or worker; it may be the trial that ends them."""
+"""How often a trial is started again after its node or worker was lost: the trial itself may have ended them."""
 _INLINE_BYTES: Final = 65_536
 """The largest archive that is sent with a trial; a larger one is an object of Ray, which a node fetches."""
 _LOOK_S: Final = 0.25
@@ -178,7 +178,7 @@ class RayExecutor:
         )
         self._run = [ray.put(run)]
         self._task = ray.remote(ray_node.run_trial).options(
-            # A repetition by Ray could mix the items of two attempts, so a trial is sent again from here.
+            # If Ray repeated the task, items of two attempts could mix. So this module sends a lost trial again.
             max_retries=0,
             num_returns="streaming",
             name="relab.run_trial",

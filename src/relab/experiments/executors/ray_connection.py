@@ -40,7 +40,7 @@ def connect(address: str | None) -> bool:
         )
     # Ray reads these when it is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # It prints messages about nodes to stdout, where only the command's result belongs; they are in its logs, too.
+    # Ray prints messages about nodes to stdout, where only the command's result belongs; Ray's logs have them, too.
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."
     if address is None or address.startswith(_LOOPBACK):
         # The nodes have the address 127.0.0.1, and Ray's servers listen there only.

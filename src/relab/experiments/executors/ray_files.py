@@ -45,7 +45,7 @@ def unpack_trial(
         remove_changed(folder.workspace, report.changed, context.snapshot.manifest.files)
     attempts = context.config.design.policies.retry.max_attempts
     output_bytes = int(2 * attempts * context.config.runtime.workspace.max_output_mb * MB)
-    # Each attempt may leave what a trial may write, and the last one also its artifacts.
+    # Each attempt may leave as much as a trial may write, and the last attempt also leaves its artifacts.
     limit = (attempts + 1) * disk_bytes_of(context) + output_bytes + MAX_TRIAL_BYTES + _OWN_BYTES
     limit += context.stored_result_bytes
     unpack(chunks, folder.root, max_bytes=limit, last=PAUSED)

@@ -51,7 +51,7 @@ from relab.experiments.workspace.snapshots import Clone, ProjectSnapshot, cached
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
 _MAX_SHIPPED_BYTES: Final = 1 << 50
-"""The size of what the machine of `lab run` sends is not limited here."""
+"""No limit in effect: the machine of `lab run`, which sends these archives, is trusted."""
 
 _workers: dict[str, _Worker] = {}
 """The worker of the last session, by its id; a worker process of Ray runs many trials."""
@@ -117,7 +117,7 @@ def leave_node(session: str, run_id: str, config: ExperimentConfig) -> None:
     """
     node = _node_folder()
     folder = node / run_id
-    # Workers begin under this lock, so none begins here meanwhile.
+    # A worker holds this lock while it begins, so no worker begins while the lock is held here.
     with file_lock(node.parent / "lock"):
         has_others = False
         for lock in folder.glob("workers/*.lock"):
@@ -300,7 +300,7 @@ class _Worker:
         end_stale_processes(run_dir)
         if run_id == self._run.run_id:
             with contextlib.suppress(RelabError):
-                # A sandbox of the same name removes what the dead one has left.
+                # A new sandbox with the same name removes what the dead worker's sandbox has left.
                 sandbox = self._make_sandbox(run_dir.name)
                 sandbox.prepare()
                 sandbox.close()

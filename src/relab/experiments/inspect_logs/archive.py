@@ -32,7 +32,7 @@ MAX_ENTRIES: Final = 200_000
 MAX_RATIO: Final = 500
 """The largest ratio of decompressed to compressed size of a whole archive above `MAX_ENTRY_BYTES`.
 
-Those of Inspect that were measured have 7 to 20; deflate reaches 1,030.
+The logs of Inspect that were measured have ratios of 7 to 20; deflate reaches 1,030.
 """
 
 _STORED: Final = 0

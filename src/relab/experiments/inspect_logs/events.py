@@ -32,7 +32,7 @@ def hook_events(sample: InspectSample, ids: TrialIds, started_at: str) -> Iterat
         started_at: the start of the sample in RFC 3339, which is used for events without a valid time.
     """
     for seq, event in enumerate(_events(sample, started_at)):
-        # Of a longer transcript the rest is left out, so that the trial's events stay valid.
+        # The rest of a longer transcript is left out, so that the trial's events stay valid.
         if seq >= MAX_EVENTS:
             return
         yield {"event_type": event["event_type"], "ts": event["ts"], "seq": seq, "ids": ids.to_json(), **event}

@@ -46,7 +46,7 @@ class _Totals:
     failed: int = 0
     summaries: list[dict[str, Any]] = field(default_factory=list)
     scores: dict[tuple[str, str, bool], dict[str | int, list[float]]] = field(default_factory=dict)
-    """The numbers of each sample, by scorer, name of the score (that of its scorer, or a key), and whether it is a letter."""
+    """The values of each sample, by `(scorer, name of the score, whether the score is a letter)`."""
     usage: dict[str, dict[str, int]] = field(default_factory=dict)
     times: list[str] = field(default_factory=list)
 

@@ -154,7 +154,7 @@ def _import(root: Path, logs: Sequence[InspectLog], options: ImportOptions, cloc
             # Sealed and not signed: a signature would state that the trials ran here.
             prove_run(run, Signer())
     except BaseException:
-        # Half a run would look like an interrupted one, which no command could continue.
+        # An incomplete run would look like an interrupted run, but no command could continue it.
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     paths = {name: str(log.path) for name, log in named.items()}

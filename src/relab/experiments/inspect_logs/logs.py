@@ -228,7 +228,7 @@ def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
         if isinstance(value, dict):
             return {clean(str(key)): clean(item, depth - 1) for key, item in value.items()}
         return [clean(item, depth - 1) for item in value]
-    # Of NaN and the infinities, both comparisons are false.
+    # For NaN and the infinities, both comparisons are false.
     is_safe = value is None or -(2**63) <= value < 2**63
     return value if is_safe else str(value)
 

@@ -92,7 +92,7 @@ def resolve(
     tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
     warnings += tasks.warnings
     if config.dataset.limit is None:
-        # The contract requires a number.
+        # AgentLab's schema requires a number.
         config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"limit": len(tasks)})})
     return Resolved(
         config=config,
@@ -129,7 +129,7 @@ def check_harness(resolved: Resolved) -> None:
         ExperimentInvalidError: the harness is missing or not executable, so every trial would fail.
     """
     script, command = resolved.script, resolved.config.runtime.harness.command
-    # The files of an image are not visible here; only those of the project can be checked.
+    # This process cannot see the files of an image; it can check only the project's files.
     in_image = resolved.config.runtime.sandbox.mode.kind.runs_image
     if in_image and (script.path is None or not script.path.is_relative_to(resolved.root)):
         return

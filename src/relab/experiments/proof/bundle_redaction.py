@@ -138,7 +138,7 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
     found = {
         name: value
         for name, value in environment.items()
-        # A path to a file with a secret is not one.
+        # The path of a file that contains a secret is not a secret itself.
         if names_a_secret(name) and len(value) >= MIN_CHARS and not value.startswith("/")
     }
     return found | {name: value for name, value in declared.items() if value}

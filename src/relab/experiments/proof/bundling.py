@@ -223,7 +223,7 @@ class _Bundle:
             return
         self._masked += redacted.masked
         for suffix, data in redacted.files.items():
-            # A suffix has the name of a table.
+            # A table of a database gets a suffix with its name.
             place = name if not suffix else self._free(name + _safe(suffix))
             if _is_too_long(place):
                 self._left_out.append(LeftOut(path=place, reason="long_name", files=1, bytes=len(data)))
@@ -239,12 +239,12 @@ class _Bundle:
         )
 
     def _spooled(self, place: str) -> Path:
-        # By the digest of the path, because a path in the bundle may be longer than a name of a file.
+        # Named by the digest of the path, because a path in the bundle may be longer than a file name may be.
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
         """Mask the digests in the files of the bundle; leave out files that consist of digests."""
-        # From the digest of a masked document, a short password could be found by trying values.
+        # Otherwise a masked password could be guessed, and each guess checked by the digest of the unmasked document.
         files, self._files = self._files, []
         for file in files:
             if file.path in _DIGESTS_BESIDE or file.path.startswith(f"{STORE}/"):

@@ -113,10 +113,10 @@ def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
     begin = 0
     for expected, block in zip_longest(_checks(before.blocks), _blocks(file)):
         if expected is None:
-            # The file goes on where it ended before.
+            # The file is longer than before: the first new byte is the change.
             return ChangedAt(begin, begin + 1)
         if block is None:
-            # The file ends, although it had more blocks.
+            # The file is shorter than before: it ends where its next block began.
             return ChangedAt(begin, begin + 1)
         length = min(BLOCK_BYTES, before.size - begin)
         if len(block) > length and _check_of(block[:length]) == expected:
@@ -124,7 +124,7 @@ def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
         if _check_of(block) != expected:
             if len(block) == length:
                 return _place_in(block, expected, begin)
-            # Of a shorter block, the bytes that it has may be changed too.
+            # The block is shorter than before, and its remaining bytes may be changed, too.
             return ChangedAt(begin, begin + min(len(block), length) + 1)
         begin += len(block)
     return None
@@ -175,7 +175,7 @@ def pieces_of(descriptor: int, size: int) -> Iterator[bytes]:
         descriptor: the file, open for reading at its beginning; it stays open.
         size: the length of the file in bytes, from `fstat`. The file is read to its end even if the length has changed.
     """
-    # One byte more than there is, so that most files need one call: it returns what is there, and nothing follows.
+    # One byte more than the file has: a shorter result shows the end, so that most files need only one call.
     piece = os.read(descriptor, min(size + 1, _PIECE))
     if len(piece) == size:
         if piece:

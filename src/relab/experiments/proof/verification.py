@@ -203,7 +203,7 @@ class _Check:
             self._read_records(run)
         self._seal.run()
         statements = self._statements()
-        # Only if all files are as they were is a contradiction between them damage of its own.
+        # A contradiction between files counts as damage only if all files are unchanged.
         if run is not None and not self._seal.count:
             for problem in self._contradictions(run, statements):
                 self._seal.note(problem)
@@ -292,7 +292,7 @@ class _Check:
         if self._key not in (None, envelope.key):
             raise EnvelopeError("is signed by another key than the line before")
         self._key = envelope.key
-        # If a file is damaged, its damage is known already.
+        # The damage of a changed file is reported already.
         if not self._seal.count:
             self._check_subjects(envelope.statement)
         return envelope.statement

@@ -297,7 +297,7 @@ def open_checked_run(path: Path) -> RunFolder:
         RunDamagedError: the manifest or the resolved experiment cannot be read or was changed.
     """
     run = open_run(path.absolute())
-    # Before a fact of the manifest is used: an edited one may lack a key or have any value.
+    # Checked before a value of the manifest is used: an edited manifest may lack a key or have any value.
     check_manifest(run.path)
     return run
 

@@ -239,7 +239,7 @@ def _rate(found: TaskMeans) -> dict[str, Any]:
         return {"success_rate": None, "success_rate_interval": None}
     # Trials of a cluster of tasks depend on each other, so each cluster counts as one observation.
     clusters, total = found.hits(), int(found.trials.sum())
-    # The number of hits is whole; the sum of mean times trials differs from it only by rounding.
+    # The number of successes is whole; the sum of mean times trials differs from it only by rounding.
     rate = round(float(clusters.sums.sum())) / total
     return {"success_rate": rate, "success_rate_interval": interval_json(clustered_rate(clusters, total))}
 

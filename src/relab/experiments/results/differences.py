@@ -323,7 +323,7 @@ def _always_valid(base: Delta, differences: Floats, level: float, bounds: tuple[
         pairs=count,
         clusters=count,
     )
-    # What a test of a fixed size could detect says nothing about a run whose size the data decide.
+    # The detectable effect is defined for a run of fixed size, but here the data decide when the run ends.
     return replace(_with_figures(base, found), minimum_detectable_effect=None, is_always_valid=True)
 
 

@@ -131,7 +131,7 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
         return None
     document = read_attestation(facts.run_dir)
     if facts.status is None:
-        # A run without a status would otherwise pass for one that has not begun, whose files are not checked.
+        # Otherwise a run without a status would count as a run that has not begun, whose files are not checked.
         if document is not None and document["ext"].get("complete"):
             raise damaged(
                 facts.run_dir / RUN_CONTROL, f"is missing, although {ATTESTATION} says that the run is complete"

@@ -339,7 +339,7 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return `{trials, of, cost_usd}`: the number of cached trials and of all trials, and the saved cost in USD."""
-    # A summary of an earlier version does not have it.
+    # A summary that an earlier version wrote does not have this key.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {
         "trials": sum(each["trials"] for each in found),

@@ -51,7 +51,7 @@ class BwrapProcess:
     ) -> None:
         status_read, status_write = os.pipe()
         gate_read, self._gate = os.pipe()
-        # Opened for reading and writing, so that it has no end of file when the runner dies: at that, bubblewrap would
+        # Opened for reading and writing, so that bubblewrap reads no end of file when the runner dies: it would then
         # start the harness.
         gate = os.open(f"/proc/self/fd/{gate_read}", os.O_RDWR | os.O_CLOEXEC)
         os.close(gate_read)

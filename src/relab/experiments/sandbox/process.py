@@ -155,7 +155,7 @@ class Child:
 
         A process that has ended is left out.
         """
-        # The lock is held, because a process of a trial that is just starting would look like an orphan of this one.
+        # The lock is held, because a process of a trial that is just starting would look like an orphan of this trial.
         with _lock:
             orphans = _orphans(self._marker, self._since_s) if _IS_LINUX else []
         # A process that was waited for has no children any more, and its id may be that of another process.

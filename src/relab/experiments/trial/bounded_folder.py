@@ -12,7 +12,7 @@ from typing import Final
 
 _KEPT_SHARE: Final = 0.9
 _ABANDONED_S: Final = 3_600.0
-"""The age of a file that is being written from which on its writer is taken for dead."""
+"""The age from which on an incomplete file counts as left behind by a killed process."""
 
 
 class BoundedFolder:
@@ -47,7 +47,7 @@ class BoundedFolder:
             files = sorted(self.files(), key=lambda item: (item[2] == str(written), item[0]))
             self._total = sum(size for _, size, _ in files)
             for _, size, path in files:
-                # The new file is last; it may stay alone although it is larger than the share.
+                # The new file is deleted last, and stays if it alone is within the limit.
                 share = 1 if path == str(written) else _KEPT_SHARE
                 if self._total <= self._max_bytes * share:
                     return

@@ -132,7 +132,7 @@ def _named_before_pauses(config: ExperimentConfig, folder: TrialFolder) -> list[
     named: list[Checkpoint] = []
     for number in numbers:
         segment = segments / str(number)
-        # A harness wrote this output itself, so that it may be invalid; the runner wrote or checked the last one.
+        # The harness wrote this output, so it may be invalid; the runner wrote or checked only the last output.
         document = written_document(segment / name, segment / STDOUT, below=folder.root)
         named += [] if document is None else _checkpoints_of(document)
     return named

@@ -24,7 +24,7 @@ _IRRELEVANT: Final = frozenset(
     ("host", "connection", "keep-alive", "te", "upgrade", "transfer-encoding", "content-length", "accept-encoding",
      "user-agent", "date", "idempotency-key", "x-request-id", "x-client-request-id", "traceparent", "tracestate", "baggage")
 )  # fmt: skip
-"""Headers that differ between equal requests, or are between two neighbours only."""
+"""Headers that differ between equal requests, or that apply to a single connection only."""
 _IRRELEVANT_PREFIX: Final = "x-stainless-"
 _SECRET_PARAMETERS: Final = frozenset(("key", "api_key", "api-key"))
 # Tuples, because a server may send lists and objects here, which a set cannot look up.

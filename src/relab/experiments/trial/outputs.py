@@ -42,7 +42,7 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
         document = wire.error_output(trial.ids, TrialOutcome.ERROR, error_type, message)
         if attempt.output.raw:
             document["ext"] = {"harness_output": attempt.output.raw}
-    # Indentation would multiply the size of a deeply nested output of the harness.
+    # Not indented, because indentation would multiply the size of a deeply nested output of the harness.
     indent = None if attempt.output.raw else 2
     write_own(folder.root / OUTPUT, wire.to_json_bytes(document, indent=indent))
 

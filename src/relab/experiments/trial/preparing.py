@@ -77,7 +77,7 @@ def write_documents(
             raise OSError(errno.ELOOP, "A link of an earlier trial leads out of the trial's folder", str(parent))
         parent.mkdir(parents=True, exist_ok=True)
     if is_resumed or context.config.design.policies.state.carries_state:
-        # Neither carried-over state nor a resumed attempt may contain documents of an earlier one.
+        # Documents of an earlier trial in carried-over state, or of an earlier attempt, must not be taken for new ones.
         for path in documents:
             if not (is_resumed and path == events):
                 path.unlink(missing_ok=True)

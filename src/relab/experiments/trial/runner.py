@@ -194,7 +194,7 @@ class TrialRunner:
         if end.pause is not None:
             self._pause(trial, folder, end, times, copied.manifest, number, paused)
             raise TrialPaused
-        # Of a trial that ended before it could be paused.
+        # The request is left over if the trial ended before it could be paused.
         (folder.root / REQUEST).unlink(missing_ok=True)
         return self._read(trial, folder, copied, end, posture, times, paused)
 

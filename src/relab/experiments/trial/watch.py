@@ -207,7 +207,7 @@ def _exceeded(running: RunningAttempt, bounds: WatchLimits) -> tuple[ErrorType, 
 
 
 def _disk(running: RunningAttempt, bounds: WatchLimits) -> tuple[ErrorType, str] | None:
-    # Holes in files count: the runner reads files completely for their digests, and a copy for the next trial may fill them.
+    # Holes count as data: the runner reads whole files for their digests, and a copy for the next trial may fill holes.
     total, largest = size_of_copy(*bounds.disk)
     # A file of exactly the largest size was cut by the limit, even if the harness ignored the error.
     if total + running.hidden_bytes() > bounds.disk_bytes or largest >= bounds.disk_bytes:

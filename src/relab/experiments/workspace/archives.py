@@ -172,7 +172,7 @@ def _unpack(spool: IO[bytes], root: Path, max_bytes: int, last: str | None) -> N
     total = 0
     with tarfile.open(fileobj=spool, mode="r:", errors="surrogateescape") as archive:
         for number, member in enumerate(archive):
-            # Of a sparse file the archive does not have the content as it is.
+            # The entry of a sparse file does not contain the file as it is.
             if number >= MAX_ENTRIES or member.type not in _KINDS or member.issparse():
                 raise ArchiveInvalidError("The archive has too many entries, or an entry that is not a file.")
             path = f"{top}/{_checked(member.name)}"

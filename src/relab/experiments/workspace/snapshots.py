@@ -144,7 +144,7 @@ def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
         manifest = manifest_of(root)
     except ExperimentInvalidError as error:
         if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
-            # It is missing, or another run is replacing a damaged one.
+            # The snapshot is missing, or another run is replacing a damaged one.
             return None
         raise
     return ProjectSnapshot(root, manifest) if manifest.digest == digest else None
