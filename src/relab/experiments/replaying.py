@@ -71,7 +71,7 @@ class Replayed:
 
     @property
     def is_identical(self) -> bool:
-        """Whether the result with its metrics, the input, the output, the events and the changed files are the same."""
+        """Whether result, metrics, input, output, events and changed files are the same as in the run."""
         return not self.differences
 
 
@@ -239,7 +239,7 @@ def _difference(where: str, before: object, after: object) -> ReplayDifference:
 
 
 def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the index of the first item that differs, or the length of the shorter one."""
+    """Return the index of the first item that differs, or the length of the shorter sequence."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
 

@@ -178,8 +178,9 @@ class PlanRunner:
     def _fill(self, stop: StopSwitch) -> None:
         """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
-        A slot (a position of the plan) waits while an earlier trial of its chain runs; it counts as started. Slots of
-        pruned variants (too many failures) are recorded without the executor.
+        A slot (a position of the plan) waits while an earlier trial of its chain runs; a waiting slot counts as
+        started. If the variant of a slot is pruned (because of too many failures), a result is recorded without running
+        the trial.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()

@@ -62,7 +62,7 @@ def list_current(
     Args:
         session: the session of the transaction.
         with_archived: whether to include archived flags.
-        after: return only keys after this key; None for all.
+        after: return only flags whose keys come after this key; None for all flags.
         limit: maximum number of rows; None for no limit.
     """
     by_key = _in_byte_order(session)

@@ -144,7 +144,7 @@ class FlagService:
         return self._append(key, expected, change, author, note)
 
     def archive(self, key: str, *, expected: Collection[int] | None, author: str, note: str = "") -> FlagVersion:
-        """Archive a flag, which can then not be evaluated but keeps its history; return the version that this adds.
+        """Archive a flag, which can then not be evaluated but keeps its history; return the added version.
 
         Args:
             key: the flag.

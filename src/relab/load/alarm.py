@@ -21,7 +21,7 @@ _IS_LINUX = sys.platform == "linux"
 
 
 class Alarm(Protocol):
-    """A timer. Each call of `set` makes it call its function once, at the given time or shortly after that time."""
+    """A timer for one function. After each call of `set`, it calls the function once, at or shortly after a time."""
 
     def set(self, at_ns: int) -> None:
         """Set the time at which the timer calls its function next, in ns of the clock `time.monotonic_ns`.

@@ -24,7 +24,7 @@ _TOGETHER = 2_048
 class LatencyHistogram:
     """Counts of latencies in nanoseconds, the unit that the tools of HdrHistogram expect.
 
-    A latency below zero counts as zero, one above ten minutes as ten minutes, so that no latency is lost.
+    A latency below zero counts as zero, and a latency above ten minutes as ten minutes, so that no latency is lost.
     """
 
     __slots__ = ("_counted", "_waiting")

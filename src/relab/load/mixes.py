@@ -109,7 +109,7 @@ class _Text:
 
     @property
     def only(self) -> str | None:
-        """The name `x` if the whole text is the one placeholder `{x}`; None for any other text."""
+        """The name `x` if the whole text is a single placeholder `{x}`; None for any other text."""
         return self._parts[0][1] if len(self._parts) == 1 and not self._parts[0][0] else None
 
     def fill(self, values: Values) -> str:

@@ -207,7 +207,7 @@ class Counts(_Value):
 
     Attributes:
         offered: requests that were due.
-        dropped: requests that were never sent, because `max_in_flight` others were in flight.
+        dropped: requests that were never sent, because `max_in_flight` other requests were in flight.
         good: requests that ended with a status below 400, or with a status that their template expects.
         bad: all other requests that ended.
         abandoned: requests without an outcome when the load was stopped.

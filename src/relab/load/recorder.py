@@ -134,7 +134,7 @@ class LoadRecorder:
         return entry
 
     def dropped(self, entry: Entry) -> None:
-        """Record that the request of `entry` was not sent, because `max_in_flight` others were in flight."""
+        """Record that the request of `entry` was not sent, because `max_in_flight` requests were in flight."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.dropped += 1

@@ -28,9 +28,9 @@ class AnswerCacheConfig(BaseModel):
     """A cache of a model's answers.
 
     Attributes:
-        scope: which requests share one answer. With `request`, all equal requests. With `repeat`, only the n-th of
-            equal requests in one trial and the n-th in another trial, if both trials have the same task and repeat
-            number.
+        scope: which equal requests share one answer. With `request`, all of them do. With `repeat`, a trial's first
+            request shares an answer with the first equal request of every trial with the same task and repeat number,
+            its second with the second one, and so on.
         ttl_hours: the greatest age of a cached answer, in hours.
         max_mb: the largest size of the project's cache, in MB.
     """

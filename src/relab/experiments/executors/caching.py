@@ -1,4 +1,4 @@
-"""The result cache in front of an executor: a trial with a stored result is restored, and the others are passed on."""
+"""The result cache in front of an executor: a trial with a stored result is restored, any other trial is passed on."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class CachingExecutor:
         try:
             key = self._cache.key(self._keys.document(trial))
         except (OSError, ValueError):
-            # A file that the task reads is missing, or the cache cannot be written. If it matters, the trial reports it.
+            # A file that the task reads is missing, or the cache cannot be written. If that matters, the trial fails.
             return self._inner.submit(trial)
         rejected = None
         try:

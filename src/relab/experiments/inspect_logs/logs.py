@@ -1,6 +1,6 @@
 """A log of Inspect as values: its header, and its samples one at a time.
 
-The layout is that of log version 2: `header.json` (or, while an evaluation runs or after it crashed, only
+The layout is the layout of log version 2: `header.json` (or, while an evaluation runs or after it crashed, only
 `_journal/start.json`), and one entry for each sample and epoch in `samples/`. A text that a sample contains several
 times is stored once in the sample's `attachments`; this module puts the text back in its places.
 """

@@ -49,7 +49,7 @@ def number_of(value: Any) -> float | None:
 def scores_of(sample: InspectSample) -> dict[str, float]:
     """Return the numeric scores of a sample as `{name: score}`.
 
-    The name is that of the scorer. If a scorer gives several values, each value has the name `scorer.key`.
+    A score has the name of its scorer. If a scorer gives several values, each value has the name `scorer.key`.
     """
     found: dict[str, float] = {}
     for scorer, score in _scores(sample).items():

@@ -61,8 +61,8 @@ def fingerprint(descriptor: int, size: int) -> Fingerprint:
 
     Args:
         descriptor: the file, open for reading at its beginning; it stays open.
-        size: the length of the file in bytes, from `fstat`. If the length changes during the call, the fingerprint is
-            that of the bytes that were read.
+        size: the length of the file in bytes, from `fstat`. If the length changes during the call, the fingerprint
+            describes the bytes that were read.
     """
     pieces = pieces_of(descriptor, size)
     piece = next(pieces, b"")

@@ -151,8 +151,8 @@ def analyze(
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration; the baseline may be left out.
-        primary_metrics: the main metrics. Their intervals hold jointly; their p values are corrected with Holm's
-            method.
+        primary_metrics: the main metrics. The confidence level is that of all their intervals together; their p values
+            are corrected with Holm's method.
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.
         comparison: whether variants are compared paired by task, as two independent samples (unpaired), or not (none).
         replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
@@ -350,7 +350,7 @@ def _sample(data: TrialData, questions: _Questions, variant: str, metric: str) -
 def _compare(
     data: TrialData, questions: _Questions, variant: str, metric: str, sample: Sample | None, joint: Joint
 ) -> tuple[Delta, dict[str, Any]]:
-    """Compare a variant with the baseline in one metric; return the difference, and the same as JSON.
+    """Compare a variant with the baseline in one metric; return the difference as a value and as JSON.
 
     `sample` has the data of a primary metric, whose interval gets the confidence level `joint.each`. For a secondary
     metric, `sample` is None, and the interval gets the level `LEVEL`.

@@ -145,12 +145,12 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return how many clusters would decide a gate if every cluster had the estimated difference.
+    """Return how many clusters (groups of dependent tasks) would decide a gate, if all have the estimated difference.
 
     Return None if the metric is not a rate, or if `distance` is 0.
 
     Args:
-        delta: the difference.
+        delta: the difference between a variant and the baseline.
         gate: the gate to decide.
         interval: the interval of the difference.
         distance: the distance of the estimate from the gate's bound.

@@ -151,7 +151,7 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
 
 
 def damage_of_run(run_dir: Path) -> list[str]:
-    """Check all files of a run and its trials; return a sentence for each damage, or an empty list."""
+    """Check all files of a run and its trials; return a sentence for each damage found."""
     found: list[str] = []
     try:
         check_products(read_facts(run_dir))

@@ -156,7 +156,7 @@ def _machine() -> dict[str, str]:
 
 
 def git_state(root: Path) -> dict[str, Any] | None:
-    """Return the state of the project's git checkout; None outside of one.
+    """Return the state of the project's git checkout; None if the project is not in a git checkout.
 
     Keys:
 

@@ -28,7 +28,7 @@ class BwrapProcess:
 
     Args:
         program: the path of bubblewrap.
-        options: bubblewrap's options, without those that name file descriptors of this process.
+        options: bubblewrap's options, without the options that name file descriptors of this process.
         launch: the description of the attempt.
         system_calls: the seccomp filter, as a BPF program.
         user: the user of the harness and of bubblewrap; None for the user of this process.

@@ -314,7 +314,7 @@ def _read_request(head: bytes) -> tuple[_Decision, bytes]:
         The requested host and port, and the head to send to the server; for a tunnel (CONNECT) this head is empty.
 
     Raises:
-        _RefusedError: the head is not that of a valid request to a proxy.
+        _RefusedError: the head does not belong to a valid request to a proxy.
     """
     lines = head.decode("latin-1").split("\r\n")
     # Many servers end a line at a single LF as well, and would read a second Host header after it.

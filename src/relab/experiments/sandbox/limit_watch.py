@@ -107,7 +107,7 @@ class LimitWatch:
             use = use_of(pids)
             if tasks is not None and use.tasks > tasks + self._own_tasks:
                 return "max_pids"
-            # `use_of` is faster, but counts shared pages once per process. Only if its result is too high, count exactly.
+            # `use_of` is faster, but counts shared pages once per process. If its result is too high, count exactly.
             if memory is not None and use.memory_bytes > memory * _MB and _exact_bytes(pids) > memory * _MB:
                 return "memory_mb"
         if files is not None and any(_open_files(pid) >= files for pid in pids):

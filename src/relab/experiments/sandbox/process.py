@@ -203,7 +203,7 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
 def stop_all(find: Callable[[], Sequence[int]]) -> None:
     """Stop (SIGSTOP) the processes whose ids `find` returns; repeat this until `find` returns no further ids.
 
-    A stopped process cannot start others before it is killed.
+    A stopped process cannot start other processes before it is killed.
     """
     stopped: set[int] = set()
     for _ in range(_SWEEPS):

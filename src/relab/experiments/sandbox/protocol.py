@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 class Folders:
     """The folders of one attempt, as paths on this machine.
 
-    The attempt reads `harness` (the project's snapshot) and `dataset` (the data set), and writes to the others. `tmp`
-    and `home` are deleted when the attempt ends.
+    The attempt reads `harness` (the project's snapshot) and `dataset` (the data set), and writes to the other folders.
+    `tmp` and `home` are deleted when the attempt ends.
     """
 
     workspace: Path

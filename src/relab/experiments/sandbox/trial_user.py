@@ -1,7 +1,7 @@
 """Choose the unprivileged user that trials run as.
 
-A runner that is not root runs trials as its own user. If the runner is root, trials get a user id without an account, so
-that they own neither root's files nor those of another service.
+A runner that is not root runs trials as its own user. If the runner is root, trials get a user id without an account,
+so that they own neither files of root nor files of another service.
 """
 
 from __future__ import annotations

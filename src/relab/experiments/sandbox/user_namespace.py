@@ -1,8 +1,8 @@
 """Create a user namespace in which bubblewrap, started by root, can create sandboxes for another user.
 
-bubblewrap needs the capabilities of a user namespace to mount folders, and accepts an existing one (`--userns`). The
-trial's user owns this namespace, so bubblewrap runs as that user from its start and enters it. bubblewrap has the
-capabilities until the folders are mounted; no process inside a sandbox has any.
+bubblewrap needs the capabilities of a user namespace to mount folders, and accepts an existing user namespace
+(`--userns`). The trial's user owns this namespace, so bubblewrap runs as that user from its start and enters it.
+bubblewrap has the capabilities until the folders are mounted; no process inside a sandbox has any.
 
 root has an id in this namespace as well, `ROOT_INSIDE`, because the mounts may be in folders that only root may enter.
 """

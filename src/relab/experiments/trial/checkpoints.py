@@ -45,7 +45,7 @@ class CheckpointFile:
         stored: the path below the trial's folder now; different if the workspace was deleted.
         digest: the SHA-256 of the file, or of a folder's list of files, as `sha256:` and hexadecimal digits.
         size: the size in bytes.
-        is_folder: whether it is a folder.
+        is_folder: whether the checkpoint is a folder.
     """
 
     place: str

@@ -1,7 +1,7 @@
 """Read `harness_events.jsonl`, the events that a harness writes while it works, and validate each line.
 
-An invalid line does not affect the other lines; the trial's row has the number of invalid lines. The kinds of events
-and their fields are those of AgentLab's `hook_events_v1`.
+An invalid line does not affect the other lines; the trial's row has the number of invalid lines. AgentLab's
+`hook_events_v1` defines the kinds of events and their fields.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def serve(
         listening: the socket; the server closes it.
         answer: is called to answer one request.
         name: the name of the thread that accepts connections.
-        methods: the HTTP methods that are answered; others get 501.
+        methods: the HTTP methods that are answered; requests with other methods get 501.
         keep_alive: whether a connection may carry several requests (HTTP/1.1).
     """
 

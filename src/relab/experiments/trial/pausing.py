@@ -113,8 +113,8 @@ class PausedTrial(BaseModel):
 class PauseEnd:
     """How a pause ended.
 
-    `request` is the request to pause. `acknowledged` says whether the harness acknowledged both checkpoint and stop.
-    `reason` says in a sentence how the pause ended.
+    `request` is the request to pause. `acknowledged` says whether the harness acknowledged both requests: for a
+    checkpoint, and to stop. `reason` says in a sentence how the pause ended.
     """
 
     request: PauseRequest

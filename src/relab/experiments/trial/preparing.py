@@ -97,7 +97,7 @@ def make_launch(
         trial: the trial.
         folder: the folder of the trial.
         folders: the folders for the sandbox, as paths on this machine.
-        places: the same folders, as paths inside the sandbox.
+        places: the folders for the sandbox, as paths inside the sandbox.
         services: the runner's services inside the sandbox's network.
 
     Raises:

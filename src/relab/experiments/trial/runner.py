@@ -263,10 +263,10 @@ class TrialRunner:
     def _read_documents(
         self, trial: Trial, folder: TrialFolder, end: AttemptEnd, paused: PausedTrial | None
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
-        """Cut large logs and mask secrets in the folder of an ended attempt; then read its output and its events.
+        """Cut large logs and mask secrets in the folder of an ended attempt; then read the attempt's output and events.
 
-        If the attempt exceeded its disk limit, sparse files are deleted first. Return `end` (the message then states
-        the number of deleted files), the output and the events.
+        If the attempt exceeded its disk limit, sparse files are deleted first, and the message of `end` gets their
+        number. Return `end`, the output and the events.
         """
         config = self._context.config
         for path in (folder.stdout, folder.stderr):
