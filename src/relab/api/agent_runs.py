@@ -109,8 +109,8 @@ run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 async def post_agent_run(request: Request, response: Response, services: ServicesDep) -> IngestReceipt:
     """Store an agent run with all its steps. A stored run with the same `run_id` is replaced.
 
-    The run is durable when the response is sent. Unknown fields are kept. The body may be gzip. `X-Ingest-Secret` is
-    required if the installation sets one.
+    When the response is sent, the run is stored durably. Unknown fields are kept. The body may be gzip.
+    `X-Ingest-Secret` is required if the installation sets one.
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
@@ -134,7 +134,7 @@ def list_agent_runs(
     cursor: Cursor = None,
     limit: PageSize = 50,
 ) -> RunPage:
-    """Return a page of the runs that match every given filter, newest start first.
+    """Return a page of the runs that match all given filters; the run that started last comes first.
 
     The filter `text` is a part of an id, a name or an error message of the run or its items; case is ignored.
     """

@@ -91,8 +91,9 @@ def list_suggestions(
 def post_verdict(
     suggestion_id: ObjectId, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
 ) -> StoredSuggestion:
-    """Store the caller's verdict about a suggestion. It influences later suggestions for the same kind of failure.
+    """Store the caller's verdict about a suggestion.
 
-    The verdict replaces an earlier one. The same verdict again, without a new note, changes nothing.
+    The verdict influences later suggestions for the same kind of failure. It replaces an earlier verdict about the
+    suggestion. The same verdict again, without a new note, changes nothing.
     """
     return services.builds.suggestions.judge(suggestion_id, verdict.verdict, by=caller.name, note=verdict.note)

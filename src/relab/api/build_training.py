@@ -29,7 +29,10 @@ _Request = Annotated[
     summary="Train the policy dqn",
 )
 def post_training(services: ServicesDep, request: _Request) -> Training:
-    """Queue a training of the policy `dqn` for a worker, in the lane `training`. 409 without the extra `[rl]`."""
+    """Queue a training of the policy `dqn` for a worker, in the lane `training`.
+
+    409 if the packages of the extra `[rl]` are not installed.
+    """
     return services.build_training.request(request)
 
 

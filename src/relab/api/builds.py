@@ -63,9 +63,10 @@ _Simulation = Annotated[
 def get_simulated_build(
     request: Request, services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]
 ) -> SimulatedBuild:
-    """Return a simulated build: status, duration and error are drawn from measured builds of the example project.
+    """Return a simulated build: its status, duration and error are drawn at random from measured builds.
 
-    Nothing is stored; `/metrics` counts the simulated builds of this process.
+    The measured builds are those of the example project. Nothing is stored; `/metrics` counts the simulated builds of
+    this process.
     """
     return _simulated(request, services, simulation)
 

@@ -241,9 +241,9 @@ def post_agent_dismissal(
 async def stream_agent_incident(
     incident_id: ObjectId, services: ServicesDep, tailer: IncidentTailerDep, after: AfterDep
 ) -> Response:
-    """Send the incident's timeline so far as CloudEvents 1.0, then each new event; the stream ends with the incident.
+    """Send the events of the incident's timeline so far (as CloudEvents 1.0), then each new event.
 
-    Comments (`: ping`) keep idle connections open.
+    The stream ends when the incident ends. Comments (`: ping`) keep idle connections open.
     """
     await run_in_threadpool(services.incidents.log.get, incident_id)
     return stream(tailer.follow(incident_id, after), lambda event: canonical_json(event.to_cloudevent()))

@@ -153,5 +153,5 @@ def get_overview(
     summary="Prometheus metrics",
 )
 def get_prometheus_metrics(request: Request) -> Response:
-    """Return the metrics of this process and of the shared queue in the Prometheus text format."""
+    """Return the metrics of this process, and those stored in the shared database, in the Prometheus text format."""
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -95,9 +95,10 @@ def list_labels(
 def put_behaviour_label(
     run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: _Author
 ) -> RunBehaviourLabel:
-    """Store a person's label of a run: whether the run shows a behaviour. It replaces the earlier label, if any.
+    """Store a person's label of a run: whether the run shows a behaviour.
 
-    The behaviour need not be the name of an existing rule.
+    An earlier label of the run for the same behaviour is replaced. The behaviour need not be the name of an existing
+    rule.
     """
     return services.rca.behaviours.labels.save(run_id, behaviour, is_shown=label.is_shown, by=caller.name)
 

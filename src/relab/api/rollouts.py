@@ -33,7 +33,7 @@ _PLAN_EXAMPLE: dict[str, Any] = {
 
 
 class RolloutDecision(BaseModel):
-    """A person's decision about the flags of a rollout, with its reason for the audit."""
+    """The body of a person's decision about the flags of a rollout: a note with the reason, for the audit."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -115,10 +115,10 @@ async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: Ta
     summary="Stop a rollout",
 )
 def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Request the stop of a rollout, and return its record. The flags are then restored.
+    """Request the stop of a rollout, and return its record.
 
-    The process that executes the rollout stops within seconds. The status is `interrupted` when it has stopped. The
-    audit names the caller. 409 if the rollout has ended.
+    The process that executes the rollout restores the flags and stops within seconds. The status is `interrupted` when
+    it has stopped. The audit in the record names the caller. 409 if the rollout has ended.
     """
     return services.rollouts.stop(rollout_id, by=caller.name, note=decision.note)
 
@@ -132,7 +132,8 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
 def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
     """Apply the new flags of a rollout that has the verdict EDGE or PASS, and read them back to check them.
 
-    The audit names the caller. 409 if the rollout has another verdict, 412 if the flags have changed since the rollout.
+    The audit in the record names the caller. 409 if the rollout has another verdict, 412 if the flags have changed
+    since the rollout.
     """
     return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
 
@@ -148,7 +149,7 @@ def roll_back_rollout(
 ) -> RolloutRecord:
     """Undo a rollout whose change is in force: restore the earlier flags, and check them by reading them back.
 
-    The audit names the caller. 409 if the earlier flags are already in force, 412 if another client has changed the
-    flags since.
+    The audit in the record names the caller. 409 if the earlier flags are already in force, 412 if another client has
+    changed the flags since.
     """
     return services.rollouts.roll_back(rollout_id, by=caller.name, note=decision.note)

@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 
 
 class SignatureCheck:
-    """A FastAPI dependency that accepts only requests that Slack has signed, each once.
+    """A FastAPI dependency that accepts only requests that Slack has signed, and each such request only once.
 
     The route for Slack commands uses this check instead of a scope.
     """
@@ -94,8 +94,8 @@ async def post_slack_command(services: ServicesDep, command: _Command) -> SlackA
     """Answer `/relab status|incidents|approve|reject|pause|resume|help`.
 
     Slack must have signed the request (v0) in the last five minutes. Each request is accepted once. The setting
-    RELAB_NOTICES__SLACK_OPERATORS lists the Slack users who may change something; by default it is empty. 404 without a
-    signing secret.
+    RELAB_NOTICES__SLACK_OPERATORS lists the Slack users who may change something; by default it is empty. 404 if no
+    signing secret is set.
     """
     if command.is_check:
         return SlackAnswer(text="")

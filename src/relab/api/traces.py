@@ -30,7 +30,7 @@ PageSize = Annotated[int, Query(ge=1, le=1_000)]
 async def post_traces(request: Request, services: ServicesDep) -> Response:
     """Store spans; each trace becomes an agent run whose id is the trace id.
 
-    The spans are durable when the response is sent. The spans of a trace may arrive in several requests, late,
+    When the response is sent, the spans are stored durably. The spans of a trace may arrive in several requests, late,
     repeatedly and in any order. `X-Ingest-Secret` is required if the installation sets one.
     """
     return await receive(request, services, TRACES)
@@ -47,9 +47,9 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
 async def post_logs(request: Request, services: ServicesDep) -> Response:
     """Store log records of traces. GenAI events and exceptions become events of their spans.
 
-    The records are durable when the response is sent. They may arrive before or after their spans, repeatedly and in
-    any order. They do not create a run; only spans do. Records without a trace id are not stored; the response has
-    their number.
+    When the response is sent, the records are stored durably. They may arrive before or after their spans, repeatedly
+    and in any order. They do not create a run; only spans do. Records without a trace id are not stored; the response
+    states their number.
     """
     return await receive(request, services, LOGS)
 

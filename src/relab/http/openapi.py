@@ -154,7 +154,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, without the credentials that requests need; it is built once."""
+        """Return the OpenAPI document without the credentials that each route accepts; it is built once."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()

@@ -99,7 +99,7 @@ class AssessmentNodes:
         return {"known": dump_known(known)}
 
     async def diagnose(self, state: IncidentState) -> IncidentState:
-        """Rank the causes by the facts that are known so far, without further probes."""
+        """Rank the causes by the facts known so far, without further probes; return the changed keys of the state."""
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
         candidates = investigator.diagnose(known)
@@ -143,7 +143,7 @@ class AssessmentNodes:
         return await self._append_diagnosis(state["incident_id"], thought)
 
     async def _append_diagnosis(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
-        """Write a diagnosis to the timeline, and return the changed keys of the state."""
+        """Write the diagnosis in `thought` to the timeline, and return the changed keys of the state."""
         changed = thought_of(thought)
         new_event = NewEvent(
             "diagnosed",
