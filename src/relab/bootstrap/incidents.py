@@ -55,7 +55,7 @@ def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTa
     url, given = settings.watched_url, settings.incidents
     if url is None:
         return None
-    # Also with a name of its own, so that an invalid address is rejected.
+    # Called even if the settings give a name, because it rejects an invalid address.
     name = target_name(url)
     policy = Policy(
         autonomy=Autonomy(given.autonomy),

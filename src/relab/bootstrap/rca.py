@@ -93,7 +93,7 @@ def subscriptions(service: RcaService, notices: Callable[[], NoticeService]) -> 
     """
 
     def post(args: Mapping[str, Any]) -> None:
-        # Most workers never post one.
+        # Imported here, because most workers never post a notification.
         from relab.incidents.notices.service import NewNotice
 
         notices().post(NewNotice.model_validate(args))

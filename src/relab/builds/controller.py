@@ -152,7 +152,7 @@ class BuildController:
             events.on_build(build)
             if build.result.status is not BuildStatus.FAILED:
                 return
-            # Each failure is examined, so that a later one of its kind finds what followed.
+            # Each failed build gets a failure key, so that a later failure of the same kind finds this pass.
             examined = self._advisor.examine_build(build, passed)
             if len(done.builds) > configuration.retries:
                 done.fix = self._advisor.suggest_for_build(build, examined)

@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 from relab.builds.models import BuildTestOutcome
 
 _CHANCE: Final = 0.01
-"""If an unstable test would have this sequence of equal outcomes with a lower probability, the change is lasting."""
+"""A streak of equal outcomes shows a lasting change if its probability is lower than this for an unstable test."""
 _UNSTABLE_CHANGES: Final = 3
-"""Passed, failed, passed, failed: after so many changes of the outcome, the next change says little."""
+"""After this number of changes of the outcome (passed, failed, passed, failed), a further change says little."""
 
 
 class HistoryStatus(StrEnum):

@@ -32,13 +32,15 @@ class BuildRow(Base):
     failure: Mapped[str | None] = mapped_column(String(32))
     started_at: Mapped[int] = mapped_column(Micros)
     folder: Mapped[str | None] = mapped_column(String(64))
-    """The host and folder that it runs in, as a digest; None if it runs elsewhere."""
+    """A digest of the host and the folder in which the build runs; None if relab did not run the build."""
     source_key: Mapped[str | None] = mapped_column(String(80))
-    """Digest of what a recorded build was read from, so that it is recorded once; None for builds that relab ran."""
+    """Identifies the log, file or report from which a recorded build was read, so that it is recorded once; None for
+    builds that relab ran."""
     failure_group: Mapped[str | None] = mapped_column(String(24))
     """The key of the group of builds that failed for the same cause; None if the cause is unknown, or nothing failed."""
     failure_key: Mapped[str | None] = mapped_column(String(32))
-    """Digest of the template of the line that shows how it failed; None if it did not fail, or no line shows it."""
+    """Digest of the template of the log line that shows the failure; None if the build did not fail, or no line shows
+    the failure."""
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The `Build` as JSON."""
 
@@ -57,7 +59,7 @@ class BuildTestRow(Base):
 
     __tablename__ = "build_tests"
     __table_args__ = (
-        # Few tests fail: the tests that ever failed are found at one place of this index.
+        # The rows of failed tests, which are few, are next to each other in this index.
         Index("ix_build_tests_outcome_project_test_key_build_id", "outcome", "project", "test_key", "build_id"),
         Index("ix_build_tests_build_id", "build_id"),
     )

@@ -46,7 +46,7 @@ SUGGESTIONS: Final = StoredCounter(
     ("category",),
 )
 METRICS: Final[tuple[StoredMetric, ...]] = (BUILDS, DURATION, PEAK_MEMORY, DECISIONS, REWARD, SUGGESTIONS)
-"""All of them; `/metrics` exports each one by its description."""
+"""All build metrics; `/metrics` exports each of them with its description."""
 
 
 def count_build(session: Session, build: Build) -> None:

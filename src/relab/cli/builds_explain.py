@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 _SHOWN_FIRST: Final = 12
 _SHOWN_LAST: Final = 3
+"""Of a passage that is longer than `_SHOWN_FIRST + _SHOWN_LAST` lines, such as a stack trace, only the first and the
+last lines are printed."""
 _MOST_FIRST: Final = 100
 _MOST_LAST: Final = 20
-"""Of more passages, the first and the last ones are printed: one missing header can give thousands of errors."""
-"""Of a longer passage, such as a stack trace, the first and the last lines are printed."""
+"""If there are more passages than `_MOST_FIRST + _MOST_LAST`, only the first and the last ones are printed: one missing
+header file can cause thousands of errors."""
 _STDIN: Final = "-"
 
 

@@ -113,7 +113,7 @@ def _is_known_failure(file: Path) -> bool:
     from relab.knowledge.service import read_text
 
     text = read_text(file).removeprefix("\ufeff")
-    # A runbook begins with its YAML.
+    # A runbook begins with YAML front matter; a known failure does not.
     return not text.lstrip().startswith("---") and "\n- sign:" in text
 
 

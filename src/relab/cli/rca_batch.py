@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from relab.telemetry.models import RunFilter
 
 WINDOW: Final = 50
-"""How many analyses of a batch wait in the queue at once: half of those that analysis on arrival may have, so that it goes on."""
+"""The number of analyses of a batch that wait in the queue at once. It is half of the limit for automatic analyses, so
+that these continue."""
 POLL_S: Final = 0.05
 PATIENCE_S: Final = 3.0
 """How long this command waits for a live worker to finish an analysis of the batch, in seconds; then it runs one itself."""

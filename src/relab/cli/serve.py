@@ -127,7 +127,7 @@ def _check_grpc(settings: Settings) -> None:
             "OTLP/gRPC is on (RELAB_GRPC__PORT), and the package grpcio is not installed.",
             remedy="Install it with: pip install 'relab[grpc]', or remove the setting.",
         )
-    # The app binds it again: only there a failure would be a stack trace.
+    # The server binds the port again later, where a failure would print a stack trace.
     _bind(settings.grpc.host, settings.grpc.port, option="RELAB_GRPC__PORT").close()
 
 

@@ -154,7 +154,7 @@ def _show_document(name: str, document: Mapping[str, Any] | None) -> None:
     if document is None:
         print(f"{name}: -")
         return
-    # What names the trial and its places is shown above.
+    # These fields identify the trial and its files, which are printed above.
     hidden = {"schema_version", "ids", "runtime", "design", "workload"}
     shown = {key: value for key, value in document.items() if key not in hidden}
     _show_text(name, _cut(dumps(shown, indent=2, ensure_ascii=False)))

@@ -56,7 +56,8 @@ def worker(
             try:
                 services.prepare()
             except DatabaseUnavailableError as error:
-                # As during the work: wait while the database is unavailable, but reject a schema that does not fit.
+                # Wait while the database is unavailable, as a working worker does; a schema that does not fit ends the
+                # command.
                 log.warning("worker_waits_for_database", error=str(error))
                 stop.wait(UNAVAILABLE_PAUSE_S)
             else:

@@ -45,7 +45,8 @@ class RolloutHandlers:
             if isinstance(error, TargetBusyError) or service.must_restore(rollout_id):
                 service.publish_wait(rollout_id, error.message)
                 raise
-            # To repeat it would change the flags again. An error before the first change is not stored yet.
+            # The job is not retried, because that would change the flags again. The rollout may not be marked as failed
+            # yet.
             service.fail(rollout_id, str(error))
             _log.info("rollout_failed", rollout_id=rollout_id, error=str(error))
 

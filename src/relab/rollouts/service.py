@@ -292,7 +292,9 @@ class RolloutService:
                 record = self._store.get(rollout_id).record
                 return record if record.status.is_over else self._end_stopped(record, request)
         except TargetBusyError:
-            # A process executes this rollout, or one that this rollout waits for; it, or the next attempt, reads the request.
+            # A process executes this rollout and reads the request; or it executes another rollout of the target, and
+            # the
+            # next attempt to execute this rollout reads the request.
             return self._store.get(rollout_id).record
 
     def publish_wait(self, rollout_id: str, reason: str) -> None:

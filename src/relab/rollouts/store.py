@@ -16,7 +16,8 @@ from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
 
 _STORED_PHASES: Final = frozenset((RolloutPhase.EXECUTE, RolloutPhase.JUDGE, RolloutPhase.APPLY))
-"""Phases that are stored when they begin. The restoration of flags waits for nothing, and the others end with a stored record."""
+"""Phases that are stored when they begin. A restoration of flags must not wait for the database; the other phases are
+stored at their end."""
 _log = get_logger(__name__)
 
 

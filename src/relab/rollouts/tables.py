@@ -21,12 +21,13 @@ class RolloutRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     verdict: Mapped[str | None] = mapped_column(String(16))
     is_job: Mapped[bool] = mapped_column(Boolean)
-    """Whether a worker executes it, and continues it after a restart."""
+    """Whether a worker executes the rollout as a job, and continues it after a restart."""
     created_at: Mapped[int] = mapped_column(Micros)
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The record without its windows."""
     open_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """How the flags are restored; not null from before the first change until they are restored or applied."""
+    """How to restore the flags, an `OpenChange`; set before the first change, null again after the flags are restored
+    or applied."""
 
 
 class RolloutWindowRow(Base):

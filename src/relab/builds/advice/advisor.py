@@ -28,7 +28,8 @@ from relab.core.ids import new_id
 from relab.storage import Database
 
 MAX_PAST_BUILDS: Final = 200
-"""The number of newest builds that failed in the same way, and of newest successful builds, that are searched for fixes."""
+"""Past fixes are searched in this number of the newest builds that failed in the same way, and of the newest successful
+builds."""
 MAX_RECORDED: Final = 2
 """The greatest number of recorded fixes that are quoted."""
 _MAX_QUOTED_NOTE: Final = 300
@@ -68,7 +69,7 @@ class BuildAdvisor:
         )
         examined = examine(request, self._failures)
         if examined.key is not None:
-            # A later build that fails in the same way is found by this key.
+            # By this key, a later build that fails in the same way finds this build.
             self._builds.set_failure_key(build.build_id, examined.key)
         return examined
 

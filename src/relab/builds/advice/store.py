@@ -11,7 +11,8 @@ from relab.builds.errors import SuggestionNotFoundError
 from relab.storage import Database, counters
 
 MAX_OPEN: Final = 10_000
-"""Open suggestions of all projects together that are kept; older ones are deleted. Judged ones stay until they are pruned."""
+"""The greatest number of open suggestions of all projects together; older open ones are deleted. Suggestions with a
+verdict are kept until they are pruned."""
 MAX_JUDGED: Final = 500
 _JUDGED: Final = (SuggestionState.ACCEPTED.value, SuggestionState.REJECTED.value)
 

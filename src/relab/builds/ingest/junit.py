@@ -81,7 +81,7 @@ class _Reader:
     def __init__(self) -> None:
         self.report = JUnitReport()
         self._parser = expat.ParserCreate()
-        # A document type is the only place where entities can be declared.
+        # Entities can be declared only in a document type.
         self._parser.StartDoctypeDeclHandler = self._reject_document_type
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end

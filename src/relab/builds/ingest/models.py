@@ -43,7 +43,8 @@ class ReportedBuild(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    # As for the best action; it is printed on terminals, and names the project's flag.
+    # The same rule as in `BuildSymptoms`. The name is printed on terminals, and is part of the key of the project's
+    # flag.
     project: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
     id: ExternalId | None = None
     status: Literal["success", "failed", "failure", "interrupted", "cancelled", "canceled", "unknown"] | None = None
@@ -57,7 +58,8 @@ class ReportedBuild(BaseModel):
     input: _Name | None = None
     configuration: Annotated[
         dict[Annotated[str, Field(max_length=100)], _Name | bool | int | float],
-        # No body may hold NUL; the description of bodies says so of values, and this of names.
+        # No request body may contain NUL. For the values, the general schema of bodies says so; for the names, this
+        # pattern.
         Field(max_length=50, json_schema_extra={"propertyNames": {"maxLength": 100, "pattern": r"^[^\x00]*$"}}),
     ] = {}
     log: Annotated[str, Field(max_length=MAX_LOG_CHARS)] | None = None

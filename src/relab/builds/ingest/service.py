@@ -138,7 +138,7 @@ class BuildIngest:
         try:
             facts = read_source(io.BytesIO(content), given.status)
         except BuildSourceEmptyError:
-            # The rest of the report stands without its log.
+            # The rest of the report is recorded even without a log.
             facts = SourceFacts(kind="report", digest="", size=0, text="", status=BuildStatus.UNKNOWN)
         identity = ["id", reported.id] if reported.id is not None else ["report", reported.model_dump(mode="json")]
         build = self._build(reported.project, facts, given)

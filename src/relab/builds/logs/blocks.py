@@ -29,7 +29,7 @@ class Block:
 
 
 _SEARCHED_CHARS: Final = 400
-"""How far a vague pattern is searched: a line that is longer is data, such as a list of paths."""
+"""A vague pattern is searched only in this number of characters; a longer line is data, such as a list of paths."""
 
 
 class _Starts:
@@ -105,7 +105,7 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
 
 
 _NOISE_OVER: Final = 0.65
-"""Below this weight, a rule is so vague that noise wins."""
+"""A rule with a lower weight is so vague that it does not start a block at a line that is noise."""
 
 
 def _end_of_block(lines: Sequence[BuildLine], positions: Sequence[int], start: int, rule: BlockRule) -> int:

@@ -22,12 +22,12 @@ _LAST_OUTPUT: Final = 3
 _SEARCHED_BEFORE: Final = 30
 _MAX_MESSAGE_LINES: Final = 200
 _MAX_ERRORS: Final = 2_000
-"""A log with more errors has a cause among the first ones, and masking takes time."""
+"""Only this number of errors is read: the first errors contain a cause, and masking takes time."""
 
 _MEASURED: Final = frozenset(
     {"out_of_memory", "timed_out", "process_limit", "open_files_limit", "log_limit", "disk_limit", "not_started"}
 )
-"""Kinds of failures that relab measured, so that no line of the log decides."""
+"""Kinds of failures that relab measured; for them, the cause is the kind itself, and no line of the log."""
 _SHARED: Final = re.compile(
     r"(?i:no space left|disk quota|could not resolve host|name or service not known|temporary failure in name|connection (?:refused|reset|timed out)"
     r"|network is unreachable|rate ?limit|too many requests|service unavailable|bad gateway|gateway time-?out|certificate|tls handshake|\b(?:internal )?server error\b"
@@ -59,7 +59,8 @@ _SUMMARY: Final = re.compile(
     r"(?:FAILED|ERROR) (?P<name>[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1000}?\](?= - |$))?)?)(?: - (?P<message>.{0,2000}))?$"
 )
 _SYMBOL: Final = re.compile(r"\s*(?:\[ERROR\]\s+)?symbol: |\s+at: \S")
-"""A detail that tells errors with one message apart: the symbol of javac, or the place of a failed assertion in TAP."""
+"""A detail by which errors with the same message differ: the symbol of javac, or the place of a failed assertion in
+TAP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
         message: the failure message; empty if unknown.
     """
     if message.endswith(("...", "…")):
-        # It was cut at a width that depends on the numbers in it, so only the kind of the error is sure.
+        # pytest cut the message at a width that depends on the numbers in it, so only the kind of the error is certain.
         message = message.partition(":")[0]
     said = cause_of(message)
     if _SHARED.search(message) and not is_generic(message):

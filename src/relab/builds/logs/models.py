@@ -49,7 +49,7 @@ class LineRole(StrEnum):
     DETAIL = "detail"
     """It belongs to a reported error: a message that goes on, a frame of a stack trace, a quoted source line."""
     CONSEQUENCE = "consequence"
-    """It reports that the build failed, or advises where to read on, and names no cause."""
+    """It reports that the build failed, or where to read further, but it names no cause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from relab.core.clock import parse_time
 
 MAX_HEAD_BYTES: Final = 4 << 20
 MAX_TAIL_BYTES: Final = 12 << 20
-"""Of a larger log, the beginning and the end are read: a failure is reported last, and its build starts first."""
+"""Of a larger log, only the beginning (the start of the build) and the end (the report of the failure) are read."""
 MAX_LINE_CHARS: Final = 2_000
 """The text of a line that is kept; more is data, such as a minified program, and costs time with each pattern."""
 _CHUNK_BYTES: Final = 1 << 20
@@ -63,7 +63,7 @@ def read_log(source: ByteSource) -> BuildLog:
     if counted is None:
         return BuildLog(tuple(lines), number, None, shortened, is_binary)
     first_left_out = number + 1
-    # The first end that was counted may be that of the last line before, whose beginning was read.
+    # If `head` ends within a line, the first line end that was counted is the end of that line.
     last_left_out = number + counted - (not head.endswith((b"\n", b"\r")))
     left_out = (first_left_out, last_left_out) if last_left_out >= first_left_out else None
     number = last_left_out

@@ -16,17 +16,17 @@ Chosen: TypeAlias = dict[int, RelevantLine]
 """The chosen lines, each by its position in the sequence of lines."""
 
 _SURENESS: Final = (0.65, 0.5, 0.0)
-"""Without a passing log: the least weights of blocks, tried in this order until a block has it."""
+"""The least weight of a sure error if there is no passing log: the first of these values that an error reaches."""
 _LEAST_WEIGHT: Final = 0.3
-"""Blocks of less weight are known, so that they are not taken for something new, but not reported."""
+"""Blocks of less weight are not reported. They are found only because their lines must not count as new."""
 _MIN_NEW_SHARE: Final = 0.3
-"""A block that starts as in the passing log is part of the failure if this share of its lines is new."""
+"""A block whose first line is in the passing log is part of the failure if at least this share of its lines is new."""
 _CONSEQUENCE_REACH: Final = 15
-"""How many lines after an error its consequences may follow."""
+"""The consequences of an error begin at most this number of lines after the error."""
 _WEAK_REACH: Final = 5
-"""How many lines beside a sure block a weak one may lie to be part of the same failure."""
+"""A block of low weight is part of the same failure if it is at most this number of lines away from a sure block."""
 _LONG_RUN: Final = 60
-"""A longer run of new lines has its own reasons, such as another version of a tool; only the lines near a block count."""
+"""A longer run of new lines has other reasons, such as a new version of a tool; only its lines near an error count."""
 _NEIGHBOURS: Final = 3
 _TAIL_LINES: Final = 10
 _CLOSING_LINES: Final = 100

@@ -41,12 +41,13 @@ def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -
             folders on other machines are ignored.
     """
     for folder in _folders(home):
-        # Locking every folder would make builds fail as busy that begin at this moment.
+        # Locking every folder would make builds that begin at this moment fail, because their folder is busy.
         if folder.identity not in running:
             continue
         try:
             with try_lock(folder.root) as is_ours:
-                # Its build may have ended since the records were read, and then the next one waits for the lock.
+                # The build may have ended since `running` was read; the next build of the project then waits for the
+                # lock.
                 if is_ours and folder.identity in store.running_folders():
                     end_abandoned(folder, store)
         except (OSError, UnavailableError) as error:

@@ -19,7 +19,7 @@ from relab.core.yaml_source import YamlReader, nearest
 
 BUILD_FILE: Final = "build.yaml"
 ANY: Final = "any"
-"""The key of a knob's change for each value that has no key of its own."""
+"""The key for all values of a knob that have no key of their own."""
 _YAML: Final = YamlReader(
     BuildFileInvalidError, missing_remedy="Write one with the fields `name` and `command` (docs/builds.md)."
 )

@@ -120,7 +120,7 @@ def take_project(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
     except OSError as error:
         raise BuildFolderError(f"{project.root} cannot be copied: {error.strerror}: {error.filename}.") from error
     except (ExperimentInvalidError, RunDiskFullError) as error:
-        # Their remedies name fields of experiments.
+        # The remedies of these errors name fields of experiments, which a build does not have.
         raise BuildFolderError(
             f"{project.root} cannot be copied: {error.message}",
             remedy=f"If no build needs the file, add it to `ignore` in {BUILD_FILE}; free disk space if it is full.",
@@ -156,7 +156,7 @@ def run_build(
         places = sandbox.places(folders)
         command, given = project.file.command_of(configuration, places.state)
         base = base_environment(Profile.HERMETIC_FUNCTIONAL, host_environment, places.home, places.tmp)
-        # A kept cache and the files of an old workspace are there before the build, which did not write them.
+        # A kept cache and the files of an old workspace exist before the build; the build did not write them.
         written_bytes = _size_of(folders) + int(project.file.max_written_mb * _MB)
         launch = Launch(
             name=folder.key,
@@ -253,7 +253,8 @@ class _BuildWatch:
         while True:
             code = running.wait(poll_s)
             duration_s = time.monotonic() - started
-            # A limit that the kernel enforces may have ended a part of the build, and thereby the whole.
+            # Checked also after the end: a limit of the kernel may have ended one process, and therefore the whole
+            # build.
             reason = self._exceeded(running)
             if code is not None:
                 return self._result(code, reason or self._over_log() or self._over_disk(running), duration_s)

@@ -25,7 +25,7 @@ from relab.builds.models import BuildFailure, BuildResult, BuildStatus
 
 _LEAST_BANDWIDTH: Final = 0.02
 _BANDWIDTH_SHARE: Final = 0.25
-"""The bandwidth as a share of the standard deviation of a cell, of which it keeps the shape."""
+"""The bandwidth, as a share of the standard deviation of the measured durations; small, to keep their distribution."""
 _FIT_DRAWS: Final = 2_000
 
 

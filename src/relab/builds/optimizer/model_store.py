@@ -69,7 +69,7 @@ class ModelStore:
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".dqn-") as fresh:
                 fresh.write(content)
                 fresh.flush()
-                # Files for one moment are readable by their owner alone; a policy is no secret.
+                # A temporary file is readable by its owner only, but a policy is no secret.
                 Path(fresh.name).chmod(0o644)
                 return self._named(Path(fresh.name))
         except OSError as error:

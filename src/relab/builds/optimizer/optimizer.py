@@ -113,7 +113,7 @@ def logged_decisions(store: DecisionStore, project: str) -> list[LoggedDecision]
     )
     logged, group, attempts = [], 0, 0
     for decision in reversed(found):
-        # A pass counts its failed attempts, so a number that does not grow belongs to another one.
+        # The number of failed attempts grows within a pass; if it does not grow, the decision belongs to another pass.
         group += decision.situation.failed_attempts <= max(attempts, 1)
         attempts = decision.situation.failed_attempts
         logged.append(

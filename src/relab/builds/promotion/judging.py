@@ -14,12 +14,15 @@ from relab.stats.paired import paired_delta
 from relab.stats.verdicts import Gate, Verdict
 
 LEAST_GAIN: Final = 0.02
-"""The least gain in mean reward for which a policy is replaced; in a reward of 0.5 it is about 4 % of a build's duration."""
+"""The least gain in mean reward for which a policy is replaced; at a reward of 0.5, it means builds that are 8 %
+faster."""
 LEVEL: Final = 0.99
-"""The confidence level. A policy that is only as good passes nominally in 0.5 % of judgements, so that a log that is judged
-again and again while it grows rarely passes by chance (`python -m evals.build_promotion`)."""
+"""The confidence level. A policy that is exactly as good as the current one passes in nominally 0.5 % of judgements. So
+it rarely passes by chance, even if it is judged again and again while the log grows (`python -m
+evals.build_promotion`)."""
 LEAST_EFFECTIVE: Final = 30.0
-"""The least number of decisions of equal weight that carry as much information about the new policy as the log."""
+"""The least effective sample size of the log: the number of decisions of equal weight that would carry as much
+information about a policy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ class PromotionService:
         from relab.builds.optimizer.store import DecisionStore
         from relab.builds.promotion.judging import judge
 
-        # Read before the verdict: a change of the flag since then is not overwritten.
+        # Read before the comparison, so that a change of the flag during the comparison is not overwritten.
         before, replaced, models = self._flag(project), self.policy_of(project), self._model_store()
         candidate, current = make_policy(policy, models), make_policy(replaced, models)
         if policy == replaced:

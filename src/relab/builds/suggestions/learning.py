@@ -20,7 +20,8 @@ PRIOR_MEAN: Final = PRIOR_RIGHT / (PRIOR_RIGHT + PRIOR_WRONG)
 OTHER_PROJECT_WEIGHT: Final = 0.25
 MAX_OTHER_PROJECTS: Final = 1.0
 WITHHELD_AT: Final = 0.5
-"""A known failure is not suggested if it is right with this chance at most: after two more rejections than acceptances."""
+"""A known failure is suggested only if its chance to be right is higher. After two more rejections than acceptances, it
+is not."""
 
 
 def chance_right(verdicts: Iterable[PastVerdict]) -> float:

@@ -18,7 +18,7 @@ MIN_COVERAGE: Final = 0.85
 """The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
 _ROUNDING: Final = 1e-9
 HINT_CONFIDENCE: Final = 0.5
-"""A match by a hint has this share of the confidence that a sign would give."""
+"""The confidence of a match by a hint is multiplied by this factor."""
 
 
 def match_failures(

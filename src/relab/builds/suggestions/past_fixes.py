@@ -68,7 +68,7 @@ def past_fixes(
         for change, seen in changes.items()
         if current is None or not _has(_values(current), dict(change))
     ]
-    # Those that worked most reliably first; `failed` is ordered, and the sort is stable, so the newest of equals first.
+    # The most reliable changes first; of equal ones the newest first, because the sort is stable and its input ordered.
     found.sort(key=lambda fix: -fix.succeeded / (fix.succeeded + fix.failed))
     return (*([flaky] if flaky else []), *found[:MAX_CHANGES])
 

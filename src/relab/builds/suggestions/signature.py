@@ -17,7 +17,7 @@ _KEPT: Final = re.compile(
     r"|\b(?i:HTTP/\d(?:\.\d)?)[\"']?[ ]\d{3}\b"
     r"|\b(?i:codes?|status|signal|errno|error|HTTP|returned|responded)(?:[ ](?i:code|status))?[ :=#(]{0,3}\d{1,5}(?![\w.:]))"
 )
-"""Numbers that say which failure it is: error codes such as TS2307 and E0432, exit codes, signals, statuses of HTTP."""
+"""Numbers that identify the failure: error codes such as TS2307 and E0432, exit codes, signals, HTTP statuses."""
 _TEMPORARY: Final = re.compile(r"(/(?:var/)?tmp/)[^\s'\":;,)]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

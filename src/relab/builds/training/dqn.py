@@ -25,7 +25,7 @@ _POINTS: Final = 20
 """The number of points of a learning curve."""
 _JUDGED_INPUTS: Final = 200
 _JUDGE_SEED: Final = 7_919
-"""The inputs by which all points are judged; they are not those of the training."""
+"""The seed of the simulated inputs on which each point is measured; they differ from the inputs of the training."""
 
 OnPoint = Callable[[CurvePoint], None]
 

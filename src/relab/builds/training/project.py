@@ -15,7 +15,7 @@ from relab.builds.optimizer.situation import BuildSituation, reward_of
 
 _DEFAULTS: Final = BuildConfiguration()
 _HISTORY: Final = 200
-"""The number of newest builds in which the controller searches for inputs with two outcomes."""
+"""The number of the newest builds in which inputs with two outcomes are searched, as in the controller."""
 
 
 class SimulatedProject:

@@ -108,7 +108,8 @@ class RolloutExecution:
             if not self._is_interrupted():
                 is_applied = self._judge_and_apply(measurement, switch, stopped_early=stopped_early)
         except FlagsNotAppliedError as error:
-            # What the target has made of a change is this rollout's to undo, and not another client's change.
+            # The target may have adapted the values of the change. This rollout must undo them; no other client made
+            # them.
             change = change.model_copy(update={"values": [*change.values, error.found]})
             raise
         finally:
@@ -216,7 +217,8 @@ class RolloutExecution:
         self._enter(RolloutPhase.EXECUTE, "Measuring")
         if isinstance(measurement, LiveMeasurement):
             switch.set(self._target.share_of(FlagState(self._record.before), LIVE_SHARE_PCT))
-        # Asked before each round, and not after it, so that a rollout that continues asks as one without interruption.
+        # Tested before each round, not after it, so that a rollout that continues makes the same tests as an
+        # uninterrupted one.
         while number < (rounds := rounds_in_all(self._record.windows, self._plan)):
             self._update(planned_windows=rounds * len(arms))
             look = early_look(self._record.windows, self._plan)
@@ -287,9 +289,10 @@ class RolloutExecution:
         if not message and self._plan.canary is not None and not self._is_interrupted():
             message = self._apply_in_steps(measurement, switch)
         if not message and not self._is_interrupted():
-            # After a canary nothing is sent: all of arm B is in force, unless another client has changed the flags.
+            # After a canary, this changes nothing: arm B is already in force for all, unless another client changed the
+            # flags.
             switch.set(self._record.changes[Arm.B])
-        # Asked last, because a person may have stopped the rollout during any of the steps above.
+        # Checked last, because a person may have stopped the rollout during any of the steps above.
         if self._is_interrupted():
             message = message or f"Not applied: {self._record.error}"
         is_applied = not message

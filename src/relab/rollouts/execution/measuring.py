@@ -56,7 +56,7 @@ class LoadMeasurement:
             TargetUnavailableError: the source of the metric does not answer.
             SubjectError: the query of the metric is wrong.
         """
-        # Both windows of a round have one seed, so that they get the same requests; each round has another.
+        # All windows of a round have the same seed, so that they get the same requests; each round has another seed.
         result = run_load(self._load_plan(self.plan.experiment.seed + window.round), stop=halt)
         if result.stopped or halt.is_set() or not _wait_for_metric(self.target, halt):
             return None

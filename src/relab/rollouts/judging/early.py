@@ -23,8 +23,8 @@ from relab.stats.dispersed_rate import dispersed_rate
 from relab.stats.intervals import LEVEL
 
 _HARM_ALPHA: Final = 0.01
-"""Greatest probability with which the looks together stop a harmless change because of its latency; the same holds for
-its errors. A change cannot pass by it."""
+"""The greatest probability that the looks together stop a harmless change because of its latency, and also the greatest
+probability because of its errors. It has no influence on a PASS."""
 _HARM_ROUNDS: Final = 3
 
 

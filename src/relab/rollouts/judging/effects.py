@@ -20,7 +20,7 @@ from relab.stats.distributions import t_quantile
 Floats = NDArray[np.float64]
 
 _TREND_ROUNDS = 3
-"""From so many rounds on a trend can be estimated."""
+"""A trend is estimated from this number of rounds on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,7 +31,7 @@ def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeo
         return None
     values, counts = every.values_ms()
     good_values, good_counts = good.values_ms()
-    # The values of one bucket are equal, so those of the successful requests occur among all.
+    # Both histograms have the same buckets, so each value of the successful requests is also a value of all requests.
     bad_counts = counts.copy()
     bad_counts[np.searchsorted(values, good_values)] -= good_counts
     # An arm with requests that fail fast must not seem fast.

@@ -22,8 +22,8 @@ IMBALANCE_P: Final = 0.001
 MIN_IMBALANCE_PCT: Final = 1.0
 """A smaller difference is not a problem, however certain it is: with two million requests the test finds 0.5 %."""
 MIN_LIVE_IMBALANCE_PCT: Final = 30.0
-"""The same for live traffic, where users are assigned to arms and not requests: the halves of 200 equally active users
-differ by 10 % on average, whatever the number of requests. A smaller difference is a warning."""
+"""The same limit for live traffic, where users, not requests, are assigned to arms: two random halves of 200 equally
+active users differ by 10 % on average, whatever the number of requests. A smaller difference is a warning."""
 _TREND_ALPHA: Final = 0.01
 _TREND_WINDOWS: Final = 4
 

@@ -36,7 +36,8 @@ _SERVICE_FIELDS: Final = frozenset(
 _LOAD_FIELDS: Final = frozenset({"qps", "order", "mix", "arrivals", "max_in_flight", "request_timeout"})
 """Fields that describe the load."""
 _LEAST_DETECTED_PCT: Final = 10.0
-"""By how many percentage points the improvement that a plan looks for exceeds the threshold, at least."""
+"""The improvement that a plan must be able to find is at least this number of percentage points beyond the
+threshold."""
 
 
 class WindowOrder(StrEnum):

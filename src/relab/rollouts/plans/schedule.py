@@ -100,7 +100,7 @@ def flags_of(plan: Plan, arm: Arm, before: Document) -> Document:
 def _require_fields(present: dict[str, Any], section: str, fields: dict[str, Any]) -> None:
     missing = [f"{section}.{name}" for name in fields if name not in present]
     if missing:
-        # Arm A could not be set, and a rollback could not restore these fields.
+        # Without these fields, arm A could not be set, and a rollback could not restore them.
         knob = "flow_policy" if section == "control" else "routing_mode"
         raise SubjectError(
             f"The flags of the service have no {', '.join(missing)}, which the plan changes, so they could not be restored.",
@@ -118,7 +118,8 @@ def _control(experiment: Measurement) -> dict[str, Any]:
         "target_p95_ms": experiment.target_p95,
         "max_concurrency": experiment.conc_cap,
         "max_batch_size": experiment.batch_cap,
-        # After a rollback no actuator is enabled, and the four fields alone would have no effect.
+        # After an earlier rollback, no actuator may be enabled; the four fields above then have no effect without this
+        # one.
         "enabled_actuators": list(ACTUATORS),
     }
 

@@ -15,7 +15,7 @@ from relab.rollouts.plans.subject import ProductFlagSubject
 from relab.rollouts.targets.protocol import FlagState
 
 RULE: Final = "rollout"
-"""The name of the rule that splits subjects between the arms."""
+"""The name of the flag's rule that divides the targeting keys between the arms."""
 AUTHOR: Final = "rollout"
 
 
@@ -104,7 +104,7 @@ class ProductFlagTarget:
         weight_bp = round(share_pct * ALL_BP / 100)
         if weight_bp in {0, ALL_BP}:
             return Serve(variant=self._subject.b if weight_bp else self._subject.a)
-        # Arm B comes first: its part of the buckets then only grows.
+        # Arm B comes first, so that a growing share only adds targeting keys to it.
         return Serve(
             split=(
                 SplitPart(variant=self._subject.b, weight_bp=weight_bp),

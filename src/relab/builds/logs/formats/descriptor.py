@@ -11,7 +11,7 @@ from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 MAX_BLOCK_LINES: Final = 3_000
-"""A deep recursion gives a stack trace of a thousand frames, and a few causes of as many."""
+"""Enough for the stack trace of a deep recursion (a thousand frames) with a few causes of the same length."""
 
 
 @dataclass(frozen=True)
