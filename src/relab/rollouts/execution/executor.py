@@ -108,8 +108,7 @@ class RolloutExecution:
             if not self._is_interrupted():
                 is_applied = self._judge_and_apply(measurement, switch, stopped_early=stopped_early)
         except FlagsNotAppliedError as error:
-            # The target may have adapted the values of the change. This rollout must undo them; no other client made
-            # them.
+            # The target may have adapted the values; this rollout must undo them, because no other client made them.
             change = change.model_copy(update={"values": [*change.values, error.found]})
             raise
         finally:
@@ -217,8 +216,7 @@ class RolloutExecution:
         self._enter(RolloutPhase.EXECUTE, "Measuring")
         if isinstance(measurement, LiveMeasurement):
             switch.set(self._target.share_of(FlagState(self._record.before), LIVE_SHARE_PCT))
-        # Tested before each round, not after it, so that a rollout that continues makes the same tests as an
-        # uninterrupted one.
+        # Tested before each round, not after it: a continued rollout then makes the same tests as an uninterrupted one.
         while number < (rounds := rounds_in_all(self._record.windows, self._plan)):
             self._update(planned_windows=rounds * len(arms))
             look = early_look(self._record.windows, self._plan)
@@ -289,8 +287,7 @@ class RolloutExecution:
         if not message and self._plan.canary is not None and not self._is_interrupted():
             message = self._apply_in_steps(measurement, switch)
         if not message and not self._is_interrupted():
-            # After a canary, this changes nothing: arm B is already in force for all, unless another client changed the
-            # flags.
+            # After a canary, this changes nothing: all traffic gets arm B, unless another client changed the flags.
             switch.set(self._record.changes[Arm.B])
         # Checked last, because a person may have stopped the rollout during any of the steps above.
         if self._is_interrupted():
