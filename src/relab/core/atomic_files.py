@@ -1,4 +1,4 @@
-"""Replace files atomically: a reader sees the old file or the new one, never a part; and write folders to the disk."""
+"""Replace files atomically: a reader sees the old or the new file, never a part. Synchronize folders to the disk."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ def mask_secrets(text: str) -> str:
       Face, SendGrid, DigitalOcean
     - JSON Web Tokens
     - values after names such as `password=` or `token:`
-    - credentials of HTTP and of URLs, and private keys
+    - HTTP credentials (after `Bearer` or `Basic`) and passwords in URLs
+    - private keys
     """
     for _, pattern, mask in _TEXT_RULES:
         text = pattern.sub(mask, text)

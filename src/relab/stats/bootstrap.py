@@ -1,7 +1,8 @@
 """The BCa bootstrap interval of the mean of clusters.
 
-scipy.stats.bootstrap computes the same figures up to rounding, but takes more than twice as long for the sizes here, and
-scipy.stats takes longer to import than most commands. Hundreds of these intervals are behind each false-PASS rate.
+scipy.stats.bootstrap computes the same figures up to rounding. But it takes more than twice as long for samples of the
+usual sizes, and the import of scipy.stats takes longer than most commands. Speed matters because each false-PASS rate
+is computed from hundreds of these intervals.
 
 Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap" (1993), sections 14.3 and 15.4.
 """

@@ -47,7 +47,7 @@ def unbounded_text(method: str | None) -> str:
 def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """Return Wilson's score interval of the rate of `hits` in `total` independent trials.
 
-    Its coverage is close to the level for any rate, even with few trials.
+    The coverage of the interval is close to the level for any rate, even with few trials.
 
     Source: E. B. Wilson, J. Am. Statist. Assoc. 22 (1927) 209-212.
 
@@ -75,7 +75,7 @@ def score_ends(rate: float, count: float, quantile: float) -> tuple[float, float
 def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """Return the exact Clopper-Pearson interval of the rate of `hits` in `total` independent trials.
 
-    Its coverage is at least the level, so it is wider than Wilson's.
+    The coverage of the interval is at least the level, so the interval is wider than Wilson's.
 
     Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404-413.
 

@@ -43,7 +43,7 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
 
 
 def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the probability that a gate passes: that the whole confidence interval of a mean meets the gate's bound.
+    """Return the probability that a gate passes: the whole confidence interval of a mean must meet the gate's bound.
 
     The probability is exact for normal differences and Student's interval.
 
@@ -132,8 +132,8 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
     Args:
         rate: the assumed success rate of both variants, 0..1.
         replications: repeats of a task with each variant.
-        task_share: the share of the variance that differences between tasks cause, 0..1. Pairing removes it. 0 is the
-            worst case if each task is equally hard for both variants.
+        task_share: the share of the variance that differences between tasks cause, 0..1. Pairing removes this share. 0
+            gives the largest result, provided that each task is equally hard for both variants.
 
     Raises:
         ValueError: `rate` or `task_share` lies outside 0..1, or `replications` is below 1.

@@ -1,4 +1,4 @@
-"""Quantiles of counted values."""
+"""Quantiles of values of which each is given with the number of its occurrences."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Comparison of two independent samples: exact and rank tests, and an estimate of the shift between them.
 
-The functions are thin wrappers of scipy and numpy. They import them only when they
-compute, so that a program without comparisons does not pay for the import.
+The functions are thin wrappers of scipy and numpy. They import scipy and numpy only when they are called, so that a
+program that compares nothing does not spend time on the import.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fisher_exact(
         alternative: `"greater"` tests whether the first proportion is greater, `"less"` whether it is less.
 
     Raises:
-        ValueError: a count is negative or more hits than trials are given.
+        ValueError: a count is negative, or a sample has more hits than trials.
     """
     for hits, total in ((hits_a, total_a), (hits_b, total_b)):
         if not 0 <= hits <= total:

@@ -151,7 +151,7 @@ class Judgement:
     def is_near(self) -> bool:
         """Whether the verdict is PASS or FAIL, but so near the gate's bound that a new run may get another verdict.
 
-        This is so if another run of this size gets the same verdict with a probability below 80 %.
+        A verdict is near if another run of this size gets the same verdict with a probability below 80 %.
         """
         return self.rerun_chance is not None and self.rerun_chance < POWER
 

@@ -1,9 +1,8 @@
 """Group commit: one writer per process commits the items of many requests together.
 
-A durable commit waits for the disk, and with one transaction per request each request would wait.
-Here requests are queued; while one commit runs, the next batch is collected, so under higher load
-the cost per request decreases. A request is answered only after the
-commit that contains its item.
+A durable commit waits for the disk, and with one transaction per request each request would wait. With group commit,
+items are queued, and while one commit runs, the next batch of items is collected. Under higher load, the cost per
+request therefore decreases. A request is answered only after the commit that contains its item.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The state of a database's schema compared with this version of relab.
 
-The check needs no Alembic, because every process makes it at its start; only a migration loads Alembic.
+Every process checks the schema at its start, so the check does not use Alembic, which takes time to load. Only a
+migration loads Alembic.
 """
 
 from __future__ import annotations

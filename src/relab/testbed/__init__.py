@@ -4,5 +4,5 @@ Input: commands of people (`lab testbed`, `lab incidents eval`), and HTTP reques
 tools.
 Output: a running service whose state is known, and scores of responders.
 Entry points: `service` starts, inspects, resets and stops testbeds; `models`; `scenarios.service`; `scoring.service`.
-Its folders import each other downwards only (contract `testbed-folders` in `pyproject.toml`).
+The folders of the testbed import each other downwards only (contract `testbed-folders` in `pyproject.toml`).
 """

@@ -42,7 +42,7 @@ class PublicPorts:
         """Return three consecutive ports from `base` on, or the default ports if `base` is None.
 
         Raises:
-            WrongNameError: `base` is not from 1024 to 65533.
+            WrongNameError: `base` is below 1024 or above 65533.
         """
         if base is None:
             return cls()

@@ -67,7 +67,7 @@ class Guard:
         return self._audit.is_stopped
 
     def known(self, request: ActionRequest) -> Record | None:
-        """Return the record of an earlier request by the same caller with the same idempotency key.
+        """Return the record of an earlier request with the same caller and the same idempotency key as `request`.
 
         Return None if there was no such request, or if `request` has no key.
 

@@ -65,7 +65,7 @@ class Looks:
     def logs(self, component: str, lines: int) -> dict[str, Any]:
         """Return the last lines of a component's log as `{"component": name, "lines": [...]}`, oldest first.
 
-        Each line is a parsed JSON object, or else a text.
+        A line that is a JSON object is returned as this object, any other line as text.
 
         Args:
             component: name of the component; `target` for the structured log of all workers.

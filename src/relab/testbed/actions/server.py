@@ -161,7 +161,7 @@ def components(services: With, asking: Asking) -> dict[str, Any]:
 
 @_router.get("/settings/history")
 def settings_history(services: With, asking: Asking) -> dict[str, Any]:
-    """Return `versions`: all changes of the target's settings with author and time, oldest first, without secrets."""
+    """Return `versions`: all changes of the target's settings, oldest first, with authors, times and masked secrets."""
     asking.require(ActionScope.READ)
     return services.looks.history()
 

@@ -82,8 +82,8 @@ class ActionResult:
         action: name of the action.
         record: the record of the action; None for a dry run.
         before: the state of the service before the action.
-        replayed: whether `record` is the record of an earlier request with the same idempotency key. Nothing was done
-            now.
+        replayed: whether `record` is the record of an earlier request with the same idempotency key. If True, this
+            request has changed nothing.
     """
 
     action: str
@@ -178,8 +178,8 @@ class ActionService:
             name: the name of the action.
             given: the action's parameters by name, not yet validated.
             actor: the name of the caller's token.
-            key: the caller's `Idempotency-Key`, or None. If an earlier request had this key, only its record is
-                returned.
+            key: the caller's `Idempotency-Key`, or None. If an earlier request of the same caller had this key, nothing
+                is done, and the record of the earlier request is returned.
             dry_run: do all checks and change nothing.
             if_state: the state digest from a dry run (`before["state_digest"]`); None accepts any state.
 
@@ -254,7 +254,7 @@ class ActionService:
         return found
 
     def _replayed(self, request: ActionRequest) -> ActionResult | None:
-        """Return the result of an earlier request with the same idempotency key; None without such a request.
+        """Return the result of an earlier request that had the caller and the key of `request`; None without one.
 
         Raises:
             KeyReusedError: the earlier request was for another action, or had other parameters.

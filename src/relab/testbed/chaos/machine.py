@@ -1,4 +1,4 @@
-"""Find out which needs of faults (root, control groups, a separate volume) this machine does not meet."""
+"""Find out which requirements of faults (root, control groups, a separate volume) this machine does not meet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Injections of one testbed: start them after their delay, ramp them up, pause and end them.
+"""Injections of one testbed: start them after their delay, ramp them up, switch them off and on, and end them.
 
-The manager's lock protects only the list of injections. Each injection has a lock of its own, held while its injector
-works, because that may take many seconds: a slow component delays only the injections that work on it.
+The manager's lock protects only the list of injections. Each injection has a lock of its own, which is held while its
+injector works. The work may take many seconds, so a slow component delays only the injections that work on it.
 """
 
 from __future__ import annotations

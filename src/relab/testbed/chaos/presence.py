@@ -11,7 +11,7 @@ from relab.core.errors import RelabError
 class Presence:
     """Tests whether one injected fault is still present.
 
-    Create this object before the injection of the fault, and call `begun` right after the injection.
+    The caller must create this object before the injection of the fault, and call `begun` right after the injection.
 
     Args:
         query: returns whether the fault is present; raises `RelabError` or `OSError` if that cannot be determined.

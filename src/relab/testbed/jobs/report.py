@@ -40,7 +40,7 @@ def read_products(path: Path) -> list[ProductVector]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its content is not valid.
+        ValueError: the content of the file is not valid.
     """
     with path.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]

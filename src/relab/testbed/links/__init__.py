@@ -3,5 +3,5 @@
 Input: connections of the target; `private/links.json`; orders on the Unix socket `private/links.sock` that add and
 remove toxics (latency, loss, refusals, resets, low bandwidth).
 Output: connections to PostgreSQL and Redis, with the toxics applied; counters of each link.
-Entry points: `python -m relab.testbed.links`; `client.LinksClient`. It imports no other folder of the testbed.
+Entry points: `python -m relab.testbed.links`; `client.LinksClient`. This folder imports no other folder of the testbed.
 """

@@ -225,7 +225,7 @@ class Pair:
         """Pause or resume reading from one socket, because the buffer of the other socket is full or has room again.
 
         Args:
-            way: the socket with the buffer: `up` for the client's socket, `down` for the server's socket.
+            way: which of the two sockets has the buffer: `up` for the client's socket, `down` for the server's socket.
             full: True if the buffer is full; False if it has room again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)

@@ -2,6 +2,6 @@
 
 Input: a file or the name of a shipped scenario; the addresses of a testbed; values for the file's variables.
 Output: a conclusion (held, deviated, undecided, interrupted) and chaostoolkit's journal.
-Entry points: `service`; `background.BackgroundLoad`, the users of a testbed, for scoring. It reaches a testbed over
-HTTP only.
+Entry points: `service`; `background.BackgroundLoad`, the users of a testbed, for scoring. This folder reaches a testbed
+over HTTP only.
 """

@@ -48,7 +48,7 @@ class JsonPath:
     steps: tuple[Step, ...]
 
     def find(self, value: Any) -> list[Any]:
-        """Return the values in `value` that match the path, in their order."""
+        """Return all values in `value` that match the path, in the order in which they occur in `value`."""
         return _walk(self.steps, value)
 
 

@@ -232,9 +232,10 @@ class Activity(_Controlled):
 
     Attributes:
         provider: the request, command or Python function to perform.
-        tolerance: the condition for the output of a probe in the hypothesis.
+        tolerance: for a probe in the steady-state hypothesis, the condition that its output must meet.
         pauses: time to wait before and after the activity.
-        background: whether the next step of the method starts without waiting for the end of this activity.
+        background: whether this activity runs in the background, so that the next step of the method does not wait for
+            its end.
     """
 
     type: Literal["action", "probe"]

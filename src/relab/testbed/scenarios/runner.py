@@ -1,7 +1,8 @@
-"""Run a scenario: steady state, method, steady state again, and in any case the rollbacks.
+"""Run a scenario: check the steady state, perform the method, check again, and in any case perform the rollbacks.
 
-The journal has the fields of chaostoolkit's. This runner is stricter in two points: an action that is rejected (a
-status of 400 or above) or gets no answer aborts the method, and rollbacks always run.
+The journal (the record of the run) has the fields of chaostoolkit's journal. This runner is stricter than chaostoolkit
+in two points: an action that is rejected (a status of 400 or above) or gets no answer aborts the method, and rollbacks
+always run.
 """
 
 from __future__ import annotations

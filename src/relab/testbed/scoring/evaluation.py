@@ -237,7 +237,7 @@ def write(
 def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
     """Yield the parts `unknown-N` of an evaluation, with causes for which the measured responder lacks runbooks.
 
-    The causes are divided among the parts. All faults of a part have one of its causes.
+    The causes are divided among the parts. The episodes of a part have only faults with the causes of this part.
 
     Args:
         wanted: the request for the evaluation.

@@ -59,7 +59,8 @@ def experiment_document(
     Args:
         responders: how to start each responder, by name; the first is the baseline of the comparison.
         episodes: the rows of the data set, in order; every responder runs each episode.
-        home: relab's home folder for the testbeds' files; a short path outside the experiment's folder.
+        home: the home folder of relab in which the testbeds' files are stored; a short path outside the experiment's
+            folder.
         port_base: the first port of the first testbed.
         hides: folders that responders must not see, because they reveal the planned faults.
         concurrency: number of episodes that run at the same time, each on its own testbed.

@@ -113,13 +113,13 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes in the same order; a random share of them gets a busy loop, in new objects.
+    """Return the episodes in the same order, with a busy loop added to a random share of them.
 
-    A busy loop is a process beside the testbed that uses a whole processor.
+    A busy loop is a process beside the testbed that uses a whole processor. The given episodes are not changed.
 
     Args:
         episodes: the episodes.
-        share: the share of the episodes with a busy loop, 0 to 1; their number is rounded.
+        share: the share of the episodes with a busy loop, 0 to 1; the number of these episodes is rounded.
         seed: the seed of the random choice.
     """
     rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose

@@ -1,7 +1,7 @@
 """Run the responder that is measured: any program, started with addresses, a token, and nothing else.
 
-Where bubblewrap works, the responder sees only its own processes, and no folder that reveals the planned faults.
-Elsewhere the observations of the episode record that the responder was not isolated so (`is_blinded` is false).
+Where bubblewrap works, the responder sees only its own processes, and no folder that reveals the planned faults. On
+other machines, the responder is not isolated; the observations of the episode then have `is_blinded` false.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ class Score:
     def is_success(self) -> bool:
         """Whether the responder was successful.
 
-        - Episode with a measured fault (a fault to repair): it has mitigated the fault.
-        - Episode without one: it has opened no incident and performed no action.
+        - In an episode with a measured fault (a fault to repair), the responder must have mitigated the fault.
+        - In an episode without a measured fault, it must have opened no incident and performed no action.
         """
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 

@@ -1,16 +1,16 @@
 """Read a responder's status from `GET /agent/status`. The responder may be any program, so any JSON is tolerated.
 
 {
-  "polls": 128,                                   number of its polls of the target, if it counts them
+  "polls": 128,                                   number of the responder's polls of the target
   "incident": null | {                            the incident that is open now
     "id": "i-7",                                  a text or a whole number that differs from the previous incident's
-    "phase": "diagnose",                          `escalated` and `approve` mean that it asks a person
+    "phase": "diagnose",                          `escalated` and `approve`: the responder asks a person
     "diagnosis": [{"cause": "database_down"}, …]  the most likely first; plain strings are read, too
-    "actions": [{"action": "restart-database",    its actions for the incident, oldest first
-              "verdict": null | "failed" | …}]    the result: `failed` and `worse` mean that it has not helped
+    "actions": [{"action": "restart-database",    the responder's actions, oldest first
+              "verdict": null | "failed" | …}]    the result; `failed` and `worse`: it has not helped
   },
-  "cost_usd": 0.0,                                cost of models so far
-  "tokens": 0                                     the models' tokens so far, in and out
+  "cost_usd": 0.0,                                cost of language models so far, in US dollars
+  "tokens": 0                                     tokens of language models so far, in and out
 }
 
 All fields may be left out. Other fields are ignored.

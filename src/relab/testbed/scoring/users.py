@@ -24,8 +24,8 @@ class Users(BackgroundLoad):
         url: the address of the target.
         rate_per_s: number of requests that are due per second.
         seed: the seed of the random choice of requests and of their times.
-        report: is called with the counts of each second, in order, after all requests of the second have ended; times
-            are by `time.monotonic`.
+        report: called with the counts of each second, in order, after all requests of the second have ended. The times
+            in the counts are those of `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.

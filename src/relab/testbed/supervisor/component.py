@@ -149,7 +149,7 @@ class Component:
             self._start()
 
     async def stop(self, *, gently: bool = True) -> None:
-        """Stop the component and all processes that it has started, until `start` is called.
+        """Stop the component and all processes that it has started; they stay stopped until `start` is called.
 
         Args:
             gently: True to request an orderly end first; False to kill the processes at once.
@@ -290,7 +290,7 @@ async def wait_all_ready(components: Sequence[Component], deadline: float) -> No
 
 
 def not_ready_error(item: Component, within_s: float) -> StartError:
-    """Return the error for a component that is not ready within `within_s` seconds, with the tail of its log."""
+    """Return the error for a component that is not ready within `within_s` seconds, with the last lines of its log."""
     status = item.status()
     ended = f", exit codes so far: {status.exits}" if status.exits else ""
     return StartError(

@@ -1,9 +1,9 @@
-"""The parent of a supervisor: it holds the lock of the folder, and ensures that no process outlives the supervisor.
+"""The guard, the parent process of a supervisor: it holds the testbed's lock, and ends its orphaned processes.
 
-It runs as a file with `python -I -S` and imports no other module of relab. It inherits the lock as a descriptor. It
-turns itself into a daemon and a reaper of orphans, starts the supervisor and waits. The supervisor's components have a
-parent-death signal, but their own children (for example PostgreSQL sessions that are computing) do not end at once:
-they become the guard's children, and it kills them.
+The guard runs as a file with `python -I -S` and imports no other module of relab. It inherits the lock as a descriptor.
+It turns itself into a daemon and a reaper of orphans, starts the supervisor and waits. When the supervisor dies, the
+kernel kills its components, because they have a parent-death signal. Their own children (for example PostgreSQL
+sessions that are computing) do not end at once. They become children of the guard, and the guard kills them.
 
     guard.py LOCK_FD PIPE_FD CGROUPS POSTMASTER_PID VOLUME COMMAND…
 

@@ -38,7 +38,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def become(order: dict[str, object]) -> None:
-    """Replace this process by a program, with the requested user, limits and open files. Return only by an exception.
+    """Replace this process by a program, with the requested user, limits and open files; return only if this fails.
 
     Args:
         order: how to start the program, as JSON:

@@ -63,7 +63,8 @@ class ProcessSpec:
 def become_supervisor(parent: int) -> None:
     """Register this process with the kernel as a supervisor.
 
-    From now on, the kernel kills this process when the guard ends, and makes it the parent of its components' orphans.
+    From now on, the kernel kills this process when the guard ends. Orphans of this process's components become children
+    of this process.
 
     Args:
         parent: the pid of the guard, the process that created this one.

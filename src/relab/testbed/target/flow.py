@@ -137,7 +137,7 @@ class AdmissionQueue:
 
 
 class FlowControl:
-    """The ASGI middleware that times and counts requests to the shop, and rejects requests.
+    """The ASGI middleware that times and counts requests to the shop, and rejects those that are not admitted.
 
     A rejected request is answered with 503 and `Retry-After`.
 

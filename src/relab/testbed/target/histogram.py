@@ -1,7 +1,7 @@
-"""Histograms of response times with exponential buckets, so that seconds and workers can be added up.
+"""Histograms of response times with exponential buckets; those of several seconds and workers can be added up.
 
-Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02. It is represented by its geometric mean, which is within
-1 % of every value in it.
+Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02. The geometric mean of a bucket represents its values,
+and is within 1 % of each of them.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return the limits of one of `workers` workers.
+        """Return the limits of one worker if the target has `workers` workers.
 
-        Each worker gets an equal share of the limit in the flags, rounded up.
+        Each worker gets an equal share of the limit of concurrent requests in the flags, rounded up.
         """
         limited = "concurrency" in flags.enabled_actuators
         wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
@@ -65,8 +65,8 @@ class Limiter:
     """Limits the number of active requests of a worker, and adapts the limit to the measured processing times.
 
     Args:
-        bounds: the range of the limit, and the longest wait.
-        now_s: the current time of a monotonic clock, in seconds. All calls must use the same clock.
+        bounds: the range of the limit, and the longest wait of a request in the queue.
+        now_s: the current time of a monotonic clock, in seconds. All calls of the methods must use the same clock.
     """
 
     def __init__(self, bounds: Bounds, *, now_s: float) -> None:

@@ -108,7 +108,7 @@ class _Collector:
 
 
 def openmetrics(workers: list[WorkerStats]) -> bytes:
-    """Return the metrics of these workers in the OpenMetrics text format."""
+    """Return the metrics of workers in the OpenMetrics text format, from their published statistics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(workers))
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]

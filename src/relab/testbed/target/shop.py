@@ -89,7 +89,7 @@ class Shop:
     async def product(self, product_id: int) -> bytes:
         """Return a product page as JSON text, from the cache if possible.
 
-        Its keys are `id`, `name`, `description`, `price_cents`, `in_stock` and `last_ordered_at`.
+        The keys of the page are `id`, `name`, `description`, `price_cents`, `in_stock` and `last_ordered_at`.
 
         Raises:
             NoSuchProductError: the product does not exist.

@@ -11,7 +11,7 @@ from relab.testbed.scoring.baselines.status_page import State, status_page
 def main() -> None:
     """Run a responder that repairs nothing, as a baseline for real responders, until the process is killed.
 
-    It serves a page with its status, and counts one poll per interval without a request to the target.
+    The responder serves a page with its status. It counts one poll per interval, but sends no request to the target.
     """
     state = State()
     with status_page(state):

@@ -81,8 +81,8 @@ class RestartLoop:
 def main() -> None:
     """Run a responder that only restarts components, as a baseline for real responders, until the process is killed.
 
-    It polls the target, requests restarts from the action server, and serves a page with its status. All settings are
-    environment variables.
+    The responder polls the target, requests restarts from the action server, and serves a page with its own status. All
+    its settings are environment variables.
     """
     state, token = State(), os.environ["ACTION_SERVER_TOKEN"]
     interval_s = float(os.environ["POLL_INTERVAL_SECONDS"])
