@@ -329,7 +329,7 @@ class FlagPage(BaseModel):
 
 
 class FlagHistory(BaseModel):
-    """A page of a flag's versions, newest first; `next_before` is `before` of the next page, null on the last."""
+    """A page of versions, newest first; `next_before` is the argument `before` for the next page, null on the last."""
 
     items: list[FlagVersionInfo]
     next_before: int | None

@@ -262,7 +262,7 @@ class LatencySummary(_Value):
 class Window(_Value):
     """The requests that were due in one time window of the load, with their outcomes.
 
-    An outcome counts in the window in which its request was due, even if it came later.
+    An outcome counts in the window in which its request was due, even if the outcome came later.
 
     Attributes:
         index: number of the window, from 0.

@@ -28,9 +28,9 @@ class AnswerCacheConfig(BaseModel):
     """A cache of a model's answers.
 
     Attributes:
-        scope: which equal requests share one answer. With `request`, all of them do. With `repeat`, a trial's first
-            request shares an answer with the first equal request of every trial with the same task and repeat number,
-            its second with the second one, and so on.
+        scope: which requests share one answer. With `request`, all equal requests. With `repeat`, only equal requests
+            of trials with the same task and repeat number, and only with the same position (first, second, ...) among
+            the equal requests of their trial.
         ttl_hours: the greatest age of a cached answer, in hours.
         max_mb: the largest size of the project's cache, in MB.
     """

@@ -1,8 +1,8 @@
 """A log of Inspect as values: its header, and its samples one at a time.
 
-The layout is the layout of log version 2: `header.json` (or, while an evaluation runs or after it crashed, only
-`_journal/start.json`), and one entry for each sample and epoch in `samples/`. A text that a sample contains several
-times is stored once in the sample's `attachments`; this module puts the text back in its places.
+A log of version 2 has the entry `header.json`, and one entry for each sample and epoch in `samples/`. While an
+evaluation runs, or after it crashed, `_journal/start.json` is there instead of `header.json`. A text that a sample
+contains several times is stored once in the sample's `attachments`; this module puts the text back in its places.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
 
     1. The sample has an error: ERROR.
     2. The sample has a score: SUCCESS if the score is at least `success_at`, else FAILURE.
-    3. The sample has reached a limit of Inspect: ERROR.
+    3. The sample was ended by a limit that Inspect enforces: ERROR.
     4. Otherwise: MISSING.
 
     Args:

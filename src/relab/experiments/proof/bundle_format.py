@@ -24,8 +24,8 @@ class BundleFile(_Part):
 
     Attributes:
         path: the path of the file in the folder of the run.
-        size: its length in bytes.
-        sha256: its SHA-256 in hexadecimal.
+        size: the length of the file in bytes.
+        sha256: the SHA-256 of the file, in hexadecimal.
         is_original: whether the file has the same name and the same content as in the run.
         masked: the number of masked values in the file, by kind.
     """

@@ -1,4 +1,4 @@
-"""Read bundles, which may come from anyone: verify what they hold, and unpack them.
+"""Read bundles, which are not trusted: verify their content, and unpack them.
 
 An archive can name files outside of the folder, name one file twice, hold links, and inflate a few bytes to terabytes.
 So the names and the sizes of all entries are checked before any entry is read, and of each entry no more bytes are read

@@ -68,7 +68,7 @@ class BundleRedactor:
 
         Args:
             path: the path of the file; its suffix says whether it is JSON.
-            raw: its bytes.
+            raw: the bytes of the file.
         """
         # Values in compressed files and SQLite databases cannot be masked in place.
         if raw.startswith(_COMPRESSED):

@@ -59,7 +59,8 @@ class BundleRequest:
         run_dir: the folder of the run.
         target: the file to write.
         with_workspaces: whether the trials' copies of the project are in the bundle.
-        secrets: names of environment variables whose values are masked, besides the declared secrets.
+        secrets: names of environment variables whose values are masked, in addition to the experiment's declared
+            secrets.
     """
 
     run_dir: Path

@@ -29,9 +29,9 @@ class Fingerprint(NamedTuple):
     """The fingerprint of a file.
 
     Attributes:
-        size: its length in bytes.
-        sha256: the SHA-256 of its content, in hexadecimal.
-        blocks: the checksums of its blocks of `BLOCK_BYTES` bytes, one after the other; empty for an empty file.
+        size: the length of the file in bytes.
+        sha256: the SHA-256 of the file, in hexadecimal.
+        blocks: the checksums of the file's blocks of `BLOCK_BYTES` bytes, one after the other; empty for an empty file.
     """
 
     size: int

@@ -146,7 +146,7 @@ class Cgroups:
         self.missing: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Find the usable controllers, remove the groups that a killed runner left, and create the run's own groups.
+        """Find the usable controllers, remove the groups that a killed process left, and create the run's own groups.
 
         Afterwards `enforced` is `{enforced limit: controller}`, and `missing` is `{other limit: reason}`.
         """

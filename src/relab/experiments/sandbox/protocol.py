@@ -168,7 +168,7 @@ class RunningAttempt(Protocol):
         """End the processes that the harness left running, and release all resources. May be called repeatedly."""
 
     def exceeded(self) -> str | None:
-        """Return the name of the exceeded field of `SandboxLimits`, or None; may be called after `close`."""
+        """Return the name of the exceeded field of `SandboxLimits`, None without one; callable after `close`."""
 
     def hidden_bytes(self) -> int:
         """Return how many bytes the attempt has written to memory file systems and to open files that were deleted."""

@@ -288,7 +288,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             baseline: the id of the variant to compare with; None for the configuration's baseline.
-            metrics: metrics in which a variant must be better; by default the primary metrics, if no `gates` are given.
+            metrics: metrics in which a variant must be better; the primary metrics if `gates` are missing, too.
             gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
 
         Raises:

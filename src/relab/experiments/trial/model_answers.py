@@ -39,9 +39,9 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: which equal requests share one answer. With `REQUEST`, all of them do. With `REPEAT`, a trial's first
-            request shares an answer with the first equal request of every trial with the same task and repeat number,
-            its second with the second one, and so on.
+        scope: which requests share one answer. With `REQUEST`, all equal requests. With `REPEAT`, only equal requests
+            of trials with the same task and repeat number, and only with the same position (first, second, ...) among
+            the equal requests of their trial.
         ids: the ids of the trial.
         start: how many times the trial has been started in this process, from 1. With `REPEAT`, a trial that is started
             again gets new answers.

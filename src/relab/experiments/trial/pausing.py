@@ -161,7 +161,8 @@ class PauseDialogue:
         """Advance the pause, for example by asking the harness to stop; call it repeatedly while the harness runs.
 
         Returns:
-            How the pause ended if the harness did not stop in time; None while no pause or time is left.
+            How the pause ended, if the harness did not stop in time. None if no pause was requested, or there is still
+                time.
 
         Raises:
             OSError: the control file cannot be written.

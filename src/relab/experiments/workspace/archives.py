@@ -30,7 +30,7 @@ _KINDS: Final = (tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE)
 
 
 def pack(root: Path, folder: Path, *, left_out: Collection[str] = (), only: str | None = None) -> Iterator[bytes]:
-    """Yield the chunks of an archive of everything below a folder; at least one chunk.
+    """Yield the chunks (at least one) of an archive of everything below a folder.
 
     Args:
         root: the folder to pack. No link in it is followed.
