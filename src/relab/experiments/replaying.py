@@ -89,7 +89,7 @@ def replay(
         stop: the first press prevents the start of the trial; the second press ends the running trial.
 
     Raises:
-        TrialNotFoundError: the run has no trial with this id and a result.
+        TrialNotFoundError: the run has no trial with this id, or the trial has no result.
         TrialStateError: the trial continues from another trial, or `strict` rejects it.
         RunDamagedError: a document of the trial was changed.
         RunChangedError: the project's snapshot is gone from the cache, or the container image was changed.

@@ -21,7 +21,7 @@ _IS_LINUX = sys.platform == "linux"
 
 
 class Alarm(Protocol):
-    """A timer for one function. After each call of `set`, it calls the function once, at or shortly after a time."""
+    """A timer for one function. It calls the function once after each `set`, at the given time or shortly later."""
 
     def set(self, at_ns: int) -> None:
         """Set the time at which the timer calls its function next, in ns of the clock `time.monotonic_ns`.

@@ -19,7 +19,7 @@ _YAML: Final = YamlReader(MixError)
 
 
 def built_in_names() -> list[str]:
-    """Return the names of the built-in mixes, which are made for the shop of the testbed, sorted."""
+    """Return the sorted names of the built-in mixes, which are made for the testbed's shop (a small web service)."""
     folder = resources.files("relab.load") / "builtin"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 

@@ -44,10 +44,10 @@ def read_set(paths: Sequence[Path]) -> tuple[list[Path], str | None]:
     """Read the files of a set; return all experiment files, and the id of the set.
 
     Args:
-        paths: experiment files and set files. A set file stands for the experiment files that it lists.
+        paths: experiment files and set files. A set file is replaced by the experiment files that it lists.
 
     Returns:
-        The experiment files, and the first id that a set file has; None without an id.
+        The experiment files, and the id in the first set file that has one; the id is None if no set file has one.
 
     Raises:
         ExperimentInvalidError: a file cannot be read, an experiment is listed twice, or there are too many.

@@ -209,7 +209,7 @@ def compare(
 
 
 def parse_gates(gates: Sequence[str]) -> list[Gate]:
-    """Parse gates: limits on the change of a metric from the baseline, absolute (`success>=-0.02`) or relative (`latency_ms<=5%`).
+    """Parse gates: limits on a metric's difference from the baseline (`success>=-0.02`, `latency_ms<=5%`).
 
     Raises:
         GateInvalidError: a gate cannot be parsed.

@@ -62,7 +62,7 @@ class LimitWatch:
         self._found: str | None = None
 
     def exceeded(self) -> str | None:
-        """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None.
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded none.
 
         Once a limit has been exceeded, every later call returns the same name.
         """
