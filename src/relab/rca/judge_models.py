@@ -1,4 +1,4 @@
-"""The opinion of a language model on a run, as a part of the report beside the local ranking."""
+"""The verdict of the judge (a language model) on a run, as a part of the report beside the local ranking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JudgeDrop(StrEnum):
 
     - `invalid_answer`: the answer does not have the required form.
     - `wrong_code`: the answer does not repeat the code of the prompt.
-    - `unknown_step`: the answer names a step that it may not name.
+    - `unknown_step`: the answer names a step that it was not asked about.
     - `repeated_step`: the answer names a step twice.
     - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer is wrong.
     - `ungrounded_reason`: the run does not support the reason; only the reason is dropped.
@@ -36,9 +36,9 @@ class JudgeDrop(StrEnum):
 
 
 class JudgedStep(CitedModel):
-    """A step that went wrong first in the opinion of the judge.
+    """A step that went wrong first according to the judge (a language model).
 
-    The evidence is the judge's verbatim quotation of the step or of its calls.
+    It cites the judge's verbatim quotation of the step or of a call of the step.
     """
 
     step_id: str
@@ -51,7 +51,7 @@ class JudgedStep(CitedModel):
 
 
 class JudgeCost(RcaModel):
-    """The cost of a judgement by a language model, and the numbers of dropped answers, steps and texts.
+    """The cost of a judgement by a language model, and the numbers of dropped answers and of steps and texts left out.
 
     Answers from the cache (`cached_answers`) cost nothing.
     """
@@ -72,7 +72,7 @@ class JudgeCost(RcaModel):
     )
 
     def cost_line(self) -> str:
-        """Return the model, the calls, the tokens and the cost in words, such as ` by m: 2 calls, 210 tokens`."""
+        """Return the model, the calls, the tokens and the cost in words, such as ` by gpt-4o: 2 calls, 210 tokens`."""
         cost = "" if not self.calls or self.usd is None else f", {self.usd:.4f} USD"
         cached = f", {self.cached_answers} stored answers" if self.cached_answers else ""
         calls = f"{self.calls} {'call' if self.calls == 1 else 'calls'}"
@@ -85,10 +85,10 @@ class JudgeCost(RcaModel):
 
 
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
-    """Return the sum of costs.
+    """Return the sum of several costs.
 
-    `steps_left_out`, `texts_cut` and `texts_withheld` are the largest values instead. `usd` is null if a call has no
-    known price.
+    `steps_left_out`, `texts_cut` and `texts_withheld` are not added: the result has their largest values. `usd` is null
+    if the price of a call is not known.
     """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]
@@ -111,7 +111,7 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """The cost of a language model's judgement on behaviours, and which behaviours were judged."""
+    """The cost of a language model's judgement on the behaviours of a run, and which behaviours were judged."""
 
     judged: tuple[str, ...] = Field(
         (), description="The behaviours that were judged, whether the run shows them or not."
@@ -121,7 +121,10 @@ class SentenceJudgement(JudgeCost):
     )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return a line for each reason why behaviours were not judged, such as `rude, vague: a limit was reached`."""
+        """Return one line for each reason why behaviours were not judged.
+
+        An example is `rude, vague: a limit was reached`.
+        """
         names: dict[str, list[str]] = {}
         for name, reason in self.not_judged.items():
             names.setdefault(reason, []).append(name)
@@ -129,7 +132,7 @@ class SentenceJudgement(JudgeCost):
 
 
 class JudgeVerdict(JudgeCost):
-    """The opinion of a language model (the judge) on which step of a run went wrong first."""
+    """The verdict of a language model (the judge): which step of a run went wrong first."""
 
     method: JudgeMethod
     steps: tuple[JudgedStep, ...] = Field(
@@ -143,7 +146,7 @@ class JudgeVerdict(JudgeCost):
     )
 
     def sentence(self) -> str:
-        """Return the opinion in words, on one line: method, model, cost, the named steps, and the dropped answers."""
+        """Return the verdict in words, on one line: method, model, cost, the named steps, and the dropped answers."""
         said = f"Judge ({self.method}{self.cost_line()}): {self._said()}"
         lost = self.dropped_line()
         return f"{said}. Dropped: {lost}." if lost else f"{said}."

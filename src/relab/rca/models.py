@@ -1,9 +1,9 @@
-"""The report of a root cause analysis, and the types that enforce its citations.
+"""The report of a root cause analysis, and the classes that ensure that each claim in it cites evidence.
 
-Every claim (`Finding`, `Hypothesis`, `Attribution`) can only be built together with the collected evidence:
-`Hypothesis.citing(evidence, ...)`. A claim that cites an id which is not in this evidence raises `UncitedClaimError`.
-There is no other way to build a claim, so no report contains a claim without evidence. `Report.load` applies the same
-rule to stored reports.
+A claim (`Finding`, `Hypothesis`, `Attribution` and others) can only be built with `citing`, for example
+`Hypothesis.citing(evidence, ...)`, which takes the collected evidence. If the claim cites an id that is not in this
+evidence, `UncitedClaimError` is raised. So no report contains a claim without evidence. `Report.load` checks stored
+reports in the same way.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ __all__ = [
 class Category(StrEnum):
     """The categories of causes that a report can name; `rca/detectors/<category>.py` has everything about a category.
 
-    Their order is their precedence: if two categories fit one error with equal confidence, the earlier, more specific
-    one is chosen.
+    Their order is their precedence: if two categories fit an error with equal confidence, the earlier one is chosen,
+    because it is more specific.
     """
 
     RATE_LIMITED = "rate_limited"
@@ -70,10 +70,10 @@ class Category(StrEnum):
 
 
 class AttributionBasis(StrEnum):
-    """The basis on which a report names a step or call as the place of a problem.
+    """Why a report names a step or call as the place of a problem.
 
-    - `evidence`: errors or behaviour in the run.
-    - `ranked_guess`: only a ranking of the run's steps.
+    - `evidence`: errors or behaviour in the run show it.
+    - `ranked_guess`: only a ranking of the run's steps names it.
     """
 
     EVIDENCE = "evidence"
@@ -81,10 +81,10 @@ class AttributionBasis(StrEnum):
 
 
 class Finding(CitedModel):
-    """A problem located in the run, whether or not it is the cause of the failure.
+    """A problem that was found in the run, whether or not it is the cause of the failure.
 
-    The fields that name a step, call, tool or agent say where the problem is. A field is null if not known or not
-    applicable.
+    The fields that name a step, call, tool or agent state where the problem is. Such a field is null if it is not known
+    or does not apply.
     """
 
     category: Category
@@ -104,7 +104,7 @@ class Finding(CitedModel):
 
 
 class Hypothesis(CitedModel):
-    """A possible root cause, in a few words (`title`) and in sentences, with its evidence and the steps to verify it."""
+    """A possible root cause in a few words (`title`) and in sentences, with its evidence and steps to verify it."""
 
     title: str
     description: str
@@ -114,9 +114,10 @@ class Hypothesis(CitedModel):
 
 
 class GuessOdds(RcaModel):
-    """The probability that a ranked guess is right, by a model that was trained on the source (program) of the run.
+    """The probability that a ranked guess is right, by a model that was trained on runs of the same source (program).
 
-    In a test, the model made `all` first guesses with a probability in the same range; `right` of them were right.
+    In a test, the model made `all` first guesses with a probability in the same range; `right` of these guesses were
+    right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -128,13 +129,13 @@ class GuessOdds(RcaModel):
 
 
 class Attribution(CitedModel):
-    """The place at which the run failed: its step, agent, call and tool.
+    """The place at which the run failed: the step, the agent, the call and the tool.
 
-    A field is null if not known or not applicable.
+    Each field is null if it is not known or does not apply.
 
-    `basis` says whether evidence shows the place, or whether it is a ranked guess. A guess has low confidence. Its step
-    is the first of the report's `candidates`; its agent is judged by all steps, so it can be another than the step's
-    agent.
+    `basis` states whether evidence shows the place, or whether it is a ranked guess, which has low confidence. The step
+    of a guess is the first of the report's `candidates`. Its agent is chosen by the ranking of all steps, so it can be
+    another agent than that of the step.
     """
 
     basis: AttributionBasis = AttributionBasis.EVIDENCE
@@ -152,7 +153,7 @@ class Attribution(CitedModel):
 class CandidateStep(CitedModel):
     """A step that may be the first mistake of a run, according to a ranking.
 
-    `reasons` are the facts behind the ranking. The evidence is the text of the step, and of other steps in a reason.
+    `reasons` are the facts behind the ranking. The evidence quotes the step, and other steps that a reason mentions.
     """
 
     step_id: str
@@ -163,10 +164,10 @@ class CandidateStep(CitedModel):
 
 
 class HitRate(RcaModel):
-    """The share of right findings of a behaviour, measured on runs that people labelled.
+    """How often a search for a behaviour was right when it found the behaviour, measured on runs that people labelled.
 
-    The behaviour was found in `seen` labelled runs; the labels confirm `right` of these findings. `low` and `high` are
-    the ends of the 95 % interval (Wilson) of right / seen.
+    The behaviour was found in `seen` labelled runs; the labels confirm it for `right` of them. `low` and `high` are the
+    bounds of the 95 % confidence interval (Wilson) of right / seen.
     """
 
     right: int
@@ -176,10 +177,10 @@ class HitRate(RcaModel):
 
 
 class BehaviourFinding(CitedModel):
-    """A behaviour that a rule of this installation found in the run, with the place.
+    """A behaviour that was found in the run by a rule of this installation, with the place.
 
-    `behaviour` is the name of the rule. `by_model` is true if a language model judged the behaviour. The fields of the
-    place are null if not known.
+    `behaviour` is the name of the rule. `by_model` is true if a language model judged that the run shows the behaviour.
+    The fields of the place are null if they are not known.
     """
 
     behaviour: str
@@ -199,7 +200,10 @@ class BehaviourFinding(CitedModel):
     )
 
     def line(self) -> str:
-        """Return the behaviour as one line, with the share of right findings in labelled runs, if known."""
+        """Return the behaviour as one line.
+
+        If people labelled runs, the line states how often such findings were right.
+        """
         notes = [f"opinion of the model{f' {self.model}' if self.model else ''}"] if self.by_model else []
         if self.hit_rate is not None:
             notes.append(f"of {self.hit_rate.seen} labelled runs in which it was found, {self.hit_rate.right} show it")
@@ -227,10 +231,11 @@ class Omitted(RcaModel):
 
 
 class Report(RcaModel):
-    """The result of an analysis; immutable. Each cited id is in `evidence_index`.
+    """The result of an analysis; immutable. `evidence_index` contains every id that the report cites.
 
-    `category` and `detail` are those of the most likely cause; `unknown` and null without a cause. `summary_source` is
-    `llm` if a language model wrote the summary. `hypotheses` begin with the most likely one.
+    `category` and `detail` are those of the most likely cause; without a cause they are `unknown` and null.
+    `summary_source` is `llm` if a language model wrote the summary. The most likely one of the `hypotheses` comes
+    first.
     """
 
     category: Category
@@ -272,7 +277,9 @@ class Report(RcaModel):
 
     @classmethod
     def build(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
-        """Build a report; its `evidence_index` holds all of `evidence`, in the given order.
+        """Build a report from `fields`; its `evidence_index` has all of `evidence`, in the same order.
+
+        `evidence` is `{evidence id: evidence}`.
 
         Raises:
             UncitedClaimError: a claim cites an id that is not in `evidence`.
@@ -323,7 +330,7 @@ class Report(RcaModel):
 
 
 class RcaStatus(StrEnum):
-    """The status of an analysis; `queued` and `running` analyses end as `done` (with a report) or `failed`."""
+    """The status of an analysis. A `queued` or `running` analysis ends as `done` (with a report) or as `failed`."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -332,7 +339,7 @@ class RcaStatus(StrEnum):
 
 
 class RcaSummary(NamedTuple):
-    """The status of an analysis and the category of its report; the category is None until the analysis is done."""
+    """The status of an analysis, and the category of its report; the category is None until the status is `done`."""
 
     status: RcaStatus
     category: str | None

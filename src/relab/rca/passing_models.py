@@ -1,4 +1,4 @@
-"""How a failed run differs from runs that succeeded, as a part of the report."""
+"""The differences between a failed run and runs that succeeded, as a part of the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.rca.claims import CitedModel, RcaModel
 class PassingDifferenceKind(StrEnum):
     """The kind of a difference between a failed run and runs that succeeded (passing runs).
 
-    - `missing_tool`: the failed run did not call a tool.
+    - `missing_tool`: the failed run did not call a tool that passing runs called.
     - `argument`: the failed run called a tool without an argument, or with another value.
     - `extra_tool`: the failed run called a tool that no passing run called.
     - `order`: the failed run called two tools in the other order.
@@ -29,10 +29,10 @@ class PassingDifferenceKind(StrEnum):
 
 
 class PassingDifference(CitedModel):
-    """A difference of a failed run from runs that succeeded, in a sentence; an observation, not a cause.
+    """One difference between a failed run and runs that succeeded, as a sentence. It is an observation, not a cause.
 
-    `runs` is the number of compared runs that show the difference. `step_id` and `call_id` are the place of the
-    difference in the failed run; null without such a place, for example for a missing call.
+    `runs` is the number of succeeded runs that show the difference. `step_id` and `call_id` are its place in the failed
+    run; they are null if there is no such place, for example because a call is missing.
     """
 
     kind: PassingDifferenceKind
@@ -46,7 +46,8 @@ class PassingDifference(CitedModel):
 class PassingComparison(RcaModel):
     """The comparison of a failed run with runs that succeeded.
 
-    `same_task` is true if the compared runs have the same agent and task; otherwise, the same agent and version.
+    If `same_task` is true, the compared runs have the same agent and task. If it is false, they have the same agent and
+    version.
     """
 
     same_task: bool

@@ -1,4 +1,4 @@
-"""Queries over analyses. Every function takes the session of a transaction."""
+"""Queries over stored analyses. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 def current_key(agent_run_id: str, content_hash: str) -> str:
     """Return the value of the unique column `current_key` for the current analysis of a run's content.
 
-    The current analysis is the one that answers further requests for the same content.
+    The current analysis is the one that is returned for further requests for the same content.
     """
     return f"{content_hash}:{agent_run_id}"
 
 
 class CurrentAnalysis(NamedTuple):
-    """The current analysis of a run's content: the one that answers further requests for the same content.
+    """The current analysis of a run's content: the one that is returned for further requests for the same content.
 
-    `created_at` is in microseconds since 1970. `on_arrival` is true if the analysis was requested automatically because
-    a failed run arrived. `judge` is a `JudgeMethod`.
+    `created_at` is in microseconds since 1970. `on_arrival` is true if no person requested the analysis. `judge` is a
+    `JudgeMethod`.
     """
 
     rca_run_id: str
@@ -40,9 +40,9 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content, which answers further requests for this content.
+    """Return the current analysis of a run's content; None if there is none.
 
-    None without one.
+    The current analysis is the one that is returned for further requests for the same content.
     """
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
@@ -51,9 +51,9 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> Curr
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
-    """Make the current analysis of a run's content no longer current; it stays stored.
+    """Mark the current analysis of a run's content as not current; it stays stored.
 
-    The current analysis is the one that answers further requests for the same content.
+    The current analysis is the one that is returned for further requests for the same content.
     """
     session.execute(
         update(table_of(RcaRunRow))
@@ -63,7 +63,7 @@ def retire_current(session: Session, agent_run_id: str, content_hash: str) -> No
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert an analysis; `values` holds the columns of `rca_runs` by name.
+    """Insert an analysis. `values` is `{name of a column of rca_runs: value}`.
 
     Raises:
         sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. Outside of the transaction's
@@ -88,7 +88,7 @@ def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun
 
 
 def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSummary]:
-    """Return `{id: summary}` of the analyses with these ids that exist."""
+    """Return `{analysis id: summary}` of the analyses in `rca_run_ids` that exist."""
     row = RcaRunRow
     found: dict[str, RcaSummary] = {}
     for ids in chunks(rca_run_ids):
@@ -101,7 +101,10 @@ def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSumm
 
 
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:
-    """Set the columns `values` of an analysis; if it is done or does not exist, change nothing and return False."""
+    """Set the columns `values` of an analysis and return True.
+
+    If the analysis is done or does not exist, change nothing and return False.
+    """
     statement = (
         update(table_of(RcaRunRow))
         .where(RcaRunRow.rca_run_id == rca_run_id, RcaRunRow.status != RcaStatus.DONE)
@@ -112,9 +115,9 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
 
 
 def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
-    """Delete the analyses of the given runs that were requested at or before `created_before`; return their ids.
+    """Delete the analyses of the given runs that were requested at or before `created_before`.
 
-    The time is in microseconds since 1970.
+    Return the analyses' ids. The time is in microseconds since 1970.
     """
     deleted: list[str] = []
     for ids in chunks(agent_run_ids):

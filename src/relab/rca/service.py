@@ -71,9 +71,9 @@ Wording = Callable[[Report], Report]
 
 
 def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]:
-    """Return (sentence of a language model, normalised for display; why it must not be shown, or None).
+    """Return `(sentence, reason)`: a language model's sentence, normalised for display, and why it must not be shown.
 
-    Its numbers, names and quotations must occur in the texts `pieces`. The reason is a value of `DropReason`.
+    The reason is a `DropReason`; None if all numbers, names and quotations in the sentence occur in the texts `pieces`.
     """
     from relab.rca.report import check_text, normal_text
 
@@ -83,7 +83,7 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
 
 
 class RcaReceipt(BaseModel):
-    """The answer to a request for an analysis: its id, and whether it is new (`created`) or existed before."""
+    """The answer to a request for an analysis: its id, and whether it was created by this request (`created`)."""
 
     rca_run_id: str
     created: bool
@@ -96,7 +96,7 @@ class RcaService:
         word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
         sentences: asks a language model which behaviours a run shows, in analyses with a judge; None without a model.
-        judge_by_default: the method of the judge if a request names none.
+        judge_by_default: the method of the judge for requests that name none.
         rules: the rules of this installation that describe behaviours (patterns in runs).
 
     Attributes:
@@ -138,10 +138,10 @@ class RcaService:
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
-        """Enqueue an analysis of the run's current content, or return the existing one.
+        """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        A new analysis is enqueued if the existing one failed, or lacks the requested judge method or a configured
-        model's summary, or with `force`. With `judge` None, the settings give the method.
+        A new one is enqueued if `force` is true, or if the existing one failed, lacks the requested judge method, or
+        lacks the summary of a configured model. If `judge` is None, the settings decide the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -158,14 +158,14 @@ class RcaService:
                 continue
 
     def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
-        """Enqueue analyses of stored runs that failed or look suspect and have no analysis yet; return their number.
+        """Enqueue analyses of the stored runs that wait for one (`RunRecord.is_suspect`).
 
-        The newest runs come first; the lane is `background`.
+        Return the number of new analyses. The newest runs come first; the lane is `background`.
 
         Args:
             quiet_s: runs that changed within this number of seconds are left out, because their traces may be
                 incomplete.
-            max_waiting: the greatest number of queued or running analyses in this lane.
+            max_waiting: the maximum number of queued or running analyses in this lane.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a later call does the work.
@@ -189,8 +189,8 @@ class RcaService:
     def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
         """Enqueue analyses of many runs, `{run id: content}`, without a language model; return `{run id: receipt}`.
 
-        The lane is `background`. Without `force`, the receipt of an existing analysis of the content is returned
-        instead.
+        If `force` is false, the receipt of an existing analysis of the content is returned instead. The lane is
+        `background`.
         """
         while True:
             try:
@@ -204,7 +204,7 @@ class RcaService:
                 continue
 
     def summaries(self, rca_run_ids: Collection[str]) -> dict[str, RcaSummary]:
-        """Return `{id: summary}` of the analyses with these ids that exist."""
+        """Return `{analysis id: summary}` of the analyses in `rca_run_ids` that exist."""
         with self._database.read() as session:
             return repository.summaries(session, rca_run_ids)
 
@@ -230,7 +230,7 @@ class RcaService:
 
         Raises:
             RcaRunNotFoundError: the analysis does not exist or was deleted.
-            VanishedRunError: the run was deleted since the request; a retry cannot help.
+            VanishedRunError: the run was deleted after the request, so a retry cannot help.
         """
         from relab.rca.analyzer import build_report, classify, collect_evidence
         from relab.rca.passing import with_comparison
@@ -275,7 +275,7 @@ class RcaService:
     def fail(self, rca_run_id: str, error: str) -> None:
         """Mark the analysis as permanently failed, and end its progress stream with the error message `error`.
 
-        Nothing changes if the analysis is done or does not exist.
+        If the analysis is done or does not exist, change nothing.
         """
         with self._database.write() as unit:
             changed = repository.change(
@@ -292,9 +292,9 @@ class RcaService:
                 )
 
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
-        """Delete the analyses, labels, events and stored answers of the judge of deleted runs.
+        """Delete the analyses and labels of deleted runs, with their progress events and the judge's stored answers.
 
-        Data created after `created_before` (microseconds since 1970) stays: new runs can have the same ids.
+        Data created after `created_before` (microseconds since 1970) is kept, because new runs can have the same ids.
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
@@ -347,10 +347,10 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
-        """Return whether the analysis `current` also serves a person's request with the method `judge`.
+        """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
         - A person requested it: if `judge` is its method or OFF.
-        - Requested on the run's arrival and queued: always; it gets the person's lane and method.
+        - No person requested it and it is queued: always; it gets the person's lane and method.
         - Otherwise: if `judge` is OFF, and it is running or no model words summaries.
         """
         if not current.on_arrival:
@@ -362,7 +362,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store report and failure, end the progress, and enqueue jobs that update the run, in one transaction."""
+        """Store the report, end the progress stream, and enqueue jobs that update the run, in one transaction."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

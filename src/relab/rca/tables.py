@@ -14,8 +14,8 @@ from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
 class RcaRunRow(Base):
     """One root cause analysis of an agent run, for the content of the run with the digest `content_hash`.
 
-    `report` is a `Report` as JSON, and `category` is the category in it; both are null until the analysis is done.
-    `error` says why the analysis failed.
+    `report` is a `Report` as JSON, and `category` is the category in this report; both are null until the analysis is
+    done. `error` states why the analysis failed.
     """
 
     __tablename__ = "rca_runs"
@@ -44,9 +44,9 @@ class RcaRunRow(Base):
 
 
 class RcaFailureRow(Base):
-    """The failure of a run, by its newest analysis; failures with one cause have the same `cluster`.
+    """The failure of a run, as its newest analysis explains it; failures with the same cause have the same `cluster`.
 
-    Agent, version and start of the run are copied into this table.
+    The agent, the version and the start of the run are copied to this table.
     """
 
     __tablename__ = "rca_failures"
@@ -85,7 +85,7 @@ class RcaLabelRow(Base):
 
 
 class RcaBehaviourLabelRow(Base):
-    """A person's label that says whether a run shows a behaviour."""
+    """A person's label, which states whether a run shows a behaviour."""
 
     __tablename__ = "rca_behaviour_labels"
     __table_args__ = (Index("ix_rca_behaviour_labels_behaviour_run_id", "behaviour", "run_id"),)
@@ -99,7 +99,7 @@ class RcaBehaviourLabelRow(Base):
 
 
 class RcaRankingModelRow(Base):
-    """The ranking model of one agent, trained on the labels of its runs; `artefact` is the model as JSON."""
+    """The ranking model of one agent, trained on the labels of the agent's runs; `artefact` is the model as JSON."""
 
     __tablename__ = "rca_ranking_models"
 
@@ -109,9 +109,10 @@ class RcaRankingModelRow(Base):
 
 
 class RcaJudgeAnswerRow(Base):
-    """A stored answer of the judge to a request about a run.
+    """A stored answer of the judge (a language model) to a request about a run.
 
-    `request` is the SHA-256 digest of model, instructions and prompt. An equal request is answered from this table.
+    `request` is the SHA-256 digest of model, instructions and prompt. A request with the same digest is answered from
+    this table.
     """
 
     __tablename__ = "rca_judge_answers"
@@ -123,7 +124,7 @@ class RcaJudgeAnswerRow(Base):
 
 
 class RcaBehaviourNoticeRow(Base):
-    """When the last notification about a behaviour was sent, and how many runs have shown the behaviour since."""
+    """The time of the last notification about a behaviour, and how many runs have shown the behaviour since then."""
 
     __tablename__ = "rca_behaviour_notices"
 

@@ -1,8 +1,8 @@
 """Let a language model rewrite the summary of a report, and check every sentence of it.
 
-The model gets the finished report and may only make it more readable. The policy in `grounding` checks each claim of
-its answer. The deterministic summary stays if the model fails, if no claim passes, or if no accepted claim is about the
-cause. Only `summary` and `summary_source` ever change.
+The model gets the finished report and may only make it more readable. The policy in `grounding` checks each sentence of
+its answer. The deterministic summary is kept if the model fails, if no sentence is accepted, or if no accepted sentence
+is about the cause. Only `summary` and `summary_source` of the report are changed.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class WordedSummary(BaseModel):
 
 
 class WordingResult(StrEnum):
-    """Whether a language model's summary replaced the summary of a report, or why not.
+    """Whether a language model's summary replaced the summary of a report; if not, why.
 
-    - `WORDED`: it was replaced; all other results leave the report unchanged.
-    - `ALREADY_WORDED`: the summary is from a model already; no model was asked.
+    - `WORDED`: it was replaced. All other results leave the report unchanged.
+    - `ALREADY_WORDED`: a model has already written the summary; no model was asked.
     - `INSUFFICIENT_EVIDENCE`, `NO_HYPOTHESES`: there is no cause to describe; no model was asked.
     - `NO_CLAIM_STANDS`: no sentence of the model was accepted.
     - `CAUSE_NOT_COVERED`: no accepted sentence cites evidence of the first hypothesis.
@@ -73,7 +73,7 @@ _DISBELIEVED = frozenset({WordingResult.NO_CLAIM_STANDS, WordingResult.CAUSE_NOT
 
 @dataclass(frozen=True, slots=True)
 class DroppedClaim:
-    """A claim of a language model that was dropped, with the broken rule and the faulty part of the claim."""
+    """A sentence of a language model that was dropped, with the broken rule and the faulty part of the sentence."""
 
     claim: WordedClaim
     reason: DropReason
@@ -87,9 +87,9 @@ class WordingOutcome:
     Attributes:
         report: the report, with the new summary if `result` is `WORDED`.
         result: whether the summary was replaced, and if not, why.
-        kept: the accepted sentences in order; empty unless `result` is `WORDED`.
+        kept: the accepted sentences in order; empty if `result` is not `WORDED`.
         dropped: the rejected sentences.
-        error: the error of the model; None without an error.
+        error: the error of the model; None if there was none.
     """
 
     report: Report
@@ -100,9 +100,9 @@ class WordingOutcome:
 
 
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
-    """Return the report with a summary by a language model, or the unchanged report.
+    """Return a copy of the report with a summary by a language model; if there is no acceptable one, the report itself.
 
-    Errors of the model are only logged.
+    Errors of the model are logged and not raised.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {
@@ -125,7 +125,8 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
 def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
     """Request a summary of a report from a language model, and keep the sentences that the report supports.
 
-    No request is sent for a report with insufficient evidence, without hypotheses, or with a model's summary already.
+    No request is sent if the report has insufficient evidence or no hypotheses, or if a model already wrote its
+    summary.
     """
     if report.summary_source != "rules":
         return WordingOutcome(report, WordingResult.ALREADY_WORDED)
@@ -144,7 +145,7 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
     """Replace the summary of a report by the sentences of a model's answer that `check_claim` accepts.
 
-    The summary stays if no accepted sentence cites evidence of the first hypothesis.
+    If no accepted sentence cites evidence of the first hypothesis, the summary is kept.
     """
     evidence = {item.evidence_id: item for item in report.evidence_index}
     kept: list[WordedClaim] = []
@@ -168,9 +169,10 @@ def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
 
 
 def build_prompt(report: Report, *, code: str) -> Prompt:
-    """Return the prompt that asks a language model to reword the summary of a report.
+    """Return the prompt that asks a language model to rewrite the summary of a report.
 
-    `code` is a part of the marks around the report. It must be random, so that no text of the run can forge a mark.
+    `code` is a part of the marks before and after the report in the prompt. It must be random, so that no text of the
+    run can imitate such a mark.
     """
     user = Template(prompt_text("rca", "word_summary.user.txt"))
     return Prompt(

@@ -294,7 +294,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView, requested: Sequence[
 
 
 def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | None, list[int]]:
-    """Return `{agent: ascending starts of its calls in loops}`, without the last `MIN_REPEATS - 1` calls of each loop."""
+    """Return the ascending starts of each agent's calls in loops, without the last `MIN_REPEATS - 1` of each loop."""
     found: dict[str | None, list[int]] = defaultdict(list)
     for loop in loops:
         found[loop.agent_name] += sorted(view.calls[place].started_us for place in loop.members)[: 1 - MIN_REPEATS]

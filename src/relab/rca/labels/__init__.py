@@ -1,4 +1,4 @@
-"""Labels: people state what the first mistake of a run was, which measures how often reports agree."""
+"""Labels: people state what the first mistake of a run was. The labels measure how often reports are right."""
 
 from relab.rca.labels.models import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
 

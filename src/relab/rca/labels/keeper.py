@@ -1,4 +1,4 @@
-"""Store, list and use labels."""
+"""Store, list and use labels (what people state about the first mistake of a run)."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class LabelKeeper:
         self._report_on = report_on
 
     def save(self, agent_run_id: str, label: NewLabel, *, by: str) -> RunLabel:
-        """Store the label of a run, in place of an older one; `by` is the person who gives it.
+        """Store the label of a run. It replaces an older label of the run. `by` is the person who gives the label.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
-            LabelPlaceError: the run has no such step or agent.
+            LabelPlaceError: the run does not have the step or the agent that the label names.
         """
         run, content_hash = self._telemetry.load(agent_run_id)
         _check_place(run, label)
@@ -78,7 +78,9 @@ class LabelKeeper:
                 raise NoLabelError(agent_run_id)
 
     def page(self, *, cursor: str | None = None, limit: int = 50) -> LabelPage:
-        """Return a page of labels, the newest first; `cursor` is `next_cursor` of the previous page.
+        """Return a page of labels, the newest first.
+
+        `cursor` is the `next_cursor` of the previous page; None for the first page.
 
         Raises:
             InvalidCursorError: the cursor is not from a previous page.
@@ -103,7 +105,7 @@ class LabelKeeper:
                 return
 
     def labelled_runs(self) -> Iterator[LabelledRun]:
-        """Yield all labelled runs, the newest label first; runs that have been deleted are left out."""
+        """Yield all labelled runs, the one with the newest label first. Deleted runs are left out."""
         for label in self.all():
             try:
                 run, _ = self._telemetry.load(label.run_id)
@@ -112,15 +114,19 @@ class LabelKeeper:
             yield LabelledRun(label, run, self._telemetry.log_lines(label.run_id))
 
     def measure(self) -> LabelScores:
-        """Analyse all labelled runs now, and return how often the reports agree with the labels. Nothing is stored."""
+        """Analyse all labelled runs now, and return how often the reports agree with the labels.
+
+        No report is stored.
+        """
         from relab.rca.labels.measuring import measure  # noqa: PLC0415 needed by this command alone
 
         return measure((item, self._report_on(item.run)) for item in self.labelled_runs())
 
     def delete_for_runs(self, unit: UnitOfWork, agent_run_ids: Collection[str], deleted_at: int) -> None:
-        """Delete the labels of deleted runs in the transaction `unit`.
+        """Delete the labels of deleted runs, in the transaction `unit`.
 
-        Labels from after `deleted_at` (microseconds since 1970) stay: new runs can have the same ids.
+        Labels that were given after `deleted_at` (microseconds since 1970) are kept, because new runs can have the same
+        ids.
         """
         repository.delete_for_runs(unit.session, agent_run_ids, deleted_at)
 

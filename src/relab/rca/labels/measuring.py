@@ -1,4 +1,4 @@
-"""Measure how often reports agree with labels. Pure."""
+"""Measure how often reports agree with labels (what people state about the first mistake of a run). Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ QUESTIONS = (STEP, TOP_THREE, AGENT, CATEGORY)
 def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
     """Return how often reports agree with labels; `pairs` are labelled runs with their reports.
 
-    The question which step went wrong first has three scores: over all reports, over reports with evidence, and over
-    reports with a ranked guess.
+    The step that went wrong first is scored three times: over all reports, over the reports that name a step because of
+    evidence, and over the reports that name a step by a ranking only.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     labelled = changed = abstained = 0
@@ -53,9 +53,9 @@ def measure(pairs: Iterable[tuple[LabelledRun, Report]]) -> LabelScores:
 
 
 def _step(item: LabelledRun, report: Report) -> str | None:
-    """Return the id of the step that the report names as the place of the failure; None without one.
+    """Return the id of the step that the report names as the place of the failure; None if it names none.
 
-    For a call, this is the step of the call.
+    If the report names a tool call, this is the step of the call.
     """
     place = report.attribution
     if place is None or place.step_id is not None:

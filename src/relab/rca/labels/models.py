@@ -1,4 +1,4 @@
-"""Labels of runs, and how often reports agree with them, as values."""
+"""Labels of runs (what people state about the first mistake), and scores of how often reports agree with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 
 class NewLabel(BaseModel):
-    """A person's statement about the first mistake of a failed run: at least one of its step, agent, category."""
+    """A person's statement about the first mistake of a failed run.
+
+    It names at least one of the step, the agent and the category of the mistake.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -47,7 +50,10 @@ class NewLabel(BaseModel):
 
 
 class RunLabel(NewLabel):
-    """A stored label; a run has at most one. `content_hash` identifies the content of the run at that time."""
+    """A stored label; a run has at most one.
+
+    `content_hash` identifies the content that the run had when it was labelled.
+    """
 
     run_id: str
     content_hash: str
@@ -56,7 +62,7 @@ class RunLabel(NewLabel):
 
 
 class LabelPage(BaseModel):
-    """A page of labels, the newest first; `next_cursor` is the cursor of the next page, null on the last page."""
+    """A page of labels, the newest first. `next_cursor` is the cursor of the next page; null on the last page."""
 
     items: list[RunLabel]
     next_cursor: str | None
@@ -74,8 +80,8 @@ class LabelledRun:
 class LabelScore(BaseModel):
     """How often reports agree with people's labels on one question, such as which step went wrong first.
 
-    `hits` of `n` runs agree. `rate` is hits / n; `low` and `high` are the ends of its 95 % interval (Wilson). These
-    three are null if `n` is 0.
+    `hits` of `n` reports agree. `rate` is hits / n; `low` and `high` are the bounds of its 95 % confidence interval
+    (Wilson). All three are null if `n` is 0.
     """
 
     question: str
@@ -87,12 +93,12 @@ class LabelScore(BaseModel):
 
 
 class LabelScores(BaseModel):
-    """How often reports name the same step or agent as people's labels.
+    """How often reports agree with people's labels.
 
     Attributes:
         labelled: the number of labelled runs.
         changed: the number of runs that no longer have the labelled step; they are not scored.
-        abstained: the number of reports that name no place; they count as misses.
+        abstained: the number of reports that name no place of the failure; they count as misses.
         scores: one score for each question, such as which step went wrong first.
     """
 

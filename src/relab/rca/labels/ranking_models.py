@@ -1,4 +1,4 @@
-"""Ranking models that are trained on labels: one for each agent, stored in the database for all workers."""
+"""Models that rank the steps of runs, trained on people's labels: one for each agent, stored in the database."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TrainedModel(BaseModel):
 
     Attributes:
         agent_name: the name of the agent.
-        labels: the number of labelled runs of the agent that a model can be trained on.
-        trained: whether a model was trained; false with too few labels. An older model then stays.
-        right: the number of held-out runs with the labelled step ranked first.
+        labels: the number of the agent's labelled runs that can be used for training.
+        trained: whether a model was trained. It is false if there are too few labels; an older model is then kept.
+        right: the number of tested runs in which the model ranked the labelled step first.
         held_out: the number of labelled runs that were tested by cross-validation.
     """
 
@@ -47,10 +47,11 @@ class RankingModelKeeper:
         self._read: tuple[tuple[tuple[str, int], ...], RankingModels] = ((), shipped_models())
 
     def models(self) -> RankingModels:
-        """Return the models that rank runs: first the models of this installation, then the shipped ones.
+        """Return the models that rank steps: first those trained by this installation, then those that relab ships.
 
         Raises:
-            RankingModelError: a stored model is of another version; train it again or remove it.
+            RankingModelError: a stored model has a format that this version of relab cannot read. Train it again or
+                remove it.
         """
         with self._database.read() as session:
             key = repository.model_versions(session)
@@ -63,10 +64,10 @@ class RankingModelKeeper:
         return self._read[1]
 
     def train(self, agent_name: str | None = None) -> list[TrainedModel]:
-        """Train a model for each agent with at least `MIN_RUNS` labelled runs; it replaces the agent's older model.
+        """Train a model for each agent that has at least `MIN_RUNS` labelled runs.
 
-        With `agent_name`, only this agent's model is trained. Labels without a step, and labels of a step that contains
-        other steps, are ignored.
+        It replaces an older model of the agent. If `agent_name` is given, only the model of this agent is trained. A
+        label is ignored if it names no step, or a step that contains other steps.
 
         Raises:
             RankingModelError: no agent has enough labels.
@@ -86,7 +87,7 @@ class RankingModelKeeper:
         return outcomes
 
     def remove(self, agent_name: str) -> bool:
-        """Delete the model of an agent; return False if it has none."""
+        """Delete the model of an agent; return False if the agent has none."""
         with self._database.write() as unit:
             return repository.remove_model(unit.session, _source(agent_name))
 

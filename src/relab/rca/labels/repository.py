@@ -1,4 +1,7 @@
-"""Queries over labels and the ranking models that they train. Every function takes the session of a transaction."""
+"""Queries over labels, and over ranking models that were trained on labels.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _COLUMNS: Final[tuple[Any, ...]] = tuple(table_of(RcaLabelRow).c[name] for name 
 
 
 def save(session: Session, label: RunLabel) -> None:
-    """Store the label of a run in place of an older one."""
+    """Store the label of a run. It replaces an older label of the run."""
     table, values = table_of(RcaLabelRow), label.model_dump()
     if session.execute(select(table.c.run_id).where(table.c.run_id == label.run_id)).one_or_none() is None:
         session.execute(insert(table).values(**values))
@@ -34,7 +37,7 @@ def get(session: Session, run_id: str) -> RunLabel | None:
 def list_labels(session: Session, before: tuple[int, str] | None, limit: int) -> list[RunLabel]:
     """Return at most `limit` labels, the newest first.
 
-    `before` is `(time, run id)` of the last label of the previous page; None for the first page.
+    `before` is `(time of labelling, run id)` of the last label of the previous page; None for the first page.
     """
     key = tuple_(RcaLabelRow.labelled_at, RcaLabelRow.run_id)
     statement = select(*_COLUMNS).order_by(RcaLabelRow.labelled_at.desc(), RcaLabelRow.run_id.desc()).limit(limit)
@@ -50,7 +53,10 @@ def remove(session: Session, run_id: str) -> bool:
 
 
 def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) -> None:
-    """Delete the labels of deleted runs; labels given after `before_us` (microseconds since 1970) stay."""
+    """Delete the labels of deleted runs.
+
+    Labels that were given after `before_us` (microseconds since 1970) are kept.
+    """
     for ids in chunks(run_ids):
         row = RcaLabelRow
         session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= before_us))
@@ -61,11 +67,11 @@ def _label(row: Any) -> RunLabel:
 
 
 def save_model(session: Session, source: str, artefact: str, trained_at: int) -> None:
-    """Store a ranking model, in place of an older model with the same source.
+    """Store a ranking model. It replaces an older model with the same source.
 
     Args:
         session: the session of the transaction.
-        source: the text `agent NAME`: the agent whose runs the model ranks.
+        source: the text `agent NAME`, with the name of the agent whose runs the model ranks.
         artefact: the model as JSON.
         trained_at: the time of training, in microseconds since 1970.
     """
@@ -82,9 +88,10 @@ def remove_model(session: Session, source: str) -> bool:
 
 
 def model_versions(session: Session) -> tuple[tuple[str, int], ...]:
-    """Return (source, time of training in microseconds since 1970) of each stored ranking model, the oldest first.
+    """Return `(source, time of training)` of each stored ranking model, the oldest first.
 
-    A source is the text `agent NAME`: the agent whose runs the model ranks.
+    A source is the text `agent NAME`, with the name of the agent whose runs the model ranks. The time is in
+    microseconds since 1970.
     """
     row = RcaRankingModelRow
     found = session.execute(select(row.source, row.trained_at).order_by(row.trained_at, row.source))

@@ -1,7 +1,7 @@
-"""Notes: a report for people, with the times and the course of its run.
+"""Notes: reports arranged for people, with the times and the timeline of the run.
 
-In: a report and its run. Out: a `RunNote`, which is shown by commands, as Markdown and as a page. Pure, except
-`reader.py`.
+Input: a report and its run. Output: a `RunNote`, which commands print, and which can be rendered as Markdown or as a
+page. All modules except `reader.py` are pure.
 """
 
 from relab.rca.notes.models import NoteChange, NoteQuote, RunNote, WaterfallRow

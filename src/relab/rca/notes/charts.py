@@ -1,6 +1,6 @@
-"""The chart of the course of a run (a waterfall), as a Vega-Lite specification.
+"""The chart of a run's timeline (a waterfall), as a Vega-Lite specification.
 
-Texts of the run are values in the data, not part of the code; see `relab.charts.specs`.
+Texts of the run are values in the chart's data, never part of its code; see `relab.charts.specs`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NARROWEST: Final = 0.004
 def waterfall(rows: Sequence[WaterfallRow], *, is_timed: bool) -> dict[str, Any]:
     """Return a Vega-Lite chart with one horizontal bar for each row, in the order of the rows.
 
-    `is_timed` says whether the rows have times; otherwise the axis shows the position in the run.
+    If `is_timed` is false, the rows have no times, and the axis shows their position in the run.
     """
     whole = max((row.end_ms for row in rows), default=0.0) - min((row.begin_ms for row in rows), default=0.0)
     scale = 1_000.0 if is_timed and whole >= 2_000 else 1.0

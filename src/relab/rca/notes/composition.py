@@ -1,4 +1,4 @@
-"""Make a note from a report and its run. Pure."""
+"""Make a note (a report arranged for people) from a report and its run. Pure."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def compose_note(
     *,
     recurrence: str | None = None,
 ) -> RunNote:
-    """Return the note (a report arranged for people) for a report.
+    """Return the note of an analysis: its report, arranged for people.
 
     Args:
         rca_run_id: the id of the analysis.
         run_id: the id of the run.
         report: the report of the analysis.
-        run: the analysed run; None if it has changed since.
+        run: the analysed run; None if its content has changed since the analysis.
         logs: the warnings and errors in the log of the run's trace.
-        recurrence: a sentence, without its full stop, about other runs with the same failure; None without such runs.
+        recurrence: a sentence about other runs with the same failure, without its full stop; None if there are none.
     """
     view = None if run is None else RunView(run, (), logs)
     place = report.attribution
@@ -120,7 +120,7 @@ def _where(place: Attribution, report: Report) -> str:
 
 
 def _doubts(report: Report) -> tuple[str, ...]:
-    """Return a text for each step or call with suspected problems, such as `name [id]: problem; problem`."""
+    """Return a text for each step or call that a ranking suspects, such as `name [id]: problem; problem`."""
     kinds: dict[str, list[str]] = {}
     for found in report.findings:
         if found.basis is AttributionBasis.RANKED_GUESS:
@@ -144,8 +144,9 @@ def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
     """Return in words how likely a ranked guess is right.
 
     Args:
-        odds: the probability and hit rate of the guess; None if no model was trained on the run's source.
-        gaps: signs that steps of the run were not recorded; the first one is named.
+        odds: the probability of the guess, and how often such guesses were right; None if no model was trained on runs
+            of the same program.
+        gaps: signs that steps of the run were not recorded; the first one is mentioned.
     """
     missing = f"; steps may be missing: {gaps[0]}" if gaps else ""
     if odds is None:
@@ -156,7 +157,7 @@ def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
 
 
 def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
-    """Return all evidence of the report in order of time; evidence without a time comes last."""
+    """Return all evidence of the report in order of time; evidence whose time is not known comes last."""
     key: set[str] = set()
     for claim in (report.attribution, *report.hypotheses[:1], *report.action_items[:1], *report.candidates[:1]):
         key.update(claim.evidence_ids if claim is not None else ())
@@ -186,7 +187,7 @@ def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
 
 
 class _Moment(NamedTuple):
-    """Begin and end of an object, in microseconds since 1970, and its index among the objects of its kind."""
+    """The times of an object of the run, in microseconds since 1970, and its index among the objects of its kind."""
 
     begin: int
     end: int
@@ -194,7 +195,10 @@ class _Moment(NamedTuple):
 
 
 def _moments(view: RunView) -> dict[tuple[EvidenceKind, str], _Moment]:
-    """Return `{(kind, id): times}` of the run's objects that evidence can quote and that have a time."""
+    """Return the times of the objects of the run that evidence can quote, as `{(kind, id): times}`.
+
+    Objects without a time are left out.
+    """
     found: dict[tuple[EvidenceKind, str], _Moment] = {}
     for step in view.steps:
         moment = _Moment(step.step.started_at, step.ended_us, step.position)
@@ -219,9 +223,9 @@ def _has_times(view: RunView) -> bool:
 
 
 def _rows(view: RunView, report: Report) -> list[WaterfallRow]:
-    """Return a row for each step, call and event of the run, in order of time.
+    """Return a row of the chart for each step, call and event of the run, in order of time.
 
-    The depth of a row is the number of steps around the item.
+    The depth of a row is the number of steps that enclose the step, call or event.
     """
     place = report.attribution
     states: dict[tuple[str, str | None], _State] = {("step", found.step_id): "candidate" for found in report.candidates}
@@ -277,7 +281,10 @@ def _row(
 
 
 def _near_cause(rows: Sequence[WaterfallRow]) -> Sequence[WaterfallRow]:
-    """Return at most `MAX_ROWS` rows, in order: the cause, the candidates, and the rows nearest to the cause."""
+    """Return at most `MAX_ROWS` of the rows, in the same order.
+
+    The cause and the candidates are kept first, then the rows nearest to the cause.
+    """
     if len(rows) <= MAX_ROWS:
         return rows
     cause = next((index for index, row in enumerate(rows) if row.state == "cause"), 0)

@@ -1,4 +1,4 @@
-"""Render a note as Markdown; all texts of the run are escaped. Pure."""
+"""Render a note (a report arranged for people) as Markdown; all texts of the run are escaped. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_markdown(note: RunNote) -> str:
 
 
 def after_text(quote: NoteQuote) -> str:
-    """Return the time of a quotation after the start of the run, such as `+1.250 s`; "" if not known."""
+    """Return the time of a quotation, counted from the start of the run, such as `+1.250 s`; "" if it is not known."""
     return "" if quote.after_ms is None else f"{quote.after_ms / 1_000:+.3f} s"
 
 

@@ -1,4 +1,4 @@
-"""A note and its parts as values."""
+"""The models of a note (a report arranged for people) and of its parts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _NoteModel(BaseModel):
 
 
 class NoteQuote(_NoteModel):
-    """A piece of the report's evidence, with its time in the run.
+    """A quotation from the report's evidence, with its time in the run.
 
-    `after_ms` is the time in milliseconds since the start of the run; null, like `at`, if not known. `is_key` is true
-    for evidence of the attribution, the first hypothesis or the first action.
+    `after_ms` is the time in milliseconds since the start of the run; it is null if not known, and so is `at`. `is_key`
+    is true if the attribution, the first hypothesis, the first action or the first candidate cites the evidence.
     """
 
     evidence_id: str
@@ -42,7 +42,7 @@ class WaterfallRow(_NoteModel):
     """One step, tool call or guardrail event of the run, as a bar of a waterfall chart.
 
     The bar extends from `begin_ms` to `end_ms`, in ms since the start of the run. If all times of the run are equal,
-    bar i extends from i to i + 1 instead.
+    the bar with index i extends from i to i + 1 instead.
     """
 
     ref_id: str
@@ -56,7 +56,7 @@ class WaterfallRow(_NoteModel):
 
 
 class RunNote(_NoteModel):
-    """A report as a note for people: what happened, where, the evidence in order of time, and what to change.
+    """A report arranged for people: what happened, where, the evidence in order of time, and what to change.
 
     If the run has changed since the analysis (`is_stale`), `rows` is empty and `quotes` have no times.
     """

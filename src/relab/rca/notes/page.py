@@ -1,4 +1,7 @@
-"""Render a note as one HTML page that needs no network access; all texts of the run are escaped."""
+"""Render a note (a report arranged for people) as one HTML page that needs no network access.
+
+All texts of the run are escaped.
+"""
 
 from __future__ import annotations
 

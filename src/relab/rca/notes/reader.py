@@ -1,4 +1,4 @@
-"""Read the notes of stored analyses."""
+"""Read the notes (reports arranged for people) of stored analyses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class NoteReader:
     A note is the report of an analysis, arranged for people.
 
     Args:
-        get: returns the analysis with an id.
-        telemetry: the stored runs.
-        clusters: the clusters of failed runs that share a cause.
+        get: returns the analysis with a given id.
+        telemetry: reads the stored runs.
+        clusters: reads the clusters of failed runs that share a cause.
     """
 
     def __init__(self, get: Callable[[str], RcaRun], telemetry: TelemetryService, clusters: ClusterReader) -> None:
@@ -36,7 +36,7 @@ class NoteReader:
 
         Raises:
             RcaRunNotFoundError: no analysis has this id.
-            NoReportError: the analysis has no report, because it is not done.
+            NoReportError: the analysis has no report: it is queued or running, or it failed.
         """
         from relab.rca.notes.composition import compose_note  # noqa: PLC0415 the analysis is loaded only where it is used
 
@@ -60,7 +60,7 @@ class NoteReader:
 
         Raises:
             RcaRunNotFoundError: no analysis has this id.
-            NoReportError: the analysis has no report, because it is not done.
+            NoReportError: the analysis has no report: it is queued or running, or it failed.
         """
         from relab.rca.notes.markdown import to_markdown  # noqa: PLC0415 loads slowly, and few make any
 
@@ -71,7 +71,7 @@ class NoteReader:
 
         Raises:
             RcaRunNotFoundError: no analysis has this id.
-            NoReportError: the analysis has no report, because it is not done.
+            NoReportError: the analysis has no report: it is queued or running, or it failed.
         """
         from relab.rca.notes.page import render_note_page  # noqa: PLC0415 loads slowly, and few make any
 

@@ -1,8 +1,8 @@
 """The comparison of a failed run with runs that succeeded (passing runs).
 
-In: a report, its run, and passing runs. Out: the report with the differences, each with a quotation. `comparison.py`
-finds the differences, `reporting.py` adds them to the report; both are pure. `telemetry/passing.py` selects the passing
-runs.
+Input: a report, its run, and passing runs. Output: the report with the differences, each with a quotation.
+`comparison.py` finds the differences, `reporting.py` adds them to the report; both are pure. `telemetry/passing.py`
+selects the passing runs.
 """
 
 from relab.rca.passing.comparison import FoundDifference, compare

@@ -1,7 +1,8 @@
 """Find differences between a failed run and runs that succeeded (passing runs). Pure.
 
-A difference counts only if at least 80 % of the passing runs show it. They must be at least two runs of the same task,
-or five of the same version. Only the first different call is that of a single run, the most similar one.
+A difference counts only if at least 80 % of the passing runs show it, and at least two runs of the same task, or five
+runs of the same version. There is one exception: the first different call is found by comparing with a single passing
+run, the most similar one.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class FoundDifference:
     Attributes:
         kind: the kind of the difference.
         sentence: what the passing runs did, and what the failed run did.
-        tool_name: the tool that differs; None if the answer differs.
-        place: the call of the failed run that differs; None without such a call.
+        tool_name: the tool that was called differently; None if the answer differs.
+        place: the call of the failed run that differs; None if there is no such call.
         runs: the number of passing runs that show the difference.
-        quotes: the places that show the difference, in a passing run and in the failed run.
+        quotes: quotations that show the difference, from a passing run and from the failed run.
     """
 
     kind: PassingDifferenceKind
@@ -49,7 +50,8 @@ class FoundDifference:
 def compare(view: RunView, passing: PassingRuns) -> tuple[FoundDifference, ...]:
     """Return at most five differences between a run and runs that succeeded (passing runs).
 
-    Their order: missing tools, arguments, additional tools, order of calls, answer, first different call.
+    They are sorted by their kind: missing tools, arguments, additional tools, order of calls, answer, first different
+    call.
     """
     comparison = _Comparison(view, passing)
     return tuple(islice(comparison.differences(), MAX_DIFFERENCES))
@@ -96,9 +98,9 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the failed run's first call to another tool that all passing runs call after `tool`.
+        """Return the first call, in the failed run, of a tool that all passing runs call after `tool`.
 
-        Return None without such a tool.
+        Passing runs that do not call `tool` are ignored. Return None if there is no such tool.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():
@@ -203,9 +205,10 @@ class _Comparison:
         )
 
     def _divergence(self) -> FoundDifference | None:
-        """Return the first different call in comparison with the most similar passing run; None without a difference.
+        """Return the first call that differs from the most similar passing run; None if no call differs.
 
-        The most similar run has the longest common prefix of calls. Only runs of the same task are compared.
+        The most similar run is the one with the longest common prefix of calls. Only runs of the same task are
+        compared.
         """
         own = [placed.call.tool_name for placed in self._view.calls]
         if not self._same_task or not own:
@@ -251,7 +254,7 @@ def _own_quote(place: PlacedCall | None, field: str = "tool_name") -> tuple[Quot
 
 
 def _first_calls(run: PassingRun) -> dict[str, tuple[int, PassedCall]]:
-    """Return `{tool: (index, call)}` of the first call of each tool in a passing run."""
+    """Return the first call of each tool in a passing run, as `{tool: (index, call)}`."""
     found: dict[str, tuple[int, PassedCall]] = {}
     for position, call in enumerate(run.calls):
         found.setdefault(call.tool_name, (position, call))
@@ -259,7 +262,10 @@ def _first_calls(run: PassingRun) -> dict[str, tuple[int, PassedCall]]:
 
 
 def _values(arguments: Iterable[object]) -> dict[str, dict[str, None]]:
-    """Return `{argument: set of its JSON values}` from the arguments of a tool's calls, without long values."""
+    """Return the values of each argument in several calls of a tool, as `{argument: set of its values as JSON}`.
+
+    Long values are left out.
+    """
     found: dict[str, dict[str, None]] = {}
     for each in arguments:
         if not isinstance(each, dict):
@@ -290,7 +296,7 @@ def _shape(answer: str | None) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a text of a run between backticks, on one line, cut after 80 characters."""
+    """Return a text of a run between backticks, on one line, cut to 80 characters."""
     line = " ".join(text.replace("`", "'").split())
     # Backticks become apostrophes, so that a hostile text is shown as data and not as Markdown.
     return f"`{line if len(line) <= 80 else line[:80] + '…'}`"

@@ -1,4 +1,4 @@
-"""Put the differences from passing runs into a report, as claims with evidence. Pure."""
+"""Add the differences from passing runs (runs that succeeded) to a report, as claims with evidence. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from relab.telemetry.past_models import PassingRuns
 
 
 def with_comparison(report: Report, view: RunView, passing: PassingRuns) -> Report:
-    """Return the report of a failed run with its differences from passing runs (runs that succeeded) added.
+    """Return a copy of the report of a failed run, with its differences from passing runs (runs that succeeded).
 
-    The report is unchanged if the run did not fail, or if there is no run to compare with.
+    The report is returned unchanged if the run did not fail, or if there is no run to compare it with.
     """
     if not view.failed or not passing.runs:
         return report

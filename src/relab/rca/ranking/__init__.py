@@ -1,10 +1,10 @@
-"""Ranking: which step of a failed run first went wrong, if no error says it, and which steps have which problems.
+"""Ranking: which step of a failed run went wrong first, if no error shows it, and which steps have which problems.
 
-The input is a `RunView` and trained models. The result has at most three guesses, each with the facts that decided, and
-the problems of steps, each with its kind (a typical mistake of agents, `details.py`).
+The input is a `RunView` (an indexed run) and trained models. The result has at most three guesses, each with the facts
+that decided, and the problems of steps, each with its kind (a typical mistake of agents, `details.py`).
 
 The source of a run is the program that made the run. `rules.py` ranks runs of any source. A model (`model.py`) is used
-only for a source on which it was trained (`sources.py`). `training.py` trains a model on labelled runs.
+only for the source on whose runs it was trained (`sources.py`). `training.py` trains a model on labelled runs.
 """
 
 from relab.rca.ranking.details import DETAILS, Detail

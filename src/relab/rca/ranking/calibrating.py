@@ -1,7 +1,7 @@
 """Calibrate the probabilities of problems: fit curves that correct the probabilities, and choose thresholds.
 
-The probabilities are those that models gave for runs that were held out of their fit, because there they can be
-compared with the labels of people.
+The probabilities are predictions of models for runs that were held out of their training, because only there they can
+be compared with the labels of people.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ _BOUNDS = ((0.0, None), (0.0, None), (None, None))
 
 
 def beta_curves(chances: Table, true: Table) -> list[BetaCurve]:
-    """Return a beta curve for each column of `chances`, which calibrates its probabilities.
+    """Fit one beta curve for each column of `chances`, a table of probabilities; the curve calibrates them.
 
-    `true` has the shape of `chances`: 1 if the problem was there, otherwise 0. The weights have a normal prior around
-    the identity, with precision 1.
+    `true` has the same shape as `chances`: 1 if the problem was there, otherwise 0. The weights of a curve have a
+    normal prior with precision 1 around the curve that changes nothing.
     """
     return [_beta_curve(chance, target) for chance, target in zip(chances.T, true.T, strict=True)]
 
 
 def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Table:
-    """Return `chances`, calibrated by beta curves that are fitted to the rows of other folds.
+    """Return calibrated probabilities. The curves for a row were fitted to the rows of all other folds.
 
-    Each column has its own curves. `true` is as for `beta_curves`; `fold` has the number of the fold of each row.
+    `chances` is a table of probabilities, and `true` has the same shape: 1 if the problem was there, otherwise 0. Each
+    column has its own curves. `fold` has the number of the fold of each row.
     """
     calibrated = np.zeros_like(chances)
     for number in np.unique(fold):
@@ -43,10 +44,10 @@ def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Ta
 
 
 def best_threshold(chances: Table, missed: int = 0) -> float:
-    """Return the threshold with the greatest expected F1, for items that count as found from this probability on.
+    """Return the threshold that gives the greatest expected F1; items with at least this probability count as found.
 
-    `chances` has the probability that each item is true. `missed` is the number of further true items, which cannot be
-    found. Return 1 without items.
+    `chances` has the probability that each item is true. `missed` is the number of further true items that cannot be
+    found. The result is 1 if there are no items.
     """
     if not chances.size:
         return 1.0

@@ -1,7 +1,7 @@
 """Kinds of problems of steps: typical mistakes of agents that telemetry does not report as errors.
 
-Each kind belongs to a category, and a finding has the kind in its field `detail`. For each kind, the names that
-published data sets use for it are given.
+Each kind belongs to a failure category. A finding has the kind in its field `detail`. For each kind, this module has
+the names that published data sets use for it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Detail:
     """One kind of problem, such as an invented result of a tool.
 
     Attributes:
-        category: the category of the kind.
+        category: the failure category of the kind.
         meaning: what went wrong, as a sentence without its full stop.
-        trail: the name of this kind in the data set TRAIL; empty if there is none.
+        trail: the name of this kind in the data set TRAIL; empty if TRAIL has no such kind.
         mast: the failure mode of MAST (arXiv 2503.13657) with the same definition; empty if MAST has no such mode.
     """
 

@@ -1,7 +1,8 @@
-"""Features: numbers that describe each unit (step or tool call) of a run, which the models of ranking read.
+"""Features: numbers that describe each unit (step or tool call) of a run; ranking models read them.
 
-Features describe what the unit is, what it says, and what came before and after it. Each feature has a name, and words
-for the report (`WORDS`). No feature uses a label, an id or a time; only order and texts count.
+Features describe what the unit is, what its text says, and what came before and after it. Each feature has a name, and
+words for the report (`WORDS`). No feature uses a label, an id or a time; only the order of units and their texts
+matter.
 """
 
 from __future__ import annotations
@@ -164,8 +165,8 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
 def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
     """Return the names and numbers in the final answer of a run.
 
-    If `answer` is None or empty, the last unit with at least two of them is used instead, without reports of executed
-    code. `tokens` has the words, numbers and names of each unit.
+    If `answer` is None or empty, the text of the last unit that has at least two names or numbers is used instead;
+    reports of executed code are skipped. `tokens` has the words, numbers and names of each unit.
     """
     if answer:
         return tokens_of(answer).facts

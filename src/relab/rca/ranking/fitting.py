@@ -1,7 +1,7 @@
 """Fit the models of one source to labelled runs, with numpy and scipy; `training.train` is the function to call.
 
-The strength of the penalty, the weights, the thresholds and the calibration are chosen on runs that were held out of
-the fit. All runs of one group (task) are held out together. The same data give the same model.
+The penalty, the weights, the thresholds and the calibration are chosen on runs that were held out of the fit. All runs
+of one group (task) are held out together. The same data give the same model.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Example:
         units: the units (steps, and tool calls if wanted) of the run.
         rows: one row of features for each unit.
         group: the task of the run. All runs of one task are held out together.
-        chosen: the index of the row of the first mistake by the label; None without a label.
+        chosen: the index of the row of the labelled first mistake; None without a label.
         kinds: for each row, the labelled kinds of problems of its unit.
     """
 
@@ -80,7 +80,7 @@ class Example:
 def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Example]:
     """Return the training example (features and label of each unit) of each labelled run.
 
-    A unit is a step or, if `with_calls` is true, also a tool call. A label for an unknown unit is ignored.
+    A unit is a step or, if `with_calls` is true, also a tool call. A label for another step or call is ignored.
     """
     every = Columns(names=NAMES)
     found = []
@@ -96,10 +96,10 @@ def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Ex
 def train_on(
     examples: Sequence[Example], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
-    """Return a model that is trained on examples; the other arguments are those of `training.train`.
+    """Return a model that is trained on examples; `training.train` explains the other arguments.
 
     Raises:
-        RankingModelError: fewer than `MIN_RUNS` examples have a labelled step, and fewer than `MIN_RUNS` have labelled
+        RankingModelError: too few examples: neither `MIN_RUNS` with a labelled step nor `MIN_RUNS` with labelled
             problems.
     """
     placed = [example for example in examples if example.chosen is not None]
@@ -123,9 +123,9 @@ def train_on(
 
 
 def folds_of(groups: Sequence[str], count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return the number of the fold (0 to `count` - 1) of each item; items of one group are in the same fold.
+    """Assign items to folds; return the number of each item's fold (0 to `count` - 1).
 
-    `groups` has the group of each item.
+    `groups` has the group of each item. All items of a group get the same fold.
     """
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
@@ -134,7 +134,7 @@ def folds_of(groups: Sequence[str], count: int, seed: int = 0) -> NDArray[np.int
 
 
 def _held_out(examples: Sequence[Example]) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield (indexes of examples for the fit, indexes of held-out examples) for each fold."""
+    """Yield, for each fold, `(indexes of the examples for the fit, indexes of the held-out examples)`."""
     fold = folds_of([example.group for example in examples], FOLDS)
     for number in range(FOLDS):
         fitted, held = np.flatnonzero(fold != number).tolist(), np.flatnonzero(fold == number).tolist()
@@ -154,7 +154,8 @@ def _words(examples: Sequence[Example]) -> list[str]:
 def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:
     """Return a table for each example, with one row for each unit.
 
-    The columns are the features `names`, and for each of `words` whether the names of the unit contain the word.
+    The columns are the features `names`, then one column for each of `words`: 1 if a name of the unit contains the
+    word.
     """
     chosen = [NAMES.index(name) for name in names]
     tables = []
@@ -194,9 +195,9 @@ def _own(model: StepModel | ProblemModel) -> list[str]:
 def _fit_steps(
     examples: Sequence[Example], options: Sequence[tuple[float, float]]
 ) -> dict[tuple[float, float], StepModel]:
-    """Return `{(penalty, weight): uncalibrated model}` for `options`; a model combines a conditional logit and trees.
+    """Return an uncalibrated model for each of `options`, as `{(penalty, weight): model}`.
 
-    The logit is fitted with `penalty`. Its share of the ranking is `weight`, and the share of the trees 1 - `weight`.
+    A model combines a conditional logit (fitted with `penalty`, with the share `weight`) and trees (1 - `weight`).
     """
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]
@@ -218,9 +219,9 @@ def _fit_steps(
 
 
 def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: float) -> Linear:
-    """Fit weights, with a ridge penalty, such that the softmax over the rows of a table is high at the labelled row.
+    """Fit weights such that, in each table, the softmax over the rows is high at the labelled row.
 
-    There is one table for each run; `chosen` has the index of the labelled row of each table.
+    There is one table per run; `chosen` has the index of its labelled row. `penalty` is the ridge penalty.
     """
     rows = np.vstack(tables)
     means, scales = _scaling(rows)
@@ -243,7 +244,7 @@ def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: 
 
 
 def _logit(rows: Table, target: Table, penalty: float) -> Linear:
-    """Fit a logistic regression of `target` (0 or 1 for each row) with a ridge penalty on all weights but the bias."""
+    """Fit a logistic regression of `target` (0 or 1 per row), with a ridge penalty on all weights except the bias."""
     means, scales = _scaling(rows)
     scaled = np.hstack([(rows - means) / scales, np.ones((len(rows), 1))])
     ridge = np.r_[np.full(rows.shape[1], penalty), 0.0]
@@ -282,9 +283,9 @@ def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
 
 
 def _calibrate(shares: Table, right: Table) -> Calibration:
-    """Fit the logistic curve from the share of the first guess of a run to the probability that this guess is right.
+    """Fit the logistic curve that converts the share of a run's first guess into the probability that it is right.
 
-    `shares` has the share of each run's first guess, `right` 1 for a right guess and 0 for a wrong one.
+    `shares` has the share of the first guess of each run. `right` has 1 for a right guess and 0 for a wrong one.
     """
     odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
 
@@ -329,8 +330,8 @@ def _calibrated(
 ) -> ProblemModel:
     """Return the model with calibrated probabilities, and with the thresholds of the greatest expected F1.
 
-    `found` has the held-out probabilities of each unit: of any problem, then of each kind. `true` has the labelled
-    kinds of each unit, `fold` the number of its fold.
+    `found` has held-out probabilities of each unit: first of any problem, then of each kind. `true` has the labelled
+    kinds of each unit, and `fold` the number of its fold.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
@@ -351,7 +352,7 @@ def _calibrated(
 def _fit_problems(
     examples: Sequence[Example], names: Sequence[str], penalties: Sequence[float]
 ) -> dict[float, ProblemModel]:
-    """Return `{penalty: model without thresholds}` for each penalty of the logistic regressions.
+    """Return a model without thresholds for each penalty of the logistic regressions, as `{penalty: model}`.
 
     `names` are the kinds of problems.
     """
@@ -378,9 +379,9 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the sum of the best F1 for rows with a problem and the best F1 for pairs (row, kind of problem).
+    """Return the sum of two F1 values: for finding rows with a problem, and for finding pairs (row, kind of problem).
 
-    Each F1 has its own threshold. The pairs are only of rows that the first threshold finds.
+    Each one has its best threshold. Only pairs of rows that the first threshold finds are considered.
     """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)

@@ -1,6 +1,6 @@
 """Find gaps: signs that parts of a run were not recorded.
 
-A missing step cannot be ranked, so no guess is singled out in a run with gaps.
+A step that was not recorded cannot be ranked. Therefore no guess is singled out in a run with gaps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
 
 
 def _jumps(view: RunView) -> Iterator[str]:
-    """Yield a sentence for each jump in the numbers at the end of step ids, if these numbers count the steps."""
+    """Yield a sentence for each jump in the numbers at the end of the step ids.
+
+    Nothing is yielded if these numbers do not seem to count the steps.
+    """
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]
     if len(ids) < 3 or any(part is None for part in parts):
@@ -58,7 +61,10 @@ def _jumps(view: RunView) -> Iterator[str]:
 
 
 def _unknown_steps(view: RunView) -> Iterator[str]:
-    """Yield a sentence if steps belong to a step that the run does not contain, and one if tool calls do."""
+    """Yield a sentence if steps have a parent step that the run does not contain.
+
+    Yield another sentence if tool calls belong to a step that the run does not contain.
+    """
     inside = sum(
         placed.step.parent_step_id is not None and view.step(placed.step.parent_step_id) is None
         for placed in view.steps
@@ -70,7 +76,7 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence for the first turn that reports how code ran without an earlier turn with this code.
+    """Yield a sentence for the first turn that reports how code ran, if no earlier turn contains this code.
 
     Only runs with code in Markdown fences are examined.
     """

@@ -1,4 +1,4 @@
-"""The result of ranking as values: guesses and problems.
+"""The result of ranking a run: guesses and problems.
 
 A guess is a step that may have gone wrong first, with the facts that decided.
 """
@@ -16,14 +16,14 @@ CANDIDATES = 3
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """The probability that a guess is right, by a model that was trained on the source (program) of the run.
+    """The probability that a guess is right, by a model that was trained on runs of the same source (program).
 
     Attributes:
         probability: the calibrated probability, from 0 to 1.
-        right: number of right first guesses with a probability in the same range, on held-out training runs.
-        all: number of all first guesses with a probability in the same range, on held-out training runs.
-        stands_out: whether the report may single out this guess: the run has no gaps, and the probability is at least
-            `StepModel.stands_out`.
+        right: the number of right first guesses on held-out training runs, with a probability in the same range.
+        all: the number of all first guesses on held-out training runs, with a probability in the same range.
+        stands_out: whether the report may single out this guess: no parts of the run are missing, and the probability
+            is at least `StepModel.stands_out`.
     """
 
     probability: float
@@ -39,9 +39,9 @@ class Guess:
     Attributes:
         placed: the step.
         reasons: the facts behind the guess, each as a sentence without its full stop.
-        quotes: the places of the run that show these facts; at least one.
+        quotes: quotations that show these facts; at least one.
         explains_error: whether this step wrote code that failed.
-        odds: how likely the guess is right; None without a model for the source of the run.
+        odds: how likely the guess is right; None if no model was trained on runs of the same program.
     """
 
     placed: PlacedStep
@@ -53,7 +53,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """The opinion of a ranking model about one unit (step or tool call).
+    """The prediction of a ranking model for one unit (step or tool call).
 
     Attributes:
         probability: the probability that the unit has a problem, from 0 to 1; it may be low.
@@ -70,12 +70,12 @@ class Ranking:
 
     Attributes:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
-        agent: the agent that most likely made the first mistake, judged by all of its steps; None for the agent of the
-            first guess.
-        problems: pairs `(step or tool call, kinds of its problems)`, by the model or by rules.
-        writers: `{key of a tool call or a failed step: step that wrote it}`.
-        suspicions: `{key of a step or tool call: suspicion of the model}`; empty without a model.
-        gaps: signs that steps of the run were not recorded, or that the run is from another program; each is a sentence
+        agent: the agent that most likely made the first mistake, by the ranking of all of its steps; None if it is the
+            agent of the first guess.
+        problems: pairs `(step or tool call, kinds of its problems)`, found by a model or by rules.
+        writers: `{key of a tool call or a failed step: the step that wrote it}`.
+        suspicions: `{key of a step or tool call: prediction of the model}`; empty without a model.
+        gaps: signs that steps of the run were not recorded, or that another program made the run; each is a sentence
             without its full stop.
     """
 

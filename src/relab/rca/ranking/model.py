@@ -1,7 +1,8 @@
-"""Trained models of ranking: the document that stores them (an artefact), and what the models say about a run.
+"""Trained ranking models: the document in which they are stored (an artefact), and their predictions for a run.
 
-An artefact is one JSON document with a `SourceModel` for each source. It names the features that its models read, so an
-artefact of an older version can be read as long as this version has all of these features.
+An artefact is one JSON document with a `SourceModel` for each source (a program that makes runs). It names the features
+that its models read. Therefore this version can read an artefact of an older version as long as it still has all of
+these features.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Artefact(BaseModel):
 class Columns(Artefact):
     """The columns of the table that a model reads.
 
-    `names` has names of features (`features.NAMES`), and `word:` with a word. The column of a word is 1 for units with
-    the word in the name of their agent, step or tool.
+    A name in `names` is the name of a feature (`features.NAMES`), or `word:` followed by a word. The column of a word
+    is 1 for the units whose agent, step or tool has the word in its name.
     """
 
     names: tuple[str, ...]
@@ -86,10 +87,11 @@ class Linear(Artefact):
 
 
 class Calibration(Artefact):
-    """Converts the share that a model gives to a step into the probability that the step first went wrong.
+    """Converts the share that a model gives to a step into the probability that this step went wrong first.
 
-    The probability is a logistic function of the log odds of the share. `hits` has a row (from, to, number of right
-    first guesses, number of first guesses) for each range of probabilities, from runs that were held out of the fit.
+    The probability is a logistic function of the log odds of the share. `hits` has a row for each range of
+    probabilities: `(from, to, number of right first guesses, number of first guesses)`, counted on runs that were held
+    out of the training.
     """
 
     bias: float
@@ -97,16 +99,17 @@ class Calibration(Artefact):
     hits: tuple[tuple[float, float, int, int], ...]
 
     def probability(self, share: float) -> float:
-        """Return the probability that a step with this share (from 0 to 1) first went wrong."""
+        """Return the probability that a step with this share (from 0 to 1) went wrong first."""
         import math  # noqa: PLC0415 - only here
 
         odds = math.log(max(share, _MIN_PROBABILITY) / max(1 - share, _MIN_PROBABILITY))
         return 1 / (1 + math.exp(-(self.bias + self.slope * odds)))
 
     def hit_rate(self, probability: float) -> tuple[int, int]:
-        """Return (right guesses, all guesses) among the first guesses with a probability in the same range.
+        """Return `(right guesses, all guesses)`, of the first guesses whose probability is in the same range.
 
-        The guesses are from runs that were held out of the fit. Return (0, 0) if no range contains the probability.
+        They were counted on runs that were held out of the training. Return `(0, 0)` if no range contains the
+        probability.
         """
         for low, high, right, count in self.hits:
             if low <= probability < high:
@@ -115,10 +118,10 @@ class Calibration(Artefact):
 
 
 class BetaCurve(Artefact):
-    """Calibrates a probability p by the logistic function of `rise` ln p - `fall` ln (1 - p) + `bias`.
+    """Calibrates a probability p: the result is the logistic function of `rise` ln p - `fall` ln (1 - p) + `bias`.
 
-    `rise` and `fall` are not negative. With `rise` 1, `fall` 1 and `bias` 0, p does not change (M. Kull, T. Silva
-    Filho, P. Flach: Beta calibration, 2017).
+    `rise` and `fall` are not negative. If `rise` and `fall` are 1 and `bias` is 0, p does not change. Source: M. Kull,
+    T. Silva Filho, P. Flach: Beta calibration, 2017.
     """
 
     rise: float
@@ -126,12 +129,12 @@ class BetaCurve(Artefact):
     bias: float
 
     def probability(self, chance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the calibrated probability for each of the probabilities `chance`."""
+        """Return the calibrated probability for each probability in `chance`."""
         return _logistic(self.columns(chance) @ (self.rise, self.fall, self.bias))
 
     @staticmethod
     def columns(chance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a table with a row (ln p, -ln (1 - p), 1) for each p of the probabilities `chance`.
+        """Return a table with the row `(ln p, -ln (1 - p), 1)` for each probability p in `chance`.
 
         `rise`, `fall` and `bias` are the weights of these columns.
         """
@@ -142,7 +145,7 @@ class BetaCurve(Artefact):
 
 
 class StepModel(Artefact):
-    """Ranks the steps of a run by how likely each is the first mistake.
+    """Ranks the steps of a run by the probability that they are the first mistake.
 
     The ranking is a weighted mean of a conditional logit and of boosted trees.
 
@@ -193,19 +196,23 @@ class StepModel(Artefact):
 
 
 class ProblemModel(Artefact):
-    """Finds the units (steps and tool calls) of a run with a problem, and names the kinds of their problems.
+    """Finds the units (steps and tool calls) of a run that have a problem, and names the kinds of their problems.
 
     Each probability is the mean of a logistic regression and of boosted trees, calibrated by a beta curve.
 
     Attributes:
         columns: the columns of the table that the model reads.
-        any, any_trees, any_curve: logistic regression, trees and curve for the probability of any problem. Older
-            artefacts have no trees or no curve.
-        kinds, kind_trees, kind_curves: the same for each kind of problem, by the name of the kind.
-        from_probability: smallest probability of any problem with which a unit has a problem.
-        kinds_from: smallest probability of a kind with which a problem has this kind. A problem without such a kind has
-            its most probable kind.
-        kinds_find: whether a unit also has a problem if a kind reaches `kinds_from`; false in older artefacts.
+        any: the logistic regression for the probability of any problem.
+        any_trees: the trees for the same probability; None in older artefacts.
+        any_curve: the curve for the same probability; None in older artefacts.
+        kinds: `{kind of problem: logistic regression}`.
+        kind_trees: `{kind of problem: trees}`; empty in older artefacts.
+        kind_curves: `{kind of problem: curve}`; empty in older artefacts.
+        from_probability: a unit has a problem if its probability of any problem is at least this value.
+        kinds_from: a problem has each kind whose probability is at least this value; if there is none, the most
+            probable kind.
+        kinds_find: whether a unit also has a problem if the probability of a kind is at least `kinds_from`; false in
+            older artefacts.
     """
 
     columns: Columns
@@ -220,13 +227,13 @@ class ProblemModel(Artefact):
     kinds_find: bool = False
 
     def chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability that each row of `table` has a problem."""
+        """Return the probability that the unit of each row of `table` has a problem."""
         return _mean_chance(table, self.any, self.any_trees, self.any_curve)
 
     def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability of each kind of problem, for each row of `table`.
+        """Return the probability of each kind of problem for each row of `table`.
 
-        The columns of the result are in the order of `kinds`.
+        The result has one column per kind, in the order of `kinds`.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -239,10 +246,10 @@ class ProblemModel(Artefact):
         )
 
     def judge(self, table: NDArray[np.float64]) -> tuple[list[tuple[int, tuple[str, ...]]], list[tuple[float, str]]]:
-        """Return (rows with a problem, opinions on all rows) for the rows of `table`.
+        """Return `(found, predictions)` for the rows of `table`.
 
-        The rows are pairs `(row, kinds of its problems)`; the opinions are pairs `(probability of any problem, most
-        probable kind)`. The model must have at least one kind.
+        `found` has `(index of the row, kinds of its problems)` for the rows that have a problem. `predictions` has
+        `(probability of any problem, most probable kind)` for all rows. The model must have at least one kind.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -265,13 +272,13 @@ class SourceModel(Artefact):
 
     Attributes:
         source: the name of the source, for people.
-        card: facts about the models, by name: the training data, the labelling people, the licence of the data. The
-            fact `model` names the kinds of models.
+        card: facts about the models, by name: the training data, the people who labelled them, their licence. The fact
+            `model` names the kinds of models.
         runs: the number of training runs with a labelled step or problem.
         signature: the features by which runs of the source are recognised.
-        reads_calls: whether the models read tool calls like steps; otherwise they read only steps.
-        steps: the model that ranks steps; None with too few labelled steps.
-        problems: the model that finds problems; None with too few labelled problems.
+        reads_calls: whether the models read tool calls as well as steps.
+        steps: the model that ranks steps; None if too few steps were labelled.
+        problems: the model that finds problems; None if too few problems were labelled.
     """
 
     source: str
@@ -284,7 +291,7 @@ class SourceModel(Artefact):
 
 
 class RankingModels(Artefact):
-    """The models of several sources; an artefact stores them as JSON."""
+    """The models of several sources (programs that make runs); an artefact stores them as JSON."""
 
     format: int = FORMAT
     sources: tuple[SourceModel, ...] = ()
@@ -294,7 +301,8 @@ class RankingModels(Artefact):
         """Read models from their JSON.
 
         Raises:
-            RankingModelError: the text is not such JSON, has another format, or names an unknown feature.
+            RankingModelError: the text is not JSON, does not have the format of an artefact, or names an unknown
+                feature.
         """
         try:
             models = cls.model_validate_json(text)
@@ -309,7 +317,7 @@ class RankingModels(Artefact):
         return models
 
     def with_source(self, model: SourceModel) -> RankingModels:
-        """Return these models with `model` as the first; a model with the same source is replaced."""
+        """Return these models with `model` as the first one. A model of the same source is replaced."""
         others = tuple(item for item in self.sources if item.source != model.source)
         return RankingModels(sources=(model, *others))
 
@@ -320,17 +328,20 @@ class RankingModels(Artefact):
 
 @cache
 def shipped_models() -> RankingModels:
-    """Return the models that are part of relab; `python -m evals.rca.train` made them."""
+    """Return the models that are part of relab. The command `python -m evals.rca.train` made them."""
     return RankingModels.load(files("relab.rca.ranking").joinpath("shipped.json").read_bytes())
 
 
 def describe(feature: str) -> str:
-    """Return the report's words for a feature; `feature` is the name of its column."""
+    """Return the words by which a report describes a feature; `feature` is the name of its column."""
     return WORDS[feature] if feature in WORDS else f"it belongs to {feature.removeprefix(_WORD)!r}"
 
 
 def word_columns(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the name of the column of each word; the column says whether the names of a unit have the word."""
+    """Return the names of the columns for `words`.
+
+    Such a column states whether the names of a unit contain the word.
+    """
     return tuple(_WORD + word for word in words)
 
 

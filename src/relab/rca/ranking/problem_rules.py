@@ -1,7 +1,7 @@
-"""Find steps with problems by the structure of a trace, for sources on which no model was trained.
+"""Find steps with problems by the structure of a run, for sources (programs) on whose runs no model was trained.
 
 A visible failure is traced back to the step that caused it: the last model call inside a failed step, or the model call
-before a failed execution. The other rules are signs of the commonest failures that no error shows.
+before a failed execution. The other rules find signs of the most frequent failures that no error shows.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _ERROR = re.compile(r"\b(?:error|exception):|^[ \t]{0,8}(?:\w{0,40}error|traceba
 
 
 def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
-    """Return (step, kinds of its problems) for the steps with a problem by the rules, in order of time.
+    """Return `(step, kinds of its problems)` for the steps in which the rules find a problem, in order of time.
 
-    `units` are the run's steps and tool calls in order of time. The result is empty for a run that did not fail and has
-    no nested steps.
+    `units` are the run's steps and tool calls in order of time. The result is empty if the run did not fail and has no
+    nested steps.
     """
     is_nested = any(placed.step.parent_step_id is not None for placed in view.steps)
     if not is_nested and not view.failed:
@@ -45,10 +45,10 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
 
 
 def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
-    """Return `{key of a tool call or a failed step: step that wrote it}`.
+    """Return which step wrote a tool call or a failed step, as `{key of the call or failed step: step}`.
 
-    The writer of a tool call is the last step before the call in the same parent step. The writer of a failed step is
-    the last step inside. `units` are the run's steps and tool calls in order of time.
+    A tool call was written by the last step before it in the same parent step. A failed step was written by the last
+    step inside it. `units` are the run's steps and tool calls in order of time.
     """
     found: dict[UnitKey, Unit] = {}
     last: dict[str | None, Unit] = {}
@@ -63,9 +63,9 @@ def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
 
 
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
-    """Yield (index of a unit, kind of problem) for the steps whose output led to a visible failure.
+    """Yield `(index of a unit, kind of problem)` for the steps whose output led to a visible failure.
 
-    These are the last step inside a failed step, and the step right before a failed execution of code.
+    Such a step is the last one inside a failed step, or comes right before a failed execution of code.
     """
     parts: defaultdict[str | None, list[int]] = defaultdict(list)
     for index, unit in enumerate(units):
@@ -96,12 +96,12 @@ def _is_model_call(unit: Unit) -> bool:
 
 
 def _has_failed(unit: Unit) -> bool:
-    """Return whether a step or tool call ended in an error, about which there is a finding already."""
+    """Return whether a step or tool call failed; another detector reports this already."""
     return unit.source.status is StepStatus.FAILURE
 
 
 def _signs(units: Sequence[Unit], last: int) -> Iterator[tuple[int, str]]:
-    """Yield `(index of a unit, kind of problem)` for the steps that show a sign of a problem.
+    """Yield `(index of a unit, kind of problem)` for the steps whose text shows a sign of a problem.
 
     `units` are the run's steps and tool calls in order of time; `last` is the index of the step that gives the final
     answer.

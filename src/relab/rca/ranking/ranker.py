@@ -1,4 +1,4 @@
-"""Rank the steps of a run by a model of its source; if there is no such model, by rules."""
+"""Rank the steps of a run by a model of its source (the program that made it); if there is no such model, by rules."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
-    """Rank the steps of a run by how likely each is the first mistake; find problems of its steps and tool calls.
+    """Rank the steps of a run by the probability that they are the first mistake, and find problems of steps and calls.
 
-    Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. Rules replace a
-    model that was not trained for the run's source (the program that made it).
+    Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. If no model was
+    trained on runs of the same source (the program that made the run), rules replace it.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -56,9 +56,10 @@ def quote_unit(unit: Unit) -> Quotation:
 
 
 def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
-    """Return the model of the run's source, and the units that it reads; (None, no units) for an unknown source.
+    """Return the model for the run's source (the program that made it), and the units that the model reads.
 
-    The units are the innermost steps, with or without tool calls.
+    The units are the innermost steps, and if the model reads them, the tool calls. Return `(None, ())` if no model is
+    for this source.
     """
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
@@ -76,10 +77,10 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
-    """Return (units with problems, suspicions about all units).
+    """Return `(problems, suspicions)` of the units (steps and tool calls) of a run.
 
-    The units with problems are pairs `(unit, kinds of its problems)`; rules find them without a model. The suspicions
-    are `{key of a unit: suspicion}`, for quotable units; empty without a model.
+    `problems` has `(unit, kinds of its problems)`; if there is no model, rules find them. `suspicions` is `{key of a
+    unit: prediction of the model}` for all units with a text; it is empty if there is no model.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
@@ -102,7 +103,7 @@ def _is_quotable(unit: Unit) -> bool:
 def _ranked(
     view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
 ) -> tuple[tuple[Guess, ...], str | None]:
-    """Return (guesses for the most likely steps, agent that most likely made the first mistake).
+    """Return `(guesses, agent)`: the most likely steps, and the agent that most likely made the first mistake.
 
     `is_complete` is false if steps of the run were not recorded.
     """

@@ -1,8 +1,8 @@
-"""Rank the turns (innermost steps) of a run by its structure, for sources on which no model was trained.
+"""Rank the turns (innermost steps) of a run by its structure, if no model was trained on runs of its source (program).
 
-The first guess is the turn before the first reported error of executed code. Without such an error, it is the first
-action. In a team with a coordinator, this is the first turn of another agent; otherwise it is the second turn, which is
-the first reaction to the task. These rules are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
+The first guess is the turn before the first reported error of executed code. If no error is reported, it is the first
+action: in a team with a coordinator, the first turn of another agent; otherwise the second turn, which is the first
+reaction to the task. These rules are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relab.rca.ranking.turns import Turn, coordinator_of
 def rank_by_rules(turns: Sequence[Turn]) -> tuple[Guess, ...]:
     """Return at most `CANDIDATES` guesses, in the order in which the rules propose them.
 
-    A turn that several rules propose is one guess with several reasons.
+    If several rules propose the same turn, it is one guess with several reasons.
     """
     found: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
     for index, reason, shown in _candidates(turns):
@@ -33,9 +33,9 @@ def quote_turn(turn: Turn) -> Quotation:
 
 
 def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-    """Yield (index of a turn, reason, further indexes) for turns that may be the first mistake, best first.
+    """Yield `(index of a turn, reason, indexes of other turns)` for turns that may be the first mistake, best first.
 
-    The further indexes are the other turns that show the reason.
+    The other turns show the reason too.
     """
     errors = list(_error_sources(turns))
     for index, shown in errors[:1]:
@@ -55,7 +55,10 @@ def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, str, tuple[int, ..
 
 
 def _error_sources(turns: Sequence[Turn]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield `(index of the turn that led to an error, indexes of the turns that report the error)`, in order of time."""
+    """Yield which turn led to an error, as `(index of the turn, indexes of the turns that report the error)`.
+
+    The pairs are in order of time.
+    """
     for index, turn in enumerate(turns):
         if turn.is_executor and turn.reports_error and index > 0:
             yield index - 1, (index,)

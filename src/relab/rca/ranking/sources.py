@@ -1,8 +1,8 @@
 """Recognise the source of a run (the program that made it), so that a model reads only runs like its training runs.
 
-A source is recognised by the words in the names of its agents, steps and tools. Names that all frameworks use are
-ignored. If a run has too few of these words, the source can be recognised by its opening instead. The opening is the
-text that the harness (the program that gives the agents a task) writes around each task.
+A source is recognised by the words in the names of its agents, steps and tools. Words that all frameworks use are
+ignored. If a run has too few of these words, the source can be recognised by its opening instead: the text that the
+harness (the program that gives the agents a task) writes around each task.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class Signature(BaseModel):
     """The features by which runs of a source (a program that makes runs) are recognised.
 
     Attributes:
-        agents: names of agents whose runs belong to the source.
-        core: words in the names of agents, steps and tools of most training runs. A run must have the share
-            `CORE_NEEDED` of them, or begin with the opening.
-        words: words in these names in at least two training runs, in alphabetical order.
+        agents: the names of agents whose runs belong to the source.
+        core: words that occur in the names of agents, steps and tools of most training runs. A run of the source has at
+            least the share `CORE_NEEDED` of them, or begins with the opening.
+        words: words that occur in these names in at least two training runs, in alphabetical order.
         opening: the lines that the program writes around each task, in order; may be empty. A run begins with the
-            opening if a text of its first unit begins with the first line and has most of the others.
+            opening if a text of its first unit begins with the first line and has most of the other lines.
         max_units: the number of units (steps, and tool calls if the model reads them) of the longest training run.
     """
 
@@ -110,7 +110,7 @@ class Signature(BaseModel):
 
     @property
     def limit(self) -> int:
-        """The greatest number of units that a run of the source can have."""
+        """The maximum number of units (steps and tool calls) that a run of the source can have."""
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
@@ -127,7 +127,10 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with the opening (the lines around each task); None if the source has none."""
+        """Return whether a run begins with the opening (the lines around each task).
+
+        Return None if the source has no opening.
+        """
         if not self.opening:
             return None
         return any(
@@ -138,18 +141,18 @@ class Signature(BaseModel):
 
 
 def name_words(unit: Unit) -> frozenset[str]:
-    """Return the words, in lower case and without `GENERIC` words, in the names of a unit's agent and step or tool."""
+    """Return the words in the names of a unit's agent and step or tool, in lower case and without `GENERIC` words."""
     text = f"{unit.speaker[:_NAME_CHARS]} {unit.name[:_NAME_CHARS]}"
     return frozenset(word.lower() for word in _NAME_WORD.findall(text)) - GENERIC
 
 
 def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: Sequence[str] = ()) -> Signature:
-    """Return the signature of a source, made from its training runs.
+    """Return the signature of a source (a program that makes runs), computed from its training runs.
 
     Args:
-        runs: the units of each run.
+        runs: the units (steps and tool calls) of each run.
         tasks: the task of each run, in the same order.
-        agents: names of agents that identify the source; the signature then has no opening.
+        agents: the names of agents that identify the source. If there are any, the signature has no opening.
     """
     counts: Counter[str] = Counter()
     for units in runs:
@@ -164,10 +167,10 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 
 
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
-    """Return the lines that the source's program writes around each task; empty without such lines.
+    """Return the lines that the source's program writes around each task; empty if there are none.
 
-    `runs` is `{task: units of one run}`. The share `CORE_SHARE` of the runs must have these lines in a text of the
-    first unit, and the same first line.
+    `runs` is `{task: units of one run}`. At least the share `CORE_SHARE` of the runs must have these lines in a text of
+    the first unit, beginning with the same line.
     """
     if len(runs) < MIN_TASKS:
         return ()
@@ -184,7 +187,10 @@ def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
 
 
 def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
-    """Yield the beginnings of the first unit's input and output; nothing if the unit only reports how code ran."""
+    """Yield the beginnings of the first unit's input and output.
+
+    Yield nothing if the unit only reports how code ran.
+    """
     if not units or units[0].is_executor:
         return
     source = units[0].source
@@ -194,7 +200,7 @@ def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
 
 
 def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (first line, all lines) of each text of the first unit, without lines of fewer than two words."""
+    """Yield `(first line, all lines)` of each text of the first unit. Lines with fewer than two words are left out."""
     for text in _first_texts(units):
         lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]
         if lines and text.startswith(lines[0]):

@@ -1,4 +1,7 @@
-"""Read texts as sets of words, numbers and names, and recognise by typical words what an agent does in a text."""
+"""Read texts as sets of words, numbers and names, and recognise by typical words what an agent does in a text.
+
+For example, an agent draws a conclusion or announces a future action.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,17 @@ _TOKEN = re.compile(r"[^\W_]+(?:[.,'\u2019][^\W_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class TextSign:
-    """A sign of an agent's action in a text, such as a conclusion: typical words and phrases, in lower case.
+    """A sign that an agent does something in a text, such as draw a conclusion.
 
-    A text shows the sign if it contains one of `words` or one of `phrases`.
+    It is a list of typical words and phrases, in lower case. A text shows the sign if it contains one of `words` or one
+    of `phrases`.
     """
 
     words: frozenset[str] = frozenset()
     phrases: tuple[str, ...] = ()
 
     def is_in(self, words: set[str], text: str) -> bool:
-        """Return whether a text shows the sign; `words` has the words of `text`, and both are in lower case."""
+        """Return whether a text shows the sign. `words` are the words of `text`; both must be in lower case."""
         return not self.words.isdisjoint(words) or any(phrase in text for phrase in self.phrases)
 
 
@@ -83,7 +87,10 @@ _NUMBER = re.compile(r"(?<![\w.])[0-9][0-9.,]*")
 
 @dataclass(slots=True)
 class TextTokens:
-    """The sets of words, numbers and names in a text; `words` has the words of at least four letters, in lower case."""
+    """The sets of words, numbers and names in a text.
+
+    `words` has only words of at least four letters, in lower case.
+    """
 
     words: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
@@ -112,19 +119,19 @@ def tokens_of(text: str) -> TextTokens:
 
 
 def count_of(name: str, lowered: str) -> int:
-    """Return how often the strings in `COUNTED[name]` (beginnings of words) occur in `lowered` (lower-case text)."""
+    """Return how often the strings in `COUNTED[name]` (beginnings of words) occur in the lower-case text `lowered`."""
     return sum(map(lowered.count, COUNTED[name]))
 
 
 def is_promise(lowered: str) -> bool:
-    """Return whether a text in lower case announces a future action of its agent."""
+    """Return whether the agent announces a future action in a text, which must be in lower case."""
     return any(phrase in lowered for phrase in _PROMISES)
 
 
 def code_numbers(text: str) -> tuple[int, set[str]]:
-    """Return (count of numbers in lists, set of all numbers) in the code of a text.
+    """Return `(how many numbers are in lists, set of all numbers)` for the code in a text.
 
-    Code is text between Markdown fences. A list is text in brackets that has a comma and no other brackets.
+    Code is the text between Markdown fences. A list is a text in brackets that has a comma and no other brackets.
     """
     code = "\n".join(_CODE.findall(text)[::2])
     listed = sum(len(_NUMBER.findall(part)) for part in _LISTED.findall(code) if "," in part)
@@ -137,12 +144,12 @@ def has_sign(sign: str, text: str) -> bool:
 
 
 def overlap(one: set[str], other: set[str]) -> float:
-    """Return the share, from 0 to 1, of the smaller set that is in the other set; 0 if a set is empty."""
+    """Return the share (0 to 1) of the smaller set that is also in the other set; 0 if a set is empty."""
     small = min(len(one), len(other))
     return len(one & other) / small if small else 0.0
 
 
 def jaccard(one: set[str], other: set[str]) -> float:
-    """Return the Jaccard index of two sets: the size of the intersection divided by that of the union; 0 if both are empty."""
+    """Return the Jaccard index of two sets: size of the intersection / size of the union; 0 if both are empty."""
     both = len(one & other)
     return both / (len(one) + len(other) - both) if both else 0.0

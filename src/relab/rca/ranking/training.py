@@ -22,9 +22,9 @@ class TrainingRun:
 
     Attributes:
         run: the run.
-        group: the task of the run. All runs of one task are held out of the fit together.
-        step_id: the id of the step that first went wrong; None without such a label.
-        problems: pairs (id of a step or tool call, kind of its problem); empty without such labels.
+        group: the task of the run. All runs of one task are held out of the training together.
+        step_id: the id of the step that went wrong first; None if this was not labelled.
+        problems: pairs `(id of a step or tool call, kind of its problem)`; empty if problems were not labelled.
     """
 
     run: AgentRun
@@ -39,14 +39,14 @@ def train(
     """Return a model trained on labelled runs of one source (the program that made the runs).
 
     Args:
-        labelled: the labelled runs. The model reads tool calls like steps if a run has labelled problems.
+        labelled: the labelled runs. If problems were labelled in any run, the model reads tool calls as well as steps.
         source: the name of the source.
-        agents: the names of the agents whose runs the model is for. Without them, runs are recognised by the names in
-            them, or by the lines around each task.
+        agents: the names of the agents whose runs the model is for. If there are none, runs of the source are
+            recognised by the names in them, or by the lines around each task.
         card: facts about the training data, by name, which are stored with the model.
 
     Raises:
-        RankingModelError: fewer than `MIN_RUNS` runs have a labelled first mistake, and fewer than `MIN_RUNS` have
+        RankingModelError: too few labelled runs: neither `MIN_RUNS` with a labelled first mistake nor `MIN_RUNS` with
             labelled problems.
     """
     from relab.rca.ranking.fitting import examples_of, train_on  # noqa: PLC0415 - only training needs scipy

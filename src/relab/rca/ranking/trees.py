@@ -30,8 +30,8 @@ class Trees(BaseModel):
     """Boosted regression trees of depth `DEPTH`; the score of a row is the sum of the leaves that it reaches.
 
     Attributes:
-        features: for each tree, the column that each inner node reads, in the order root, left child, right child, and
-            so on.
+        features: for each tree, the column that each inner node reads; the nodes are in breadth-first order (root, left
+            child, right child, and so on).
         cuts: for each tree, the limit of each inner node; a row goes right if its value is greater.
         leaves: for each tree, the value of each leaf, from left to right.
     """
@@ -69,8 +69,8 @@ class Trees(BaseModel):
 def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
     """Fit trees that rank the row `chosen[i]` of `tables[i]` first; there is one table for each run.
 
-    The loss is the listwise softmax loss. The score is the mean of `BAGS` models, with the seeds 0 to `BAGS` - 1 for
-    the random runs and columns of each tree.
+    The loss is the listwise softmax loss. The score is the mean of `BAGS` models with different random seeds, 0 to
+    `BAGS` - 1; the seed decides on which runs and columns a tree is fitted.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -97,7 +97,7 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
     """Fit trees for a logistic regression of `target`, which is 0 or 1 for each row of `rows`.
 
-    `run` is the index of the run of each row.
+    `run` has the index of the run of each row.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -118,11 +118,11 @@ def _boost(
     """Fit trees by Newton steps on a loss whose negative gradient is `target` minus the prediction.
 
     Args:
-        rows: the features of each unit of all runs.
+        rows: the features of the units of all runs, one row per unit.
         run: the index of the run of each row.
         target: the value to predict for each row.
         predict: computes the predictions from the scores of all rows.
-        seed: the seed of the random runs and columns of each tree.
+        seed: the random seed; it decides on which runs and columns each tree is fitted.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -156,7 +156,7 @@ def _grow(
     curve: NDArray[np.float64],
     kept: NDArray[np.bool_],
 ) -> tuple[list[int], list[float], NDArray[np.int64]]:
-    """Grow one tree; return (column of each inner node, cut of each inner node, leaf of each row).
+    """Grow one tree; return `(column of each inner node, cut of each inner node, leaf of each row)`.
 
     Args:
         codes: for each row and column, the number of the column's cuts below the value.
@@ -164,7 +164,7 @@ def _grow(
         columns: the columns that the tree can use.
         slope: the negative gradient of the loss for each row.
         curve: the second derivative of the loss for each row.
-        kept: whether the tree is fitted to the row.
+        kept: for each row, whether the tree is fitted to it.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -190,9 +190,9 @@ def _best_cut(
     slope: NDArray[np.float64],
     curve: NDArray[np.float64],
 ) -> tuple[int, int] | None:
-    """Return (column, index of the cut) of the split with the greatest gain; None if no split has a gain.
+    """Return `(column, index of the cut)` of the split with the greatest gain; None if no split has a gain.
 
-    `inside` are the rows to split; the other arguments are as for `_grow`.
+    `inside` are the rows to split; `_grow` explains the other arguments.
     """
     import numpy as np  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""The turns of a run: its innermost steps with their texts, which the rules and models of ranking read."""
+"""The turns of a run: its innermost steps with their texts, which the rules and models of the ranking read."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _EXECUTOR = re.compile(r"terminal|executor|interpreter|sandbox", re.IGNORECASE)
 
 
 class Spoken(Protocol):
-    """A step or tool call with its speaker: its agent, or the executor of code."""
+    """A step or tool call with its speaker, which is an agent or an executor of code."""
 
     @property
     def speaker(self) -> str:
-        """The name of the agent; without one, the name of the step or tool."""
+        """The name of the agent; if it is not known, the name of the step or tool."""
 
     @property
     def is_executor(self) -> bool:
@@ -51,7 +51,7 @@ class Turn:
 
     Attributes:
         placed: the step with its index.
-        speaker: the agent of the step, or else the name of the step up to a bracket.
+        speaker: the agent of the step; if it is not known, the name of the step up to a bracket.
         field: the name of the field from which `text` was read.
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only reports how code ran.
@@ -69,22 +69,23 @@ class Turn:
 
 
 def turns_of(view: RunView) -> tuple[Turn, ...]:
-    """Return the innermost steps of a run (its turns) in order of time; a step with other steps inside is not a turn."""
+    """Return the turns of a run in order of time: its innermost steps, which contain no other steps."""
     outer = {placed.step.parent_step_id for placed in view.steps}
     failed = {failure.step_id for failure in view.call_failures}
     return tuple(_turn(placed, failed) for placed in view.steps if placed.step.step_id not in outer)
 
 
 def are_rankable(turns: Sequence[Turn]) -> bool:
-    """Return whether at least `MIN_TURNS` turns have a text; the name of a step does not count as a text."""
+    """Return whether at least `MIN_TURNS` turns have a text. The name of a step is no text."""
     return sum(turn.field != _NAME and bool(turn.text.strip()) for turn in turns) >= MIN_TURNS
 
 
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
-    """Return the speaker (agent) that coordinates a team; None without a team or a coordinator.
+    """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    Turns of executors of code are ignored. A team has at least three speakers. Its coordinator has the second turn and
-    at least 40 % of all turns, and is the former or the next speaker at 90 % of the changes of speaker.
+    A team has at least three speakers. Its coordinator has the second turn and at least 40 % of all turns. At 90 % of
+    the changes of speaker, the coordinator is the speaker before or after the change. Turns of executors of code are
+    ignored.
 
     `turns` are in order of time.
     """

@@ -1,7 +1,7 @@
-"""The units of a run, which models of ranking read: its innermost steps and, if wanted, its tool calls.
+"""The units of a run that ranking models read: its innermost steps and, for some models, its tool calls.
 
-Of a long text, a unit keeps the first `HEAD_CHARS` and the last `TAIL_CHARS` characters. In a run with many units it
-keeps less, so that the time for a run is bounded, whatever the sizes of its texts are.
+Of a long text, a unit keeps the first `HEAD_CHARS` and the last `TAIL_CHARS` characters. In a run with many units, less
+is kept, so that the time for a run is bounded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _ERROR_START = re.compile(r"error|traceback|exception|failed", re.IGNORECASE)
 
 
 class UnitKey(NamedTuple):
-    """The key of a step or a tool call within its run; a step and a call may have the same id."""
+    """The key of a step or tool call within its run.
+
+    The id alone is not sufficient: a step and a call may have the same id.
+    """
 
     is_call: bool
     id: str
@@ -38,7 +41,7 @@ class Unit:
         unit_id: the id of the step or the call.
         step_id: the id of the step itself, or of the call's step; None for a call without a step.
         place: the step or call with its index.
-        speaker: the agent of the unit, or else the name of the step or the tool.
+        speaker: the agent of the unit; if it is not known, the name of the step or the tool.
         name: the name of the step or the tool.
         field: the name of the field with the unit's output.
         text: the beginning and the end of the unit's output.
@@ -46,9 +49,9 @@ class Unit:
         is_executor: whether the unit only reports how code ran; true for tool calls.
         reports_error: whether the status or the text of the unit reports an error.
         has_failed_call: whether a tool call of the step failed, or the call itself failed.
-        is_in_failed_step: whether the step around the unit failed, or has an error report as its error message.
-        parent_id: the id of the step around the unit; for a call, its `step_id`. None without such a step.
-        depth: the number of nested steps around the unit; at most `MAX_DEPTH`.
+        is_in_failed_step: whether the enclosing step failed, or has an error report as its error message.
+        parent_id: the id of the enclosing step; for a call, its `step_id`. None if there is none.
+        depth: the number of nested steps that enclose the unit; at most `MAX_DEPTH`.
     """
 
     unit_id: str
@@ -93,7 +96,7 @@ class Unit:
 
 
 def units_of(view: RunView, *, with_calls: bool) -> tuple[Unit, ...]:
-    """Return the innermost steps of a run, and its tool calls if `with_calls`, in order of time."""
+    """Return the innermost steps of a run in order of time; if `with_calls` is true, its tool calls too."""
     count = len(view.steps) + (len(view.calls) if with_calls else 0)
     limit = max(40, min(HEAD_CHARS, MAX_CHARS // max(count, 1)))
     outer = {placed.step.step_id: placed for placed in view.steps}

@@ -1,6 +1,6 @@
-"""The report, which is the result of an analysis for its reader.
+"""The report of an analysis, which is made for people to read.
 
-In: problems and ranked causes. Out: a `Report`, in which every claim cites evidence. `grounding.py` decides which
+Input: problems and ranked causes. Output: a `Report`, in which every claim cites evidence. `grounding.py` decides which
 sentences of a language model may replace the summary; `rca/wording.py` calls the model.
 """
 

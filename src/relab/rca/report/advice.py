@@ -1,6 +1,6 @@
-"""The action items of a report, with the facts of the cause if there are any; otherwise they are general ones.
+"""The action items of a report: with the facts of the cause if they are known, otherwise general ones.
 
-General actions of a category are in its descriptor.
+The general actions of a category are in its descriptor.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ KEEP_WATCHING = (
 
 
 def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
-    """Return the recommendation to read the candidate steps, in the given order (most likely first; at least one)."""
+    """Return the action item that recommends to read the candidate steps (those that may be the first mistake).
+
+    `candidates` has at least one step; the most likely one comes first.
+    """
     steps = ", then ".join(f'"{found.step_name}" [{found.step_id}]' for found in candidates)
     return action(
         "process",
@@ -53,14 +56,14 @@ def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
 
 
 def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
-    """Explain a cause with the facts of the run; None if there is nothing to add to the texts of its category."""
+    """Explain a cause with facts of the run; None if there are none beyond the general texts of its category."""
     return DESCRIPTORS[cause.category].explain(cause.lead, view)
 
 
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the most effective action of a category, described by `explanation`, and cite its quotations."""
+    """Return the most effective action of a category with the facts in `explanation`, and cite their quotations."""
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"
     return general.model_copy(

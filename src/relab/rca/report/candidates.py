@@ -1,4 +1,4 @@
-"""Candidates: the steps that a ranking chose, as claims with evidence."""
+"""Candidates: the steps that the ranking names as possible first mistakes, as claims with evidence."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from relab.rca.ranking import Guess, Odds, Ranking
 def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     """Return whether the report should name the first ranked guess, and not `placed`, as the place of the failure.
 
-    `placed` is the located problem of the first cause; None without one. The guess is better in these cases:
+    `placed` is the located problem of the first cause; None if it has none. The guess is better in these cases:
 
     - `placed` is None.
-    - `placed` does not have high confidence, and a model of the run's source made the guess.
-    - `placed` does not have high confidence, and the guess is an earlier step that wrote failed code.
+    - `placed` does not have high confidence, and the guess is from a model that was trained on runs of the same
+      program.
+    - `placed` does not have high confidence, and the guess is an earlier step, which wrote code that failed.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)
@@ -51,11 +52,11 @@ def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> 
 def guessed_place(
     candidates: Sequence[CandidateStep], agent: str | None, evidence: Mapping[str, Evidence]
 ) -> Attribution:
-    """Return the first candidate as an attribution (the likely place of the mistake) with low confidence.
+    """Return the first candidate as the attribution (the likely place of the mistake), with low confidence.
 
     Args:
-        candidates: the steps that may have the mistake, the most likely first; at least one.
-        agent: the most likely agent; None for the agent of the candidate.
+        candidates: the steps that may be the first mistake, most likely first; at least one.
+        agent: the most likely agent; None for the agent of the first candidate.
         evidence: `{id: evidence}` of the report.
     """
     first = candidates[0]

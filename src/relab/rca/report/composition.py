@@ -1,4 +1,4 @@
-"""Build a report: findings, hypotheses, attribution and actions, with one common evidence index."""
+"""Build a report: findings, hypotheses, attribution and actions, with one list of evidence that all of them cite."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def compose(
 ) -> Report:
     """Build the report of the run in `view` from its problems (in order of time), ranked causes and ranked guesses.
 
-    `insufficient` says why the evidence is not sufficient; None if it is. The report lists the guesses of `ranking` as
-    candidates if the evidence is insufficient, if the first cause has no place with at least medium confidence, or if
-    the first guess is better than that place (`is_guess_better`). `analyzer_version` is only stored.
+    `insufficient` states why the evidence is not sufficient; None if it is. The report lists the guesses of `ranking`
+    as candidates if the evidence is insufficient, if the first cause has no place with at least medium confidence, or
+    if the first guess is better than this place (`is_guess_better`). `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
@@ -99,10 +99,10 @@ def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) ->
 
     If there are more problems, they are chosen in this order:
 
-    - the first problem of each cause.
-    - the first located problem of each cause (one that names a step or a call).
-    - the other problems of causes, by the rank of the cause.
-    - the rest.
+    1. The first problem of each cause.
+    2. The first problem of each cause that names a step or a call.
+    3. The other problems of causes, by the rank of the cause.
+    4. All other problems.
     """
     if len(problems) <= MAX_FINDINGS:
         return problems
@@ -136,12 +136,12 @@ def _finding(
 
 
 def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str, evidence_id: str) -> Finding:
-    """Return a problem that a ranking model found in a unit (a step or call), as a finding of low confidence.
+    """Return a problem that the ranking found in a unit (a step or call), as a finding of low confidence.
 
-    In a run that succeeded, it counts as recovered.
+    If the run succeeded, the problem counts as recovered.
 
     Args:
-        evidence: the evidence of the report, by its id.
+        evidence: `{id: evidence}` of the report.
         view: the run.
         unit: the step or call that has the problem.
         kind: the kind of the problem, a name in `DETAILS`.
@@ -166,7 +166,10 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
 
 
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
-    """Add failed calls and steps, guardrail events and the run's error to the evidence, if no claim cites them yet."""
+    """Add errors that no claim cites to the evidence: of calls, steps, guardrails, the log and the run.
+
+    At most `MAX_CONTEXT_EVIDENCE` are added. A generic error of the run is left out.
+    """
     left = MAX_CONTEXT_EVIDENCE
     for failure in view.failures:
         is_generic_run = failure.source is view.run and failure.is_generic
@@ -188,9 +191,9 @@ def _attribution(
     *,
     insufficient: bool,
 ) -> Attribution | None:
-    """Return the attribution (the place of the failure) in which `problem` is located; None if `problem` is None.
+    """Return the attribution (the place of the failure) that `problem` shows; None if `problem` is None.
 
-    The quotations of the problem are added to the evidence. With `insufficient` evidence, the confidence is low.
+    The quotations of the problem are added to the evidence. If `insufficient` is true, the confidence is low.
     """
     if problem is None:
         return None
@@ -214,13 +217,14 @@ def _actions(
     *,
     insufficient: bool,
 ) -> tuple[ActionItem, ...]:
-    """Return the recommended actions of the report, which depend on the causes.
+    """Return the recommended actions of the report.
 
-    - If the evidence is insufficient, or for a failed run without a cause: collect certain data.
-    - For a run that did not fail and has no cause: keep monitoring.
-    - Otherwise: all mitigations of the first cause, and one mitigation of the next cause that has another category.
+    The first case that applies decides:
 
-    If the facts of the first cause are known (`explanation`), one action with these facts replaces its mitigations.
+    - If the evidence is insufficient, or the run failed and has no cause: collect more data.
+    - If the run has no cause: keep monitoring.
+    - Otherwise: one action with the facts of the first cause (`explanation`), or all actions of its category if no
+      facts are known. One action is added for the next cause that has another category.
     """
     if insufficient:
         return COLLECT_DATA

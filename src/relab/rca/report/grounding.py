@@ -1,13 +1,13 @@
 """The anti-hallucination policy: which sentences of a language model a report may contain.
 
-The policy accepts a claim only if everything in it that can be checked is grounded. The claim must cite evidence of the
-report, be plain text, and name no failure category except those of the hypotheses. Every number, name, identifier and
-quotation in it must come from the evidence that it cites, or from the deterministic summary and hypotheses; a URL must
-come from the cited evidence. Half of its other words must occur there too.
+A sentence is accepted only if everything in it that can be checked is grounded, that is, occurs in a known text. The
+sentence must cite evidence of the report, be plain text, and name no failure category except those of the hypotheses.
+Every number, name, identifier and quotation in it must occur in the cited evidence, or in the deterministic summary and
+hypotheses; a URL must occur in the cited evidence. At least half of its other words must occur there too.
 
-The check is lexical and drops a claim in case of doubt; the deterministic summary, which is always right, then stays.
-The check cannot detect a false sentence that is made of true words, such as a negation. Therefore a claim never changes
-anything except the summary.
+The check compares words only and drops a sentence in case of doubt; then the deterministic summary, which is always
+right, is kept. The check cannot detect a false sentence that consists of true words, such as a negation. Therefore a
+sentence never changes anything except the summary.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ _STEM = 5
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """The texts that must contain the names, numbers and words of a claim.
+    """The texts in which the names, numbers and words of a sentence must occur.
 
     Attributes:
         text: the texts, one per line.
         words: the words of `text`, in lower case.
         stems: the stems of these words.
-        urls: the only URLs that a claim may contain.
+        urls: the only URLs that a sentence may contain.
     """
 
     text: str
@@ -109,7 +109,7 @@ class Grounds:
 
     @classmethod
     def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
-        """Build the grounds of a claim: its evidence (`cited`), and the summary and hypotheses of the report."""
+        """Return the texts that support a claim: the evidence that it cites, and the report's summary and hypotheses."""
         pieces = [piece for evidence in cited for piece in _pieces(evidence)]
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)
@@ -118,7 +118,7 @@ class Grounds:
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
-        """Build the grounds of a claim (a text to check) from `pieces`; the claim may contain no URL except `urls`."""
+        """Return the texts `pieces`, prepared for checking a sentence; it may contain no URL except `urls`."""
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))
@@ -131,27 +131,27 @@ class Grounds:
         return re.search(left + re.escape(token) + right, self.text) is not None
 
     def has_number(self, number: str) -> bool:
-        """Whether `number` occurs in `text`, alone or followed by a short unit."""
+        """Return whether `number` occurs in `text`, alone or followed by a short unit."""
         left, right = r"(?<![\w.])(?<!\w-)(?<!\d[,:])", r"(?![.,:]?\d)(?![-_]\w)(?![A-Za-z]*\d)(?![A-Za-z]{4})"
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Whether `text` contains the hyphenated words of `phrase` in sequence, in any case.
+        """Return whether the words in `phrase`, which hyphens join, occur in `text` in sequence; case is ignored.
 
-        Between two words, `text` may have `-`, `_`, a space or nothing.
+        In `text`, two of these words may be separated by `-`, `_`, a space or nothing.
         """
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
     def has_word(self, word: str) -> bool:
-        """Whether `word`, or a word with the same stem, occurs in `text`."""
+        """Return whether `word`, or a word with the same stem, occurs in `text`."""
         return _stem(word) in self.stems
 
 
 def normal_text(text: str) -> str:
     """Return `text` in the normal form in which it is checked and displayed.
 
-    The form is Unicode NFKC with ASCII quotation marks and dashes, and without white space at the ends.
+    This is Unicode NFKC with ASCII quotation marks and dashes, without white space at the beginning and the end.
     """
     return _normal(text).strip()
 
@@ -162,16 +162,16 @@ def check_claim(
     """Check whether a language model's sentence about a run may be shown.
 
     The sentence must cite evidence, be plain text, and name no failure category except those of the hypotheses. Its
-    names, numbers and quotations must be in the cited evidence, the summary or the hypotheses.
+    names, numbers and quotations must occur in the cited evidence, the summary or the hypotheses.
 
     Args:
         text: the sentence, as `normal_text` returns it.
         evidence_ids: the ids of the cited evidence.
-        report: the report that gets the sentence.
+        report: the report to which the sentence is to be added.
         evidence: `{id: evidence}` of the report.
 
     Returns:
-        (broken rule, faulty part); None if the sentence may be shown.
+        `(broken rule, faulty part of the sentence)`; None if the sentence may be shown.
     """
     problem = _check_citations(evidence_ids, evidence) or _check_form(text)
     if problem is not None:
@@ -183,10 +183,10 @@ def check_claim(
 
 
 def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
-    """Check a sentence without citations; return (broken rule, faulty part), or None if it may be shown.
+    """Check whether a language model's sentence without citations may be shown.
 
-    It must be plain text without URLs. Its names, numbers and quotations must occur in `pieces`. `text` is the
-    sentence, as `normal_text` returns it.
+    It must be plain text without URLs, and its names, numbers and quotations must occur in `pieces`. `text` is the
+    sentence, as `normal_text` returns it. Return `(broken rule, faulty part)`; None if it may be shown.
     """
     return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
 
@@ -255,7 +255,7 @@ def _check_support(tokens: list[tuple[str, bool]], grounds: Grounds, *, named: b
 
 
 def _tokens(text: str) -> list[tuple[str, bool]]:
-    """Split `text` into pairs (token without outer punctuation, whether it begins a sentence)."""
+    """Split `text` into pairs `(token without punctuation around it, whether the token begins a sentence)`."""
     found: list[tuple[str, bool]] = []
     opens = True
     for raw in _LOOSE_COMMA.sub(" ", text.translate(_SEPARATORS)).split():
@@ -268,9 +268,9 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Return whether a token of a claim is in the grounds, or is a plain word, which needs no support.
+    """Return whether a token of a sentence occurs in the grounds, or is a plain word, which need not occur there.
 
-    `opens_sentence` says whether the token is the first of a sentence; its capital letter then does not make it a name.
+    If `opens_sentence` is true, the token begins a sentence, and its capital letter does not make it a name.
     """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):

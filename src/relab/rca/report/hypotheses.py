@@ -1,4 +1,4 @@
-"""Build hypotheses from ranked causes: what probably happened, with which confidence, and how to verify it."""
+"""Build hypotheses from ranked causes: what probably happened, how certain this is, and how to verify it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the quoted text in quotation marks, on one line; None if it is not a text of an error, result or output.
+    """Return the quoted text in quotation marks, on one line.
 
-    A long text is cut to `MAX_QUOTE_CHARS` characters around the quotation.
+    A long text is cut to `MAX_QUOTE_CHARS` characters around the quotation. Return None if the quoted field is not an
+    error, a result or an output, or is blank.
     """
     if quotation.field not in (
         "error_message",
@@ -52,7 +53,7 @@ def _count_of(count: int, noun: str) -> str:
 
 
 def describe(cause: RankedCause, view: RunView) -> str:
-    """Describe a cause in sentences, with the tool, the message and the counts from its evidence."""
+    """Describe a cause in sentences, with the tool, the error message and the number of problems."""
     lead = cause.lead
     if lead.compares_versions:
         return _describe_regression(cause)
@@ -124,7 +125,7 @@ def _describe_regression(cause: RankedCause) -> str:
 
 
 def quoted_version(problem: DetectedProblem) -> str:
-    """Return the change of version that a difference between versions quotes, as `previous → current`."""
+    """Return the change that a difference between versions quotes, as `previous version → current version`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")
@@ -132,11 +133,10 @@ def quoted_version(problem: DetectedProblem) -> str:
 
 
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
-    """Return the causes to report, in order.
+    """Return the causes that the report names, in the given order.
 
-    Unclassified errors and guardrail events of an unknown category are left out.
-
-    If the evidence is sufficient (`insufficient` is false), the first cause is never left out.
+    Causes whose detail is vague (such as unclassified errors) are left out. But if `insufficient` is false, the
+    evidence is sufficient, and the first cause is kept in any case.
     """
     return tuple(
         cause
@@ -150,11 +150,11 @@ def build_hypotheses(
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations.
 
-    A hypothesis cites the first problem of its cause; for differences between versions, up to `MAX_CITED` quotations
-    of all problems.
+    A hypothesis cites the quotations of the first problem of its cause. If the cause is a difference between versions,
+    it cites up to `MAX_CITED` quotations of all problems.
 
     Args:
-        causes: the ranked causes, the most likely first.
+        causes: the ranked causes, most likely first.
         view: the run.
         collector: collects the quotations as evidence of the report.
         insufficient: whether the evidence is insufficient; every hypothesis then has low confidence.

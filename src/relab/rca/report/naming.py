@@ -1,4 +1,4 @@
-"""Name the steps and calls of a run for people: the name first, the id in brackets, and never an id alone."""
+"""Name the steps and calls of a run for people: the name first, then the id in brackets, never the id alone."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from relab.rca.evidence import RunView
 
 
 def tool_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return the name of the tool whose call has a problem; None if the problem names no tool."""
+    """Return the name of the tool whose call has the problem; None if the problem names no tool."""
     placed = view.call(problem.call_id)
     return placed.call.tool_name if placed is not None else problem.tool_name
 
 
 def step_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return the name of the step that has a problem; None if it names no step of the run."""
+    """Return the name of the step that has the problem; None if the problem names no step of the run."""
     placed = view.step(problem.step_id)
     return placed.step.name if placed is not None else None
 
 
 def place_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return the call and step of a problem as text; None without both.
+    """Return the call and the step of a problem as text; None if the problem names neither.
 
     An example is `order_lookup [call-1] in step "Look up" [step-1]`.
     """

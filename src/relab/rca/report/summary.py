@@ -44,7 +44,7 @@ def summarise(
         problems: all problems of the run.
         causes: the causes to report, most likely first.
         reason: why the evidence is insufficient; None if it is sufficient.
-        explanation: the facts of the first cause; None without facts.
+        explanation: the facts of the first cause; None if there are none.
         guess: the ranked guess, if the report names it as the place of the failure; otherwise None.
     """
     if view.succeeded:
@@ -78,7 +78,7 @@ def summarise(
 
 
 def _guessed(guess: CandidateStep, view: RunView) -> str:
-    """Return sentences that name the step of `guess` as a ranked guess of the first mistake."""
+    """Return sentences that name the step of `guess` as a possible first mistake."""
     quiet = (
         ""
         if view.failures

@@ -1,4 +1,4 @@
-"""Report each error once: a failed call is reported at the step that wrote the call, if the ranking sees a problem there."""
+"""Report each error once: a failed call is reported at the step that wrote it, if the ranking finds a problem there."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Merge the detected problems of a run with the guessed problems in `ranking`, so that each error is reported once.
+    """Merge the detected problems of a run with the problems that the ranking guesses, so that no error is reported twice.
 
-    The writer is the step that wrote a failed call or step. A detected problem moves to its writer if a problem was
-    guessed there, or if the model considers one there at least as likely. The matching guess is removed.
+    The writer is the step that wrote a failed call or step. A detected problem is moved to its writer if the ranking
+    guesses a problem there, or if its model considers a problem there at least as likely as at the failed call. The
+    matching guess is removed.
 
     Returns:
-        (problems in order of time, remaining guessed problems).
+        `(problems in order of time, remaining guessed problems)`.
     """
     kinds = {unit.key: list(found) for unit, found in ranking.problems}
     merged: list[DetectedProblem] = []
@@ -66,9 +67,12 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
     """Return the kind of problem to report at `writer`, the step that wrote the failed call or step.
 
-    - A problem with a known category: `format_broken`.
-    - An unclassified problem: the first of `guessed`, the kinds guessed at the writer.
-    - An unclassified problem without a guess: the model's most probable kind, or `format_broken` without a model.
+    The first case that applies decides:
+
+    - The problem has a known category: `format_broken`.
+    - Problems were guessed at the writer: the first of their kinds (`guessed`).
+    - The model judged the writer: the most probable kind.
+    - Otherwise: `format_broken`.
     """
     if problem.category is not Category.UNKNOWN:
         return _WRITTEN_BADLY
@@ -79,9 +83,9 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the model finds a problem at `writer` at least as likely as at the failed call or step.
+    """Return whether the model considers a problem at `writer` at least as likely as at the failed call or step.
 
-    Return True if only the writer was judged, and False if the writer was not judged.
+    If the model judged only one of the two, that one is the likelier; if it judged neither, return False.
     """
     there = ranking.suspicions.get(writer.key)
     here = ranking.suspicions.get(_place_of(problem))
@@ -95,14 +99,14 @@ def _writer(problem: DetectedProblem, ranking: Ranking) -> Unit | None:
 
 
 def _place_of(problem: DetectedProblem) -> UnitKey:
-    """Return the key of the call that has a problem, or else of the step."""
+    """Return the key of the call that has the problem; if the problem names no call, the key of the step."""
     return UnitKey(problem.call_id is not None, problem.call_id or problem.step_id or "")
 
 
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
-    """Return a call's problem, moved to `writer` (the step that wrote the call), with a quotation of that step.
+    """Return a problem moved to `writer`, the step that wrote the failed call or step, with a quotation of the writer.
 
-    `kind` is the new detail, which also gives the category; None keeps category and detail.
+    `kind` is the new detail, which also decides the category; None keeps the category and the detail.
     """
     detail = DETAILS.get(kind or "")
     return replace(
