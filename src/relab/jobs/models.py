@@ -18,7 +18,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 class Lane(StrEnum):
     """The urgency of a job: interactive, background, long or training, the most urgent first.
 
-    A worker starts no job while a runnable job of an earlier lane that it serves is waiting.
+    Of the lanes that a worker serves, it starts no job of a later lane while a runnable job of an earlier lane waits.
     """
 
     INTERACTIVE = "interactive"

@@ -71,7 +71,7 @@ class MeanEvidence:
     def p_value(self) -> float:
         """The two-sided p-value, 0..1, of the hypothesis that the true mean equals the tested mean.
 
-        It is always valid: it may be computed again after each new value.
+        The p-value is always valid: it may be computed again after each new value.
         """
         return min(1.0, 2 * math.exp(-max(self.above, self.below, 0.0)))
 
@@ -80,7 +80,7 @@ def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = N
     """Return the evidence of `values` against the hypothesis that their true mean is `mean`.
 
     Args:
-        values: independent values, in the order in which they were to be observed.
+        values: independent values, in the order of observation that was fixed beforehand.
         mean: the tested mean; within the bounds.
         bounds: smallest and largest possible value; None if there are no such limits.
     """
@@ -129,7 +129,7 @@ def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, 
     With probability `level`, all intervals of the sequence contain the true mean (a confidence sequence).
 
     Args:
-        values: independent values, in the order in which they were to be observed.
+        values: independent values, in the order of observation that was fixed beforehand.
         level: confidence level of the whole sequence, 0..1.
         bounds: smallest and largest possible value; None if there are no such limits.
 
@@ -162,7 +162,7 @@ def finding(
     Return None if there are too few values to decide. The function may be called after each new value.
 
     Args:
-        values: independent differences, in the order in which they were to be observed.
+        values: independent differences, in the order of observation that was fixed beforehand.
         margin: the smallest difference that matters, 0 or more.
         alpha: probability that any of the repeated calls returns a wrong finding, 0..1.
         bounds: smallest and largest possible difference; None if there are no such limits.

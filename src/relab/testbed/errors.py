@@ -41,7 +41,7 @@ class WrongNameError(InvalidInputError):
 
 
 class SupervisorBusyError(ConflictError):
-    """The testbed is being started, reset or stopped, or another supervisor holds its lock."""
+    """The testbed is being started, reset or stopped, or another supervisor holds the testbed's lock."""
 
 
 class UnknownComponentError(NotFoundError):

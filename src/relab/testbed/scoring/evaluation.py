@@ -166,7 +166,10 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
 
 
 def _ours_with(model: ModelAccess) -> Bindings:
-    """Return the bindings (start settings) of relab's own responder with the language model `model`, without memory."""
+    """Return the bindings (start settings) of relab's own responder with the language model `model`.
+
+    The responder uses no memory of incidents in earlier episodes (tests of a responder).
+    """
     return OURS.model_copy(
         update={
             "responder_environment": {**OURS.responder_environment, **model.environment},

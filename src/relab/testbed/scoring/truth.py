@@ -33,7 +33,7 @@ class Truth:
         harms: names of the actions that look like a repair of an injected fault, but repair none.
         forgives_refusals: whether rejecting excess requests is the right repair of a fault, so that rejected requests
             do not count as badly served.
-        mends_of: for each measured fault, the names of the actions of which each alone repairs the fault.
+        mends_of: for each measured fault, the names of the actions that repair the fault; one of them is enough.
     """
 
     causes: frozenset[str] = frozenset()

@@ -47,7 +47,7 @@ def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
 
 
 def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
-    """Add the histogram `counts` (count by bucket) to the histogram `into`, which is changed."""
+    """Add the histogram `counts` (count by bucket) to the histogram `into`; the function changes `into`."""
     for bucket, count in counts.items():
         into[bucket] = into.get(bucket, 0) + count
 

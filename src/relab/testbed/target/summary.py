@@ -24,7 +24,7 @@ def merge(seconds: Iterable[WorkerCounters]) -> WorkerCounters:
 
 
 def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
-    """Add the counters `counts` to the counters `into`, which are changed."""
+    """Add the counters `counts` to the counters `into`; the function changes `into`."""
     into.count += counts.count
     into.errors_5xx += counts.errors_5xx
     into.errors_4xx += counts.errors_4xx
