@@ -89,8 +89,8 @@ def check_provider(settings: Settings) -> None:
 def _provider(settings: Settings) -> str:
     """Return the name of the language model provider to use.
 
-    It is the setting `provider`. For `auto`, it is the default provider if that has a key or a base URL, otherwise the
-    first provider with a key.
+    The setting `provider` names it. If the setting is `auto`, it is the default provider if that one has a key or a
+    base URL, otherwise the first provider with a key.
     """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":

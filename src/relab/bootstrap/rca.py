@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway) -> RcaService:
     """Return the service of root cause analysis.
 
-    It reads runs from `telemetry`. If `gateway` has a model, the model formulates the summaries of reports.
+    The service reads runs from `telemetry`. If `gateway` has a language model, the model writes the summaries of
+    reports.
     """
     rules = RuleBook(base.settings.rca.rules or base.settings.home / "rules.yaml")
     word = None

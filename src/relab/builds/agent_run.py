@@ -65,7 +65,7 @@ def agent_run_of(done: BuildPass, log_of: Callable[[str], str | None]) -> AgentR
 def send_to_telemetry(telemetry: TelemetryService, done: BuildPass, log_of: Callable[[str], str | None]) -> None:
     """Store a pass (a build and its retries) as an agent run. If this fails, log the error and return.
 
-    `log_of` returns the log of the build with a given id, or None.
+    `log_of` returns the log of the build with a given id; None if the build has no log.
     """
     if not done.builds:
         return

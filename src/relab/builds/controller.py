@@ -30,9 +30,9 @@ class BuildPass:
     """The result of one pass: a build, and its retries if it failed.
 
     Attributes:
-        builds: the builds in their order; the last one is the outcome of the pass.
+        builds: the build and its retries, in order; the outcome of the last one is the outcome of the pass.
         decisions: the optimizer's decision before each retry, with its reward.
-        fix: the suggestion for the failure of the last build; None if it did not fail.
+        fix: the suggestion for the failure of the last build; None if the last build did not fail.
     """
 
     builds: list[Build] = field(default_factory=list)

@@ -39,7 +39,7 @@ class BuildDecisions:
             default_policy: the name of the policy to use if the symptoms name none.
 
         Raises:
-            UnknownBuildActionError: an action id is unknown.
+            UnknownBuildActionError: `symptoms` contain an unknown id of an action.
             UnknownPolicyError: no policy has this name.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """

@@ -68,13 +68,13 @@ class BuildFolderError(UnavailableError):
 
 
 class UnknownBuildActionError(InvalidInputError):
-    """The catalogue has no action with this id."""
+    """The optimizer's catalogue of actions (changes of a build's configuration) has no action with this id."""
 
     code = "unknown_action"
 
 
 class UnknownPolicyError(InvalidInputError):
-    """No policy has this name."""
+    """The build optimizer has no policy with this name."""
 
     code = "unknown_policy"
 
@@ -129,13 +129,13 @@ class DecisionStateError(ConflictError):
 
 
 class DecisionLogError(ConflictError):
-    """The log has too few decisions with an outcome to evaluate a policy."""
+    """The log of the optimizer's decisions has too few decisions with an outcome to evaluate a policy."""
 
     code = "decision_log_too_short"
 
 
 class UnmeasuredFaultError(InvalidInputError):
-    """The simulator has no measured builds with this fault."""
+    """The build simulator cannot simulate this fault, because no builds with this fault were measured."""
 
     code = "unknown_fault"
 

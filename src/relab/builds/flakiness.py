@@ -17,7 +17,7 @@ _UNSTABLE_CHANGES: Final = 3
 
 
 class HistoryStatus(StrEnum):
-    """The status of a test, judged by its outcomes in earlier builds, such as flaky, broken or fixed."""
+    """The status of a test, such as flaky or broken, judged by the outcomes of the test in earlier builds."""
 
     FLAKY = "flaky"
     """One input had both outcomes."""

@@ -172,7 +172,7 @@ class BuildTest(BaseModel):
         name: the whole name, with file, class or package.
         outcome: how the test ended.
         duration_s: the duration in seconds; None if unknown.
-        message: the message of its failure, at most 300 characters; None without a message.
+        message: the failure message of the test, at most 300 characters; None without a message.
         line: the number of the line that reports the failure, in the log or JUnit XML file; None if unknown.
     """
 
@@ -206,7 +206,7 @@ class Build(BaseModel):
     """The record of one build (one attempt); a retry is a build of its own.
 
     Attributes:
-        build_id: the id.
+        build_id: the id of the build.
         project: the name of the project, from its build file, its CI or its log.
         input_digest: identifies the input of the build; None if unknown. If relab ran the build, a digest of the
             project's files and the build file. Otherwise, a digest of three things: the name of the input (such as the

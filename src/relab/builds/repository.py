@@ -151,7 +151,7 @@ def list_suggestions(
         project: only suggestions for this project; None for all.
         states: only suggestions in one of these states; empty for all.
         failure_key: only suggestions for failures with this key; None for all.
-        before: only suggestions with lower ids; None to begin with the newest.
+        before: only suggestions whose ids are lower than this id; None to begin with the newest.
         limit: the largest number of suggestions.
     """
     row = BuildSuggestionRow
@@ -205,7 +205,7 @@ def list_decisions(
         project: only decisions for this project; None for all projects.
         version: only decisions that chose from this version of the catalogue of actions; None for all versions.
         has_reward: whether to return only decisions whose reward is known. False: all decisions.
-        before: only decisions with lower ids; None to begin with the newest decision.
+        before: only decisions whose ids are lower than this id; None to begin with the newest decision.
         limit: the largest number of decisions.
     """
     row = BuildDecisionRow

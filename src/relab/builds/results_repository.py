@@ -78,7 +78,7 @@ def tests_that_failed(
 def tests_that_passed(
     session: Session, *, project: str | None, after: tuple[str, int] | None, limit: int
 ) -> list[FoundTest]:
-    """Return at most `limit` tests that never failed, each with its newest build, in the order of project and key.
+    """Return at most `limit` tests that never failed, sorted by project and key, each with its newest build.
 
     Args:
         session: the session of the transaction.

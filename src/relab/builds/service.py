@@ -314,7 +314,7 @@ class BuildService:
     def get(self, build_id: str) -> Build:
         """Return a build.
 
-        Its status is `interrupted` if the process that ran it on this machine has died.
+        If the build was running and its process on this machine has died, its status is `interrupted`.
 
         Raises:
             BuildNotFoundError: no build has this id.

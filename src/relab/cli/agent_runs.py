@@ -44,7 +44,7 @@ def ingest(
     """Ingest agent runs. A file contains one run, a list of runs, or one run per line (.jsonl).
 
     A line may also be an OTLP request of traces or logs in JSON, as the OpenTelemetry collector's file exporter writes
-    it. A rejected run, span or log record does not affect the others. Exit code 1 if any was rejected.
+    it. A rejected run, span or log record does not affect the others. Exit code 1 if any of them was rejected.
     """
     from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""Check the name of a project that a command with a list got; all commands that list parts of builds use this check."""
+"""Check the project name that a user gave; the commands that list builds, decisions or suggestions use this check."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def show(
     pem: Annotated[bool, typer.Option("--pem", help="Print only the public key, in PEM.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show the public key with which others verify the runs that are signed here; create the pair of keys at the first call."""
+    """Show the public key with which others verify runs that were signed here. The first call creates the keys."""
     service = open_proof()
     key = service.public_key()
     if json:
@@ -146,10 +146,10 @@ def bundle_json(found: BundleVerification) -> dict[str, Any]:
 
 
 def print_damage(sentences: Iterable[str], count: int) -> None:
-    """Print the first differences, one in each line, and the number of further differences.
+    """Print the differences between a run and its recorded digests: the first ones, then the number of the others.
 
     Args:
-        sentences: the first differences, as sentences.
+        sentences: the first differences, one sentence each.
         count: the number of all differences.
     """
     shown = [sentence for _, sentence in zip(range(MAX_SHOWN), sentences, strict=False)]

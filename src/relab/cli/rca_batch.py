@@ -29,7 +29,7 @@ def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_js
     Args:
         services: the services of the command.
         run_filter: the filter.
-        force: whether to analyse a run again if an analysis of it exists.
+        force: whether to analyse runs again that have an analysis already.
         as_json: whether to print JSON.
     """
     from rich.console import Console

@@ -19,7 +19,7 @@ def remap(
     batch: Annotated[int, typer.Option(min=1, max=5_000, help="Runs per transaction.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Update stored runs that an older version of relab processed last, oldest first.
+    """Update the stored runs that were last processed by an older version of relab, oldest first.
 
     The spans are converted to runs again, and the outcomes are decided again by the present rules. Servers and workers
     may run meanwhile. The command may be stopped at any time. Started again, it continues. Exit code 1: some runs could

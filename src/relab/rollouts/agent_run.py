@@ -72,7 +72,7 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
 
 def send_to_telemetry(telemetry: TelemetryService, record: RolloutRecord) -> None:
-    """Store a rollout as an agent run in telemetry; only log an error if the database is unavailable."""
+    """Store a rollout as an agent run in telemetry. If the database is unavailable, log an error and return."""
     try:
         telemetry.ingest(agent_run_of(record))
     except UnavailableError as error:

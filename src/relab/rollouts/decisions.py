@@ -142,7 +142,7 @@ class PersonalDecisions:
             target: the target.
             change: how to restore the flags; stored before they are changed.
             wanted: the flags to set.
-            state: the current flags; they are changed only if they still have this version.
+            state: the current flags; they are changed only if their version is still the one in `state`.
         """
         self._store.open_change(record.rollout_id, change)
         try:

@@ -31,7 +31,7 @@ _log = get_logger(__name__)
 
 
 class TargetLease:
-    """The lease of a target that this process holds and a thread extends regularly.
+    """A lease that this process holds on a target. A thread extends the lease regularly.
 
     Attributes:
         target_key: the key of the target in the table of leases: the SHA-256 of the target's name.

@@ -68,8 +68,8 @@ class ArmWindow(_Value):
         p95_ms: 95th percentile of the latencies in ms, from the time at which a request was due to its end; None
             without requests. The latency of a failed request counts as at least the time limit of a request. For a
             generated load, it is the Harrell-Davis estimate.
-        metric: the judged figure; smaller is better. It is `p95_ms` unless the plan names another metric. None if
-            missing.
+        metric: the judged figure; smaller is better. It is the metric that the plan names, or else `p95_ms`. None if it
+            is missing.
         lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
             causes. None if no load was generated.
         routes: figures of each kind of request; empty if they are unknown.
@@ -211,7 +211,8 @@ class RolloutJudgement(_Value):
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
         routes: change of the P95 of each kind of request.
-        factors: the effects of flow control and routing; None unless the plan measures four arms (`factorial`).
+        factors: the separate effects of flow control and routing, if the plan measures four arms (`factorial`);
+            otherwise None.
         stopped_early: whether an early look (interim analysis) ended the measurement before its planned last round.
         early_stop: the result of the last early look, in one sentence; None if the plan has no `early_stop`.
     """

@@ -67,7 +67,7 @@ class HealthRecord(_Value):
     Attributes:
         ok: whether the target is healthy.
         reason: why the target is not healthy, in one sentence; empty if it is healthy.
-        dependencies: whether each dependency is healthy, by its name.
+        dependencies: `{name of a dependency: whether it is healthy}`.
     """
 
     ok: bool

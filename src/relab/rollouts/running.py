@@ -129,8 +129,8 @@ class RolloutRunner:
             root: the folder for the reports.
 
         Raises:
-            EndNotStoredError: the new flags are in force, but the end could not be published or the reports not
-                written.
+            EndNotStoredError: the new flags are in force, but the end could not be published, or the reports could not
+                be written.
         """
         from relab.rollouts.reports import mini_json, mini_text, write_reports
 

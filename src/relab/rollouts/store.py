@@ -26,7 +26,7 @@ class StoredRollout:
     """A stored rollout, with the data for its execution and for the restoration of its flags after a crash.
 
     Attributes:
-        record: the record.
+        record: the record of the rollout.
         open_change: how to restore the flags; None if they need no restoration.
         is_job: whether a worker executes the rollout as a job.
     """

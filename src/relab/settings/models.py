@@ -249,7 +249,7 @@ def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
 
 
 def _may_set(variables: Iterable[str], plain_names: frozenset[str], *, has_home: bool) -> bool:
-    """Return whether at least one of these variables is the name of a setting, or may be one.
+    """Return whether at least one of these variables may set a setting of relab.
 
     Args:
         variables: the names of the variables that have a value, in lower case.

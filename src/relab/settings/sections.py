@@ -117,7 +117,7 @@ class StorageSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    """Settings of agent runs that are received as traces: how long an unfinished trace waits until it is incomplete."""
+    """Settings of agent runs that are received as traces: how long relab waits for the end of a trace."""
 
     incomplete_after_s: Seconds = Field(
         900.0, description="A trace whose end is missing ends as incomplete after it received nothing for this time."

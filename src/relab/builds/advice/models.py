@@ -43,7 +43,7 @@ class SuggestionVerdict(BaseModel):
 
 
 class StoredSuggestion(BaseModel):
-    """A suggestion of a fix for a failed build. It is an abstention if it suggests no known failure.
+    """A suggestion of a fix for a failed build, or an abstention, which suggests no fix.
 
     A known failure is a kind of failure that `incidents.md` or a file of this installation describes, with its fix.
 
@@ -55,7 +55,7 @@ class StoredSuggestion(BaseModel):
         failure_key: a digest of the first of `templates`; equal for failures of the same kind. None if no log line
             shows the failure.
         templates: log lines with `#` in place of numbers, secrets masked. The first one shows the failure; the others
-            are the other quoted lines.
+            are from the lines that the suggestion quotes.
         incident: the id of the suggested known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the category of the known failure; None for an abstention.

@@ -1,4 +1,4 @@
-"""Read JUnit XML as a stream: bounded memory, and no document type, so that no entity can be declared or expanded."""
+"""Read JUnit XML as a stream, in bounded memory. A document type is rejected, so no entity can be expanded."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class SourceFacts:
         tests_left_out: the number of further results, which were not read.
         lines: the lines that show a failure; empty if no line does.
         error: the text of the line that explains the failure best; None if no line explains it.
-        cause: the cause by which a failed build is grouped with others; None if unknown.
+        cause: the cause of the failure; failed builds with the same cause form a group. None if unknown.
     """
 
     kind: str

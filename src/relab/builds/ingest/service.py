@@ -26,7 +26,7 @@ DEFAULT_PROJECT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class GivenFacts:
-    """Facts about a build that a person or a CI gives; they replace the facts in the log. None: not given.
+    """Facts about a build that a person or a CI gives, in place of the facts in the log; None if not given.
 
     Attributes:
         project: the name of the project. Default: the repository that the log names, else `default`.

@@ -1,7 +1,7 @@
 """Logs of builds: reading, formats, and the lines that explain a failure.
 
-In: the bytes of the log of a failed build and, if there is one, of a build that passed. Out: `RelevantLine`s.
-Everything but `reading.py` and `shortened.py` is pure.
+In: the bytes of the log of a failed build and, if there is one, of a build that passed. Out: `RelevantLine`s. All
+modules except `reading.py` and `shortened.py` are pure.
 """
 
 from relab.builds.logs.models import BuildLine, BuildLog, LineRole, RelevantLine

@@ -65,7 +65,7 @@ TAP."""
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
-    """The cause by which a failed build is grouped with other failed builds.
+    """The cause of a build's failure. Failed builds with the same cause form a group.
 
     Attributes:
         parts: texts that identify the cause; equal for builds that failed for the same cause.
@@ -105,7 +105,7 @@ def failure_cause(
     kind: str | None = None,
     error: str | None = None,
 ) -> FailureCause | None:
-    """Return the cause by which a failed build is grouped with others; None if its log shows no specific cause.
+    """Return the cause of a build's failure, for grouping failed builds; None if the log shows no specific cause.
 
     Args:
         relevant: the lines that explain the failure.
@@ -126,7 +126,7 @@ def is_header(text: str) -> bool:
 
 
 def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
-    """Return the cause by which a failed build is grouped, from its failed tests alone; None without failed tests.
+    """Return the cause of a build's failure, from its failed tests alone; None without failed tests.
 
     `failed` has `(name, failure message)` of each failed test.
     """

@@ -1,4 +1,4 @@
-"""Read a log from a file: bounded memory, true line numbers, and no envelope of a CI system around the text."""
+"""Read a log from a file, in bounded memory, with true line numbers, without the CI system's timestamps and prefixes."""
 
 from __future__ import annotations
 

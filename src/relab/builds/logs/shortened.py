@@ -1,4 +1,4 @@
-"""Shortened logs: the line in place of a missing middle, and the line numbers of the whole log after it."""
+"""Shortened logs: write the line in place of the middle, and read such logs with the line numbers of the whole log."""
 
 from __future__ import annotations
 

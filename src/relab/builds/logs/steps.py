@@ -32,7 +32,7 @@ class BuildSteps:
 def find_steps(lines: Sequence[BuildLine]) -> BuildSteps:
     """Return the steps (such as commands) of the build that wrote these lines.
 
-    A step that is nested in another step is a part of it.
+    A step that is nested in another step counts as a part of the outer step.
     """
     starts, failure, depth = [0], None, 0
     for position, line in enumerate(lines):

@@ -83,7 +83,7 @@ def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     - The line, at most 300 characters, is the error line with the highest score. If this line is only a header, such as
       "Traceback", or says only that something failed, the line that shows the cause is returned instead. Without an
       error line, it is the last line with text. None if the log has no text.
-    - The cause is the one by which failed builds are grouped; None if unknown.
+    - Failed builds with the same cause form a group. The cause is None if it is unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)

@@ -51,7 +51,7 @@ _EXCEEDED: Final[Mapping[str, BuildFailure]] = {
 class OpenedSandbox:
     """A prepared sandbox for one build.
 
-    `note` is None if the sandbox is bubblewrap, which isolates the build. Otherwise it says why bubblewrap is not used.
+    `note` says why bubblewrap, which isolates builds, is not used; None if the sandbox is bubblewrap.
     """
 
     sandbox: Sandbox
@@ -208,8 +208,8 @@ def _size_of(folders: Folders) -> int:
 def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, FailureCause | None]:
     """Add the size of the log and the cause of the failure to a build's result; return `(result, cause)`.
 
-    The cause is the one by which failed builds are grouped; None if unknown. If the command of the build failed, the
-    line of the log that says most about the failure is appended to the error text.
+    Failed builds with the same cause form a group; the cause is None if it is unknown. If the command of the build
+    failed, the line of the log that says most about the failure is appended to the error text.
 
     Args:
         result: the result of the build.

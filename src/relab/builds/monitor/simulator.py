@@ -70,8 +70,9 @@ class FitRow:
     Attributes:
         fault, action_id: the fault and the action.
         count: the number of measured builds.
-        success_share, simulated_success_share: the shares of successful builds, from 0 to 1.
-        median_s, simulated_median_s: the median durations of all builds, in seconds.
+        success_share, simulated_success_share: the share of successful builds among the measured and among the
+            simulated builds, from 0 to 1.
+        median_s, simulated_median_s: the median duration of all measured and of all simulated builds, in seconds.
     """
 
     fault: str

@@ -107,7 +107,8 @@ class BuildSymptoms(BaseModel):
         error: the error text of the build, at most 4,000 characters.
         duration: the duration of the build in seconds; not used.
         attempts: the number of failed attempts to build the same input so far.
-        was_flaky: whether any input of the project (not only this one) has both succeeded and failed before.
+        was_flaky: whether any input of the project (not only the input of this build) has both succeeded and failed
+            before.
         cache: whether the build used a cache.
         incremental: whether the build was incremental.
         actions: the ids of the actions that this CI can perform; by default all possible actions.

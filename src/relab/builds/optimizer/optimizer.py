@@ -97,7 +97,7 @@ class BuildOptimizer:
 
         Raises:
             DecisionLogError: the log is too short.
-            UnknownPolicyError: no policy has one of these names.
+            UnknownPolicyError: one of the names is not the name of a policy.
         """
         older, newer = halves(self.logged(project), project)
         return {name: evaluate(train(make_policy(name, self._models), older), newer) for name in policies}

@@ -28,8 +28,8 @@ class BuildSituation(BaseModel):
         failure: how the last build of the input (what is built) failed; None if it succeeded, or if the input was not
             built yet.
         failed_attempts: the number of failed attempts to build this input so far.
-        was_flaky: whether any input of the project (not only this one) has both succeeded and failed with the same
-            configuration before.
+        was_flaky: whether any input of the project (not only the input of this build) has both succeeded and failed
+            with the same configuration before.
         cache: whether the configuration before the action uses the cache.
         incremental: whether the configuration before the action builds incrementally.
     """
@@ -57,8 +57,8 @@ class BuildSituation(BaseModel):
             failure: how the build failed; None if it succeeded.
             configuration: the configuration of the build, which the next action will change.
             failed_attempts: the number of failed attempts to build the same input so far.
-            was_flaky: whether any input of the project (not only this one) has both succeeded and failed with the same
-                configuration before.
+            was_flaky: whether any input of the project (not only the input of this build) has both succeeded and failed
+                with the same configuration before.
         """
         return cls(
             failure=failure,

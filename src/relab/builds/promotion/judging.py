@@ -50,9 +50,9 @@ class PromotionVerdict:
 
 
 def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PromotionVerdict:
-    """Compare a candidate policy with the current policy by their doubly robust estimated rewards; return the verdict.
+    """Compare a candidate policy with the current policy by their estimated rewards, and return the verdict.
 
-    Both policies are evaluated on the same logged decisions.
+    The doubly robust estimator estimates both rewards, from the same logged decisions.
 
     Args:
         candidate: the new policy; it must not have learnt from these decisions.

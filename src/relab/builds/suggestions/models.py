@@ -80,7 +80,7 @@ class PastVerdict:
     Attributes:
         incident: the id of the known failure that was suggested; None if the suggestion was an abstention.
         is_accepted: True if the suggestion was accepted, False if it was rejected.
-        is_same_project: whether the suggestion was for the same project.
+        is_same_project: whether the suggestion was for a build of the project that now needs a suggestion.
     """
 
     incident: str | None
@@ -162,8 +162,8 @@ class FixSuggestion(BaseModel):
         quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
             report errors.
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, for failures
-            with the same template, in all projects. For an abstention because of rejections: of the known failure that
-            matches best.
+            with the same template, in all projects. For an abstention because of rejections, the numbers are those of
+            the known failure that matches best.
         past_fixes: what seems to have helped after earlier builds of the project failed in the same way.
         suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """

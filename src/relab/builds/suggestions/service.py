@@ -67,7 +67,7 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return a suggestion for the failure that a log shows, without verdicts of people and past builds.
+    """Return a suggestion for the failure that a log shows; verdicts of people and past builds are not considered.
 
     Args:
         lines: the relevant lines of the log.

@@ -1,4 +1,4 @@
-"""Templates of the lines that show how builds failed, by which the failures of different builds are compared."""
+"""Templates of the log lines that show how builds failed. The failures of different builds are compared by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project whose builds are simulated, with the situations in which a controller would choose actions. Pure."""
+"""A project whose builds are simulated, for the training of policies. Pure."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def run_canary(
     Args:
         canary: the steps and limits.
         windows: the measured windows of the rollout; arm A is the baseline.
-        set_share: changes the flags so that arm B gets this share of the traffic, in percent.
+        set_share: changes the flags so that arm B gets the given share of the traffic, in percent.
         measure: measures one step and returns the windows; None if the rollout was stopped. Windows of arm A in the
             result replace the baseline for this step.
         check_health: returns why the target is unhealthy; "" if it is healthy.

@@ -49,7 +49,7 @@ class RolloutExecution:
     """Executes one rollout. `run` may be called once.
 
     Args:
-        record: the rollout. Its complete rounds are not measured again.
+        record: the rollout. Rounds that are complete in the record are not measured again.
         target: the opened target.
         journal: stores the state that must survive a crash.
         clock: the wall clock.
@@ -124,7 +124,7 @@ class RolloutExecution:
         return self._record
 
     def _prepare(self) -> None:
-        """Check the health of the target, read its flags, and derive how each arm (set of flags) changes them."""
+        """Check the health of the target, read its flags, and derive the change of flags for each arm."""
         started_at = self._record.started_at or self._clock.now_us()
         self._update(status=RolloutStatus.RUNNING, started_at=started_at)
         self._enter(RolloutPhase.HEALTH, "Checking the health of the target")
@@ -337,7 +337,7 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        """Restore the flags, then store and report the result."""
+        """Restore the flags, store the result in the record, and report it as progress."""
         self._require_own_change()
         self._begin(RolloutPhase.RESTORE)
         try:

@@ -30,7 +30,9 @@ class HaltReason(StrEnum):
 
 
 class Halt(Event):
-    """An event that is set when the measurement must stop: by a person, at the end of its time, or without its lease.
+    """An event that is set when the measurement must stop.
+
+    The reasons are a person, a used-up time budget, or a lost lease.
 
     Args:
         stop: set by a person or a signal.

@@ -144,11 +144,13 @@ class LiveMeasurement:
     clock: Clock
 
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
-        """Wait for a warm-up and a window, and return the window of each arm; None if `halt` ended the wait.
+        """Measure all arms at once: wait for a warm-up and one window of time, and return the measurements of each arm.
+
+        Return None if `halt` ended the wait.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
-            SubjectError: a query is wrong.
+            SubjectError: a query of the metric is wrong.
         """
         if not halt.sleep(self.plan.experiment.warmup_sec):
             return None

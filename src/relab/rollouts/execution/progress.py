@@ -19,7 +19,7 @@ class RolloutProgress(BaseModel):
         phase: the current phase of the rollout.
         message: the current activity, in one sentence.
         windows_done: number of measured windows.
-        windows_planned: number of windows that the rollout is expected to measure, with the measured ones.
+        windows_planned: number of windows that the rollout is expected to measure in total.
         figure: the name of the judged figure, `P95` (in ms) or `metric`.
         medians: median of the judged figure over the windows so far, by arm.
         effect: the change from arm A to arm B in the complete rounds so far; None before the first complete round.

@@ -1,4 +1,4 @@
-"""Compare figures beside the judged one that must not suffer: throughput and single routes. They only give warnings."""
+"""Compare the throughput and the latency of single routes, beside the judged figure. Both only give warnings."""
 
 from __future__ import annotations
 

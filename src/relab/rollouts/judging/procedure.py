@@ -43,7 +43,8 @@ def look_alpha(plan: Plan, rounds: int) -> float:
 
     Args:
         plan: a plan with `early_stop`.
-        rounds: number of rounds, at least `MIN_PASS_ROUNDS`, after which the first look comes.
+        rounds: number of measured rounds, at least `MIN_PASS_ROUNDS`. With exactly `MIN_PASS_ROUNDS`, it is the first
+            look (k = 1).
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1

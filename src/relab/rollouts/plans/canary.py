@@ -1,4 +1,4 @@
-"""The section `canary` of a plan: apply a change that passed in steps, and check each step."""
+"""The section `canary` of a plan: after a PASS, apply the change in steps, and check each step."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class CanaryGuard(PlanSection):
 
     Attributes:
         max_error_rate: greatest error rate of a step, in percent.
-        max_delta_p95: greatest increase, in percent, of the judged figure (by default the P95 latency of requests)
-            over its median with the old flags (arm A).
+        max_delta_p95: greatest increase, in percent, of the judged figure (by default the P95 latency of requests). The
+            increase is measured from the median of the figure with the old flags (arm A).
     """
 
     max_error_rate: Percent = 1.0

@@ -162,8 +162,8 @@ class ReportFiles(PlanSection):
 
     Attributes:
         max_lines: greatest number of lines of the summary; the section ROLLBACK is never cut.
-        output_path: path of the summary, relative to the folder of reports: the working directory for `lab rollout run`, a folder below
-            `RELAB_HOME/rollouts` for a rollout that a worker runs.
+        output_path: path of the summary, relative to the folder of reports. This is the working directory for `lab
+            rollout run`, and a folder below `RELAB_HOME/rollouts` for a rollout that a worker runs.
         history_path: path of the history of all rollouts, relative to the same folder.
     """
 

@@ -122,7 +122,7 @@ class JsonMetric(PlanSection):
 
     @property
     def template(self) -> str:
-        """The text in which `$arm` stands for the arm."""
+        """The URL, in which `$arm` may stand for the arm."""
         return self.url
 
 
@@ -154,7 +154,7 @@ class PrometheusMetric(PlanSection):
 
     @property
     def template(self) -> str:
-        """The text in which `$arm` stands for the arm."""
+        """The query, in which `$arm` may stand for the arm."""
         return self.query
 
 
@@ -167,8 +167,8 @@ class Subject(PlanSection):
 
     Attributes:
         flags: the flag that is changed.
-        health: the health check. None: a check of `/api/lab/config` below `base_url` for the flags of a service, no
-            check for other flags.
+        health: the health check. None: for the flags of a service, `/api/lab/config` below `base_url` is checked; for
+            other flags, no health is checked.
         metric: the judged metric; None for the P95 that the load measures.
         live: whether to measure the service's own traffic instead of a load. Each arm then gets a share of the traffic
             at the same time.

@@ -1,4 +1,4 @@
-"""Addresses in plans. Reports and commands show them, so that they must be one line without invisible characters."""
+"""URLs in plans. Reports and commands show them, so they must be one line without invisible characters."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _effect_cells(effect: Effect) -> tuple[str, str, str]:
 
 
 def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
-    """Return the rows (name, value, meaning) of the page's table of the verdict's figures."""
+    """Return the rows of the table with the figures of the verdict, each as `(name, value, meaning)`."""
     found = record.judgement
     if record.experiment is not None:
         return evidence_rows(record.experiment)

@@ -1,6 +1,6 @@
-"""The charts of a rollout's page as Vega-Lite specifications. Their texts are ours; only numbers come from outside.
+"""The charts of a rollout's page as Vega-Lite specifications. relab writes their texts; only numbers come from outside.
 
-They are written as JSON, as those of experiments: Altair takes longer to load than most commands of rollouts work.
+They are written as JSON, not with Altair, because Altair takes longer to load than most rollout commands run.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class _SummarySection:
 def summary_text(record: RolloutRecord) -> str:
     """Return the summary of a rollout, shortened to the plan's `max_lines` lines if possible.
 
-    Details of RESULTS are left out first, then of other sections. ROLLBACK is always complete.
+    Details of the section RESULTS are left out first, then details of the other sections. The section ROLLBACK is
+    always complete.
     """
     sections = [
         _SummarySection("INPUTS", _inputs(record), 0),

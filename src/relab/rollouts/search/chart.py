@@ -1,4 +1,4 @@
-"""The chart of a search's candidates as a Vega-Lite specification. Its texts are ours; only data come from outside.
+"""The chart of a search's candidates as a Vega-Lite specification. Only the data in it come from outside.
 
 It is written as JSON, like the charts of a rollout's page.
 """

@@ -35,7 +35,8 @@ _JITTER: Final = 1e-8
 class MeasuredCandidate:
     """Values of plan fields that a search has tried, with the measured effect and its standard error.
 
-    The effect is the log ratio of arm B (these values) to arm A (the old flags). None without a valid measurement.
+    The effect is the log ratio of arm B (these values) to arm A (the old flags); it is None without a valid
+    measurement.
     """
 
     values: Values

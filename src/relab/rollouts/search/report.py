@@ -1,4 +1,4 @@
-"""The report of a search: a JSON file, from which it can be continued, a text, and a page with a chart of the candidates."""
+"""The report of a search: a JSON file, from which the search can be continued; a text; and a page with a chart."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The use case of a search: screen candidates, confirm the best one by a rollout that may apply it, write the report.
 
-The state of a search is its rollouts in the database: a search that continues proposes the same candidates, and takes
-those that have a finished rollout from there.
+The state of a search is its rollouts in the database. A search that continues proposes the same candidates again; for a
+candidate with a finished rollout, it takes the stored result.
 """
 
 from __future__ import annotations

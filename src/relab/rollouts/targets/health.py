@@ -21,7 +21,7 @@ class HealthCheckResult:
     Attributes:
         ok: whether the target is healthy, so that it may be measured and changed.
         reason: why the target is not healthy, in one sentence; empty if it is healthy.
-        dependencies: whether each dependency is healthy, by its name.
+        dependencies: `{name of a dependency: whether it is healthy}`.
     """
 
     ok: bool

@@ -1,4 +1,4 @@
-"""GCC, Clang and linkers."""
+"""The log format of GCC, Clang and linkers."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Docker and BuildKit."""
+"""The log format of Docker and BuildKit."""
 
 import re
 

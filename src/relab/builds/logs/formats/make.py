@@ -1,4 +1,4 @@
-"""make, Ninja and CMake."""
+"""The log format of make, Ninja and CMake."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Cargo and rustc."""
+"""The log format of Cargo and rustc."""
 
 import re
 

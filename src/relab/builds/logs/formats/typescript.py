@@ -1,4 +1,4 @@
-"""TypeScript's compiler and ESLint."""
+"""The log format of TypeScript's compiler and ESLint."""
 
 import re
 

@@ -27,7 +27,7 @@ class BuildPolicy(Protocol):
         """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
 
         Args:
-            features: the values of `situation.FEATURES`.
+            features: the situation of the build as numbers, one for each name in `situation.FEATURES`.
             actions: the ids of the possible actions, at least one.
             generator: the source of randomness of policies that sample.
         """

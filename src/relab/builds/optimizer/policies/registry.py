@@ -1,4 +1,4 @@
-"""The policies by name. A policy's module is imported when the policy is made, so that commands can list the names."""
+"""The policies by name. A policy's module is imported only when the policy is made, so that listing names is fast."""
 
 from __future__ import annotations
 

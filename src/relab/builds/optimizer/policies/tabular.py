@@ -100,14 +100,14 @@ class UcbPolicy:
 def _kind(features: Features) -> str:
     """Return the kind of the last build's failure, as one of the names in `_KINDS`; "" if the last build did not fail.
 
-    `features` are the values of `situation.FEATURES`.
+    `features` has one number for each name in `situation.FEATURES`.
     """
     named = dict(zip(FEATURES, features, strict=True))
     return next((kind for kind in _KINDS if named[kind]), "")
 
 
 def _prior_chance(kind: str, action: int) -> float:
-    """Return the prior chance of success, before any build, of an action after a failure of this kind.
+    """Return the chance of success that an action has after a failure of this kind, as assumed before any build.
 
     Args:
         kind: the kind of the last build's failure; "" if the build did not fail.
