@@ -36,7 +36,7 @@ _SHARED: Final = re.compile(
 )
 """Signs of a cause outside of the project, such as a registry that is down; other causes belong to one project."""
 _HEADER: Final = re.compile(
-    r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|FAILED: \S|Execution failed for task|A problem occurred"
+    r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|Warning, treated as error:$|FAILED: \S|Execution failed for task|A problem occurred"
     r"|error: linking with|(?:\S{0,200}/)?ld(?:\.\w{1,20})?: .{1,400}: in function .{1,400}:$|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
     r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$"
 )

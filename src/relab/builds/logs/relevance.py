@@ -61,7 +61,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that are neither blank nor in the passing log.
+    """Return those of the last 100 lines of a log that are neither blank nor noise, nor in the passing log.
 
     Each returned line has the role `LineRole.DETAIL` and a low score.
 
@@ -70,7 +70,8 @@ def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Releva
         passing: the log of a build of the same kind that passed; None if no such log is known.
     """
     known = frozenset[str]() if passing is None else templates(passing.lines)
-    found = [line for line in log.lines[-_CLOSING_LINES:] if line.text and template(line.text) not in known]
+    last = (line for line in log.lines[-_CLOSING_LINES:] if line.text and not is_noise(line.text))
+    found = [line for line in last if template(line.text) not in known]
     return [_relevant(line, LineRole.DETAIL, _TAIL_SCORE, "near the end of the log") for line in found]
 
 

@@ -10,8 +10,9 @@ from typing import Final
 from relab.builds.suggestions.errors import KnownFailuresInvalidError
 from relab.builds.suggestions.models import KnownFailure
 
-_WORD: Final = re.compile(r"(?<!\S)-l(?=[\w:]|$)|(?<!\S)---(?=\s)|\.?[^\W_]+")
-"""A word or number; the dot before a file's suffix is part of it. The linker's option `-l` and Go's `---` are words."""
+_WORD: Final = re.compile(r"(?<!\S)-l(?=[\w:]|$)|(?<!\S)---(?=\s)|(?<=['\"])[;:,(){}\[\]](?=['\"])|\.?[^\W_]+")
+"""A word or number; the dot before a file's suffix is part of it. The linker's option `-l`, Go's `---`, and a quoted bracket
+or semicolon, which a parser expects, are words."""
 _FIELD: Final = re.compile(r"- (id|category|sign|hint): (\S.*)$")
 
 

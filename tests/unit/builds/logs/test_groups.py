@@ -45,6 +45,8 @@ GENERIC = (
     "error: test failed, to rerun pass `--lib`",
     "error: subprocess-exited-with-error",
     "error: metadata-generation-failed",
+    "error: failed-wheel-build-for-install",
+    "\xd7 Failed to build installable wheels for some pyproject.toml based projects",
     "note: This error originates from a subprocess, and is likely not a problem with pip.",
     "note: This is an issue with the package mentioned above, not pip.",
     "hint: See above for details.",
@@ -92,6 +94,26 @@ def test_recorded_failures_are_groups_of_their_own(first: str, second: str) -> N
     ends = "make: *** [all] Error 1\nERROR: Job failed: exit code 1\n"
 
     keys = {key(recorded(first) + ends), key(recorded(second) + ends)}
+
+    assert len(keys) == 2
+    assert None not in keys
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "\n\xd7 Failed to build installable wheels for some pyproject.toml based projects\n╰─> {}"]
+)
+def test_failed_wheels_are_grouped_by_their_package(ending: str) -> None:
+    log = "  ERROR: Failed building wheel for {}\nFailed to build {}\nerror: failed-wheel-build-for-install\n" + ending
+
+    assert key(log.replace("{}", "numpy")) == key("Collecting numpy\n" + log.replace("{}", "numpy"))
+    assert key(log.replace("{}", "numpy")) != key(log.replace("{}", "lxml"))
+
+
+def test_warnings_of_sphinx_that_are_errors_are_groups_by_their_message() -> None:
+    keys = {
+        key(f"Warning, treated as error:\n/w/docs/{page}\n")
+        for page in ("a.rst:1:undefined label: 'x'", "b.rst:2:unknown document")
+    }
 
     assert len(keys) == 2
     assert None not in keys

@@ -1,0 +1,34 @@
+"""Linters whose findings have a form of their own: Ruff, RuboCop, ShellCheck, and the warnings of Sphinx."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+
+FORMAT = LogFormat(
+    "linters",
+    rules=(
+        BlockRule(
+            "finding of Ruff",
+            re.compile(r"[A-Z]{1,4}\d{3,4} (?:\[\*\] )?[`A-Z]"),
+            re.compile(r"\s+\S|\d+ \||help: "),
+            weight=0.7,
+            max_lines=20,
+        ),
+        BlockRule(
+            "finding of RuboCop",
+            re.compile(r"\S{1,300}:\d+:\d+: [CWEFR]: (?:\[\w{1,40}\] )?[A-Z]\w{1,60}/\w"),
+            re.compile(r"\s*\S{1,400}$|\s+\S|\s*\^+$"),
+            weight=0.9,
+            max_lines=3,
+        ),
+        BlockRule("result of RuboCop", re.compile(r"\d+ files? inspected, \d+ offenses? detected"), weight=0.6),
+        BlockRule("finding of ShellCheck", re.compile(r"In \S{1,300} line \d+:$"), re.compile(r".*\S"), weight=0.8),
+        BlockRule(
+            "warning of Sphinx taken for an error",
+            re.compile(r"Warning, treated as error:$"),
+            re.compile(r"\S{1,400}:(?:\d+:)? ?\S"),
+            weight=0.8,
+            max_lines=2,
+        ),
+    ),
+)
