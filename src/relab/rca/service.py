@@ -350,8 +350,8 @@ class RcaService:
         """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
         - A person requested it: if `judge` is its method or OFF.
-        - No person requested it and it is queued: always; it gets the person's lane and method.
-        - Otherwise: if `judge` is OFF, and it is running or no model words summaries.
+        - No person requested it and it is queued: always; it then gets the person's lane and method.
+        - No person requested it and it is not queued: if `judge` is OFF, and it is running or no model words summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}

@@ -13,7 +13,7 @@ AgentName = Annotated[str, Field(max_length=MAX_AGENT_NAME_CHARS)]
 
 
 class ReportedAgent(BaseModel):
-    """One agent of a run as the reporter describes it; unknown fields are kept."""
+    """One agent of a run as the reporter describes it. Fields that this model does not define are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 

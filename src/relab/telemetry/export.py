@@ -122,7 +122,7 @@ class RunExport:
         Intermediate files are written to the same folder.
 
         Raises:
-            ParquetUnavailableError: the extra is not installed.
+            ParquetUnavailableError: the optional dependency DuckDB is not installed.
             OSError: the file cannot be written, for example because the disk is full.
         """
         if self._what == "runs":

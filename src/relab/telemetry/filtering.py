@@ -1,4 +1,4 @@
-"""Translate a filter of runs, and the rule when a run is quiet, to SQL conditions."""
+"""Translate a filter of runs to SQL conditions, and also the condition that a row was not written recently."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
 def recent_times(now_us: int, quiet_us: int) -> range:
     """Return the times of writing, in microseconds since 1970, at which a row counts as recently written.
 
-    These are the times less than `quiet_us` microseconds before `now_us`, and as much after it. A row with a later time
-    was written before the system clock was set back; it counts as quiet too, because otherwise it would not be quiet
+    These are the times less than `quiet_us` microseconds before or after `now_us`. A row with a later time was written
+    before the system clock was set back. It does not count as recently written, because otherwise it would stay so
     until the clock reaches that time again.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)

@@ -79,7 +79,7 @@ class TelemetryIntake:
             threads.writer.stop()
 
     def submit(self, read: Callable[[], Posted]) -> Future[Any]:
-        """Call `read` on the reader thread, and store the runs or spans that it returns with the next group commit.
+        """Call `read` on the reader thread, and store the posted data that it returns with the next group commit.
 
         The future returns the receipt, or fails with the error of `read` or of the commit.
 

@@ -106,10 +106,7 @@ class Step(TelemetryModel):
 
     @property
     def effective_latency_ms(self) -> float | None:
-        """The reported latency in ms; without one, the time from the step's start to its end.
-
-        None if neither is known.
-        """
+        """The reported latency in ms; without one, the time from start to end; None if neither is known."""
         return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
 
@@ -139,10 +136,7 @@ class ToolCall(TelemetryModel):
 
     @property
     def effective_latency_ms(self) -> float | None:
-        """The reported latency in ms; without one, the time from the call's start to its end.
-
-        None if neither is known.
-        """
+        """The reported latency in ms; without one, the time from start to end; None if neither is known."""
         return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
     @property
@@ -284,7 +278,7 @@ class RunFilter(BaseModel):
 
     - `started_after_us` (included) and `started_before_us` (excluded) are in microseconds since 1970.
     - `behaviour` is the name of a behaviour that an analysis found in the run.
-    - `text` occurs in ids, names or error messages of the run or of its timeline items; case is ignored.
+    - `text` must occur in an id, a name or an error message of the run or of its timeline items; case is ignored.
     - Each other field must equal the run's field with the same name.
     """
 

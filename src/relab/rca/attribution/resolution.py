@@ -172,8 +172,8 @@ def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
     """Return the problem `error` merged with `guard`, a guardrail event or log line that describes the same problem.
 
-    It has the quotations of both. If the detail of `error` is vague, it gets the category and the detail of `guard`.
-    Its confidence is raised if the detail of `guard` is not vague.
+    The merged problem has the quotations of both. If the detail of `error` is vague, the category and the detail are
+    those of `guard`. The confidence is raised if the detail of `guard` is not vague.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:

@@ -56,9 +56,9 @@ class LabelledShare(BaseModel):
         )
 
     def words(self) -> str:
-        """Return the share as text: `75% (15 of 20, 53% to 89%)` has the share, the counts and the interval.
+        """Return the share as text with the counts and the interval, such as `75% (15 of 20, 53% to 89%)`.
 
-        `-` if `n` is 0.
+        Return `-` if `n` is 0.
         """
         if self.rate is None or self.low is None or self.high is None:
             return "-"

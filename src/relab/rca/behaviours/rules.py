@@ -72,7 +72,7 @@ class CallTest(_RuleModel):
 class GuardrailTest(_RuleModel):
     """A test for guardrail events: regular expressions for the event's `type` and `message`.
 
-    None matches every event.
+    A field that is None matches every event.
     """
 
     type: Pattern | None = None

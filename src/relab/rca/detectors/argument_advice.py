@@ -40,7 +40,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 def schema_gaps(call: ToolCall) -> list[str]:
     """Return the names of the arguments that the tool's schema requires and that the call lacks.
 
-    Empty without a schema.
+    The list is empty if the call has no schema.
     """
     schema = (call.model_extra or {}).get("tool_schema")
     required = schema.get("required") if isinstance(schema, Mapping) else None

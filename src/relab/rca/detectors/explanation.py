@@ -155,8 +155,8 @@ class Facts:
     def explanation(self, facts: str, fix: str) -> Explanation:
         """Return the explanation with the collected quotations.
 
-        If none were collected, with the quotations of the problem. If no quotation is from the call or step with the
-        problem, its status is quoted too.
+        If none were collected, it has the quotations of the problem. If no quotation is from the call or step with the
+        problem, the status of this call or step is quoted too.
 
         Args:
             facts: what happened; becomes a sentence.

@@ -115,7 +115,7 @@ _LIMIT = re.compile(
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain the error by the status code, the limit and the waiting time that it names.
 
-    None if it names none of them.
+    Return None if it names none of them.
     """
     facts = Facts(problem, view)
     status, limit, wait = facts.field("status_code"), facts.match(_LIMIT), facts.match(_WAIT)

@@ -161,7 +161,7 @@ def is_retrieval(name: str) -> bool:
 
 
 def emptiness(text: str | None) -> Emptiness | None:
-    """Return how a result is empty; None if it has content, or if it is None (not reported)."""
+    """Return how a result is empty. Return None if the result has content, or if `text` is None (not reported)."""
     if text is None:
         return None
     bare = text.strip()

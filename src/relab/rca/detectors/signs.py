@@ -32,9 +32,9 @@ class ErrorRule:
 
     Attributes:
         codes: `{HTTP status code: detail}`; the detail is the finer kind of failure, None if there is none.
-        classes: matches the last part of an error class (`RateLimitError` of `openai.RateLimitError`).
+        classes: a pattern for the last part of an error class (`RateLimitError` of `openai.RateLimitError`).
         phrases: typical wordings of the errors.
-        guard_types: matches the type of a guardrail event.
+        guard_types: a pattern for the type of a guardrail event.
     """
 
     category: Category

@@ -46,7 +46,7 @@ def field_text(source: BaseModel, name: str) -> str | None:
 def quotable_field(source: Quotable, *names: str) -> str:
     """Return the first of the field names `names` whose value in `source` is not blank.
 
-    The last name if all are blank.
+    If all values are blank, return the last name.
     """
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
@@ -101,7 +101,7 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
 def _cut(text: str, start: int, end: int) -> str:
     """Return about `MAX_SNIPPET_CHARS` characters of `text` around its part `start:end`.
 
-    The whole text if it is shorter.
+    A shorter text is returned unchanged.
     """
     if len(text) <= MAX_SNIPPET_CHARS:
         return text

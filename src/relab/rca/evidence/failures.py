@@ -102,7 +102,7 @@ class Failure:
     def shape(self) -> Hashable:
         """A hashable key of the fields by which detectors classify failures.
 
-        They classify failures with equal keys alike.
+        Detectors classify failures with equal keys alike.
         """
         event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)

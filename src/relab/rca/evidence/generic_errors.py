@@ -50,6 +50,6 @@ def is_generic_message(text: str | None) -> bool:
 def is_generic_class(error_class: str | None) -> bool:
     """Return whether an error class names no kind of error, such as `Exception` or `ToolError`.
 
-    True also for None and "".
+    The result is also true for None and "".
     """
     return not error_class or last_name(error_class).casefold() in _GENERIC_CLASSES or not error_class.strip()

@@ -122,7 +122,7 @@ class RunView:
     def end_us(self) -> int:
         """The end of the run in microseconds since 1970.
 
-        If it is not reported, the latest time of a step, call or event.
+        If the end is not reported, it is the latest time of a step, call or event.
         """
         if self.run.ended_at is not None:
             return self.run.ended_at
@@ -162,7 +162,7 @@ class RunView:
     def parent_of(self, step_id: str | None) -> str | None:
         """Return the id of a step's parent step.
 
-        Return None if it has none, or if the link to the parent would close a cycle.
+        Return None if the step has no parent, or if the link to the parent would close a cycle.
         """
         return self._parents.get(step_id) if step_id is not None else None
 

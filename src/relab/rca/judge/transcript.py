@@ -1,9 +1,9 @@
 """A run as the judge reads it: its innermost steps with their texts, cut to the model's context by a fixed rule. Pure.
 
-Each text is cut to at most 4,000 characters: the first two thirds and the last third of this number are kept. If the
-run is still too long for a prompt, the limit is lowered to 2,000 and further down to 120. If the run is still too long
-then, steps are left out. The steps around the important steps (`anchors`) are kept first, then the steps nearest to the
-start and the end of the run.
+A text of more than 4,000 characters is cut: two thirds of these are taken from its beginning, one third from its end.
+If the run is still too long for a prompt, the limit is lowered to 2,000 and further down to 120. If the run is still
+too long then, steps are left out. The steps around the important steps (`anchors`) are kept first, then the steps
+nearest to the start and the end of the run.
 """
 
 from __future__ import annotations

@@ -272,8 +272,8 @@ class SourceModel(Artefact):
 
     Attributes:
         source: the name of the source, for people.
-        card: facts about the models, by name: the training data, the people who labelled them, their licence. The fact
-            `model` names the kinds of models.
+        card: facts about the models, by name: the training data and its licence, and the people who labelled it. The
+            fact `model` names the kinds of models.
         runs: the number of training runs with a labelled step or problem.
         signature: the features by which runs of the source are recognised.
         reads_calls: whether the models read tool calls as well as steps.

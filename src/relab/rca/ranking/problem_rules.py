@@ -45,7 +45,7 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
 
 
 def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
-    """Return which step wrote a tool call or a failed step, as `{key of the call or failed step: step}`.
+    """Return which step wrote (produced) a tool call or a failed step, as `{key of the call or failed step: step}`.
 
     A tool call was written by the last step before it in the same parent step. A failed step was written by the last
     step inside it. `units` are the run's steps and tool calls in order of time.

@@ -19,7 +19,7 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Merge the detected problems of a run with the problems that the ranking guesses, so that no error is reported twice.
+    """Merge the detected problems of a run with the problems that the ranking guesses, so that each error occurs once.
 
     The writer is the step that wrote a failed call or step. A detected problem is moved to its writer if the ranking
     guesses a problem there, or if its model considers a problem there at least as likely as at the failed call. The
@@ -70,8 +70,8 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
     The first case that applies decides:
 
     - The problem has a known category: `format_broken`.
-    - Problems were guessed at the writer: the first of their kinds (`guessed`).
-    - The model judged the writer: the most probable kind.
+    - The ranking guessed problems at the writer: the first kind in `guessed`.
+    - The ranking model judged the writer: the kind that it finds most probable.
     - Otherwise: `format_broken`.
     """
     if problem.category is not Category.UNKNOWN:

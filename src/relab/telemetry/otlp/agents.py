@@ -34,7 +34,7 @@ class Transfer(NamedTuple):
     """A call or a hand-over from one agent to another.
 
     Attributes:
-        at_us: when it happened, in UTC microseconds.
+        at_us: when it happened, in microseconds since 1970.
         origin: the agent that called or handed over.
         target: the agent that was called or took over.
         relation: whether it was a call or a hand-over.

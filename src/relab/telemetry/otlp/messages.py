@@ -219,7 +219,7 @@ class _Gathered:
             self.texts.append(clean_text(text))
 
     def add_shown_call(self, part: dict[str, Any]) -> None:
-        """Add the request and the result (if it exists) of a call that one part of a Vercel AI SDK message holds."""
+        """Add the request and the result (if any) of a call; in the Vercel AI SDK's format, `part` has both."""
         kind = part.get("type")
         named = {"toolName": kind.removeprefix("tool-"), **part} if isinstance(kind, str) else part
         self.add_request(named)
@@ -238,7 +238,7 @@ class _Gathered:
         self.requests.append(ToolRequest(_text_of(part, _CALL_IDS, MAX_ID_CHARS), name, clean_arguments(arguments)))
 
     def add_result(self, part: dict[str, Any], *, is_error: bool = False) -> None:
-        """Add the tool result in `part`. If `is_error` is true, it is an error, whatever `part` states."""
+        """Add the tool result in `part`. If `is_error` is true, it counts as an error, whatever `part` states."""
         content = next((part[key] for key in _CONTENTS if part.get(key) is not None), None)
         if isinstance(content, dict) and "value" in content and isinstance(content.get("type"), str):
             # The Vercel AI SDK: the value has a type of its own, such as `error-text`.

@@ -261,7 +261,7 @@ class _Projection:
     def _schema_of(self, tool: str) -> dict[str, Any] | None:
         """Return the JSON Schema of a tool's arguments from the tool definitions that models or agents got.
 
-        Return None without one.
+        Return None if no definition of the tool has one.
         """
         spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
         return given_schema(tool, spans)

@@ -60,9 +60,9 @@ MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return the role of a span from its attributes (with the names of `vocabulary.py`).
+    """Return the role of a span from its attributes, which have the names of `vocabulary.py`.
 
-    `OTHER` if they show no role.
+    Return `OTHER` if they show no role.
     """
     operation = attributes.get(OPERATION)
     if operation is not None and isinstance(operation, str):

@@ -135,7 +135,7 @@ class Case:
 
     @property
     def has_errors(self) -> bool:
-        """Whether any step or tool call reports an error. It is quick to check first, because most runs report none."""
+        """Whether any step or tool call reports an error."""
         return any(activity.has_error for activity in self.activities)
 
     @property
@@ -147,7 +147,7 @@ class Case:
     def repeated_calls(self) -> list[RunActivity]:
         """The last `MIN_REPEATED` tool calls, if all have the same agent, tool, arguments and result.
 
-        Otherwise empty.
+        The list is empty if they differ.
         """
         calls = [
             call

@@ -157,7 +157,7 @@ def _is_spelt_alike(value: str, other: str) -> bool:
 def _is_near(value: str, other: str) -> bool:
     """Return whether two texts are short (at most 60 characters) and similar in length.
 
-    Only then is their spelling compared.
+    The spelling of other texts is not compared.
     """
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 

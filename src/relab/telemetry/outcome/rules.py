@@ -45,8 +45,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 def judge(case: Case) -> OutcomeReport:
     """Return the outcome of a run and of each of its agents.
 
-    If the run succeeded, but an agent that answers the user failed, the run is "completed with errors". An agent that
-    another agent called does not answer the user.
+    An agent answers the user if no other agent called it. If the run succeeded, but an agent that answers the user
+    failed, the outcome of the run is "completed with errors".
     """
     report = _judge_alone(case)
     if not case.agents:
