@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evals.datasets import tau_bench, trail, trail_otlp, who_and_when
-from evals.datasets.source import Body, read_json
+from evals.datasets.source import Body, Record, read_json
 from evals.datasets.who_and_when import ALGORITHM_GENERATED, HAND_CRAFTED, Subset
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun
@@ -18,6 +18,7 @@ HAND_SET = "Who&When hand-crafted"
 TRAIL_SET = "TRAIL GAIA"
 PASSING_SET = "tau-bench airline, passing"
 FAILING_SET = "tau-bench airline, failing"
+MESSAGES_SET = "tau-bench airline, failing, each message a step"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Truth:
     """The annotators' labels of a run.
 
     Attributes:
-        step_id: the step that first went wrong; None if the set has no such label.
+        step_id: the step that first went wrong; None if the set has no such label. Of tau-bench it is computed.
         agent: the agent of the first mistake, as the label spells it.
         spans: pairs (id of a span, category of its error); empty if the set has no labels of spans.
     """
@@ -69,11 +70,17 @@ def read_cases(data: Path) -> dict[str, list[Case]]:
         HAND_SET: list(_conversations(data, HAND_SET, HAND_CRAFTED)),
         TRAIL_SET: list(_traces(data)),
     }
-    trials = [tau_bench.agent_run_of_trial(record) for record in _tau_bench_records(data)]
-    for name, status in ((PASSING_SET, "success"), (FAILING_SET, "failure")):
-        chosen = [body for body in trials if body["status"] == status]
-        bodies = [tau_bench.report_failed(body) for body in chosen] if status == "success" else chosen
-        found[name] = [Case(name, body["task_id"], body) for body in bodies]
+    trials = list(_tau_bench_records(data))
+    passing = [
+        tau_bench.report_failed(tau_bench.agent_run_of_trial(record)) for record in trials if record["reward"] == 1
+    ]
+    failing = [record for record in trials if record["reward"] != 1]
+    found[PASSING_SET] = [Case(PASSING_SET, body["task_id"], body) for body in passing]
+    for name, convert, agent in (
+        (FAILING_SET, tau_bench.agent_run_of_trial, tau_bench.AGENT),
+        (MESSAGES_SET, tau_bench.messages_of_trial, "assistant"),
+    ):
+        found[name] = [_failed_trial(name, record, convert(record), agent) for record in failing]
     return found
 
 
@@ -123,5 +130,9 @@ def _traces(data: Path) -> Iterator[Case]:
         )
 
 
-def _tau_bench_records(data: Path) -> Iterator[Body]:
+def _failed_trial(name: str, record: Record, body: Body, agent: str) -> Case:
+    return Case(name, body["task_id"], body, Truth(tau_bench.first_wrong_turn(record), agent))
+
+
+def _tau_bench_records(data: Path) -> Iterator[Record]:
     yield from read_json(data / tau_bench.NAME / "gpt-4o-airline.json")

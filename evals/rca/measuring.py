@@ -16,6 +16,7 @@ from evals.rca.cases import (
     ALGORITHM_SET,
     FAILING_SET,
     HAND_SET,
+    MESSAGES_SET,
     PASSING_SET,
     TRAIL_SET,
     Case,
@@ -149,7 +150,8 @@ def measure(
                 _step_rows(cases[name], {RULES: pairs[name], FORCED: trained.forced[name], TRAINED: held[name].pairs}),
             )
             for name in conversations
-        ],
+        ]
+        + [(name, _step_rows(cases[name], {RULES: pairs[name]})) for name in (FAILING_SET, MESSAGES_SET)],
         spans=_span_rows(
             cases[TRAIL_SET],
             {

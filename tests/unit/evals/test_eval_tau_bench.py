@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evals.datasets.tau_bench import agent_run_of_trial, report_failed
+from evals.datasets.tau_bench import agent_run_of_trial, first_wrong_turn, messages_of_trial, report_failed
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 
@@ -113,3 +113,55 @@ def test_solution_of_the_task_does_not_reach_the_body() -> None:
     text = json.dumps(agent_run_of_trial(trial()))
     assert "SECRET" not in text
     assert "reward" not in text
+
+
+def booking(seats: int) -> dict[str, Any]:
+    return {"name": "book_reservation", "kwargs": {"seats": seats}}
+
+
+def failed_trial(gold: list[dict[str, Any]], *middle: dict[str, Any]) -> dict[str, Any]:
+    """A trial with the messages 0 to 3, the given ones, and a last message of the agent."""
+    turns = [*trial()["traj"][:4], *middle, {"role": "assistant", "content": "Done."}]
+    return {**trial(), "info": {"task": {"actions": gold}}, "traj": turns}
+
+
+BOOKED = (request("book_reservation", '{"seats": 2}', "a"), result("book_reservation", "{}", "a"))
+READ = (request("get_user", '{"user_id": "mia_1"}', "b"), result("get_user", "{}", "b"))
+
+
+def test_write_that_is_no_gold_action_is_the_first_wrong_turn() -> None:
+    assert first_wrong_turn(failed_trial([booking(3)], *READ, *BOOKED)) == "turn-6"
+
+
+def test_gold_action_that_is_repeated_is_the_first_wrong_turn() -> None:
+    assert first_wrong_turn(failed_trial([booking(2)], *BOOKED, *BOOKED)) == "turn-6"
+
+
+def test_hand_over_is_the_first_wrong_turn() -> None:
+    hand_over = (request("transfer_to_human_agents", "{}", "c"), result("transfer_to_human_agents", "ok", "c"))
+    assert first_wrong_turn(failed_trial([booking(2), booking(3)], *BOOKED, *hand_over)) == "turn-6"
+
+
+def test_trial_without_a_wrong_write_went_wrong_at_its_end() -> None:
+    assert first_wrong_turn(failed_trial([booking(2), booking(3)], *BOOKED)) == "turn-6"
+
+
+def test_write_that_was_rejected_is_ignored() -> None:
+    rejected = (BOOKED[0], result("book_reservation", "Error: no seats", "a"))
+    assert first_wrong_turn(failed_trial([booking(3)], *rejected)) == "turn-6"
+
+
+def test_messages_are_steps_of_their_roles() -> None:
+    run = AgentRun.model_validate(parse_json(json.dumps(messages_of_trial(trial())).encode()))
+    assert [(step.step_id, step.agent_name) for step in run.steps[:5]] == [
+        ("turn-1", "user"),
+        ("turn-2", "assistant"),
+        ("turn-3", "user"),
+        ("turn-4", "assistant"),
+        ("turn-5", "tool"),
+    ]
+    assert {call.step_id for call in run.tool_calls} == {"turn-4", "turn-6"}
+
+
+def test_messages_show_nothing_of_the_gold_actions() -> None:
+    assert "SECRET" not in json.dumps(messages_of_trial(trial()))

@@ -41,6 +41,7 @@ class Guess:
         reasons: the facts behind the guess, each as a sentence without its full stop.
         quotes: quotations that show these facts; at least one.
         explains_error: whether this step wrote code that failed.
+        is_change: whether a successful tool call of this step changed something, such as an order.
         odds: how likely the guess is right; None if no model was trained on runs of the same program.
     """
 
@@ -48,6 +49,7 @@ class Guess:
     reasons: tuple[str, ...]
     quotes: tuple[Quotation, ...]
     explains_error: bool = False
+    is_change: bool = False
     odds: Odds | None = None
 
 

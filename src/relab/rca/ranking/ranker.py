@@ -41,7 +41,7 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
         return base
     gaps = gaps_of(view, turns)
     if known is None or known.steps is None:
-        return replace(base, guesses=rank_by_rules(turns), gaps=gaps)
+        return replace(base, guesses=rank_by_rules(view, turns), gaps=gaps)
     if known.signature.is_opened(units) is False:
         # Its first step is missing, or another harness gave its agents the same names.
         gaps = (NOT_OPENED, *gaps)[:MAX_GAPS]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from relab.rca.evidence import PlacedStep, RunView, field_text, quotable_field
+from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text, is_good_call, quotable_field
+from relab.rca.models import EvidenceKind
+from relab.rca.ranking.effects import changes_something, written_change
 
 HEAD_CHARS = 2_000
 TAIL_CHARS = 1_000
@@ -30,7 +33,10 @@ _ERROR_LINE = re.compile(
 )
 _ERROR = re.compile(r"Traceback \(most recent call last\)|\b\w{0,60}(?:Error|Exception)\b|^error\b", re.MULTILINE)
 _NAME = "name"
-_EXECUTOR = re.compile(r"terminal|executor|interpreter|sandbox", re.IGNORECASE)
+_EXECUTOR = re.compile(
+    r"terminal|executor|interpreter|sandbox|\A(?:tool|function|environment)(?:[ :(\[]|\Z)", re.IGNORECASE
+)
+_PERSON = re.compile(r"\A(?:user|human|customer)(?:[ :(\[]|\Z)", re.IGNORECASE)
 
 
 class Spoken(Protocol):
@@ -45,6 +51,18 @@ class Spoken(Protocol):
         """Whether the step or tool call only reports how code ran."""
 
 
+class Change(NamedTuple):
+    """The first successful tool call of a turn that changed something, such as an order.
+
+    Attributes:
+        tool: the name of the tool.
+        shown: the place of the run that shows the call.
+    """
+
+    tool: str
+    shown: Quotation
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One innermost step of a run.
@@ -54,9 +72,11 @@ class Turn:
         speaker: the agent of the step; if it is not known, the name of the step up to a bracket.
         field: the name of the field from which `text` was read.
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
-        is_executor: whether the turn only reports how code ran.
+        is_executor: whether the turn only reports how code or a tool ran.
+        is_person: whether the turn is a message of the user.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
+        change: the first change that the turn made; None without one.
     """
 
     placed: PlacedStep
@@ -64,15 +84,35 @@ class Turn:
     field: str
     text: str
     is_executor: bool
+    is_person: bool
     reports_error: bool
     has_failed_call: bool
+    change: Change | None = None
 
 
 def turns_of(view: RunView) -> tuple[Turn, ...]:
-    """Return the turns of a run in order of time: its innermost steps, which contain no other steps."""
+    """Return the turns of a run in order of time: its innermost steps, which contain no other steps.
+
+    `Turn.change` is None in all of them; `with_changes` fills it.
+    """
     outer = {placed.step.parent_step_id for placed in view.steps}
     failed = {failure.step_id for failure in view.call_failures}
     return tuple(_turn(placed, failed) for placed in view.steps if placed.step.step_id not in outer)
+
+
+def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Return the turns of a run with the changes that they made.
+
+    A call whose step is not a turn belongs to the last turn before it. In a run without tool calls, the calls that
+    agents wrote into their texts as JSON count, unless the next turn reports an error.
+    """
+    changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
+    return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
+
+
+def is_dialogue(turns: Sequence[Turn]) -> bool:
+    """Return whether the user says more in a run than the task."""
+    return sum(turn.is_person for turn in turns) > 1
 
 
 def are_rankable(turns: Sequence[Turn]) -> bool:
@@ -103,6 +143,32 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     return name if is_leading and takes_over and coded <= 0.25 * count else None
 
 
+def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]:
+    """Return `{index of a turn: its change}` by the successful tool calls of a run."""
+    index_of = {turn.placed.step.step_id: index for index, turn in enumerate(turns)}
+    starts = [turn.placed.step.started_at for turn in turns]
+    found: dict[int, Change] = {}
+    for placed in view.calls:
+        call = placed.call
+        if changes_something(call.tool_name) and is_good_call(call):
+            index = index_of.get(call.step_id or "", bisect_right(starts, placed.started_us) - 1)
+            shown = Quotation(EvidenceKind.TOOL_CALL, call, quotable_field(call, "args_json", "tool_name"))
+            if index >= 0:
+                found.setdefault(index, Change(call.tool_name, shown))
+    return found
+
+
+def _written_changes(turns: Sequence[Turn]) -> dict[int, Change]:
+    """Return `{index of a turn: its change}` by the calls that are written in the texts of a run's turns."""
+    found: dict[int, Change] = {}
+    for index, turn in enumerate(turns):
+        tool = None if turn.is_person or turn.is_executor else written_change(turn.text)
+        has_failed = index + 1 < len(turns) and turns[index + 1].is_executor and turns[index + 1].reports_error
+        if tool is not None and not has_failed:
+            found[index] = Change(tool, Quotation(EvidenceKind.STEP, turn.placed.step, turn.field))
+    return found
+
+
 def _turn(placed: PlacedStep, failed: set[str | None]) -> Turn:
     step = placed.step
     field = quotable_field(step, "output_summary", "error_message", "input_summary", _NAME)
@@ -117,6 +183,7 @@ def _turn(placed: PlacedStep, failed: set[str | None]) -> Turn:
         field=field,
         text=text,
         is_executor=exit_code is not None or _EXECUTOR.search(speaker) is not None,
+        is_person=_PERSON.search(speaker) is not None,
         # Code that ended well may print the word "error", so that only a line that begins with one counts.
         reports_error=int(exit_code["code"]) != 0 or _ERROR_LINE.search(text) is not None
         if exit_code is not None

@@ -19,6 +19,7 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     - `placed` does not have high confidence, and the guess is from a model that was trained on runs of the same
       program.
     - `placed` does not have high confidence, and the guess is an earlier step, which wrote code that failed.
+    - `placed` does not have high confidence, the run recovered from it, and the guess is a step that changed something.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)
@@ -26,6 +27,8 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
         return False
     first = ranking.guesses[0]
     if first.odds is not None:
+        return True
+    if first.is_change and placed.recovered:
         return True
     step = first.placed.step
     return first.explains_error and step.started_at < placed.at_us and step.step_id != placed.step_id

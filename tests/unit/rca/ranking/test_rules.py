@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relab.rca.analyzer import analyze
@@ -9,7 +11,7 @@ from relab.rca.models import AttributionBasis, Confidence, Report
 from relab.telemetry.models import AgentRun
 from support.rca.verbatim import verify_verbatim
 from support.telemetry.runs import step
-from unit.rca.builders import agent_run, failed
+from unit.rca.builders import agent_run, call, failed
 
 
 def conversation(*turns: tuple[str, str]) -> AgentRun:
@@ -158,3 +160,77 @@ def test_steps_with_a_name_but_no_text_are_no_candidates() -> None:
     run = agent_run(steps=[step(f"s{n}", n, name=name) for n, name in enumerate(("plan", "measure", "judge", "end"))])
 
     assert analyze(run).candidates == ()
+
+
+def shop_run(**changes: Any) -> AgentRun:
+    """A run that reads, changes an order twice, and answers."""
+    steps = [step(f"s{n}", n, agent_name="clerk", output_summary=f"text {n}") for n in range(5)]
+    calls = [
+        call("c0", 0, step_id="s0", tool_name="get_order", result_summary='{"id": 1}'),
+        call("c1", 1, step_id="s1", tool_name="cancel_order", result_summary='{"id": 1}', args_json={"id": 1}),
+        call("c3", 3, step_id="s3", tool_name="refund_order", result_summary="paid"),
+    ]
+    return agent_run(**{"steps": steps, "tool_calls": calls} | changes)
+
+
+def test_first_call_that_changed_something_is_the_first_candidate() -> None:
+    report = analyze(shop_run())
+    assert places(report) == ["s1", "s3", "s4"]
+    assert "cancel_order" in report.candidates[0].reasons[0]
+    assert report.candidates[0].evidence_ids == ("ev_step_s1", "ev_tool_c1")
+
+
+def test_call_that_failed_changed_nothing() -> None:
+    calls = [
+        call("c0", 0, step_id="s0", tool_name="cancel_order", status="failure", result_summary="busy"),
+        call("c2", 2, step_id="s2", tool_name="cancel_order", result_summary="done"),
+    ]
+    assert places(analyze(shop_run(tool_calls=calls)))[0] == "s2"
+
+
+def test_call_of_an_outer_step_belongs_to_the_turn_before_it() -> None:
+    outer = step("run", 0, agent_name="clerk")
+    steps = [step(f"s{n}", n, agent_name="clerk", output_summary="text", parent_step_id="run") for n in range(4)]
+    calls = [call("c", 2, step_id="run", tool_name="cancel_order", result_summary="done")]
+    assert places(analyze(agent_run(steps=[outer, *steps], tool_calls=calls)))[0] == "s2"
+
+
+def test_change_after_a_recovered_error_is_the_place_of_the_failure() -> None:
+    calls = [
+        call("c0", 0, step_id="s0", tool_name="pay", status="failure", error_message="Error: too little paid"),
+        call("c1", 1, step_id="s1", tool_name="pay", result_summary="paid"),
+    ]
+    report = analyze(shop_run(tool_calls=calls))
+    assert report.attribution is not None
+    assert report.attribution.step_id == "s1"
+    assert report.attribution.basis is AttributionBasis.RANKED_GUESS
+    assert "c0" in {item.ref_id for item in report.evidence_index}
+
+
+DIALOGUE = (
+    ("user", "I want to cancel my order."),
+    ("assistant", "Which one?"),
+    ("user", "Number 1."),
+    ("assistant", '{"name": "cancel_order", "arguments": {"id": 2}}'),
+    ("tool", "done"),
+    ("assistant", "It is cancelled."),
+    ("user", "Thank you."),
+)
+
+
+def test_call_that_a_message_contains_is_the_first_candidate() -> None:
+    report = analyze(conversation(*DIALOGUE))
+    assert places(report)[0] == "s3"
+    assert report.attribution is not None
+    assert report.attribution.agent_name == "assistant"
+
+
+def test_user_and_tools_are_no_candidates_of_a_dialogue() -> None:
+    turns = [(who, "It failed.") if number == 3 else (who, text) for number, (who, text) in enumerate(DIALOGUE)]
+    assert places(analyze(conversation(*turns))) == ["s5", "s1"]
+
+
+def test_call_of_a_message_that_failed_changed_nothing() -> None:
+    turns = (*DIALOGUE[:4], ("tool", "Error: no such order"), *DIALOGUE[5:])
+    reasons = [reason for candidate in analyze(conversation(*turns)).candidates for reason in candidate.reasons]
+    assert not any("cancel_order" in reason for reason in reasons)

@@ -1,0 +1,55 @@
+"""Which tool calls changed something, by the names of the tools.
+
+A run reports what a tool returned, not whether it changed anything. The verbs in names such as `update_order` and
+`getOrder` say it in most APIs.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _verbs(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_CHANGING = _verbs(
+    "add apply approve archive assign book buy cancel change charge checkout close commit confirm create debit delete"
+    " deploy disable drop edit enable exchange grant insert install invite merge modify move patch pay place post publish"
+    " purchase push put refund register reject release remove rename replace reply reschedule reserve reset restart"
+    " return revoke rollback save schedule send set share submit subscribe transfer uninstall unsubscribe update upgrade"
+    " upload withdraw write"
+)
+_READING = _verbs(
+    "analyse analyze ask browse calculate check compare compute count describe download estimate evaluate explain fetch"
+    " find get inspect list load look lookup parse plan query read retrieve scan search show summarise summarize think"
+    " validate verify view visit"
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_CALLED_NAME = re.compile(r'"(?:name|tool|tool_name|function)"\s{0,4}:\s{0,4}"(?P<name>[A-Za-z][\w.-]{1,80})"')
+_CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:')
+
+
+def changes_something(tool_name: str) -> bool:
+    """Return whether the first verb in the name of a tool is one of changes, such as `update` in `order.updateAddress`.
+
+    False for a name without a known verb, such as `python`.
+    """
+    for word in _WORD.findall(tool_name):
+        verb = word.lower()
+        if verb in _CHANGING:
+            return True
+        if verb in _READING:
+            return False
+    return False
+
+
+def written_change(text: str) -> str | None:
+    """Return the name of the first tool that changes something among the calls that a text contains as JSON.
+
+    A call is an object with the name and the arguments of a tool, in any order. None without such a call.
+    """
+    if _CALLED_WITH.search(text) is None:
+        return None
+    found = (match["name"] for match in _CALLED_NAME.finditer(text))
+    return next((name for name in found if changes_something(name)), None)

@@ -1,0 +1,43 @@
+"""Names of tools that change something."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rca.ranking.effects import changes_something, written_change
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["update_order", "cancelReservation", "orders.delete", "mcp__shop__create_refund", "SendEmail", "try_to_pay"],
+)
+def test_verb_of_change_in_a_name(name: str) -> None:
+    assert changes_something(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["get_order", "list_updates", "searchReturns", "python", "", "findOrCreate", "calculate", "postal_code", "注文"],
+)
+def test_name_without_a_verb_of_change_before_one_of_reading(name: str) -> None:
+    assert not changes_something(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "cancel_order", "arguments": {"id": 1}}',
+        'I will do it.\n[{"function": {"arguments": "{}", "name": "cancel_order"}, "type": "function"}]',
+        '{"name": "get_order", "input": {}} {"name": "cancel_order", "input": {}}',
+    ],
+)
+def test_calls_that_a_text_contains(text: str) -> None:
+    assert written_change(text) == "cancel_order"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cancel_order", '{"name": "cancel_order"}', '{"name": "get_order", "arguments": {}}', '"arguments": {}'],
+)
+def test_texts_without_a_call_that_changes_something(text: str) -> None:
+    assert written_change(text) is None
