@@ -175,7 +175,7 @@ class RcaService:
         if not contents:
             return 0
         try:
-            # The commit need not wait for the disk: what a power failure loses of it, it loses with the end of the waiting.
+            # The commit need not wait for the disk: a power failure would lose the requests and the end of the waiting.
             with self._database.write(durable=False) as unit:
                 receipts = [
                     self._request_within(unit, run_id, content, on_arrival=True) for run_id, content in contents.items()
@@ -261,7 +261,7 @@ class RcaService:
             report = with_comparison(report, collected.view, self._telemetry.passing.like(run))
         report = self.behaviours.add_to(report, run, asks_model=rca_run.judge is not JudgeMethod.OFF)
         if self._word is not None and not rca_run.on_arrival:
-            # A model costs money and receives the data of the run, so that only a person's request asks it.
+            # A model costs money and receives data of the run, so it is asked only if a person requested the analysis.
             report = self._word(report)
         report = self._judging.apply(report, run, rca_run.judge)
         self._finish(rca_run, run, content_hash, report, failed=collected.view.failed)
@@ -382,7 +382,7 @@ class RcaService:
                 kept = list(report.sentences.not_judged) if report.sentences is not None else []
                 marks = {"run_id": run.run_id, "content_hash": content_hash, "behaviours": shown, "kept": kept}
                 self._queue.enqueue(unit, BEHAVIOURS_JOB, marks)
-                # An analysis on arrival asks no model, so that a person's analysis is the first to find a sentence's behaviour.
+                # An analysis on arrival asks no model, so only a person's analysis finds what a model must judge.
                 news = [found for found in report.behaviours if rca_run.on_arrival or found.by_model]
                 self.arrivals.notify(unit, run, {found.behaviour: found.step_id for found in news})
             if not failed:

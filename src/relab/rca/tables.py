@@ -28,8 +28,8 @@ class RcaRunRow(Base):
     run_id: Mapped[str] = mapped_column(IdText)
     content_hash: Mapped[str] = mapped_column(String(80))
     current_key: Mapped[str | None] = mapped_column(String(300), unique=True)
-    """Set while this is the current analysis of the content, so that a second request finds it; the
-    unique index rejects the second of two concurrent inserts."""
+    """Not null while this is the current analysis of the content, so that a second request finds it. The unique index rejects the second of
+    two concurrent inserts."""
     status: Mapped[str] = mapped_column(String(16))
     error: Mapped[str | None] = mapped_column(Text)
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -37,7 +37,7 @@ class RcaRunRow(Base):
     on_arrival: Mapped[bool] = mapped_column(Boolean, server_default=false())
     """Whether the analysis was requested because the run arrived, and not by a person."""
     judge: Mapped[str] = mapped_column(String(16), server_default=JudgeMethod.OFF)
-    """The method by which a language model is asked for its opinion (`JudgeMethod`)."""
+    """The method by which a language model is asked which step went wrong first (`JudgeMethod`)."""
     created_at: Mapped[int] = mapped_column(Micros)
     started_at: Mapped[int | None] = mapped_column(Micros)
     finished_at: Mapped[int | None] = mapped_column(Micros)

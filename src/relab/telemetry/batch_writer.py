@@ -123,7 +123,8 @@ def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
         runs = {posted.record.run_id} if isinstance(posted, PostedRun) else set()
         traces = set() if isinstance(posted, PostedRun) else set(posted.batch.traces)
         last = parts[-1]
-        # One transaction writes one part, and it can write a run only once, whether posted or made of a trace.
+        # One transaction writes one part. It can write a run only once, whether the run was posted or is computed from
+        # a trace.
         if runs & (last.runs | last.traces) or traces & last.runs:
             last = _Part()
             parts.append(last)

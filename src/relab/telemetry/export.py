@@ -44,7 +44,7 @@ ExportWhat = Literal["runs", "items", "spans", "logs"]
 
 MAX_GROUP_RUNS = 200
 MAX_GROUP_ITEMS = 5_000
-"""Timeline items per group; a run with more items forms a group alone."""
+"""The maximum number of timeline items per group; a run with more items is a group of its own."""
 
 MAX_LINE_SPANS = 500
 MAX_LINE_BYTES = 4 * 1_048_576

@@ -15,7 +15,7 @@ _EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredR
 """The fields of a filter that are compared with the column of the same name."""
 
 SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
-"""The condition for runs that were projected at least once. The others arrived after the reader had projected what was there."""
+"""The condition for runs that were computed at least once. Lists leave out the others; these arrived after the list's read had begun."""
 
 
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
@@ -34,7 +34,7 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
         statement = statement.where(AgentRunRow.started_at < run_filter.started_before_us)
     if run_filter.behaviour is not None:
         mark = RunBehaviourRow
-        # A mark counts only for the content in which it was found.
+        # A behaviour counts only if it was found in the current content of the run.
         shown = select(mark.content_hash).where(
             mark.run_id == AgentRunRow.run_id, mark.behaviour == run_filter.behaviour
         )

@@ -107,10 +107,10 @@ class TelemetryIntake:
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.
         """
-        # Only one batch at a time, even if a command writes while the writer thread does.
+        # Only one batch at a time, even if a command calls this while the writer thread writes.
         with self._lock:
             if self._writer is None:
-                # A process that ingests nothing does without what reads spans: 5 MB.
+                # Only here: a process that ingests nothing does not need the code that reads spans (5 MB of memory).
                 from relab.telemetry.batch_writer import BatchWriter
 
                 self._writer = BatchWriter(self._database, self._clock, shard=self._shard)

@@ -30,7 +30,8 @@ class RunMarks:
 
         Return False, and store nothing, if the run was deleted or if its content hash is no longer `content_hash`.
         """
-        # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
+        # The commit need not wait for the disk: if a power failure loses it, it also loses the end of the job, which is
+        # then repeated.
         with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category, confidence)
 

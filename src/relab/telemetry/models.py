@@ -48,7 +48,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     CANCELLED = "cancelled"
     INCOMPLETE = "incomplete"
-    """The end of the run was never reported: a trace that received nothing for a time that is set."""
+    """The end of the run was never reported, and its trace has received nothing for a configured time."""
 
 
 class StepStatus(StrEnum):
@@ -128,7 +128,7 @@ class ToolCall(TelemetryModel):
     status_code: Annotated[int, Field(ge=0, le=MAX_STATUS_CODE)] | None = None
     retries: Count = 0
     latency_ms: LatencyMs | None = None
-    # In the timeline, the start of the step, or else of the run, replaces a missing start.
+    # In the timeline, a missing start is replaced by the start of the step; if that is not known, by that of the run.
     started_at: ReportedTime | None = None
     ended_at: ReportedTime | None = None
 

@@ -94,9 +94,9 @@ class AgentRelation(StrEnum):
     """How an agent got its task from its parent agent: by a call or by a hand-over."""
 
     CALLED = "called"
-    """The parent called it as a sub-agent, and went on with its answer."""
+    """The parent called the agent as a sub-agent, and continued with the agent's answer."""
     HANDED_OVER = "handed_over"
-    """The parent handed the conversation over to it, and did not go on."""
+    """The parent handed the conversation over to the agent, and did not continue itself."""
 
 
 class AgentOutcome(BaseModel):

@@ -14,7 +14,7 @@ from relab.core.errors import ConfigurationError
 from relab.telemetry.export_rows import TIME
 
 ROW_GROUP_ROWS: Final = 20_000
-"""Rows per row group. DuckDB's default would keep 122,880 rows in memory, and a span may have kilobytes."""
+"""Rows per row group. DuckDB's default would keep 122,880 rows in memory, and a span may be several kilobytes."""
 
 MEMORY_LIMIT: Final = "256MB"
 

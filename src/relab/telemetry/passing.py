@@ -62,7 +62,7 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
     """
     row = AgentRunRow
     columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)
-    # A range of the index of agent and start, whatever the conditions on the runs are.
+    # This reads a range of the index of agent and start, whatever the other conditions are.
     newest = (
         select(*columns)
         .where(row.agent_name == run.agent_name, SHOWN)

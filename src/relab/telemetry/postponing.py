@@ -16,13 +16,14 @@ from relab.telemetry import projection_repository
 from relab.telemetry.tables import FormerRun
 
 QUIET_US: Final = 250_000
-"""A trace is due when it received nothing for this time, in microseconds: exporters send the batches of a trace at short intervals."""
+"""A trace is due when it received nothing for this time, in microseconds; exporters send the batches of a trace in shorter intervals."""
 MIN_ITEMS: Final = 1_000
 """A run that had fewer timeline items at its last projection is due whenever its trace is quiet."""
 GROWTH: Final = 1.5
 """A larger trace is due when it has this many times the size of its last projection, whether it is quiet or not."""
 LARGE_QUIET_US_PER_ITEM: Final = 5_000
-"""Until then, or until its root arrives, it is due after a quiet time that grows with it: a hundred times what a projection takes."""
+"""Until then, or until its root span arrives, a larger trace is due after this quiet time for each of its items: a hundred times
+    the time of a projection."""
 MAX_WAITING: Final = 50_000
 """The size (`size_of`) of all unprojected runs together. A reader of lists or sums projects these runs first, which takes at most a
 few seconds; beyond the limit each batch is projected at once."""

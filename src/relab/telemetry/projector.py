@@ -26,9 +26,9 @@ from relab.telemetry.tables import StoredRun
 FIRST_STEP = 100
 """The number of runs that `read_page` projects in its first step: more than a page has by default. Each further step projects twice as many."""
 RUNS_PER_CALL = 200
-"""The greatest number of runs that one call of `project_due` projects; after it a worker can stop."""
+"""The maximum number of runs that one call of `project_due` projects; a worker can stop between two calls."""
 MAX_SUM_SIZE = 5_000
-"""The size (`postponing.size_of`) of the traces that `reading_sums` projects at most, which takes about a quarter of a second on an idle core."""
+"""The maximum size (`postponing.size_of`) of the traces that `reading_sums` projects: about a quarter of a second on an idle core."""
 
 ReadPage = Callable[[Session], tuple[list[StoredRun], str | None]]
 
@@ -124,7 +124,7 @@ class Projector:
             DatabaseUnavailableError: the database is unavailable.
         """
         with self._database.read() as session:
-            # Not those first that are due first: a worker of another process begins with them.
+            # Not in the order in which they are due: a worker of another process begins with the first of those.
             waiting = projection_repository.list_unprojected_starts(session, from_us, run_id)
         sizes = [(found, size) for found, size, _ in waiting]
         if max_size is not None:
@@ -150,7 +150,8 @@ class Projector:
         while True:
             with self._database.read() as session:
                 runs, next_cursor = read(session)
-            # A projection makes a start earlier or leaves it: a run that starts before the last one of a full page cannot be on it.
+            # A projection never makes the start of a run later. So a run that starts before the last run of a full page
+            # cannot be on this page.
             first_us = runs[-1].started_at if next_cursor else from_us
             wanted = [(run_id, size) for run_id, size, start in waiting[:most] if start >= first_us]
             if not wanted:
@@ -190,7 +191,8 @@ class Projector:
         If a run receives more spans meanwhile, the result is out of date. The run is then computed a second time if
         `again` is true, and left for a later call if it is false.
         """
-        # Several requests share the work: each leaves out what another one has projected while it waited for the lock.
+        # Several requests share the work: while a request waits for the lock, another one projects runs, which the
+        # first one then leaves out.
         with self._lock if len(run_ids) > 1 else nullcontext():
             self._project_now(run_ids, again=again)
 
@@ -202,7 +204,7 @@ class Projector:
             with self._database.read() as session:
                 traces = remapping.read_unprojected(session, run_ids)
             records = remapping.project_traces(traces)
-            # Not durable: what a power failure takes of it is still marked as unprojected.
+            # Need not be durable: runs that a power failure loses are still marked as unprojected.
             with self._database.write(durable=False) as unit:
                 left = remapping.write_projected(unit.session, traces, records, shard=self._shard)
             if left and again:

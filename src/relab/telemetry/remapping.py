@@ -251,7 +251,7 @@ class _Remap:
         ]
         projected = self._project(
             outdated,
-            # New spans make an incomplete run go on.
+            # A run is no longer incomplete after new spans.
             {
                 run_id
                 for run_id in outdated
@@ -275,7 +275,7 @@ class _Remap:
             for run_id, run in repository.lock_runs(session, run_ids).items()
             if run.source == "otlp" and run.status == RunStatus.RUNNING and run.updated_at not in recent
         }
-        # A program that still writes log lines lives, though its next span may come hours later.
+        # A program that still writes log lines is alive, even if its next span is sent hours later.
         logs = log_repository.newest_received(session, former)
         talking = {run_id: at_us for run_id, at_us in logs.items() if at_us in recent}
         repository.set_updated_at(session, talking)

@@ -323,7 +323,7 @@ def count_awaiting(session: Session) -> int:
 def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
     """Mark runs as not waiting for analysis, if they still have the content in `contents` (`{run id: content}`)."""
     table = table_of(AgentRunRow)
-    # In the order in which all writers lock runs.
+    # Sorted, because all writers lock runs in this order.
     for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
         here = (table.c.run_id == run_id, table.c.content_hash == content.content_hash)
         session.execute(update(table).where(*here).values(awaits_analysis=False))

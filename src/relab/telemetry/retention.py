@@ -205,7 +205,7 @@ def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_
         .order_by(table.started_at, table.shard)
         .limit(_SUMS_PER_TRANSACTION)
     )
-    # In the order in which writers lock the rows.
+    # Sorted, because all writers lock the rows in this order.
     rows = list(session.execute(statement.with_for_update()))
     buckets = [(start, list(group)) for start, group in groupby(rows, key=lambda row: row.started_at)]
     is_end = len(rows) < _SUMS_PER_TRANSACTION

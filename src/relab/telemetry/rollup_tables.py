@@ -24,5 +24,5 @@ class RunRollupRow(Base):
     """The length of the bucket: an hour or a minute, in microseconds."""
     started_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """Writers of different shards do not wait for each other; readers add the shards up."""
+    """Writers of different shards do not wait for each other; readers add up all shards."""
     data: Mapped[dict[str, Any]] = mapped_column(JSON)

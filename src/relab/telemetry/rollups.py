@@ -28,12 +28,12 @@ NANO: Final = 1_000_000_000
 MAX_TOOLS: Final = 500
 MAX_TOP_TOOLS: Final = 10
 OTHER_TOOLS: Final = "(other tools)"
-"""The name under which the failures of all further tools are counted, so that tool names invented by clients
-cannot make a row grow without limit."""
+"""The name under which the failures of all tools beyond a maximum are counted, so that many tool names cannot make a row grow without
+limit."""
 TOKEN_KINDS: Final = tuple(TokenSums.model_fields)
 _WIDTH: Final = len(BilledTokens._fields)
 MAX_MODEL_GROUPS: Final = 200
-"""The maximum number of sets of models whose tokens a bucket counts; the cost of runs of all further sets is not estimated."""
+"""The maximum number of combinations of models whose tokens are counted in a bucket. The cost of runs with other ones is not estimated."""
 
 
 @dataclass(frozen=True, slots=True)

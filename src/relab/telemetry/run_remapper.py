@@ -167,7 +167,8 @@ class RunRemapper:
         except Exception:  # noqa: BLE001 whatever it is, the other traces must end
             if len(run_ids) > 1:
                 return sum(self._end([run_id], recent) for run_id in run_ids)
-            # Try it again after another quiet time: it must not stop the worker or hold up the other traces.
+            # Try this trace again after another quiet time, so that it neither stops the worker nor delays other
+            # traces.
             _log.exception("trace_not_ended", trace_id=run_ids[0])
             with self._database.write() as unit:
                 repository.set_updated_at(unit.session, dict.fromkeys(run_ids, now_us))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from relab.telemetry.projector import Projector
 
 KEPT_US: Final = 3_600 * 1_000_000
-"""A run that was not searched within this time (1 hour) is left out: more runs arrive than are searched."""
+"""A run that was not searched within this time (1 hour) is not searched at all, because more runs arrive than can be searched."""
 _ON: Final = "on"
 
 

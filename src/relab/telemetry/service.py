@@ -186,7 +186,7 @@ class TelemetryService(TelemetryParts):
         """
         read = functools.partial(repository.list_runs, run_filter=run_filter, cursor=cursor, limit=limit)
         runs, next_cursor = self.projector.read_page(read, run_filter.started_after_us or 0)
-        # Read for the first run that needs them, and once for the page.
+        # The prices are read only if a run needs them, and then once for the whole page.
         prices = functools.cache(self._usable_prices)
         return RunPage(items=[header_of(run, prices) for run in runs], next_cursor=next_cursor)
 
@@ -322,7 +322,7 @@ class TelemetryService(TelemetryParts):
 
         waiting: list[str] = [""]
         while True:
-            # Not in the transaction that deletes: the search visits every record, and must not hold SQLite's write lock.
+            # Not in the transaction that deletes: the search reads every record, and must not hold SQLite's write lock.
             with self._database.read() as session:
                 waiting = retention.find_waiting_logs(session, before_us, after=waiting[-1], limit=batch)
             if not waiting:

@@ -35,7 +35,7 @@ from relab.telemetry.span_tables import SpanOriginRow, StoredSpan
 from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
-"""Each span is at most one step, call and event of the run, so that a run made from spans keeps the limit of posted runs."""
+"""A span becomes at most one step, one call and one event, so that runs computed from spans have the same limits as posted runs."""
 
 
 @dataclass

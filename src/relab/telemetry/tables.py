@@ -35,9 +35,9 @@ from relab.telemetry.models import RunCounts
 from relab.telemetry.outcome_models import RunOutcome
 
 OPEN_TRACE: Final = text("source = 'otlp' AND status = 'running'")
-"""The condition for runs whose trace has no end yet, and of the index of them: without parameters, so that SQLite uses it."""
+"""The condition for runs whose trace has no end yet, and of their index. It has no parameters, so that SQLite uses the index."""
 AWAITING_ANALYSIS: Final = text("awaits_analysis")
-"""The condition for runs that wait for their analysis, and of the index of them."""
+"""The condition for runs that wait for their analysis, and of their index."""
 
 UNPROJECTED: Final = 0
 """The mapper version of runs whose newest spans are stored and not projected yet; see `postponing.py`."""
@@ -45,7 +45,7 @@ NEVER_PROJECTED: Final = ""
 """The content hash of a run that was never projected: only its id, its source and the start of its spans are known. No reader shows
 it, and the roll-ups do not count it."""
 UNPROJECTED_RUN: Final = text(f"mapper_version = {UNPROJECTED}")
-"""The condition for unprojected runs, and of the index of them."""
+"""The condition for unprojected runs, and of their index."""
 
 
 class AgentRunRow(Base):
@@ -77,7 +77,7 @@ class AgentRunRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     outcome: Mapped[str] = mapped_column(String(24), server_default=RunOutcome.UNKNOWN)
     outcome_rule: Mapped[str | None] = mapped_column(String(32))
-    """The rule that decided; None if the outcome was taken from the status alone, until the run is remapped."""
+    """The rule that decided the outcome. None if an older version decided by the status alone and the run was not remapped yet."""
     outcome_evidence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     agent_outcomes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     """The outcome of each agent (`AgentOutcome`) of a run of several agents."""
@@ -93,7 +93,7 @@ class AgentRunRow(Base):
     category: Mapped[str | None] = mapped_column(String(32))
     category_confidence: Mapped[str | None] = mapped_column(String(16))
     awaits_analysis: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    """Set when a failed or suspect run is written, until its analysis is requested."""
+    """True from the write of a run that is worth an analysis (`RunRecord.is_suspect`) until its analysis is requested."""
     step_count: Mapped[int] = mapped_column(Integer)
     tool_call_count: Mapped[int] = mapped_column(Integer)
     guardrail_event_count: Mapped[int] = mapped_column(Integer)
@@ -111,7 +111,7 @@ class AgentRunRow(Base):
     project_at: Mapped[int | None] = mapped_column(Micros)
     """When a worker projects an unprojected run (`postponing.due_us`); None for other runs."""
     waiting_size: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """The size (`postponing.size_of`) that a projection of an unprojected run reads; 0 for other runs."""
+    """The size (`postponing.size_of`) of the trace of an unprojected run; 0 for other runs."""
 
 
 class RunBehaviourRow(Base):

@@ -53,7 +53,7 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
     errors, loops = _with_run_error(errors, loops)
     reasons = [error for error in errors if _explains_loop(error)]
     of_loops = _places(reasons)
-    # Many retries are a category of their own, which an error without a category does not explain.
+    # Many retries are not explained by an error without a category.
     of_retries = _places([error for error in reasons if error.category is not Category.UNKNOWN])
     effects = (_follows(loop, *(of_retries if loop.detail == RETRIES else of_loops)) for loop in loops)
     everything = [
@@ -121,7 +121,7 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     for line in lines:
         same = by_place.get((line.call_id, line.step_id))
         if same is None and line.call_id is None and line.step_id is None:
-            # Without a place, a line explains the run's own error, if that says nothing.
+            # A line without a call or step explains the run's own error, if this error is vague.
             same = of_run
         if same is not None and _agree(others[same], line):
             error = others[same]

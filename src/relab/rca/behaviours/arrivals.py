@@ -18,7 +18,7 @@ SEARCH_JOB: Final = "rca.search"
 NOTICE_JOB: Final = "rca.notice"
 """The job that sends a notification; its arguments are the notification as JSON (`notifying.notice_of`)."""
 SEARCHED_RUNS: Final = 200
-"""How many runs one job searches."""
+"""The maximum number of runs that one job searches."""
 
 
 class BehaviourArrivals:

@@ -29,7 +29,7 @@ from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
 
 MAX_QUOTES: Final = 5
 MAX_COMPARED: Final = 300
-"""How many lines `repeated` compares with each other."""
+"""The maximum number of lines that a condition `repeated` compares with each other."""
 _WORD: Final = re.compile(r"\w+")
 _ONE: Final = Range(min=1)
 
@@ -80,7 +80,7 @@ def find_behaviours(run: AgentRun, rules: Sequence[BehaviourRule]) -> tuple[Seen
     for rule in rules:
         quotes = None if rule.when is None else matcher.holds(rule.when)
         if quotes is not None:
-            # A claim cites something: an absence is shown by the run as a whole.
+            # A claim must cite something. If the absence of steps or calls is the behaviour, it cites the run itself.
             shown = quotes[:MAX_QUOTES] or (Quotation(EvidenceKind.RUN, run, "status"),)
             found.append(SeenBehaviour(rule, shown))
     return tuple(found)
@@ -157,7 +157,7 @@ class _Matcher:
             else:
                 return tuple(quotes)
             if within is None:
-                # An earlier first item leaves the most room for the others.
+                # The earliest match of the first test leaves the most steps and calls for the other tests.
                 return None
         return None
 

@@ -14,7 +14,7 @@ from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 MAX_PATTERN_CHARS: Final = 1_000
 MAX_TEXT_CHARS: Final = 200_000
-"""A longer text is searched up to here."""
+"""Of a longer text, only this number of characters is searched."""
 
 
 def check_pattern(pattern: str) -> str:
@@ -43,7 +43,7 @@ def find(pattern: str, text: str | None) -> tuple[int, int] | None:
     is None or empty never matches.
     """
     if not text:
-        # Nothing can be quoted of it.
+        # An empty text cannot be quoted.
         return None
     searched, compiled = text[:MAX_TEXT_CHARS], _compiled(pattern)
     if not compiled.isinstance_python(_encodable(searched)):

@@ -15,10 +15,10 @@ from relab.telemetry.models import AgentRun
 KEY_CHARS: Final = 24
 _ERROR_FIELDS: Final = frozenset({"error_message", "message", "error_class", "error_type", "status_code"})
 _BY_TEXT: Final = frozenset({Category.UNKNOWN, Category.TOOL_SCHEMA_MISMATCH, Category.TOOL_PERMISSION})
-"""Categories within which the text of the error tells causes apart. In the others it names the query, the quota or the
-time of one run, and category, detail and place are the cause."""
+"""Categories in which the text of the error distinguishes causes. In other categories the text names the query, the quota or the time of
+one run, so the key has only category, detail and place."""
 _QUOTED: Final = re.compile(r"(['\"`])(?!(?:[A-Za-z_][A-Za-z_.]{0,60})\1)[^'\"`\n]{1,300}\1")
-"""A quoted value; quoted names of letters, such as that of a field, stay."""
+"""A quoted value. Quoted names that consist of letters, such as the name of a field, are not matched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ MIN_RUNS = 3
 """With fewer runs on one side, a difference of two proportions reaches p = 0.05 only if the other side is large."""
 
 MAX_RUNS = 500
-"""How many of the newest runs of each version are compared; more runs add cost without changing the result."""
+"""The maximum number of runs of each version that are compared, the newest ones; more would hardly change the result."""
 
 MIN_SUCCESS_DROP = 0.10
 MIN_STEP_SHIFT = 1.0
@@ -139,7 +139,7 @@ def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, .
     ]
     adjusted = holm(family)
     found = [(item, p) for item, p in ((outcome, adjusted[0]), (steps, adjusted[1])) if item is not None]
-    # The family's adjustment of the most significant tool applies to all tools.
+    # The factor by which the p-value of the most significant tool was adjusted applies to all tools.
     factor = adjusted[2] / family[2] if family[2] > 0 else len(family)
     found += [(item, max(adjusted[2], p * factor)) for item, p in zip(tools, p_tools, strict=True)]
     real = [(item, p) for item, p in found if p < ALPHA]
@@ -166,7 +166,7 @@ def _steps(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
     previous = [float(item.step_count) for item in then]
     low, high = min(*counts, *previous), max(*counts, *previous)
     if high - low < MIN_STEP_SHIFT:
-        return None  # Avoids the import of numpy where no shift is possible.
+        return None  # This avoids the import of numpy if no shift is possible.
     shift = hodges_lehmann_shift(counts, previous)
     if abs(shift) < max(MIN_STEP_SHIFT, MIN_STEP_SHIFT_SHARE * median(previous)):
         return None

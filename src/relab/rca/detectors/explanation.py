@@ -139,7 +139,7 @@ class Facts:
         text = field_text(source[1], name) if source is not None else None
         if source is None or text is None or not text.strip():
             return None
-        # What is shown is the beginning, which the evidence of a long text may lack.
+        # The beginning of the text is shown. If the text is long, the quotation of the problem may lack it.
         is_lead = self._lead.source is source[1] and self._lead.field == name and len(text) <= MAX_SNIPPET_CHARS
         self.quotes.append(self._lead if is_lead else Quotation(*source, name))
         return ticked(text, limit)

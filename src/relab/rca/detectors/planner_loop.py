@@ -27,10 +27,10 @@ MIN_RETRIES = 3
 MIN_REPEATS = 3
 SURE_REPEATS = 5
 MANY_POLLS = 10
-"""At least this many identical calls in a failed run are a loop, even if results differ or it looks like polling."""
+"""This number of identical calls in a failed run is a loop, even if the results differ or the calls look like polling."""
 
 MIN_OUTPUT_CHARS = 40
-"""Shorter outputs ("Done.", "Processed successfully") repeat without a loop."""
+"""Shorter outputs ("Done.", "Processed successfully") may repeat although the agent is not in a loop."""
 
 CITED_REPEATS = 3
 

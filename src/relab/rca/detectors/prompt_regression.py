@@ -44,7 +44,7 @@ RULE = ErrorRule(
 )
 
 MIN_ATTRIBUTABLE_SHARE = 0.5
-"""The version explains a single failure if the previous version would probably (at least 50 %) not have had it."""
+"""The new version explains a single failure if the previous version would probably (at least 50 %) not have failed."""
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:

@@ -185,7 +185,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     facts = Facts(problem, view)
     limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "bare") or facts.match(_LIMIT, "other")
     source = facts.call if facts.call is not None else facts.step
-    # A time-out after no time was not measured: some programs record the end as the start.
+    # A duration of 0 was not measured: some programs record the end as the start.
     own_ms = (source.effective_latency_ms if source is not None else None) or None
     others = [
         latency_ms
@@ -197,7 +197,8 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     ]
     if limit is None and own_ms is None:
         return None
-    # Without its duration nothing is said of the call itself: the sentence before says already that it did not finish in time.
+    # Without its duration, nothing is said about the call itself: an earlier sentence says already that it did not
+    # finish in time.
     parts = [] if own_ms is None else [f"{facts.subject} ended after {duration_text(own_ms)}"]
     if limit is not None:
         parts.append(f"the limit in the error is {limit}")

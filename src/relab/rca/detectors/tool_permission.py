@@ -138,7 +138,7 @@ _RIGHT = re.compile(
 _RESOURCE = re.compile(
     r"(?:permission denied|access (?:is )?denied|forbidden|not permitted)[^\n'\"/]{0,60}[:'\" ]+(?P<resource>/[^\s'\",;]{1,200})"
     r"|(?:on|for|to) (?:the )?(?:resource|bucket|table|relation|schema|database|file|folder|path|url|index|project|repository)[:= ]{1,3}"
-    # "access to the database is denied" has a verb there, and no name.
+    # In "access to the database is denied", the word there is a verb and not a name.
     r"(?!(?:is|was|are|were|has|had|to|be|by|for|from|of|on|in|with|that|which|denied|not|and|or|because|failed)\b)['\"`]?(?P<other>[^\s'\"`,;]{1,200})"
     r"|(?:relation|table|bucket|schema|database) ['\"`](?P<third>[\w.-]{1,100})['\"`]",
     re.IGNORECASE,

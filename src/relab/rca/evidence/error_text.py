@@ -21,7 +21,7 @@ _FILLER = "x"
 
 MAX_ECHO_CHARS = 2_000
 MAX_CHARS = 100_000
-"""How many characters of different wordings one `ErrorReader` reads; about 1,000 usual error messages."""
+"""The maximum number of characters of different texts that one `ErrorReader` prepares: about 1,000 usual error messages."""
 
 _URL = re.compile(r"https?://[^\s'\"<>)\]}]+")
 _ARGUMENTS_OPEN = re.compile(r"\b(?:arguments?|args|kwargs|params|parameters|inputs?)\b\s*[:=]?\s*\{")

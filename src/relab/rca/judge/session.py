@@ -32,7 +32,7 @@ ANSWER_TOKENS: Final = 1_024
 """The completion tokens that are reserved for an answer."""
 
 CHARS_PER_TOKEN: Final = 2
-"""As `Prompt.most_tokens` counts: no text has more tokens."""
+"""A token is assumed to have at least this number of characters, as in `Prompt.most_tokens`."""
 
 _US: Final = 1_000_000
 
@@ -172,5 +172,5 @@ class JudgeSession:
         try:
             return None if text is None else schema.model_validate_json(text)
         except ValidationError:
-            # Another version of relab stored it.
+            # Another version of relab stored the answer, in another format.
             return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from relab.rca.judge.sentences import JudgedSentences
 
 Judging: TypeAlias = Callable[[Report, AgentRun, JudgeMethod, JudgeAnswerCache], Report]
-"""Adds the opinion of a language model to a report (`Judge.judge`)."""
+"""Adds the verdict of a language model to a report (`Judge.judge`)."""
 
 SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswerCache], JudgedSentences]"
 """Returns which behaviours, `{name: sentence}`, a run shows (`SentenceJudge.judge`)."""

@@ -23,7 +23,7 @@ TEXT_CHARS: Final = (4_000, 2_000, 1_000, 500, 250, 120)
 """The lengths to which texts are cut, in the order in which they are tried."""
 
 MAX_CALLS: Final = 20
-"""The tool calls of a step that are shown; a step with more shows the first ones."""
+"""The maximum number of tool calls of a step that are shown; of more calls, only the first ones are shown."""
 
 MIN_QUOTE_CHARS: Final = 8
 MAX_QUOTE_CHARS: Final = 500
@@ -70,7 +70,7 @@ class ShownTexts(ABC):
             start = text.find(quote)
             end = start + len(quote)
             if start < 0:
-                # Only what the judge was shown is searched, so that a long text costs bounded time.
+                # Only the part that the judge was shown is searched, so that the time for a long text is bounded.
                 found = loose.search(text, 0, TEXT_CHARS[0])
                 start, end = found.span() if found is not None else (-1, -1)
             if start >= 0:

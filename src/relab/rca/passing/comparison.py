@@ -64,7 +64,7 @@ class _Comparison:
         least = MIN_RUNS_OF_TASK if passing.same_task else MIN_RUNS_OF_VERSION
         self._needed = max(least, math.ceil(MIN_SHARE * len(self._runs)))
         self._of = "of this task" if passing.same_task else "of this version"
-        # The tools of this run count although their calls failed: it did call them.
+        # Tools whose calls failed are included, because the failed run did call them.
         self._own: dict[str, list[PlacedCall]] = {}
         for placed in view.calls:
             self._own.setdefault(placed.call.tool_name, []).append(placed)

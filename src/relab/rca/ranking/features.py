@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _LIST = re.compile(r"^\s{0,8}(?:\d{1,2}[.)]|[-*•])\s", re.MULTILINE)
 _SEEN_BY_PREVIOUS = ("gives_up", "assumes", "code", "concludes", "error_word", "asks", "question", "unsupported")
-"""Features that also describe the step before: how the next step takes it."""
+"""Features of the step after a unit that are also features of the unit: they show how the next step reacts to it."""
 
 _TAG = re.compile(r"</?[a-z][a-z_]{1,20}>")
 MAX_TOOLS = 40

@@ -38,7 +38,7 @@ from relab.rca.ranking.units import Unit, units_of
 FOLDS = 5
 PENALTIES = (10.0, 30.0, 100.0)
 LINEAR_WEIGHTS = (0.25, 0.5)
-"""The weights of the conditional logit beside the trees from which the folds choose."""
+"""The candidate weights of the conditional logit (the trees have the rest); the weight is chosen on held-out folds."""
 
 PROBLEM_PENALTIES = (30.0, 100.0)
 MAX_WORDS = 40

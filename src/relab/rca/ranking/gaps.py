@@ -16,7 +16,7 @@ MAX_GAPS = 3
 """How many signs a report names."""
 
 MIN_IN_ORDER = 0.5
-"""Ids are numbers of steps if this share of them follows its predecessor by one."""
+"""Ids are taken for numbers of steps if at least this share of them is one more than the id before."""
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]{1,9})", re.DOTALL)
 _EXIT_CODE = re.compile(r"exit ?code|exited with", re.IGNORECASE)

@@ -16,7 +16,7 @@ from relab.rca.ranking.units import Unit, UnitKey
 from relab.telemetry.models import StepStatus
 
 MAX_UNITS = 2_000
-"""The first units of a longer run are read."""
+"""Of a run with more units, only this number of its first units is read."""
 
 MAX_PARTS = 4
 """A failed step with more parts than this does not show which of them failed."""
@@ -36,7 +36,8 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
     read = units[:MAX_UNITS]
     found: defaultdict[int, dict[str, None]] = defaultdict(dict)
     models = {index for index, unit in enumerate(read) if _is_model_call(unit)}
-    # Where a trace marks its model calls, its other innermost steps are hooks and tasks of a framework, which write nothing.
+    # If a trace marks its model calls, its other innermost steps are hooks and tasks of a framework, which produce
+    # nothing.
     authors = models or {index for index, unit in enumerate(read) if not unit.is_executor}
     for index, kind in (*_writers_of_failures(view, read), *_signs(read, max(authors, default=-1))):
         if index in authors:
@@ -111,7 +112,7 @@ def _signs(units: Sequence[Unit], last: int) -> Iterator[tuple[int, str]]:
         if unit.is_executor:
             has_results = True
             continue
-        # The last step that is given an error reports it to the user.
+        # If the last step got an error as its input, it reports this error to the user.
         if index != last and not _has_failed(unit) and _ERROR.search(unit.asked):
             yield index, "format_broken"
         if has_sign("code", unit.text):

@@ -127,6 +127,7 @@ def _guess(
     right, count = model.calibration.hit_rate(probability)
     names = model.reasons(table, row, MAX_REASONS)
     reasons = tuple(dict.fromkeys(describe(name) for name in names)) or ("its place in the run",)
-    # A step that was not recorded cannot be chosen, and the shares of the others do not notice that it is missing.
+    # A step that was not recorded cannot be chosen, and the shares of the other steps are computed as if it did not
+    # exist.
     odds = Odds(round(probability, 3), right, count, is_complete and probability >= model.stands_out)
     return Guess(unit.place, reasons, (quote_unit(unit),), odds=odds)

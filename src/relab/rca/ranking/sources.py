@@ -69,7 +69,7 @@ LONGER = 3
 """A run with more than this many times the units of the longest training run is not like the training runs."""
 
 OPENING_CHARS = 100_000
-"""How much of a text is searched for an opening: the task that stands in it may be long."""
+"""The number of characters of a text that are searched for an opening, which may contain a long task."""
 
 OPENING_NEEDED = 0.9
 """The share of the lines of an opening that a text must have."""
@@ -79,7 +79,7 @@ MAX_LINES = 20
 """The limits of the number of lines of an opening: a shorter one is not used, and a longer one is cut."""
 
 MIN_TASKS = 5
-"""What the runs of fewer tasks share may be their task."""
+"""Lines that the runs of fewer tasks have in common may be part of their tasks."""
 
 _LINE_CHARS = 200
 _WORDS = re.compile(r"[^\W\d_]{2}.*[\W_][^\W\d_]{2}")

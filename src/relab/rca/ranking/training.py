@@ -13,7 +13,7 @@ from relab.rca.ranking.model import SourceModel
 from relab.telemetry.models import AgentRun
 
 MIN_RUNS = 10
-"""With fewer labelled runs there is nothing to hold out."""
+"""With fewer labelled runs, too few could be held out of the training."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ TAIL_CHARS = 1_000
 """Only the start and the end of a longer text are read."""
 
 MARKER_CHARS = 120
-"""How far from the start of a text an executor reports its exit code."""
+"""An executor of code reports its exit code within this number of characters from the start of a text."""
 
 MIN_TURNS = 3
-"""A run with fewer turns with text has no place to choose."""
+"""In a run with fewer turns that have a text, there is nothing to rank."""
 
 _EXIT_CODE = re.compile(
     r"(?:exit ?code:|exit code was:|exited with(?: Unix)? exit code:) ?(?P<code>-?\d{1,9})", re.IGNORECASE
@@ -123,9 +123,10 @@ def are_rankable(turns: Sequence[Turn]) -> bool:
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers. Its coordinator has the second turn and at least 40 % of all turns. At 90 % of
-    the changes of speaker, the coordinator is the speaker before or after the change. Turns of executors of code are
-    ignored.
+    A team has at least three speakers. Its coordinator has the second turn, not the first one, and at least 40 % of all
+    turns. At 90 % of the changes of speaker, and at least at three of them, the coordinator is the speaker before or
+    after the change. At most a quarter of its turns are followed by an executor of code. Turns of executors are
+    otherwise ignored.
 
     `turns` are in order of time.
     """
@@ -138,7 +139,7 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     led = sum(name in pair for pair in changes)
     coded = sum(turn.speaker == name and after.is_executor for turn, after in pairwise(turns))
     is_leading = count >= 0.4 * len(speakers) and led >= max(3, 0.9 * len(changes))
-    # The first turn sets the task.
+    # The first turn is the task itself.
     takes_over = name == speakers[1] and name != speakers[0]
     return name if is_leading and takes_over and coded <= 0.25 * count else None
 

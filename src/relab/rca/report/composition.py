@@ -29,7 +29,7 @@ from relab.rca.report.writers import merge_with_writers
 
 MAX_FINDINGS = 1_000
 MAX_CONTEXT_EVIDENCE = 200
-"""The greatest number of failures that are quoted as context although no claim cites them; more would not help the reader."""
+"""The maximum number of errors that are quoted as context although no claim cites them; more would not help the reader."""
 
 
 def compose(
@@ -48,7 +48,7 @@ def compose(
     if the first guess is better than this place (`is_guess_better`). `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
-    # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
+    # Hypotheses are built first, so that the evidence of the most likely cause comes first in the index.
     reportable = reportable_causes(causes, insufficient=insufficient is not None)
     hypotheses = build_hypotheses(reportable, view, collector, insufficient=insufficient is not None)
     kept = _kept(problems, causes)

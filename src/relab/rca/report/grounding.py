@@ -25,7 +25,7 @@ from relab.rca.report.lexicon import ABBREVIATIONS, ACRONYMS, FUNCTION_WORDS, NU
 
 MAX_CLAIM_CHARS = 400
 MAX_CITATIONS = 8
-"""Distinct pieces of evidence per claim; a claim that cites everything has no specific grounds."""
+"""The maximum number of distinct pieces of evidence per claim; a claim that cites everything has no specific grounds."""
 
 MIN_SUPPORT = 0.5
 """Share of a claim's plain words that must occur in its grounds."""

@@ -33,10 +33,10 @@ NUMBER_WORDS: dict[str, str | None] = {
     "millions": None,
     "billion": None,
 }
-"""Number words, with the digits that also ground them. `one` is left out because it is mostly a pronoun."""
+"""Number words with their digits; the digits in the grounds support the word too. `one` is left out because it is mostly a pronoun."""
 
 ACRONYMS = frozenset({"AI", "API", "HTTP", "HTTPS", "ID", "IDS", "JSON", "LLM", "OK", "RCA", "URL"})
-"""Acronyms that name no particular thing, so a claim may use them without grounds."""
+"""Acronyms of general meaning, which a claim may use even if they do not occur in the evidence."""
 
 ABBREVIATIONS = frozenset({"e.g", "i.e", "etc", "vs", "and/or"})
 

@@ -18,7 +18,7 @@ from relab.telemetry.outcome_models import AgentRelation
 
 MAX_AGENTS: Final = 50
 MAX_AGENT_TEXT_CHARS: Final = 1_000
-"""The maximum number of agents that a run lists, and the characters of each text; their steps have the complete texts."""
+"""The maximum number of agents that a run lists, and of characters of each text of an agent; steps have the complete texts."""
 
 _DELEGATES: Final = ("coworker", "agent_name", "to_agent", "agent", "member_id", "recipient")
 """Arguments in which tools of frameworks name the agent that gets a task."""
@@ -62,12 +62,13 @@ class TraceAgents:
         self._spans = spans
         self._around = around
         self.names = _names_of(spans, around)
-        """The name of the agent that each span belongs to, by span id; empty unless there are several agents.
+        """`{span id: name of the agent that the span belongs to}`; empty if there are not several agents.
 
-        It is the nearest agent's span; where no span reports an agent, the name that a model's span has, else the
-        conversation that it continues. Spans outside of agents are left out.
+        A span belongs to the agent whose span encloses it most closely. If no span reports an agent, a model's span
+        belongs to the agent that it names, or else to the conversation that it continues. Other spans are left out.
         """
-        # A name of symbols alone has no plain form; an empty one would equal that of every missing name.
+        # The plain form of a name that consists only of symbols is empty. It is left out, because it would equal that
+        # of missing names.
         self._plain = {plain: name for name in self.names.values() if (plain := _plain(name))}
         self._members = self._acting_spans()
         questions = ((_first_question(acting), name) for name, acting in reversed(self._members.items()))
@@ -116,7 +117,7 @@ class TraceAgents:
     def _agent_around(self, name: str) -> str | None:
         """Return the other agent whose span encloses the first span of the agent `name`; None if there is none."""
         acting = self._members[name]
-        # A span inside may have the same start as the agent's own.
+        # A span inside the agent's own span may have the same start.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
         outer = self.names.get(self._around[first.span.span_id].agent or "")
         return outer if outer != name else None
@@ -230,7 +231,8 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
         span_id = facts.span.span_id
         outer = around[span_id]
         is_delegated = outer.call in delegates and around[outer.call].agent == outer.agent
-        # A span's own name counts before that of the agent around it: some agents have no span where they run.
+        # The agent that a span itself names has precedence over the enclosing agent: some agents have no span of their
+        # own.
         name = labels.get(span_id) or own.get(span_id) or (delegates[outer.call or ""] if is_delegated else None)
         name = name or labels.get(outer.agent or "")
         if name is not None:
@@ -274,7 +276,7 @@ def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
                 # A program may have shortened the messages of this call.
                 return {}
             found.setdefault(facts.talk.opening, []).append(facts)
-    # A whole conversation has a final answer and earlier tool calls.
+    # A complete conversation has a final answer and earlier tool calls.
     are_whole = all(members[-1].talk.answer and members[-1].talk.earlier for members in found.values())
     if len(found) < 2 or not are_whole:
         return {}

@@ -33,7 +33,7 @@ def given_arguments(value: Any) -> JsonValue:
     if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:
         return arguments
     printed = read_printed(arguments)
-    # JSON has fewer values than Python.
+    # Not all values of Python can be values of JSON.
     found = arguments_of(as_text(printed)) if isinstance(printed, dict) else None
     return unwrapped_arguments(found) if isinstance(found, dict) else arguments
 

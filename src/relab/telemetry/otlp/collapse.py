@@ -136,7 +136,7 @@ def _join_model_calls(
             outer_id = around[outer_id].step
         if outer_id is None or by_id[outer_id].role is not Role.LLM:
             continue
-        # What began before a model call is no part of it, even if it names that call as its parent.
+        # A span that began before a model call is no part of this call, even if it names the call as its parent.
         if facts.span.start_us >= by_id[outer_id].span.start_us:
             inside.setdefault(outer_id, []).append(facts)
     inner_ids = {facts.span.span_id for reports in inside.values() for facts in reports}
@@ -146,7 +146,7 @@ def _join_model_calls(
     # From the innermost outwards, so that an outer report gets the fields of all reports inside it.
     for outer_id in reversed(order):
         outer, inner = by_id[outer_id], inside[outer_id]
-        # Otherwise the inner spans are attempts that the outer call has retried.
+        # If there are several inner spans, they are attempts, which the outer call has retried.
         if len(inner) == 1 and inner[0].outcome.status is outer.outcome.status:
             inner_id = inner[0].span.span_id
             changed[outer_id] = _joined(outer, changed.get(inner_id, inner[0]))

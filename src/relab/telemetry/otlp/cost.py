@@ -68,7 +68,7 @@ def _silent_calls(
 
 
 _Counts = dict[str, tuple[int, bool]]
-"""`{name: (sum, whether each call reports it)}` of the counts that a call reports."""
+"""`{name of a count: (sum over all calls, whether each call reports it)}`."""
 
 
 def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:

@@ -61,7 +61,7 @@ MAX_JSON_PARTS = 10_000_000
 """The maximum number of braces, brackets and commas in a body: each may belong to a value, and a value takes up to a
 hundred bytes of memory."""
 
-# If a value does not have the type of its field, protobuf does not convert the Python exceptions.
+# If a value does not have the type of its field, protobuf raises Python's own exceptions instead of a parse error.
 _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 

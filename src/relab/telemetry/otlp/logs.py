@@ -50,7 +50,7 @@ BODY: Final = "body"
 """The attribute of a span event that holds the body of its log record, as a JSON value."""
 
 _SPAN_EVENTS: Final = ("gen_ai.", "claude_code.")
-"""How the names of events begin that the reader of spans reads as events of their span."""
+"""The beginnings of the names of log events that are read as events of their span."""
 _EXCEPTION_PREFIX: Final = "exception."
 _EVENT_NAME: Final = "event.name"
 _SEVERITY_ERROR: Final = 17

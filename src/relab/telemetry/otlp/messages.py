@@ -140,7 +140,7 @@ _WRAPPED: Final = {
     "toolRequest": "tool_call",
     "toolResponse": "tool_result",
 }
-"""Parts of Gemini, Bedrock and Genkit: the only key is the kind of the part."""
+"""Parts of messages in the formats of Gemini, Bedrock and Genkit: the only key is the kind of the part."""
 _CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id", "ref")
 _NAMES: Final = ("name", "tool_name", "toolName")
 _ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
@@ -186,7 +186,7 @@ class _Gathered:
         self.requests: list[ToolRequest] = []
         self.results: list[ToolResult] = []
         self.is_known = False
-        """Whether the message holds a field that this module reads, even if that field is empty."""
+        """Whether the message has a field that this module reads, even if the field is empty."""
 
     def add(self, part: Any) -> None:
         """Read one part of the message's content: add its text, tool request or tool result; ignore reasoning."""
@@ -343,7 +343,7 @@ def read_result(value: Any) -> ToolResult:
             return ToolResult(found and found[1], None, _clean(text), "status='error'" in written["rest"])
         value = parsed(value) if value.startswith(("{", '"')) else None
         if isinstance(value, str):
-            # A text in quotes: an instrumentation has encoded the result once more.
+            # A text in quotation marks: an instrumentation has encoded the result twice.
             return (
                 read_result(value)
                 if not value.startswith('"')
@@ -352,7 +352,7 @@ def read_result(value: Any) -> ToolResult:
     if not isinstance(value, dict):
         return ToolResult(None, None, _clean(content_text(given)), is_error=False)
     if "raw_output" in value and isinstance(value.get("is_error"), bool):
-        # LlamaIndex: the result beside its input, and as text blocks.
+        # LlamaIndex reports the result together with the input, and also as text blocks.
         return ToolResult(None, None, _clean(content_text(value["raw_output"])), value["is_error"])
     # LangChain.js has the message in a field of its own.
     message, role = _unwrapped(value["output"] if isinstance(value.get("output"), dict) else value)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 MAX_CHARS = 200_000
 MAX_DEPTH = 50
-"""The greatest length and depth: longer texts, and values that are nested deeper, are not read."""
+"""The maximum length and depth: longer texts, and values that are nested deeper, are not read."""
 
 _MEMBER: Final = re.compile(r"<[A-Za-z_][\w.]*: ('[^'\\\n]*'|\"[^\"\\\n]*\"|-?\d+)>")
 """A member of an enumeration, such as `<ChatRole.USER: 'user'>`."""
@@ -34,7 +34,7 @@ def read_printed(text: str) -> Any:
     try:
         return _value(_parsed(plain).body, 0)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # What an instrumentation cut in the middle is no expression.
+        # If an instrumentation cut the text, it is no valid expression.
         return None
 
 

@@ -201,7 +201,7 @@ class _Projection:
             last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
             if last is not None and last.talk.answer:
                 return last.talk.answer
-        # Messages between agents, where neither an agent nor a model reports what it said.
+        # If neither an agent nor a model reports its answer, messages between agents have it.
         return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
 
     def _first_model(self) -> str | None:

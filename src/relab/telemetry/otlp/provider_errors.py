@@ -56,7 +56,7 @@ _BY_CLASS: Final = {
     "UnprocessableEntityError": 422,
     "InternalServerError": 500,
 }
-"""The status codes that the exceptions of model clients stand for, if neither attribute nor text names one."""
+"""The status codes of exceptions of model clients, used if neither an attribute nor the text names a status code."""
 
 
 def is_provider_error(error_class: str | None) -> bool:

@@ -73,5 +73,5 @@ def role_of(attributes: Attributes) -> Role:
     if isinstance(declared, Role):
         return declared
     role = next((role for sign, role in _SIGNS if sign in attributes), Role.OTHER)
-    # A span of another operation belongs to the agent that it names, and does not run it.
+    # A span with another operation belongs to the agent that it names, but is not the execution of this agent.
     return Role.OTHER if role is Role.AGENT and operation else role

@@ -22,10 +22,10 @@ MAX_SPAN_BYTES = 8 * 1_048_576
 """A larger span is rejected, because a decoded span takes many times the memory of its bytes."""
 
 MAX_SCOPE_BYTES = 1_048_576
-"""The spans of a larger scope are decoded one by one, because all decoded at once would take many times the memory of its bytes."""
+"""The spans of a larger scope are decoded one by one: decoded at once, they would take many times the memory of their bytes."""
 
 MAX_PARTS = 10_000
-"""The maximum number of attributes, and of events, of one span: even a small one takes time to decode."""
+"""The maximum number of attributes, and of events, of one span: even a small attribute takes time to decode."""
 
 STATUS_UNSET, STATUS_OK, STATUS_ERROR = 0, 1, 2
 

@@ -13,7 +13,7 @@ from relab.telemetry.otlp.spans import Attributes, clean_text
 from relab.telemetry.otlp.text import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS
 
 ANSWERING_TOOLS: Final = frozenset(("final_answer", "final_result"))
-"""Tools of smolagents and pydantic-ai by which a model gives its answer; they do nothing else."""
+"""Tools of smolagents and pydantic-ai that do nothing: a model calls them to give its answer as an argument."""
 MAX_CALLS = 1_000
 """The maximum number of tool requests, and of results, that are read from the messages of one span."""
 
@@ -185,4 +185,4 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
 
 _MAX_DEPTH: Final = 4
 _PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)")
-"""An object as Python prints it, which no user has written or read."""
+"""An object as Python prints it: it is not a text that a user has written or read."""

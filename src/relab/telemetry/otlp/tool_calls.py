@@ -25,7 +25,7 @@ from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.outcome import is_error_in_result, is_step_limit
 
 ResultKey: TypeAlias = tuple[str | None, str | None]
-"""The id of a call and None, or None and the name of its tool if the messages have no ids."""
+"""`(call id, None)`, or `(None, tool name)` if the messages have no ids."""
 _Call: TypeAlias = tuple[str, str]
 """The plain name of a tool, and the key of its arguments (`arguments_key`)."""
 _HANDOFF_TOOLS: Final = ("transfer_to_", "transfer_back_to_", "handoff")
@@ -97,7 +97,7 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
     for facts in spans:
         if facts.outcome.status is StepStatus.FAILURE and facts.role in _WORKERS:
             here = facts.span.parent_id
-            # Where another climb has been, the rest is marked already: deep traces stay linear.
+            # If a span is marked, so are all spans above it. Stopping here keeps the time linear in deep traces.
             while here in by_id and here not in explained:
                 explained.add(here)
                 here = by_id[here].span.parent_id
@@ -139,7 +139,7 @@ def _failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -
 
 def _fail(call: MessageCall, error: SpanOutcome) -> None:
     if is_step_limit(error.error_class, error.error_message) or is_provider_error(error.error_class):
-        # The agent was stopped, or the next call of a model failed: nothing is known of the tool.
+        # The agent was stopped, or the next model call failed, so the result of the tool is not known.
         return
     call.status = StepStatus.FAILURE
     call.item["status"] = str(StepStatus.FAILURE)
@@ -156,13 +156,13 @@ class _Joining:
         self._tools = [facts for facts in spans if facts.kind == CALL and facts.role is Role.TOOL]
         self._handoffs = sum(facts.role is Role.HANDOFF for facts in spans)
         self._identified: dict[tuple[str, str | None], deque[SpanFacts]] = defaultdict(deque)
-        """The spans with an id of the call, by this id and the tool's name, and by the id with None for any name."""
+        """The spans with a call id, by `(call id, tool name)`, and also by `(call id, None)`."""
         self._named: dict[str, list[SpanFacts]] = defaultdict(list)
-        """The spans without an id of the call, by the tool's plain name, sorted by start."""
+        """The spans without a call id, by the tool's plain name, sorted by start."""
         self._foreign: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
-        """The spans whose id of the call is in no message, by the call: their instrumentation has ids of its own."""
+        """The spans whose call id is in no message, by tool and arguments: their instrumentation has ids of its own."""
         self._called: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
-        """The spans with an id of the call, by the call, for requests of instrumentations that leave the id out."""
+        """The spans with a call id, by tool and arguments, for requests of instrumentations that leave the id out."""
         self._taken: set[str] = set()
         spoken = _spoken_ids(spans)
         for facts in self._tools:
@@ -188,9 +188,9 @@ class _Joining:
             if facts.role is Role.LLM
             for request in facts.talk.requests
         )
-        """The number of requests in outputs, by the call, that no message of an input has repeated under another id yet."""
+        """By tool and arguments: the number of requests in outputs that no input has repeated under another id yet."""
         self._first_in: dict[str, str] = {}
-        """The id of the span whose messages were the first to have a request, by the id of the call."""
+        """`{call id: id of the span whose messages were the first to contain the request}`."""
 
     def joined(self) -> ToolCalls:
         models = [facts for facts in self._spans if facts.role is Role.LLM]
@@ -198,7 +198,7 @@ class _Joining:
             for number, request in enumerate(facts.talk.requests):
                 self._join(facts, request, number)
         reports = bool(self._first_in) or bool(self._separate) or bool(self._asked_by)
-        # Messages of the input are repeated in each later call, so only requests that no output has are new.
+        # Later model calls repeat the messages of the input: a request in an input is new only if no output has it.
         others = [facts for facts in self._spans if facts.role is not Role.LLM]
         for facts in (*reversed(models), *others):
             requests = (*facts.talk.earlier, *(facts.talk.requests if facts.role is not Role.LLM else ()))
@@ -220,7 +220,7 @@ class _Joining:
             self._first_in.setdefault(request.call_id, model.span.span_id)
         result = self._result_of(request)
         if tool is None and result is None and is_repeated:
-            # A second report of the same request: a new one would have a tool's span or a result.
+            # This is a second report of the same request: a new request would have a tool's span or a result.
             return
         if tool is not None:
             self._asked_by[tool.span.span_id] = model.span.span_id

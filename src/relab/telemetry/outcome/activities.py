@@ -79,7 +79,8 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     """
     status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
     reasons = read("finish_reasons") or read("finish_reason")
-    # By position, because names take as long as all the rest, and each item of each run passes here.
+    # By position, because keyword arguments would double the time, and this function is called for each item of each
+    # run.
     return RunActivity(
         STEP,
         read("step_id"),
@@ -95,7 +96,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         error_message,
         None,
         read("output_summary"),
-        # Without the output: one that begins with "Error:" is content that a model wrote.
+        # The output is not checked: if it begins with "Error:", this may be a text that a model wrote.
         reports_error(status, error_class, error_message, None),
         None,
         None,
@@ -197,7 +198,7 @@ def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents:
         if step_id in agents:
             agent = agents[step_id]
             break
-        # Before the answer is known, so that a cycle of parents ends.
+        # Stored before the result is known, so that the search ends if parents form a cycle.
         agents[step_id] = agent = steps[step_id].agent
         path.append(step_id)
         if agent is not None:

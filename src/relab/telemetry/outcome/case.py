@@ -14,7 +14,7 @@ from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 
 MIN_REPEATED = 4
-"""This many equal calls with equal results in a row are a loop."""
+"""If an agent makes this number of equal calls with equal results in a row, it is in a loop."""
 _MAX_STOP_NOTICE_CHARS = 300
 """A longer answer than this is an answer, even if it begins with the notice of a step limit."""
 
@@ -198,12 +198,12 @@ class Case:
             return Answer(text, "run", self.fields.run_id, "answer")
         step = self.last_model
         if step is None:
-            # Without roles, as in runs posted as JSON: the last step with an output.
+            # If steps have no roles, as in runs posted as JSON, the answer is the output of the last step that has one.
             step = next((step for step in reversed(self.steps) if filled(step.result)), None)
         elif any(
             call.kind == CALL and call.agent == step.agent and call.at_us >= step.end_us for call in self.activities
         ):
-            # The output was a request of tools.
+            # The output is a request of tools, not an answer.
             return None
         if step is None or step.result is None or not step.result.strip():
             return None

@@ -17,7 +17,7 @@ from relab.telemetry.outcome.activities import RunActivity
 
 MAX_VALUES = 100
 MAX_VALUE_CHARS = 400
-"""Of a call, at most this many values, and of each value this many characters, are compared."""
+"""The maximum number of values of a call, and of characters of a value, that are compared."""
 
 _SAME_SHARE = 0.5
 _SAME_WORDS = 0.5
@@ -101,7 +101,7 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
     if failed.fingerprint is not None and failed.fingerprint == later.fingerprint:
         return True
     if not failed.values:
-        # Nothing was reported, or nothing was sent: there is no other intent that the later call could have.
+        # No arguments were reported or sent, so the later call cannot have another intent.
         return True
     if not later.values:
         return False

@@ -24,7 +24,7 @@ STEP_LIMIT = re.compile(
     r"|^max_(?:turns|steps|iterations)$",
     re.IGNORECASE,
 )
-"""Class names, messages and finish reasons of frameworks that stop an agent after so many steps."""
+"""Class names, messages and finish reasons of frameworks that stop an agent at its limit of steps."""
 
 
 def is_step_limit(*texts: str | None) -> bool:

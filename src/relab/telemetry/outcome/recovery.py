@@ -23,7 +23,7 @@ from relab.telemetry.outcome.activities import MODEL_ROLE, RunActivity
 from relab.telemetry.outcome.intent import Arguments, arguments_of, is_related, is_same_intent, rejects_arguments
 
 MAX_CANDIDATES = 40
-"""At most so many later calls are compared with a failed one: the first and the last half of them."""
+"""The maximum number of later calls that are compared with a failed call: one half are the first ones, the other half the last ones."""
 
 VALUES_PER_COMPARISON = 1_000
 """A comparison of two calls counts once more for each so many pairs of their values, because the spelling of each pair

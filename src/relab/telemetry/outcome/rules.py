@@ -142,7 +142,7 @@ def _agent_failed(case: Case) -> OutcomeReport | None:
     """
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
-            # If nothing followed, the exception reached the caller, whatever the root says.
+            # If no step or call followed, the exception reached the caller, whatever status the root span has.
             value = RunOutcome.FAILED if case.is_last(step) else RunOutcome.COMPLETED_WITH_ERRORS
             rule = OutcomeRule.STEP_LIMIT if _limit_field(step) else OutcomeRule.AGENT_FAILED
             return _report(value, rule, [_error_quote(step)])
@@ -340,7 +340,7 @@ _RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
     _tool_failed,
     _step_failed,
 )
-"""The rules for which an error must have arrived. In an incomplete run, a missing step or answer may just not have arrived."""
+"""The rules that match only if an error was received. In an incomplete run, a missing step or answer may still arrive."""
 _SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 
 Quote = tuple[str, str, str, str]

@@ -18,7 +18,7 @@ from relab.telemetry.otlp.spans import Attributes, Span
 _TYPE: Final = "span.type"
 _PREFIX: Final = "claude_code."
 _REDACTED: Final = "<REDACTED>"
-"""The text that Claude Code exports in place of one that the user does not export."""
+"""The text that Claude Code exports in place of a text that the user does not want to export."""
 _ARGUMENTS: Final = ("file_path", "full_command", "skill_name", "subagent_type")
 _RESULTS: Final = ("output", "content")
 

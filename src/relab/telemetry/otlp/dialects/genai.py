@@ -38,7 +38,8 @@ def _translate_older(span: Span, values: Values) -> None:
             messages = read_messages(value)
             add(values, name if messages else v.INPUT if name == v.INPUT_MESSAGES else v.OUTPUT, value)
             if v.OPERATION not in values and v.REQUEST_MODEL not in values and v.TOOL_NAME not in values:
-                # OpenLIT reports a traced function so: it has texts of a conversation, but calls no model itself.
+                # OpenLIT reports a traced function in this way: the span has texts of a conversation, but the function
+                # calls no model itself.
                 values.setdefault(v.ROLE, Role.CHAIN)
 
 

@@ -22,7 +22,7 @@ _NAMES = (
 
 
 def _translate(span: Span, values: Values) -> None:
-    # Where nothing else says what a span is, the name of an agent says only which agent it belongs to.
+    # If nothing else shows the role of a span, the name of an agent only shows to which agent the span belongs.
     if v.OPERATION in values or v.ROLE in values:
         add(values, v.AGENT_NAME, span.attributes.get("agent.name"))
 

@@ -24,7 +24,7 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.TOOL_ARGUMENTS, inner if inner is not None else attributes.get("gen_ai.prompt"))
         result = parsed(text_of(attributes, "gen_ai.completion") or "")
         inner = result.get("output") if isinstance(result, dict) and result.keys() == {"output"} else None
-        # A tool that raised has no output, which is exported as an empty object.
+        # If a tool raised an exception, it has no output. This is exported as an empty object.
         given = attributes.get("gen_ai.completion") if result != {} else ""
         add(values, v.TOOL_RESULT, inner if inner is not None else given)
     elif values.get(v.ROLE) is Role.LLM:

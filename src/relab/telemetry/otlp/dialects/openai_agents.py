@@ -15,7 +15,7 @@ from relab.telemetry.otlp.spans import Span
 
 _DESCRIPTION: Final = "gen_ai.agent.description"
 _DEFAULTS: Final = ("OpenAI Agents instrumentation", "OpenAI Agent")
-"""The description and the name that spans of models and tools have in place of those of their agent."""
+"""The description and the name that spans of models and tools have where those of their agent are expected."""
 _PRINTED_CALL: Final = "ResponseFunctionToolCall("
 
 

@@ -33,7 +33,7 @@ _PLUMBING: Final = re.compile(
     r"|handle_tool_call_results|_\w+)"
 )
 AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
-"""The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
+"""The nodes of LangGraph's own agents: each encloses only one call of a model, or only calls of tools."""
 _TOOL_METHOD: Final = re.compile(r"(.+)\.(?:__call__|acall)", re.DOTALL)
 """The name of a DSPy tool, whose span has no other name than this method of the tool."""
 _PRIVATE_METHOD: Final = re.compile(r"\w\._(?!_)\w+$")
@@ -51,7 +51,7 @@ _MAX_OUTPUT_CHARS = 1_000_000
 def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
     if str(attributes.get("input.value", "")).startswith(_MEMORY_STEP):
-        # smolagents prints its own state there.
+        # smolagents prints its own state to this attribute.
         del values[v.INPUT]
     metadata = _metadata(attributes)
     is_node = span.name in AGENT_NODES and metadata.get("langgraph_node") == span.name

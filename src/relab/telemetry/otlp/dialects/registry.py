@@ -60,13 +60,13 @@ DIALECTS: Final = (
     # Last, because it removes what others have read from spans that only hold the attributes of a call.
     LITELLM,
 )
-"""All dialects that a span's attributes show; OpenTelemetry's message events are read besides (`GENAI_EVENTS`)."""
+"""All dialects that are recognised by attributes of a span; OpenTelemetry's message events are read too (`GENAI_EVENTS`)."""
 
 _SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
 _READ: Final = _SIGNS.union(
     *({*dialect.roles, *(attribute for attribute, _ in dialect.names)} for dialect in DIALECTS),
 )
-"""The attributes that decide which dialects a span has, and which of their tables' lines apply to it."""
+"""The attributes by which dialects are recognised, and the attributes in their tables `roles` and `names`."""
 _MAX_CACHED_SETS: Final = 1_024
 
 
@@ -107,7 +107,8 @@ def normalize(span: Span) -> Span:
     return span._replace(attributes=values)
 
 
-# A program's spans have few different sets of attributes, and the tables of all dialects have hundreds of lines.
+# Cached: the spans of a program have few different sets of attributes, and the tables of all dialects have hundreds of
+# lines.
 @functools.lru_cache(maxsize=_MAX_CACHED_SETS)
 def _translations(present: frozenset[str]) -> tuple[_Translation, ...]:
     """Return the translations for a span, in the order of `DIALECTS`.

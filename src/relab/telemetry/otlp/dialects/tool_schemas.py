@@ -15,9 +15,9 @@ from relab.telemetry.otlp.spans import Attributes
 MAX_SCHEMA_CHARS: Final = 20_000
 MAX_DEFINITIONS_CHARS: Final = 1_000_000
 _OF_THE_TOOL: Final = ("tool.parameters", "gen_ai.tool.json_schema", "spring.ai.tool.definition.schema")
-"""Attributes of a tool's own span."""
+"""Attributes of a tool's own span that have its schema."""
 _OF_ALL_TOOLS: Final = ("gen_ai.tool.definitions", "ai.prompt.tools")
-"""Attributes with a list of definitions, or a list of their JSON texts."""
+"""Attributes with a list of tool definitions, or a list of their JSON texts."""
 _NUMBERED: Final = "llm.tools."
 _NUMBERED_SCHEMA: Final = ".tool.json_schema"
 

@@ -35,7 +35,7 @@ def _translate(span: Span, values: Values) -> None:
     role = _ROLES.get(kind)
     given, result = attributes.get("input"), attributes.get("output")
     if kind == "memory" and attributes.get("memory.operation") == "write":
-        # The only place of a call that was rejected before its tool ran.
+        # If a call was rejected before its tool ran, it is reported only here.
         add(values, v.INPUT_MESSAGES, _saved_message(given))
     if role is None or v.OPERATION in values:
         return
@@ -51,7 +51,8 @@ def _translate(span: Span, values: Values) -> None:
     add(values, v.INPUT, given)
     add(values, v.OUTPUT, result)
     if role is Role.LLM:
-        # One span holds all calls of a loop, but the tokens of the last call only; the agent's span has those of all.
+        # One span reports all model calls of a loop, but only the tokens of the last one; the agent's span has the
+        # tokens of all calls.
         add(values, v.INPUT_MESSAGES, attributes.get("llm.messages"))
         add(values, v.REQUEST_MODEL, attributes.get("llm.model"))
         add(values, v.FINISH_REASONS, attributes.get("llm.finish_reason"))
