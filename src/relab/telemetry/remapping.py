@@ -176,10 +176,10 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
-    """Write runs that were computed from their traces; return the ids of the runs to compute again.
+    """Write runs that were computed from their traces; return the ids of the runs that must be computed again.
 
-    These are the runs whose trace has received data since `traces` was read; they are not written. Deleted runs, and
-    runs that another process has written, are skipped.
+    A run is returned, and not written, if its trace has received data since `traces` was read. Deleted runs, and runs
+    that another process has written, are skipped.
 
     Args:
         session: the session of the transaction.

@@ -31,9 +31,9 @@ _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:
 
 
 def changes_something(tool_name: str) -> bool:
-    """Return whether the first verb in the name of a tool is one of changes, such as `update` in `order.updateAddress`.
+    """Return whether the name of a tool says that the tool changes something, such as `update` in `order.updateAddress`.
 
-    False for a name without a known verb, such as `python`.
+    The first known verb in the name decides. If there is none, as in `python`, return False.
     """
     for word in _WORD.findall(tool_name):
         verb = word.lower()
@@ -45,9 +45,9 @@ def changes_something(tool_name: str) -> bool:
 
 
 def written_change(text: str) -> str | None:
-    """Return the name of the first tool that changes something among the calls that a text contains as JSON.
+    """Return the name of the first tool that changes something, of the calls that a text contains as JSON.
 
-    A call is an object with the name and the arguments of a tool, in any order. None without such a call.
+    A call is an object with the name and the arguments of a tool, in any order. Return None without such a call.
     """
     if _CALLED_WITH.search(text) is None:
         return None

@@ -30,8 +30,8 @@ class _Reason(NamedTuple):
     """Why a turn may be the first mistake.
 
     Attributes:
-        words: a sentence without its full stop.
-        shown: the further places of the run that show it.
+        words: the reason, as a sentence without its full stop.
+        shown: quotations that show the reason, besides the text of the turn itself.
         explains_error: whether the turn wrote code, or made a call, that failed.
         is_change: whether the turn changed something.
     """
@@ -45,7 +45,8 @@ class _Reason(NamedTuple):
 def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
     """Return at most `CANDIDATES` guesses, in the order in which the rules propose them.
 
-    If several rules propose the same turn, it is one guess with several reasons. `turns` are the turns of the run `view`.
+    If several rules propose the same turn, it is one guess with several reasons. `turns` are the turns of the run in
+    `view`.
     """
     found: dict[int, list[_Reason]] = {}
     for index, reason in _candidates(with_changes(view, turns)):
@@ -60,7 +61,7 @@ def quote_turn(turn: Turn) -> Quotation:
 
 
 def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for turns that may be the first mistake, best first."""
+    """Yield `(index of a turn, reason)` for turns that may be the first mistake, the most likely one first."""
     is_dialog = is_dialogue(turns)
     authors = [index for index, turn in enumerate(turns) if not (is_dialog and (turn.is_person or turn.is_executor))]
     last = authors[-1] if authors else len(turns) - 1

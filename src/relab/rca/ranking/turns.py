@@ -76,7 +76,7 @@ class Turn:
         is_person: whether the turn is a message of the user.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
-        change: the first change that the turn made; None without one.
+        change: the first tool call of the turn that changed something; None without one, or before `with_changes`.
     """
 
     placed: PlacedStep
@@ -101,17 +101,17 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return the turns of a run with the changes that they made.
+    """Return copies of the turns with the field `change` filled.
 
-    A call whose step is not a turn belongs to the last turn before it. In a run without tool calls, the calls that
-    agents wrote into their texts as JSON count, unless the next turn reports an error.
+    A call whose step is not a turn belongs to the last turn before it. If the run reports no tool calls, the calls that
+    agents wrote into their texts as JSON are used instead; a call is left out if the next turn reports an error.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
 
 
 def is_dialogue(turns: Sequence[Turn]) -> bool:
-    """Return whether the user says more in a run than the task."""
+    """Return whether a run has further messages of the user, besides the task."""
     return sum(turn.is_person for turn in turns) > 1
 
 

@@ -165,7 +165,7 @@ class Case:
     def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
         """Yield `(index, step)` of the failed steps; the index is that in the run's list of steps.
 
-        If `roles` are given, only steps with one of these roles. Only the status decides whether a step failed.
+        If `roles` are given, other steps are left out. Only the status decides whether a step failed.
         """
         for place, step in enumerate(self.steps):
             # An output that begins with "Error:" may be a text that a model wrote.
