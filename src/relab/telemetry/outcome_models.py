@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OUTCOME_VERSION: Final = 4
+OUTCOME_VERSION: Final = 5
 """Increase it when the rules may give a stored run another outcome; `lab agent-runs remap` then recomputes it."""
 
 
@@ -66,7 +66,7 @@ _REASONS: Final = {
     OutcomeRule.AGENT_FAILED: "an agent ended with an error",
     OutcomeRule.STEP_LIMIT: "the agent reached a limit of steps",
     OutcomeRule.MODEL_FAILED: "the last call of a model failed",
-    OutcomeRule.NO_ANSWER: "it was stopped after a tool call, without an answer",
+    OutcomeRule.NO_ANSWER: "it ended without an answer",
     OutcomeRule.REPEATED_CALLS: "its last tool calls were all the same, with the same result",
     OutcomeRule.ANSWER_REPORTS_FAILURE: "the answer reports a failure, and a failed or missing call shows why",
     OutcomeRule.TOOL_FAILED: "the last attempt of a tool call failed",

@@ -94,10 +94,10 @@ CONTENT_POLICY = Phrases(
     (
         phrase(
             "content_filter",
-            "content|safety|moderation|flagged|policy",
+            "content|safety|moderation|flagged|policy|model refused",
             r"content[ _-]?(?:policy|filter|management|moderation)|(?:safety|moderation) (?:system|filter|policy)"
             r"|blocked by .{0,20}(?:safety|moderation)|flagged (?:as|by|for)|violat\w+ .{0,30}(?:usage"
-            r"|content) polic",
+            r"|content) polic|\bmodel refused to (?:produce|answer|respond|give)",
         ),
     )
 )

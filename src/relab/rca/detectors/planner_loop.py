@@ -38,7 +38,7 @@ RULE = ErrorRule(
     category=Category.PLANNER_LOOP,
     codes={},
     classes=re.compile(
-        r"graph_?recursion|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit"
+        r"graph_?recursion|llm_?calls_?limit|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit"
         r"|agent_?max_?\w+error"
         r"|(?:planner|agent)_?loop|loop_?(?:detected|error)",
         re.IGNORECASE,
@@ -47,15 +47,15 @@ RULE = ErrorRule(
         (
             phrase(
                 "iteration_limit",
-                "max|iteration|recursion limit|turn|steps|rounds",
+                "max|iteration|recursion limit|turn|steps|rounds|request_limit",
                 r"(?:max(?:imum)?(?:[ _](?:number|count) of)?|limit of \d+)[ _](?:allowed )?(?:agent |planner "
                 r"|planning |reasoning )?"
                 r"(?:iterations?|steps?|turns?|rounds?|loops?)\b.{0,30}(?:reached|exceeded|hit|exhausted)"
                 r"|(?:reached|exceeded|hit"
                 r"|over) (?:the )?max(?:imum)?[ _](?:number of )?(?:agent )?(?:iterations?|steps?|turns?|rounds?|loops?)\b"
                 r"|stopped due to (?:iteration|max)|iteration limit (?:or time limit)?"
-                r"|recursion limit of \d+ (?:reached|exceeded)"
-                r"|without (?:hitting|reaching) a stop condition",
+                r"|recursion limit of \d+ (?:reached|exceeded)|without (?:hitting|reaching) a stop condition"
+                r"|exceed the request_limit of \d|max(?:imum)? number of llm calls\b.{0,30}exceeded",
             ),
             phrase(
                 "retries_exhausted",

@@ -23,10 +23,11 @@ from relab.rca.evidence.failures import (
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
 from relab.telemetry.log_models import LogLine
-from relab.telemetry.models import AgentRun, GuardrailEvent, StepStatus
+from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, Step, StepStatus, ToolCall
 from relab.telemetry.outcome import (
     Case,
     OutcomeReport,
+    OutcomeRule,
     RunOutcome,
     activities_of,
     filled,
@@ -190,12 +191,24 @@ class RunView:
     @cached_property
     def call_failures(self) -> tuple[Failure, ...]:
         """The errors of tool calls, in order of time."""
-        return tuple(self._of_call(placed) for placed in self.calls if call_reports_error(placed.call))
+        return tuple(
+            self._of_call(placed)
+            for placed in self.calls
+            if call_reports_error(placed.call) and not self._was_stopped(placed.call)
+        )
 
     @cached_property
     def step_failures(self) -> tuple[Failure, ...]:
         """The errors of steps, in order of time."""
-        return tuple(self._of_step(placed) for placed in self.steps if step_reports_error(placed.step))
+        return tuple(
+            self._of_step(placed)
+            for placed in self.steps
+            if step_reports_error(placed.step) and not self._was_stopped(placed.step)
+        )
+
+    def _was_stopped(self, item: Step | ToolCall) -> bool:
+        """Return whether a step or call only ended because the run was cancelled, which is no error of its own."""
+        return item.status is StepStatus.CANCELLED and self.outcome.rule is OutcomeRule.CANCELLED
 
     @cached_property
     def guardrail_failures(self) -> tuple[Failure, ...]:
@@ -209,7 +222,7 @@ class RunView:
         run = self.run
         message = filled(run.error_message)
         error_type = filled(run.error_type)
-        if message is None and error_type is None:
+        if (message is None and error_type is None) or run.status is RunStatus.CANCELLED:
             return None
         return Failure(
             kind=EvidenceKind.RUN,

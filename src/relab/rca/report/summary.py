@@ -10,14 +10,16 @@ from relab.rca.evidence import RunView, field_text
 from relab.rca.models import CandidateStep, Category, EvidenceKind
 from relab.rca.report.hypotheses import quoted, quoted_version
 from relab.rca.report.naming import place_of
-from relab.telemetry.models import RunStatus
 from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 
 _STATE = {
-    RunStatus.RUNNING: "The run is still running",
-    RunStatus.CANCELLED: "The run was cancelled",
-    RunStatus.INCOMPLETE: "The trace of the run is incomplete",
+    OutcomeRule.NOT_FINISHED: "The run is still running",
+    OutcomeRule.CANCELLED: "The run was cancelled",
+    OutcomeRule.NO_ANSWER: "The run ended without an answer, and nothing shows why",
+    OutcomeRule.INCOMPLETE: "The trace of the run is incomplete",
 }
+_TELLING = (OutcomeRule.NO_ANSWER, OutcomeRule.ANSWER_EMPTY, OutcomeRule.ANSWER_FILTERED, OutcomeRule.ANSWER_CUT_OFF)
+"""Rules that say what was wrong even where no step, call or event reports an error."""
 
 _FAILED = {
     RunOutcome.FAILED: "The run failed",
@@ -53,7 +55,9 @@ def summarise(
         return _unfinished(view, causes)
     failed = _FAILED[view.outcome.value]
     if reason is not None:
-        sentences = [f"{failed}, and the telemetry does not show why. {reason}."]
+        rule = view.outcome.rule
+        why = f": {rule.reason}" if rule in _TELLING else ", and the telemetry does not show why"
+        sentences = [f"{failed}{why}. {reason}."]
         if causes:
             sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead, view)}.")
         elif guess is not None:
@@ -145,7 +149,7 @@ def _name(problem: DetectedProblem) -> str:
 
 
 def _unfinished(view: RunView, causes: Sequence[RankedCause]) -> str:
-    state = _STATE[view.run.status]
+    state = _STATE[view.outcome.rule]
     if not causes:
         return f"{state}; it shows no unrecovered problem."
     lead = causes[0].lead

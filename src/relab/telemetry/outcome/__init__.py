@@ -6,13 +6,14 @@ Only `RunRecovery` decides whether a run recovered from an error.
 
 from relab.telemetry.outcome.activities import RunActivity, activities_of, call_activity, step_activity
 from relab.telemetry.outcome.case import Case
-from relab.telemetry.outcome.phrases import is_step_limit
+from relab.telemetry.outcome.phrases import FILTERED, is_step_limit
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled, is_error_code, is_error_in_result, reports_error
 from relab.telemetry.outcome.rules import judge, outcome_of
 from relab.telemetry.outcome_models import OUTCOME_VERSION, OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
 
 __all__ = [
+    "FILTERED",
     "OUTCOME_VERSION",
     "Case",
     "OutcomeEvidence",

@@ -173,9 +173,28 @@ class Case:
                 yield place, step
 
     def is_last(self, step: RunActivity) -> bool:
-        """Return whether no other step or call of the run began after `step` had ended."""
+        """Return whether no other step or call of the run began after the step or call `step` had ended."""
         last = self.activities[-1]
         return last.at_us < step.end_us or last.order <= step.order
+
+    def took_answer(self, step: RunActivity) -> bool:
+        """Return whether the last call of a model is directly inside `step`.
+
+        If no model was called, return whether `step` is directly inside an agent's step and the run has no answer.
+        """
+        if self.last_model is not None:
+            return self.last_model.parent == step.ref_id
+        around = next((other for other in self.steps if other.ref_id == step.parent), None)
+        return around is not None and around.role == AGENT_ROLE and self.answer is None
+
+    @property
+    def last_model_is_silent(self) -> bool:
+        """Whether the last call of a model has no output and no finish reason, and each earlier one has both."""
+        last = self.last_model
+        others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
+        if last is None or last.result or last.finish_reasons or not last.is_good or not others:
+            return False
+        return all(step.result and step.finish_reasons for step in others)
 
     def agent_went_on(self, step: RunActivity) -> bool:
         """Return whether the agent of `step` had a successful step or tool call that began after the end of `step`."""

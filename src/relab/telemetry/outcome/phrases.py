@@ -17,10 +17,10 @@ STEP_LIMIT = re.compile(
     r"(?:turns?|steps?|iterations?|rounds?|loops?|cycles?|handoffs?)(?:[ _]?count)?\b[^.\n]{0,40}?\b(?:exceeded|reached|hit)"
     r"|(?:reached|exceeded|hit)(?: the| its)? max(?:imum)?[ _-]?(?:number of )?(?:turns|steps|iterations|rounds|loops|cycles)"
     r"|(?:invocation|tool[ _-]?call|function[ _-]?call)s?[ _-]limit\b[^.\n]{0,40}?\b(?:exceeded|reached|hit)"
-    r"|recursion[ _]limit|iteration limit|step limit|turn limit"
+    r"|\bmax(?:imum)? number of llm calls\b|recursion[ _]limit|iteration limit|step limit|turn limit"
     r"|agent stopped due to (?:max|iteration|time)"
     r"|\bafter \d+ (?:turns|steps|iterations|rounds)\b|(?:Step|Turn|Iteration|Loop)s?Limit"
-    r"|MaxTurns|MaxSteps|MaxIterations|GraphRecursionError|UsageLimitExceeded"
+    r"|MaxTurns|MaxSteps|MaxIterations|GraphRecursionError|UsageLimitExceeded|LlmCallsLimitExceeded"
     r"|^max_(?:turns|steps|iterations)$",
     re.IGNORECASE,
 )
@@ -33,8 +33,11 @@ def is_step_limit(*texts: str | None) -> bool:
 
 
 FILTERED = frozenset(
-    ("content_filter", "content-filter", "safety", "recitation", "blocklist", "prohibited_content", "refusal")
-)
+    (
+        "content_filter", "content-filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content",
+        "refusal", "guardrail_intervened",
+    )
+)  # fmt: skip
 TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
 CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 """Finish reasons, in lower case."""

@@ -189,27 +189,51 @@ def _model_failed(case: Case) -> OutcomeReport | None:
     return None
 
 
+def _cancelled(case: Case) -> OutcomeReport | None:
+    """Return the outcome by the rule `CANCELLED`; None if the rule does not match.
+
+    It matches if a step or a call was cancelled, nothing began after its end, and the run has no answer: some frameworks
+    report success for what surrounds a cancelled call.
+    """
+    if filled(case.fields.answer) is not None:
+        return None
+    for activity in reversed(case.activities):
+        if activity.status is StepStatus.CANCELLED:
+            ended_run = case.is_last(activity)
+            return _report(RunOutcome.UNKNOWN, OutcomeRule.CANCELLED, [_error_quote(activity)]) if ended_run else None
+    return None
+
+
 def _no_answer(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run ended without an answer: its last model call had requested tools, the tools were called, and
-    no model call followed.
+    It matches if the run ended without an answer in one of two ways: its last model call had requested tools, the tools
+    were called, and no model call followed; or its last model call brought nothing, while each earlier one did.
+    The outcome is unknown if the last call, of a tool or a model, brought no result, because a program that cancels a
+    call or waits for a person ends in the same way.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
         return None
+    if case.last_model_is_silent:
+        return _report(
+            RunOutcome.UNKNOWN, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "status", model.status.value)]
+        )
     reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
         # The agent to which the conversation went gives the answer.
         return None
-    was_called = any(
-        call.kind == CALL and call.at_us >= model.at_us and call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)
+    called = [
+        call
         for call in case.activities
-    )
+        if call.kind == CALL and call.at_us >= model.at_us and call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)
+    ]
     # Agents also pause after a request, for example to ask a person.
-    if reason is None or not was_called:
+    if reason is None or not called:
         return None
-    return _report(RunOutcome.FAILED, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
+    is_open = any(call.is_good and call.arguments is not None and call.result is None for call in called)
+    value = RunOutcome.UNKNOWN if is_open else RunOutcome.FAILED
+    return _report(value, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
 
 
 def _repeated_calls(case: Case) -> OutcomeReport | None:
@@ -284,7 +308,10 @@ def _step_failed(case: Case) -> OutcomeReport | None:
     for place, step in reversed(list(case.failed_steps())):
         # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.
         if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
-            return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.STEP_FAILED, [_error_quote(step)])
+            # What the last model said inside a failed step reached nobody, if the step ended the run.
+            is_lost = case.is_last(step) and case.took_answer(step)
+            value = RunOutcome.FAILED if is_lost else RunOutcome.COMPLETED_WITH_ERRORS
+            return _report(value, OutcomeRule.STEP_FAILED, [_error_quote(step)])
     return None
 
 
@@ -315,6 +342,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _agent_failed,
     _step_limit,
     _model_failed,
+    _cancelled,
     _no_answer,
     _answer_reports_failure,
     _tool_failed,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category, Confidence
-from support.telemetry.runs import step
+from support.telemetry.runs import RunBody, step
 from unit.rca.builders import agent_run, call, event, failed, findings
 
 RATE, PERMISSION, TIMEOUT, LOOP, SCHEMA, EMPTY = (
@@ -187,3 +189,33 @@ def test_unfinished_run_is_analysed_as_it_is(status: str, words: str) -> None:
     report = analyze(agent_run(status, tool_calls=[failed("c1", status_code=403)]))
     assert words in report.summary
     assert report.category is PERMISSION
+
+
+def span_step(step_id: str, second: float, **fields: Any) -> RunBody:
+    return step(step_id, second, span_kind="llm", **fields)
+
+
+def test_cancelled_call_is_no_cause_of_a_cancelled_run() -> None:
+    stopped = call("c1", 1, status="cancelled", error_class="CancelledError", args_json={"order_id": "A-17"})
+    report = analyze(
+        agent_run("success", steps=[span_step("s1", 0, finish_reasons=["tool_calls"])], tool_calls=[stopped])
+    )
+
+    assert report.summary == "The run was cancelled; it shows no unrecovered problem."
+    assert report.attribution is None
+
+
+def test_run_whose_last_model_call_brought_nothing_is_analysed() -> None:
+    said = span_step("s1", 0, output_summary="order_lookup({})", finish_reasons=["tool_calls"])
+    report = analyze(agent_run("success", steps=[said, span_step("s2", 3)], tool_calls=[call("c1", 1)]))
+
+    assert report.summary == "The run ended without an answer, and nothing shows why; it shows no unrecovered problem."
+
+
+def test_answer_that_was_cut_off_is_named_where_no_error_is_reported() -> None:
+    said = span_step("s1", 0, output_summary="Order A-17 was shipped with", finish_reasons=["length"])
+    report = analyze(agent_run("success", steps=[said]))
+
+    assert report.summary.startswith(
+        "The run completed with unrecovered errors: the answer was cut off at the limit of tokens."
+    )

@@ -67,6 +67,7 @@ POSITIVE: list[tuple[Category, str | None, str, dict[str, Any]]] = [
     (UNKNOWN, "upstream_error", "medium", {"status_code": 502, "error_message": "Bad Gateway"}),
     (UNKNOWN, "not_found", "medium", {"status_code": 404}),
     (UNKNOWN, "context_length", "medium", {"status_code": 400, "error_message": "This model's maximum context length is 8192 tokens"}),
+    (UNKNOWN, "content_filter", "medium", {"error_message": "Model refused to produce output: I can't assist with that."}),
     (UNKNOWN, "content_filter", "medium", {"status_code": 400, "error_message": "The response was filtered by Azure OpenAI's content management policy"}),
     (UNKNOWN, "connection_error", "medium", {"error_message": "Connection refused"}),
     (UNKNOWN, "proxy_authentication", "medium", {"status_code": 407, "error_message": "Proxy authentication required"}),

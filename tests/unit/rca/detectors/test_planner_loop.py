@@ -179,6 +179,8 @@ def test_steps_that_request_the_calls_of_a_loop_are_no_loop_of_their_own() -> No
         ("GraphRecursionError", "Recursion limit of 25 reached without hitting a stop condition."),
         ("AgentError", "Agent stopped due to iteration limit or time limit."),
         ("MaxTurnsExceeded", "Max turns (10) exceeded"),
+        ("LlmCallsLimitExceededError", "Max number of llm calls limit of `5` exceeded"),
+        ("UsageLimitExceeded", "The next request would exceed the request_limit of 5. Consider raising the limit."),
     ],
 )
 def test_iteration_limit_is_a_loop(error_type: str, message: str) -> None:

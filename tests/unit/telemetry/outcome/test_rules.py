@@ -247,6 +247,66 @@ def test_run_that_was_stopped_after_a_tool_call_without_an_answer_failed() -> No
     assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), good("c2", 3)) == ("failed", "no_answer")
 
 
+def test_run_whose_last_tool_call_brought_nothing_may_have_been_cancelled_or_paused() -> None:
+    """OpenAI's Agents SDK reports success for a cancelled call, and for one that waits for a person."""
+    open_call = good("c2", 3, args=ORDER, result_summary=None)
+
+    assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), open_call) == ("unknown", "no_answer")
+    assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), open_call, answer="Shipped.") == SUCCEEDED
+
+
+def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> None:
+    assert verdict(asking("m1", 0), good("c1", 1), model("m2", 2)) == ("unknown", "no_answer")
+    assert verdict(asking("m1", 0), good("c1", 1), model("m2", 2), answer="It was shipped.") == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        (model("m1", 0),),
+        (model("m1", 0), good("c1", 1), model("m2", 2)),
+        (asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
+    ],
+    ids=["no content", "no content in any call", "a finish reason"],
+)
+def test_model_calls_without_captured_content_show_no_missing_answer(items: tuple[RunBody, ...]) -> None:
+    assert verdict(*items) == SUCCEEDED
+
+
+def cancelled(call_id: str, second: float) -> RunBody:
+    error = {"status": "cancelled", "error_class": "CancelledError", "result_summary": None}
+    return good(call_id, second, args=ORDER, **error)
+
+
+def test_run_that_ended_in_a_cancelled_call_is_cancelled_even_if_it_reports_success() -> None:
+    report = report_of(asking("m1", 0), cancelled("c1", 1))
+
+    assert (report.value, report.rule) == ("unknown", "cancelled")
+    assert [(quote.ref_id, quote.text) for quote in report.evidence] == [("c1", "CancelledError")]
+
+
+def test_cancelled_call_after_which_the_agent_went_on_is_an_error() -> None:
+    items = (asking("m1", 0), cancelled("c1", 1), model("m2", 3, "The lookup was too slow.", finish_reasons=["stop"]))
+
+    assert verdict(*items, answer="The lookup was too slow.") == ("completed_with_errors", "tool_failed")
+    assert verdict(*items) == ("completed_with_errors", "tool_failed")
+
+
+def test_run_that_ended_in_a_failed_step_around_its_last_model_call_failed() -> None:
+    """A guardrail of OpenAI's Agents SDK fails the turn whose answer it rejects; the agent's span reports success."""
+    turn = role("chain", "t", 0, name="turn", agent_name="desk", status="failure", error_message="Invalid JSON")
+    said = model("m", 0, '{"days": "soon"}', parent_step_id="t", agent_name="desk")
+
+    assert verdict(turn, said) == ("failed", "step_failed")
+    assert verdict(turn, said, model("m2", 2, "Soon.", agent_name="desk")) == SUCCEEDED
+
+
+def test_agent_whose_only_step_failed_before_it_called_a_model_failed() -> None:
+    turn = role("chain", "t", 0, name="turn", parent_step_id="a", status="failure", error_message="tripwire")
+
+    assert verdict(agent("a", 0), turn) == ("failed", "step_failed")
+
+
 def test_run_that_paused_before_its_tool_call_is_not_stopped() -> None:
     assert verdict(asking("m1", 0), good("c1", 1, status="skipped"))[1] != "no_answer"
 
