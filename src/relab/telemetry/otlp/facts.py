@@ -44,7 +44,6 @@ from relab.telemetry.outcome import is_error_in_result
 
 MAX_FINISH_REASONS = 20
 MAX_FINISH_REASON_CHARS = 100
-CONTENT_FILTER: Final = "content_filter"
 
 NO_ITEM: Final = -1
 """The kind of a span that is not an item of the timeline; the other kinds are those of `models.ITEM_KINDS`."""
@@ -269,6 +268,9 @@ def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> li
     if isinstance(given, str) and given.startswith("["):
         given = parsed(given) or given
     reasons = given if isinstance(given, list) else [given]
+    if reasons == ["stop"] and answers and answers[-1].requests:
+        # OpenAI's responses have no finish reason; instrumentations report `stop` also for a request of tools.
+        return ["tool_calls"]
     return [
         # Semantic Kernel prints a member of an enumeration, such as FinishReason.STOP.
         str(reason)[:MAX_FINISH_REASON_CHARS].removeprefix("FinishReason.")

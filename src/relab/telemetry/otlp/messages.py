@@ -16,6 +16,7 @@ import jiter
 
 from relab.core.json import JsonValue
 from relab.telemetry.otlp.arguments import clean_arguments
+from relab.telemetry.otlp.media import medium_of
 from relab.telemetry.otlp.printed import read_printed
 from relab.telemetry.otlp.spans import clean_text
 from relab.telemetry.otlp.text import as_text
@@ -208,10 +209,10 @@ class _Gathered:
         elif kind in _TEXT_PARTS and ("text" in part or "content" in part):
             self.is_known = True
             self.add_text(as_text(part.get("text") if part.get("text") is not None else part.get("content")))
-        elif "content" in part:
-            self.add_text(as_text(part["content"]))
+        elif (medium := medium_of(part, kind)) is not None:
+            self.add_text(f"[{medium}]")
         else:
-            self.add_text(as_text(part))
+            self.add_text(as_text(part.get("content", part)))
 
     def add_text(self, text: str | None) -> None:
         """Add a text that the author of the message wrote; ignore an empty text."""
@@ -260,6 +261,7 @@ class _Gathered:
 def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
     """Add the texts, tool requests and tool results of `message` to `gathered`. `role` is the role of the message."""
     parts, content = message.get("parts") or message.get("blocks"), message.get("content")
+    gathered.is_known = [] in (message.get("parts"), content)
     if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
         gathered.add_result({**message, "content": content})
     else:
@@ -344,11 +346,8 @@ def read_result(value: Any) -> ToolResult:
         value = parsed(value) if value.startswith(("{", '"')) else None
         if isinstance(value, str):
             # A text in quotation marks: an instrumentation has encoded the result twice.
-            return (
-                read_result(value)
-                if not value.startswith('"')
-                else ToolResult(None, None, _clean(value), is_error=False)
-            )
+            again = not value.startswith('"')
+            return read_result(value) if again else ToolResult(None, None, _clean(value), is_error=False)
     if not isinstance(value, dict):
         return ToolResult(None, None, _clean(content_text(given)), is_error=False)
     if "raw_output" in value and isinstance(value.get("is_error"), bool):

@@ -9,9 +9,10 @@ instead.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import to_json as _to_json
 
@@ -31,11 +32,12 @@ from relab.telemetry.otlp.agents import TraceAgents, Transfer, without_operation
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
-from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
+from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
+from relab.telemetry.outcome import FILTERED
 from relab.telemetry.records import RunRecord, activities_with, run_record
 from relab.telemetry.tables import StoredItem
 
@@ -183,7 +185,7 @@ class _Projection:
         )
 
     def _answer(self) -> str | None:
-        """Return the run's answer to the user; None if there is none.
+        """Return the run's answer to the user; None if there is none, or if it reached nobody.
 
         The first of these that exists is returned:
 
@@ -192,7 +194,7 @@ class _Projection:
         3. The answer of the model call that ended last.
         4. The last message that one agent sent to another.
         """
-        if self._whole is not None and self._whole.talk.answer:
+        if self._whole is not None and self._whole.talk.answer and not _has_failed(self._whole):
             return self._whole.talk.answer
         if not any(facts.talk.answer for facts in self._spans):
             return None
@@ -200,9 +202,15 @@ class _Projection:
             ended = [facts for facts in self._spans if facts.role is role and facts.span.end_us is not None]
             last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
             if last is not None and last.talk.answer:
-                return last.talk.answer
+                return None if self._was_lost(last) else last.talk.answer
         # If neither an agent nor a model reports its answer, messages between agents have it.
         return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
+
+    def _was_lost(self, speaker: SpanFacts) -> bool:
+        """Return whether an agent failed after it had got the answer of `speaker`, so that the answer reached nobody."""
+        around = self._around[speaker.span.span_id]
+        outer = {around.step, around.agent} | ({speaker.span.span_id} if speaker.role is Role.AGENT else set())
+        return any(facts.span.span_id in outer and _has_failed(facts) for facts in self._spans)
 
     def _first_model(self) -> str | None:
         for facts in self._spans:
@@ -232,8 +240,7 @@ class _Projection:
                 _tie_agents(item, agents.to_agent.get(span_id))
             if facts.kind == STEP:
                 _tie(item, "parent_step_id", step)
-                if CONTENT_FILTER in item.get("finish_reasons", ()):
-                    items.append(self._content_filter(facts))
+                items.extend([self._event(facts, *found) for found in _guardrails(facts)])
             elif facts.kind == CALL:
                 if span_id in calls.added:
                     item |= calls.added[span_id]
@@ -280,13 +287,14 @@ class _Projection:
         for call in calls.separate:
             yield call.item["tool_name"], call.status
 
-    def _content_filter(self, facts: SpanFacts) -> tuple[StoredItem, dict[str, Any]]:
+    def _event(self, facts: SpanFacts, kind: str, message: str) -> tuple[StoredItem, dict[str, Any]]:
+        """Return a guardrail event of a step, at the end of its span."""
         span = facts.span
         at = max(span.end_us or 0, span.start_us)
         event = {
             "event_id": span.span_id,
-            "type": CONTENT_FILTER,
-            "message": "The model's answer was stopped by a content filter.",
+            "type": kind,
+            "message": message,
             "step_id": span.span_id,
             "created_at": format_time(at),
         }
@@ -302,6 +310,32 @@ class _Projection:
                 yield from (item.get("tool_name"), item.get("name"), item.get("error_class"), item.get("error_message"))
             if facts.kind == EVENT:
                 yield from (facts.item["type"], facts.item["message"])
+
+
+CONTENT_FILTER: Final = "content_filter"
+REFUSAL: Final = "refusal"
+_TRIPWIRE: Final = re.compile(
+    r"Guardrail tripwire triggered: \{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
+)
+"""The errors that the OpenAI Agents SDK and CrewAI report on the span around a guardrail that tripped."""
+
+
+def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
+    """Yield `(type, message)` of the guardrail that a step reports, which has no span of its own; at most one."""
+    error = facts.outcome.error_message
+    reasons = [reason.casefold() for reason in facts.item.get("finish_reasons", ())]
+    if REFUSAL in reasons:
+        yield REFUSAL, "The model refused to answer."
+    elif not FILTERED.isdisjoint(reasons):
+        yield CONTENT_FILTER, "The model's answer was stopped by a content filter."
+    elif facts.talk.rejected is not None:
+        yield "output_validation", facts.talk.rejected
+    elif error is not None and (tripped := _TRIPWIRE.search(error)) is not None:
+        yield tripped["name"] or "guardrail", error[:MAX_OUTPUT_CHARS]
+
+
+def _has_failed(facts: SpanFacts) -> bool:
+    return facts.outcome.status is StepStatus.FAILURE
 
 
 def _carries_message(facts: SpanFacts) -> bool:

@@ -10,7 +10,7 @@ from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.messages import Message, ToolRequest, ToolResult, parsed, read_messages
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, clean_text
-from relab.telemetry.otlp.text import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS
+from relab.telemetry.otlp.text import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS, as_text
 
 ANSWERING_TOOLS: Final = frozenset(("final_answer", "final_result"))
 """Tools of smolagents and pydantic-ai that do nothing: a model calls them to give its answer as an argument."""
@@ -26,9 +26,10 @@ class Talk(NamedTuple):
         answer: the text of the output; None if the output requests tools, or if no text was captured.
         requests: the tool calls that the output requests.
         earlier: the tool calls in the input; they come from earlier turns of the conversation.
-        results: the results of tools in the input.
+        results: the results of tools in the input, and in the final state that a graph returns.
         opening: the first text of a user in the input of a model call. Model calls with the same opening belong to the
             same conversation.
+        rejected: why the program rejected the model's previous answer; None if it did not.
     """
 
     question: str | None = None
@@ -37,6 +38,7 @@ class Talk(NamedTuple):
     earlier: tuple[ToolRequest, ...] = ()
     results: tuple[ToolResult, ...] = ()
     opening: str | None = None
+    rejected: str | None = None
 
     def completed(self, other: Talk) -> Talk:
         """Return a copy of this talk in which each empty field has the value of the same field of `other`."""
@@ -47,6 +49,7 @@ class Talk(NamedTuple):
             self.earlier or other.earlier,
             self.results or other.results,
             self.opening or other.opening,
+            self.rejected or other.rejected,
         )
 
 
@@ -74,8 +77,9 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
     if question is None and took is not None and not (is_model and taken is not None):
         question = _plain(took, _QUESTIONS)
     answer = _answer_text(given) if given else None
+    returned: list[ToolResult] = []
     if answer is None and gave is not None and not (is_model and given is not None):
-        answer = _plain(gave, _ANSWERS)
+        answer = _plain(gave, _ANSWERS, returned=returned)
     if answer is None and taken and not is_model:
         answer = _last_answer(taken)
     return Talk(
@@ -83,11 +87,25 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
         answer and answer[:MAX_OUTPUT_CHARS],
         _requests(given) if given else (),
         _requests(taken) if taken else (),
-        tuple([result for message in taken for result in message.results][-MAX_CALLS:]) if taken else (),
+        tuple([result for message in taken or () for result in message.results] + returned)[-MAX_CALLS:],
         next((message.text[:MAX_INPUT_CHARS] for message in taken if message.role == "user" and message.text), None)
         if taken and is_model
         else None,
+        _rejection(taken[-1]) if taken and is_model else None,
     )
+
+
+def _rejection(last: Message) -> str | None:
+    """Return the error by which the last message before a model's call rejects an answer; None if it rejects none."""
+    if last.text and _FEEDBACK.match(last.text):
+        return last.text[:MAX_OUTPUT_CHARS]
+    # After an accepted answer, no model is called.
+    rejections = (
+        result.text
+        for result in last.results
+        if result.text and (result.name in ANSWERING_TOOLS or _FEEDBACK.match(result.text))
+    )
+    return next(rejections, None)
 
 
 def _requests(messages: Sequence[Message] | None) -> tuple[ToolRequest, ...]:
@@ -102,11 +120,21 @@ _TASK: Final = re.compile(
     re.DOTALL,
 )
 """The words with which smolagents and CrewAI surround the task in their messages."""
+_FEEDBACK: Final = re.compile(
+    r"Your previous response failed the application's validation|Validation feedback:\n|\d+ validation errors?:\n"
+    r"|(?:Call id: \S+\s+)?Error:\s+Check \w+ failed with error: "
+)
+"""The beginning of a message in which pydantic-ai, in the name of the user, or smolagents rejects an answer."""
 
 
 def _user_text(messages: Sequence[Message] | None) -> str | None:
     found = next(
-        (message.text for message in reversed(messages or ()) if message.role == "user" and message.text), None
+        (
+            message.text
+            for message in reversed(messages or ())
+            if message.role == "user" and message.text and _FEEDBACK.match(message.text) is None
+        ),
+        None,
     )
     task = _TASK.fullmatch(found) if found else None
     return found if task is None else task["smolagents"] or task["crewai"]
@@ -121,11 +149,17 @@ def _answer_text(messages: Sequence[Message]) -> str | None:
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
         if final and len(final) == len(message.requests):
-            return _plain(final[0].arguments, _ANSWERS)
+            return _given_answer(final[0].arguments)
         if message.requests or message.results:
             messages = messages[place + 1 :]
             break
     return "\n".join(message.text for message in messages if message.text) or None
+
+
+def _given_answer(arguments: Any) -> str | None:
+    """Return the answer in the arguments of an answering tool: a text, or the JSON of a structured answer."""
+    only = arguments.get("answer") if isinstance(arguments, dict) and len(arguments) == 1 else None
+    return _plain(arguments, _ANSWERS) or as_text(only if only is not None else arguments)
 
 
 def _last_answer(messages: Sequence[Message]) -> str | None:
@@ -144,13 +178,14 @@ _ANSWERS: Final = (
 """Fields in which agents and chains report their input and output, the most specific first."""
 
 
-def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
+def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[ToolResult] | None = None) -> str | None:
     """Return the text in the input or output that a span captured; None if it contains no text.
 
     Args:
         value: a text, messages, or another object.
         fields: the names of the fields of an object that may hold the text; the first non-empty one is used.
         depth: the number of objects that enclose `value`.
+        returned: the results of tools in messages are added here.
     """
     if isinstance(value, str):
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
@@ -159,6 +194,10 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
         return clean_text(value) or None if _PRINTED_OBJECT.match(value) is None else None
     messages = read_messages(value)
     if messages and any(message.role for message in messages):
+        if returned is not None:
+            returned.extend(result for message in messages for result in message.results)
+        if fields is _ANSWERS and isinstance(value, dict) and value.get(_STRUCTURED) is not None:
+            return as_text(value[_STRUCTURED])
         last = _last_answer(messages) if fields is _ANSWERS else _user_text(messages)
         return last and clean_text(last)
     if isinstance(value, dict) and depth < _MAX_DEPTH:
@@ -183,6 +222,8 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
     return only if isinstance(only, str) else None
 
 
+_STRUCTURED: Final = "structured_response"
+"""The field of LangChain's agents with the answer, if the program asked for an object."""
 _MAX_DEPTH: Final = 4
 _PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)")
 """An object as Python prints it: it is not a text that a user has written or read."""

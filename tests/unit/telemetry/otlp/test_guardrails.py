@@ -83,7 +83,9 @@ def test_long_names_and_messages_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "reasons", [["content_filter"], ["stop", "content_filter"], "content_filter"], ids=["a list", "several", "a text"]
+    "reasons",
+    [["content_filter"], ["stop", "content_filter"], "content_filter", ["content-filter"], ["SAFETY"]],
+    ids=["a list", "several", "a text", "Vercel", "Gemini"],
 )
 def test_answer_stopped_by_a_content_filter_is_an_event_of_its_step(reasons: object) -> None:
     chat = span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": reasons}, start=1, end=5)
@@ -121,3 +123,62 @@ def test_filter_event_of_an_unfinished_answer_has_its_start_time() -> None:
     chat = span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": ["content_filter"]}, start=1, end=None)
     [event] = run_of(span("root", None, AGENT), chat).guardrail_events
     assert event.created_at == 1_705_314_600_001_000
+
+
+def test_tripwire_of_the_openai_agents_sdk_is_an_event_of_the_span_that_reports_it() -> None:
+    """The span of the guardrail itself reports nothing."""
+    error = "Guardrail tripwire triggered: {'guardrail': 'no_secrets'}"
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("turn", "root", {"openinference.span.kind": "CHAIN"}, start=1, end=8, status=ERROR, message=error),
+        span("guard", "turn", GUARDRAIL, title="no_secrets", start=2, end=3, status=1),
+    )
+
+    [event] = run.guardrail_events
+    assert (event.type, event.message, event.step_id) == ("no_secrets", error, id_of("turn"))
+
+
+def test_guardrail_that_fails_a_task_of_crewai_is_an_event_of_the_agent_that_reports_it() -> None:
+    error = exception("Exception", "Task failed guardrail validation after 1 retries. Last error: it has a secret")
+    run = run_of(
+        span("root", None, {"openinference.span.kind": "CHAIN"}, end=9),
+        span("desk", "root", AGENT, start=1, end=8, events=[error]),
+        span("chat", "desk", CHAT, start=2, end=3),
+    )
+
+    [event] = run.guardrail_events
+    assert (event.type, event.step_id) == ("guardrail", id_of("desk"))
+    assert event.message.endswith("it has a secret")
+
+
+FEEDBACK = "Your previous response failed the application's validation (this is automated feedback): it has a secret"
+REJECTIONS: dict[str, list[dict[str, Any]]] = {
+    "pydantic-ai, a text": [{"role": "user", "parts": [{"type": "text", "content": FEEDBACK}]}],
+    "pydantic-ai, an object": [
+        {
+            "role": "user",
+            "parts": [{"type": "tool_call_response", "id": "c1", "name": "final_result", "result": "it has a secret"}],
+        }
+    ],
+    "smolagents": [
+        {
+            "role": "tool-response",
+            "content": "Call id: c1\nError:\nCheck no_secrets failed with error: it has a secret",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("feedback", REJECTIONS.values(), ids=REJECTIONS)
+def test_answer_that_the_program_rejected_is_an_event_of_the_next_model_call(feedback: list[dict[str, Any]]) -> None:
+    asked = [{"role": "user", "content": "Where is A-17?"}]
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("one", "root", CHAT | {"gen_ai.input.messages": asked}, start=1, end=2),
+        span("two", "root", CHAT | {"gen_ai.input.messages": [*asked, *feedback]}, start=3, end=4),
+    )
+
+    [event] = run.guardrail_events
+    assert (event.type, event.step_id) == ("output_validation", id_of("two"))
+    assert event.message.endswith("it has a secret")
+    assert run.question == "Where is A-17?"

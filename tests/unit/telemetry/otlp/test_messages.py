@@ -59,8 +59,32 @@ MESSAGES: dict[str, tuple[dict[str, Any], tuple[str | None, str | None]]] = {
         ('{"role":"user"}', None),
     ),
     "a part of a kind of a later version": (
-        CHAT | {"gen_ai.input.messages": [{"parts": [{"type": "blob", "mime": "x"}]}]},
-        ('{"type":"blob","mime":"x"}', None),
+        CHAT | {"gen_ai.input.messages": [{"parts": [{"type": "hologram", "mime": "x"}]}]},
+        ('{"type":"hologram","mime":"x"}', None),
+    ),
+    "an image of pydantic-ai beside a text": (
+        CHAT | {"gen_ai.input.messages": [{"role": "user", "parts": [
+            {"type": "text", "content": "What is this?"},
+            {"type": "blob", "mime_type": "image/png", "modality": "image", "content": "eHh4"},
+        ]}]},
+        ("What is this?\n[image]", None),
+    ),
+    "an image and a sound of chat completions": (
+        CHAT | {"gen_ai.input.messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,eHh4"}},
+            {"type": "input_audio", "input_audio": {"data": "eHh4"}},
+        ]}]},
+        ("[image]\n[audio]", None),
+    ),
+    "a video of Gemini and a file of unknown type": (
+        CHAT | {"gen_ai.input.messages": [{"role": "user", "parts": [
+            {"inline_data": {"mime_type": "video/mp4", "data": "eHh4"}}, {"type": "file", "file_id": "f-1"},
+        ]}]},
+        ("[video]\n[file]", None),
+    ),
+    "an answer without parts": (
+        CHAT | {"gen_ai.output.messages": [{"role": "assistant", "parts": [], "finish_reason": "stop"}]},
+        (None, None),
     ),
     "parts that are none": (
         CHAT | {"gen_ai.input.messages": [{"parts": "x", "content": "c"}], "gen_ai.output.messages": [5, None, []]},

@@ -138,16 +138,22 @@ def _as_messages(fields: Attributes, role: str) -> list[Any]:
     message = fields.get("message")
     content = fields.get("content", message if not isinstance(message, dict) else None)
     if isinstance(content, str) and content.startswith("["):
-        content = parsed(content) or content
+        listed = parsed(content)
+        content = listed if isinstance(listed, list) else content
     if isinstance(message, str) and message.startswith(("[", "{")):
         message = parsed(message)
     finish = fields.get("finish_reason")
-    if isinstance(message, dict):
+    # Another object is an answer of the structure that the program asked for.
+    if isinstance(message, dict) and not _OF_MESSAGES.isdisjoint(message):
         return [{"role": role, **message, "finish_reason": finish}]
     calls = fields.get("tool_calls")
     if isinstance(calls, str):
         calls = parsed(calls)
     return [{"role": role, "content": content, "tool_calls": calls, "id": fields.get("id"), "finish_reason": finish}]
+
+
+_OF_MESSAGES: Final = frozenset(("role", "content", "parts", "tool_calls"))
+"""Fields by which an object is a message."""
 
 
 def _listed(value: Any) -> list[Any]:

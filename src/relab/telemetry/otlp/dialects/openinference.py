@@ -43,7 +43,10 @@ _STUCK_AGENT: Final = re.compile(
     r"\s*An agent tried to answer a user query but it (?:got stuck and )?failed to do so\b"
 )
 """The prompt with which smolagents asks for a last answer when an agent has reached its limit of steps."""
+_LAST_CHANCE: Final = "you MUST give your absolute best final answer"
+_MAX_DEMAND_CHARS: Final = 500
 _MEMORY_STEP: Final = '{"memory_step": "'
+_REFUSAL: Final = re.compile(r'"refusal":\s?(?P<words>"(?:[^"\\]|\\.){1,10000}")')
 _MAX_METADATA_CHARS = 100_000
 _MAX_OUTPUT_CHARS = 1_000_000
 
@@ -66,6 +69,9 @@ def _translate(span: Span, values: Values) -> None:
         _add_model(attributes, metadata, values)
         if _STUCK_AGENT.match(text_of(attributes, _FIRST_TEXT, _FIRST_PART) or ""):
             add(values, v.FINISH_REASONS, ["max_steps"])
+        elif _is_last_chance(values.get(v.INPUT_MESSAGES)):
+            values[v.FINISH_REASONS] = ["max_iterations"]
+        _add_raw_end(attributes, values)
     elif role is Role.RETRIEVER:
         documents = numbered(attributes, _DOCUMENTS)
         if documents:
@@ -195,6 +201,28 @@ def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Valu
     if values.get(v.REQUEST_MODEL) is None and output and '"model_name"' in output and len(output) < _MAX_OUTPUT_CHARS:
         found = re.search(r'"model_name":\s*"([^"\\]{1,200})"', output)
         add(values, v.REQUEST_MODEL, found and found[1])
+
+
+def _is_last_chance(messages: Any) -> bool:
+    """Return whether the last of the messages to a model is CrewAI's demand for an answer at its limit of iterations."""
+    return isinstance(messages, list) and bool(messages) and _LAST_CHANCE in str(messages[-1])[:_MAX_DEMAND_CHARS]
+
+
+def _add_raw_end(attributes: Attributes, values: Values) -> None:
+    """Add to `values` how a model ended its answer, if only the raw output says it.
+
+    A refusal has a field of its own in OpenAI's messages, beside an empty content; its words become the answer. Clients
+    in Python print the provider's answer with its finish reason.
+    """
+    output = text_of(attributes, "output.value")
+    if output is None:
+        return
+    found = _REFUSAL.search(output) if '"refusal":' in output else None
+    if found is not None:
+        values[v.FINISH_REASONS] = ["refusal"]
+        values[v.OUTPUT_MESSAGES] = [{"role": "assistant", "content": parsed(found["words"])}]
+    elif values.get(v.FINISH_REASONS) is None and "finish_reason='" in output:
+        add(values, v.FINISH_REASONS, re.findall(r"finish_reason='(\w{1,50})'", output[:_MAX_OUTPUT_CHARS])[:1] or None)
 
 
 def _class_name(name: str) -> str | None:

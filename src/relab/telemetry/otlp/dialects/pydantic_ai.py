@@ -11,6 +11,7 @@ from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
 _MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
+_RESULT: Final = "final_result"
 _EVENTS: Final = "events"
 """The attribute of a model call with GenAI events as JSON: one for each message, the answer as `gen_ai.choice`."""
 
@@ -31,6 +32,10 @@ def _translate(span: Span, values: Values) -> None:
     messages = text_of(attributes, *_MESSAGES)
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)
+    result = text_of(attributes, _RESULT)
+    if result is not None and result.startswith(("{", "[")):
+        # A structured answer is the answer itself, whatever its fields.
+        add(values, v.OUTPUT_MESSAGES, [{"role": "assistant", "content": result}])
     events = text_of(attributes, _EVENTS)
     if events is not None:
         _add_events(parsed(events), values)
@@ -54,7 +59,7 @@ PYDANTIC_AI = Dialect(
             "tool_arguments",
             "tool_response",
             "agent_name",
-            "final_result",
+            _RESULT,
             "logfire.msg",
             *(
                 f"{_DETAILS}{name}"
@@ -67,7 +72,7 @@ PYDANTIC_AI = Dialect(
         ("model_name", v.REQUEST_MODEL),
         ("tool_arguments", v.TOOL_ARGUMENTS),
         ("tool_response", v.TOOL_RESULT),
-        ("final_result", v.OUTPUT),
+        (_RESULT, v.OUTPUT),
         (f"{_DETAILS}cache_read_tokens", v.CACHED_TOKENS),
         (f"{_DETAILS}cached_tokens", v.CACHED_TOKENS),
         (f"{_DETAILS}cache_write_tokens", v.CACHE_WRITE_TOKENS),
