@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from relab.rca.evidence.error_text import ErrorText
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
@@ -144,3 +145,35 @@ def call_reports_error(call: ToolCall) -> bool:
 def step_reports_error(step: Step) -> bool:
     """Return whether a step reports an error: by its status, or in another field (see `reports_error`)."""
     return reports_error(step.status, step.error_class, step.error_message, step.output_summary)
+
+
+def _length(failure: Failure) -> float:
+    return failure.latency_ms or 0.0
+
+
+def shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
+    """Return which failed call or step was in progress at each moment, as `{moment: its failure}`.
+
+    If several were in progress, the one with the shortest duration is returned. A moment without any is left out, and
+    so is a failure without a latency. Moments are in microseconds since 1970.
+    """
+    begins = sorted(
+        (
+            (failure.at_us - int(failure.latency_ms * 1_000), order)
+            for order, failure in enumerate(failures)
+            if failure.latency_ms is not None
+        ),
+        reverse=True,
+    )
+    # Each failure enters and leaves the heap once, so the cost is not the product of failures and moments.
+    going: list[tuple[float, int]] = []
+    found: dict[int, Failure] = {}
+    for moment in sorted(set(moments)):
+        while begins and begins[-1][0] <= moment:
+            _, order = begins.pop()
+            heappush(going, (_length(failures[order]), order))
+        while going and failures[going[0][1]].at_us < moment:
+            heappop(going)
+        if going:
+            found[moment] = failures[going[0][1]]
+    return found

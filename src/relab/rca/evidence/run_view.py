@@ -5,9 +5,8 @@ It is built once per analysis and read by every detector, so that no detector ha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
-from heapq import heappop, heappush
 
 from relab.rca.evidence.collector import quotable_field
 from relab.rca.evidence.error_text import ErrorReader
@@ -18,6 +17,7 @@ from relab.rca.evidence.failures import (
     call_reports_error,
     first_given,
     is_specific_error,
+    shortest_at,
     step_reports_error,
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
@@ -39,38 +39,6 @@ from relab.telemetry.past_models import PastRun
 
 _SHORT_OUTPUT_CHARS = 300
 """A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
-
-
-def _length(failure: Failure) -> float:
-    return failure.latency_ms or 0.0
-
-
-def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
-    """Return which failed call or step was in progress at each moment, as `{moment: its failure}`.
-
-    If several were in progress, the one with the shortest duration is returned. A moment without any is left out, and
-    so is a failure without a latency. Moments are in microseconds since 1970.
-    """
-    begins = sorted(
-        (
-            (failure.at_us - int(failure.latency_ms * 1_000), order)
-            for order, failure in enumerate(failures)
-            if failure.latency_ms is not None
-        ),
-        reverse=True,
-    )
-    # Each failure enters and leaves the heap once, so the cost is not the product of failures and moments.
-    going: list[tuple[float, int]] = []
-    found: dict[int, Failure] = {}
-    for moment in sorted(set(moments)):
-        while begins and begins[-1][0] <= moment:
-            _, order = begins.pop()
-            heappush(going, (_length(failures[order]), order))
-        while going and failures[going[0][1]].at_us < moment:
-            heappop(going)
-        if going:
-            found[moment] = failures[going[0][1]]
-    return found
 
 
 class RunView:
@@ -257,7 +225,7 @@ class RunView:
         failed = (*self.call_failures, *self.step_failures)
         by_id = {failure.call_id or failure.step_id: failure for failure in reversed(failed)}
         known = self._step_by_id.keys() | self._call_by_id.keys()
-        going = _shortest_at(failed, (line.at for line in errors if line.span_id not in known))
+        going = shortest_at(failed, (line.at for line in errors if line.span_id not in known))
         found = []
         for position, line in enumerate(errors):
             # A line of a call or step that did not fail is left out: programs log errors that they then

@@ -9,22 +9,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
-from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
+from relab.telemetry.models import CALL, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity
 from relab.telemetry.outcome.case import Case
 from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, TOOL_REQUESTED
+from relab.telemetry.outcome.quotes import MAX_EVIDENCE, Quote, error_quote, report_of
 from relab.telemetry.outcome.reported_errors import filled
-from relab.telemetry.outcome_models import (
-    AgentOutcome,
-    AgentRelation,
-    OutcomeEvidence,
-    OutcomeReport,
-    OutcomeRule,
-    RunOutcome,
-)
-
-MAX_QUOTE_CHARS = 200
-MAX_EVIDENCE = 5
+from relab.telemetry.outcome_models import AgentOutcome, AgentRelation, OutcomeReport, OutcomeRule, RunOutcome
 
 Rule = Callable[[Case], OutcomeReport | None]
 
@@ -85,8 +76,8 @@ def _judge_incomplete(case: Case) -> OutcomeReport:
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
     # A missing step or answer proves nothing, because it may only not have arrived.
     if report is None:
-        errors = [_error_quote(activity) for activity in case.activities if activity.has_error]
-        return _report(RunOutcome.UNKNOWN, OutcomeRule.INCOMPLETE, errors)
+        errors = [error_quote(activity) for activity in case.activities if activity.has_error]
+        return report_of(RunOutcome.UNKNOWN, OutcomeRule.INCOMPLETE, errors)
     if report.value is RunOutcome.COMPLETED_WITH_ERRORS and not case.has_answer:
         # Nothing shows that the run completed.
         return report.model_copy(update={"value": RunOutcome.FAILED})
@@ -124,7 +115,7 @@ def _by_status(fields: RunFields) -> OutcomeReport | None:
         return None
     value, rule = _BY_STATUS[status]
     named = next((name for name in ("error_message", "error_type") if filled(getattr(fields, name))), "status")
-    return _report(value, rule, [("run", fields.run_id, named, str(getattr(fields, named)))])
+    return report_of(value, rule, [("run", fields.run_id, named, str(getattr(fields, named)))])
 
 
 _BY_STATUS: Final = {
@@ -145,7 +136,7 @@ def _agent_failed(case: Case) -> OutcomeReport | None:
             # If no step or call followed, the exception reached the caller, whatever status the root span has.
             value = RunOutcome.FAILED if case.is_last(step) else RunOutcome.COMPLETED_WITH_ERRORS
             rule = OutcomeRule.STEP_LIMIT if _limit_field(step) else OutcomeRule.AGENT_FAILED
-            return _report(value, rule, [_error_quote(step)])
+            return report_of(value, rule, [error_quote(step)])
     return None
 
 
@@ -171,7 +162,7 @@ def _step_limit(case: Case) -> OutcomeReport | None:
         evidence.append((answer.kind, answer.ref_id, answer.field, answer.text))
     if not evidence:
         return None
-    return _report(
+    return report_of(
         RunOutcome.COMPLETED_WITH_ERRORS if case.has_answer else RunOutcome.FAILED, OutcomeRule.STEP_LIMIT, evidence
     )
 
@@ -185,7 +176,7 @@ def _model_failed(case: Case) -> OutcomeReport | None:
         if not case.recovery.step_was_recovered(place):
             reached_end = case.is_last(step) and filled(case.fields.answer) is None
             value = RunOutcome.FAILED if reached_end else RunOutcome.COMPLETED_WITH_ERRORS
-            return _report(value, OutcomeRule.MODEL_FAILED, [_error_quote(step)])
+            return report_of(value, OutcomeRule.MODEL_FAILED, [error_quote(step)])
     return None
 
 
@@ -200,7 +191,7 @@ def _cancelled(case: Case) -> OutcomeReport | None:
     for activity in reversed(case.activities):
         if activity.status is StepStatus.CANCELLED:
             ended_run = case.is_last(activity)
-            return _report(RunOutcome.UNKNOWN, OutcomeRule.CANCELLED, [_error_quote(activity)]) if ended_run else None
+            return report_of(RunOutcome.UNKNOWN, OutcomeRule.CANCELLED, [error_quote(activity)]) if ended_run else None
     return None
 
 
@@ -216,7 +207,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     if model is None or filled(case.fields.answer) is not None:
         return None
     if case.last_model_is_silent:
-        return _report(
+        return report_of(
             RunOutcome.UNKNOWN, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "status", model.status.value)]
         )
     reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
@@ -233,7 +224,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
         return None
     is_open = any(call.is_good and call.arguments is not None and call.result is None for call in called)
     value = RunOutcome.UNKNOWN if is_open else RunOutcome.FAILED
-    return _report(value, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
+    return report_of(value, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
 
 
 def _repeated_calls(case: Case) -> OutcomeReport | None:
@@ -250,7 +241,7 @@ def _repeated_calls(case: Case) -> OutcomeReport | None:
         return None
     quotes = [("tool_call", call.ref_id, "result_summary", call.result or "") for call in repeated]
     value = RunOutcome.COMPLETED_WITH_ERRORS if case.has_answer else RunOutcome.FAILED
-    return _report(value, OutcomeRule.REPEATED_CALLS, quotes)
+    return report_of(value, OutcomeRule.REPEATED_CALLS, quotes)
 
 
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
@@ -262,11 +253,11 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
     if case.answer is None or case.inability is None:
         return None
     failed = next(case.needed_failures(), None)
-    shown = _error_quote(failed) if failed is not None else _unmet_request(case)
+    shown = error_quote(failed) if failed is not None else _unmet_request(case)
     if shown is None:
         return None
     quote = (case.answer.kind, case.answer.ref_id, case.answer.field, case.inability)
-    return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_REPORTS_FAILURE, [quote, shown])
+    return report_of(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_REPORTS_FAILURE, [quote, shown])
 
 
 def _unmet_request(case: Case) -> Quote | None:
@@ -297,7 +288,7 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
     failed = list(islice(case.needed_failures(), MAX_EVIDENCE))
     if not failed:
         return None
-    return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.TOOL_FAILED, [_error_quote(call) for call in failed])
+    return report_of(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.TOOL_FAILED, [error_quote(call) for call in failed])
 
 
 def _step_failed(case: Case) -> OutcomeReport | None:
@@ -311,7 +302,7 @@ def _step_failed(case: Case) -> OutcomeReport | None:
             # What the last model said inside a failed step reached nobody, if the step ended the run.
             is_lost = case.is_last(step) and case.took_answer(step)
             value = RunOutcome.FAILED if is_lost else RunOutcome.COMPLETED_WITH_ERRORS
-            return _report(value, OutcomeRule.STEP_FAILED, [_error_quote(step)])
+            return report_of(value, OutcomeRule.STEP_FAILED, [error_quote(step)])
     return None
 
 
@@ -319,7 +310,7 @@ def _answer_empty(case: Case) -> OutcomeReport | None:
     """Return the outcome if the run reports a final answer that is blank; otherwise None."""
     run = case.fields
     if run.answer is not None and not run.answer.strip():
-        return _report(
+        return report_of(
             RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_EMPTY, [("run", run.run_id, "answer", run.answer)]
         )
     return None
@@ -334,7 +325,7 @@ def _answer_ended_early(case: Case) -> OutcomeReport | None:
         for reason in model.finish_reasons:
             if reason.casefold() in reasons:
                 quote = ("step", model.ref_id, "finish_reasons", reason)
-                return _report(RunOutcome.COMPLETED_WITH_ERRORS, rule, [quote])
+                return report_of(RunOutcome.COMPLETED_WITH_ERRORS, rule, [quote])
     return None
 
 
@@ -371,9 +362,6 @@ _RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
 """The rules that match only if an error was received. In an incomplete run, a missing step or answer may still arrive."""
 _SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 
-Quote = tuple[str, str, str, str]
-"""`(kind, id, field, text)` of a piece of evidence."""
-
 
 def _limit_field(step: RunActivity) -> str:
     """Return which field of a step mentions a step limit: `error_message` or `error_class`; empty if neither does."""
@@ -382,32 +370,3 @@ def _limit_field(step: RunActivity) -> str:
         if text and STEP_LIMIT.search(text[:2_000]):
             return name
     return ""
-
-
-def _error_quote(activity: RunActivity) -> Quote:
-    """Return a quotation of the error of a step or call: the first field that has a value.
-
-    The fields are tried in this order: message, class, result, status code, status.
-    """
-    kind, result = ("step", "output_summary") if activity.kind == STEP else ("tool_call", "result_summary")
-    for field, text in (
-        ("error_message", activity.error_message),
-        ("error_class", activity.error_class),
-        (result, activity.result),
-    ):
-        if text is not None and text.strip():
-            return kind, activity.ref_id, field, text
-    if activity.status is not StepStatus.FAILURE and activity.status_code is not None:
-        return kind, activity.ref_id, "status_code", str(activity.status_code)
-    return kind, activity.ref_id, "status", activity.status.value
-
-
-def _report(value: RunOutcome, rule: OutcomeRule, quotes: Iterable[Quote]) -> OutcomeReport:
-    return OutcomeReport(
-        value=value,
-        rule=rule,
-        evidence=tuple(
-            OutcomeEvidence(kind=kind, ref_id=ref_id, field=field, text=text[:MAX_QUOTE_CHARS])
-            for kind, ref_id, field, text in islice(quotes, MAX_EVIDENCE)
-        ),
-    )
