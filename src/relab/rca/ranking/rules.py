@@ -32,7 +32,7 @@ class _Reason(NamedTuple):
     Attributes:
         words: the reason, as a sentence without its full stop.
         shown: quotations that show the reason, besides the text of the turn itself.
-        explains_error: whether the turn wrote code, or made a call, that failed.
+        explains_error: whether the next turn, an executor's, reports that the turn's code or call failed.
         is_change: whether the turn changed something.
     """
 

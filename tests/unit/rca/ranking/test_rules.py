@@ -207,6 +207,17 @@ def test_change_after_a_recovered_error_is_the_place_of_the_failure() -> None:
     assert "c0" in {item.ref_id for item in report.evidence_index}
 
 
+@pytest.mark.parametrize(("failed_at", "place"), [(0, "s1"), (3, "s3")])
+def test_unclear_error_is_the_place_of_the_failure_if_no_change_follows(failed_at: int, place: str) -> None:
+    calls = [
+        call("f", failed_at, step_id=f"s{failed_at}", tool_name="seats", status="failure", error_message="not enough"),
+        call("c1", 1, step_id="s1", tool_name="pay", result_summary="paid"),
+    ]
+    report = analyze(shop_run(tool_calls=calls))
+    assert report.attribution is not None
+    assert report.attribution.step_id == place
+
+
 DIALOGUE = (
     ("user", "I want to cancel my order."),
     ("assistant", "Which one?"),
