@@ -248,12 +248,12 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
     """Yield the outcomes of one test: those in `rows`, and inferred passes.
 
-    A pass is inferred for a successful build whose log does not name the test, if the log of another build of the same
-    lane names the test. A lane is the builds with the same job, configuration and branch. Skipped tests, and tests of
-    builds that were interrupted, are left out.
+    Logs do not always name the tests that passed. So a build in which `passes_all` is true and that has no result in
+    `rows` counts as a pass of the test, if another build of its lane has a result. A lane is the builds with the same
+    job, configuration and branch. The results of skipped tests and of unfinished or interrupted builds are ignored.
 
     Args:
-        rows: the results of the test.
+        rows: the results of the test, from the logs of builds.
         builds: `{build id: facts}` of the builds in which the test may have run.
     """
     named = {row.build_id for row in rows}

@@ -132,7 +132,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The ceilings of a whole run: when one is reached, no further trial starts. A ceiling of None is no limit.
+    """The ceilings (limits) of a whole run: when one is reached, no further trial starts. None means no limit.
 
     Attributes:
         max_trials: the most trials that are started; trials with a result from the result cache do not count.
@@ -165,11 +165,13 @@ class RunOptions:
         command: the command that starts the run.
         container: whether trials must run in a container (`--container`).
         overrides: the file of values for knobs (fields that overrides may change); None for no overrides.
-        setup: a shell command that prepares the workspace once, before all trials (`run-dev`).
+        setup: a shell command that prepares the workspace once, before all trials; only for the command `run-dev`. None
+            for no such command.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
-        address: the address of the executor's cluster; None for its default.
-        ceilings: `{name of a ceiling: value}`; they replace ceilings of the experiment file, and 0 removes a ceiling.
+        address: the address of the executor's cluster; None for the executor's default address.
+        ceilings: limits of the whole run, as `{name of a field of Ceilings: value}`. They replace those of the
+            experiment file, and 0 removes a limit.
         result_cache: whether to use the result cache; None to use it if the experiment file turns it on.
         member: the id of the set of experiments that the run belongs to, and the run's position in it, from 0; None for
             a run that belongs to no set.
@@ -193,13 +195,13 @@ class ContinueOptions:
 
     Attributes:
         executor: the name of the executor that runs the trials.
-        address: the address of the executor's cluster; None for its default.
+        address: the address of the executor's cluster; None for the executor's default address.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
         allow_drift: whether to accept that the project was changed, if the snapshot from the start of the run is
             missing. The run then records the change.
-        ceilings: `{name of a ceiling: value}`; they replace ceilings of the run's last session (process), and 0 removes
-            a ceiling.
+        ceilings: limits of the whole run, as `{name of a field of Ceilings: value}`. They replace those of the run's
+            last session (process), and 0 removes a limit.
         retry_errors: whether trials that ended in an error run again, too.
     """
 
@@ -228,7 +230,7 @@ class ForkOptions:
         control: whether to fork each trial a second time without changes, for the comparison.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
-        address: the address of the executor's cluster; None for its default.
+        address: the address of the executor's cluster; None for the executor's default address.
         allow_drift: whether to accept checkpoints that were changed after their run was sealed; the run of the forks
             then records the change.
     """

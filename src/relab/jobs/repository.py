@@ -278,8 +278,8 @@ def count(session: Session, now: int) -> JobCounts:
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew a lease until the time `until`; return False if another owner holds the lease at `now`.
 
-    A stored lease also counts as expired if it ends so late that it must have been stored before the clock was set
-    back: later than `now` plus twice the requested time.
+    A stored lease also counts as expired if it ends later than `now + 2 * (until - now)`: it was stored before the
+    clock was set back.
 
     Args:
         session: the session of the transaction.

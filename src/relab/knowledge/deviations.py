@@ -61,10 +61,10 @@ def deviations(
 
     Args:
         facts: the facts known at a moment of the incident, by name.
-        well: the values of the same facts when the incident was over.
-        usual: all values that each fact had when incidents were over, by the name of the fact.
-        runbooks: the runbooks in use. A condition of theirs is put into `Deviation.expected` if it holds for the
-            deviating value and for no usual value.
+        well: the values of these facts when this incident was over; they count as usual values, too.
+        usual: `{name of a fact: its values when earlier incidents were over}`.
+        runbooks: the runbooks in use. `Deviation.expected` gets those of their conditions that are true for the
+            deviating value and false for every usual value.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:

@@ -18,7 +18,7 @@ class JudgeDrop(StrEnum):
     """Why an answer of the judge (a language model), or the reason in an answer, was not used.
 
     - `invalid_answer`: the answer does not have the required form.
-    - `wrong_code`: the answer does not repeat the code of the prompt.
+    - `wrong_code`: the answer does not repeat the check code, a digest that the prompt contains.
     - `unknown_step`: the answer names a step that it was not asked about.
     - `repeated_step`: the answer names a step twice.
     - `too_long`, `quote_too_short`, `quote_not_verbatim`: the quotation in the answer is wrong.

@@ -12,7 +12,7 @@ from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
 
 
 class RcaRunRow(Base):
-    """One root cause analysis of an agent run, for the content of the run with the digest `content_hash`.
+    """One root cause analysis of an agent run. `content_hash` is the digest of the run's content that was analysed.
 
     `report` is a `Report` as JSON, and `category` is the category in this report; both are null until the analysis is
     done. `error` states why the analysis failed.
@@ -99,7 +99,11 @@ class RcaBehaviourLabelRow(Base):
 
 
 class RcaRankingModelRow(Base):
-    """The ranking model of one agent, trained on the labels of the agent's runs; `artefact` is the model as JSON."""
+    """The ranking model of one agent: it ranks the steps of the agent's runs by how likely each is the first mistake.
+
+    The model was trained on the labels of these runs, with which people mark the first mistake. `source` is the text
+    `agent NAME`; `artefact` is the model as JSON.
+    """
 
     __tablename__ = "rca_ranking_models"
 

@@ -27,7 +27,9 @@ def agent_run_id(rollout_id: str) -> str:
 
 
 def agent_run_of(record: RolloutRecord) -> AgentRun:
-    """Return the agent run of a rollout: a step for each phase, and a tool call for each measured window.
+    """Return the agent run of a rollout, with a step for each phase and a tool call for each window.
+
+    A window is a period in which one arm (such as the old or the new flags) was measured.
 
     The first case that applies decides the status of the agent run:
 
@@ -35,8 +37,9 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
     - failure: the rollout ended with an error.
     - success: the new flags are in force.
     - cancelled: it was a dry run.
-    - failure: the verdict is FAIL, INVALID, or a PASS that was not applied.
-    - cancelled: otherwise, such as after an EDGE or an interruption before the verdict.
+    - failure: the verdict is FAIL or INVALID, or it is PASS but the new flags were not applied.
+    - cancelled: otherwise, such as after the verdict EDGE (neither PASS nor FAIL), or if the rollout was interrupted
+      before the verdict.
     """
     # The wall clock may have been set back during the rollout; times of a run must be in order.
     started_at = record.started_at or record.created_at

@@ -27,7 +27,7 @@ class FailedRuns:
     """Lists the runs whose outcome is a failure, including runs that completed with unrecovered errors.
 
     Args:
-        projector: computes runs from their newest spans (projects them) before they are read.
+        projector: computes runs from their stored spans (projects them) before they are read.
     """
 
     def __init__(self, projector: Projector) -> None:

@@ -1,4 +1,4 @@
-"""Queries over unprojected runs: runs that were not computed from their newest stored spans yet.
+"""Queries over unprojected runs: runs that received spans since they were last computed, or were never computed.
 
 Every function takes the session of a transaction.
 """
@@ -61,7 +61,7 @@ def count_unprojected(session: Session, from_us: int = 0) -> int:
 
 
 class Waiting(NamedTuple):
-    """A run to mark as unprojected, because it was not computed from its newest stored spans yet.
+    """A run to mark as unprojected, because it received spans that are stored but not in the computed run.
 
     Attributes:
         run_id: the id of the run.
@@ -80,7 +80,7 @@ class Waiting(NamedTuple):
 
 
 def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
-    """Mark stored runs as unprojected, because they were not computed from their newest stored spans yet."""
+    """Mark stored runs as unprojected, because they received spans that are stored but not in the computed runs."""
     if not runs:
         return
     driver = session.connection()
@@ -93,7 +93,7 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
 
 
 def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
-    """Mark runs as computed from their newest spans (projected).
+    """Mark runs as projected: they were computed from all of their stored spans.
 
     `version` is the version of the mapper that computed them (`MAPPER_VERSION`); None if the computation failed.
     """

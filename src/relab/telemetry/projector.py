@@ -37,7 +37,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The number and the size of the runs that are not computed from their newest spans yet.
+    """The number and the size of the unprojected runs: runs that received spans since they were last computed.
 
     Attributes:
         runs: the number of these runs.
@@ -64,7 +64,7 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return the number of unprojected runs (not computed from their newest spans yet) and the size of their traces.
+        """Return the number of unprojected runs (they received spans since they were last computed) and their size.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -76,9 +76,9 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Compute unprojected runs from their newest spans, then open a read transaction.
+        """Compute the runs that received spans since they were last computed; then open a read transaction.
 
-        The transaction sees the runs of all spans that were acknowledged before the call.
+        The transaction sees the runs with all spans that were acknowledged before the call.
 
         Args:
             run_id: the only run to compute; None for all.
@@ -95,8 +95,8 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that started at or after `from_us`.
 
-        Before that, unprojected runs are computed from their newest spans, up to a total size of `MAX_SUM_SIZE` (about
-        0.25 s of work). `from_us` is in microseconds since 1970.
+        Before that, runs that received spans since they were last computed are computed, up to a total size of
+        `MAX_SUM_SIZE` (about 0.25 s of work). `from_us` is in microseconds since 1970.
 
         Yields:
             `(session, number of runs that are still unprojected)`.
@@ -110,7 +110,7 @@ class Projector:
             yield session, projection_repository.count_unprojected(session, from_us)
 
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
-        """Compute unprojected runs from their newest stored spans, newest run first.
+        """Compute the runs that received spans since they were last computed, the newest run first.
 
         A run whose computation fails is left as it is; the error is logged.
 
@@ -135,7 +135,7 @@ class Projector:
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
         """Return a page of up-to-date runs, newest first, and the cursor of the next page (None after the last one).
 
-        Runs that may be on the page are first computed from their newest spans.
+        Before that, runs that may be on the page and received spans since they were last computed are computed.
 
         Args:
             read: reads the stored runs of the page and the cursor of the next page (None after the last one).

@@ -107,9 +107,9 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Compute runs again with the rules of this version of relab; return how many runs have changed.
+    """Compute runs again that an older version computed or that received spans since; return how many have changed.
 
-    `now_us` is the current time, in microseconds since 1970. `shard` is the part of the stored sums to change, 0 to 15.
+    `now_us` is the time in microseconds since 1970, `shard` the part of the stored sums over runs to change, 0 to 15.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)

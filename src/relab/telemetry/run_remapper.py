@@ -45,7 +45,7 @@ class RunRemapper:
         job: the name of the background job that continues where a call of `remap_in_background` ended.
 
     Attributes:
-        projector: computes runs from their newest spans (projects them).
+        projector: computes runs from their stored spans (projects them).
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, shard: int, job: str) -> None:

@@ -38,8 +38,9 @@ def breaker() -> Callable[[Request, str], None]:
     """Return a FastAPI dependency that accepts only requests with the secret of the program that injects faults.
 
     The secret is the value of the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Other
-    requests are rejected with `NotTheBreakerError`. If the variable is not set, the dependency accepts the requests of
-    all programs of this machine, and rejects requests of web pages with `PageRefusedError`.
+    requests are rejected with `NotTheBreakerError`. If the variable is not set, the dependency accepts every request
+    from a program on this machine. It rejects a request that a web page sends through a browser, with
+    `PageRefusedError`.
     """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 

@@ -70,7 +70,8 @@ class BundleVerification:
         bundle: the file.
         verdict: VERIFIED, DAMAGED or UNTRUSTED.
         message: one sentence for people.
-        relation: one sentence about the original run, with the number of files that are proven unchanged.
+        relation: one or two sentences about the run that the bundle was made from, with the number of the bundle's
+            files that are proven to be unchanged files of this run.
         signer: the key that signed the bundle.
         manifest: the manifest of the bundle; None if it cannot be read.
         damage: the differences between the bundle and its manifest, in the order of the check; at most 1,000.
@@ -338,9 +339,10 @@ class _Reading:
                     yield piece
 
     def _relation(self, manifest: BundleManifest) -> str:
-        """Return a sentence about the original run, with the number of files that are proven unchanged.
+        """Return one or two sentences about the run that the bundle was made from.
 
-        An invalid proof is recorded as damage.
+        They say how many files of the bundle are proven to be unchanged files of this run, or that the bundle has no
+        proof. An invalid proof is added to the damage of the bundle.
         """
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"

@@ -41,10 +41,10 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangedAt:
-    """The place of the first difference between a file and its fingerprint.
+    """The range of offsets with the first byte of a file that was changed after the fingerprint was made.
 
     Attributes:
-        begin, end: the first changed byte is at one of these offsets, counted from 0: `begin <= offset < end`.
+        begin, end: `begin <= offset of the first changed byte < end`; offsets count from 0.
     """
 
     begin: int

@@ -25,7 +25,8 @@ _SCALARS: Final = frozenset(
 def redact_tables(raw: bytes, mask: Mask) -> Redacted:
     """Mask credentials in a Parquet file, or in each table of a DuckDB database; return Parquet files.
 
-    A Parquet file without credentials is returned unchanged. A file that DuckDB cannot read is left out.
+    A Parquet file without credentials is returned unchanged. If DuckDB cannot read the file, the result has no files,
+    and `left_out` is `unreadable_table`.
 
     Args:
         raw: the bytes of the file.

@@ -41,11 +41,11 @@ _LOCK_INTERVAL_S: Final = 0.005
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as its folder records it.
+    """A run of an experiment, as the run's folder records it.
 
     Attributes:
         path: the folder.
-        config: the resolved experiment.
+        config: the configuration of the experiment, with all defaults and overrides.
         manifest: the content of `manifest.json`; `ext` in it records how the run was started.
     """
 
@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def digest(self) -> str:
-        """The digest of the resolved experiment."""
+        """The digest of the run's configuration, with all defaults and overrides, as the manifest records it."""
         recorded: str = self.manifest["resolved_experiment"]["digest"]
         return recorded
 
@@ -139,7 +139,7 @@ def begin_run(
     Args:
         path: the folder, which must not exist.
         run_id: the id of the run.
-        config: the resolved experiment.
+        config: the configuration of the experiment, with all defaults and overrides.
         dataset: the file to copy.
         manifest: the content of `manifest.json`.
         files: `{path below the folder: content}` of further files.
@@ -171,8 +171,8 @@ def open_run(path: Path) -> RunFolder:
 
     Raises:
         RunNotFoundError: the folder is not a run.
-        RunDamagedError: the manifest or the resolved experiment cannot be read, or the experiment has another digest
-            than the manifest records.
+        RunDamagedError: the manifest or `resolved_experiment.json` cannot be read, or the digest of the configuration
+            in this file differs from the digest in the manifest.
     """
     manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
@@ -294,7 +294,7 @@ def open_checked_run(path: Path) -> RunFolder:
 
     Raises:
         RunNotFoundError: the folder is not a run.
-        RunDamagedError: the manifest or the resolved experiment cannot be read or was changed.
+        RunDamagedError: the manifest or `resolved_experiment.json` cannot be read or was changed.
     """
     run = open_run(path.absolute())
     # Checked before a value of the manifest is used: an edited manifest may lack a key or have any value.

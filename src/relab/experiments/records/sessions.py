@@ -126,7 +126,7 @@ def note_session(run_dir: Path, document: Mapping[str, Any]) -> None:
 
 @dataclass
 class RunSpending:
-    """What a run has used so far, and its ceilings.
+    """The trials, cost and time that a run has used so far, and its ceilings (limits).
 
     Attributes:
         ceilings: the ceilings.

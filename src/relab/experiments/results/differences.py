@@ -289,7 +289,9 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the variance that differences between repeats add to the mean over tasks; None if no task was repeated.
+    """Return the part of the variance of the mean over tasks that comes from differences between repeats of a task.
+
+    Return None if no task was repeated.
 
     Args:
         arm: the values of the baseline or of a variant, by task.

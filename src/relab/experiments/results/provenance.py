@@ -45,7 +45,7 @@ def run_manifest(
     Args:
         run_id: the id of the run.
         created_at: the time at which the run began, in ISO 8601.
-        digest: the digest of the resolved experiment.
+        digest: the digest of the run's configuration, with all defaults and overrides.
         root: the folder of the project.
         command: `run`, `run-dev` or `run-experiment`.
         overrides: the overrides that were applied.
@@ -126,7 +126,7 @@ def fork_manifest(
         parent: the run of the parents (the forked trials).
         run_id: the id of the run.
         created_at: the time at which the run began, in ISO 8601.
-        digest: the digest of the resolved experiment.
+        digest: the digest of the run's configuration, with all defaults and overrides.
         facts: values for the field `ext` of the manifest, which replace the values of the parents' run.
     """
     return {

@@ -41,7 +41,7 @@ class RunFacts:
 
     Attributes:
         run_dir: the folder.
-        config: the resolved experiment.
+        config: the configuration of the experiment, with all defaults and overrides.
         manifest: the content of `manifest.json`; empty if the file is missing.
         status: the status of the run, from `run_control.json`; `interrupted` if it is `running` and no process works on
             the run; None if the file is missing.

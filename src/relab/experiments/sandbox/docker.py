@@ -217,7 +217,10 @@ class DockerSandbox:
                 self._remove(lambda runner: runner == self._runner)
 
     def remove(self, container: str) -> None:
-        """Remove the attempt in the container with this id from the list of running attempts."""
+        """Remove an attempt from this sandbox's list of running attempts; `container` is the id of its container.
+
+        Does nothing to the container, which is removed already. An attempt is one execution of a trial's harness.
+        """
         with self._lock:
             self._running.pop(container, None)
 

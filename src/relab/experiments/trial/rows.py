@@ -243,9 +243,13 @@ def journal_entry(
     row: TrialRow,
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the journal's entry for a trial: its row, its evidence records and the hash chain of its events.
+    """Return the journal's entry for a trial, the JSON object with which the run records the finished trial.
 
-    `documents` has the references to the documents that the runner wrote for the trial, by name.
+    The entry has the trial's row and the last digest of the hash chain over its events. If `attempt` has evidence, it
+    also has the evidence record (digests of the trial's documents) and the record of the trial's place in its chain
+    (trials that continue from each other).
+
+    `documents` is `{name of a document that the runner wrote for the trial: reference to it}`.
     """
     entry: dict[str, Any] = {"row": row.to_json()}
     if attempt.evidence is not None:

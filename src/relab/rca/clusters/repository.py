@@ -1,4 +1,7 @@
-"""Queries over the stored failures of runs. Every function takes the session of a transaction."""
+"""Queries over the stored failures of runs: one failure for each failed run, with the key of its cluster.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,13 @@ Columns = TypeVarTuple("Columns")
 
 
 class ClusterFilter(NamedTuple):
-    """A filter of failures; a failure must match every field that is not None. Times are in microseconds since 1970."""
+    """A filter of failed runs; a run must match every field that is not None.
+
+    Attributes:
+        agent_name: the name of the run's agent.
+        category: the category of the run's failure.
+        since_us: the earliest start of the run, in microseconds since 1970.
+    """
 
     agent_name: str | None = None
     category: str | None = None
@@ -54,7 +63,7 @@ def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
 def largest(
     session: Session, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
 ) -> list[ClusterRow]:
-    """Return at most `limit` clusters of the failures that match `wanted`, those with the most runs first.
+    """Return at most `limit` clusters, those with the most runs first. Only failed runs that match `wanted` count.
 
     `after` is `(number of runs, key)` of the last cluster of the previous page; None for the first page.
     """
@@ -68,7 +77,7 @@ def largest(
 
 
 def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
-    """Return `(number of clusters, number of runs in them)`, for the failures that match `wanted`."""
+    """Count the failed runs that match `wanted`; return `(number of their clusters, number of these runs)`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -82,9 +91,9 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the failure of the run that started first in a cluster; if `is_last` is true, that of the last one.
+    """Return the failure of the run of a cluster that started first or, if `is_last` is true, of the run that started last.
 
-    Only failures that match `wanted` are considered. Return None if there is no such failure.
+    Only failed runs that match `wanted` are considered. Return None if there is no such run.
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
@@ -95,7 +104,7 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
     """Return the names of the agents that have runs in a cluster, sorted, at most 20.
 
-    Only failures that match `wanted` are considered.
+    Only failed runs that match `wanted` are considered.
     """
     name = RcaFailureRow.agent_name
     statement = _filtered(select(name).distinct(), wanted).where(RcaFailureRow.cluster == cluster)

@@ -124,7 +124,7 @@ class JudgeSession:
 
         Args:
             prompt: the prompt.
-            code: the code in the prompt, which the answer must repeat.
+            code: the check code (a digest) in the prompt, which the answer must repeat.
             schema: the type of the answer.
             check: returns the checked form of an answer, or raises `DroppedAnswerError`.
 

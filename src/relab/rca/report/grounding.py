@@ -93,13 +93,13 @@ _STEM = 5
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """The texts in which the names, numbers and words of a sentence must occur.
+    """The texts that must support a language model's sentence: its names, numbers and words must occur in them.
 
     Attributes:
         text: the texts, one per line.
         words: the words of `text`, in lower case.
-        stems: the stems of these words.
-        urls: the only URLs that a sentence may contain.
+        stems: the stems of `words`.
+        urls: the only URLs that the sentence may contain.
     """
 
     text: str

@@ -21,7 +21,8 @@ _WRITTEN_BADLY = "format_broken"
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
     """Merge the detected problems of a run with the problems that the ranking guesses, so that each error occurs once.
 
-    The writer is the step that wrote a failed call or step. A detected problem is moved to its writer if the ranking
+    The writer of a failed call is the last step before it in the same parent step. The writer of a failed step is the
+    last step inside it. A detected problem is moved to its writer if the ranking
     guesses a problem there, or if its model considers a problem there at least as likely as at the failed call. The
     matching guess is removed.
 
@@ -65,7 +66,7 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
 
 
 def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ranking: Ranking) -> str:
-    """Return the kind of problem to report at `writer`, the step that wrote the failed call or step.
+    """Return the kind of problem to report at `writer`, the step that probably caused the failed call or step.
 
     The first case that applies decides:
 
@@ -104,9 +105,10 @@ def _place_of(problem: DetectedProblem) -> UnitKey:
 
 
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
-    """Return a problem moved to `writer`, the step that wrote the failed call or step, with a quotation of the writer.
+    """Return a problem moved from a failed call or step to `writer`, the step that probably caused it.
 
-    `kind` is the new detail, which also decides the category; None keeps the category and the detail.
+    A quotation of the writer's text is added to the problem's quotations. `kind` is the new detail, which also decides
+    the category; None keeps the category and the detail.
     """
     detail = DETAILS.get(kind or "")
     return replace(

@@ -21,10 +21,14 @@ from relab.stats.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """The figures on which a verdict depends.
+    """The figures on which the verdict about a rollout depends. Arm A has the old flags, arm B has the new flags.
 
-    `error_rate_pct` is arm B's error rate in percent, `error_upper_pct` the upper bound of this rate. `rounds` is the
-    number of measured rounds. `rounds_needed` is the number that would probably give a PASS; None if not known.
+    Attributes:
+        effect: the change of the P95 latency from arm A to arm B.
+        error_rate_pct: arm B's error rate in percent.
+        error_upper_pct: the upper bound of arm B's error rate, in percent.
+        rounds: the number of measured rounds.
+        rounds_needed: the number of rounds that would probably give a PASS; None if not known.
     """
 
     effect: Effect

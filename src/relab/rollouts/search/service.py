@@ -177,7 +177,11 @@ class RolloutSearch:
         return record if record.status is RolloutStatus.DONE else None
 
     def _stored(self, folder: str) -> Iterator[tuple[str, RolloutRecord]]:
-        """Yield `(path of the summary, record)` for each rollout of a search with a verdict, the highest id first."""
+        """Yield `(path of the summary, record)` for each rollout that belongs to a search, has ended and has a verdict.
+
+        The rollout with the highest id comes first. `folder` is the folder of the search; the summaries of its rollouts
+        are below it.
+        """
         # All rollouts are read: if the clock was set back, their ids can be lower than the id of the search.
         before: str | None = None
         while True:

@@ -56,13 +56,13 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault affects, for a fault of which `level` is the affected share.
+        """Return the names of the components that a fault must affect if it affects only a share of all components.
 
-        These are the first components of the snapshot. Components that were restarted since are left out, and not
-        replaced by others.
+        The first components of this snapshot are chosen. The result lacks those that were restarted after this
+        snapshot was created; no other components replace them.
 
         Args:
-            level: the share, 0 to 1, of the components to affect. Above 0, at least one is affected.
+            level: the share of the components to choose, 0 to 1. Above 0, at least one is chosen.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()

@@ -169,7 +169,9 @@ def make_episodes(
     timeout_s: float = 120.0,
     rate_per_s: float = 20.0,
 ) -> list[Episode]:
-    """Return `count` random episodes (tests of a responder); equal arguments give equal episodes.
+    """Return `count` random episodes; equal arguments give equal episodes.
+
+    An episode is a test of a responder, the program or person that must find and repair a fault of the testbed.
 
     Args:
         count: number of episodes. Among the episodes with one fault, each fault is used once before any fault is used
@@ -178,9 +180,10 @@ def make_episodes(
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes with noise only.
         quiet_share: share of episodes without any event.
-        several_share: share of episodes with two faults, one of them of the cache; 0 if `faults` has no such pair.
-        timeout_s: maximum time of an episode in seconds, after the beginning of its fault. Without a fault, the time
-            counts from `healthy_s`.
+        several_share: share of episodes with two faults, one of which is a fault of the cache. It counts as 0 if
+            `faults` has no such pair.
+        timeout_s: maximum time of an episode in seconds, after the beginning of its first fault. An episode without a
+            fault counts from the time at which its healthy phase ends (`Episode.healthy_s`).
         rate_per_s: number of the users' requests that are due per second.
 
     Raises:

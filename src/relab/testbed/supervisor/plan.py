@@ -22,11 +22,14 @@ class ProgramRow(Strict):
     Attributes:
         name: the name of the program's component.
         group: the name of the component's group.
-        command: program and arguments; words in braces are replaced as the module describes.
-        count: number of processes; several processes are named `NAME-1`, `NAME-2` and so on, and `NAME` means all.
+        command: program and arguments. Words in braces, such as `{port}`, are replaced by values of the testbed (see
+            `values_of` in `table.py`).
+        count: number of processes. Each process is a component; several are named `NAME-1`, `NAME-2` and so on. In
+            requests to the supervisor, `NAME` then means all of them.
         port: the name of the public port, which all processes share; None for no public port.
         ready_path: an HTTP path that answers with 200 when the program is ready; None to count as ready at once.
-        stage: 0 to start with the dependencies; 1 to start after the dependencies and the target.
+        stage: number of the start stage. Programs of stage 0 start together with PostgreSQL, Redis and the links;
+            programs of a later stage start when all components of the previous stages are ready.
         hidden: whether the program is left out of the lists that a responder may see.
         started: whether the program is started at the beginning of an episode (one test of a responder).
         episode_end_path: the HTTP path of a POST that makes the program forget the previous episode; None to restart

@@ -20,7 +20,7 @@ class ReadinessProbe(Protocol):
     """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the component whose first process has this pid is ready; never raises."""
+        """Return whether a component is ready; never raises. `pid` is the process that the supervisor started for it."""
         ...
 
 

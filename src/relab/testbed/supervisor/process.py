@@ -22,7 +22,7 @@ from relab.testbed.supervisor import guard, launch
 
 _AFTER_KILL_S: Final = 5.0
 _living: set[int] = set()
-"""Pids of the components' first processes; every other child of a supervisor is an orphan of an ended one."""
+"""Pids of the processes that the supervisor started. Its other children are orphans of a started process that ended."""
 _is_supervisor = False
 
 
@@ -79,13 +79,15 @@ def become_supervisor(parent: int) -> None:
 
 
 class Process:
-    """One running process and its descendants. The caller must create this object on the main thread.
+    """A process that the supervisor starts (the started process), and its descendants.
+
+    The caller must create this object on the main thread.
 
     Args:
         order: how to start the process.
 
     Attributes:
-        pid: the id of the first process.
+        pid: the id of the started process.
 
     Raises:
         OSError: the process cannot be created, or its log cannot be opened.
@@ -123,13 +125,13 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of the first process, negative for a signal; None while it runs."""
+        """The exit code of the started process, negative for a signal; None while it runs."""
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait until the first process and its remaining descendants have ended.
+        """Wait until the started process and its remaining descendants have ended.
 
-        Return the exit code of the first process.
+        Return the exit code of the started process.
         """
         await self._ended.wait()
         code = self._popen.returncode
@@ -137,14 +139,14 @@ class Process:
         return code
 
     def send(self, number: signal.Signals, *, everyone: bool = False) -> None:
-        """Send a signal to the first process and then, if `everyone`, to its descendants."""
+        """Send a signal to the started process and then, if `everyone` is true, to its descendants."""
         for pid in [self.pid, *(descendants(self.pid) if everyone else ())]:
             if self.exit_code is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     def limit(self, rlimits: Mapping[str, int]) -> None:
-        """Set soft resource limits of the first process and all of its descendants.
+        """Set soft resource limits of the started process and all of its descendants.
 
         Args:
             rlimits: `{kernel's name in lower case: limit}`; a value above the hard limit is lowered to the hard limit.
@@ -158,14 +160,14 @@ class Process:
                     resource.prlimit(pid, number, (within, hard))
 
     async def end(self, gently: signal.Signals | None, grace_s: float) -> int:
-        """End the first process and all processes that it has started; return the exit code of the first process.
+        """End the started process and all of its descendants; return the exit code of the started process.
 
         Args:
             gently: the signal that requests an orderly end; None to send SIGKILL at once.
             grace_s: time in seconds to wait before SIGKILL.
 
         Raises:
-            NotAnsweringError: the first process does not end even after SIGKILL.
+            NotAnsweringError: the started process does not end even after SIGKILL.
         """
         if gently is not None and self.exit_code is None:
             # A stopped process handles the signal only after SIGCONT.
@@ -183,8 +185,8 @@ class Process:
             raise NotAnsweringError(f"Process {self.pid} does not end, though it was killed.") from error
 
     def kill(self) -> None:
-        """Send SIGKILL to the first process and to all of its descendants, without waiting for their end."""
-        # Kill the first process before its children, so that it does not replace them.
+        """Send SIGKILL to the started process and to all of its descendants, without waiting for their end."""
+        # Kill the started process before its children, so that it does not replace them.
         self.send(signal.SIGKILL, everyone=True)
 
     def _reap(self) -> None:

@@ -218,10 +218,10 @@ class Supervisor:
         return [item.status() for item in found]
 
     def find(self, name: str) -> list[Component]:
-        """Return the component with this name, or all components of the group with this name.
+        """Return the component with this name, or all components of the group or program with this name.
 
         Raises:
-            UnknownComponentError: no component or group has this name.
+            UnknownComponentError: no component, group or program has this name.
         """
         if name in self._components:
             return [self._components[name]]

@@ -255,9 +255,10 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether an injected overload of the target is still present.
 
-    The caller must create this object before the injection. From then on, the overload counts as present, except if:
+    The caller must create this object before the injection. The overload counts as present until one of these is true:
     - The target's flow control has changed since this object was created.
-    - The target was overloaded in an earlier test, and now serves nearly all requests about as fast as before.
+    - An earlier call of `is_there` found the target overloaded, and the target is not overloaded now. It is overloaded
+      while it loses many requests, or responds much more slowly than before the injection.
 
     Args:
         ground: fault injection's access to the testbed.
