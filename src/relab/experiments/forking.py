@@ -60,7 +60,7 @@ class PlannedFork:
 
     @property
     def trials(self) -> int:
-        """The number of planned trials."""
+        """The number of trials (forks) that are planned."""
         return len(self.parents) * (2 if self.facts["control"] else 1)
 
 

@@ -100,7 +100,7 @@ class SetComparison:
     runs: Sequence[tuple[str, VariantComparison]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as a JSON object."""
+        """Return the verdict on the set of experiments as a JSON object."""
         return {
             "set_id": self.set_id,
             "verdict": self.verdict.value,

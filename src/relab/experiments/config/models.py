@@ -367,7 +367,7 @@ class ExperimentConfig(_Section):
 
     @property
     def variants(self) -> list[Variant]:
-        """All variants: the baseline first."""
+        """All variants of the experiment, the baseline first."""
         return [self.baseline, *self.variant_plan]
 
     def resolved(self) -> dict[str, Any]:

@@ -37,11 +37,14 @@ class RequestSender:
         self._thread = threading.Thread(target=self._send_all, name="ray-requests", daemon=True)
 
     def start(self) -> None:
-        """Start the thread that sends requests. The caller must have connected this process to the cluster."""
+        """Start the thread that sends requests to stop or pause trials.
+
+        The caller must have connected this process to the cluster.
+        """
         self._thread.start()
 
     def add(self, folder: TrialFolder) -> None:
-        """Send requests about the trial in `folder` from now on."""
+        """Send requests to stop or pause the trial in `folder` from now on."""
         with self._lock:
             self._running[folder.root.name] = folder
 
@@ -51,7 +54,7 @@ class RequestSender:
             self._running.pop(trial_id, None)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread that sends requests."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

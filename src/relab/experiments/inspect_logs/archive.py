@@ -75,11 +75,11 @@ class LogArchive:
 
     @property
     def names(self) -> list[str]:
-        """The names of the entries, in the order of the archive, without repetitions."""
+        """The names of the log archive's entries, in the order of the archive, without repetitions."""
         return list(self._entries)
 
     def read(self, name: str) -> bytes:
-        """Return the content of an entry, after checking its size and its checksum.
+        """Return the content of an entry of the log archive, after checking its size and its checksum.
 
         Raises:
             InspectLogError: the entry is missing, too large, damaged, or compressed with an unknown method.
@@ -102,7 +102,7 @@ class LogArchive:
         return content
 
     def read_json(self, name: str) -> Any:
-        """Return the value of a JSON entry; NaN and the infinities, which Inspect writes, are kept as floats.
+        """Return the value of a JSON entry of the log archive; NaN and infinities, which Inspect writes, become floats.
 
         Raises:
             InspectLogError: the entry cannot be read, or is not JSON.

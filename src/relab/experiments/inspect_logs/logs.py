@@ -84,7 +84,7 @@ class InspectLog:
 
     @property
     def status(self) -> str:
-        """`success`, `error` or `cancelled`; `started` for an unfinished log."""
+        """The status of the evaluation: `success`, `error` or `cancelled`; `started` for an unfinished log."""
         return str(self.header.get("status", "started")) if self.is_finished else "started"
 
     @property

@@ -109,7 +109,7 @@ class SlotPlan(Protocol):
     """All trials of a run, in the order in which they are started."""
 
     def __len__(self) -> int:
-        """Return the number of trials."""
+        """Return the number of trials in the plan."""
 
     def __iter__(self) -> Iterator[Slot]:
         """Yield the slot (the position in the plan) of each trial, in the order of the plan."""

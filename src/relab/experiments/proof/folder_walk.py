@@ -35,7 +35,7 @@ class Listing:
     problem: str | None = None
 
     def path_of(self, name: str) -> str:
-        """Return the path of one of the entries, below the root."""
+        """Return the path of the entry `name` of this folder, relative to the root folder."""
         return f"{self.folder}/{name}" if self.folder else name
 
 

@@ -35,7 +35,7 @@ class ProofService:
 
     @property
     def key_path(self) -> Path:
-        """The file of the private key."""
+        """The file of the private key with which this installation signs runs and bundles."""
         return self._key.path
 
     def public_key(self) -> PublicKey:

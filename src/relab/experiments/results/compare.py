@@ -60,7 +60,7 @@ class GateResult:
     delta: Delta | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as a JSON object; an infinite end of an interval is None."""
+        """Return the result of the gate as a JSON object; an infinite end of an interval is None."""
         judgement = self.judgement
         return {
             "variant": self.variant,
@@ -104,7 +104,7 @@ class VariantComparison:
     stopping: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as a JSON object of the schema `comparison_v1`."""
+        """Return the comparison of the variants as a JSON object of the schema `comparison_v1`."""
         return {
             "schema_version": "comparison_v1",
             "run_id": self.run_id,

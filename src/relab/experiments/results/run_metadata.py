@@ -98,7 +98,7 @@ class RunFacts:
 
     @property
     def has_tables(self) -> bool:
-        """Whether the run has tables; they are written after its last trial."""
+        """Whether the run has tables of its results, which are written after its last trial."""
         return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
 
     def planned_trials(self, tasks: int) -> int:

@@ -44,7 +44,7 @@ class Group:
         self._folders = folders
 
     def add(self, pid: int, *, may_have_ended: bool = False) -> None:
-        """Move the process with the id `pid` into the group; processes that it starts later are in the group as well.
+        """Move the process with the id `pid` into this control group; processes that it starts later join it, too.
 
         With `may_have_ended`, a process that does not exist any more is ignored.
 
@@ -60,7 +60,7 @@ class Group:
                 raise SandboxError(f"cannot limit process {pid} by {folder}: {error.strerror}") from error
 
     def add_tree(self, find: Callable[[], Sequence[int]]) -> None:
-        """Move the processes that `find` returns into the group; repeat this until `find` returns no further ones.
+        """Move the processes that `find` returns into this control group; repeat this until `find` returns no new ones.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -73,24 +73,24 @@ class Group:
 
     @property
     def limits(self) -> frozenset[str]:
-        """The names of the fields of `SandboxLimits` that the group enforces."""
+        """The names of the fields of `SandboxLimits` that this control group enforces."""
         controllers = {controller for hierarchy, _ in self._folders for controller in hierarchy.controllers}
         return frozenset(limit for limit, controller in _CONTROLLERS.items() if controller in controllers)
 
     def processes(self) -> list[int]:
-        """Return the ids of the group's processes in this machine's PID namespace."""
+        """Return the ids of the processes in this control group, in this machine's PID namespace."""
         return _processes(self._folders[0][1]) if self._folders else []
 
     def was_out_of_memory(self) -> bool:
-        """Return whether the kernel has killed a process of the group because of the memory limit."""
+        """Return whether the kernel has killed a process of this control group because of the memory limit."""
         return self._count("memory", ("memory.oom_control", "memory.events"), "oom_kill") > 0
 
     def was_out_of_processes(self) -> bool:
-        """Return whether the kernel has refused to start another process or thread in the group."""
+        """Return whether the kernel has refused to start another process or thread in this control group."""
         return self._count("pids", ("pids.events", "pids.events"), "max") > 0
 
     def kill(self) -> None:
-        """Kill every process of the group, even of a program that starts new processes without end."""
+        """Kill every process of this control group, even of a program that starts new processes without end."""
         for hierarchy, folder in self._folders:
             if "pids" in hierarchy.controllers:
                 # A limit of 0 prevents new processes, which could otherwise start faster than the signals arrive.
@@ -114,7 +114,7 @@ class Group:
         return 0
 
     def close(self) -> None:
-        """Remove the group; its processes must have ended. May be called repeatedly."""
+        """Remove this control group; its processes must have ended. May be called repeatedly."""
         for _, folder in self._folders:
             _remove(folder)
         self._folders = ()
@@ -146,7 +146,7 @@ class Cgroups:
         self.missing: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Find the usable controllers, remove the groups that a killed process left, and create the run's own groups.
+        """Find the usable controllers, remove control groups that a killed process left, and create the run's own.
 
         Afterwards `enforced` is `{enforced limit: controller}`, and `missing` is `{other limit: reason}`.
         """
@@ -167,7 +167,7 @@ class Cgroups:
             self._add(hierarchy, controller)
 
     def make(self) -> Group | None:
-        """Create and return the group of one attempt; None if groups enforce no limit.
+        """Create and return the control group of one attempt; None if control groups enforce no limit.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -190,7 +190,7 @@ class Cgroups:
         return Group(made)
 
     def close(self) -> None:
-        """Remove the run's groups; kill the processes that are left in them."""
+        """Remove the run's control groups; kill the processes that are left in them."""
         for hierarchy in self._hierarchies:
             _remove_tree(hierarchy.base / self._name)
         self._hierarchies = []

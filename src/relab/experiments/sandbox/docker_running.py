@@ -213,16 +213,16 @@ class Streams:
         self._thread.start()
 
     def give_input(self, first: bytes) -> None:
-        """Start to send `first`, and then the input file, to the container; return at once."""
+        """Start to send `first`, and then the harness's input file, to the container; return at once."""
         self._first = first
         self._wake_write.send(b"i")
 
     def finish(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` seconds until the container's last output is written."""
+        """Wait up to `timeout_s` seconds until the container's last output is written to the files."""
         self._thread.join(timeout_s)
 
     def close(self) -> None:
-        """Stop the thread and close the stream and the files. May be called repeatedly."""
+        """Stop the thread; close the stream to the container and the files of its output. May be called repeatedly."""
         with contextlib.suppress(OSError):
             self._wake_write.send(b"c")
         self._thread.join()
@@ -268,7 +268,7 @@ class Streams:
                     self._stream.shutdown(socket.SHUT_WR)
 
     def _receive(self) -> bool:
-        """Read available output and write it to the files; return False at the end of the stream."""
+        """Read the container's available output and write it to the files; return False at the end of the stream."""
         try:
             data = self._stream.recv(_CHUNK_BYTES)
         except BlockingIOError:

@@ -32,7 +32,7 @@ class CachedAnswer:
 
     @property
     def body(self) -> bytes:
-        """The whole body of the answer."""
+        """The whole body of the model's answer."""
         return b"".join(self.pieces)
 
 
@@ -56,7 +56,7 @@ class AnswerCache:
         self._bound = BoundedFolder(folder, max_bytes)
 
     def get(self, key: str) -> CachedAnswer | None:
-        """Return the answer with this key; None if it is missing, too old or damaged.
+        """Return the cached answer of a model with this key; None if it is missing, too old or damaged.
 
         The file of an old or damaged answer is deleted.
         """
@@ -75,7 +75,7 @@ class AnswerCache:
         return answer
 
     def put(self, key: str, answer: CachedAnswer) -> bool:
-        """Store an answer; return False if it is too large, or cannot be written, for example on a full disk."""
+        """Store a model's answer; return False if it is too large, or cannot be written, such as on a full disk."""
         head = {
             "format": FORMAT,
             "key": key,

@@ -33,7 +33,7 @@ class BoundedFolder:
         self._total: int | None = None
 
     def make_room(self, written: Path, added: int) -> None:
-        """Delete the least recently used files until the total size is within the limit.
+        """Delete the least recently used files of this folder until the total size of its files is within the limit.
 
         Args:
             written: the path of a file that was just written, and is therefore deleted last.
@@ -56,7 +56,7 @@ class BoundedFolder:
                     self._total -= size
 
     def files(self) -> Sequence[tuple[int, int, str]]:
-        """List the complete files; delete files that a killed process left incomplete.
+        """List the complete files of this folder; delete files that a killed process left incomplete.
 
         Return `(time of the last use in nanoseconds, size in bytes, path)` of each complete file.
         """

@@ -37,7 +37,7 @@ class _Links:
 
     @property
     def head(self) -> str:
-        """The digest of the last line that was read, even if its line end is missing; it covers all earlier lines."""
+        """The digest of the last line read from the events file, even without a line end; it covers all earlier lines."""
         return self._head if self._open is None else f"sha256:{self._open.hexdigest()}"
 
     def _update(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class EventChain:
     _links: _Links = field(default_factory=_Links, repr=False)
 
     def advance(self) -> None:
-        """Continue the hash chain with the bytes that were appended to the file since the last call."""
+        """Continue the hash chain with the bytes that were appended to the events file since the last call."""
         file = open_plain(self.path, below=self.below)
         if file is None:
             return
@@ -81,7 +81,7 @@ class EventChain:
                 self._links.feed(piece)
 
     def was_rewritten(self) -> bool:
-        """Return whether the harness has changed bytes of the file that `advance` had already read."""
+        """Return whether the harness has changed bytes of the events file that `advance` had already read."""
         return bool(self._offset) and _chain_of(self.path, self.below, self._offset).head != self._links.head
 
 

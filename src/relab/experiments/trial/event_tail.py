@@ -29,7 +29,9 @@ class EventTail:
     _is_too_long: bool = False
 
     def read(self) -> list[dict[str, Any]] | None:
-        """Return the events in the complete lines that were added, at most 64 MB per call; None if nothing was added.
+        """Return the events in the complete lines that were added to the events file since the last call.
+
+        At most 64 MB are read per call. None if nothing was added.
 
         Lines that are not JSON objects are left out. Lines of more than 128 MB are left out as well, and lines of 64 to
         128 MB may be.
@@ -54,7 +56,7 @@ class EventTail:
         return _events(lines)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Return the remaining events, including the event in a last line without a line end."""
+        """Return the remaining events of the events file, including the event in a last line without a line end."""
         found: list[dict[str, Any]] = []
         while (more := self.read()) is not None:
             found += more

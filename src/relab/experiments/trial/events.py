@@ -46,7 +46,7 @@ class EventStream:
     problem_count: int = 0
 
     def note(self, line: int, problem: str) -> None:
-        """Record a problem of the line with this number."""
+        """Record a problem of the line with this number in the events file."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"line {line}: {problem}")

@@ -53,7 +53,7 @@ class CacheEntry:
     used_us: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as a JSON object."""
+        """Return the stored result as a JSON object, for a list of the cache."""
         ids = self.head.ids
         return {
             "trial": self.head.source,
@@ -99,7 +99,7 @@ class ResultCache:
         return hmac.digest(self._salt(), canonical_json(document).encode("utf-8", "surrogatepass"), "sha256").hex()
 
     def path(self, key: str) -> Path:
-        """Return the path of the entry with this key; it may not exist."""
+        """Return the path of the file of the stored result with this key; the file may not exist."""
         return self._folder / key[:2] / key
 
     def find(self, key: str) -> StoredResult | None:
@@ -156,12 +156,12 @@ class ResultCache:
         return True
 
     def reject(self, key: str) -> None:
-        """Delete the entry with this key, because it is damaged."""
+        """Delete the stored result with this key, because it is damaged."""
         with contextlib.suppress(OSError):
             self.path(key).unlink()
 
     def entries(self) -> Iterator[CacheEntry]:
-        """Yield the entries, the most recently used first. Entries that cannot be read are left out."""
+        """Yield the stored results that can be read, the most recently used first."""
         for used_ns, size, name in sorted(self._bound.files(), reverse=True):
             with contextlib.suppress(OSError, StoredResultInvalidError), open(name, "rb") as file:  # noqa: PTH123
                 head = read_head(file)
@@ -173,7 +173,7 @@ class ResultCache:
                 yield CacheEntry(Path(name), head, size, stored_us, used_ns // 1_000)
 
     def remove(self, unused_since_us: int) -> int:
-        """Delete the entries that were not used since a time (in microseconds since 1970); return how many."""
+        """Delete the stored results that were not used since a time (in microseconds since 1970); return how many."""
         removed = 0
         for used_ns, _, name in self._bound.files():
             if used_ns // 1_000 <= unused_since_us:
@@ -197,7 +197,7 @@ class ResultCache:
         return self._secret
 
     def _checked(self, file: IO[bytes], key: str) -> tuple[int, bytes, int]:
-        """Check the digest of an entry; return `(time when it was stored, digest, size of the file in bytes)`.
+        """Check the digest of a stored result; return `(time when it was stored, digest, size of the file in bytes)`.
 
         The time is in microseconds since 1970.
 

@@ -59,7 +59,7 @@ class TrialFolder:
 
         Args:
             dataset: the folder of the data set.
-            harness: the folder of the project from which the harness is started.
+            harness: the project's folder, from which the harness is started.
         """
         return Folders(
             workspace=self.workspace,

@@ -87,7 +87,7 @@ class BudgetCount:
     tool_calls: int = 0
 
     def exceeded(self, budgets: Mapping[str, int]) -> str | None:
-        """Return a message about the first budget that the counts exceed; None if no budget is exceeded."""
+        """Return a message about the first budget (limit of a trial) that the counts exceed; None if there is none."""
         used = {"max_steps": self.steps, "max_total_tokens": self.tokens, "max_tool_calls": self.tool_calls}
         for name, most in budgets.items():
             if used[name] > most:

@@ -104,7 +104,7 @@ class ActionsClient:
         self._transport = Transport(url, token, connect_s=self._patience.read_timeout_s, transport=transport)
 
     async def catalogue(self) -> Catalogue:
-        """Return the server's catalogue of actions; entries that are not valid are left out.
+        """Return the action server's catalogue of actions, without entries that are not valid.
 
         Raises:
             ActionServerError: the request failed.
@@ -112,7 +112,7 @@ class ActionsClient:
         return read_catalogue(await self._read("GET", "/actions"))
 
     async def is_stopped(self) -> bool:
-        """Return whether the server's kill switch is on.
+        """Return whether the action server's kill switch is on.
 
         Raises:
             ActionServerError: the request failed, or the answer does not contain the state of the switch.
@@ -124,7 +124,7 @@ class ActionsClient:
         return stopped
 
     async def records_since(self, at_us: int) -> RecentRecords:
-        """Return the server's records of actions requested at `at_us` or later, by any client.
+        """Return the action server's records of actions that any client requested at `at_us` or later.
 
         Args:
             at_us: microseconds since 1970, by the local clock.
@@ -136,7 +136,7 @@ class ActionsClient:
         return _recent([record for record in records if record.requested_at_us >= at_us], records, unreadable)
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the server's records, of all clients, that are newer than the records in `seen`.
+        """Return the action server's records, of all clients, that are newer than the records in `seen`.
 
         If the server's list contains none of the records in `seen`, the whole list is returned.
 
@@ -151,7 +151,7 @@ class ActionsClient:
         return _recent(found, records, unreadable)
 
     async def dry_run(self, action: str, parameters: Mapping[str, ParameterValue]) -> DryRun:
-        """Ask the server whether it would execute an action now, and return the state that the action would change.
+        """Ask the action server whether it would execute an action now; return the state that the action would change.
 
         Raises:
             ActionServerError: the server would refuse the action, or the request failed.
@@ -172,7 +172,7 @@ class ActionsClient:
         state_digest: str | None = None,
         may_ask: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServerRecord:
-        """Execute an action once; return the server's record of it, which may show a failure.
+        """Execute an action once; return the action server's record of it, which may show a failure.
 
         A call may be repeated with the same key, also after a restart: the action is never executed twice.
 
@@ -217,7 +217,7 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Return the server's record of the finished action with the idempotency key `key`.
+        """Return the action server's record of the finished action with the idempotency key `key`.
 
         Args:
             action: the name of the action.
@@ -241,7 +241,7 @@ class ActionsClient:
         raise _unknown_outcome(action, doubt, f"key {key!r}") from doubt
 
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
-        """Return the record with an idempotency key; None if the server has no such record (yet).
+        """Return the record of the action with an idempotency key; None if the action server has no such record (yet).
 
         Args:
             key: the idempotency key.
@@ -261,7 +261,7 @@ class ActionsClient:
         return found
 
     async def record(self, record_id: str) -> ServerRecord:
-        """Return the server's record with the id `record_id`.
+        """Return the action server's record with the id `record_id`.
 
         Raises:
             ActionServerError: the record does not exist, or the request failed.

@@ -58,7 +58,7 @@ class Transport:
     async def send(
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float, *, key: str | None = None
     ) -> ServerResponse:
-        """Send a request and return the answer, also with an error status.
+        """Send a request to the action server and return the answer, also with an error status.
 
         Args:
             method: the HTTP method.

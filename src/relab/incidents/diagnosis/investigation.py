@@ -41,7 +41,7 @@ class KnownFacts:
     looked: tuple[str, ...] = ()
 
     def with_probes(self, names: Iterable[str], found: ProbeResult) -> KnownFacts:
-        """Return a copy with the result of probes; facts that these probes no longer find are removed.
+        """Return a copy with the facts that probes found, without earlier facts that these probes no longer find.
 
         Args:
             names: the names of the probes that were run.
@@ -73,7 +73,7 @@ class InvestigationResult:
 
     @property
     def best(self) -> Candidate:
-        """The most probable cause."""
+        """The most probable cause of the incident."""
         return self.candidates[0]
 
     @property

@@ -38,7 +38,7 @@ class SecondOpinion(Protocol):
     """Calls a language model for one incident within a budget, and appends events to the incident's timeline."""
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
-        """Call the model and return its answer; record the call and its cost.
+        """Send a prompt to the language model and return its answer; record the call and its cost.
 
         Raises:
             LlmError: the model gave no answer, or the budget has too little left for the call.

@@ -100,7 +100,7 @@ class NewNotice(BaseModel):
     pages: bool = False
 
     def notice(self) -> Notice:
-        """Return the message as a notice."""
+        """Return the message in the form in which it is sent to receivers."""
         return Notice(
             incident_id=self.topic,
             seq=self.seq,

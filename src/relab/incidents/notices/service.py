@@ -186,7 +186,7 @@ class NoticeService:
         return command
 
     def answer(self, command: SlackCommand) -> str:
-        """Carry out a command, and return the reply in Slack's markup."""
+        """Carry out a person's Slack command, and return the reply in Slack's markup."""
         return self._slack_commands.answer(command)
 
 

@@ -107,7 +107,7 @@ class SlackCommandHandler:
         }
 
     def answer(self, command: SlackCommand) -> str:
-        """Carry out a command and return the reply; if it is refused or fails, the reply says why."""
+        """Carry out a person's Slack command and return the reply; if it is refused or fails, the reply says why."""
         verb, _, rest = command.text.strip().partition(" ")
         verb = verb.lower()
         try:

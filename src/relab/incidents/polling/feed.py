@@ -35,12 +35,12 @@ class PollFeed:
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:
-        """Delete all polls; later polls continue the numbering."""
+        """Delete all polls of the target; later polls continue the numbering."""
         async with self._arrival:
             self._polls.clear()
 
     async def put(self, poll: Snapshot) -> None:
-        """Add a poll, and wake the waiting consumers."""
+        """Add a poll of the target, and wake the tasks that wait in `after`."""
         async with self._arrival:
             self._number += 1
             self._polls.append((self._number, poll))

@@ -22,14 +22,14 @@ class LoopDelay:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start measuring."""
+        """Start to measure the delay of the event loop."""
         self._task = asyncio.create_task(self._watch(), name="lateness")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop measuring."""
+        """Stop measuring the delay of the event loop."""
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])

@@ -33,7 +33,7 @@ class _Draft:
     told_at_us: int | None = None
 
     def number(self, name: str, value: Any) -> None:
-        """Store a number under `name`; ignore None.
+        """Store a number of the snapshot under `name`; ignore None.
 
         If the value is negative, too large or no number at all, add only `name` to `absurd`.
         """
@@ -46,7 +46,9 @@ class _Draft:
             self.numbers[name] = float(value)
 
     def word(self, name: str, value: Any) -> None:
-        """Store a text, cut to 100 characters, under `name`; True becomes `ok`, False `failing`, and None is ignored.
+        """Store a text of the snapshot, cut to 100 characters, under `name`; ignore None.
+
+        True becomes `ok`, and False becomes `failing`.
 
         If the value is an empty text or of another type, add only `name` to `absurd`.
         """

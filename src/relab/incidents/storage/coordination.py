@@ -29,7 +29,7 @@ class Switches:
         self._timeline = timeline
 
     def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """Pause a target, or all targets (None), and append an event to the open incidents of these targets.
+        """Pause the responder on a target, or on all targets (None); append an event to their open incidents.
 
         The responder requests no actions on a paused target.
 
@@ -144,7 +144,7 @@ class Baselines:
         self._database = database
 
     def save(self, target: str, content: Mapping[str, Any], *, at_us: int) -> None:
-        """Replace the stored baseline of a target.
+        """Replace the stored baseline of a target (the usual values of its signals).
 
         Args:
             target: the name of the target.

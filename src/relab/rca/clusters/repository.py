@@ -91,7 +91,7 @@ def count(session: Session, cluster: str) -> int:
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the failure of the run of a cluster that started first or, if `is_last` is true, of the run that started last.
+    """Return the failure of a cluster's run that started first or, if `is_last` is true, of the one that started last.
 
     Only failed runs that match `wanted` are considered. Return None if there is no such run.
     """

@@ -53,7 +53,7 @@ class AuditLog:
                 self.write(record)
 
     def write(self, record: Record) -> None:
-        """Append the current state of a record to the file; the line is on disk when this returns.
+        """Append the current state of an action's record to the audit file; the line is on disk when this returns.
 
         Raises:
             OSError: the record cannot be written, for example because the disk is full. The caller must not perform the
@@ -95,7 +95,7 @@ class AuditLog:
     def begin_episode(self, at: str) -> None:
         """Begin an episode (one test of a responder): drop earlier records from memory, and turn the kill switch off.
 
-        The file keeps the earlier records.
+        The audit file keeps the earlier records.
 
         Args:
             at: the current time, RFC 3339.
@@ -108,7 +108,7 @@ class AuditLog:
             self._delete_records()
 
     def get(self, record_id: str) -> Record:
-        """Return the record with this id.
+        """Return the record of the action with this record id.
 
         Raises:
             UnknownRecordError: no record has this id.

@@ -28,7 +28,7 @@ class TargetHealth:
         )
 
     def close(self) -> None:
-        """Close the HTTP client."""
+        """Close the HTTP client that probes the target."""
         self._client.close()
 
     def verify(self) -> dict[str, Any]:

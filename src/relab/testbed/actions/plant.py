@@ -56,7 +56,7 @@ class Plant:
         self._pause = pause
 
     def close(self) -> None:
-        """Close the HTTP clients."""
+        """Close the HTTP clients for the supervisor and the target."""
         self._supervisor.close()
         self._target.close()
 

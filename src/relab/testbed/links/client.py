@@ -29,7 +29,7 @@ class LinksClient:
         self._path = path
 
     async def links(self) -> list[LinkStatus]:
-        """Return the status of all links."""
+        """Return the status of all links, the TCP proxies in front of the dependencies."""
         return [LinkStatus.model_validate(item) for item in (await self._ask({"op": "list"}))["links"]]
 
     async def add(self, link: str, toxic: Toxic) -> str:

@@ -155,7 +155,7 @@ class ByteQueue:
             self._resume()
 
     def close(self) -> None:
-        """Discard the queue and stop delivery."""
+        """Discard the queued bytes and stop delivery."""
         self._closed = True
         self._queue.clear()
         self._queued = 0

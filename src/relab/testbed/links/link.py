@@ -42,7 +42,7 @@ class Link:
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Start to listen on the link's port.
+        """Start to listen for connections on the port of this link (a TCP proxy).
 
         Raises:
             OSError: the port is in use.

@@ -89,7 +89,7 @@ class LinksServer:
         self._clients: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        """Listen on every link and on the control socket.
+        """Listen on the port of every link (a TCP proxy) and on the control socket.
 
         Raises:
             OSError: a port or the path is not available.
@@ -104,7 +104,7 @@ class LinksServer:
             os.umask(before)
 
     async def close(self) -> None:
-        """Close all connections and stop listening."""
+        """Close all links (TCP proxies) with their connections, and close and delete the control socket."""
         if self._control is not None:
             self._control.close()
         for writer in list(self._clients):

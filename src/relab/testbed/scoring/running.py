@@ -115,7 +115,7 @@ class _Clock:
         self.wall_us = 0
 
     def begin(self) -> None:
-        """Start the clock at 0."""
+        """Start the clock at 0; called when the responder is ready."""
         self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
 
     def end(self) -> None:

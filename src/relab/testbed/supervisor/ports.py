@@ -44,7 +44,7 @@ class HeldPort:
         self.port = int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """Release the port."""
+        """Release the reserved port."""
         self._socket.close()
 
 

@@ -75,7 +75,7 @@ class PostgresPasswords:
 
     @classmethod
     def new(cls) -> PostgresPasswords:
-        """Return new random passwords."""
+        """Return new random passwords for the roles of the database."""
         return cls(secrets.token_urlsafe(18), secrets.token_urlsafe(18))
 
 
@@ -136,7 +136,7 @@ class NewCluster:
         self._port = port
 
     async def make(self, credentials: PostgresPasswords) -> None:
-        """Create the data folder with the program initdb, and write the server's configuration.
+        """Create PostgreSQL's data folder with the program initdb, and write the server's configuration.
 
         Args:
             credentials: the passwords; this method sets only the superuser's.
@@ -164,7 +164,7 @@ class NewCluster:
         (self._folder / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
 
     async def fill(self, work: Callable[[int], None]) -> None:
-        """Start the server, run `work` in a thread to fill the database, and stop the server.
+        """Start the PostgreSQL server, run `work` in a thread to fill the database, and stop the server.
 
         Args:
             work: is called with the server's port.

@@ -20,7 +20,7 @@ class ReadinessProbe(Protocol):
     """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:
-        """Return whether a component is ready; never raises. `pid` is the process that the supervisor started for it."""
+        """Return whether a component is ready; never raises. The supervisor started the process `pid` for it."""
         ...
 
 
@@ -31,7 +31,7 @@ class PostmasterReady:
     path: Path
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the server with this pid accepts connections."""
+        """Return whether the PostgreSQL server with this pid accepts connections."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
             return int(lines[0]) == pid and lines[7].strip() == "ready"
@@ -77,7 +77,7 @@ class SocketReady:
     path: Path
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the path is the component's own
-        """Return whether the Unix socket accepts a connection; `pid` is ignored."""
+        """Return whether the Unix socket of this probe accepts a connection; `pid` is ignored."""
         with contextlib.suppress(OSError):
             async with asyncio.timeout(_TIMEOUT_S):
                 _, writer = await asyncio.open_unix_connection(self.path)

@@ -37,14 +37,14 @@ class SettingsStore:
         self._clock = clock
 
     def begin(self, document: Mapping[str, Any]) -> None:
-        """Start a new history with this document as version 1, and delete older files."""
+        """Start a new history of settings with `document` as version 1, and delete the files of older versions."""
         self._folder.mkdir(exist_ok=True)
         for path in self._folder.iterdir():
             path.unlink()
         self._write({**document, "version": 1}, {}, author="supervisor", note="the testbed was made")
 
     def current(self) -> dict[str, Any]:
-        """Return the current document, with the number of its `version`."""
+        """Return the current version of the settings as JSON; the field `version` has its number."""
         return self._read(self._folder / "target.json")
 
     def history(self) -> list[SettingsVersion]:
@@ -55,7 +55,7 @@ class SettingsStore:
     def merge(
         self, changes: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Create a version with changed fields, and return its entry in the history.
+        """Create a version of the settings with changed fields, and return its entry in the history.
 
         Args:
             changes: new values by name. A nested object is merged with the current one; other values replace it.
@@ -74,7 +74,7 @@ class SettingsStore:
     def replace(
         self, document: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Create a version with the content `document`, and return its entry in the history.
+        """Create a version of the settings with the content `document`, and return its entry in the history.
 
         Args:
             document: the complete new content. A field `version`, if present, must be the current version's number.
@@ -108,7 +108,7 @@ class SettingsStore:
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
-        """Create a version with the content of an older one, and return its entry in the history.
+        """Create a version of the settings with the content of an older version; return the new entry in the history.
 
         Args:
             version: the number of the older version; None for the version before the current one.
@@ -145,7 +145,7 @@ class SettingsStore:
         return made
 
     def _entries(self, last: int) -> list[SettingsVersion]:
-        """Return the entries of the history up to the version `last`."""
+        """Return the entries of the settings history up to the version `last`."""
         # Bytes are split only at line ends, which JSON escapes; a text also at other separators, which a note may contain.
         lines = (self._folder / _HISTORY).read_bytes().splitlines()
         return [entry for line in lines if (entry := SettingsVersion.model_validate_json(line)).version <= last]

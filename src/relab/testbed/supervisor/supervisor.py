@@ -338,7 +338,7 @@ class Supervisor:
         table.write_configurations(site)
 
     def _put_away(self, paths: Sequence[Path]) -> None:
-        """Rename these files, so that a background task can delete them later."""
+        """Move these files or folders aside, so that a background task can delete them later."""
         for path in paths:
             if path.is_symlink() or path.exists():
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")

@@ -62,5 +62,5 @@ class Volume:
                 entry.unlink()
 
     def remove(self) -> None:
-        """Unmount the file system, if there is one; the folder stays."""
+        """Unmount the file system of the target's data folder, if there is one; the folder stays."""
         unmount(str(self._path))

@@ -82,7 +82,7 @@ class AdmissionQueue:
         return len(self._waiting)
 
     def change(self, bounds: Bounds) -> None:
-        """Set new limits, and admit waiting requests if the new limits allow it."""
+        """Set new limits of active and waiting requests, and admit waiting requests if the new limits allow it."""
         self.limiter.change(bounds, now_s=time.monotonic())
         self._wake()
 

@@ -182,7 +182,7 @@ class EmbeddedQdrant:
         }
 
     def close(self) -> None:
-        """Close the engine's files."""
+        """Close the files of the embedded Qdrant engine."""
         self._shard.close()
 
 
@@ -242,7 +242,7 @@ class QdrantServer:
         return {"kind": "qdrant server", "vectors": held, "expected": self._expected, "state": state}
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the Qdrant server."""
         self._client.close()
 
     def _fill(self, ids: Sequence[int], vectors: Vectors) -> None:

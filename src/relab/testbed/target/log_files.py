@@ -65,7 +65,7 @@ class LogFiles:
         self._remove_old()
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line, as JSON; if it cannot be written, count it in `lost`."""
+        """Append one line, as JSON, to the worker's current log file; count it in `lost` if it cannot be written."""
         raw = json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str).encode(errors="replace")
         raw += b"\n"
         with self._lock:
@@ -83,7 +83,7 @@ class LogFiles:
                 self.lost += 1
 
     def close(self) -> None:
-        """Close the current file."""
+        """Close the worker's current log file."""
         os.close(self._descriptor)
 
     def _open(self, part: int) -> int:

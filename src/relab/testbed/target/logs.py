@@ -39,7 +39,7 @@ class Logger:
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
-        """Write one line, unless too many lines about this event were already written in this second.
+        """Write one line to the worker's log, unless this second has too many lines about the event already.
 
         Args:
             level: the severity of the event.

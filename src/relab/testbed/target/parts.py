@@ -107,7 +107,7 @@ class Parts:
         return sorted([own, *(other for other in others if other is not None)], key=lambda stats: stats.worker)
 
     async def close(self) -> None:
-        """Release all resources. Running database statements continue until they end or time out."""
+        """Release all resources of this worker. Running database statements continue until they end or time out."""
         await self.cache.close()
         self.search.close()
         self._shop_threads.shutdown(wait=False, cancel_futures=True)

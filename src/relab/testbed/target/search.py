@@ -147,7 +147,7 @@ class Search:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
 
     def close(self) -> None:
-        """Stop the thread and close the indexes."""
+        """Stop the search thread and close the indexes."""
         self._thread.shutdown()
         self._indexes.close()
 

@@ -73,7 +73,7 @@ class StatsWriter:
         self._descriptor = os.open(path_of(stats_dir, worker), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
     def write(self, text: str) -> None:
-        """Overwrite the file with the worker's statistics.
+        """Overwrite the worker's statistics file.
 
         Args:
             text: the statistics as JSON, in the format of `WorkerStats.read`.
@@ -85,7 +85,7 @@ class StatsWriter:
         os.pwrite(self._descriptor, b"%08x%08x" % (len(body), zlib.crc32(body)) + body, 0)
 
     def close(self) -> None:
-        """Close the file; its content stays."""
+        """Close the worker's statistics file; its content stays."""
         os.close(self._descriptor)
 
 

@@ -29,7 +29,7 @@ class Injector(Protocol):
     """
 
     def set_level(self, level: float) -> None:
-        """Set the strength of the fault, from 0 (off) to 1 (full).
+        """Set the strength of the injected fault or noise event, from 0 (off) to 1 (full).
 
         Raises:
             UnavailableError: a component that the injector changes does not answer.
@@ -85,9 +85,10 @@ class Injectable(ABC, Generic[Given]):
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values, by name, for parameters that only this event has; the base class returns {}.
+        """Return random values, by name, for the parameters that only this event has; the base class returns {}.
 
-        With these values, users notice a fault. Parameters without a value get their defaults.
+        An event is a fault or noise event. With the returned values, users notice a fault. Parameters without a value
+        get their defaults.
         """
         return {}
 
@@ -115,7 +116,7 @@ class Injectable(ABC, Generic[Given]):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return the catalogue's entry for this event as JSON: name, symptoms, repairs, parameters, etc."""
+        """Return the catalogue's entry for this fault or noise event as JSON: name, symptoms, repairs, and more."""
         return {
             "name": self.name,
             "title": self.title,

@@ -104,9 +104,9 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Open or close idle sessions until this client holds the share `level` (0 to 1) of `max_connections`.
+        """Open or close idle sessions until this client holds the share `level` of the database's connections.
 
-        If the server has no free connection, a thread takes each connection that becomes free later.
+        `level` is 0 to 1. If the database has no free connection, a thread takes each connection that becomes free.
         """
         self._wanted = round(self._room * level)
         with self._lock:
@@ -176,7 +176,7 @@ class LockHolder:
         self._table = given.table
 
     def set_level(self, level: float) -> None:
-        """Lock the table in a transaction that stays open; at level 0 end the transaction, which releases the lock.
+        """Lock a table of the database in a transaction that stays open; at level 0, end the transaction.
 
         Raises:
             PlantError: something else has ended the session, or the database rejects the statement.
@@ -194,7 +194,7 @@ class LockHolder:
             raise PlantError(f"The database: {error}") from error
 
     def end(self) -> None:
-        """Close the session that locks the table; ignore errors of the database."""
+        """Close the database session that locks the table; ignore errors of the database."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 
@@ -242,7 +242,7 @@ class ConnectionsFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hoard:
-        """Return an injector that opens idle sessions until the server has no free connection."""
+        """Return an injector that opens idle sessions until the database has no free connection."""
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
@@ -271,7 +271,7 @@ class LockFault(Fault[Lock]):
     can_vary = True
 
     def injector(self, ground: Ground, given: Lock) -> LockHolder:
-        """Return an injector whose own session locks the table `given.table`."""
+        """Return an injector whose own database session locks the table `given.table`."""
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:

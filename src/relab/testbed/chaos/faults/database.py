@@ -49,7 +49,7 @@ class ServerKiller:
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """Kill the server abruptly, as a crash does, without a restart; do nothing at level 0."""
+        """Kill the server of the dependency abruptly, without a restart; do nothing at level 0."""
         if level > 0:
             self._ground.plant.stop(self._component)
 
@@ -74,11 +74,11 @@ class MissingIndexFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
-        """Return an injector that drops some or all indexes."""
+        """Return an injector that drops some or all database indexes of the shop's tables."""
         return DroppedIndexes(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether an expected index is missing or invalid."""
+        """Return an object that tests whether an expected index of the database is missing or invalid."""
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class ServerDown(Fault[FaultParameters]):
     component: str
 
     def injector(self, ground: Ground, _given: FaultParameters) -> ServerKiller:
-        """Return an injector that kills the server."""
+        """Return an injector that kills the server of the dependency (PostgreSQL or Redis)."""
         return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:

@@ -38,7 +38,7 @@ class RunningReportJob:
         self._pid: int | None = None
 
     def set_level(self, level: float) -> None:
-        """Start the job; do nothing at level 0.
+        """Start the report job, a batch job with much processor time; do nothing at level 0.
 
         Raises:
             PlantError: the job is already running, or the testbed has no component for the job.
@@ -56,7 +56,7 @@ class RunningReportJob:
             self._pid = self._job()["pid"]
 
     def end(self) -> None:
-        """Stop the job, unless something else has stopped or restarted it since."""
+        """Stop the report job, unless something else has stopped or restarted it since."""
         with self._ground.changing:
             if self._pid is not None and self._job()["pid"] == self._pid:
                 self._ground.plant.stop(REPORT_JOB)
@@ -83,7 +83,9 @@ class FullDisk:
         self._is_made = False
 
     def set_level(self, level: float) -> None:
-        """Resize the large file to the share `level` (0 to 1) of the volume; at level 1 the file takes all free space.
+        """Resize this injector's large file to the share `level` (0 to 1) of the target's volume.
+
+        At level 1, the file takes all free space.
 
         Do nothing if something else, such as a repair, has deleted the file.
 

@@ -58,13 +58,13 @@ class Deployment:
         self._thread = threading.Thread(target=self._roll, name="deployment", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the deployment in a thread of its own; do nothing at level 0."""
+        """Start to restart the target's workers one by one, in a thread of its own; do nothing at level 0."""
         if level > 0:
             self._ground.plant.change_settings({}, "release 4.11.3", author=DEPLOYER, restart=False)
             self._thread.start()
 
     def end(self) -> None:
-        """Stop the deployment: finish the current restart of a worker, and restart no further workers.
+        """Wait for the end of the current restart of a worker, and restart no further workers.
 
         Raises:
             RelabError: the restart of a worker has failed; raised by the first call only.
@@ -134,7 +134,7 @@ class DeploymentNoise(Noise[FaultParameters]):
     harms = ("roll-back-settings", "restart-target")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Deployment:
-        """Return an injector that restarts the workers one after another."""
+        """Return an injector that restarts the target's workers one after another."""
         return Deployment(ground)
 
 

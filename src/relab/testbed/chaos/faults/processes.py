@@ -79,7 +79,7 @@ class DefectInjector:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Switch the defect on in the share `level` (0 to 1) of the workers.
+        """Switch this injector's defect, such as a memory leak, on in the share `level` (0 to 1) of the workers.
 
         Leave workers alone that were restarted since this injector was created.
         """
@@ -87,7 +87,7 @@ class DefectInjector:
             self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Switch the defect off in each worker that was not restarted since the injection."""
+        """Switch this injector's defect off in each worker that was not restarted since the injection."""
         release(self._ground, self._standing.workers(), self._what)
 
 

@@ -86,11 +86,11 @@ class LoadClients(Protocol):
     """Clients that send a load of HTTP requests to the target."""
 
     def send(self, plan: LoadPlan | None) -> None:
-        """Replace the current load; None stops it."""
+        """Send the load that `plan` describes, in place of the current load; None stops the current load."""
         ...
 
     def close(self) -> None:
-        """End the clients and all of their requests."""
+        """End all clients that send the load, and their requests."""
         ...
 
 
@@ -101,7 +101,9 @@ class ClientProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def send(self, plan: LoadPlan | None) -> None:
-        """Replace the current load; None stops it. The first call starts the process.
+        """Send the load that `plan` describes, in place of the current load; None stops the current load.
+
+        The first call starts the process of the clients.
 
         Raises:
             PlantError: the process of the clients has ended by itself.
