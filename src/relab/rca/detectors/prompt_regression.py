@@ -26,6 +26,9 @@ A version that replaces all of its tools needs no complete list of them."""
 REPORTED: Final = "reported"
 """The detail of a problem that an error or a guardrail event reports, in contrast to a measured difference."""
 
+_WORSE = r"prompt[ _-]?(?:regression|drift)"
+_SEEN = r"(?:detect|found|confirm|observ|suspect)\w*"
+
 RULE = ErrorRule(
     category=Category.PROMPT_REGRESSION,
     codes={},
@@ -35,7 +38,12 @@ RULE = ErrorRule(
             phrase(
                 REPORTED,
                 "prompt",
-                r"\bprompt[ _-]?(?:regression|drift)|\bprompt behaviou?r (?:has |was |is )?chang"
+                # A text may name prompt regressions without a report of one: "write a test for prompt regressions".
+                rf"(?:^|[:;(.!-])\W*{_WORSE}(?:\s*(?:[.:;,()!]|$)| (?:in|since|after|from|between|of)\b)"
+                rf"|\b{_WORSE} (?:(?:was|is|has been) )?{_SEEN}\b"
+                rf"|\b(?:{_SEEN}|caused by|because of|due to|(?:this|it|cause|reason|problem) (?:is|was)|shows?|likely)"
+                rf" (?:a |the |an? \w+ )?{_WORSE}\b"
+                r"|\bprompt behaviou?r (?:has |was |is )?chang"
                 r"|\b(?:since|after|due to|because of|caused by) (?:a |the )?(?:new )?(?:system )?prompt (?:change|update)",
             ),
         )

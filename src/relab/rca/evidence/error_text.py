@@ -2,8 +2,8 @@
 
 An error message often repeats parts of the request: the arguments of the call, the search query, a URL, lines of code
 in a traceback. Words in these parts ("rate limit", "403", "timeout") describe the content that the agent worked on, not
-the error. This module replaces each of their characters by a blank, so that positions in the prepared text can be
-translated to positions in the original text.
+the error; and a text may deny an error ("0 timeouts"). This module replaces each of their characters by a blank, so that
+positions in the prepared text can be translated to positions in the original text.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from relab.rca.evidence.denials import denied_spans
 
 HEAD_CHARS = 3_000
 TAIL_CHARS = 1_000
@@ -148,7 +150,7 @@ def _mask(text: str) -> str:
         text = _blank(text, _quoted_spans(text))
     if "Traceback (most recent call last)" in text:
         text = _TRACEBACK_CODE.sub(lambda match: " " * len(match.group(0)), text)
-    return text
+    return _blank(text, denied_spans(text))
 
 
 def read_error(text: str) -> ErrorText:
