@@ -117,7 +117,7 @@ def test_a_dry_run_only_counts(sqlite: Lab) -> None:
 
 
 def test_prune_asks_for_confirmation(sqlite: Lab) -> None:
-    asked = sqlite.run("agent-runs", "prune", "--older-than", "30d", code=EXIT_ABORTED)
+    asked = sqlite.run("agent-runs", "prune", "--older-than", "30d", code=EXIT_USAGE)
     sqlite.run("agent-runs", "prune", "--older-than", "30d", stdin="n\n", code=EXIT_ABORTED)
 
     assert "Delete 2 run(s) that started before " in asked.err

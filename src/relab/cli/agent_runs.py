@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.export import export
 from relab.cli.logs import logs
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
@@ -155,7 +156,7 @@ def delete(
 
     with open_services() as services:
         if not yes:
-            typer.confirm(f"Delete {len(run_ids)} run(s)?", abort=True)
+            confirm(f"Delete {len(run_ids)} run(s)?")
         for run_id in run_ids:
             services.telemetry.delete(run_id)
         run_follow_ups(services, at_most=len(run_ids) + 10)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.output import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
@@ -120,9 +121,7 @@ def reopen(
 
     with open_services() as services:
         if not yes:
-            typer.confirm(
-                "Let every program and user of this machine do everything without a token?", abort=True, err=True
-            )
+            confirm("Let every program and user of this machine do everything without a token?")
         services.access.reopen(by=operator())
         state = services.access.state()
     if as_json:

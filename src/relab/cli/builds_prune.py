@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.output import JsonOption, print_json
 from relab.cli.retention import parse_age_us
 
@@ -48,7 +49,7 @@ def prune(
         kept = services.builds.kept.total(unused_since_us=before_us)
         if not dry_run:
             if not yes and (any(asdict(found).values()) or kept.removed_folders):
-                typer.confirm(f"Delete {_numbers(found)} from before {before}{_more(kept)}?", abort=True, err=True)
+                confirm(f"Delete {_numbers(found)} from before {before}{_more(kept)}?")
             found = _prune(services, before_us, batch)
             kept = services.builds.kept.enforce(unused_since_us=before_us)
     if as_json:

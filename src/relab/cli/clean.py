@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.experiments import open_experiments
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.retention import parse_age_us
@@ -42,7 +43,7 @@ def clean(
             )
         if planned.paths and not dry_run:
             if not yes:
-                typer.confirm(f"Delete {_describe(planned)} of {plain(Path.cwd())}?", abort=True, err=True)
+                confirm(f"Delete {_describe(planned)} of {plain(Path.cwd())}?")
             service.clean(planned)
     if json:
         print_json("clean", removed=[str(path) for path in planned.paths], dry_run=dry_run)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.output import EXIT_FAILED, JsonOption, print_json
 
 app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def downgrade(
 
     with open_services(prepare=False) as services:
         if not yes:
-            typer.confirm(f"Migrate {services.database.describe()} back to {revision}? Data may be lost.", abort=True)
+            confirm(f"Migrate {services.database.describe()} back to {revision}? Data may be lost.")
         migrate.downgrade(services.database, revision)
     print(f"The schema is at {revision}.")
 

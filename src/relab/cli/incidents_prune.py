@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.output import JsonOption, print_json
 from relab.cli.retention import parse_age_us
 
@@ -38,7 +39,7 @@ def prune(
         incidents = services.incidents.retention.count(before_us)
         if not dry_run:
             if not yes and incidents:
-                typer.confirm(f"Delete {incidents:,} incident(s) that ended before {before}?", abort=True, err=True)
+                confirm(f"Delete {incidents:,} incident(s) that ended before {before}?")
             incidents = _prune(services, before_us, batch)
     if as_json:
         print_json("incidents prune", before=before, dry_run=dry_run, incidents=incidents)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.experiments import open_experiments
 from relab.cli.output import JsonOption, print_json, print_table
 from relab.cli.retention import parse_age_us
@@ -45,7 +46,7 @@ def clear(
     """Delete the cached results of this project's trials. Without --yes, the command asks for confirmation."""
     older_than_us = 0 if older_than is None else parse_age_us("--older-than", older_than)
     if not yes:
-        typer.confirm("Delete stored results of this project?", abort=True, err=True)
+        confirm("Delete stored results of this project?")
     with open_experiments(telemetry=False) as service:
         removed = service.clear_cache(Path.cwd(), older_than_us=older_than_us)
     if json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.confirming import confirm
 from relab.cli.output import JsonOption, print_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def prune(
         counts = (found.runs, found.spans, found.logs)
         if not dry_run:
             if not yes and found.runs:
-                typer.confirm(f"Delete {found.runs:,} run(s) that started before {before}?", abort=True, err=True)
+                confirm(f"Delete {found.runs:,} run(s) that started before {before}?")
             counts = _prune(services, before_us, batch, found.runs, show=not as_json and sys.stderr.isatty())
     runs, spans, logs = counts
     if as_json:

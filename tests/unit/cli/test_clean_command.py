@@ -44,9 +44,10 @@ def project(tmp_path: Path) -> Project:
 def test_named_runs_are_deleted_after_a_question_and_no_others(project: Project) -> None:
     everything = {*RUNS, "run_damaged"}
 
-    unanswered = project.run("clean", "--runs", code=130)
+    unanswered = project.run("clean", "--runs", code=64)
     declined = project.run("clean", RUNS[0], stdin="n\n", code=130)
     assert "Delete 4 run(s) and 1 other file(s) or folder(s)" in unanswered.err
+    assert "nothing was changed. Repeat it with --yes." in unanswered.err
     assert "Delete 1 run(s)" in declined.err
     assert project.left() == everything
 

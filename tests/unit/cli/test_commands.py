@@ -164,7 +164,7 @@ def test_runs_are_deleted_after_a_question(empty: Lab) -> None:
     empty.run("agent-runs", "ingest", "-", stdin=json.dumps([minimal_run("a"), minimal_run("b"), minimal_run("c")]))
 
     empty.run("agent-runs", "delete", "c", stdin="n\n", code=EXIT_INTERRUPTED)
-    empty.run("agent-runs", "delete", "c", code=EXIT_INTERRUPTED)
+    empty.run("agent-runs", "delete", "c", code=EXIT_USAGE)
     empty.run("agent-runs", "delete", "a", stdin="y\n")
     assert empty.json("agent-runs", "delete", "b", "--yes")["run_ids"] == ["b"]
 
@@ -244,7 +244,7 @@ def test_the_state_of_access_is_shown_and_reopened_only_on_purpose(empty: Lab) -
     in_use = empty.run("auth", "reopen", "--yes", code=EXIT_FAILED)
     empty.run("auth", "revoke", token_id)
     after = [text.rstrip(":,") for text in stated()]
-    unanswered = empty.run("auth", "reopen", code=EXIT_INTERRUPTED)
+    unanswered = empty.run("auth", "reopen", code=EXIT_USAGE)
     declined = empty.run("auth", "reopen", stdin="n\n", code=EXIT_INTERRUPTED)
     still = empty.json("auth", "status")
     empty.run("auth", "reopen", stdin="y\n")
@@ -255,6 +255,7 @@ def test_the_state_of_access_is_shown_and_reopened_only_on_purpose(empty: Lab) -
     assert "1 token(s) can still be used" in in_use.err
     assert after == ["Closed", "Closed", "Closed"]
     assert "without a token?" in unanswered.err
+    assert "--yes" in unanswered.err
     assert "without a token?" in declined.err
     assert still["open"] is False
     assert still["valid_tokens"] == 0
