@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 from relab.core.json import JsonValue, canonical_json
@@ -12,6 +14,8 @@ from relab.rollouts.errors import FlagsNotAppliedError, SubjectError
 MAX_VALUE_BYTES: Final = 65_536
 """The size of flags as JSON; rollouts store and show them."""
 _POLL_S: Final = 0.05
+_MAX_DIFFERENCES: Final = 5
+_MAX_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +126,28 @@ def change_flags(
         if found.is_applied and target.holds(found, wanted):
             return found
         if time.monotonic() >= deadline_s:
-            state = "are accepted, but not by all parts" if target.holds(found, wanted) else "have other values"
+            state = "are accepted, but not by all parts,"
+            if not target.holds(found, wanted):
+                differences = list(islice(_differences(found.value, wanted), _MAX_DIFFERENCES))
+                state = f"have other values ({'; '.join(differences) or 'fields that the change does not have'})"
             raise FlagsNotAppliedError(
-                f"The flags of {target.name} {state} {within_s:g} s after the change to {canonical_json(wanted)[:500]}.",
+                f"The flags of {target.name} {state} {within_s:g} s after the change.",
                 found=found.value,
-                remedy="Check that the target keeps its flags, and that nothing else changes them.",
+                remedy="Check that the target has these fields and keeps them, and that nothing else changes them; "
+                "describe flags of another form in `subject.flags` of the plan.",
             )
         time.sleep(_POLL_S)
+
+
+def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
+    """Yield one sentence for each field of `wanted` with another value in `found`: "control.policy is aimd, not off"."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name, value in wanted.items():
+            place = f"{path}.{name}" if path else name
+            if name in found:
+                yield from _differences(found[name], value, place)
+            else:
+                yield f"{place} is missing"
+    elif canonical_json(found) != canonical_json(wanted):
+        shown, asked = canonical_json(found)[:_MAX_SHOWN], canonical_json(wanted)[:_MAX_SHOWN]
+        yield f"{path or 'the value'} is {shown}, not {asked}"
