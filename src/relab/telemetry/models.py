@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, field_validator, model_validator
 
 from relab.core.clock import ReportedTime, Timestamp, format_time
 from relab.core.ids import ExternalId
@@ -36,8 +36,20 @@ Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
 LatencyMs = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Item = TypeVar("Item")
 Timed = TypeVar("Timed", bound="Step | ToolCall | RunFields")
+Limited = Annotated[list[Item], Field(max_length=MAX_ITEMS)]
 # Validation stops at the first invalid item: one message for each of millions of invalid items would take gigabytes.
-Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
+Items = Annotated[Limited[Item], FailFast()]
+
+
+def _or_default(default: Any, kind: Any) -> BeforeValidator:
+    """Return a validator that takes null for `default`: many clients send null for a field that they do not fill.
+
+    `kind` is the type of the field, with null, for the API's description.
+    """
+    return BeforeValidator(lambda value: default if value is None else value, json_schema_input_type=kind)
+
+
+Retries = Annotated[Count, _or_default(0, Count | None)]
 
 
 class RunStatus(StrEnum):
@@ -95,7 +107,7 @@ class Step(TelemetryModel):
     ended_at: ReportedTime | None = None
     input_summary: str | None = None
     output_summary: str | None = None
-    retries: Count = 0
+    retries: Retries = 0
     latency_ms: LatencyMs | None = None
     agent_name: ShortText | None = Field(None, description="Who acted, in a run of several agents.")
     parent_step_id: ExternalId | None = None
@@ -126,7 +138,7 @@ class ToolCall(TelemetryModel):
     error_class: ShortText | None = None
     error_message: str | None = None
     status_code: Annotated[int, Field(ge=0, le=MAX_STATUS_CODE)] | None = None
-    retries: Count = 0
+    retries: Retries = 0
     latency_ms: LatencyMs | None = None
     # In the timeline, a missing start is replaced by the start of the step; if that is not known, by that of the run.
     started_at: ReportedTime | None = None
@@ -162,6 +174,9 @@ class GuardrailEvent(TelemetryModel):
     created_at: ReportedTime
 
 
+_Agents = Annotated[tuple[ReportedAgent, ...], Field(strict=False, max_length=MAX_ITEMS)]
+
+
 class RunFields(TelemetryModel):
     """The fields of a run without its steps, tool calls and guardrail events: the base class of all models of runs."""
 
@@ -176,14 +191,14 @@ class RunFields(TelemetryModel):
     error_type: ShortText | None = None
     error_message: str | None = None
     trace_id: ShortText | None = None
-    correlation_ids: Items[ShortText] = []
+    correlation_ids: Annotated[Items[ShortText], _or_default([], Limited[ShortText] | None)] = []
     conversation_id: Name | None = Field(None, description="Groups the runs of one conversation or session.")
     task_id: ShortText | None = Field(None, description="What the run was asked to do, shared by repeats of it.")
     prompt_hash: ShortText | None = Field(None, description="Identifies the prompt, so that versions of it compare.")
     question: str | None = Field(None, description="What the user asked the agent, as text.")
     answer: str | None = Field(None, description="The final answer that the agent gave, as text.")
     cost: Cost | None = None
-    agents: Annotated[tuple[ReportedAgent, ...], Field(strict=False, max_length=MAX_ITEMS)] = Field(
+    agents: Annotated[_Agents, _or_default((), Limited[ReportedAgent] | None)] = Field(
         (), description="The agents of a run of several agents, in order of time."
     )
 
@@ -193,9 +208,9 @@ class RunFields(TelemetryModel):
 class AgentRun(RunFields):
     """One run of an agent with its steps, tool calls and guardrail events: the body of `POST /agent-runs`."""
 
-    steps: Items[Step] = []
-    tool_calls: Items[ToolCall] = []
-    guardrail_events: Items[GuardrailEvent] = []
+    steps: Annotated[Items[Step], _or_default([], Limited[Step] | None)] = []
+    tool_calls: Annotated[Items[ToolCall], _or_default([], Limited[ToolCall] | None)] = []
+    guardrail_events: Annotated[Items[GuardrailEvent], _or_default([], Limited[GuardrailEvent] | None)] = []
 
     @field_validator("run_id")
     @classmethod

@@ -89,7 +89,6 @@ def test_the_digest_depends_on_content_and_not_on_the_order_of_keys(body: RunBod
         ({"started_at": "3000-01-01T00:00:00Z"}, "started_at"),
         ({"started_at": "9999-12-31T23:59:59-23:59"}, "started_at"),
         ({"ended_at": time_text(-1)}, "body"),
-        ({"steps": None}, "steps"),
         ({"steps": {}}, "steps"),
         ({"steps": [step("s1"), 7]}, "steps.1"),
         ({"steps": [step("s1", latency_ms=-1)]}, "steps.0.latency_ms"),
@@ -115,6 +114,18 @@ def test_the_digest_depends_on_content_and_not_on_the_order_of_keys(body: RunBod
 )
 def test_invalid_field_is_named(change: RunBody, field: str) -> None:
     assert field in problems(minimal_run(**change))
+
+
+def test_null_for_a_field_with_a_default_is_the_default() -> None:
+    lists = dict.fromkeys(("correlation_ids", "agents", "steps", "tool_calls", "guardrail_events"))
+    steps, calls = [step("s1", retries=None)], [tool_call("c1", retries=None)]
+
+    empty = check_agent_run(minimal_run(**lists))
+    filled = check_agent_run(minimal_run(steps=steps, tool_calls=calls))
+
+    assert empty == check_agent_run(minimal_run())
+    assert filled.steps[0].retries == 0
+    assert filled.tool_calls[0].retries == 0
 
 
 def test_question_and_answer_are_optional_texts() -> None:
