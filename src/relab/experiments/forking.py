@@ -178,9 +178,9 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
 def _parents(
     run: RunFolder, entries: Sequence[Mapping[str, Any]], selector: Selector, options: ForkOptions
 ) -> tuple[list[Parent], Counter[str]]:
-    """Return the trials to fork with their checkpoints, and `{reason: number of trials that are left out}`.
+    """Return the trials to fork with their checkpoints, and `{reason: number of trials that are not forked}`.
 
-    If a whole variant is forked, its trials without a checkpoint at the selected point are left out.
+    If a whole variant is forked, its trials without a checkpoint at the selected point are not forked.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()

@@ -147,7 +147,7 @@ class Ceilings:
     def raised(self, asked: Mapping[str, float]) -> Ceilings:
         """Return a copy in which some ceilings have new values.
 
-        `asked` is `{name of a ceiling: new value}`; 0 removes the ceiling. The other ceilings stay as they are.
+        `asked` is `{name of a ceiling, such as "max_trials": new value}`; 0 removes the ceiling. The others stay.
         """
         values: dict[str, Any] = {name: value or None for name, value in asked.items()}
         return replace(self, **values)

@@ -247,7 +247,7 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 def _document(folder: TrialFolder, name: str) -> Any:
     """Return a document of a trial as text, to compare a run with its replay; None if the trial lacks the document.
 
-    In the text, the path of the trial's folder is replaced by `<trial>`, and what a resumption added is left out.
+    In the text, the path of the trial's folder is replaced by `<trial>`, and fields from a resumption are removed.
     """
     document = document_of(folder, name)
     if document is None:

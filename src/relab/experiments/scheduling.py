@@ -47,7 +47,7 @@ class PlanRunner:
         progress: the progress of the run.
         paused: the ids of the trials that were paused during `run`.
         stopping: the monitor that ends variants early; None without a stopping rule.
-        ceiling: a sentence about the ceiling that ended the run; None if no ceiling ended it.
+        ceiling: a sentence about the ceiling (limit of the run) that ended the run; None if no ceiling ended it.
     """
 
     def __init__(

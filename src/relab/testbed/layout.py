@@ -39,7 +39,7 @@ class PublicPorts:
 
     @classmethod
     def at(cls, base: int | None) -> PublicPorts:
-        """Return three consecutive ports from `base` on, or the default ports if `base` is None.
+        """Return the ports of a testbed's public servers: `base` and the next two; None gives the default ports.
 
         Raises:
             WrongNameError: `base` is below 1024 or above 65533.

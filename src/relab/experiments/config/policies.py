@@ -68,7 +68,7 @@ class Stopping(_Section):
 
 
 class RunBudget(_Section):
-    """The ceilings of a whole run: when one is reached, no further trial starts. A ceiling of None is no limit.
+    """The ceilings (limits) of a whole run: when one is reached, no further trial starts. None means no limit.
 
     Attributes:
         max_trials: the most trials that are run. A result from the result cache does not count.

@@ -40,7 +40,8 @@ class BundleFile(_Part):
 class LeftOut(_Part):
     """A file or folder of the run that the bundle does not contain.
 
-    `reason` is one word; `files` and `bytes` are the number and the total size of the files that are left out.
+    `reason` is one word. For a folder, `files` and `bytes` are the number and the total size of all files in it, or 0
+    if the folder is unreadable.
     """
 
     path: str

@@ -64,7 +64,8 @@ class BundleRedactor:
     def content(self, path: str, raw: bytes) -> Redacted:
         """Return the content of a file without credentials.
 
-        A DuckDB database becomes one Parquet file for each table. Compressed files and SQLite databases are left out.
+        A DuckDB database becomes one Parquet file for each table. The result of a compressed file or a SQLite database
+        has no content, but the reason in `left_out`.
 
         Args:
             path: the path of the file; its suffix says whether it is JSON.

@@ -188,7 +188,7 @@ class _Bundle:
             yield file.path, self._spooled(file.path)
 
     def _add_folder(self, listing: Listing) -> set[str]:
-        """Add the files of one folder of the run; return the paths of its subfolders that are left out."""
+        """Add the files of one folder of the run; return the paths of its subfolders that are not added."""
         left_out = set()
         for name in listing.folders:
             path = listing.path_of(name)

@@ -104,7 +104,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
-    """Return the place of the first difference between a file and its fingerprint; None if they do not differ.
+    """Return the range with the first changed byte of a file, according to its fingerprint; None without a change.
 
     Args:
         before: the fingerprint of the file as it was.
@@ -144,7 +144,7 @@ def first_difference(before: BinaryIO, after: BinaryIO) -> int | None:
 
 
 def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
-    """Return the place of the change in a block: the changed byte if only one was changed, else the whole block.
+    """Return the range of the change in a block: the changed byte if only one was changed, else the whole block.
 
     Args:
         block: the changed block, as it is now.

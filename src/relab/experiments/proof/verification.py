@@ -197,7 +197,7 @@ class _Check:
         self._seal = SealCheck(run_dir, self._on_file)
 
     def result(self, state: str) -> Verification:
-        """Return the result of the verification; `state` is the state of the run, such as `completed`."""
+        """Return the result of the verification of the run; `state` is the state of the run, such as `completed`."""
         run = self._opened()
         if run is not None:
             self._read_records(run)

@@ -102,7 +102,7 @@ class Journal:
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Append the line of a finished trial; the key `row` of `entry` is the trial's row in the results.
+        """Append the line of a finished trial to the journal; `row` of `entry` is the trial's row in the results.
 
         Raises:
             OSError: the disk is full.

@@ -26,7 +26,7 @@ _NAMES: Final = frozenset(field.name for field in fields(Ceilings))
 
 
 class CeilingInvalidError(InvalidInputError):
-    """A ceiling of the budget is negative or not finite; 0 means no ceiling."""
+    """A ceiling (limit of a whole run) is negative or not finite; 0 means no ceiling."""
 
     code = "ceiling_invalid"
 
@@ -48,7 +48,7 @@ def check_ceilings(asked: Mapping[str, float]) -> None:
 
 
 def configured_ceilings(config: ExperimentConfig) -> Ceilings:
-    """Return the ceilings in `policies.budget` of an experiment."""
+    """Return the ceilings (limits of a whole run) in `policies.budget` of an experiment."""
     budget = config.design.policies.budget
     return Ceilings() if budget is None else Ceilings(**budget.model_dump())
 
@@ -170,7 +170,7 @@ def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
     """Return the line that records the start of a session (a process that works on the run), as JSON.
 
     Args:
-        spending: what the run has used before this session, and its ceilings.
+        spending: the trials, cost and time that the run used before this session, and its ceilings (limits).
         now_us: the current time, in microseconds since 1970.
     """
     return {
@@ -187,7 +187,7 @@ def session_end(now_us: int, seconds: float, status: str, ceiling: str | None) -
     Args:
         now_us: the current time, in microseconds since 1970.
         seconds: the duration of the session.
-        status: the status of the run at the end.
-        ceiling: a sentence about the ceiling that ended the session; None if no ceiling ended it.
+        status: the status of the run at the end of the session.
+        ceiling: a sentence about the ceiling (limit of the run) that ended the session; None if no ceiling ended it.
     """
     return {**_VERSION, "ended_at": format_time(now_us), "seconds": seconds, "status": status, "ceiling": ceiling}

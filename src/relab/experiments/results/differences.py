@@ -69,7 +69,7 @@ class Delta:
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the difference with all attributes as a JSON object; infinite values are None."""
+        """Return the difference between variant and baseline as a JSON object; infinite values are None."""
         mean = self.baseline_mean
         relative = self.estimate / abs(mean) if self.estimate is not None and mean else None
         return {

@@ -29,7 +29,7 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
     """Return `{path below the run: digest}` of the files that describe the run as a whole.
 
     These are the manifest, the configuration, the data set, the record of forked trials, the evidence and the analysis.
-    Missing files are left out.
+    The result lacks files that are missing.
 
     Raises:
         OSError: a file cannot be read.

@@ -36,7 +36,7 @@ class EgressRule:
 
     @classmethod
     def parse(cls, text: str) -> EgressRule:
-        """Parse `example.com`, `*.example.com`, `example.com:8443`, `10.0.0.1` or `[::1]:80`.
+        """Parse a rule such as `example.com`, `*.example.com`, `example.com:8443`, `10.0.0.1` or `[::1]:80`.
 
         Raises:
             ValueError: the text has none of these forms.

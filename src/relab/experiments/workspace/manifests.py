@@ -33,12 +33,12 @@ class FileManifest:
 
     @property
     def total_bytes(self) -> int:
-        """The sum of all file sizes, in bytes."""
+        """The total size of the files in this manifest, in bytes."""
         return sum(entry.size for entry in self.files.values())
 
     @functools.cached_property
     def digest(self) -> str:
-        """The digest over the paths, content digests and modes of all files."""
+        """The digest over the paths, content digests and modes of all files in this manifest."""
         rows = [[shown(entry.path), entry.digest, entry.mode] for entry in sorted(self.files.values())]
         return digest(rows)
 
@@ -70,7 +70,7 @@ class Diff:
         return sum(entry.size for entry in self.added) + sum(new.size for _, new in self.modified)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the difference as the JSON object `workspace_diff_v1`."""
+        """Return the difference between two states of a workspace as the JSON object `workspace_diff_v1`."""
         return {
             "schema_version": "workspace_diff_v1",
             "added": [_named(entry) for entry in self.added],

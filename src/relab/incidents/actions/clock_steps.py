@@ -17,7 +17,7 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations without the polls that were made before the clock was set back.
+    """Return the observations since an action, without the polls from before the clock was set back.
 
     This concerns only clocks that were set back to a time before the action; after a smaller step, all polls are kept.
     If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
@@ -38,7 +38,7 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 
 
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
-    """Return the observations with long gaps between polls shortened.
+    """Return the observations since an action, with long gaps between polls shortened.
 
     Such gaps come from a process that slept, or a clock that was set forward. Only gaps longer than
     `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll intervals. That is still so long that the

@@ -45,7 +45,8 @@ class ModelSettings:
         max_rounds: how often the model may request probes in one diagnosis.
         max_probes_per_round: how many probes the model may request at once.
         max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts. A call that was
-            not made, because no slot was free, is not counted in `max_calls`, but its wait is counted in `max_total_s`.
+            not made, because too many other calls were running, does not count for `max_calls`, but its wait counts for
+            `max_total_s`.
         call_timeout_s: the time limit of one call, retries included.
         max_answer_tokens: the maximum length of an answer, in tokens; reserved in the budget before each call.
     """

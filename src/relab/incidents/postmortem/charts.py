@@ -96,7 +96,7 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the chart's time axis that shows another field of the data, `shorthand`."""
+    """Return a copy of the chart's time axis for another field of the data, which `shorthand` names."""
     # With a new axis instead of a copy, the chart would show the axis title twice.
     found = time.copy()
     found.shorthand = shorthand

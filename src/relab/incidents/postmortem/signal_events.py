@@ -32,7 +32,7 @@ def signals_event(
     Args:
         polls: the polls in memory, in order.
         opened_us: when the incident was opened, in microseconds since 1970. Polls over `BEFORE_S` seconds earlier are
-            left out.
+            ignored.
         wanted: the names of the signals in the incident's findings.
         once: the key of the event; a timeline stores only one event with this key.
         most: the maximum number of points of each signal.

@@ -43,7 +43,7 @@ class Spending:
     """The total cost of the model calls for an incident.
 
     A call without a known result counts with its maximum tokens and seconds, and with 0 dollars. A call that the
-    gateway did not make, for example because no slot was free, counts only with the seconds of its wait.
+    gateway did not make, for example because too many others were running, counts only with the seconds of its wait.
 
     Attributes:
         calls: the number of calls that the gateway made.

@@ -109,7 +109,10 @@ class Tokens:
         self._path = path
 
     def make(self, name: str, scopes: Sequence[str]) -> str:
-        """Create a token and return it; it cannot be read again. An older token with this name becomes invalid.
+        """Create a token for the action server and return it; it cannot be read again.
+
+        An older token with this name becomes invalid.
+
 
         Args:
             name: the name of the token, shown as the caller in records of actions.

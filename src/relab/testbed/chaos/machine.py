@@ -12,7 +12,7 @@ from relab.testbed.actions.plant import Plant
 class Impossible(Mapping[str, str]):
     """A mapping of the requirements that this machine does not meet: `{requirement: reason}`.
 
-    Faults may have the requirements `root`, `cgroup` and `mount`. The supervisor is queried at the first use.
+    Faults may have the requirements `root`, `cgroup` and `mount`. The first use of the mapping queries the supervisor.
 
     Args:
         plant: operators' access to the testbed, including its supervisor.

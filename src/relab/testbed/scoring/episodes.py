@@ -119,9 +119,9 @@ class Episode(_Value):
 
     @property
     def begins_s(self) -> float:
-        """The time at which the first measured fault begins at the latest, in seconds after the responder was ready.
+        """The latest time at which the first measured fault begins, in seconds after the responder was ready.
 
-        Measured faults are the faults that the responder must repair. Without one, the time is `healthy_s`.
+        Measured faults are the faults that the responder must repair. Without a measured fault, this is `healthy_s`.
         """
         return self.measured[0].at_s if self.measured else self.healthy_s
 

@@ -118,7 +118,10 @@ class Observed:
 
     @property
     def first_fault_s(self) -> float | None:
-        """When the first fault was injected, also if the responder need not repair this fault; None without a fault."""
+        """When the first fault was injected, in seconds after the responder was ready; None without a fault.
+
+        It may be a fault that the responder need not repair.
+        """
         return self.onset_s if self.trouble_s is None else self.trouble_s
 
     @property

@@ -268,9 +268,9 @@ class Component:
 
 
 async def wait_all_ready(components: Sequence[Component], deadline: float) -> None:
-    """Wait for the components one after another, until each of them has been ready.
+    """Wait for the components one after another, until each of them has been ready at least once.
 
-    If a component ends again while the function waits for the next ones, this is not noticed.
+    The function does not notice if a component that was ready ends while it waits for the next one.
 
     Args:
         components: the components to wait for.

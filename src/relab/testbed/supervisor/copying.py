@@ -42,7 +42,7 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """Copies files as clones that share disk blocks; if the file system has no clones, the kernel copies the bytes."""
+    """Copies files as clones, which share disk blocks; if the file system cannot clone, the kernel copies the bytes."""
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner

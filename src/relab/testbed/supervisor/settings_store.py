@@ -25,7 +25,7 @@ _MAX_BYTES: Final = 65_536
 
 
 class SettingsStore:
-    """The versions of one settings document, as files.
+    """The versions of the target's settings (a JSON document), stored as files.
 
     Args:
         folder: the folder of the files: `target.json` (the current version), `target.v<N>.json` and `history.jsonl`.

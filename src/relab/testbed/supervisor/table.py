@@ -85,7 +85,7 @@ def hold_ports(plan: SupervisorPlan) -> dict[str, HeldPort]:
 
 
 def components(site: Site) -> list[ComponentSpec]:
-    """Return the specifications of all components of the testbed, in the order of their start."""
+    """Return the specifications of all components of the testbed, in the order of their start stages."""
     rows = [_postgres(site), _redis(site), _links(site)]
     for row in site.plan.rows:
         rows += [_program(site, row, number) for number in range(1, row.count + 1)]
@@ -171,7 +171,7 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return the values of the placeholders in a program's command, for example `{"{port}": "8080"}`.
+    """Return the values for the words in braces in a program's command, for example `{"port": "8080"}` for `{port}`.
 
     Args:
         site: the folders and the ports of the testbed.

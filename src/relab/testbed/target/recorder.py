@@ -55,7 +55,7 @@ class RouteCounts:
         self.histogram[bucket] = self.histogram.get(bucket, 0) + 1
 
     def wire(self) -> list[Any]:
-        """Return the counters as a JSON array, for the statistics file; `read` is the inverse."""
+        """Return the counters of the route as a JSON array, for the statistics file; `read` is the inverse."""
         return [
             self.count,
             self.errors_5xx,
@@ -88,7 +88,7 @@ class WorkerCounters:
     """Waits for a connection of the pool, as a histogram."""
 
     def wire(self) -> list[Any]:
-        """Return the counters as a JSON array, for the statistics file; `read` is the inverse."""
+        """Return the counters of the worker as a JSON array, for the statistics file; `read` is the inverse."""
         return [{name: counts.wire() for name, counts in self.routes.items()}, self.events, list(self.waits.items())]
 
     @classmethod

@@ -34,9 +34,9 @@ class Quota(FaultParameters):
     cpu_pct: float = Field(5.0, ge=1, le=90)
 
     def at(self, level: float) -> float:
-        """Return a worker's CPU quota at this level, in percent of one processor.
+        """Return a worker's CPU quota when the fault has the strength `level`, in percent of one processor.
 
-        It is 100 at level 0, `cpu_pct` at level 1, and linear between the two.
+        The quota is 100 at level 0, `cpu_pct` at level 1, and linear in between.
         """
         return _FULL_CPU_PCT - (_FULL_CPU_PCT - self.cpu_pct) * level
 
