@@ -14,9 +14,10 @@ from rich.console import Console
 
 from evals.datasets.source import MissingDataError, find_data
 from evals.rca.cases import read_cases
+from evals.rca.further import measure_further, read_further
 from evals.rca.judging import measure_judge
 from evals.rca.measuring import CURVE, measure
-from evals.rca.tables import print_judged, print_measured
+from evals.rca.tables import print_judged, print_measured, print_steps
 from evals.rca.training import SEEDS
 from relab.bootstrap.llm import build_gateway
 from relab.bootstrap.rca import build_judges
@@ -40,7 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="measure the language model of the settings as a judge, beside the local ranking, and nothing else; it costs money",
     )
     parser.add_argument("--first", type=int, help="with --judge: only so many runs of each set")
+    parser.add_argument(
+        "--further",
+        type=Path,
+        help="measure only runs of further harnesses in this folder, by the rules for unknown sources",
+    )
     options = parser.parse_args(arguments)
+    if options.further is not None:
+        return _further(options)
     if options.judge is not None:
         return _judge(options)
     try:
@@ -56,6 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in measured.problems[:20]:
         print(problem, file=sys.stderr)
     return EXIT_FAILED if measured.problems else EXIT_OK
+
+
+def _further(options: argparse.Namespace) -> int:
+    """Measure the sets in the folder and return the exit code; a set whose files are absent is named and left out."""
+    problems: list[str] = []
+    for name, cases in read_further(options.further):
+        if not cases:
+            print(f"{name}: left out, its files are not there", file=sys.stderr)
+            continue
+        tables, found = measure_further(cases)
+        problems += found
+        for half, rows in tables.items():
+            print_steps(Console(), f"{name}, {half}", rows)
+    for problem in problems[:20]:
+        print(problem, file=sys.stderr)
+    return EXIT_FAILED if problems else EXIT_OK
 
 
 def _judge(options: argparse.Namespace) -> int:

@@ -36,6 +36,11 @@ def print_measured(console: Console, measured: Measured) -> None:
     console.print(cost)
 
 
+def print_steps(console: Console, title: str, rows: Mapping[str, Mapping[str, Figure]]) -> None:
+    """Print the figures of the first mistake for one set."""
+    console.print(_figures(f"{title}: the first mistake", rows))
+
+
 def print_judged(console: Console, measured: JudgeMeasured) -> None:
     """Print the figures and the cost of the judge beside the local ranking."""
     for title, rows in measured.steps:

@@ -28,7 +28,7 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
     """Rank the steps of a run by the probability that they are the first mistake, and find problems of steps and calls.
 
-    Steps are ranked only if the run failed and has at least `MIN_TURNS` innermost steps with a text. If no model was
+    Steps are ranked only if the run failed and its innermost steps have enough content (`are_rankable`). If no model was
     trained on runs of the same source (the program that made the run), rules replace it.
     """
     known, units = known_source(view, models)
@@ -37,7 +37,7 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     writers = writers_of(view, units_of(view, with_calls=True)) if problems or suspicions else {}
     base = Ranking(problems=problems, writers=writers, suspicions=suspicions)
     turns = turns_of(view) if view.failed else ()
-    if not are_rankable(turns):
+    if not are_rankable(turns, view.calls):
         return base
     gaps = gaps_of(view, turns)
     if known is None or known.steps is None:

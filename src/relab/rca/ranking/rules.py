@@ -6,21 +6,28 @@ The first rule that applies makes the first guess:
    later, but a wrong change stays.
 2. The turn before the first reported error of executed code.
 3. In a team with a coordinator, the first action: the first turn of another agent.
-4. In a dialogue with a user, the last turn of the agent.
+4. In a dialogue with a user, and in a short run of one agent with tools, the last turn of the agent.
 5. Otherwise, the second turn, which is the first reaction to the task.
 
-The rules 2, 3 and 5 are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
+Turns of users, tools and system prompts are no guesses, because an agent receives them. The rules 2, 3 and 5 are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from relab.rca.evidence import Quotation, RunView
+from relab.rca.evidence import Quotation, RunView, quotable_field
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.guesses import CANDIDATES, Guess
-from relab.rca.ranking.turns import Turn, coordinator_of, is_dialogue, with_changes
+from relab.rca.ranking.turns import Turn, coordinator_of, delegator_of, is_dialogue, with_changes
+from relab.telemetry.models import ToolCall
+
+SHORT_TURNS = 5
+"""In a run of one agent with at most this many turns, the answer is the likeliest mistake."""
+
+_GIVEN = re.compile(r"\A(?:system|developer|tool|function|environment|observation)(?:[ :(\[]|\Z)", re.IGNORECASE)
 
 _FIRST_ERROR = "the first error in executed code or a tool call follows from this step"
 _LAST = "it is the last step, with the result of the run"
@@ -49,44 +56,70 @@ def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
     `view`.
     """
     found: dict[int, list[_Reason]] = {}
-    for index, reason in _candidates(with_changes(view, turns)):
+    for index, reason in _candidates(view, with_changes(view, turns)):
         if index in found or len(found) < CANDIDATES:
             found.setdefault(index, []).append(reason)
-    return tuple(_guess(turns[index], reasons) for index, reasons in found.items())
+    calls = {placed.call.step_id: placed.call for placed in reversed(view.calls)}
+    return tuple(_guess(turns[index], calls, reasons) for index, reasons in found.items())
 
 
-def quote_turn(turn: Turn) -> Quotation:
-    """Return the beginning of a turn's text, as a quotation that evidence can cite."""
-    return Quotation(EvidenceKind.STEP, turn.placed.step, turn.field)
-
-
-def _candidates(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
+def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for turns that may be the first mistake, the most likely one first."""
     is_dialog = is_dialogue(turns)
-    authors = [index for index, turn in enumerate(turns) if not (is_dialog and (turn.is_person or turn.is_executor))]
-    last = authors[-1] if authors else len(turns) - 1
+    authors = [index for index, turn in enumerate(turns) if not (_is_given(turn) or (is_dialog and turn.is_executor))]
+    authors = authors or list(range(len(turns)))
     changes = list(_changes(turns))
     yield from changes
     if changes:
-        yield last, _Reason(_LAST)
-    errors = list(_error_sources(turns))
+        yield authors[-1], _Reason(_LAST)
+    errors = [found for found in _error_sources(view, turns) if not _is_given(turns[found[0]])]
     yield from ((index, reason._replace(words=_FIRST_ERROR)) for index, reason in errors[:1])
-    coordinator = None if is_dialog else coordinator_of(turns)
+    coordinator = None if is_dialog else _leader_of(turns, authors)
     if coordinator is not None:
-        actions = (index for index, turn in enumerate(turns) if _is_action(turn, coordinator) and index > 0)
+        actions = (index for index in authors if _is_action(turns[index], coordinator) and index > 0)
         for number, index in enumerate(actions, 1):
             which = "the first action" if number == 1 else f"action {number}"
             yield index, _Reason(f"it is {which} that the coordinator {coordinator!r} asked for")
     else:
-        if is_dialog:
-            yield last, _Reason(_LAST)
-        if len(turns) > 1:
-            first = next((index for index in authors if index > 0), 1)
-            yield first, _Reason("it is the first answer to the task, on which the later steps build")
-            if not is_dialog:
-                yield 0, _Reason("it begins the run, and all later steps build on it")
+        if is_dialog or _is_short(view, turns, authors):
+            yield authors[-1], _Reason(_LAST)
+        yield from _reactions(authors, is_dialog=is_dialog)
     yield from errors[1:]
-    yield last, _Reason(_LAST)
+    yield authors[-1], _Reason(_LAST)
+
+
+def _is_given(turn: Turn) -> bool:
+    """Return whether a turn is a message that an agent receives, by its role."""
+    return turn.is_person or _GIVEN.search(turn.speaker) is not None
+
+
+def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
+    """Return the agent that leads a team: one that takes over after the task (the first turn), or begins the run itself."""
+    spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
+    return coordinator_of(spoken) or delegator_of(spoken)
+
+
+def _calls_tools(view: RunView, turns: Sequence[Turn]) -> bool:
+    return bool(view.calls) or any(turn.is_executor for turn in turns)
+
+
+def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> bool:
+    """Return whether a single agent has answered after a few calls of tools."""
+    speakers = {turns[index].placed.step.agent_name or turns[index].speaker for index in authors}
+    return len(speakers) == 1 and len(authors) <= SHORT_TURNS and _calls_tools(view, turns)
+
+
+def _reactions(authors: Sequence[int], *, is_dialog: bool) -> Iterator[tuple[int, _Reason]]:
+    """Yield `(index of a turn, reason)` for the first answer to the task, and for the beginning of the run.
+
+    `authors` are the indexes of the turns that may be a mistake. If the first one of them only requested what the
+    turns after it contain, the answer is the second one.
+    """
+    first, second = authors[0], authors[min(1, len(authors) - 1)]
+    answers = second if first == 0 or (not is_dialog and second > first + 1) else first
+    yield answers, _Reason("it is the first answer to the task, on which the later steps build")
+    if not is_dialog:
+        yield first, _Reason("it begins the run, and all later steps build on it")
 
 
 def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
@@ -97,13 +130,17 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
         yield index, _Reason(words, (change.shown,), is_change=True)
 
 
-def _error_sources(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of the turn that led to an error, reason)`, in order of time."""
+def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
+    """Yield `(index of the turn that led to an error, reason)`, in order of time.
+
+    A failed call from which the run recovered is no such error.
+    """
+    unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"
     for index, turn in enumerate(turns):
         if turn.is_executor and turn.reports_error and index > 0:
-            yield index - 1, _Reason(words, (quote_turn(turn),), explains_error=True)
-        elif turn.has_failed_call and not (index + 1 < len(turns) and turns[index + 1].is_executor):
+            yield index - 1, _Reason(words, (_quote(turn, {}),), explains_error=True)
+        elif turn.placed.step.step_id in unrecovered and not (index + 1 < len(turns) and turns[index + 1].is_executor):
             yield index, _Reason(words)
 
 
@@ -111,8 +148,19 @@ def _is_action(turn: Turn, coordinator: str) -> bool:
     return turn.speaker != coordinator and not turn.is_executor
 
 
-def _guess(turn: Turn, reasons: Sequence[_Reason]) -> Guess:
-    shown = (quote_turn(turn), *(quotation for reason in reasons for quotation in reason.shown))
+def _quote(turn: Turn, calls: Mapping[str | None, ToolCall]) -> Quotation:
+    """Return the beginning of a turn's text as a quotation; of a turn without a text, its first tool call.
+
+    `calls` is `{step: its first tool call}`.
+    """
+    call = calls.get(turn.placed.step.step_id)
+    if turn.has_text or call is None:
+        return Quotation(EvidenceKind.STEP, turn.placed.step, turn.field)
+    return Quotation(EvidenceKind.TOOL_CALL, call, quotable_field(call, "args_json", "tool_name"))
+
+
+def _guess(turn: Turn, calls: Mapping[str | None, ToolCall], reasons: Sequence[_Reason]) -> Guess:
+    shown = (_quote(turn, calls), *(quotation for reason in reasons for quotation in reason.shown))
     return Guess(
         turn.placed,
         tuple(dict.fromkeys(reason.words for reason in reasons)),

@@ -7,10 +7,10 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple, Protocol
 
-from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text, is_good_call, quotable_field
+from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, field_text, is_good_call, quotable_field
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.effects import changes_something, written_change
 
@@ -22,7 +22,7 @@ MARKER_CHARS = 120
 """An executor of code reports its exit code within this number of characters from the start of a text."""
 
 MIN_TURNS = 3
-"""In a run with fewer turns that have a text, there is nothing to rank."""
+"""In a run with fewer turns with a text and tool calls, there is nothing to rank."""
 
 _EXIT_CODE = re.compile(
     r"(?:exit ?code:|exit code was:|exited with(?: Unix)? exit code:) ?(?P<code>-?\d{1,9})", re.IGNORECASE
@@ -89,6 +89,11 @@ class Turn:
     has_failed_call: bool
     change: Change | None = None
 
+    @property
+    def has_text(self) -> bool:
+        """Whether the step has a text besides its name."""
+        return self.field != _NAME and bool(self.text.strip())
+
 
 def turns_of(view: RunView) -> tuple[Turn, ...]:
     """Return the turns of a run in order of time: its innermost steps, which contain no other steps.
@@ -115,9 +120,15 @@ def is_dialogue(turns: Sequence[Turn]) -> bool:
     return sum(turn.is_person for turn in turns) > 1
 
 
-def are_rankable(turns: Sequence[Turn]) -> bool:
-    """Return whether at least `MIN_TURNS` turns have a text. The name of a step is no text."""
-    return sum(turn.field != _NAME and bool(turn.text.strip()) for turn in turns) >= MIN_TURNS
+def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
+    """Return whether a run has at least two turns, and enough content to choose between them.
+
+    Its turns with a text or a tool call, and its tool calls, must be at least `MIN_TURNS` together. The name of a step
+    is no text.
+    """
+    calling = {placed.call.step_id for placed in calls}
+    speaking = sum(turn.has_text or turn.placed.step.step_id in calling for turn in turns)
+    return len(turns) > 1 and speaking + len(calls) >= MIN_TURNS
 
 
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
@@ -142,6 +153,20 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     # The first turn is the task itself.
     takes_over = name == speakers[1] and name != speakers[0]
     return name if is_leading and takes_over and coded <= 0.25 * count else None
+
+
+def delegator_of(turns: Sequence[Spoken]) -> str | None:
+    """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
+
+    It has at least the first two turns, and the turn after each part of another agent. These parts have two turns or
+    more on average: an agent that is given work reports back after several turns, while agents in a discussion take
+    turns. Turns of executors of code are ignored. `turns` are in order of time.
+    """
+    parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]
+    own, others = parts[::2], parts[1::2]
+    if not others or len(own) == len(others) or own[0][1] < 2 or any(name != own[0][0] for name, _ in own):
+        return None
+    return own[0][0] if sum(count for _, count in others) >= 2 * len(others) else None
 
 
 def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]:

@@ -19,7 +19,7 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     - `placed` does not have high confidence, and the guess is from a model that was trained on runs of the same
       program.
     - `placed` does not have high confidence, and the guess is an earlier step, which wrote code that failed.
-    - `placed` does not have high confidence, the run recovered from it, and the guess is a step that changed something.
+    - `placed` does not have high confidence, and the run recovered from it, so that it does not explain the failure.
     - `placed` has low confidence, and the guess is a later step that changed something: the run went on after `placed`.
     """
     if not ranking.guesses or placed is None:
@@ -27,11 +27,11 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     if placed.confidence is Confidence.HIGH:
         return False
     first = ranking.guesses[0]
-    if first.odds is not None:
+    if first.odds is not None or placed.recovered:
         return True
     step = first.placed.step
     went_on = placed.confidence is Confidence.LOW and step.started_at > placed.at_us
-    if first.is_change and (placed.recovered or went_on):
+    if first.is_change and went_on:
         return True
     return first.explains_error and step.started_at < placed.at_us and step.step_id != placed.step_id
 

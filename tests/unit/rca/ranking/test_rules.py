@@ -245,3 +245,99 @@ def test_call_of_a_message_that_failed_changed_nothing() -> None:
     turns = (*DIALOGUE[:4], ("tool", "Error: no such order"), *DIALOGUE[5:])
     reasons = [reason for candidate in analyze(conversation(*turns)).candidates for reason in candidate.reasons]
     assert not any("cancel_order" in reason for reason in reasons)
+
+
+def tool_agent(*tools: str | None, nested: bool = False) -> AgentRun:
+    """Return a failed run of one agent: each step without a text calls a tool; a step without a tool is an answer."""
+    around = {"parent_step_id": "outer"} if nested else {}
+    steps = [step("outer", 0, agent_name="clerk")] if nested else []
+    calls = []
+    for n, tool in enumerate(tools, 1):
+        texts = {} if tool else {"output_summary": f"answer {n}"}
+        steps.append(step(f"s{n}", n, agent_name="clerk", **around, **texts))
+        if tool is not None:
+            place = "outer" if nested else f"s{n}"
+            calls.append(
+                call(f"c{n}", n + 0.5, step_id=place, tool_name=tool, args_json={"id": n}, result_summary="ok")
+            )
+    return agent_run(steps=steps, tool_calls=calls)
+
+
+def test_steps_that_only_call_tools_are_candidates_and_their_calls_are_quoted() -> None:
+    run = tool_agent("get_user", "cancel_order", None)
+    report = analyze(run)
+    assert places(report)[0] == "s2"
+    assert report.candidates[0].evidence_ids == ("ev_tool_c2",)
+    assert all(verify_verbatim(run, item) for item in report.evidence_index)
+
+
+def test_the_first_and_the_last_call_that_change_something_come_first() -> None:
+    report = analyze(tool_agent("get_user", "search_flights", "cancelOrder", "get_order", "book_flight", None, None))
+    assert places(report) == ["s3", "s5", "s7"]
+    assert "cancelOrder" in report.candidates[0].reasons[0]
+
+
+def test_a_call_belongs_to_the_last_step_before_it_inside_of_its_step() -> None:
+    report = analyze(tool_agent("get_user", "get_order", "cancel_order", None, nested=True))
+    assert places(report)[0] == "s3"
+
+
+def test_the_answer_of_a_short_run_that_only_read_is_the_first_candidate() -> None:
+    assert places(analyze(tool_agent("search", None))) == ["s2", "s1"]
+    assert places(analyze(tool_agent("search", "search", "search", None)))[:2] == ["s4", "s2"]
+
+
+def test_the_second_step_of_a_long_run_that_only_read_is_the_first_candidate() -> None:
+    assert places(analyze(tool_agent(*["search"] * 6, None)))[:2] == ["s2", "s1"]
+
+
+def test_messages_that_an_agent_receives_are_no_candidates() -> None:
+    run = conversation(
+        ("system", "the rules"),
+        ("user", "cancel my order"),
+        ("assistant", '{"name": "get_order", "arguments": "{}"}'),
+        ("tool", "order 1"),
+        ("assistant", '{"name": "cancel_order", "arguments": "{}"}'),
+        ("tool", "done"),
+        ("assistant", "It is cancelled."),
+        ("user", "I wanted to keep it"),
+    )
+    report = analyze(run)
+    assert places(report) == ["s4", "s6", "s2"]
+    assert report.attribution is not None
+    assert report.attribution.agent_name == "assistant"
+
+
+def test_the_agent_that_is_given_work_by_the_one_that_began_is_the_first_candidate() -> None:
+    run = conversation(
+        ("leader", "the task"),
+        ("leader", "a plan"),
+        ("leader", "engineer, write it"),
+        ("engineer", "I write it"),
+        ("engineer", "it is written"),
+        ("leader", "done"),
+    )
+    report = analyze(run)
+    assert places(report)[:2] == ["s3", "s4"]
+    assert report.attribution is not None
+    assert report.attribution.agent_name == "engineer"
+
+
+def test_agents_that_discuss_have_no_leader() -> None:
+    run = conversation(("a", "the task"), ("a", "an idea"), ("b", "no"), ("a", "yes"), ("b", "no"), ("a", "the end"))
+    assert places(analyze(run))[0] == "s1"
+
+
+def test_a_failure_from_which_the_run_recovered_does_not_explain_it() -> None:
+    steps = [step(f"s{n}", n, agent_name="clerk", output_summary=f"text {n}") for n in range(7)]
+    calls = [
+        failed("c1", 2, step_id="s2", tool_name="get_order", args_json={"id": 1}, error_message="it is broken"),
+        call("c2", 3, step_id="s3", tool_name="get_order", args_json={"id": 1}, result_summary="order 1"),
+        call("c3", 4, step_id="s4", tool_name="cancel_order", args_json={"id": 1}, result_summary="done"),
+    ]
+    report = analyze(agent_run(steps=steps, tool_calls=calls))
+    assert report.findings[0].recovered
+    assert places(report)[0] == "s4"
+    assert report.attribution is not None
+    assert report.attribution.basis is AttributionBasis.RANKED_GUESS
+    assert report.attribution.step_id == "s4"
