@@ -150,7 +150,7 @@ def analyze(
     Args:
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
-        variants: the ids of all variants, in the order of the configuration; the baseline may be left out.
+        variants: the ids of all variants, with or without the baseline, in the order of the configuration.
         primary_metrics: the main metrics. The confidence level is that of all their intervals together; their p values
             are corrected with Holm's method.
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.

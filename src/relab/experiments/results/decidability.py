@@ -19,8 +19,8 @@ _MAX_REPEATS = 1e6
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return how many tasks or repeats would decide a gate, under up to two assumptions.
 
-    1. Variant and baseline are equal. This is left out if equal variants would not pass the gate.
-    2. The true difference equals the estimate. This is left out if it means the same as assumption 1.
+    1. Variant and baseline are equal. This assumption is not made if equal variants would not pass the gate.
+    2. The true difference equals the estimate. This assumption is not made if it means the same as assumption 1.
 
     New tasks and repeats are assumed to vary as much as the present ones.
 

@@ -332,7 +332,7 @@ def _unified(own: Path, mount: Path, controller: str) -> Path:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Kill the processes in the groups of a run and remove the groups; ignore groups that cannot be removed."""
+    """Kill the processes in a run's control groups and remove the groups; ignore groups that cannot be removed."""
     with contextlib.suppress(FileNotFoundError):
         for child in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
             for pid in _processes(child):
@@ -372,7 +372,7 @@ def _remove(folder: Path) -> None:
 
 
 def group_of(pid: int) -> Group | None:
-    """Return the control group that contains a process, to read the group's counts; None if the group is not visible.
+    """Return the control group that contains a process, to read the group's counters; None if the group is not visible.
 
     The caller must not close the group, because another program manages it.
     """

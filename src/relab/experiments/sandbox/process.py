@@ -238,7 +238,7 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
     Args:
         marker: the environment variable that identifies a trial, to kill only orphans of this trial; None for all
             orphans.
-        since_s: orphans that started earlier are left out; a time in seconds since the start of the machine.
+        since_s: kill only orphans that started at or after this time, in seconds since the start of the machine.
     """
     for _ in range(_SWEEPS):
         with _lock:
@@ -259,7 +259,7 @@ def _orphans(marker: bytes | None, since_s: float) -> list[int]:
     Args:
         marker: the environment variable that identifies a trial, to return only orphans of this trial; None for all
             orphans.
-        since_s: orphans that started earlier are left out; a time in seconds since the start of the machine.
+        since_s: return only orphans that started at or after this time, in seconds since the start of the machine.
     """
     found = [pid for pid in adopted_children() if pid not in _own]
     if not found:
@@ -287,7 +287,7 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 def _is_orphan(pid: int, since_s: float) -> bool:
     """Return whether a child of this process is an orphan: a process that a harness left and this process has adopted.
 
-    `since_s` is a time in seconds since the start of the machine. A child whose program started earlier is no orphan.
+    `since_s` is a time in seconds since the start of the machine. A child that started earlier is no orphan.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

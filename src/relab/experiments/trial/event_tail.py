@@ -15,10 +15,10 @@ _MAX_READ_BYTES: Final = 64 * 1_048_576
 
 @dataclass
 class EventTail:
-    """Reads the events that were added to a file since the last read.
+    """Reads the events that a harness has added to its events file since the last read.
 
     Attributes:
-        path: the file; it may not exist yet.
+        path: the events file; it may not exist yet.
         below: the trial's folder; no link below it is followed.
     """
 

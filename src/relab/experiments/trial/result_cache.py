@@ -41,7 +41,7 @@ def cache_folder(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A stored result, as a list of the cache shows it.
+    """A stored result of a trial, as a list of the result cache shows it.
 
     `stored_us` and `used_us`, the times of storing and of the last use, are in microseconds since 1970.
     """
@@ -69,7 +69,7 @@ class CacheEntry:
 
 
 class ResultCache:
-    """The stored results of one project; several threads and processes may use it at once.
+    """The result cache of one project: stored results of trials. Several threads and processes may use it at once.
 
     Names and digests of entries are keyed (HMAC-SHA256, with a secret key in the folder), so that they reveal no
     secrets. Entries written or moved by other programs are rejected.

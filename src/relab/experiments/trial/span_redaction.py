@@ -17,10 +17,12 @@ MAX_DEPTH = 100
 def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
     """Return the body of an OTLP request with the secrets that `redactor` knows replaced, in the same encoding.
 
-    A binary body is parsed and serialised again, because replacing bytes would break its length fields.
+    A body without secrets is returned unchanged and unchecked. A binary body with secrets is parsed and serialised
+    again, because replacing bytes would break its length fields.
 
     Raises:
-        DecodeError, ValueError: the body is not a valid OTLP request.
+        DecodeError: a binary body with secrets is not a valid OTLP request.
+        ValueError: a JSON body with secrets is not UTF-8.
     """
     if not redactor.occurs_in(body):
         return body

@@ -60,7 +60,7 @@ class InvestigationResult:
     """The result of an investigation.
 
     Attributes:
-        known: all facts that are known after the investigation.
+        known: all facts about the incident that are known after the investigation.
         candidates: all causes, the most probable first.
         rounds: how many rounds of probes were run.
         is_confirmed: whether probes at two different moments showed the first of `candidates` as the cause.

@@ -55,8 +55,8 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: a time in microseconds since 1970. An incident that was opened earlier and is over is left out if
-            the receiver has processed none of its events.
+        opened_from: a time in microseconds since 1970. An incident that was opened earlier and is over is not returned
+            if the receiver has processed none of its events.
         limit: the maximum number of incidents.
     """
     # Open, unfinished and recent incidents; each group is found by an index.

@@ -74,7 +74,7 @@ def get_lease(session: Session, target: str) -> Any | None:
 def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
     """Return the rows of the leases that are valid at `now`, sorted by target; times are microseconds since 1970.
 
-    A lease that ends after `latest` is left out: it was acquired before the clock was set back.
+    A lease that ends after `latest` is not valid: it was acquired before the clock was set back.
     """
     holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))

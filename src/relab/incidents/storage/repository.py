@@ -104,7 +104,7 @@ def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
     """Return the ids in `incident_ids` whose incidents ended at `before` (microseconds since 1970) or earlier.
 
-    Incidents that people dismissed as false positives are left out.
+    The result has no incidents that people dismissed as false positives.
     """
     if not incident_ids:
         return set()

@@ -36,7 +36,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The combined effects of all toxics on one direction of one connection.
+    """The combined effects of all toxics (simulated network faults) on one direction of one connection.
 
     Attributes:
         latency: `(latency in ms, jitter in ms, source of random numbers)` of each latency toxic. The delays add up.

@@ -174,7 +174,7 @@ def mask(value: Any, name: str = "") -> Any:
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that differ between two documents, as `{dotted name: {"from": old value, "to": new value}}`.
 
-    Secrets are masked. An absent value is None. The field `version` is left out.
+    Secrets are masked. An absent value is None. The field `version` is not compared.
     """
     old, new = _flat(before), _flat(after)
     names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))
