@@ -16,7 +16,7 @@ from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.filtering import SHOWN, filtered, is_quiet
+from relab.telemetry.filtering import SHOWN, filtered, newest_quiet
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
@@ -128,7 +128,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of running traces that are quiet (`is_quiet`), the longest quiet first."""
+    """Return `(run id, number of items)` of running traces without a recent write (`recent_times`), the longest quiet first."""
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
     # With OR in place of two queries, databases read the index entries of all open traces.
@@ -305,13 +305,12 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of quiet runs (`is_quiet`) that wait for their analysis, newest first."""
+    """Return `{run id: content}` of runs that wait for their analysis, without a recent write, newest first."""
     row = AgentRunRow
-    awaiting = (AWAITING_ANALYSIS, is_quiet(row.updated_at, recent))
-    statement = select(row.run_id, row.content_hash, row.received_at).where(*awaiting)
+    statement = select(row.run_id, row.content_hash, row.received_at).where(AWAITING_ANALYSIS)
     return {
         run_id: RunContent(content_hash=content_hash, received_at=received_at)
-        for run_id, content_hash, received_at in session.execute(statement.order_by(row.updated_at.desc()).limit(limit))
+        for run_id, content_hash, received_at in newest_quiet(session, statement, row.updated_at, recent, limit)
     }
 
 

@@ -17,7 +17,7 @@ from relab.storage import Database
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.upsert import insert_into
-from relab.telemetry.filtering import is_quiet, recent_times
+from relab.telemetry.filtering import newest_quiet, recent_times
 from relab.telemetry.models import RunStatus
 from relab.telemetry.records import RunRecord
 from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
@@ -84,11 +84,10 @@ class RunSearches:
         The times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
         """
         row = RunSearchRow
-        is_due = is_quiet(row.written_at, recent_times(self._clock.now_us(), int(quiet_s * 1_000_000)))
-        statement = select(row.run_id, row.written_at).where(is_due)
+        recent = recent_times(self._clock.now_us(), int(quiet_s * 1_000_000))
+        statement = select(row.run_id, row.written_at)
         with self._projector.reading() as session:
-            found = session.execute(statement.order_by(row.written_at.desc()).limit(limit))
-            return {run_id: written_at for run_id, written_at in found}  # noqa: C416 rows are no pairs to mypy
+            return dict(newest_quiet(session, statement, row.written_at, recent, limit))
 
     def done(self, searched: Mapping[str, int]) -> None:
         """Remove the searched runs from the list of runs to search.
