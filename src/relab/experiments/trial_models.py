@@ -134,7 +134,7 @@ class TrialRow:
     cached_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as a JSON object."""
+        """Return the trial's row in the results as a JSON object."""
         return {name: getattr(self, name) for name in _ROW_FIELDS}
 
     @property

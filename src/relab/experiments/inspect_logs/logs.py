@@ -95,7 +95,7 @@ class InspectLog:
 
     @property
     def task(self) -> str:
-        """The name of the task, without the package that defines it."""
+        """The name of the evaluated task (a data set with a scorer), without the package that defines it."""
         return str(self.spec["task"]).rpartition("/")[2] or "task"
 
     @property

@@ -216,8 +216,8 @@ class TrialData:
         They cannot be compared if one of them has no trial that ended in success or failure. There are two exceptions:
 
         - The metric is `SUCCESS`, and only the variant has no such trial: its errors count as failures.
-        - The run is a run of forks (`are_forks`), and one of the two has such trials: trials that ended in errors are
-          forked to correct them.
+        - The run is a run of forks (`are_forks`), and one of the two has a trial that ended in success or failure.
+          Trials that ended in errors are forked to correct them.
         """
         missing = [name for name in (baseline, variant) if not self.task_means(name, ERRORS_DROPPED).tasks.size]
         tolerated = 1 if are_forks else 0 if metric != SUCCESS or baseline in missing else 1
@@ -304,7 +304,7 @@ class TrialData:
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
         """Return how often a variant's tasks were solved, as `(successes, trials, tasks)` items.
 
-        For example, `(2, 3, 10)` says that 10 tasks were solved in 2 of 3 trials.
+        For example, `(2, 3, 10)` says that each of 10 tasks was solved in 2 of its 3 trials.
         """
         return [
             (int(hits), int(trials), int(tasks))

@@ -240,7 +240,7 @@ class BwrapSandbox:
             self._user_namespace = None
 
     def remove(self, running: BwrapRunning) -> None:
-        """Remove an attempt that has ended from the list of running attempts."""
+        """Remove an attempt that has ended from this sandbox's list of running attempts."""
         with self._lock:
             self._running.pop(id(running), None)
 

@@ -95,7 +95,7 @@ class TrialNetwork:
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
-        """Return the first port, from `wanted` upwards, that is not the port of an allowed loopback address."""
+        """Return the lowest port from `wanted` on that is not the port of a loopback address which trials may reach."""
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)
 

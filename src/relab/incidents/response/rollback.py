@@ -59,7 +59,8 @@ class Rollback:
         """Return the policy's ruling on the rollback of an action; retry while the action server does not answer.
 
         Raises:
-            ActionServerError: the server refuses, or still does not answer after `max_server_retries` retries.
+            ActionServerError: the action server refuses a request, or still does not answer after
+                `max_server_retries` retries.
         """
         world = self._world
         # The action may have damaged the service so much that its action server does not answer.

@@ -112,7 +112,7 @@ class Link:
             pair.apply(self._toxics)
 
     async def _settle(self) -> None:
-        """Listen if the server is up and no `Refuse` toxic acts on the link; otherwise stop listening."""
+        """Listen on the link's port if the server is up and no toxic `Refuse` acts on the link; otherwise stop."""
         async with self._lock:
             wanted = not self._upstream_is_down and not any(
                 isinstance(toxic, Refuse) for toxic in self._toxics.values()

@@ -343,7 +343,7 @@ class Experiment(_Controlled):
         return self
 
     def activity(self, step: Activity | Reference) -> Activity:
-        """Return the activity of a step: the step itself, or the activity to which a `Reference` refers."""
+        """Return the activity (action or probe) of a step: the step itself, or the one to which a `Reference` refers."""
         if isinstance(step, Activity):
             return step
         probes = self.hypothesis.probes if self.hypothesis else []
@@ -352,6 +352,6 @@ class Experiment(_Controlled):
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return the activities of the hypothesis, the method and the rollbacks; references are left out."""
+        """Return all actions and probes of the hypothesis, the method and the rollbacks, without references."""
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

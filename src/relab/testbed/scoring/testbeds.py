@@ -50,7 +50,7 @@ class LeasedTestbed:
 
     @property
     def target(self) -> str:
-        """The address of the target."""
+        """The address of the target, the service under test."""
         return self.status.state.addresses.target
 
     @property

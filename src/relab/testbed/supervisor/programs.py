@@ -44,12 +44,12 @@ class PostgresPrograms:
 
     @property
     def postgres(self) -> str:
-        """Path of the server program."""
+        """Path of PostgreSQL's server program."""
         return str(self.folder / "postgres")
 
     @property
     def initdb(self) -> str:
-        """Path of the program that creates a data folder."""
+        """Path of the program that creates a data folder of PostgreSQL."""
         return str(self.folder / "initdb")
 
 

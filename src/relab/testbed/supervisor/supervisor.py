@@ -71,7 +71,7 @@ class Supervisor:
 
     @property
     def phase(self) -> TestbedPhase:
-        """The current phase of the testbed."""
+        """The current phase of the testbed, such as `starting` or `ready`."""
         return self._phase
 
     async def start(self) -> None:

@@ -80,7 +80,7 @@ class Limiter:
 
     @property
     def bounds(self) -> Bounds:
-        """The range of the limit of active requests, and the longest wait in the queue."""
+        """The bounds from the flags: how many requests may be active, and how long a request may wait in the queue."""
         return self._bounds
 
     @property

@@ -37,7 +37,7 @@ class RouteCounts:
     histogram: dict[int, int] = field(default_factory=dict)
 
     def add(self, status: int, elapsed_ms: float, *, shed: bool) -> None:
-        """Count one answered request.
+        """Count one answered request to this route.
 
         Args:
             status: the HTTP status of the answer.
@@ -118,7 +118,7 @@ class WorkerRecorder:
         self.totals = WorkerCounters()
 
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
-        """Count one answered request.
+        """Count one answered request to this worker.
 
         Args:
             route: the name of the request's route.
