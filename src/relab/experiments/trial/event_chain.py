@@ -37,7 +37,10 @@ class _Links:
 
     @property
     def head(self) -> str:
-        """The digest of the last line read from the events file, even without a line end; it covers all earlier lines."""
+        """The digest of the last line read from the events file, which covers all earlier lines.
+
+        The line counts even if its line end is missing.
+        """
         return self._head if self._open is None else f"sha256:{self._open.hexdigest()}"
 
     def _update(self, data: bytes) -> None:

@@ -343,7 +343,7 @@ class Experiment(_Controlled):
         return self
 
     def activity(self, step: Activity | Reference) -> Activity:
-        """Return the activity (action or probe) of a step: the step itself, or the one to which a `Reference` refers."""
+        """Return the activity (action or probe) of a step: the step itself, or the one that a `Reference` names."""
         if isinstance(step, Activity):
             return step
         probes = self.hypothesis.probes if self.hypothesis else []

@@ -121,7 +121,8 @@ class AdmissionQueue:
     def leave(self, elapsed_ms: float) -> None:
         """Record that an admitted request has ended, and admit waiting requests.
 
-        `elapsed_ms` is the time from the admission of the request to its end."""
+        `elapsed_ms` is the time from the admission of the request to its end.
+        """
         # A request waits about as long as the lag before the event loop reads it.
         self.limiter.finish(elapsed_ms + self.loop_lag_ms, now_s=time.monotonic())
         self._wake()
