@@ -25,6 +25,17 @@ _READING = _verbs(
     " find get inspect list load look lookup parse plan query read retrieve scan search show summarise summarize think"
     " validate verify view visit"
 )
+_READING_AT_END = _verbs("describe fetch find get list lookup read retrieve search")
+_ALSO_NOUNS = _verbs(
+    "book change charge commit exchange invite merge patch post purchase push refund register release reply reserve return"
+    " schedule set share transfer upgrade"
+)
+"""Verbs that are nouns in a name that ends with a verb of `_READING_AT_END`, such as `book_search`."""
+
+_SEPARATOR = re.compile(r"__|[./:]")
+_HAND_OFF = re.compile(r"transfer_(?:back_)?to_(?!human|person)")
+"""The beginning of the tools by which frameworks pass a conversation to another agent."""
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _CALLED_NAME = re.compile(r'"(?:name|tool|tool_name|function)"\s{0,4}:\s{0,4}"(?P<name>[A-Za-z][\w.-]{1,80})"')
 _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:')
@@ -33,14 +44,15 @@ _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:
 def changes_something(tool_name: str) -> bool:
     """Return whether the name of a tool says that the tool changes something, such as `update` in `order.updateAddress`.
 
-    The first known verb in the name decides. If there is none, as in `python`, return False.
+    The first known verb decides, in the last part of the name that has one; `.`, `/`, `:` and `__` separate parts.
+    Return False if there is no verb, as in `python`, or if the tool only passes the conversation to another agent.
     """
-    for word in _WORD.findall(tool_name):
-        verb = word.lower()
-        if verb in _CHANGING:
-            return True
-        if verb in _READING:
-            return False
+    for part in reversed(_SEPARATOR.split(tool_name)):
+        words = [word.lower() for word in _WORD.findall(part)]
+        nouns = _ALSO_NOUNS if words and words[-1] in _READING_AT_END else frozenset[str]()
+        verb = next((word for word in words if word in _READING or word in _CHANGING - nouns), None)
+        if verb is not None:
+            return verb in _CHANGING and _HAND_OFF.match(part) is None
     return False
 
 

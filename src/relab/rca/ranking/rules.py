@@ -14,7 +14,6 @@ Turns of users, tools and system prompts are no guesses, because an agent receiv
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,8 +25,6 @@ from relab.telemetry.models import ToolCall
 
 SHORT_TURNS = 5
 """In a run of one agent with at most this many turns, the answer is the likeliest mistake."""
-
-_GIVEN = re.compile(r"\A(?:system|developer|tool|function|environment|observation)(?:[ :(\[]|\Z)", re.IGNORECASE)
 
 _FIRST_ERROR = "the first error in executed code or a tool call follows from this step"
 _LAST = "it is the last step, with the result of the run"
@@ -66,13 +63,13 @@ def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
 def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for turns that may be the first mistake, the most likely one first."""
     is_dialog = is_dialogue(turns)
-    authors = [index for index, turn in enumerate(turns) if not (_is_given(turn) or (is_dialog and turn.is_executor))]
+    authors = [index for index, turn in enumerate(turns) if not (turn.is_given or (is_dialog and turn.is_executor))]
     authors = authors or list(range(len(turns)))
     changes = list(_changes(turns))
     yield from changes
     if changes:
         yield authors[-1], _Reason(_LAST)
-    errors = [found for found in _error_sources(view, turns) if not _is_given(turns[found[0]])]
+    errors = [found for found in _error_sources(view, turns) if not turns[found[0]].is_given]
     yield from ((index, reason._replace(words=_FIRST_ERROR)) for index, reason in errors[:1])
     coordinator = None if is_dialog else _leader_of(turns, authors)
     if coordinator is not None:
@@ -86,11 +83,6 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
         yield from _reactions(authors, is_dialog=is_dialog)
     yield from errors[1:]
     yield authors[-1], _Reason(_LAST)
-
-
-def _is_given(turn: Turn) -> bool:
-    """Return whether a turn is a message that an agent receives, by its role."""
-    return turn.is_person or _GIVEN.search(turn.speaker) is not None
 
 
 def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
@@ -123,9 +115,9 @@ def _reactions(authors: Sequence[int], *, is_dialog: bool) -> Iterator[tuple[int
 
 
 def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for the first and the last turn that changed something."""
+    """Yield `(index of a turn, reason)` for the first and the last turn that changed something, which may be one."""
     changed = [(index, turn.change) for index, turn in enumerate(turns) if turn.change is not None]
-    for which, (index, change) in zip(("first", "last"), (changed[0], changed[-1]) if changed else (), strict=False):
+    for which, (index, change) in zip(("first", "last"), (*changed[:1], *changed[1:][-1:]), strict=False):
         words = f"it is the {which} step that changed something, by the tool {change.tool}"
         yield index, _Reason(words, (change.shown,), is_change=True)
 
@@ -133,15 +125,18 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A failed call from which the run recovered is no such error.
+    A failed call from which the run recovered is no such error. If several executors report in a row, the error follows
+    from the turn before all of them.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"
+    source = 0
     for index, turn in enumerate(turns):
-        if turn.is_executor and turn.reports_error and index > 0:
-            yield index - 1, _Reason(words, (_quote(turn, {}),), explains_error=True)
+        source = source if turn.is_executor else index
+        if turn.is_executor and turn.reports_error and index > source:
+            yield source, _Reason(words, (_quote(turn, {}),), explains_error=True)
         elif turn.placed.step.step_id in unrecovered and not (index + 1 < len(turns) and turns[index + 1].is_executor):
-            yield index, _Reason(words)
+            yield source, _Reason(words)
 
 
 def _is_action(turn: Turn, coordinator: str) -> bool:

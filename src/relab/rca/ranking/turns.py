@@ -33,10 +33,12 @@ _ERROR_LINE = re.compile(
 )
 _ERROR = re.compile(r"Traceback \(most recent call last\)|\b\w{0,60}(?:Error|Exception)\b|^error\b", re.MULTILINE)
 _NAME = "name"
+# A role, alone or before a bracket or colon. Longer names such as "Customer Support" and "Tool Expert" are of agents.
 _EXECUTOR = re.compile(
-    r"terminal|executor|interpreter|sandbox|\A(?:tool|function|environment)(?:[ :(\[]|\Z)", re.IGNORECASE
+    r"terminal|executor|interpreter|sandbox|\A(?:tool|function|environment) ?(?:[:(\[]|\Z)", re.IGNORECASE
 )
-_PERSON = re.compile(r"\A(?:user|human|customer)(?:[ :(\[]|\Z)", re.IGNORECASE)
+_PERSON = re.compile(r"\A(?:user|human|customer) ?(?:[:(\[]|\Z)", re.IGNORECASE)
+_GIVEN = re.compile(r"\A(?:system|tool|function|environment|observation) ?(?:[:(\[]|\Z)", re.IGNORECASE)
 
 
 class Spoken(Protocol):
@@ -90,6 +92,11 @@ class Turn:
     change: Change | None = None
 
     @property
+    def is_given(self) -> bool:
+        """Whether the turn is a message that an agent receives, by its role: of a user, a tool, or a system prompt."""
+        return self.is_person or _GIVEN.search(self.speaker) is not None
+
+    @property
     def has_text(self) -> bool:
         """Whether the step has a text besides its name."""
         return self.field != _NAME and bool(self.text.strip())
@@ -108,7 +115,8 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """Return copies of the turns with the field `change` filled.
 
-    A call whose step is not a turn belongs to the last turn before it. If the run reports no tool calls, the calls that
+    A call whose step is not a turn, or a message that an agent receives, belongs to the last turn of an agent before
+    it. If the run reports no tool calls, the calls that
     agents wrote into their texts as JSON are used instead; a call is left out if the next turn reports an error.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
@@ -171,15 +179,17 @@ def delegator_of(turns: Sequence[Spoken]) -> str | None:
 
 def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]:
     """Return `{index of a turn: its change}` by the successful tool calls of a run."""
-    index_of = {turn.placed.step.step_id: index for index, turn in enumerate(turns)}
-    starts = [turn.placed.step.started_at for turn in turns]
+    agents = [index for index, turn in enumerate(turns) if not turn.is_given] or range(len(turns))
+    index_of = {turns[index].placed.step.step_id: index for index in agents}
+    starts = [turns[index].placed.step.started_at for index in agents]
     found: dict[int, Change] = {}
     for placed in view.calls:
         call = placed.call
         if changes_something(call.tool_name) and is_good_call(call):
-            index = index_of.get(call.step_id or "", bisect_right(starts, placed.started_us) - 1)
+            before = bisect_right(starts, placed.started_us)
+            index = index_of.get(call.step_id or "", agents[before - 1] if before else None)
             shown = Quotation(EvidenceKind.TOOL_CALL, call, quotable_field(call, "args_json", "tool_name"))
-            if index >= 0:
+            if index is not None:
                 found.setdefault(index, Change(call.tool_name, shown))
     return found
 
@@ -188,7 +198,7 @@ def _written_changes(turns: Sequence[Turn]) -> dict[int, Change]:
     """Return `{index of a turn: its change}` by the calls that are written in the texts of a run's turns."""
     found: dict[int, Change] = {}
     for index, turn in enumerate(turns):
-        tool = None if turn.is_person or turn.is_executor else written_change(turn.text)
+        tool = None if turn.is_given or turn.is_executor else written_change(turn.text)
         has_failed = index + 1 < len(turns) and turns[index + 1].is_executor and turns[index + 1].reports_error
         if tool is not None and not has_failed:
             found[index] = Change(tool, Quotation(EvidenceKind.STEP, turn.placed.step, turn.field))

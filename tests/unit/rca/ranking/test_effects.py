@@ -24,6 +24,27 @@ def test_name_without_a_verb_of_change_before_one_of_reading(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["book_search", "post_list", "returnPolicyLookup", "mcp__push__list_devices", "book.get"]
+)
+def test_noun_before_a_verb_of_reading_is_no_change(name: str) -> None:
+    assert not changes_something(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["create_list", "orders_update", "list.add_item", "push.v2", "transfer_to_human_agents"]
+)
+def test_verb_of_change_beside_other_words(name: str) -> None:
+    assert changes_something(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["transfer_to_sales_agent", "transfer_back_to_supervisor", "handoffs.transfer_to_agent"]
+)
+def test_hand_off_to_another_agent_is_no_change(name: str) -> None:
+    assert not changes_something(name)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '{"name": "cancel_order", "arguments": {"id": 1}}',

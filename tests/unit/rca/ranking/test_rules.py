@@ -14,9 +14,10 @@ from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, failed
 
 
-def conversation(*turns: tuple[str, str]) -> AgentRun:
+def conversation(*turns: tuple[str, str], **fields: Any) -> AgentRun:
     return agent_run(
-        steps=[step(f"s{n}", n, agent_name=agent, output_summary=text) for n, (agent, text) in enumerate(turns)]
+        steps=[step(f"s{n}", n, agent_name=agent, output_summary=text) for n, (agent, text) in enumerate(turns)],
+        **fields,
     )
 
 
@@ -341,3 +342,38 @@ def test_a_failure_from_which_the_run_recovered_does_not_explain_it() -> None:
     assert report.attribution is not None
     assert report.attribution.basis is AttributionBasis.RANKED_GUESS
     assert report.attribution.step_id == "s4"
+
+
+def test_call_at_the_result_of_a_tool_belongs_to_the_agent_that_asked_for_it() -> None:
+    turns = [(who, "done" if number == 3 else text) for number, (who, text) in enumerate(DIALOGUE)]
+    calls = [call("c", 4, step_id="s4", tool_name="cancel_order", result_summary="done")]
+    assert places(analyze(conversation(*turns, tool_calls=calls)))[0] == "s3"
+
+
+def test_only_change_has_one_reason() -> None:
+    reasons = analyze(conversation(*DIALOGUE)).candidates[0].reasons
+    assert [reason for reason in reasons if "cancel_order" in reason] == [
+        "it is the first step that changed something, by the tool cancel_order"
+    ]
+
+
+def test_tools_that_a_system_prompt_describes_are_no_calls() -> None:
+    prompt = '{"type": "function", "function": {"name": "cancel_order", "parameters": {}}}'
+    turns = [(who, "It failed.") if number == 3 else (who, text) for number, (who, text) in enumerate(DIALOGUE)]
+    assert places(analyze(conversation(("system", prompt), *turns))) == ["s6", "s2"]
+
+
+def test_source_of_an_error_is_the_step_before_all_results_of_its_calls() -> None:
+    turns = (*DIALOGUE[:3], ("assistant", "I call two."), ("tool", "done"), ("tool", "Error: busy"), *DIALOGUE[5:])
+    assert places(analyze(conversation(*turns))) == ["s3", "s6", "s1"]
+
+
+def test_error_after_a_message_of_the_user_has_no_source() -> None:
+    turns = (*DIALOGUE[:3], ("tool", "Error: busy"), *DIALOGUE[5:])
+    assert places(analyze(conversation(*turns))) == ["s4", "s1"]
+
+
+@pytest.mark.parametrize("agent", ["Customer Support", "User Researcher", "Tool Expert", "Function Designer"])
+def test_longer_name_is_one_of_an_agent(agent: str) -> None:
+    turns = ((agent if who == "assistant" else who, text) for who, text in DIALOGUE)
+    assert places(analyze(conversation(*turns)))[:2] == ["s3", "s5"]
