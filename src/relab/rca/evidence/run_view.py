@@ -31,6 +31,7 @@ from relab.telemetry.outcome import (
     RunOutcome,
     activities_of,
     filled,
+    is_cancellation,
     is_error_code,
     is_error_in_result,
     judge,
@@ -176,7 +177,8 @@ class RunView:
 
     def _was_stopped(self, item: Step | ToolCall) -> bool:
         """Return whether a step or call only ended because the run was cancelled, which is no error of its own."""
-        return item.status is StepStatus.CANCELLED and self.outcome.rule is OutcomeRule.CANCELLED
+        is_only_stopped = item.error_class is None or is_cancellation(item.error_class)
+        return item.status is StepStatus.CANCELLED and is_only_stopped and self.outcome.rule is OutcomeRule.CANCELLED
 
     @cached_property
     def guardrail_failures(self) -> tuple[Failure, ...]:
@@ -186,11 +188,16 @@ class RunView:
 
     @cached_property
     def run_failure(self) -> Failure | None:
-        """The error that the run itself reports, apart from those of its steps and calls; None if it reports none."""
+        """The error that the run itself reports, apart from those of its steps and calls; None if it reports none.
+
+        That a run was cancelled is no error.
+        """
         run = self.run
         message = filled(run.error_message)
         error_type = filled(run.error_type)
-        if (message is None and error_type is None) or run.status is RunStatus.CANCELLED:
+        if message is None and error_type is None:
+            return None
+        if run.status is RunStatus.CANCELLED and (error_type is None or is_cancellation(error_type)):
             return None
         return Failure(
             kind=EvidenceKind.RUN,

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from relab.telemetry.models import StepStatus
 from relab.telemetry.otlp.spans import STATUS_ERROR, Span, SpanEvent
 from relab.telemetry.otlp.vocabulary import UNNAMED_ERROR
+from relab.telemetry.outcome import is_cancellation
 
 EXCEPTION_EVENT: Final = "exception"
 
@@ -27,7 +28,6 @@ _CONTROL_FLOW: Final = frozenset(
         "StopAsyncIteration",
     )
 )
-_CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "cancelled", "canceled"))
 
 
 class SpanOutcome(NamedTuple):
@@ -52,10 +52,9 @@ def outcome_of(span: Span) -> SpanOutcome:
     if span.status != STATUS_ERROR and not error_type and exception is None:
         return _SUCCESS if span.end_us is not None else _RUNNING
     error_class, error_message = _name_error(span, error_type, exception)
-    kind = (error_class or "").rpartition(".")[2]
-    if kind in _CONTROL_FLOW:
+    if (error_class or "").rpartition(".")[2] in _CONTROL_FLOW:
         return _SUCCESS if span.end_us is not None else _RUNNING
-    status = StepStatus.CANCELLED if kind in _CANCELLED else StepStatus.FAILURE
+    status = StepStatus.CANCELLED if is_cancellation(error_class or "") else StepStatus.FAILURE
     return SpanOutcome(status, error_class, error_message)
 
 

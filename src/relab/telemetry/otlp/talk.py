@@ -97,13 +97,14 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 
 def _rejection(last: Message) -> str | None:
     """Return the error by which the last message before a model's call rejects an answer; None if it rejects none."""
-    if last.text and _FEEDBACK.match(last.text):
-        return last.text[:MAX_OUTPUT_CHARS]
-    # After an accepted answer, no model is called.
+    if last.text:
+        # Beside a user's text, the result of an answering tool belongs to the accepted answer of an earlier turn.
+        return last.text[:MAX_OUTPUT_CHARS] if _FEEDBACK.match(last.text) else None
+    # After an accepted answer, no model is called. pydantic-ai rejects the arguments of any tool in the same words.
     rejections = (
         result.text
         for result in last.results
-        if result.text and (result.name in ANSWERING_TOOLS or _FEEDBACK.match(result.text))
+        if result.text and (result.name in ANSWERING_TOOLS or _FAILED_CHECK.match(result.text))
     )
     return next(rejections, None)
 
@@ -120,9 +121,11 @@ _TASK: Final = re.compile(
     re.DOTALL,
 )
 """The words with which smolagents and CrewAI surround the task in their messages."""
+_FAILED_CHECK: Final = re.compile(r"(?:Call id: \S+\s+)?Error:\s+Check \w+ failed with error: ")
+"""The beginning of a tool's result in which smolagents rejects an answer."""
 _FEEDBACK: Final = re.compile(
     r"Your previous response failed the application's validation|Validation feedback:\n|\d+ validation errors?:\n"
-    r"|(?:Call id: \S+\s+)?Error:\s+Check \w+ failed with error: "
+    rf"|{_FAILED_CHECK.pattern}"
 )
 """The beginning of a message in which pydantic-ai, in the name of the user, or smolagents rejects an answer."""
 

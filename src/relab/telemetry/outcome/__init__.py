@@ -8,7 +8,13 @@ from relab.telemetry.outcome.activities import RunActivity, activities_of, call_
 from relab.telemetry.outcome.case import Case
 from relab.telemetry.outcome.phrases import FILTERED, is_step_limit
 from relab.telemetry.outcome.recovery import RunRecovery
-from relab.telemetry.outcome.reported_errors import filled, is_error_code, is_error_in_result, reports_error
+from relab.telemetry.outcome.reported_errors import (
+    filled,
+    is_cancellation,
+    is_error_code,
+    is_error_in_result,
+    reports_error,
+)
 from relab.telemetry.outcome.rules import judge, outcome_of
 from relab.telemetry.outcome_models import OUTCOME_VERSION, OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
 
@@ -25,6 +31,7 @@ __all__ = [
     "activities_of",
     "call_activity",
     "filled",
+    "is_cancellation",
     "is_error_code",
     "is_error_in_result",
     "is_step_limit",

@@ -17,7 +17,7 @@ STEP_LIMIT = re.compile(
     r"(?:turns?|steps?|iterations?|rounds?|loops?|cycles?|handoffs?)(?:[ _]?count)?\b[^.\n]{0,40}?\b(?:exceeded|reached|hit)"
     r"|(?:reached|exceeded|hit)(?: the| its)? max(?:imum)?[ _-]?(?:number of )?(?:turns|steps|iterations|rounds|loops|cycles)"
     r"|(?:invocation|tool[ _-]?call|function[ _-]?call)s?[ _-]limit\b[^.\n]{0,40}?\b(?:exceeded|reached|hit)"
-    r"|\bmax(?:imum)? number of llm calls\b|recursion[ _]limit|iteration limit|step limit|turn limit"
+    r"|\bmax(?:imum)? number of llm calls\b[^.\n]{0,40}?\bexceeded|recursion[ _]limit|iteration limit|step limit|turn limit"
     r"|agent stopped due to (?:max|iteration|time)"
     r"|\bafter \d+ (?:turns|steps|iterations|rounds)\b|(?:Step|Turn|Iteration|Loop)s?Limit"
     r"|MaxTurns|MaxSteps|MaxIterations|GraphRecursionError|UsageLimitExceeded|LlmCallsLimitExceeded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from relab.telemetry.models import StepStatus
 
@@ -29,6 +30,14 @@ _IN_BAND_JSON = re.compile(
 def filled(text: str | None) -> str | None:
     """Return `text` unchanged; None if the text is absent or blank."""
     return text if text is not None and text.strip() else None
+
+
+def is_cancellation(error_class: str) -> bool:
+    """Return whether an error class says only that a person or a program cancelled the work."""
+    return error_class.rpartition(".")[2] in _CANCELLED
+
+
+_CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "cancelled", "canceled"))
 
 
 def is_error_in_result(text: str) -> bool:

@@ -299,8 +299,8 @@ def _step_failed(case: Case) -> OutcomeReport | None:
     for place, step in reversed(list(case.failed_steps())):
         # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.
         if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
-            # What the last model said inside a failed step reached nobody, if the step ended the run.
-            is_lost = case.is_last(step) and case.took_answer(step)
+            # What the last model said inside a failed step reached nobody, if the step ended the run without an answer.
+            is_lost = filled(case.fields.answer) is None and case.is_last(step) and case.took_answer(step)
             value = RunOutcome.FAILED if is_lost else RunOutcome.COMPLETED_WITH_ERRORS
             return report_of(value, OutcomeRule.STEP_FAILED, [error_quote(step)])
     return None

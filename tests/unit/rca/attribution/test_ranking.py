@@ -205,6 +205,16 @@ def test_cancelled_call_is_no_cause_of_a_cancelled_run() -> None:
     assert report.attribution is None
 
 
+def test_other_error_of_a_cancelled_run_or_call_is_a_cause() -> None:
+    late = call("c1", 1, status="cancelled", error_class="TimeoutError", error_message="timed out after 30 s")
+
+    assert (
+        analyze(agent_run("cancelled", error_type="RateLimitError", error_message="429 Too Many Requests")).category
+        is RATE
+    )
+    assert analyze(agent_run("cancelled", error_type="CancelledError", tool_calls=[late])).category is TIMEOUT
+
+
 def test_run_whose_last_model_call_brought_nothing_is_analysed() -> None:
     said = span_step("s1", 0, output_summary="order_lookup({})", finish_reasons=["tool_calls"])
     report = analyze(agent_run("success", steps=[said, span_step("s2", 3)], tool_calls=[call("c1", 1)]))

@@ -182,3 +182,27 @@ def test_answer_that_the_program_rejected_is_an_event_of_the_next_model_call(fee
     assert (event.type, event.step_id) == ("output_validation", id_of("two"))
     assert event.message.endswith("it has a secret")
     assert run.question == "Where is A-17?"
+
+
+def result_of_tool(name: str, text: str) -> dict[str, Any]:
+    return {"type": "tool_call_response", "id": "c1", "name": name, "result": text}
+
+
+NOT_REJECTED: dict[str, list[dict[str, Any]]] = {
+    "the next question after an accepted answer": [
+        result_of_tool("final_result", "Final result processed."),
+        {"type": "text", "content": "Where is A-17?"},
+    ],
+    "arguments of another tool": [result_of_tool("order_lookup", "1 validation error:\n```json\n[]\n```")],
+}
+
+
+@pytest.mark.parametrize("parts", NOT_REJECTED.values(), ids=NOT_REJECTED)
+def test_message_of_pydantic_ai_that_rejects_no_answer_is_no_event(parts: list[dict[str, Any]]) -> None:
+    messages = [{"role": "user", "parts": parts}]
+
+    run = run_of(
+        span("root", None, AGENT, end=9), span("one", "root", CHAT | {"gen_ai.input.messages": messages}, end=2)
+    )
+
+    assert run.guardrail_events == []

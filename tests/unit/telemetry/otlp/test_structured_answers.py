@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from unit.telemetry.otlp.builders import AGENT, CHAT, exception, run_of, span
 
 ERROR = 2
@@ -130,8 +132,11 @@ def test_request_of_tools_that_is_reported_as_a_stop_has_the_finish_reason_of_a_
     assert run.steps[-1].finish_reasons == ["tool_calls"]
 
 
-def test_demand_of_crewai_for_a_last_answer_shows_that_the_limit_of_iterations_was_reached() -> None:
-    demand = "Now it's time you MUST give your absolute best final answer. You'll ignore all previous instructions"
+@pytest.mark.parametrize("before", ["", "Observation: shipped. " * 50 + "\n"], ids=["alone", "after a long step"])
+def test_demand_of_crewai_for_a_last_answer_shows_that_the_limit_of_iterations_was_reached(before: str) -> None:
+    demand = (
+        before + "Now it's time you MUST give your absolute best final answer. You'll ignore all previous instructions"
+    )
     model = LLM | {
         "llm.input_messages.0.message.role": "user",
         "llm.input_messages.0.message.content": demand,
@@ -141,3 +146,30 @@ def test_demand_of_crewai_for_a_last_answer_shows_that_the_limit_of_iterations_w
     run = run_of(span("root", None, CHAIN, end=9), span("one", "root", model, start=1, end=2))
 
     assert run.steps[-1].finish_reasons == ["max_iterations"]
+
+
+def test_field_of_a_structured_answer_is_no_refusal() -> None:
+    text = '{"refusal": "none", "label": "ok"}'
+    model = LLM | {
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": text,
+        "output.value": text,
+    }
+
+    run = run_of(span("root", None, CHAIN, end=9), span("one", "root", model, start=1, end=2))
+
+    assert run.answer == text
+    assert run.guardrail_events == []
+
+
+def test_finish_reason_in_the_words_of_an_answer_is_not_its_finish_reason() -> None:
+    text = "Compare finish_reason='length' with the limit."
+    model = LLM | {
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": text,
+        "output.value": text,
+    }
+
+    run = run_of(span("root", None, CHAIN, end=9), span("one", "root", model, start=1, end=2))
+
+    assert not hasattr(run.steps[-1], "finish_reasons")

@@ -98,6 +98,7 @@ def test_agent_that_is_called_again_with_success_is_recovered() -> None:
         "The next request would exceed the request_limit of 50 (UsageLimitExceeded)",
         "Agent stopped due to iteration limit or time limit.",
         "Agent stopped due to max iterations.",
+        "Max number of llm calls limit of `5` exceeded",
     ],
 )
 def test_step_limit_without_an_answer_is_a_failure(text: str) -> None:
@@ -119,6 +120,7 @@ def test_answer_about_a_step_limit_is_no_step_limit() -> None:
     answer = "To avoid this error in your program, raise the recursion limit: " + "explanation " * 60
 
     assert verdict(model("m", 0, answer)) == SUCCEEDED
+    assert verdict(model("m", 0, "Set the max number of LLM calls in the configuration.")) == SUCCEEDED
 
 
 def test_model_error_at_the_end_is_a_failure() -> None:
@@ -298,6 +300,7 @@ def test_run_that_ended_in_a_failed_step_around_its_last_model_call_failed() -> 
     said = model("m", 0, '{"days": "soon"}', parent_step_id="t", agent_name="desk")
 
     assert verdict(turn, said) == ("failed", "step_failed")
+    assert verdict(turn, said, answer="In three days.") == ("completed_with_errors", "step_failed")
     assert verdict(turn, said, model("m2", 2, "Soon.", agent_name="desk")) == SUCCEEDED
 
 

@@ -47,6 +47,8 @@ _LAST_CHANCE: Final = "you MUST give your absolute best final answer"
 _MAX_DEMAND_CHARS: Final = 500
 _MEMORY_STEP: Final = '{"memory_step": "'
 _REFUSAL: Final = re.compile(r'"refusal":\s?(?P<words>"(?:[^"\\]|\\.){1,10000}")')
+_PRINTED_CHOICE: Final = re.compile(r"\w\(finish_reason='(\w{1,50})'")
+"""The choice of an answer as Python prints it; an answer that quotes only the field is no such choice."""
 _MAX_METADATA_CHARS = 100_000
 _MAX_OUTPUT_CHARS = 1_000_000
 
@@ -204,25 +206,38 @@ def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Valu
 
 
 def _is_last_chance(messages: Any) -> bool:
-    """Return whether the last of the messages to a model is CrewAI's demand for an answer at its limit of iterations."""
-    return isinstance(messages, list) and bool(messages) and _LAST_CHANCE in str(messages[-1])[:_MAX_DEMAND_CHARS]
+    """Return whether the last message to a model ends with CrewAI's demand for an answer at its limit of iterations.
+
+    The demand follows the text of the agent's last step, in the same message.
+    """
+    return isinstance(messages, list) and bool(messages) and _LAST_CHANCE in str(messages[-1])[-_MAX_DEMAND_CHARS:]
 
 
 def _add_raw_end(attributes: Attributes, values: Values) -> None:
     """Add to `values` how a model ended its answer, if only the raw output says it.
 
-    A refusal has a field of its own in OpenAI's messages, beside an empty content; its words become the answer. Clients
-    in Python print the provider's answer with its finish reason.
+    A refusal has a field of its own in OpenAI's messages, beside an empty content; its words become the answer. Beside
+    a content, a field of that name belongs to a structured answer. Clients in Python print the provider's answer with
+    its finish reason.
     """
     output = text_of(attributes, "output.value")
     if output is None:
         return
-    found = _REFUSAL.search(output) if '"refusal":' in output else None
+    found = _REFUSAL.search(output) if '"refusal":' in output and not _has_content(values) else None
     if found is not None:
         values[v.FINISH_REASONS] = ["refusal"]
         values[v.OUTPUT_MESSAGES] = [{"role": "assistant", "content": parsed(found["words"])}]
-    elif values.get(v.FINISH_REASONS) is None and "finish_reason='" in output:
-        add(values, v.FINISH_REASONS, re.findall(r"finish_reason='(\w{1,50})'", output[:_MAX_OUTPUT_CHARS])[:1] or None)
+    elif values.get(v.FINISH_REASONS) is None and "(finish_reason='" in output:
+        printed = _PRINTED_CHOICE.search(output[:_MAX_OUTPUT_CHARS])
+        add(values, v.FINISH_REASONS, [printed[1]] if printed is not None else None)
+
+
+def _has_content(values: Values) -> bool:
+    """Return whether a message in the output has a content or requests a tool."""
+    messages = values.get(v.OUTPUT_MESSAGES)
+    return isinstance(messages, list) and any(
+        not isinstance(message, dict) or message.get("content") or message.get("tool_calls") for message in messages
+    )
 
 
 def _class_name(name: str) -> str | None:
