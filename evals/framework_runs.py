@@ -40,6 +40,7 @@ class ShownRun(NamedTuple):
         agents: the agents of the run with question, answer and outcome, as far as the API has them.
         tool_calls: the tool calls of the timeline.
         blamed: the tool call that the analysis blames; the text `model` for a model call; None if it blames neither.
+        guardrails: type and message of each guardrail event.
         rejected: for each export that relab did not accept, its path with the status code.
     """
 
@@ -49,6 +50,7 @@ class ShownRun(NamedTuple):
     agents: Sequence[dict[str, Any]]
     tool_calls: Sequence[ShownCall]
     blamed: ShownCall | str | None
+    guardrails: Sequence[str]
     rejected: Sequence[str]
 
 
@@ -82,6 +84,11 @@ def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
         agents=[_without_evidence(agent) for run in runs for agent in run.get("agents") or []],
         tool_calls=list(calls.values()),
         blamed=next((found for run in runs if (found := _blamed(client, run["run_id"], calls, models))), None),
+        guardrails=[
+            f"{item['data']['type']}: {item['data']['message']}"
+            for _, item in items
+            if item["kind"] == "guardrail_event"
+        ],
         rejected=rejected,
     )
 

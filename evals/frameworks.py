@@ -34,6 +34,7 @@ MEASURES = {
     "agent outcome": "outcome of each agent, where there are several",
     "question": "question shown",
     "answer": "answer shown",
+    "guardrail": "event of a guardrail that tripped",
     "accepted": "exports accepted",
 }
 
@@ -86,6 +87,8 @@ def marks_of(framework: str, case: str, facts: Facts, shown: ShownRun, exports: 
         for place, expected, seen in _texts(measure, facts, shown):
             if expected is not None and place not in lost:
                 yield mark(measure, seen is not None and squeezed(seen) == squeezed(expected), seen)
+    if "guardrail" in facts:
+        yield mark("guardrail", any(facts["guardrail"] in event for event in shown.guardrails), shown.guardrails)
     yield mark("accepted", not shown.rejected, f"{shown.rejected} of {exports}")
 
 

@@ -51,9 +51,27 @@ class AskAll:
 
 @dataclass(frozen=True)
 class Say:
-    """A turn of the model: it gives its final answer."""
+    """A turn of the model: it gives its final answer.
+
+    Attributes:
+        text: the answer.
+        finish: the finish reason; None for that of a complete answer.
+        is_object: whether the answer is a JSON object, which goes through the framework's tool for answers.
+    """
 
     text: str
+    finish: str | None = None
+    is_object: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A turn in which the model does not answer before its caller gives up.
+
+    `seconds` is the time after which the server ends the call.
+    """
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Refuse:
     message: str
 
 
-Turn = Ask | AskAll | Say | HandOver | Refuse
+Turn = Ask | AskAll | Say | Wait | HandOver | Refuse
 
 
 @dataclass(frozen=True)
@@ -95,6 +113,8 @@ class Case:
         blamed_agent: the agent that called this tool or model.
         agent_outcomes: the outcomes of agents that differ from that of the run, by the agent's name.
         endless: whether the last answer is repeated without end.
+        guardrail: a text of the guardrail that trips; None if none does.
+        is_common: whether all frameworks run the case, except those that cannot; others name it in `also`.
     """
 
     questions: Mapping[str, str]
@@ -104,12 +124,15 @@ class Case:
     blamed_agent: str | None = None
     agent_outcomes: Mapping[str, TrueOutcome] = field(default_factory=dict)
     endless: bool = False
+    guardrail: str | None = None
+    is_common: bool = True
 
 
 _WHERE = "Where is order A-17? My customer number is C-204."
 _SHIPPED = "Order A-17 was shipped with Northpost and arrives on 25 November."
 _SORRY = "I am sorry, I could not look up order A-17: the order database does not answer."
 _LOOKUP = Ask("order_lookup", {"order_id": "A-17", "customer_id": "C-204"})
+_SECRET = f"{_SHIPPED} The secret is 4711."
 _OTHER_LOOKUP = Ask("order_lookup", {"order_id": "B-20", "customer_id": "C-311"})
 
 CASES: Mapping[str, Case] = {
@@ -224,5 +247,44 @@ CASES: Mapping[str, Case] = {
         blamed="order_lookup",
         blamed_agent="north_desk",
         agent_outcomes={"north_desk": TrueOutcome.COMPLETED_WITH_ERRORS, "south_desk": TrueOutcome.SUCCEEDED},
+    ),
+    "cancelled_model": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP, Wait(20)]},
+        outcome=TrueOutcome.UNKNOWN,
+        is_common=False,
+    ),
+    "cancelled_tool": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP]},
+        outcome=TrueOutcome.UNKNOWN,
+        is_common=False,
+    ),
+    "guardrail": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP, Say(_SECRET), Say(_SECRET)]},
+        outcome=TrueOutcome.FAILED,
+        blamed="model",
+        blamed_agent="order_desk",
+        guardrail="no_secrets",
+        is_common=False,
+    ),
+    "structured": Case(
+        questions={"order_desk": _WHERE},
+        turns={
+            "order_desk": [
+                _LOOKUP,
+                Say('{"order_id": "A-17", "carrier": "Northpost", "days": "soon"}', is_object=True),
+                Say('{"order_id": "A-17", "carrier": "Northpost", "days": 3}', is_object=True),
+            ]
+        },
+        outcome=TrueOutcome.SUCCEEDED,
+        is_common=False,
+    ),
+    "cut_off": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP, Say("Order A-17 was shipped with", finish="length")]},
+        outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        is_common=False,
     ),
 }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from rig.frameworks import wire
-from rig.frameworks.cases import MODELS, Ask, AskAll, Case, HandOver, Refuse, Say, Turn
+from rig.frameworks.cases import MODELS, Ask, AskAll, Case, HandOver, Refuse, Say, Turn, Wait
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,20 @@ def _asked(turn: Turn, offered: Mapping[str, Mapping[str, Any]], call_id: str) -
         if name is None:
             raise ScriptError(f"none of the tools {sorted(offered)} hands over to {turn.to}")
         return [wire.ToolRequest(name, _filled(offered[name], turn), call_id)]
-    if isinstance(turn, Say) and "final_answer" in offered:
+    return _answered(turn, offered, call_id) if isinstance(turn, Say) else []
+
+
+def _answered(turn: Say, offered: Mapping[str, Any], call_id: str) -> list[wire.ToolRequest]:
+    """Return the call of the tool by which the framework takes an answer; empty if the answer is a text."""
+    if turn.is_object:
+        name = next((name for name in offered if name not in _SHOP_TOOLS), None)
+        return [wire.ToolRequest(name, json.loads(turn.text), call_id)] if name is not None else []
+    if "final_answer" in offered:
         return [wire.ToolRequest("final_answer", {"answer": turn.text}, call_id)]
     return []
+
+
+_SHOP_TOOLS = ("order_lookup", "stock_level", "refund")
 
 
 def _ending_in(tool: str, offered: Mapping[str, Any]) -> str:
@@ -133,8 +145,11 @@ class _Handler(BaseHTTPRequestHandler):
             refused = wire.refusal(call.turn.code, call.turn.message)
             self._send(call.turn.status, refused, {"Retry-After": str(call.turn.retry_after_s)})
             return
+        if isinstance(call.turn, Wait):
+            time.sleep(call.turn.seconds)
         text = call.turn.text if isinstance(call.turn, Say) else None if call.asked else "I cannot say."
-        answer = wire.Answer(call.model, None if call.asked else text, call.asked, call.tokens)
+        finish = call.turn.finish if isinstance(call.turn, Say) else None
+        answer = wire.Answer(call.model, None if call.asked else text, call.asked, call.tokens, finish)
         speaks_responses = self.path.endswith("/responses")
         number = len(self.server.script.calls)
         body = wire.response(answer, number, request) if speaks_responses else wire.completion(answer, number)
@@ -159,6 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": content_type, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a caller that gave up has closed its connection
+            super().handle()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name is that of the base class
         """Print nothing."""

@@ -1,7 +1,8 @@
-"""Record the fixtures: `python -m rig.frameworks.record ENVIRONMENTS [framework ...]`.
+"""Record the fixtures: `python -m rig.frameworks.record ENVIRONMENTS [framework[:case] ...]`.
 
-It runs every case of every framework (or of the named ones), with the virtual environments in the folder ENVIRONMENTS,
-and writes a recording of each case, and `expected.json` with the true facts of its cases for each framework.
+It runs every case of every framework (or of the named ones, or only the named cases), with the virtual environments in
+the folder ENVIRONMENTS, and writes a recording of each case, and `expected.json` with the true facts of its cases for
+each framework.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rig.frameworks.cases import CASES
 from rig.frameworks.catalogue import Framework, frameworks
 from rig.frameworks.environments import prepare
 from rig.frameworks.recordings import FIXTURES, SUFFIX, recording_path, without_machine, write_recording
@@ -22,28 +22,30 @@ from rig.frameworks.truth import facts_of
 EXPECTED = "expected.json"
 
 
-def record(framework: Framework, environments: Path) -> None:
+def record(framework: Framework, environments: Path, only: str | None = None) -> None:
     """Run all cases that a framework can run, and replace its recordings and `expected.json`.
 
     Args:
         framework: the framework.
         environments: the folder with the environments of all frameworks.
+        only: the name of the only case to run and replace; None for all cases.
 
     Raises:
         ProgramError: a run of a case failed; no recording has been changed.
     """
-    facts, recordings = {}, {}
-    for case in CASES:
-        if case in framework.cannot:
-            continue
+    facts = {} if only is None else dict(read_expected(framework.folder))
+    recordings = {}
+    for case in framework.cases if only is None else [only]:
         ran = run_program(framework, case, environments)
         exports = without_machine(ran.exports, framework, environments)
         recordings[case], facts[case] = exports, facts_of(framework, case, ran, exports)
     for path in (FIXTURES / framework.folder).glob(f"*{SUFFIX}"):
-        path.unlink()
+        if only is None:
+            path.unlink()
     for case, exports in recordings.items():
         write_recording(recording_path(framework.folder, case), exports)
-    expected = {"title": framework.title, "cannot": dict(framework.cannot), "cases": facts}
+    in_order = {case: facts[case] for case in framework.cases if case in facts}
+    expected = {"title": framework.title, "cannot": dict(framework.cannot), "cases": in_order}
     text = json.dumps(expected, indent=1, ensure_ascii=False) + "\n"
     (FIXTURES / framework.folder / EXPECTED).write_text(text)
 
@@ -64,8 +66,9 @@ def recorded_frameworks() -> list[str]:
 
 if __name__ == "__main__":
     folder, *names = sys.argv[1:]
-    for chosen in frameworks().values():
-        if chosen.folder in names or not names:
-            prepare(chosen, Path(folder).absolute())
-            record(chosen, Path(folder).absolute())
-            print(f"{chosen.folder}: recorded")
+    known = frameworks()
+    for name in names or known:
+        chosen, _, case = name.partition(":")
+        prepare(known[chosen], Path(folder).absolute())
+        record(known[chosen], Path(folder).absolute(), case or None)
+        print(f"{name}: recorded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,10 @@ _MESSAGES: dict[str, type[Any]] = {
 }
 _OWN_TO_MACHINE = {"process.pid": 1, "host.name": "host", "host.id": "host", "process.owner": "app"}
 """Resource attributes that identify the machine, with the neutral values that replace them."""
+
+
+_ADDRESS = re.compile(r"(?<![0-9a-f])7[ef][0-9a-f]{10}\b")
+"""The address of an object as Python prints it, with or without `0x`."""
 
 
 class RecordingError(Exception):
@@ -97,7 +102,9 @@ def texts_of(message: Message) -> Iterator[str]:
 
 
 def without_machine(exports: Sequence[Export], framework: Framework, environments: Path) -> list[Export]:
-    """Return the exports with neutral paths, host names, user names and process ids; nothing else changes.
+    """Return the exports with neutral paths, host names, user names, process ids and addresses of objects in texts.
+
+    Nothing else changes.
 
     Args:
         exports: the exports of a run.
@@ -139,4 +146,4 @@ def _replace(message: Message, texts: dict[str, str]) -> None:
 def _replaced(text: str, texts: dict[str, str]) -> str:
     for old, new in texts.items():
         text = text.replace(old, new)
-    return text
+    return _ADDRESS.sub("7f0000000000", text)

@@ -11,7 +11,19 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rig.frameworks.cases import CASES, SESSION_ID, USER_ID, Ask, AskAll, Case, HandOver, Refuse, Say, TrueOutcome
+from rig.frameworks.cases import (
+    CASES,
+    SESSION_ID,
+    USER_ID,
+    Ask,
+    AskAll,
+    Case,
+    HandOver,
+    Refuse,
+    Say,
+    TrueOutcome,
+    Wait,
+)
 from rig.frameworks.catalogue import Framework
 from rig.frameworks.model_server import ModelCall
 from rig.frameworks.receiver import Export
@@ -36,8 +48,8 @@ def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[E
         exports: the exports of the run, as they are recorded.
     """
     case = CASES[case_name]
-    has_failed = ran.answer is None
-    outcome = TrueOutcome.FAILED if has_failed else case.outcome
+    was_cancelled = case.outcome is TrueOutcome.UNKNOWN
+    outcome = TrueOutcome.FAILED if ran.answer is None and not was_cancelled else case.outcome
     refused = next((call.turn for call in ran.model_calls if isinstance(call.turn, Refuse)), None)
     facts: Facts = {
         "question": next(iter(case.questions.values())) if len(case.questions) == 1 else None,
@@ -51,12 +63,14 @@ def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[E
         "session_id": SESSION_ID,
         "user_id": USER_ID,
         "agents": [_agent(name, case, ran, outcome) for name in case.turns if _acted(name, ran)],
-        "tool_calls": list(_tool_calls(ran)),
+        "tool_calls": list(_tool_calls(ran, was_cancelled=was_cancelled)),
         "model_calls": [_model_call(call) for call in ran.model_calls],
         "handoffs": [
             {"from": call.agent, "to": call.turn.to} for call in ran.model_calls if isinstance(call.turn, HandOver)
         ],
     }
+    if case.guardrail is not None:
+        facts["guardrail"] = case.guardrail
     facts["not_in_trace"] = [*framework.lost.get(case_name, ()), *_not_sent(facts, exports)]
     if not framework.has_tool_spans:
         facts["not_in_trace"] += _results_that_no_model_saw(ran)
@@ -117,8 +131,11 @@ def _agent(name: str, case: Case, ran: Ran, outcome: TrueOutcome) -> Facts:
     }
 
 
-def _tool_calls(ran: Ran) -> Iterator[Facts]:
-    """Yield the tool calls that the models asked for, each with the result or error that its tool logged."""
+def _tool_calls(ran: Ran, *, was_cancelled: bool) -> Iterator[Facts]:
+    """Yield the tool calls that the models asked for, each with the result or error that its tool logged.
+
+    A call without either did not reach its tool, or was cancelled, which is no failure.
+    """
     left = list(ran.tool_runs)
     for call in ran.model_calls:
         for ask in _asks(call):
@@ -132,7 +149,7 @@ def _tool_calls(ran: Ran) -> Iterator[Facts]:
                 "result": None if run is None else run.get("result"),
                 "error": None if run is None else run.get("error"),
                 "reached_tool": run is not None,
-                "failed": run is None or "error" in run,
+                "failed": not was_cancelled if run is None else "error" in run,
             }
 
 
@@ -144,13 +161,13 @@ def _asks(call: ModelCall) -> Sequence[Ask]:
 
 
 def _model_call(call: ModelCall) -> Facts:
-    refused = isinstance(call.turn, Refuse)
+    has_answer = not isinstance(call.turn, Refuse | Wait)
     return {
         "agent": call.agent,
         "model": call.model,
-        "input_tokens": None if refused else call.tokens.input,
-        "output_tokens": None if refused else call.tokens.output,
-        "failed": refused,
+        "input_tokens": call.tokens.input if has_answer else None,
+        "output_tokens": call.tokens.output if has_answer else None,
+        "failed": isinstance(call.turn, Refuse),
     }
 
 

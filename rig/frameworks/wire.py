@@ -32,12 +32,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a model: either `text`, or the tool calls `asked`; the text is None if there are calls."""
+    """One answer of a model: either `text`, or the tool calls `asked`; the text is None if there are calls.
+
+    `finish` is the finish reason; None for that of a complete answer.
+    """
 
     model: str
     text: str | None
     asked: Sequence[ToolRequest]
     tokens: Tokens
+    finish: str | None = None
 
     @property
     def model_version(self) -> str:
@@ -76,7 +80,13 @@ def completion(answer: Answer, number: int) -> dict[str, Any]:
         "object": "chat.completion",
         "created": _CREATED,
         "model": answer.model_version,
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if answer.asked else "stop"}],
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "finish_reason": answer.finish or ("tool_calls" if answer.asked else "stop"),
+            }
+        ],
         "usage": {
             "prompt_tokens": answer.tokens.input,
             "completion_tokens": answer.tokens.output,

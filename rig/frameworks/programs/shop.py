@@ -12,8 +12,9 @@ import os
 import socket
 import sqlite3
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ BASE_URL = os.environ["OPENAI_BASE_URL"]
 INSTRUCTIONS = "You answer questions about orders of a shop. Use the tools."
 SERVICE = "shop"
 
+_reached = threading.Event()
+"""Set when a tool has ended, or waits without end."""
 _LOG = Path(os.environ["SHOP_LOG"])
 
 
@@ -44,6 +47,39 @@ def order_lookup(order_id: str, customer_id: str) -> str:
         customer_id: the number of the customer who ordered.
     """
     return _called("order_lookup", _find_order, order_id=order_id, customer_id=customer_id)
+
+
+async def slow_order_lookup(order_id: str, customer_id: str) -> str:
+    """Look up the state of an order.
+
+    Args:
+        order_id: the number of the order.
+        customer_id: the number of the customer who ordered.
+    """
+    _reached.set()
+    await asyncio.sleep(60)
+    return order_lookup(order_id, customer_id)
+
+
+slow_order_lookup.__name__ = "order_lookup"
+
+
+async def cancelled(asked: Coroutine[Any, Any, Any]) -> Any:
+    """Ask an agent, and cancel it while it waits for its tool, or for its model after the tool has answered.
+
+    Raises:
+        TimeoutError: always, as the caller of an agent gets it that takes too long.
+    """
+    task = asyncio.ensure_future(asked)
+    reached = asyncio.create_task(asyncio.to_thread(_reached.wait))
+    await asyncio.wait((task, reached), return_when=asyncio.FIRST_COMPLETED)
+    _reached.set()  # an agent that failed earlier must not leave a thread that waits
+    await asyncio.sleep(1)  # until the model is called with the result of the tool, if there is one
+    task.cancel()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise TimeoutError("the caller gave up") from None
 
 
 def stock_level(sku: str) -> str:
@@ -101,6 +137,7 @@ def _called(tool: str, work: Callable[..., dict[str, Any]], **arguments: Any) ->
     finally:
         with _LOG.open("a") as log:
             log.write(json.dumps(call) + "\n")
+        _reached.set()
 
 
 def run(case: Callable[[], Any], flush: Callable[[], Any]) -> None:

@@ -43,7 +43,7 @@ FACTS: dict[str, Any] = {
 SEEN = ShownCall(
     "order_lookup", "order_desk", failed=False, arguments=LOOKED_UP, result='{"state":"shipped"}', error=None
 )
-SHOWN = ShownRun("succeeded", "Where?", "There.", (), (SEEN,), None, ())
+SHOWN = ShownRun("succeeded", "Where?", "There.", (), (SEEN,), None, (), ())
 
 
 def wrong(facts: dict[str, Any], shown: ShownRun) -> set[str]:
@@ -55,13 +55,15 @@ def wrong(facts: dict[str, Any], shown: ShownRun) -> set[str]:
 
 @pytest.mark.parametrize("name", recorded_frameworks())
 def test_every_case_is_recorded_or_has_a_reason(name: str) -> None:
-    cannot = frameworks()[name].cannot
+    framework = frameworks()[name]
+    common = {case for case in CASES if CASES[case].is_common}
     files = {path.name.removesuffix(SUFFIX) for path in (FIXTURES / name).glob(f"*{SUFFIX}")}
 
     assert set(read_expected(name)) == files
-    assert files | set(cannot) == set(CASES)
-    assert not files & set(cannot)
-    assert all(cannot.values())
+    assert files == set(framework.cases)
+    assert files | set(framework.cannot) == common | set(framework.also)
+    assert not files & set(framework.cannot)
+    assert all(framework.cannot.values())
 
 
 def test_every_program_has_its_recordings() -> None:

@@ -59,6 +59,22 @@ def test_final_answer_is_a_tool_call_where_the_framework_has_a_tool_for_it() -> 
     assert arguments["answer"].startswith("I am sorry")
 
 
+def test_structured_answer_is_a_call_of_the_tool_that_is_not_one_of_the_shop() -> None:
+    script = Script(CASES["structured"])
+    script.answer(request("order_lookup", "Delivery"))
+
+    assert asked(script, "order_lookup", "Delivery") == (
+        "Delivery",
+        {"order_id": "A-17", "carrier": "Northpost", "days": "soon"},
+    )
+
+
+def test_answer_that_was_cut_off_has_the_finish_reason_of_the_case() -> None:
+    body = wire.completion(wire.Answer("gpt-4o", "Order A-17 was", [], wire.Tokens(120, 18), "length"), 1)
+
+    assert body["choices"][0]["finish_reason"] == "length"
+
+
 def test_refused_client_is_refused_again() -> None:
     script = Script(CASES["rate_limit"])
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import shop
 import tracing
 from langchain.agents import create_agent
 from langchain.agents.middleware import wrap_tool_call
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -29,27 +33,44 @@ def tell_the_model(request: Any, handler: Any) -> Any:
         return ToolMessage(content=text, tool_call_id=request.tool_call["id"], status="error")
 
 
+@dataclass
+class Delivery:
+    """The answer of the case `structured`."""
+
+    order_id: str
+    carrier: str
+    days: int
+
+
 @tool
 def ask_billing_desk(task: str) -> str:
     """Ask the agent that can refund."""
     return ask(agent("billing_desk", shop.refund), task)
 
 
-def agent(name: str, *tools: Any) -> Any:
+def agent(name: str, *tools: Any, **options: Any) -> Any:
     model = ChatOpenAI(model=shop.MODELS[name], max_retries=0)
-    return create_agent(model, list(tools), system_prompt=shop.INSTRUCTIONS, name=name, middleware=[tell_the_model])
+    # The middleware is not written for asyncio, in which agents are cancelled.
+    middleware = [] if shop.CASE.startswith("cancelled") else [tell_the_model]
+    return create_agent(
+        model, list(tools), system_prompt=shop.INSTRUCTIONS, name=name, middleware=middleware, **options
+    )  # fmt: skip
+
+
+# A step of the graph is a call of the model or of a tool.
+CONFIG = {"recursion_limit": 2 * shop.STEP_LIMIT, "configurable": {"thread_id": shop.SESSION_ID}}
 
 
 def ask(asked: Any, question: str) -> str:
-    # A step of the graph is a call of the model or of a tool.
-    config = {"recursion_limit": 2 * shop.STEP_LIMIT, "configurable": {"thread_id": shop.SESSION_ID}}
     given = {"messages": [{"role": "user", "content": question}]}
     if shop.CASE == "streamed":
         *_, (_, done) = (
-            part for part in asked.stream(given, config, stream_mode=["values", "messages"]) if part[0] == "values"
+            part for part in asked.stream(given, CONFIG, stream_mode=["values", "messages"]) if part[0] == "values"
         )
     else:
-        done = asked.invoke(given, config)
+        done = asked.invoke(given, CONFIG)
+    if shop.CASE == "structured":
+        return json.dumps(asdict(done["structured_response"]))
     return done["messages"][-1].content
 
 
@@ -60,6 +81,13 @@ def main() -> Any:
         if shop.CASE == "two_agents":
             with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
                 return {name: ask(agent(name, shop.order_lookup), asked) for name, asked in shop.QUESTIONS.items()}
+        if shop.CASE == "structured":
+            return ask(agent("order_desk", shop.order_lookup, response_format=ToolStrategy(Delivery)), shop.question())
+        if shop.CASE.startswith("cancelled"):
+            lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else shop.order_lookup
+            asked = agent("order_desk", lookup)
+            given = {"messages": [{"role": "user", "content": shop.question()}]}
+            return asyncio.run(shop.cancelled(asked.ainvoke(given, CONFIG)))
         return ask(agent("order_desk", shop.order_lookup, shop.stock_level), shop.question())
 
 

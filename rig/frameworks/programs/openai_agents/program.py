@@ -23,6 +23,11 @@ def agent(name: str, *tools: Any, **options: Any) -> agents.Agent[None]:
     return agents.Agent(name=name, instructions=shop.INSTRUCTIONS, model=shop.MODELS[name], tools=wrapped, **options)
 
 
+@agents.output_guardrail
+async def no_secrets(context: Any, asked: Any, output: Any) -> agents.GuardrailFunctionOutput:
+    return agents.GuardrailFunctionOutput(output_info=None, tripwire_triggered="secret" in str(output))
+
+
 async def ask(asked: agents.Agent[None], question: str) -> str:
     if shop.CASE == "streamed":
         streamed = agents.Runner.run_streamed(asked, question, max_turns=shop.STEP_LIMIT)
@@ -44,6 +49,12 @@ async def main() -> Any:
             return await ask(agent("front_desk", handoffs=[billing]), shop.question())
         if shop.CASE == "two_agents":
             return {name: await ask(agent(name, shop.order_lookup), asked) for name, asked in shop.QUESTIONS.items()}
+        if shop.CASE == "guardrail":
+            guarded = agent("order_desk", shop.order_lookup, output_guardrails=[no_secrets])
+            return await ask(guarded, shop.question())
+        if shop.CASE.startswith("cancelled"):
+            lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else shop.order_lookup
+            return await shop.cancelled(ask(agent("order_desk", lookup), shop.question()))
         return await ask(agent("order_desk", shop.order_lookup, shop.stock_level), shop.question())
 
 

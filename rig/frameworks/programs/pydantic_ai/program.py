@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import openai
@@ -27,9 +29,30 @@ def order_lookup(order_id: str, customer_id: str) -> str:
         raise ModelRetry(f"{type(error).__name__}: {error}") from error
 
 
-def agent(name: str, *tools: Any) -> Agent[None, str]:
+@dataclass
+class Delivery:
+    """The answer of the case `structured`."""
+
+    order_id: str
+    carrier: str
+    days: int
+
+
+def no_secrets(output: str) -> str:
+    if "secret" in output:
+        raise ModelRetry("no_secrets: the answer has a secret")
+    return output
+
+
+def agent(name: str, *tools: Any, **options: Any) -> Agent[None, Any]:
     model = OpenAIChatModel(shop.MODELS[name], provider=OpenAIProvider(openai_client=client))
-    return Agent(model, name=name, instructions=shop.INSTRUCTIONS, tools=[Tool(tool) for tool in tools], retries=2)
+    return Agent(
+        model,
+        name=name,
+        instructions=shop.INSTRUCTIONS,
+        tools=[Tool(tool) for tool in tools],
+        **{"retries": 2, **options},
+    )
 
 
 async def ask_billing_desk(context: RunContext[None], task: str) -> str:
@@ -53,6 +76,15 @@ async def main() -> Any:
     if shop.CASE == "two_agents":
         with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
             return {name: await ask(agent(name, order_lookup), question) for name, question in shop.QUESTIONS.items()}
+    if shop.CASE == "structured":
+        return json.dumps(asdict(await ask(agent("order_desk", order_lookup, output_type=Delivery), shop.question())))
+    if shop.CASE == "guardrail":
+        guarded = agent("order_desk", order_lookup, retries=1)
+        guarded.output_validator(no_secrets)
+        return await ask(guarded, shop.question())
+    if shop.CASE.startswith("cancelled"):
+        lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else order_lookup
+        return await shop.cancelled(ask(agent("order_desk", lookup), shop.question()))
     return await ask(agent("order_desk", order_lookup, shop.stock_level), shop.question())
 
 

@@ -193,8 +193,9 @@ def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOu
         captured = attributes.get(v.OUTPUT)
     result = read_result(captured) if captured is not None else _NO_RESULT
     is_error = result.is_error or (result.text is not None and is_error_in_result(result.text))
-    if is_error and outcome.status is StepStatus.SUCCESS:
-        outcome = SpanOutcome(StepStatus.FAILURE, None, result.text)
+    repeats_class = outcome.error_message is not None and outcome.error_message == outcome.error_class
+    if is_error and (outcome.status is StepStatus.SUCCESS or repeats_class):
+        outcome = SpanOutcome(StepStatus.FAILURE, outcome.error_class, result.text)
     name = text_attribute(attributes, v.TOOL_NAME)
     item: dict[str, Any] = {
         "call_id": span.span_id,

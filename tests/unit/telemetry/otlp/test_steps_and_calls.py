@@ -158,6 +158,14 @@ def test_error_attributes_take_precedence_over_the_result() -> None:
     assert call.error_message is None
 
 
+def test_error_in_the_result_replaces_a_message_that_only_repeats_the_class() -> None:
+    """Google ADK reports every error that a tool or a callback returns as `TOOL_ERROR`."""
+    returned = {"gen_ai.tool.call.result": '{"error": "blocked by policy"}', "error.type": "TOOL_ERROR"}
+    call = call_of(GENAI_TOOL | returned, status=2, message="TOOL_ERROR")
+
+    assert (call.error_class, call.error_message) == ("TOOL_ERROR", '{"error": "blocked by policy"}')
+
+
 def test_a_long_result_is_cut() -> None:
     assert call_of(GENAI_TOOL | {"gen_ai.tool.call.result": "r" * 50_000}).result_summary == "r" * 16_000
 
