@@ -9,6 +9,8 @@ import typer
 from relab.builds.optimizer.policies.registry import POLICY_CHOICES
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
+EXIT_UNDECIDED = 2
+
 
 def promote(
     policy: Annotated[str, typer.Argument(help=POLICY_CHOICES)],
@@ -22,8 +24,8 @@ def promote(
     policy is stored in a new version of the project's flag, with author, time and reason. The command then prints
     another command, which undoes the change as long as the flag is not changed again.
 
-    Exit code 0: PASS. 1: nothing is changed, because the verdict is EDGE, FAIL or INVALID, the log is too short, or the
-    project uses the policy already. 64: the policy is unknown.
+    Exit code 0: PASS. In all other cases, nothing is changed. 1: the verdict is FAIL, the log is too short, or the
+    project uses the policy already. 2: the verdict is EDGE or INVALID. 64: the policy is unknown.
     """
     from relab.cli.context import open_services, operator
     from relab.stats.verdicts import Verdict
@@ -39,4 +41,4 @@ def promote(
         print(f"{found.count} decisions, {found.effective_count:.0f} effective ones")
         if found.inverse is not None:
             print(f"In use. Take it back: {found.inverse}")
-    return 0 if found.verdict is Verdict.PASS else EXIT_FAILED
+    return {Verdict.PASS: 0, Verdict.FAIL: EXIT_FAILED}.get(found.verdict, EXIT_UNDECIDED)

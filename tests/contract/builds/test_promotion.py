@@ -318,3 +318,17 @@ def test_promotion_that_another_one_overtakes_is_rejected(keeping: Services, mon
         keeping.build_promotion.promote("fixed:1", "engine", author="ada@host")
 
     assert keeping.build_promotion.policy_of("engine") == "fixed"
+
+
+def test_exit_code_of_the_command_is_that_of_the_verdict(keeping: Services) -> None:
+    log_decisions(keeping, "better", (0.1, 0.9), 240)
+    log_decisions(keeping, "worse", (0.9, 0.1), 240)
+    log_decisions(keeping, "open", (0.5, 0.52), 240)
+    home = keeping.settings.home
+
+    codes = {
+        project: run_lab("builds", "promote", "fixed:1", project, "--json", home=home).returncode
+        for project in ("better", "worse", "open")
+    }
+
+    assert codes == {"better": 0, "worse": 1, "open": 2}
