@@ -9,7 +9,7 @@ import pytest
 from relab.rca.analyzer import analyze
 from relab.rca.clusters import FailureKey, key_of
 from support.telemetry.runs import step
-from unit.rca.builders import agent_run, failed
+from unit.rca.builders import agent_run, call, failed
 
 
 def key(agent: str = "shop-agent", **fields: Any) -> FailureKey:
@@ -73,3 +73,14 @@ def test_line_shows_the_cause_without_secrets() -> None:
 
     assert "[masked]" in found.line
     assert "abcdefgh" not in found.line
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_guessed_step_does_not_change_the_key_of_a_cause(changed: bool) -> None:
+    steps = [step(f"s{n}", n, agent_name="clerk", output_summary=f"text {n}") for n in range(4)]
+    error = failed("f", 0, step_id="s0", tool_name="seats", error_message="not enough")
+    later = call("c", 2, step_id="s2", tool_name="pay" if changed else "read", result_summary="done")
+    report = analyze(agent_run(steps=steps, tool_calls=[error, later]))
+    assert report.attribution is not None
+    assert (report.attribution.step_id == "s2") is changed
+    assert key_of(report, "shop-agent").key == key(step_id="s1", tool_name="seats", error_message="not enough").key

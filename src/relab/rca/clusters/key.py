@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from relab.core.error_templates import MAX_CAUSE_CHARS, cause_of
 from relab.core.masking import mask_secrets
-from relab.rca.models import AttributionBasis, Category, Evidence, Report
+from relab.rca.models import Attribution, AttributionBasis, Category, Evidence, Finding, Report
 from relab.telemetry.models import AgentRun
 
 KEY_CHARS: Final = 24
@@ -46,11 +46,12 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 
     For some categories, the error text of a cause is included too.
     """
-    place = report.attribution
+    is_explained = bool(report.hypotheses) and not report.insufficient_evidence
+    place = _place_of_cause(report) if is_explained else report.attribution
     tool = place.tool_name if place is not None else None
     where = tool or f"{agent_name}\0{(place.step_name if place is not None else None) or ''}"
     index = {item.evidence_id: item for item in report.evidence_index}
-    if report.hypotheses and not report.insufficient_evidence:
+    if is_explained:
         shown = next(
             (index[each] for each in report.hypotheses[0].evidence_ids if index[each].field in _ERROR_FIELDS), None
         )
@@ -65,6 +66,17 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
     error = next((item for item in report.evidence_index if item.field in _ERROR_FIELDS), None)
     said = _text(error) if error is not None else ""
     return _key(said or report.insufficient_reason or report.summary, report.category, where, _template(said))
+
+
+def _place_of_cause(report: Report) -> Finding | Attribution | None:
+    """Return the place of the first cause of a report, which a ranked guess does not replace."""
+    place = report.attribution
+    if place is None or place.basis is not AttributionBasis.RANKED_GUESS:
+        return place
+    shown = report.hypotheses[0].evidence_ids[0]
+    return next(
+        (found for found in report.findings if shown in found.evidence_ids and found.basis is not place.basis), None
+    )
 
 
 def _key(line: str, *parts: str) -> FailureKey:

@@ -67,6 +67,10 @@ def compose(
         for unit, kinds in guessed[: MAX_FINDINGS - len(kept)]
         for kind in kinds
     ]
+    if candidates and actions is COLLECT_DATA:
+        actions = (read_candidates(candidates), *actions)
+    elif candidates and is_guess:
+        actions = (*actions, read_candidates(candidates))
     evidence = collector.evidence
     found = [_finding(evidence, view, problem, ids) for problem, ids in zip(shown, cited, strict=True)]
     found += [_marked(evidence, view, unit, kind, evidence_id) for unit, kind, evidence_id in marks]
@@ -88,7 +92,7 @@ def compose(
         else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
         candidates=candidates,
         gaps=ranking.gaps if candidates else (),
-        action_items=(read_candidates(candidates), *actions) if actions is COLLECT_DATA and candidates else actions,
+        action_items=actions,
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,
     )

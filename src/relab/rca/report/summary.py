@@ -78,7 +78,11 @@ def summarise(
             failed = _PROBABLY_FAILED[view.outcome.value]
         said = _said(lead) if explanation is None else f": {explanation.clause}"
         first = f"{failed} because {_because(causes[0], view)}{said}{_at(lead, view)}."
-    return " ".join([first, *_further(causes)])
+    return " ".join([first, *_further(causes), *([_first_mistake(guess)] if guess is not None else [])])
+
+
+def _first_mistake(guess: CandidateStep) -> str:
+    return f'A ranked guess of the first mistake is step "{guess.step_name}" [{guess.step_id}].'
 
 
 def _guessed(guess: CandidateStep, view: RunView) -> str:
@@ -88,7 +92,7 @@ def _guessed(guess: CandidateStep, view: RunView) -> str:
         if view.failures
         else "No step or tool call reports an error, so the mistake is in what one of them said or did. "
     )
-    return f'{quiet}A ranked guess of the first mistake is step "{guess.step_name}" [{guess.step_id}].'
+    return f"{quiet}{_first_mistake(guess)}"
 
 
 def _because(cause: RankedCause, view: RunView) -> str:

@@ -219,6 +219,20 @@ def test_unclear_error_is_the_place_of_the_failure_if_no_change_follows(failed_a
     assert report.attribution.step_id == place
 
 
+def test_report_of_an_unclear_error_names_the_later_change_too() -> None:
+    calls = [
+        call("f", 0, step_id="s0", tool_name="seats", status="failure", error_message="not enough"),
+        call("c1", 1, step_id="s1", tool_name="pay", result_summary="paid"),
+    ]
+    report = analyze(shop_run(tool_calls=calls))
+    assert "seats failed" in report.summary
+    assert report.summary.endswith('A ranked guess of the first mistake is step "do s1" [s1].')
+    assert [item.title for item in report.action_items] == [
+        "Investigate the failed step",
+        "Read the steps that may have gone wrong first",
+    ]
+
+
 DIALOGUE = (
     ("user", "I want to cancel my order."),
     ("assistant", "Which one?"),
