@@ -52,6 +52,7 @@ FINDINGS = [
     "./shop/cart.py:12:80: E501 line too long (93 > 79 characters)",
     "shop/cart.py:40:4: W0612: Unused variable 'total' (unused-variable)",
     "  3:7  error  'total' is assigned a value but never used  no-unused-vars",
+    "✖ 2 problems (1 error, 1 warning)",
     "ESLint found too many warnings (maximum: 0).",
     "store/put.go:57:15: Error return value of `f.Close` is not checked (errcheck)",
     "app/cart.rb:3:10: C: [Correctable] Style/StringLiterals: Prefer single-quoted strings",
@@ -97,6 +98,23 @@ def test_undeclared_name_explains_more_than_the_type_error_after_it() -> None:
     log = "/w/A.java:31: error: cannot find symbol\n/w/A.java:40: error: incompatible types: int cannot be converted to String\n"
 
     assert suggested(log).incident == "name_not_declared"
+
+
+def test_failed_test_explains_more_than_a_wheel_that_pip_then_installed_without_building_it() -> None:
+    log = (
+        "  ERROR: Failed building wheel for bcrypt\n    Running setup.py install for bcrypt: finished with status 'done'\n"
+        "Successfully installed bcrypt-3.1.7\nFAILED tests/test_cart.py::test_total - assert 3 == 4\n"
+    )
+
+    assert suggested(log).incident == "test_assertion"
+
+
+@pytest.mark.parametrize("line", ["✖ 3 problems (0 errors, 3 warnings)", "SHA256 Checksum of the archive matches"])
+def test_harmless_line_of_a_tool_does_not_explain_an_unknown_failure(line: str) -> None:
+    suggestion = suggested(as_github_step("make ci", f"{line}\nError: the policy refused the release"))
+
+    assert suggestion.incident is None
+    assert [quote.text for quote in suggestion.quotes] == ["Error: the policy refused the release"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ FORMAT = LogFormat(
     rules=(
         BlockRule(
             "finding of Ruff",
-            re.compile(r"[A-Z]{1,4}\d{3,4} (?:\[\*\] )?[`A-Z]"),
+            re.compile(r"(?!SHA|ISO|RFC)[A-Z]{1,4}\d{3,4} (?:\[\*\] )?[`A-Z]"),
             re.compile(r"\s+\S|\d+ \||help: "),
             weight=0.7,
             max_lines=20,

@@ -40,7 +40,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed file of tests",
-            re.compile(r"(?:FAIL|✖|✗|\xd7) +\S|\s*\d+\) .{1,200}:$"),
+            re.compile(r"(?:FAIL|✖|✗|\xd7) +(?!\d+ problems? \(0 errors)\S|\s*\d+\) .{1,200}:$"),
             re.compile(r"\s{4,}\S"),
             weight=0.8,
             max_lines=60,
