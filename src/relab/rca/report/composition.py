@@ -12,6 +12,7 @@ from relab.rca.models import (
     ActionItem,
     Attribution,
     AttributionBasis,
+    CandidateStep,
     Category,
     Confidence,
     Evidence,
@@ -67,10 +68,6 @@ def compose(
         for unit, kinds in guessed[: MAX_FINDINGS - len(kept)]
         for kind in kinds
     ]
-    if candidates and actions is COLLECT_DATA:
-        actions = (read_candidates(candidates), *actions)
-    elif candidates and is_guess:
-        actions = (*actions, read_candidates(candidates))
     evidence = collector.evidence
     found = [_finding(evidence, view, problem, ids) for problem, ids in zip(shown, cited, strict=True)]
     found += [_marked(evidence, view, unit, kind, evidence_id) for unit, kind, evidence_id in marks]
@@ -92,7 +89,7 @@ def compose(
         else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
         candidates=candidates,
         gaps=ranking.gaps if candidates else (),
-        action_items=actions,
+        action_items=_with_reading(actions, candidates, is_guess=is_guess),
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,
     )
@@ -211,6 +208,15 @@ def _attribution(
         confidence=Confidence.LOW if insufficient else problem.confidence,
         evidence_ids=tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)),
     )
+
+
+def _with_reading(
+    actions: tuple[ActionItem, ...], candidates: Sequence[CandidateStep], *, is_guess: bool
+) -> tuple[ActionItem, ...]:
+    """Add the action to read the candidates: first if nothing else is known, last if one is the place of the failure."""
+    if candidates and actions is COLLECT_DATA:
+        return (read_candidates(candidates), *actions)
+    return (*actions, read_candidates(candidates)) if candidates and is_guess else actions
 
 
 def _actions(
