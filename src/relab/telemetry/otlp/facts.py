@@ -35,7 +35,7 @@ from relab.telemetry.otlp.messages import (
     read_messages,
     read_result,
 )
-from relab.telemetry.otlp.outcome import SpanOutcome, outcome_of
+from relab.telemetry.otlp.outcome import SpanOutcome, is_interrupted, outcome_of
 from relab.telemetry.otlp.provider_errors import read_provider_error
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
@@ -138,6 +138,8 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
         target = text_attribute(attributes, v.HANDOVER_TO) if role is Role.HANDOFF else None
         if target is not None:
             item["name"] = f"handoff to {target}"[:MAX_SHORT_TEXT_CHARS]
+        if span.events and is_interrupted(span):
+            item["finish_reasons"] = ["interrupt"]
     talk = talk_of(role, attributes, taken, given)
     return SpanFacts(span, resource, role, outcome, STEP, item, usage, talk, attributes.get(v.IS_PLUMBING) is True)
 

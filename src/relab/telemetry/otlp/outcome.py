@@ -58,6 +58,13 @@ def outcome_of(span: Span) -> SpanOutcome:
     return SpanOutcome(status, error_class, error_message)
 
 
+def is_interrupted(span: Span) -> bool:
+    """Return whether LangGraph ended a span to wait for a person; the run goes on in another trace."""
+    exception = _last_exception(span.events)
+    named = str(exception.attributes.get("exception.type")) if exception is not None else ""
+    return named.rpartition(".")[2] in ("GraphInterrupt", "NodeInterrupt")
+
+
 def _last_exception(events: tuple[SpanEvent, ...]) -> SpanEvent | None:
     exceptions = [event for event in events if event.name == EXCEPTION_EVENT]
     return max(exceptions, key=lambda event: event.time_us) if exceptions else None

@@ -210,6 +210,11 @@ def _no_answer(case: Case) -> OutcomeReport | None:
         return report_of(
             RunOutcome.UNKNOWN, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "status", model.status.value)]
         )
+    paused = next((step for step in reversed(case.steps) if "interrupt" in step.finish_reasons), None)
+    if paused is not None and case.is_last(paused):
+        return report_of(
+            RunOutcome.UNKNOWN, OutcomeRule.NO_ANSWER, [("step", paused.ref_id, "finish_reasons", "interrupt")]
+        )
     reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
         # The agent to which the conversation went gives the answer.

@@ -173,3 +173,15 @@ def test_finish_reason_in_the_words_of_an_answer_is_not_its_finish_reason() -> N
     run = run_of(span("root", None, CHAIN, end=9), span("one", "root", model, start=1, end=2))
 
     assert not hasattr(run.steps[-1], "finish_reasons")
+
+
+def test_step_that_langgraph_interrupted_has_the_finish_reason_interrupt() -> None:
+    interrupt = exception("langgraph.errors.GraphInterrupt", "(Interrupt(value={}),)")
+
+    run = run_of(
+        span("root", None, CHAIN, end=9),
+        span("one", "root", CHAIN, title="HumanInTheLoopMiddleware.after_model", start=1, end=2, events=[interrupt]),
+    )
+
+    [step] = run.steps
+    assert (step.status, step.finish_reasons) == ("success", ["interrupt"])

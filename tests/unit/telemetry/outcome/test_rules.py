@@ -257,6 +257,13 @@ def test_run_whose_last_tool_call_brought_nothing_may_have_been_cancelled_or_pau
     assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), open_call, answer="Shipped.") == SUCCEEDED
 
 
+def test_run_that_langgraph_interrupted_to_ask_a_person_has_an_unknown_outcome() -> None:
+    paused = role("chain", "s", 2, name="HumanInTheLoopMiddleware.after_model", finish_reasons=["interrupt"])
+
+    assert verdict(asking("m1", 0), good("c1", 1, status="skipped"), paused) == ("unknown", "no_answer")
+    assert verdict(asking("m1", 0), paused, model("m2", 4, "Refunded.", finish_reasons=["stop"])) == SUCCEEDED
+
+
 def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> None:
     assert verdict(asking("m1", 0), good("c1", 1), model("m2", 2)) == ("unknown", "no_answer")
     assert verdict(asking("m1", 0), good("c1", 1), model("m2", 2), answer="It was shipped.") == SUCCEEDED
