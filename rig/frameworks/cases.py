@@ -285,6 +285,8 @@ CASES: Mapping[str, Case] = {
         questions={"order_desk": _WHERE},
         turns={"order_desk": [_LOOKUP, Say("Order A-17 was shipped with", finish="length")]},
         outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        blamed="model",
+        blamed_agent="order_desk",
         is_common=False,
     ),
 }
