@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from relab.builds.optimizer.policies.registry import POLICY_CHOICES
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
-
-EXIT_UNDECIDED = 2
+from relab.cli.output import EXIT_FAILED, EXIT_UNDECIDED, JsonOption, plain, print_json
 
 
 def promote(

@@ -7,9 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_table, report_error
-
-EXIT_UNDECIDED = 2
+from relab.cli.output import (
+    EXIT_FAILED,
+    EXIT_UNDECIDED,
+    EXIT_USAGE,
+    JsonOption,
+    plain,
+    print_json,
+    print_table,
+    report_error,
+)
 
 
 def compare(

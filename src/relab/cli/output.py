@@ -24,6 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 PIPE_WIDTH = 240
 
 EXIT_FAILED = 1
+EXIT_UNDECIDED = 2
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from relab.cli.output import EXIT_FAILED, plain
+from relab.cli.output import EXIT_FAILED, EXIT_UNDECIDED, plain
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
     from relab.rollouts.service import RolloutProgress, RolloutRecord
 
-EXIT_UNDECIDED = 2
 EXIT_INTERRUPTED = 130
 
 

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, check_writable, plain, print_json, print_table, write_text
+from relab.cli.output import (
+    EXIT_FAILED,
+    EXIT_UNDECIDED,
+    JsonOption,
+    check_writable,
+    plain,
+    print_json,
+    print_table,
+    write_text,
+)
 from relab.cli.stopping import stoppable
 from relab.cli.testbed_start import start_testbed
 
@@ -22,7 +31,6 @@ if TYPE_CHECKING:
     from relab.testbed.models import Addresses
     from relab.testbed.scenarios.service import Scenario, ScenarioResult, Section
 
-EXIT_UNDECIDED = 2
 EXIT_INTERRUPTED = 130
 _TOKEN_LABEL = "on-call"  # noqa: S105 the owner of the token in the records of actions
 
