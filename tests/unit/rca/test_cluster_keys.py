@@ -84,3 +84,11 @@ def test_guessed_step_does_not_change_the_key_of_a_cause(changed: bool) -> None:
     assert report.attribution is not None
     assert (report.attribution.step_id == "s2") is changed
     assert key_of(report, "shop-agent").key == key(step_id="s1", tool_name="seats", error_message="not enough").key
+
+
+def test_line_of_a_guessed_change_has_one_line() -> None:
+    steps = [step(f"s{n}", n, agent_name="clerk", output_summary=f"text {n}") for n in range(4)]
+    report = analyze(agent_run(steps=steps, tool_calls=[call("c", 2, step_id="s2", tool_name="cancel\n\x1b[31morder")]))
+    line = key_of(report, "shop-agent").line
+    assert "changed something" in line
+    assert line.isprintable()

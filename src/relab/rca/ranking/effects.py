@@ -7,6 +7,7 @@ A run reports what a tool returned, not whether it changed anything. The verbs i
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 
 def _verbs(words: str) -> frozenset[str]:
@@ -26,11 +27,11 @@ _READING = _verbs(
     " validate verify view visit"
 )
 _READING_AT_END = _verbs("describe fetch find get list lookup read retrieve search")
-_ALSO_NOUNS = _verbs(
+_NO_NOUNS = _CHANGING - _verbs(
     "book change charge commit exchange invite merge patch post purchase push refund register release reply reserve return"
     " schedule set share transfer upgrade"
 )
-"""Verbs that are nouns in a name that ends with a verb of `_READING_AT_END`, such as `book_search`."""
+"""The changing verbs of a name that ends with a verb of `_READING_AT_END`: in `book_search`, `book` is a noun."""
 
 _SEPARATOR = re.compile(r"__|[./:]")
 _HAND_OFF = re.compile(r"transfer_(?:back_)?to_(?!human|person)")
@@ -41,6 +42,7 @@ _CALLED_NAME = re.compile(r'"(?:name|tool|tool_name|function)"\s{0,4}:\s{0,4}"(?
 _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:')
 
 
+@lru_cache(maxsize=4096)
 def changes_something(tool_name: str) -> bool:
     """Return whether the name of a tool says that the tool changes something, such as `update` in `order.updateAddress`.
 
@@ -49,8 +51,8 @@ def changes_something(tool_name: str) -> bool:
     """
     for part in reversed(_SEPARATOR.split(tool_name)):
         words = [word.lower() for word in _WORD.findall(part)]
-        nouns = _ALSO_NOUNS if words and words[-1] in _READING_AT_END else frozenset[str]()
-        verb = next((word for word in words if word in _READING or word in _CHANGING - nouns), None)
+        changing = _NO_NOUNS if words and words[-1] in _READING_AT_END else _CHANGING
+        verb = next((word for word in words if word in _READING or word in changing), None)
         if verb is not None:
             return verb in _CHANGING and _HAND_OFF.match(part) is None
     return False

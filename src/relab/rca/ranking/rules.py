@@ -118,7 +118,7 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for the first and the last turn that changed something, which may be one."""
     changed = [(index, turn.change) for index, turn in enumerate(turns) if turn.change is not None]
     for which, (index, change) in zip(("first", "last"), (*changed[:1], *changed[1:][-1:]), strict=False):
-        words = f"it is the {which} step that changed something, by the tool {change.tool}"
+        words = f"it is the {which} step that changed something, by the tool {change.tool!r}"
         yield index, _Reason(words, (change.shown,), is_change=True)
 
 

@@ -367,7 +367,7 @@ def test_call_at_the_result_of_a_tool_belongs_to_the_agent_that_asked_for_it() -
 def test_only_change_has_one_reason() -> None:
     reasons = analyze(conversation(*DIALOGUE)).candidates[0].reasons
     assert [reason for reason in reasons if "cancel_order" in reason] == [
-        "it is the first step that changed something, by the tool cancel_order"
+        "it is the first step that changed something, by the tool 'cancel_order'"
     ]
 
 
