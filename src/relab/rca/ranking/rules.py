@@ -9,7 +9,8 @@ The first rule that applies makes the first guess:
 4. In a dialogue with a user, and in a short run of one agent with tools, the last turn of the agent.
 5. Otherwise, the second turn, which is the first reaction to the task.
 
-Turns of users, tools and system prompts are no guesses, because an agent receives them. The rules 2, 3 and 5 are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
+Turns of users, tools and system prompts are no guesses, because an agent receives them. The rules 2, 3 and 5 are the
+strict rule of `evals/rca/rules.py` and its equivalent for teams.
 """
 
 from __future__ import annotations

@@ -116,8 +116,8 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """Return copies of the turns with the field `change` filled.
 
     A call whose step is not a turn, or a message that an agent receives, belongs to the last turn of an agent before
-    it. If the run reports no tool calls, the calls that
-    agents wrote into their texts as JSON are used instead; a call is left out if the next turn reports an error.
+    the call. If the run reports no tool calls, the calls that agents wrote into their texts as JSON are used instead; such
+    a call is left out if the next turn reports an error.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
