@@ -47,7 +47,7 @@ def hooks_validate(
     events: Annotated[Path, typer.Option(help="Its events, one JSON object in each line.")],
     json: JsonOption = False,
 ) -> None:
-    """Check the events that a harness wrote against its manifest: their schema, ids, order and acknowledgements."""
+    """Check a harness's events against its manifest: schema, ids, order, and acknowledgements of the control file."""
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:

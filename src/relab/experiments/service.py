@@ -317,7 +317,8 @@ class ExperimentService:
     def validate_hooks(self, manifest: Path, events: Path) -> ValidHooks:
         """Check a file of events against the manifest of the harness that wrote the events.
 
-        The schema, the order and the acknowledgements of requests are checked.
+        The schema, the ids and the order of the events are checked, and whether the harness acknowledged the control
+        file after each step, if its level requires this.
 
         Raises:
             ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.

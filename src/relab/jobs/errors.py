@@ -39,9 +39,10 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """A job was deleted, but `on_parked` could not record that the job's work will never be done.
+    """A job was deleted, but a callback that records that the job's work will never be done has failed.
 
-    For example, an analysis may be shown as queued, although its job does not exist any more.
+    The callbacks are the `on_parked` functions of the job's subscriptions. After such an error, an analysis may be
+    shown as queued, for example, although its job does not exist any more.
     """
 
     code = "job_listener_failed"

@@ -63,7 +63,7 @@ def deviations(
         facts: the facts known at a moment of the incident, by name.
         well: the values of these facts when this incident was over; they count as usual values, too.
         usual: `{name of a fact: its values when earlier incidents were over}`.
-        runbooks: the runbooks in use. `Deviation.expected` gets those of their conditions that are true for the
+        runbooks: the active runbooks. `Deviation.expected` gets those of their conditions that are true for the
             deviating value and false for every usual value.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}

@@ -25,9 +25,9 @@ class Draft:
     Attributes:
         runbook: the proposed runbook.
         path: the path of the draft's file, which a person may change before accepting the draft.
-        diff: a unified diff from the runbook in use for this cause to the draft; from an empty file if there is no such
+        diff: a unified diff from the active runbook for this cause to the draft; from an empty file if there is no such
             runbook.
-        is_new: whether no runbook in use has the cause of the draft.
+        is_new: whether no active runbook has the cause of the draft.
     """
 
     runbook: Runbook
@@ -64,7 +64,7 @@ class Drafts:
         """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
-            in_use: the runbooks in use, by cause; the `diff` of a draft compares the draft with its cause's runbook.
+            in_use: the active runbooks, by cause; the `diff` of a draft compares the draft with its cause's runbook.
 
         Raises:
             RunbookFolderError: the folder cannot be read.
@@ -80,7 +80,7 @@ class Drafts:
 
         Args:
             cause: the cause.
-            in_use: the runbooks in use, by cause; the draft's `diff` compares the draft with its cause's runbook.
+            in_use: the active runbooks, by cause; the draft's `diff` compares the draft with its cause's runbook.
 
         Raises:
             DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.

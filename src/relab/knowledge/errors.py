@@ -12,7 +12,7 @@ class RunbookError(InvalidInputError):
 
 
 class RunbookNotFoundError(NotFoundError):
-    """No runbook in use has this cause."""
+    """No active runbook has this cause."""
 
     code = "runbook_not_found"
 

@@ -80,7 +80,7 @@ def learnt_runbooks(
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. New runbooks reuse their conditions, and never have a cause that one of them has.
+        runbooks: the active runbooks. New runbooks reuse their conditions, and never have a cause that one of them has.
         looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
     """
     past = list(incidents)
@@ -167,7 +167,7 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
-        runbooks: the runbooks in use; their actions show which parameters come from facts.
+        runbooks: the active runbooks; their actions show which parameters come from facts.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:

@@ -1,4 +1,4 @@
-"""The runbooks in use: the shipped ones and those in a folder of the installation, which replace shipped ones."""
+"""The active runbooks: the shipped ones and those in a folder of the installation, which replace shipped ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The runbooks in use, one for each cause.
+    """The active runbooks (those that responders use), one for each cause.
 
     Attributes:
         runbooks: the runbooks, sorted by cause.
@@ -49,12 +49,12 @@ class Library:
     replaced: tuple[str, ...] = field(default=())
 
     def get(self, cause: str) -> Runbook | None:
-        """Return the runbook in use for a cause; None if no runbook in use has this cause."""
+        """Return the active runbook for a cause; None if no active runbook has this cause."""
         return next((runbook for runbook in self.runbooks if runbook.cause == cause), None)
 
 
 def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
-    """Read and return the runbooks in use: those in the folder, and the shipped ones for all other causes.
+    """Read and return the active runbooks: those in the folder, and the shipped ones for all other causes.
 
     Invalid files are left out; the result's `problems` names them.
 

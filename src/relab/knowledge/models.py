@@ -114,7 +114,7 @@ class Runbook:
     """The description of one cause, its signs and its repair.
 
     Attributes:
-        cause: the name of the cause in one word, unique among the runbooks in use.
+        cause: the name of the cause in one word, unique among the active runbooks.
         title: the title for people.
         symptoms: sentences as an engineer on call would write them, for the search.
         expects: conditions that are likely if the cause is present.
@@ -264,8 +264,8 @@ class Relearnt:
 
     Attributes:
         incident: the deleted incident, or the incident after the correction.
-        gone: the causes whose learnt runbooks are no longer in use after the change.
-        new: the causes for which learnt runbooks are in use only since the change.
+        gone: the causes whose learnt runbooks are no longer active after the change.
+        new: the causes for which learnt runbooks are active only since the change.
     """
 
     incident: PastIncident

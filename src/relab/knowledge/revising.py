@@ -45,7 +45,7 @@ def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | No
     success, and missing actions that helped are added. A section of the text lists the incidents.
 
     Args:
-        runbook: the runbook in use.
+        runbook: the active runbook.
         incidents: past incidents, the one that ended last first; incidents of other causes are ignored.
     """
     telling = [each for each in incidents if each.cause == runbook.cause and _failed_before_help(each)]

@@ -1,4 +1,4 @@
-"""Use cases of knowledge: manage the runbooks in use and their drafts, search them, and store past incidents."""
+"""Use cases of knowledge: manage the active runbooks and their drafts, search them, and store past incidents."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class KnowledgeService:
             )
 
     def library(self) -> Library:
-        """Read the runbooks in use from their files and return them.
+        """Read the active runbooks from their files and return them.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -129,7 +129,7 @@ class KnowledgeService:
         """Return the runbook of a cause.
 
         Raises:
-            RunbookNotFoundError: no runbook in use has this cause.
+            RunbookNotFoundError: no active runbook has this cause.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
         found = self.library().get(cause)
@@ -138,7 +138,7 @@ class KnowledgeService:
         return found
 
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
-        """Return the mistakes in all runbooks, shipped or own, and the conflicts between runbooks in use.
+        """Return the mistakes in all runbooks, shipped or own, and the conflicts between active runbooks.
 
         `surroundings` says which actions and facts the runbooks may use; None to skip the checks of their names.
 
@@ -148,7 +148,7 @@ class KnowledgeService:
         shelves = self._shelves()
         unreadable = [_of_problem(place, said) for shelf in shelves for place, said in shelf.problems]
         found = [remark for shelf in shelves for remark in lint(shelf.runbooks, surroundings)]
-        # Across the two folders, only runbooks in use can conflict with each other.
+        # Across the two folders, only active runbooks can conflict with each other.
         found += lint(self.library().runbooks, surroundings)
         return list(dict.fromkeys([*unreadable, *found]))
 
@@ -197,7 +197,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, with the causes whose learnt runbooks are no longer in use.
+        """Delete a past incident; return it, with the causes whose learnt runbooks are no longer active.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -273,7 +273,7 @@ class KnowledgeService:
 
         Args:
             target: the service, by the name that its responder uses.
-            runbooks: the runbooks in use.
+            runbooks: the active runbooks.
             looks: the names of the facts that each probe can give, by the name of the probe.
         """
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
@@ -316,7 +316,7 @@ class KnowledgeService:
         return Drafts(self.folder).get(cause, self._in_use())
 
     def accept(self, cause: str) -> Runbook:
-        """Check the draft of a cause as `add` does, make it the cause's runbook in use, and return the runbook.
+        """Check the draft of a cause as `add` does, make it the cause's active runbook, and return the runbook.
 
         Raises:
             DraftNotFoundError: the cause has no draft.

@@ -67,8 +67,9 @@ class RolloutService:
         experiments: returns the service that compares variants of experiments.
         gateway: returns the gateway to the language model, for commentaries.
         home: the folder for lock files and for reports of rollouts started over HTTP.
-        environment: the environment variables that headers in plans may name.
-        allowed_hosts: hosts, besides this machine, that plans over HTTP may name.
+        environment: the environment variables. A rollout's plan may use those that begin with `ROLLOUT_` in the headers
+            of its HTTP requests.
+        allowed_hosts: the hosts, besides this machine, to which a plan that came over HTTP may send requests.
     """
 
     def __init__(

@@ -196,9 +196,13 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the mean wealth of several bettors, one per stake, from the logarithm of each wealth.
+    """Return the logarithm of the bettors' mean wealth, which is the evidence against the tested mean.
 
-    The mean removes the last axis of `log_wealth`, the stakes.
+    Each bettor bets against the tested mean, and always risks the same share (the stake) of the wealth that is left.
+
+    Args:
+        log_wealth: the logarithm of each bettor's wealth. The last axis is the bettors, one per stake; the result does
+            not have this axis.
     """
     import numpy as np
 

@@ -152,7 +152,7 @@ class FixSuggestion(BaseModel):
     """A suggestion of a fix for a failed build, or an abstention: the statement that relab knows no fix.
 
     Attributes:
-        suggestion: the advice in Markdown, or the statement of an abstention; then the past fixes.
+        suggestion: the advice or the statement that no fix is known, followed by the past fixes, in Markdown.
         is_known: True for advice; False for an abstention, because the log shows no known failure, or because people
             rejected all that it shows.
         incident: the id of the known failure; None for an abstention.
@@ -161,9 +161,9 @@ class FixSuggestion(BaseModel):
         confidence: how well the quoted lines match the known failure, from 0 to 1; 0 for an abstention.
         quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
             report errors.
-        accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, for failures
-            with the same template, in all projects. For an abstention because of rejections, the numbers are those of
-            the known failure that matches best.
+        accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
+            projects. Only builds count whose log shows the failure by the same line, apart from numbers. For an
+            abstention because of rejections, the numbers are those of the known failure that matches best.
         past_fixes: what seems to have helped after earlier builds of the project failed in the same way.
         suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """

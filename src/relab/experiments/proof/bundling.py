@@ -91,13 +91,16 @@ def publish(request: BundleRequest, *, environment: Mapping[str, str], signing_k
 
     Args:
         request: the run, the file to write, and options.
-        environment: environment variables. The values of the secrets among them are masked wherever they occur.
+        environment: environment variables. The values of secrets are masked wherever they occur in the bundle. Secrets
+            are the variables that the experiment or the request declares as secrets, and variables with a name such as
+            `API_KEY`.
         signing_key: the file of the key that signs the bundle.
 
     Raises:
         RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
         RunBusyError: a process works on the run.
-        InvalidInputError: a secret is not set, the target exists, or the target is in the folder of the run.
+        InvalidInputError: an environment variable in `request.secrets` is not set, the target exists, or the target is
+            in the folder of the run.
         OSError: the bundle cannot be written, for example on a full disk.
     """
     run = open_run(request.run_dir)

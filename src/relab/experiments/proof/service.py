@@ -52,12 +52,15 @@ class ProofService:
         Args:
             root: the folder of the project.
             request: the run, the file to write, and options; `run_dir` may also be the id of the run.
-            environment: environment variables. The values of the secrets among them are masked wherever they occur.
+            environment: environment variables. The values of secrets are masked wherever they occur in the bundle.
+                Secrets are the variables that the experiment or the request declares as secrets, and variables with a
+                name such as `API_KEY`.
 
         Raises:
             RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
             RunBusyError: a process works on the run.
-            InvalidInputError: a secret is not set, the target exists, or the target is in the folder of the run.
+            InvalidInputError: an environment variable in `request.secrets` is not set, the target exists, or the target
+                is in the folder of the run.
         """
         found = replace(request, run_dir=find_run(root, request.run_dir))
         return publish(found, environment=environment, signing_key=self._key.path)

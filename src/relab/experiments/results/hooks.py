@@ -1,4 +1,4 @@
-"""Check the events of a harness against its manifest: their schema, their order, and the acknowledgements of its level."""
+"""Check the events of a harness against its manifest: schema, order, and acknowledgements of the control file."""
 
 from __future__ import annotations
 

@@ -84,11 +84,14 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A service of the runner on a loopback address and port inside the sandbox, such as a proxy or a trace receiver.
+    """A service that the runner offers to the programs in a sandbox, such as a proxy or a trace receiver.
+
+    In a sandbox with a network of its own, the service listens at `address` and `port`, a loopback address. In a
+    sandbox that shares this machine's network, it listens at 127.0.0.1 and a free port. In the values of environment
+    variables, the placeholder `{port:<port>}` is replaced by the port that is really used.
 
     `serve` accepts connections on a listening socket in the background. It returns a function that stops the service
-    and closes the socket. In environment values, `{port:<port>}` stands for the real port, which differs from `port` in
-    a sandbox with the host's network.
+    and closes the socket.
     """
 
     port: int

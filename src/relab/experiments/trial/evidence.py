@@ -55,8 +55,9 @@ class TrialEvidence:
             row: the row of the trial.
             chain_id: the id of the trial's chain (trials that continue from each other).
             state_policy: which earlier trials a trial continues from.
-            own: `{file name in the trial's folder: reference}` of further documents, for which AgentLab's schema has no
-                field; None if there are none.
+            own: `{file name in the trial's folder: "artifact://sha256/<digest>"}` of further documents that the runner
+                wrote. They are in the field `ext` of the record, because its schema, which other programs share, has no
+                field for them. None if there are none.
         """
         root = self.folder.root
         files = {

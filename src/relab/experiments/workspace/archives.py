@@ -85,9 +85,9 @@ def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | N
 
 
 def remove_changed(workspace: Path, paths: Iterable[str], known: Collection[str]) -> None:
-    """Delete files of a fresh copy of the project, and folders that are empty afterwards.
+    """Delete the files that a trial changed from a fresh copy of the project, and folders that are empty afterwards.
 
-    This makes room for an archive with the files that a trial changed.
+    Unpacking never replaces a file, so an archive with the changed files can be unpacked only after this deletion.
 
     Args:
         workspace: the copy.

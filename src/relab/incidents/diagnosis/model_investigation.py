@@ -1,7 +1,7 @@
 """Investigate with a language model as a second opinion. The rules decide; the model's answer has a bounded effect.
 
 The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. The
-model can only name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the
+model can only name a cause of the active runbooks; any other content of its answer is ignored. If the model fails, the
 rules' result is used.
 """
 

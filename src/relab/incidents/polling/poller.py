@@ -52,9 +52,10 @@ class Poller:
         self._cursor = "latest"
 
     async def poll(self) -> Snapshot:
-        """Request health, metrics, pool, processes and new log lines of the target; return them as a snapshot.
+        """Request the target's health, metrics, connection pool, processes and new log lines; return a snapshot.
 
-        The attribute `absent` of the snapshot names the requests without a usable answer, such as `pool`.
+        The attribute `absent` of the snapshot names the parts without a usable answer, such as `pool`. Optional parts
+        that the target does not seem to offer are left out.
         """
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")

@@ -109,12 +109,13 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
     The first case that applies decides:
     1. `control` is harmful: `("limit", the harmful value)`.
     2. `routing` is harmful: `("route", the harmful value)`.
-    3. The answer lacks `max_concurrency` or `enabled`: None, because it is unknown whether a value is harmful.
-    4. Otherwise: `("none", routing)`.
+    3. `control` has no number as `max_concurrency`, or `routing` has no boolean as `enabled`: None, because it is
+       unknown whether a value is harmful.
+    4. Otherwise no value is harmful: `("none", routing)`.
 
     Args:
-        control: the flag that limits concurrent requests.
-        routing: the flag that enables the routing of requests.
+        control: the value of the flag that limits concurrent requests.
+        routing: the value of the flag that enables the routing of requests.
     """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:

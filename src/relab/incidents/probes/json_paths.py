@@ -139,7 +139,10 @@ class FactCollector:
 
 
 def root_of(answers: Sequence[ProbeResponse], number: int) -> JsonValue:
-    """Return the whole JSON of the answer with the index `number`; its `value` is None without such an answer."""
+    """Return the whole JSON of the answer with the index `number`.
+
+    If there is no answer with this index, the `value` of the returned object is None.
+    """
     return JsonValue(answers[number].document if number < len(answers) else None, "", number)
 
 

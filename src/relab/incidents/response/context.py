@@ -160,7 +160,7 @@ class ResponseContext:
         return HealthBounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _MIN_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use.
+        """Return the active runbooks.
 
         They include this target's learnt runbooks if the settings allow the use of past incidents.
         """
@@ -194,7 +194,7 @@ class ResponseContext:
         mended: Collection[str] = (),
         asks_model: bool = True,
     ) -> Investigator:
-        """Return an investigator for an incident: it runs probes, and ranks causes by the runbooks in use.
+        """Return an investigator for an incident: it runs probes, and ranks causes by the active runbooks.
 
         Similar past incidents raise the prior probabilities of their causes, if the settings allow this.
 

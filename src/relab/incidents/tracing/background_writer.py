@@ -1,4 +1,4 @@
-"""Write agent runs of incidents, and the signals of the open one, in the background, without blocking the responder."""
+"""Store incidents as agent runs, and the signals of the open incident, without blocking the responder."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ class ResponderState(Protocol):
 
 
 class BackgroundWriter:
-    """Writes agent runs and signals (measured values) at an interval, while this process leads.
+    """Stores the incidents as agent runs, and the signals (measured values) of the open incident, at an interval.
 
-    A failure is logged, and writing is retried at the next interval.
+    Only the leading process writes: the one that polls the target and responds to its incidents. A failure is logged,
+    and writing is retried at the next interval.
 
     Args:
         responder: the state of the responder: the open incident, and whether this process leads.

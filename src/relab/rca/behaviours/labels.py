@@ -133,7 +133,10 @@ def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str
 
 
 class BehaviourLabels:
-    """Stores and reads the labels of behaviours."""
+    """Stores and reads labels: statements of people whether a run shows a behaviour.
+
+    A behaviour is a pattern in runs that a rule of the installation describes.
+    """
 
     def __init__(self, database: Database, clock: Clock, telemetry: TelemetryService) -> None:
         self._database = database

@@ -45,7 +45,7 @@ class PhraseMatch:
 
 
 class Phrases:
-    """Phrases in order of precedence: the first one that matches a text decides."""
+    """A list of typical wordings of errors. `find` returns the first wording that matches a text."""
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self._phrases = tuple(phrases)

@@ -34,9 +34,10 @@ class Judge:
         self._limits = limits
 
     def judge(self, report: Report, run: AgentRun, method: JudgeMethod, cache: JudgeAnswerCache) -> Report:
-        """Return a copy of the report with the verdict of the model: the steps that it names, or why it names none.
+        """Return a copy of the report with the model's verdict: the steps that went wrong first.
 
-        Errors of the model are not raised; the verdict states them as the reason.
+        If the model names no step, fails or cannot be asked, the verdict states the reason. Errors of the model are not
+        raised.
 
         Args:
             report: the report of the run.

@@ -1,4 +1,12 @@
-"""Build a report: findings, hypotheses, attribution and actions, with one list of evidence that all of them cite."""
+"""Build a report: findings, hypotheses, attribution and actions, with one list of evidence that all of them cite.
+
+A guess is a step that the ranking considers likely to have gone wrong first. The report lists the guesses as candidates
+in these cases:
+
+- The evidence is insufficient.
+- The first cause names no step or call, or names one with low confidence.
+- The first guess explains the failure better than the step or call that the first cause names (`is_guess_better`).
+"""
 
 from __future__ import annotations
 
@@ -42,11 +50,11 @@ def compose(
     *,
     analyzer_version: str,
 ) -> Report:
-    """Build the report of the run in `view` from its problems (in order of time), ranked causes and ranked guesses.
+    """Build the report of a run from its problems (in order of time), ranked causes and ranked guesses.
 
-    `insufficient` states why the evidence is not sufficient; None if it is. The report lists the guesses of `ranking`
-    as candidates if the evidence is insufficient, if the first cause has no place with at least medium confidence, or
-    if the first guess is better than this place (`is_guess_better`). `analyzer_version` is only stored.
+    `view` is the run. `ranking` has the guesses; when the report lists them is stated at the top of this file.
+    `insufficient` says why the evidence is not sufficient; None if it is sufficient. `analyzer_version` is the version
+    of the analyzer, which is only stored in the report.
     """
     collector = EvidenceCollector(view.run)
     # Hypotheses are built first, so that the evidence of the most likely cause comes first in the index.

@@ -84,9 +84,14 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the model considers a problem at `writer` at least as likely as at the failed call or step.
+    """Return whether the ranking model finds a problem at `writer` at least as likely as at the failed call or step.
 
-    If the model judged only one of the two, that one is the likelier; if it judged neither, return False.
+    If the model judged only `writer`, return True; if it did not judge `writer`, return False.
+
+    Args:
+        writer: the step that probably caused the failure.
+        problem: the detected problem, which names the failed call or step.
+        ranking: the result of ranking the run, with the probabilities of the model.
     """
     there = ranking.suspicions.get(writer.key)
     here = ranking.suspicions.get(_place_of(problem))

@@ -66,7 +66,7 @@ class ProductFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the change that restores the flag, which is the content in `before`."""
+        """Return the content in `before`: a change to this content restores the flag, whatever `wanted` is."""
         return before.value
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:

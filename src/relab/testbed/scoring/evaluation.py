@@ -77,11 +77,13 @@ class ModelAccess:
 class EvaluationRequest:
     """The request for an evaluation: a comparison of responders by many episodes (tests), in several parts.
 
-    The measured responder runs in all parts. It is relab's own or, with `responders`, the first responder there.
+    The measured responder runs in all parts. It is the first one in `responders`, or relab's own if `responders` is
+    empty or None. The part named `compared` has the episodes that all responders run. The part named `further` has more
+    episodes, which only the measured responder runs.
 
     Attributes:
-        episodes: number of episodes for the measured responder in the parts `compared` and `further` together.
-        compared: how many of these episodes all other responders run, too (the part `compared`).
+        episodes: number of episodes in the parts `compared` and `further` together.
+        compared: number of episodes in the part `compared`, at most `episodes`; the others are in `further`.
         unknown: number of additional episodes with causes for which the measured responder lacks a runbook; ignored
             with `responders`.
         healthy: number of additional episodes with noise but no fault.

@@ -78,7 +78,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode failed for a reason outside the responder.
+        RelabError: the episode failed, but not because of the responder (the program under test).
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     testbeds = _testbed_bindings(trial["bindings"])
@@ -138,7 +138,9 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 
 
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
-    """Return the output (`trial_output_v1`) of a trial that failed for a reason outside the responder.
+    """Return the output (`trial_output_v1`) of a trial that ended with an error and has no result.
+
+    The error says nothing about the quality of the responder, the program under test.
 
     Args:
         ids: the `ids` of the trial's input.

@@ -246,7 +246,10 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the client that holds the idle sessions still has an open session."""
+        """Return an object that tests whether the fault is present: whether the injector's client has a session.
+
+        This client takes all free connections of the database for idle sessions.
+        """
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
