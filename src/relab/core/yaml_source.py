@@ -52,7 +52,7 @@ class _Limited(yaml.composer.Composer):
 
 
 class _Loader(_Limited, yaml.SafeLoader):
-    """Reads a text with PyYAML's own parser."""
+    """Reads a text with PyYAML's parser in Python; used if the faster libyaml is absent or rejects the text."""
 
     def __init__(self, stream: str) -> None:
         yaml.SafeLoader.__init__(self, stream)
@@ -141,8 +141,8 @@ class YamlReader:
         """Read and parse a file.
 
         Raises:
-            InvalidInputError: the file does not exist (class `self.missing`), cannot be read, or is not YAML of plain
-                values (class `self.error`).
+            InvalidInputError: as `self.missing` if the file does not exist; as `self.error` if it cannot be read, or is
+                not YAML of plain values.
         """
         return self.parse(self.read_text(path), path)
 
@@ -150,8 +150,8 @@ class YamlReader:
         """Read a file of at most `max_bytes` as UTF-8 text.
 
         Raises:
-            InvalidInputError: the file does not exist (class `self.missing`), cannot be read, is not UTF-8, or is too
-                large (class `self.error`).
+            InvalidInputError: as `self.missing` if the file does not exist; as `self.error` if it cannot be read, is
+                not UTF-8, or is too large.
         """
         try:
             with open_regular_file(path) as file:

@@ -79,7 +79,7 @@ class BackendOptions:
 
     Attributes:
         redis_url: the address of Redis, with its password; None if it is not configured.
-        queue_name: the name of the broker's queue for the first lane.
+        queue_name: the name of the broker's queue for the first lane; the other lanes have `queue_name.<lane>`.
         function_path: the dotted name of the function that a worker of the broker calls with the id of a job.
         poll_s: time in seconds between two reads of the table of jobs by a worker without a broker.
         time_limits: maximum time in seconds that a job may run, by lane.

@@ -15,7 +15,10 @@ class JobNotFoundError(NotFoundError):
 
 
 class JobStateError(ConflictError):
-    """The job's status does not allow the operation: only parked jobs can be retried; running jobs cannot be dropped."""
+    """The job's status does not allow the operation.
+
+    Only a parked job (one that failed permanently) can be retried. A running job cannot be dropped.
+    """
 
     code = "job_state"
 

@@ -54,7 +54,7 @@ class JobQueue:
             name: the name of the job, by which its handlers are found.
             args: the arguments of the handlers, as JSON, preferably ids.
             lane: how urgent the job is.
-            max_attempts: number of attempts after which the job is parked.
+            max_attempts: number of failed attempts after which the job is parked (kept for a person to retry or drop).
             job_id: the id of the job, for example the id of the object that the job creates; None for a new id.
         """
         from relab.jobs import repository

@@ -193,8 +193,9 @@ def interval_of(
 ) -> Interval:
     """Return the confidence interval of the mean difference.
 
-    Each end is the outer one of two intervals: Student's interval, and the BCa bootstrap interval over clusters. With
-    300 or more clusters, Hall's interval (for skewed data) replaces the bootstrap.
+    Two intervals are computed: Student's interval, and the BCa bootstrap interval over clusters. With 300 or more
+    clusters, Hall's interval (for skewed data) replaces the bootstrap. The result reaches from the lower of the two
+    lower ends to the higher of the two upper ends.
 
     With one cluster, or equal differences, the interval is infinite unless `bounds` are given.
 

@@ -77,10 +77,12 @@ class MeanEvidence:
 
 
 def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> MeanEvidence:
-    """Return the evidence of `values` against the hypothesis that their true mean is `mean`.
+    """Return the evidence of `values` against the hypothesis that their true mean is `mean`, in two directions.
+
+    The evidence is valid even if it is computed again after each new value.
 
     Args:
-        values: independent values, in the order of observation that was fixed beforehand.
+        values: independent values, in an order that was fixed before they were observed.
         mean: the tested mean; within the bounds.
         bounds: smallest and largest possible value; None if there are no such limits.
     """
@@ -129,7 +131,7 @@ def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, 
     With probability `level`, all intervals of the sequence contain the true mean (a confidence sequence).
 
     Args:
-        values: independent values, in the order of observation that was fixed beforehand.
+        values: independent values, in an order that was fixed before they were observed.
         level: confidence level of the whole sequence, 0..1.
         bounds: smallest and largest possible value; None if there are no such limits.
 
@@ -162,7 +164,7 @@ def finding(
     Return None if there are too few values to decide. The function may be called after each new value.
 
     Args:
-        values: independent differences, in the order of observation that was fixed beforehand.
+        values: independent differences, in an order that was fixed before they were observed.
         margin: the smallest difference that matters, 0 or more.
         alpha: probability that any of the repeated calls returns a wrong finding, 0..1.
         bounds: smallest and largest possible difference; None if there are no such limits.
@@ -181,7 +183,9 @@ def finding(
 
 
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return the logarithms of the gains (factors of a bettor's wealth) from betting each of `_STAKES` on each value.
+    """Return the logarithms of the gains from bets on each of `values`, with each stake in `_STAKES`.
+
+    A gain is the factor by which one bet against the tested mean multiplies the bettor's wealth.
 
     Returns:
         `(above, below)`: the gains of bets that the true mean is above `mean`, and of bets that it is below. Each array
@@ -235,7 +239,10 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 
 
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
-    """Return the evidence against each mean in `means`, as natural logarithms, for values without bounds.
+    """Return the evidence of `values` against each tested mean in `means`, as natural logarithms.
+
+    The values need no bounds. The evidence holds exactly if their distribution is symmetric about its mean, and
+    approximately for many values otherwise.
 
     Returns:
         `(above, below)`, each with the shape of `means`: the evidence that the true mean is above the tested mean, and

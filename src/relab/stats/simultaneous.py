@@ -34,11 +34,11 @@ _SEED = 20_261_123
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The statistical error of one estimate, as the sum of contributions of the clusters.
+    """The statistical error of one estimate, divided among the clusters (groups of dependent observations).
 
     Attributes:
         ids: the unique ids of the clusters. A cluster has the same id in every comparison.
-        values: the contribution of each cluster in `ids` to the error, in any unit.
+        values: for each cluster in `ids`, the sum by which its observations deviate from the estimate, in any unit.
     """
 
     ids: Ints
@@ -69,8 +69,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     unknown error or fewer than `MIN_CLUSTERS` clusters.
 
     Args:
-        errors: the error of each comparison's estimate, divided among the clusters. None if the correlation of this
-            estimate with the others is unknown.
+        errors: for each comparison, how its estimate's error is divided among the clusters; the correlations of the
+            estimates follow from it. None if the correlation of an estimate with the others is unknown.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

@@ -127,14 +127,15 @@ class Judgement:
         estimate: the estimated difference, variant minus baseline; None if it cannot be computed. For a relative gate,
             the variant minus (1 + threshold) times the baseline.
         interval: the confidence interval of the estimate; None if it cannot be computed.
-        windows: number of independent observations from which the estimate was made, such as clusters of tasks.
+        windows: number of clusters (groups of dependent observations) from which the estimate was made.
         minimum_detectable_effect: the smallest true difference that a test of this size detects with a probability of
             80 %; None if unknown.
         false_pass_rate: the share, 0..1, of simulated data sets that pass the gate although their true mean lies on the
             threshold; None if it was not simulated.
         rerun_chance: the probability that another run of this size gets the same verdict, if the true difference equals
             the estimate. None if unknown, or for a verdict other than PASS or FAIL.
-        needed: for EDGE, sizes of a run that would decide the gate; otherwise empty.
+        needed: sizes of a run that would decide the gate if the verdict is EDGE (PASS and FAIL are both possible);
+            empty for other verdicts.
     """
 
     verdict: Verdict
@@ -186,7 +187,8 @@ def false_pass_rate(
     Args:
         clusters: the differences that the gate judges, summed by cluster.
         gate: the gate.
-        threshold: the assumed true mean, in the unit of the differences; for a relative gate this is 0.
+        threshold: the assumed true mean, in the unit of the differences; 0 for a relative gate, because its threshold
+            is already a part of the differences (see `Judgement.estimate`).
         bounds: smallest and largest possible difference; None if there are no limits.
         runs: number of simulated samples; 200 measure a rate of 5 % to within 3 percentage points.
         resamples: bootstrap draws per sample; few draws make the rate of rare events less exact.

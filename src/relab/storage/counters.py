@@ -75,7 +75,10 @@ class StoredHistogram:
     bounds: tuple[float, ...]
 
     def one(self, value: float, *values: str) -> Increments:
-        """Return the increments for one measured value; `values` are the label values, in the order of `labels`."""
+        """Return the increments that count one measured value: 1 for its bucket, and the value for the sum.
+
+        `values` are the label values, in the order of `labels`.
+        """
         number = bisect_left(self.bounds, value)
         bound = str(float(self.bounds[number])) if number < len(self.bounds) else "+Inf"
         return {(self.name, (*values, bound)): 1.0, (f"{self.name}_sum", values): value}

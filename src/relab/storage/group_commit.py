@@ -53,6 +53,8 @@ class _Waiting(Generic[Item, Result]):
 class GroupWriter(Generic[Item, Result]):
     """Collects items from many threads and writes them in batches, on a separate thread.
 
+    The caller gives each item a weight, such as its number of rows.
+
     Args:
         write: stores a batch of items; returns the result of each item in order, or the error of an item that failed.
         max_batch: the maximum total weight of a batch. A heavier item forms a batch alone.

@@ -287,7 +287,8 @@ class TestbedState(BaseModel):
         ports: the ports, by the name of the component or server that listens on them.
         control_socket: the path of the supervisor's socket.
         versions: the versions of the installed programs, such as PostgreSQL, by name.
-        template: the digest that names the template of the initial data.
+        template: the name (a digest) of the template, the prepared database and search files that were copied to this
+            testbed.
     """
 
     name: str

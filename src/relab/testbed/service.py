@@ -329,7 +329,7 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 def _wait_gone(layout: Layout) -> None:
     """Wait until no process of the testbed is left.
 
-    After 5 s, send SIGTERM to the guard; after 5 s more, SIGKILL to the supervisor.
+    After 5 s, send SIGTERM to the guard, the supervisor's parent process; after 5 s more, SIGKILL to the supervisor.
 
     Raises:
         NotAnsweringError: a process is left 5 s after the SIGKILL.
@@ -354,7 +354,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
 
 
 def _kill_supervisor(layout: Layout) -> None:
-    """Kill the supervisor, which is the only process that the guard has started itself.
+    """Kill the supervisor, the only process that its parent process, the guard, has started itself.
 
     The supervisor's children then become children of the guard, and the guard ends them.
     """

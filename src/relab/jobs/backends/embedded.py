@@ -31,7 +31,7 @@ class EmbeddedBackend:
         """Do nothing: each worker reads new jobs from the database at its poll interval."""
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Do nothing: no announcement can be lost."""
+        """Do nothing: workers find jobs in the database without announcements, so no announcement can be lost."""
 
     def ping(self) -> None:
         """Do nothing: the database is the broker."""

@@ -43,7 +43,7 @@ class Looks:
 
         - `components`: the status of each component. The field `process` has the kernel's figures of the component's
           process; None if no process runs.
-        - `kernel`: counters of the whole machine.
+        - `kernel`: figures of the whole machine: OOM kills, CPUs, load average of one minute, and runnable tasks.
         - `volume`: the size and the free space of the target's volume in bytes; None if the volume cannot be read.
 
         Raises:

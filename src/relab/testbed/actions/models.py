@@ -195,7 +195,7 @@ class Record:
     undone_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON, as the audit log and the API contain it; the key for `part` is `target` there."""
+        """Return the record as JSON for the audit log and the API; the attribute `part` gets the key `target`."""
         found = {name: getattr(self, name) for name in self.__slots__} | {"status": self.status.value}
         return {("target" if name == "part" else name): value for name, value in found.items()}
 

@@ -154,7 +154,11 @@ def undo(services: With, asking: Asking, record_id: str) -> Response:
 
 @_router.get("/components")
 def components(services: With, asking: Asking) -> dict[str, Any]:
-    """Return the status of all components with the resource use of their processes, and the kernel's counters."""
+    """Return the status and resource use of all components, the load of the machine, and the target's disk space.
+
+    `components` has the status of each component and the figures of its process. `kernel` has figures of the machine:
+    OOM kills, CPUs, load average and runnable tasks. `volume` has the size and the free space of the target's volume.
+    """
     asking.require(ActionScope.READ)
     return services.looks.components()
 

@@ -40,26 +40,26 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return `{name: process id}` of the components that still have the same process as in this snapshot."""
+        """Return `{name: process id}` of the components whose process is the same as when this object was created."""
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether every component still has the same process as when this snapshot was created."""
+        """Return whether every component still has the process that it had when this object was created."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers that still have the same process as in this snapshot.
+        """Return the numbers of the target's workers that still have the same process as when this object was created.
 
-        The snapshot must have been created for the group `target`.
+        The object must have been created for the group `target`.
         """
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
         """Return the names of the components that a fault must affect if it affects only a share of all components.
 
-        The first components of this snapshot are chosen. The result lacks those that were restarted after this
-        snapshot was created; no other components replace them.
+        The first components of the group are chosen. The result lacks those that were restarted since this object was
+        created; no other components replace them.
 
         Args:
             level: the share of the components to choose, 0 to 1. Above 0, at least one is chosen.

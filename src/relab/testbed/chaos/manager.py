@@ -198,7 +198,10 @@ class ChaosManager:
 
 
 class _Running:
-    """One injection in progress, with its own thread for a delay, a ramp, a period or a duration.
+    """One injection in progress.
+
+    Where its parameters require it, a thread begins the injection after a delay, raises its strength in steps (ramp),
+    switches it off and on (period), and ends it after a duration.
 
     Attributes:
         injection: the current state; each change replaces the whole object, so any thread may read it.
@@ -346,10 +349,11 @@ class _Running:
 
 
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
-    """Yield the changes of an injection's level after its beginning, as `(seconds since the beginning, level 0 to 1)`.
+    """Yield the changes of an injection's strength after its beginning, as `(seconds since the beginning, level)`.
 
-    A fault with a ramp begins with the first step of the ramp, so the second step is the first change. An intermittent
-    fault then changes between 0 and its intensity, without end.
+    `level` is the new strength, from 0 (off) to 1 (full). A fault with a ramp begins with the first step of the ramp,
+    so the second step is the first change. An intermittent fault (with a period) then changes between 0 and its
+    intensity, without end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

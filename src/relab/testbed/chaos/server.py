@@ -44,7 +44,7 @@ def health() -> dict[str, bool]:
 
 @_router.get("/faults")
 def catalogue(manager: With) -> dict[str, Any]:
-    """Return every fault and noise event: its parameters, symptoms, distinguishing findings and repairs.
+    """Return every fault and noise event: its parameters, symptoms, the findings that only it causes, and its repairs.
 
     `impossible` is the reason why this machine cannot inject the fault or noise event, or null.
     """

@@ -225,7 +225,8 @@ class Pair:
         """Pause or resume reading from one socket, because the buffer of the other socket is full or has room again.
 
         Args:
-            way: which of the two sockets has the buffer: `up` for the client's socket, `down` for the server's socket.
+            way: `up` if the buffer belongs to the client's socket, so that reading from the server pauses or resumes;
+                `down` if it belongs to the server's socket, so that reading from the client pauses or resumes.
             full: True if the buffer is full; False if it has room again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)

@@ -308,7 +308,8 @@ class Experiment(_Controlled):
     """The content of a scenario file, in chaostoolkit's experiment format.
 
     Attributes:
-        configuration: the scenario's variables, by name: values, or `FromEnvironment`.
+        configuration: the scenario's variables, by name. Each is a value, or a JSON object that describes a
+            `FromEnvironment`: the name of the environment variable that has the value.
         secrets: groups of variables with secret values, by the name of the group.
         hypothesis: the steady-state hypothesis; None to check nothing.
         method: the steps, performed in order.
@@ -352,6 +353,9 @@ class Experiment(_Controlled):
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return all actions and probes of the hypothesis, the method and the rollbacks, without references."""
+        """Return all actions and probes that the hypothesis, the method and the rollbacks define.
+
+        Steps that only repeat an action or probe by its name (`Reference`) are left out.
+        """
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

@@ -193,7 +193,8 @@ class Run:
 
         Returns:
             `(entry, reason)`.
-            `entry` is for the journal, with `steady_state_met` and `probes`.
+            `entry` is the check's entry in the journal (the record of the run): `steady_state_met`, and in `probes` the
+            entries of the performed probes.
             `reason` names the failed probe and explains the failure; None if the service is in its steady state.
         """
         assert self._experiment.hypothesis is not None

@@ -121,7 +121,8 @@ class Episode(_Value):
     def begins_s(self) -> float:
         """The latest time at which the first measured fault begins, in seconds after the responder was ready.
 
-        Measured faults are the faults that the responder must repair. Without a measured fault, this is `healthy_s`.
+        Measured faults are the faults that the responder must repair. Without a measured fault, this is `healthy_s`,
+        the length of the healthy phase with which the episode begins.
         """
         return self.measured[0].at_s if self.measured else self.healthy_s
 
@@ -182,8 +183,8 @@ def make_episodes(
         quiet_share: share of episodes without any event.
         several_share: share of episodes with two faults, one of which is a fault of the cache. It counts as 0 if
             `faults` has no such pair.
-        timeout_s: maximum time of an episode in seconds, after the beginning of its first fault. An episode without a
-            fault counts from the time at which its healthy phase ends (`Episode.healthy_s`).
+        timeout_s: maximum time of an episode in seconds, after the beginning of its first fault; in an episode without
+            a fault, after the end of its healthy phase (`Episode.healthy_s`).
         rate_per_s: number of the users' requests that are due per second.
 
     Raises:

@@ -137,8 +137,8 @@ class Observed:
         """Start of the baseline period, in seconds after the responder was ready.
 
         The period ends at the onset, the injection of the first measured fault (a fault that the responder must
-        repair). It starts at 0, unless an unmeasured fault was injected before the onset. It then starts with the
-        unmeasured fault, but at most 15 s before the onset.
+        repair). It starts at 0. If a fault that need not be repaired was injected before the onset, it starts with this
+        fault, but at most 15 s before the onset.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0

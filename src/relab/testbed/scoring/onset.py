@@ -107,10 +107,11 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Start the injection of all events that are due by now, each in a thread.
+        """Start the injection of each fault or noise event whose planned time has come, each in a thread.
 
         Args:
-            escalated_s: when the responder escalated to a person after the first fault; None if it has not.
+            escalated_s: when the responder escalated to a person after the first fault, in seconds after it was ready;
+                some events are planned relative to this time. None if the responder has not escalated.
 
         Raises:
             NotBroughtAboutError: an earlier call has started the injection of a fault, and this injection has failed.

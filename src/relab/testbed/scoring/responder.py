@@ -38,7 +38,7 @@ NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
-    """The bindings (settings in an experiment for the start of a responder) are invalid."""
+    """The bindings are invalid. Bindings are the settings by which an experiment starts a responder."""
 
     code = "wrong_bindings"
 

@@ -201,9 +201,10 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
-    """Return the number of the responder's polls before the first fault.
+    """Return the number of the responder's polls before the first fault; without a fault, in the whole episode.
 
-    If the responder does not count its polls, it is the elapsed time divided by the poll interval.
+    If the responder's statuses (`sights`) do not contain the number, it is estimated: the time until the first fault
+    (or the end) divided by the poll interval.
     """
     trouble_s = observed.first_fault_s
     until_s = observed.ended_s if trouble_s is None else trouble_s

@@ -52,7 +52,8 @@ class EvaluationExistsError(InvalidInputError):
 def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int) -> dict[str, Any]:
     """Create an evaluation: write its plan, and an experiment for each of its parts; return the plan as JSON.
 
-    The plan has the keys `seed`, `timeout_s`, `concurrency`, `parts`, `home` and `port_base`.
+    A part is a group of episodes (tests) with the responders that run all of them. The plan has the keys `seed`,
+    `timeout_s`, `concurrency`, `parts`, `home` and `port_base`.
 
     Args:
         folder: the new folder of the evaluation.

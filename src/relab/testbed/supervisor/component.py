@@ -83,7 +83,7 @@ class Component:
         spec: how to start, probe and stop the program.
         groups: returns, for a component's name, the control-group files to which the process's pid is written.
         clock: the clock for the times in the status.
-        counted: returns, for a component's name, the counters of its control groups.
+        counted: returns, for a component's name, the kernel's counters of its control groups, such as OOM kills.
 
     Attributes:
         limits: the resource limits for the component's next process.

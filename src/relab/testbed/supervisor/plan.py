@@ -127,8 +127,9 @@ class SupervisorPlan(Strict):
         python_path: additional folders for imports by the programs.
         target: settings of the target that differ from the defaults, by name; a section is a nested object.
         breaker_secret: the secret that the chaos server requires; None to accept all programs of this machine.
-        start_within_s: time limit in seconds until all components are ready, without the creation of a template.
-        template_within_s: time limit in seconds for the creation of a template of the initial data.
+        start_within_s: time limit in seconds until all components are ready. The creation of a template does not count.
+        template_within_s: time limit in seconds for the creation of a template: the prepared initial data, which is
+            copied to each testbed.
     """
 
     home: Path

@@ -96,7 +96,10 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{number of a descriptor: data folder}`: the open folder that a PostgreSQL server must inherit.
+    """Return `{descriptor: data folder}`: the number of the descriptor as which a server inherits its open data folder.
+
+    PostgreSQL opens its data folder by this descriptor, because its operating-system user may have no access to the
+    folder's path.
 
     Args:
         folder: the data folder of the server.
@@ -124,7 +127,7 @@ class NewCluster:
 
     Args:
         programs: the PostgreSQL installation to use.
-        folder: an empty folder that belongs to the server's user.
+        folder: an empty folder that belongs to the operating-system user that runs the server.
         log: the file for the output of the programs.
         port: the server's port while the data folder is filled.
     """

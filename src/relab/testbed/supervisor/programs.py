@@ -160,7 +160,7 @@ def _reachable_copy(folder: Path, version: str) -> Path:
         version: the version of the installation, for the name of the copy.
 
     Raises:
-        MissingProgramError: another user could have changed the copy.
+        MissingProgramError: the copy is not safe to use, because another user owns it or may write to it.
     """
     name = hashlib.sha256(f"{folder}:{version}".encode()).hexdigest()[:12]
     copy = Path(tempfile.gettempdir(), f"relab-postgres-{os.geteuid()}-{name}")

@@ -277,7 +277,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify components of a new episode (one test); return those that confirm it, and stop the others."""
+        """Notify the components `kept` of a new episode (one test); return those that confirm it, stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
@@ -365,7 +365,7 @@ class Supervisor:
         write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
 
     def _state(self, *, hidden: bool = False) -> TestbedState:
-        """Return the testbed's state; ports and addresses of hidden programs are included only if `hidden` is True."""
+        """Return the testbed's state; `hidden` adds the ports and addresses that responders must not see."""
         shown = [row for row in self.plan.rows if row.port is not None and (hidden or not row.hidden)]
         public = {str(row.port) for row in shown}
         ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}
@@ -387,7 +387,7 @@ class Supervisor:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return the soft resource limits of this process with these names, which are the defaults for components."""
+    """Return this process's soft resource limits of the given names; components inherit these limits by default."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

@@ -93,7 +93,7 @@ def components(site: Site) -> list[ComponentSpec]:
 
 
 def write_configurations(site: Site) -> None:
-    """Write the configuration files of Redis and of the links into the testbed's folders."""
+    """Write the configuration files of Redis and of the links (network proxies) into the testbed's folders."""
     layout = site.layout
     layout.redis.mkdir(exist_ok=True)
     text = _REDIS_CONFIGURATION.format(

@@ -72,9 +72,10 @@ class Template:
 
 
 def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
-    """Return the name of the template of a seed module: a digest of 16 hexadecimal digits.
+    """Return the name of the template that a seed module fills: a digest of 16 hexadecimal digits.
 
-    The digest covers PostgreSQL's version and configuration, and all Python and SQL files in the module's folder.
+    A template is the prepared initial data of testbeds; a seed module is the Python module that creates the data. The
+    digest covers PostgreSQL's version and configuration, and all Python and SQL files in the module's folder.
 
     Raises:
         StartError: the module does not exist.
@@ -90,6 +91,8 @@ def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
 
 async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) -> Template:
     """Return the template of a seed module, and create it first if it does not exist.
+
+    A template is a folder with a prepared database and search files, which are copied to each testbed.
 
     Args:
         programs: the PostgreSQL installation.
@@ -203,7 +206,7 @@ def _seed_folder(seed_module: str) -> Path:
 
 
 def _remove_old(templates: Path) -> None:
-    """Remove incomplete templates, and all complete templates except the two newest."""
+    """Remove incomplete templates (folders of prepared initial data), and all complete ones except the two newest."""
     folders = [path for path in templates.iterdir() if path.is_dir()]
     finished = sorted(
         (path for path in folders if not path.name.startswith("new-")), key=lambda path: path.stat().st_mtime

@@ -84,7 +84,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 def hide_secrets(model: BaseModel) -> dict[str, Any]:
     """Return a settings model as JSON, with secrets replaced by stars.
 
-    The private folder and the supervisor's socket are left out.
+    The settings `private_dir` (the folder of the workers' sockets) and `supervisor_socket` are left out.
     """
     shown: dict[str, Any] = {}
     for name, value in model:

@@ -107,8 +107,8 @@ class Limiter:
     def change(self, bounds: Bounds, *, now_s: float) -> None:
         """Replace the bounds after a change of flags.
 
-        If the old and the new bounds are adaptive and have the same upper bound, the current limit stays. Otherwise the
-        limit becomes the new upper bound.
+        The current limit stays if the old and the new bounds are both adaptive (the limit follows the measured times)
+        and have the same upper bound. Otherwise the limit becomes the new upper bound.
 
         Args:
             bounds: the new bounds.
@@ -160,7 +160,8 @@ class Limiter:
         - `policy`: `aimd` (adaptive), `fixed`, or `none` without a limit.
         - `limit`, `highest`: the current limit and its upper bound; None without a limit.
         - `active`: number of active requests.
-        - `work_p95_ms`: P95 of the last period, in milliseconds; None before the first one.
+        - `work_p95_ms`: 95th percentile of the processing times (without the wait in the queue) in the last measuring
+          period, in milliseconds; None before the end of the first period.
         - `work_p95_bound_ms`: the value of `work_p95_ms` above which the limit falls.
         """
         return {

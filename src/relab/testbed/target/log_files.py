@@ -155,7 +155,8 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
 def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
     """Return `{worker's number: [((start, part), path)]}`, the log files of each worker, oldest first.
 
-    `start` is the start of the worker's process in microseconds since 1970, `part` the number of the file since then.
+    `start` is the time in microseconds since 1970 at which the worker's process was started. `part` is the number of
+    the file, from 0: a process begins a new file when the current one is full.
     """
     found: dict[int, list[tuple[tuple[int, int], Path]]] = {}
     for path in log_path.parent.glob(f"{log_path.stem}.w*.jsonl"):

@@ -98,7 +98,8 @@ class LibraryHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a library's log record to the worker's log.
 
-        An exception is written as type and message, without traceback. Arguments that do not fit the message follow it.
+        An exception is written as type and message, without traceback. If the record's arguments do not fit its
+        message, they are written after the unformatted message.
         """
         try:
             message = record.getMessage()

@@ -80,7 +80,7 @@ async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the state of all workers' connection pools as JSON, as `pool_status` describes it.
+    """Return the state of the workers' connection pools as JSON: one row per pool, the worst health, and totals.
 
     Args:
         parts: the objects of the worker that answers.

@@ -133,7 +133,7 @@ class Search:
         `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest first.
 
         Raises:
-            SearchError: neither index can answer.
+            SearchError: neither of the two indexes (`faiss` and `qdrant`) can answer.
         """
         answer: asyncio.Future[tuple[Backend, list[Hit]]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Wanted(text, top_k, answer))

@@ -124,7 +124,7 @@ def write_products(path: Path, *, products: int = PRODUCTS, seed: int = DEFAULT_
     Args:
         path: the path of the file; an existing file is replaced.
         products: number of products.
-        seed: the seed of the products. With the seed of the database, the file has the products of the database.
+        seed: the seed of the products. Use the seed of the database, so that the file has the same products.
 
     Raises:
         OSError: the file cannot be written.

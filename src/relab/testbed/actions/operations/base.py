@@ -55,7 +55,7 @@ class PlantOperation(ABC, Generic[Given]):
 
         Args:
             parameters: the validated parameters of the action.
-            before: the result of `look` immediately before the action.
+            before: the state that `look` returned immediately before the action.
 
         Raises:
             PlantError: a part of the service rejects the change or does not answer.

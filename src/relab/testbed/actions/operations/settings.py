@@ -27,7 +27,10 @@ class Credential(ActionParameters):
 
 
 class Path(ActionParameters):
-    """Selects a dependency, and the network path over which the target shall connect to it from now on."""
+    """Selects a dependency, and the network path over which the target shall connect to the dependency from now on.
+
+    Each dependency has two paths, `primary` and `secondary`, each with a proxy of its own.
+    """
 
     dependency: Literal["database", "cache"]
     path: Literal["primary", "secondary"] = "secondary"

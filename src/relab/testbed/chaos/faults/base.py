@@ -85,10 +85,9 @@ class Injectable(ABC, Generic[Given]):
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values, by name, for the parameters that only this event has; the base class returns {}.
+        """Return random values, by name, for parameters of this fault or noise event; the base class returns {}.
 
-        An event is a fault or noise event. With the returned values, users notice a fault. Parameters without a value
-        get their defaults.
+        The values of a fault must be such that users notice the fault. Parameters without a value get their defaults.
         """
         return {}
 
@@ -140,7 +139,7 @@ class Fault(Injectable[Given]):
 
     Attributes:
         cause: the name of the cause in runbooks and in the diagnoses of responders.
-        grows: whether the symptoms increase gradually if the fault has a ramp.
+        grows: whether the symptoms increase gradually if the fault is injected with a ramp (rising strength).
         is_felt: whether users notice the fault at the request rate of episodes (tests of a responder). Episodes use no
             other faults.
         takes_the_machine: whether the fault leaves no processor time to other testbeds on the same machine.

@@ -49,7 +49,7 @@ class ServerKiller:
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """Kill the server of the dependency abruptly, without a restart; do nothing at level 0."""
+        """Kill the server of the dependency abruptly, without a restart; do nothing if the strength `level` is 0."""
         if level > 0:
             self._ground.plant.stop(self._component)
 

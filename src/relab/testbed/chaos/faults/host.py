@@ -38,7 +38,7 @@ class RunningReportJob:
         self._pid: int | None = None
 
     def set_level(self, level: float) -> None:
-        """Start the report job, a batch job with much processor time; do nothing at level 0.
+        """Start the report job, which uses much processor time; do nothing if the strength `level` is 0.
 
         Raises:
             PlantError: the job is already running, or the testbed has no component for the job.

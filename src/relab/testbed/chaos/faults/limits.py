@@ -61,7 +61,9 @@ class Memory(FaultParameters):
 
 
 class LimitChanged(ABC):
-    """Base of injectors that lower resource limits of the target's workers too far. Subclasses implement `limits`.
+    """Base of injectors that lower resource limits of the target's workers below their need.
+
+    Subclasses implement `limits`.
 
     If something else, such as a repair, changes the limits of a worker, the injector leaves this worker alone.
 
@@ -80,7 +82,7 @@ class LimitChanged(ABC):
         """Return the limits to set for one worker at a level above 0, as `{field of ResourceLimits: value}`."""
 
     def set_level(self, level: float) -> None:
-        """Lower the limits of the share `level` (0 to 1) of the workers too far; at level 0, restore the old limits.
+        """Lower the limits of the share `level` (0 to 1) of the workers below their need; at 0, restore the old limits.
 
         If something else, such as a repair, has changed the limits of a worker, leave this worker alone.
         """

@@ -58,7 +58,7 @@ class Deployment:
         self._thread = threading.Thread(target=self._roll, name="deployment", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start a thread that restarts the target's workers one by one; do nothing at level 0."""
+        """Start a thread that restarts the target's workers one by one; do nothing if the strength `level` is 0."""
         if level > 0:
             self._ground.plant.change_settings({}, "release 4.11.3", author=DEPLOYER, restart=False)
             self._thread.start()
@@ -98,7 +98,7 @@ class SlowClient:
         self._thread = threading.Thread(target=self._send, name="client", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the thread that sends slow requests; do nothing at level 0."""
+        """Start the thread that sends slow requests; do nothing if the strength `level` is 0."""
         if level > 0:
             self._thread.start()
 

@@ -54,7 +54,10 @@ class SettingsChanged:
         self._before: dict[str, dict[str, Any]] = {}
 
     def set_level(self, level: float) -> None:
-        """Create a settings version with the wrong values, and restart the target with it; do nothing at level 0."""
+        """Create a settings version with the wrong values, and restart the target with it.
+
+        Do nothing if the strength `level` is 0.
+        """
         if level > 0:
             now = self._ground.plant.settings()
             self._before = {
@@ -88,7 +91,7 @@ class FlagsChanged:
         self._made: dict[str, Any] = {}
 
     def set_level(self, level: float) -> None:
-        """Set the target's flags to this injector's wrong values; do nothing at level 0."""
+        """Set the target's flags to this injector's wrong values; do nothing if the strength `level` is 0."""
         if level > 0:
             now = self._ground.plant.flags()
             self._before = {

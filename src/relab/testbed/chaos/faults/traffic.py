@@ -70,8 +70,8 @@ class Storm(FaultParameters):
         patience_ms: time after which a client gives up waiting for an answer.
         retries: maximum number of retries of each client.
         retry_delay_ms: delay before a retry.
-        trigger_s: length of the first period in seconds. In this period, new requests arrive so fast that they overload
-            the target without retries.
+        trigger_s: length of the first period in seconds. In this period, so many new requests arrive that they would
+            overload the target even if no client retried.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
