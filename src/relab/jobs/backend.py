@@ -61,7 +61,9 @@ class JobBackend(Protocol):
         ...
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run jobs of the runner's lanes, earlier lanes first, until `stop` is set; the current job is finished first.
+        """Run jobs of the runner's lanes until `stop` is set; the current job is finished first.
+
+        A lane is an urgency; jobs of the most urgent lane start first.
 
         Call this method in the main thread, because a signal enforces the time limit of a job. While the broker or the
         database is unavailable, the method waits and retries.

@@ -28,9 +28,9 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
         - E. L. Korn, B. I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective size).
 
     Args:
-        clusters: the results, summed by cluster. A summand is the result of a trial (0 or 1), or the success rate of a
-            task.
-        trials: the total number of trials.
+        clusters: for each cluster, the sum and the number of its results. A result is 0 or 1 for each trial, or a
+            success rate for each task.
+        trials: the total number of trials behind the results.
         level: confidence level, 0..1.
 
     Raises:

@@ -28,14 +28,14 @@ class Interval:
 
     @property
     def ends_text(self) -> str:
-        """The ends as text, such as `-0.1 to +0.3`; for an interval without bounds, the result of `unbounded_text`."""
+        """The ends as text, such as `-0.1 to +0.3`; if both are infinite, `unbounded` with the reason, if known."""
         if math.isinf(self.low) and math.isinf(self.high):
             return unbounded_text(self.method)
         return f"{self.low:+.4g} to {self.high:+.4g}"
 
 
 def unbounded_text(method: str | None) -> str:
-    """Return a text for an interval without bounds, such as `unbounded: the values do not vary`, or only `unbounded`.
+    """Return a text for an infinite interval, such as `unbounded: the values do not vary`, or only `unbounded`.
 
     `method` is the method of the interval; None if it is unknown. If it begins with `none: `, the rest of it is the
     reason in the text.

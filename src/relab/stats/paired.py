@@ -331,7 +331,10 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return the interval of the mean of one cluster, or of equal differences; without bounds, it is infinite."""
+    """Return the confidence interval of the mean if the differences do not vary: one cluster, or equal differences.
+
+    `bounds` are the smallest and largest possible difference. If they are None, the interval is infinite.
+    """
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")
     mean, (low, high) = clusters.mean, bounds

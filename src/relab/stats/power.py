@@ -147,7 +147,10 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
 
 @functools.lru_cache(maxsize=256)
 def _detectable_shift(freedom: int, alpha: float, power: float) -> float:
-    """Return the mean, in standard errors, that a two-sided t test detects with probability `power`."""
+    """Return how many standard errors from 0 a true mean must be, so that a t test detects it with probability `power`.
+
+    The test is two-sided at the level `alpha`, with `freedom` degrees of freedom.
+    """
     # Cached: the value takes 36 integrals, and all metrics of a run with the same number of tasks need the same value.
     low, high = 0.0, 1.0
     while _power_at(high, freedom, alpha) < power:

@@ -104,7 +104,8 @@ class GroupWriter(Generic[Item, Result]):
 
         Args:
             item: the item to write.
-            weight: the weight of the item, in any unit, such as a number of rows.
+            weight: the size of the item in any unit, such as its number of rows; `max_batch` and `max_waiting` limit
+                sums of weights.
             answer: gets the item's result when the item is committed, or the error if the item could not be stored.
 
         Raises:

@@ -45,7 +45,7 @@ class SupervisorBusyError(ConflictError):
 
 
 class UnknownComponentError(NotFoundError):
-    """The testbed has no component, group of components or link with this name."""
+    """The testbed has no component, group of components or link (network proxy) with this name."""
 
 
 class UnknownVersionError(NotFoundError):

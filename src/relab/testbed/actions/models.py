@@ -87,8 +87,8 @@ class Action:
     def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes with these parameters.
 
-        The first case that applies decides: the action's own `part`; the dependency in the parameters; the component in
-        the parameters; otherwise the whole service.
+        This is the action's own `part` if it has one, else the dependency that the parameters name, else the component
+        that they name, else the whole service.
         """
         if self.part is not None:
             return self.part

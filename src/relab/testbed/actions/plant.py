@@ -153,8 +153,8 @@ class Plant:
     def access(self) -> dict[str, Any]:
         """Return how operators connect to the servers: `{"database": {...}, "cache": {...}}`.
 
-        Each server has `host`, `port`, `user`, `password` and `paths`. `paths` is `{name of a network path: port on
-        which the target may connect to the server}`.
+        Each server has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database) and `paths`. `paths` has
+        the ports of the proxies through which the target can reach the server: `{"primary": port, "secondary": port}`.
         """
         return self._ask("GET", "/access")
 

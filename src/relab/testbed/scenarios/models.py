@@ -122,7 +122,8 @@ class PythonProvider(_Part):
 def _field(name: str) -> Any:
     """Return a function that reads the field `name` of a value, for Pydantic's discriminator.
 
-    The function returns the value of the field in angle brackets, such as `<http>`.
+    The function returns the value of the field in angle brackets, such as `<http>`; the brackets mark it in the
+    locations of errors.
     """
     # pydantic chooses the class by this text. Error messages recognise it in a location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"

@@ -113,7 +113,8 @@ class Episode(_Value):
     def measured(self) -> tuple[Event, ...]:
         """The measured faults: the faults that the responder must repair.
 
-        These are all faults, except the first fault in an episode of the kind "after escalation".
+        These are all faults, except the first fault in an episode of the kind "after escalation": the responder is
+        expected to escalate this fault to a person.
         """
         return self.faults[1:] if self.kind is EpisodeKind.AFTER_ESCALATION else self.faults
 

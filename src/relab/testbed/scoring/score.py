@@ -175,8 +175,9 @@ def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float 
     - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
     - The detection is the first poll with an incident that was not open before the onset (the injection of the first
       measured fault).
-    - If an unmeasured fault was injected before, two other events after the onset are a detection, too: a notice to
-      people, and a poll in which an earlier incident is open and not escalated.
+    - If a fault that need not be repaired was injected before the onset, two other events after the onset are a
+      detection as well, and the earliest one counts: a notice to people, and a poll in which an earlier incident is
+      open and not escalated.
 
     Times are in seconds after the responder was ready.
     """

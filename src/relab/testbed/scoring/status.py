@@ -67,7 +67,8 @@ def read_status(at_s: float, document: Any) -> Sight:
 
     Args:
         at_s: time of the poll, in seconds after the responder was ready.
-        document: the JSON that the responder returned; if it is not an object, `answered` is false in the result.
+        document: the JSON that the responder returned. If it is not an object, the result has `answered` False, which
+            means that the responder did not answer.
     """
     if not isinstance(document, Mapping):
         return Sight(at_s, answered=False)

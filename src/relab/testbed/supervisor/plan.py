@@ -28,8 +28,8 @@ class ProgramRow(Strict):
             requests to the supervisor, `NAME` then means all of them.
         port: the name of the public port, which all processes share; None for no public port.
         ready_path: an HTTP path that answers with 200 when the program is ready; None to count as ready at once.
-        stage: number of the start stage. Programs of stage 0 start together with PostgreSQL, Redis and the links;
-            programs of a later stage start when all components of the previous stages are ready.
+        stage: number of the start stage. Programs of stage 0 start together with PostgreSQL, Redis and the links
+            (network proxies); programs of a later stage start when all components of the previous stages are ready.
         hidden: whether the program is left out of the lists that a responder may see.
         started: whether the program is started at the beginning of an episode (one test of a responder).
         episode_end_path: the HTTP path of a POST that makes the program forget the previous episode; None to restart

@@ -102,8 +102,8 @@ class Injectable(ABC, Generic[Given]):
         """Validate the parameters `given` by name, and return them as an object of the class `parameters`.
 
         Raises:
-            WrongFaultParametersError: a parameter is unknown or out of range, or `can_vary` is False and a ramp or a
-                period is given.
+            WrongFaultParametersError: a parameter is unknown or out of range, or `can_vary` is False and a ramp (rising
+                strength) or a period (switching on and off) is given.
         """
         try:
             found = self.parameters.model_validate(dict(given))

@@ -37,7 +37,8 @@ class Setting:
     def set_level(self, level: float) -> None:
         """Set the cache's parameters to the new values; at level 0, set them to the values from before the injection.
 
-        Do nothing if something else, such as a repair, has restarted or reconfigured the cache since the first call.
+        Do nothing if something else, such as a repair, has restarted the cache since this injector was created, or has
+        changed these parameters since the first call of this method.
         """
         if not self._standing.is_whole():
             return
