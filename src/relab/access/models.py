@@ -96,7 +96,11 @@ class AccessState(BaseModel):
 
 
 class AccessEventKind(StrEnum):
-    """What an event of the audit log records: a token was created or revoked, or the installation was reopened."""
+    """What an event of the audit log records.
+
+    A token was created or revoked, or the installation was reopened: it accepts requests from this machine without a
+    token again.
+    """
 
     TOKEN_CREATED = "token_created"  # noqa: S105 a kind of event, not a token
     TOKEN_REVOKED = "token_revoked"  # noqa: S105

@@ -207,7 +207,8 @@ class AccessService:
     def is_open(self) -> bool:
         """Return whether callers on this machine may do everything without a token.
 
-        The result is cached for one second. If the state row is missing from the database, a token is needed.
+        The result is cached for one second. If the database row that stores the access state is missing, a token is
+        needed.
         """
         now = self._clock.now_us()
         asked_at, answer = self._openness

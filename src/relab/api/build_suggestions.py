@@ -60,7 +60,7 @@ def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSugge
     The body contains the `log` of the failed build, its `error` in one sentence, or both; at most 16 MiB. It may also
     contain the log of a build that passed (`passing`), and the name of the `project`. With `project`, earlier fixes in
     the project are returned too. If the failure is not known, the response says so. The suggestion is stored without
-    the texts of the body; a verdict names it by `suggestion_id`.
+    the texts of the body. Use its `suggestion_id` to send a verdict later: whether it was accepted.
     """
     return services.builds.suggest_fix(failed)
 

@@ -65,9 +65,11 @@ class IngestGate:
     def add(self, count: int, *, own: int) -> None:
         """Add `count` bytes to the total size of the bodies in progress.
 
+        The body of a single request may exceed the limit while no other body is in progress.
+
         Args:
             count: the number of bytes.
-            own: how many bytes the same request has added before.
+            own: how many bytes this request has added before; all further bytes in the total are of other requests.
 
         Raises:
             OverloadedError: the total would exceed the limit, and bodies of other requests are in progress.
@@ -87,6 +89,8 @@ class IngestReservation:
 
     def add(self, count: int) -> None:
         """Reserve `count` more bytes for the body of this request.
+
+        A body that is the only one in progress may exceed the capacity.
 
         Raises:
             OverloadedError: the free capacity is smaller than `count`, and other bodies are in progress.

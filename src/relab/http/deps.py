@@ -21,13 +21,13 @@ def get_services(request: Request) -> Services:
 
 
 def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
-    """Return this process's tailer of analyses: it sends new progress events of analyses to the open streams."""
+    """Return the object of this process that sends new progress events of analyses to the open streams."""
     tailer: ProgressTailer[ProgressEvent] = request.app.state.tailer
     return tailer
 
 
 def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
-    """Return this process's tailer of incidents: it sends new timeline events of incidents to the open streams."""
+    """Return the object of this process that sends new timeline events of incidents to the open streams."""
     tailer: ProgressTailer[TimelineEvent] = request.app.state.incident_tailer
     return tailer
 

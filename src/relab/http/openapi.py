@@ -39,8 +39,8 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
     Args:
         model: the model.
-        template: the text of a reference between schemas, in which `{model}` stands for a model's name. The names in
-            the result are formed in the same way.
+        template: the reference to a schema, such as `#/components/schemas/{model}-Input`; `{model}` stands for a
+            model's name. The keys of the result are the parts after `#/components/schemas/`, such as `Run-Input`.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
@@ -76,7 +76,7 @@ class DocumentedBody(ABC):
 
     @abstractmethod
     async def __call__(self, *_args: Any, **_options: Any) -> Any:
-        """Read the body and return it; subclasses declare the parameters that FastAPI passes, such as the request."""
+        """Read the body and return it. FastAPI calls this method with the parameters that the subclass declares."""
 
     def described(self) -> dict[str, Any]:
         """Return the `requestBody` of a route with this body, for the OpenAPI document."""
@@ -88,7 +88,7 @@ class BodyReadByRoute(DocumentedBody):
     """A dependency that only documents the body; the route itself reads it."""
 
     async def __call__(self) -> None:
-        """Do nothing: the route reads the body."""
+        """Do nothing: FastAPI calls every dependency of a route, but here the route itself reads the body."""
 
 
 def without_nul(schema: Any) -> Any:
@@ -154,7 +154,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document without the credentials that each route accepts; it is built once."""
+        """Return the OpenAPI document, which is built at the first call; `described` adds the routes' credentials."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()

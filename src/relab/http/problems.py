@@ -116,7 +116,10 @@ def problem_response(
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI `responses` of a route for problem documents with these HTTP statuses; 422 also adds 414."""
+    """Return the OpenAPI `responses` of a route for problem documents with these HTTP statuses.
+
+    The status 422 (invalid input) also adds 414, because input in the URL can make the URL too long.
+    """
     return {
         status: {
             "description": _TITLES[status],

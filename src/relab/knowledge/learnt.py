@@ -57,13 +57,19 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The strongest deviations in `marks`, at most `_MAX_REQUIRED`, without facts that exist only during incidents."""
+        """The facts that the new runbook requires: those in `marks` that differed most from their usual values.
+
+        At most `_MAX_REQUIRED`. Facts that exist only during incidents are left out.
+        """
         # No later probe could show that a deviation of such a fact is gone.
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
     @property
     def cause(self) -> str:
-        """The name of the cause: a digest of the deviations in `required`; equal deviations give the same name."""
+        """The name of the cause: a digest of the abnormal facts in `required`.
+
+        Incidents with equally abnormal facts get the same name. The exact value of a number does not matter.
+        """
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
 
@@ -76,11 +82,12 @@ def learnt_runbooks(
     """Return a new runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
     Incidents with the diagnosis "unknown" have the same cause if the same facts differed most from their usual values.
-    The name of the cause is a digest of these deviations.
+    The name of such a cause is a digest of the conditions that recognize these facts.
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the active runbooks. New runbooks reuse their conditions, and never have a cause that one of them has.
+        runbooks: the active runbooks. If they have conditions on the same facts, a new runbook uses these conditions.
+            No new runbook is made for a cause that has an active runbook.
         looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
     """
     past = list(incidents)
@@ -167,7 +174,8 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
-        runbooks: the active runbooks; their actions show which parameters come from facts.
+        runbooks: the active runbooks. Where they take a parameter of the same action from a fact of the incident, the
+            result does so, too.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
@@ -186,7 +194,7 @@ def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]
     Args:
         act: the action that was tried.
         incident: the incident in which it was tried.
-        runbooks: runbooks whose actions show which parameters come from facts.
+        runbooks: runbooks that may have the same action with a placeholder `{fact}` as a parameter.
     """
     return {name: _place(act, name, value, incident, runbooks) for name, value in act.parameters.items()}
 

@@ -92,7 +92,9 @@ def shipped_shelf() -> Shelf:
 
 
 def folder_shelf(folder: Path) -> Shelf:
-    """Return the runbooks in the `.md` files of a folder, without those in its subfolders.
+    """Return the runbooks in the `.md` files of a folder, and the errors in files that could not be read.
+
+    Subfolders are not read.
 
     Raises:
         RunbookFolderError: the folder does not exist, cannot be read, or has more than `MAX_FILES` files.

@@ -103,10 +103,10 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return the probability of a condition if the cause of one of two runbooks is present.
+    """Return the probability that a condition is true if the cause of one of two runbooks is present.
 
-    The result is `likely` of the expectation in `own`. If `own` lacks the condition, it is `otherwise` of the
-    expectation in `other`.
+    If the runbook of the present cause names the condition, the result is its probability with the cause (`likely`).
+    If not, the result is the probability that the second runbook gives without its own cause (`otherwise`).
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.

@@ -211,7 +211,7 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Replace the cause of a past incident; return it, with the causes whose learnt runbooks came or went.
+        """Change the cause of a past incident. Return it, and for which causes this adds or removes a learnt runbook.
 
         Args:
             incident_id: the id of the incident.
@@ -307,7 +307,7 @@ class KnowledgeService:
         return Drafts(self.folder).all(self._in_use())
 
     def get_draft(self, cause: str) -> Draft:
-        """Return the draft of a cause.
+        """Return the draft (a runbook that waits for a person to accept it) for a cause.
 
         Raises:
             DraftNotFoundError: the cause has no draft.
@@ -334,7 +334,7 @@ class KnowledgeService:
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of all runbooks, including excluded ones (`without`)."""
+        """Return the causes of all runbooks, including runbooks that the option `without` excludes from use."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:
@@ -345,7 +345,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder that the settings name, or else the home folder; None if that one does not exist."""
+        """Return the folder of own runbooks: the settings' folder, else `home_folder` if it exists, else None."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

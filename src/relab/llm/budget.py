@@ -159,7 +159,7 @@ class Budget:
             return Spent(1, charge.prompt_tokens, charge.completion_tokens, usd)
 
     def spent(self) -> Spent:
-        """Return the sums of all charges that have not expired."""
+        """Return the sums of all charges in the sliding window; without a window, of all charges so far."""
         with self._lock:
             self._drop_expired(self._uptime_us())
             usd = self._limits.usd(self._prompt_tokens, self._completion_tokens)

@@ -248,7 +248,7 @@ class ActionsClient:
             since_us: a time before the action was requested, in microseconds since 1970.
 
         Raises:
-            ActionServerError: the request failed, or the list lacks the record and does not reach back to `since_us`.
+            ActionServerError: the request failed, or the answer is incomplete, so the record may be missing from it.
         """
         records, unreadable = await self._records()
         # Do not compare times here: the clocks may differ.
@@ -307,7 +307,7 @@ class ActionsClient:
         """Return the record of the rollback of the action in record `record_id`; None if it was not rolled back.
 
         Raises:
-            ActionServerError: the request failed, or the server's list is incomplete and lacks the record.
+            ActionServerError: the request failed, or the answer is incomplete, so a rollback may be missing from it.
         """
         recent = await self.records_after((record_id,))
         found = [item for item in recent.records if item.undoes == record_id]
@@ -326,7 +326,7 @@ class ActionsClient:
         return found if found is not None and found.status is not ActionStatus.ASKED else None
 
     async def _records(self) -> tuple[list[ServerRecord], int]:
-        """Return `(newest records of all clients, number of invalid rows left out)`; times are by the local clock.
+        """Return `(newest 200 action records of all clients, number of invalid rows)`; times are by the local clock.
 
         Raises:
             ActionServerError: the request failed.

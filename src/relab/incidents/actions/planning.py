@@ -164,8 +164,8 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    If an inverse action exists, the step sets a value. It then also counts as tried if the same action was tried on the
-    same part of the service with other parameters.
+    An action that has an inverse sets a value. It also counts as tried if it was tried on the same part of the service
+    with another value.
     """
     if step.entry is None:
         return False

@@ -17,8 +17,8 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
     """Return how far above the baseline's centre the next poll of a healthy service may be, in the signal's unit.
 
     The width is t(p, n - 1) * s * sqrt(1 + 1 / n), with p = Phi(deviations) (Hahn and Meeker, Statistical Intervals,
-    1991, section 4.7). n is the number of separate windows of time; s is the larger of the robust and the upper-tail
-    deviation. Fewer than 4 degrees of freedom count as 4.
+    1991, section 4.7). n is the number of separate windows of time. s is the larger of two standard deviations of the
+    baseline: `deviation` and `upper_deviation`. Fewer than 4 degrees of freedom count as 4.
 
     Args:
         usual: the baseline of the signal.

@@ -44,7 +44,7 @@ class RepairResult(StrEnum):
     MITIGATED = "mitigated"
     """The recovery took too long: the cause is gone and users are served, but the service is not back to normal."""
     OTHER_CAUSE = "other_cause"
-    """The cause is gone, but users are still affected: there is another cause, which must be diagnosed."""
+    """The cause is gone, but the service is not back to normal: there is another cause, which must be diagnosed."""
     FAILED = "failed"
     WORSE = "worse"
     """Errors or P95 are clearly higher than before the action: roll it back."""
@@ -56,7 +56,10 @@ class RepairResult(StrEnum):
 
     @property
     def as_effect(self) -> StoredRepairResult:
-        """The final result in the form stored in action records: `OTHER_CAUSE` becomes `MITIGATED`.
+        """The final result in the form that action records store.
+
+        `OTHER_CAUSE` becomes `MITIGATED`, because the action removed the cause for which it was done. All other final
+        results stay.
 
         Raises:
             ValueError: the result is not final yet.

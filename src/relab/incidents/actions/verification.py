@@ -80,8 +80,15 @@ def _undecided(
 ) -> VerificationResult:
     """Return the verdict on an action that is not verified and has not made the service worse.
 
-    `streak` holds the latest consecutive polls that served users well. `waits_for` describes the conditions in
-    `course.mended` that are not known to be true.
+    `RepairResult` explains the possible verdicts.
+
+    Args:
+        course: the observations since the action.
+        polls: the polls after the end of the action, oldest first.
+        bounds: the upper bounds within which users are served well.
+        settings: thresholds and waiting times.
+        streak: the latest consecutive polls in which users were served well.
+        waits_for: a text for each condition that must become true, and is not known to be true yet.
 
     Returns:
         `NOT_YET`, `RECOVERING`, `MITIGATED`, `OTHER_CAUSE` or `FAILED`, with the reason.
@@ -123,10 +130,15 @@ def _recovering(
 
     The first case that applies decides:
     1. Probes have confirmed another cause: `OTHER_CAUSE`.
-    2. At least `recovery_timeout_s` seconds have passed since the action: `MITIGATED`.
+    2. At least `recovery_timeout_s` seconds have passed since the action, with enough polls: `MITIGATED`.
     3. Otherwise: `RECOVERING`.
 
-    `well_s` is for how many seconds users have been served well.
+    Args:
+        course: the observations since the action.
+        polls: the polls after the end of the action, oldest first.
+        bounds: the upper bounds within which users are served well.
+        settings: thresholds and waiting times.
+        well_s: for how many seconds users have been served well.
     """
     since_s = (polls[-1].at_us - course.ended_at_us) / _US
     left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
@@ -195,9 +207,8 @@ def _latest(polls: Sequence[Snapshot], settings: VerificationSettings) -> list[S
 def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> bool:
     """Return whether a poll shows that users get answers: few errors, and no newly failing dependency.
 
-    A dependency that already failed before the action does not count.
-
-    Latency and the target's own health status are ignored.
+    A dependency fails newly if it did not fail in the last poll before the action (`course.before`). Few errors are at
+    most `bounds.errors_pct`. Latency and the target's own health status are ignored.
     """
     patient = replace(bounds, p95_ms=math.inf)
     return not _problem(course, without_health_status(poll), patient) and poll.failing <= course.before.failing
@@ -206,11 +217,12 @@ def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) ->
 def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: HealthBounds) -> bool:
     """Return whether the recent polls `late` are better than the last poll before the action.
 
-    What must have improved depends on the last poll before the action. The first case that applies decides:
+    The caller has checked that users get answers in most recent polls. What else must have improved depends on the last
+    poll before the action. The first case that applies decides:
 
-    1. Users got no answers: nothing more; the result is True.
-    2. P95 was above its bound: at least half of the excess must be gone.
-    3. Otherwise: a dependency that failed before the action must work again.
+    1. Users got no answers then: True, because they get answers now.
+    2. P95 was above its bound: True if at least half of the excess is gone.
+    3. Otherwise: True if a dependency that failed before the action works again.
     """
     before = course.before
     if not _serves(course, before, bounds):
@@ -223,7 +235,10 @@ def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: Hea
 
 
 def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a dependency that worked before the action has now failed for `settings.min_worse_s` seconds."""
+    """Return whether a dependency that worked before the action has now failed for `settings.min_worse_s` seconds.
+
+    `course` has the last poll before the action; `polls` are the polls after it, oldest first.
+    """
     late = _latest(polls, settings)
     return late[-1].at_us - late[0].at_us >= settings.min_worse_s * _US and bool(
         frozenset.intersection(*(poll.failing for poll in late)) - course.before.failing
@@ -244,7 +259,11 @@ def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: He
 def _streak(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> list[Snapshot]:
-    """Return the latest consecutive polls in which users were served well, oldest first."""
+    """Return the latest consecutive polls in which users were served well, oldest first.
+
+    Users are served well if the target answers and calls itself healthy, and its errors and P95 are within `bounds`. A
+    gap of more than three poll intervals also ends the series.
+    """
     found: list[Snapshot] = []
     for poll in reversed(polls):
         gap_s = (found[-1].at_us - poll.at_us) / _US if found else 0.0
@@ -288,8 +307,8 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
     """Return a text for each condition in `course.mended` that is not known to be true.
 
-    A condition is known only from a recent probe that was made during `streak`, the latest polls that served users
-    well. Without such a probe, all conditions are unknown.
+    These conditions are all true once the action's cause is gone. They are known only from a recent probe that was made
+    during `streak`, the latest polls in which users were served well. Without such a probe, all are unknown.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:

@@ -218,7 +218,10 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """Return `(least, of)`: a small anomaly is confirmed if at least `least` of the latest `of` polls show it."""
+        """Return `(least, of)`: a small anomaly is confirmed if at least `least` of the latest `of` polls show it.
+
+        `_is_small` says which anomalies are small. They need more polls than others.
+        """
         least = max(
             self.settings.confirm_polls, math.ceil(self.settings.small_anomaly_s / self.settings.poll_interval_s)
         )

@@ -88,7 +88,8 @@ class _Signal:
         well_us: for how many microseconds the signal was normal before the latest outage.
         notified_us, notified: the time of the last notification, and the anomaly that it reported; None if people were
             not notified yet.
-        worse_us, worse_polls: since when, and for how many polls, the signal has been much worse than `notified`.
+        worse_us: the time of the first poll in which the signal was much worse than in `notified`.
+        worse_polls: for how many consecutive polls, up to the last one, the signal has been much worse.
         recurrences: how often people were notified that the anomaly has come back.
     """
 
@@ -192,8 +193,8 @@ class OutageTracker:
     def observe(self, findings: DetectionResult, at_us: int) -> None:
         """Update the outages with `findings`, the anomalies of the poll at `at_us` (microseconds since 1970).
 
-        If the target's figures are stale, nothing is updated. New signals after the first 500 of an incident are
-        ignored.
+        An outage is a signal with an anomaly. If the target's figures are stale, nothing is updated. Once an incident
+        has 500 signals, further signals are ignored.
         """
         if findings.is_stale:
             # Old figures show neither the beginning nor the end of an outage.
@@ -230,7 +231,10 @@ class OutageTracker:
                 signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
-        """Record that people were notified of `news` at `at_us` (microseconds since 1970); `due` then pauses 20 s."""
+        """Record that people were notified of `news` at `at_us` (microseconds since 1970).
+
+        For the next 20 s, `due` then returns no news.
+        """
         self._last_us = at_us
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
@@ -241,9 +245,12 @@ class OutageTracker:
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
 
+        News is overdue when it is older than a limit of at most 30 s. News is urgent if people must be notified of it
+        at once, as `_Signal.is_at_once` says.
+
         The first case that applies decides:
         1. Less than 20 s have passed since a notification: no news.
-        2. No news is overdue or urgent: no news. News is overdue when it is older than a limit of at most 30 s.
+        2. No news is overdue, and no news is urgent: no news.
         3. Otherwise: all overdue news, and all news confirmed by enough polls.
 
         Args:

@@ -11,7 +11,9 @@ class DetectionSettings:
 
     Attributes:
         poll_interval_s: the time between two polls.
-        critical_error_rate_pct: the error threshold of `seed_rule` (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        critical_error_rate_pct: the threshold of the rule `seed_rule` for the share of errors (the environment variable
+            `ANOMALY_THRESHOLD_ERROR_RATE`). The rule finds an anomaly if errors and the average response time are above
+            their thresholds, and the connection pool is critical.
         slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above its median a signal must be for a level shift.
@@ -20,7 +22,7 @@ class DetectionSettings:
             its median, a duration must rise for users to notice it.
         min_poll_latency_increase_ms: the same as `min_latency_increase_ms` for the time to answer a poll, which varies
             more than other durations.
-        large_latency_increase_ms: a duration that exceeds its bound by less than this is a small anomaly.
+        large_latency_increase_ms: a P95 that exceeds its expected upper bound by less than this is a small anomaly.
         confirm_polls, confirm_of_polls: an anomaly is confirmed if it is in at least `confirm_polls` of the last
             `confirm_of_polls` polls.
         small_anomaly_s: how long a small anomaly (a slightly slower answer, an absent worker) must last to be

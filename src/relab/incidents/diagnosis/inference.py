@@ -46,14 +46,17 @@ Numbers = NDArray[np.float64]
 
 
 class _Model:
-    """Arrays with the probability of each feature (a condition that a runbook names) with each cause.
+    """Arrays with the probability of each feature with each cause.
+
+    A feature is a condition that a runbook names. Its probability is the probability that the condition is true.
 
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the conditions of all runbooks, one for each feature.
-        likely: the probability of each feature with each cause set; shape (features, cause sets). The cause sets are
-            the single causes in the order of `causes`, then the pairs.
-        otherwise: the base rate of each feature; shape (features,).
+        likely: the probability of each feature if a cause set is present; shape (features, cause sets). The cause sets
+            are the single causes in the order of `causes`, then the pairs.
+        otherwise: the base rate: the probability of each feature if no cause that affects it is present; shape
+            (features,).
         first, second: for each pair, the indices of its two causes in `causes`.
     """
 
@@ -161,11 +164,13 @@ class Diagnosis:
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return the probabilities of all features, raised where a repaired cause may have left signs.
+        """Return `likely` with higher probabilities of the features that a repaired cause may have left behind.
+
+        A feature is a condition of a runbook. A cause set is one cause or two causes.
 
         Args:
             gone: the runbooks of the repaired causes.
-            likely: the probability of each feature with each cause set; an array of the shape (features, cause sets).
+            likely: the probability of each feature if a cause set is present; shape (features, cause sets).
         """
         for book in gone:
             signs = self._model.otherwise.copy()
@@ -188,7 +193,11 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return the log penalty of each cause set (one or two causes) for required conditions that are false."""
+        """Return a summand, zero or less, for the log probability of each cause set (one or two causes).
+
+        Each condition that a runbook of the set requires, and that is known to be false, makes the set 10,000 times
+        less probable.
+        """
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]
         found: Numbers = np.concatenate([broken, pairs]) * _RULED_OUT
@@ -245,12 +254,12 @@ class Diagnosis:
 
 
 def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
-    """Return the probability of each feature if two causes are present at once.
+    """Return the probability of each feature (a condition of a runbook) if two causes are present at once.
 
     For each feature, the first case that applies decides:
-    1. One cause leaves the feature at its base rate: the probability with the other cause.
-    2. Both causes raise it, or both lower it: their independent effects are combined.
-    3. One cause raises it and the other lowers it: the log odds are added.
+    1. If one cause leaves the feature at its base rate, the result is the probability with the other cause.
+    2. If both causes raise it, or both lower it, their effects are combined as independent effects.
+    3. If one cause raises it and the other lowers it, their log odds are added.
 
     Args:
         one: the probabilities of the features with the first cause alone.

@@ -41,7 +41,9 @@ class KnownFacts:
     looked: tuple[str, ...] = ()
 
     def with_probes(self, names: Iterable[str], found: ProbeResult) -> KnownFacts:
-        """Return a copy with the facts that probes found, without earlier facts that these probes no longer find.
+        """Return a copy with the facts that probes found now.
+
+        Facts that these probes can find, and did not find now, are removed with their evidence.
 
         Args:
             names: the names of the probes that were run.
@@ -188,10 +190,10 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the second cause that needs more probes to be sure of it; None if there is none.
+        """Return a cause that may be present besides the best one, and needs more probes; None if there is none.
 
-        It is the cause that is most probably present together with the best cause, if that probability is high enough
-        to suspect it but not to be sure.
+        Only the cause that is most probably present together with the best one is considered. It needs more probes if
+        this probability is at least `suspected_probability`, and less than `sure_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:

@@ -96,7 +96,7 @@ def reject_form(
 def reject_cause(
     cause: str, cited: Sequence[str], candidates: Sequence[Candidate], runbooks: Sequence[Runbook], known: KnownFacts
 ) -> AnswerRejection | None:
-    """Return why a model's answer must not make a cause more probable; None if the answer is accepted.
+    """Return the reason to ignore a model's answer that a cause is present; None if the answer is accepted.
 
     Args:
         cause: the cause that the model names.

@@ -136,7 +136,7 @@ class ModelInvestigator(Investigator):
         return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
 
     def is_sure(self, thought: InvestigationResult) -> bool:
-        """Return whether `thought`, the result without the model, is sure enough to skip the model.
+        """Return whether `thought`, the result of the rules alone, is so sure that the model need not be called.
 
         The best cause must be known, confirmed and probable enough, and all conditions it requires must be known.
         """

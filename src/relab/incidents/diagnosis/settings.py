@@ -11,9 +11,9 @@ class InvestigationSettings:
     """How many probes an investigation runs, and when it stops.
 
     Attributes:
-        sure_probability: the probability from which a cause is sure. Then only probes that confirm it are run.
-        suspected_probability: a second cause from this probability on gets more probes, until it is sure or less
-            probable.
+        sure_probability: a cause with at least this probability is sure. Then only probes that confirm it are run.
+        suspected_probability: a second cause with at least this probability is suspected. More probes are run until it
+            is sure, or is no longer suspected.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
         max_concurrent_probes: how many probes are run at the same time.
         max_rounds: the maximum number of rounds of probes for one diagnosis.

@@ -81,18 +81,20 @@ def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
 def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the figures of one responder: rates with confidence intervals, times and sums.
 
+    Intervals do not treat episodes with the same subject (such as the injected fault) as independent.
+
     Returns:
         A mapping with these keys:
 
         - `episodes`: the number of episodes.
         - `without_figures`: the number of episodes that ended in an error.
         - `with_something_wrong`: the number of episodes with a fault.
-        - `subjects`: the number of different faults in these episodes.
-        - `rates`: `{metric: rate with an interval clustered by subject}`.
-        - `times`: `{metric: median and 90th percentile}`.
-        - `sums`: `{metric: sum}`.
+        - `subjects`: the number of different subjects of these episodes with a fault.
+        - `rates`: `{metric: rate with its interval}`, over the episodes with a fault.
+        - `times`: `{metric: median and 90th percentile}`, over the episodes with a fault.
+        - `sums`: `{metric: sum}`, over all episodes.
         - `judged_failed`: the share of correct repairs that the responder judged as failed.
-        - `false_alarms`: the rates of false alarms per 960 polls.
+        - `false_alarms`: the rates of false alarms per 960 polls (eight hours, at one poll every 30 s).
     """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]
@@ -177,8 +179,9 @@ def compared(
         A mapping with these keys:
 
         - `episodes`: the number of pairs of episodes.
-        - harm (`HARM`), `mitigated`, `harmful_actions`: both means, and their difference (own minus other) with a
-          confidence interval, clustered by subject.
+        - `harm_user_error_s`, `mitigated` (only episodes with a fault), `harmful_actions`: the mean of each responder,
+          and the difference of the means (own minus other). The confidence interval of the difference does not treat
+          episodes with the same subject (such as the injected fault) as independent.
         - `harm_ratio`: own harm divided by the other harm, with a confidence interval.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
@@ -238,7 +241,8 @@ def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
 def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
     """Return the number of hits, the rate and its confidence interval; None if `found` is empty.
 
-    `found` holds `(is a hit, subject)`; the interval is clustered by subject.
+    `found` holds `(is a hit, subject)` for each observation. The interval does not treat observations with the same
+    subject (such as the injected fault) as independent.
     """
     if not found:
         return None
@@ -266,8 +270,11 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the rates of false alarms per 960 polls, with confidence intervals, by group of episodes.
 
-    The groups are `all`, `healthy_episodes` (no fault) and `noisy_episodes` (no fault, but signs like a fault). Polls
-    after the onset of a fault are not counted. A group without polls is missing.
+    960 polls are eight hours, at one poll every 30 s. The groups are `all`, `healthy_episodes` (no fault) and
+    `noisy_episodes` (no fault, but signs like a fault). Polls after the onset of a fault are not counted. A group
+    without polls is missing.
+
+    `known` are the episodes that did not end in an error.
     """
     found: dict[str, Any] = {}
     for name, chosen in (

@@ -45,7 +45,7 @@ class NoticeContext:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The parts of a notice that depend on the kind of its timeline event: texts, commands and flags."""
+    """The parts of a notice that depend on the kind of its timeline event; `Notice` explains the fields."""
 
     kind: NoticeKind
     title: str

@@ -32,7 +32,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message to people about an event of an incident, or from another part of relab (posted).
+    """A message to people about an event of an incident, or a posted message: one of another part of relab.
 
     It may contain untrusted text, which each receiver's adapter escapes.
 
@@ -120,7 +120,7 @@ class ReceiverState(BaseModel):
 
     Attributes:
         receiver: the name of the receiver.
-        since: when the receiver was set up. Incidents that were over then cause no notices.
+        since: when the receiver was set up. Incidents that had ended before this time cause no notices.
         sent, given_up: how many notices the receiver accepted, and how many were skipped after errors.
         last_sent_at: when the receiver last accepted a notice; None if it never did.
         attempts: how often sending the next notice has failed so far.

@@ -116,7 +116,10 @@ class Outbox:
             repository.change_receiver(unit.session, receiver, values)
 
     def post(self, notice: NewNotice, *, now_us: int) -> None:
-        """Store a notice for all receivers; do nothing if a notice with the same topic and number was stored before."""
+        """Store a message of another part of relab, for all receivers.
+
+        A message is identified by its topic and its number in the topic (`seq`). If it was stored before, do nothing.
+        """
         values = {"notice_id": new_id(), "topic": notice.topic, "seq": notice.seq, "at": notice.at_us}
         with self._database.write(durable=False) as unit:
             repository.delete_posts(unit.session, now_us - _KEEP_POSTS_US)
@@ -124,6 +127,8 @@ class Outbox:
 
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
         """Return the posted notices of the last day that a receiver has not processed, at most 50, oldest first.
+
+        A posted notice is a message of another part of relab; it is about no event of an incident.
 
         The list is empty for an unknown receiver, and during a retry pause.
         """

@@ -55,8 +55,8 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: a time in microseconds since 1970. An incident that was opened earlier and is over is not returned
-            if the receiver has processed none of its events.
+        opened_from: a time in microseconds since 1970. If an incident is over and the receiver has processed none of
+            its events, it is returned only if it was opened at this time or later.
         limit: the maximum number of incidents.
     """
     # Open, unfinished and recent incidents; each group is found by an index.
@@ -111,6 +111,8 @@ def delete_posts(session: Session, before: int) -> None:
 
 def pending_posts(session: Session, receiver: str, *, since: int, limit: int) -> Sequence[Any]:
     """Return `(notice_id, content)` of posted notices that a receiver has not processed, oldest first.
+
+    A posted notice is a message of another part of relab; it is about no event of an incident.
 
     Args:
         session: the session of the transaction.

@@ -100,7 +100,7 @@ class NoticeSender:
         return self._receiver.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send notices until `stop` is set; then release the lease.
+        """Send notices until `stop` is set; then release the lease, with which only one process sends to a receiver.
 
         If the database is unavailable, the error is logged, and the next poll tries again.
         """
@@ -147,7 +147,7 @@ class NoticeSender:
                 return
 
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
-        """Send the pending notices of one incident, in order; return whether other notices may be sent now.
+        """Send the pending notices of one incident, in order; return whether to go on with further notices.
 
         Return False after a failure, or if this process stops or has lost the lease.
         """
@@ -175,7 +175,7 @@ class NoticeSender:
         return True
 
     async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
-        """Send a posted notice; return whether other notices may be sent now.
+        """Send a posted notice (a message of another part of relab); return whether to go on with further notices.
 
         Return False after a failure, or if this process stops or has lost the lease.
         """

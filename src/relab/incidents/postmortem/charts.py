@@ -96,7 +96,7 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the chart's time axis for another field of the data, which `shorthand` names."""
+    """Return a copy of the time axis `time` that shows the field `shorthand` of the data instead."""
     # With a new axis instead of a copy, the chart would show the axis title twice.
     found = time.copy()
     found.shorthand = shorthand

@@ -111,7 +111,7 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
     2. `routing` is harmful: `("route", the harmful value)`.
     3. `control` has no number as `max_concurrency`, or `routing` has no boolean as `enabled`: None, because it is
        unknown whether a value is harmful.
-    4. Otherwise no value is harmful: `("none", routing)`.
+    4. Otherwise no value is harmful: `("none", routing)`. Here `routing` is only the evidence.
 
     Args:
         control: the value of the flag that limits concurrent requests.

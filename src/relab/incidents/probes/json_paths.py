@@ -125,21 +125,21 @@ class FactCollector:
         self.sightings.append(Observation(fact, value, place.answer, place.pointer, place.verbatim))
 
     def amount(self, fact: str, place: JsonValue, most: float = MAX_VALUE) -> None:
-        """Add a fact whose value is the number at `place` in an answer; ignore numbers below 0 or above `most`."""
+        """Add a fact with the number in `place`, which also proves it; ignore numbers below 0 or above `most`."""
         found = place.amount
         self.see(fact, found if found is not None and found <= most else None, place)
 
     def word(self, fact: str, place: JsonValue) -> None:
-        """Add a fact whose value is the text at `place` in an answer; ignore an empty text and other types."""
+        """Add a fact with the text in `place`, which also proves it; ignore an empty text and other types."""
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: JsonValue) -> None:
-        """Add a fact whose value is the boolean at `place` in an answer; ignore any other type."""
+        """Add a fact with the boolean in `place`, which also proves it; ignore any other type."""
         self.see(fact, place.truth, place)
 
 
 def root_of(answers: Sequence[ProbeResponse], number: int) -> JsonValue:
-    """Return the whole JSON of the answer with the index `number`.
+    """Return the whole JSON of the answer with the index `number`, as a `JsonValue` (a value with its position).
 
     If there is no answer with this index, the `value` of the returned object is None.
     """

@@ -44,12 +44,12 @@ class _Worker:
 
     @property
     def is_same(self) -> bool:
-        """Whether the worker is the same process in both answers, and was ready in the first answer already."""
+        """Whether the worker is the same process in the first and the last answer, and was ready in the first one."""
         pids = (self.then.at("pid").amount, self.now.at("pid").amount)
         return pids[0] is not None and pids[0] == pids[1] and self.then.at("ready_at").value is not None
 
     def grown(self, *keys: str) -> float | None:
-        """Return the increase of a number between the two answers; None if the number is missing in one of them.
+        """Return the increase of a number from the first to the last answer; None if one of them lacks the number.
 
         `keys` is the path of field names to the number.
         """
@@ -58,7 +58,11 @@ class _Worker:
 
 
 def read_processes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read facts about the processes: states and limits from the last answer, growth rates from the first and last."""
+    """Read facts about the processes.
+
+    `answers` are the supervisor's answers, the earliest first. States and limits come from the last answer, growth
+    rates from the difference between the first and the last.
+    """
     found = FactCollector()
     last = len(answers) - 1
     if answers:
@@ -123,7 +127,7 @@ def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonV
 
     Args:
         found: collects the facts.
-        workers: the workers, each with its values in the first and in the last answer.
+        workers: the workers, each with its values in the supervisor's first and last answer.
         place: the JSON value that is cited as evidence for the facts about all workers together.
         now_us: the current time, in microseconds since 1970.
     """
@@ -251,10 +255,10 @@ def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def _last_start(lines: JsonValue) -> JsonValue | None:
-    """Return the log line about the start of the job that runs now; None if no job runs.
+    """Return the log line with which the batch job that runs now reported its start; None if no job runs.
 
     Args:
-        lines: the list of log lines, the earliest first.
+        lines: the log lines of the job, the earliest first.
     """
     begun: JsonValue | None = None
     for line in lines.rows():

@@ -149,7 +149,10 @@ def _least(places: Iterable[JsonValue]) -> JsonValue | None:
 
 
 def _name_of(place: JsonValue) -> str | None:
-    """Return the value `place` as text if it is a text or a number (rounded to an integer); otherwise None."""
+    """Return the name in `place` (a value of an answer) as text, such as a worker's number; None for other types.
+
+    A number is rounded to an integer.
+    """
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"
 

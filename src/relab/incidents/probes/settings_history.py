@@ -56,14 +56,16 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
     """Return the newest settings change of the last `RECENT_S` seconds that may have caused a problem.
 
-    Repairs are no such changes. A setting that a later repair changed again is left out of the result.
+    A repair (a change by an operator or the supervisor) is never returned. A setting that a later repair changed again
+    no longer counts as changed.
 
     Args:
         rows: the versions of the settings, the oldest first.
         now_us: the current time, in microseconds since 1970.
 
     Returns:
-        `(index of the changed version in rows, names of the changed settings)`; None without such a change.
+        `(index in rows of the version that made the change, names of its changed settings)`; None if no change may
+        have caused a problem.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):

@@ -203,10 +203,11 @@ class ClosingNodes:
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
         """Return a sentence that asks people to remove a load limit later; empty if the responder has set none.
 
-        The limit was set by the action that repaired the incident. The sentence is also written to the timeline.
+        The responder has set a limit if the runbook of the cause limits the load, and one of the actions was verified
+        and not rolled back. The sentence is also written to the timeline.
 
         Args:
-            cause: the cause that was repaired; its runbook says whether the action limits the load.
+            cause: the cause that was repaired.
             acts: the actions of the incident.
         """
         world = self._world
@@ -291,7 +292,8 @@ class ClosingNodes:
     ) -> list[ServerRecord]:
         """Return the action server's records of actions that people or other clients requested, the oldest first.
 
-        Only actions requested during the incident count. The result is empty if the records cannot be read.
+        Only actions requested during the incident count. `acts` are the responder's own actions of the incident, which
+        are left out. The result is empty if the records cannot be read.
         """
         try:
             return list(await self._others(state, incident, acts))[::-1]

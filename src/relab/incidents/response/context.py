@@ -201,7 +201,8 @@ class ResponseContext:
         Args:
             incident_id: the id of the incident, which does not count as a past incident.
             facts: the facts by which similar past incidents are found; empty: no past incident is used.
-            mended: causes that are known to be gone, in addition to the result of the method `mended`.
+            mended: causes that are known to be gone. The causes that the incident's actions have removed (the method
+                `mended`) are added.
             asks_model: whether a language model may be used, if the settings allow it.
         """
         memory: dict[str, float] = {}

@@ -112,10 +112,10 @@ class ExecutionNodes:
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
-        """Return the keys of the incident's actions that may be planned again.
+        """Return the idempotency keys of the incident's actions that may be planned again.
 
-        These are the keys in the state's `again`, and the key of `act` if the action server refused `act`. If `again`
-        already has `_MAX_REPEATS` keys, no key is added.
+        The state's `again` has the keys so far. The key of `act` is added if the action server refused `act`, and
+        `again` has fewer than `_MAX_REPEATS` keys.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again

@@ -34,7 +34,7 @@ class _Ready:
 
     Attributes:
         digest: the digest of the service's state, from the dry run; None if the server gave none.
-        ruling: the policy's ruling on the plan.
+        ruling: the policy's decision on the plan (allowed, needs approval, refused, or no action for now).
     """
 
     plan: ActionPlan
@@ -55,9 +55,9 @@ class PlanningNodes:
         self._survey = SituationReader(world)
 
     async def plan(self, state: IncidentState) -> IncidentState:
-        """Choose the next action, get the policy's ruling on it, and return the changed keys of the state.
+        """Choose the next action, get the policy's decision on it, and return the changed keys of the state.
 
-        The ruling decides whether the action is executed, needs approval, or must wait.
+        The decision says whether the action is executed, needs approval, is refused, or must wait.
         """
         if state.get("way") == "investigate":
             # A checkpoint of an earlier version, in which this node investigated itself.
@@ -221,7 +221,9 @@ class PlanningNodes:
         return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
-        """Request a dry run of a plan from the action server, get the policy's ruling, and return both with the plan.
+        """Request a dry run of a plan from the action server, and get the policy's decision on the plan; return both.
+
+        The decision is: allowed, needs approval, refused, or no action for now.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.
@@ -231,14 +233,14 @@ class PlanningNodes:
         return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
-        """Carry out the policy's ruling on a plan, and return the changed keys of the state, with the next node.
+        """Carry out the policy's decision on a plan, and return the changed keys of the state, with the next node.
 
         If the policy refuses the plan for a short time only, wait until that time has passed, and return None: the
-        caller must then get a new ruling.
+        caller must then get a new decision.
 
         Args:
             state: the state of the incident workflow.
-            ready: the plan and the ruling.
+            ready: the plan and the policy's decision.
             waits: the number of waits for the end of a refusal so far. After `max_server_retries` waits, a refusal is
                 final.
         """
@@ -276,10 +278,15 @@ class PlanningNodes:
         }
 
     async def _refused(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState:
-        """Write the policy's refusal of a plan to the timeline, and hand the incident over to people.
+        """Write the policy's refusal of a plan to the timeline, and return the changed keys of the state.
 
-        If the autonomy for the action's class is `suggest`, the event suggests the action to people. Return the changed
-        keys of the state.
+        The next node hands the incident over to people. If the settings let the responder only suggest actions of this
+        class (autonomy `suggest`), the timeline event suggests the action to people.
+
+        Args:
+            state: the state of the incident workflow.
+            ready: the plan and the policy's decision.
+            waits: how often the workflow has waited for the end of a refusal; stored in the state.
         """
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"

@@ -43,8 +43,8 @@ class RemainingCause:
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action. If not, symptoms that fit the action's own
-                cause are ignored.
+            is_worse: whether the service is worse than before the action. If not, signs of the cause that the action
+                repaired are no evidence for another cause, because they may be left over.
         """
         self._diagnosed_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

@@ -52,7 +52,7 @@ class Responder:
         world: the services and settings of the workflow.
         graph: the workflow, as a LangGraph graph that was compiled with a checkpointer.
         poller: polls the target.
-        detector: finds anomalies; it shares its baseline with `world`.
+        detector: finds anomalies. `world` has the same baseline (the usual values of the target) as the detector.
         owner: the name of this process in the lease, which only one process can hold.
     """
 
@@ -319,7 +319,7 @@ class Responder:
             given = Command(resume=await self._until_decided(cast("IncidentState", found)))
 
     async def _until_decided(self, state: IncidentState) -> bool | str:
-        """Wait until the node that requested an approval can continue; return the value with which it continues.
+        """Wait until the workflow's node that requested an approval can continue; return the value that it receives.
 
         Returns:
             True: a person has decided, the request has expired or is missing, or no approval is needed any more.

@@ -1,4 +1,4 @@
-"""Roll back an action: get the policy's ruling, store the rollback, and then request it from the action server."""
+"""Roll back an action: get the policy's decision, store the rollback, and then request it from the action server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Rollback:
         return undo
 
     async def _ruling(self, state: IncidentState, plan: ActionPlan, act: ActionRecord) -> Ruling:
-        """Return the policy's ruling on the rollback of an action; retry while the action server does not answer.
+        """Return the policy's decision on the rollback of an action; retry while the action server does not answer.
+
+        The decision is: allowed, needs approval, refused, or no action for now.
 
         Raises:
             ActionServerError: the action server refuses a request, or still does not answer after

@@ -1,4 +1,4 @@
-"""Collect the present situation, and get the policy's ruling on a plan.
+"""Collect the present situation, and get the policy's decision on a plan.
 
 This happens twice: when a plan is made, and again before it is executed. Between the two, people may have taken an hour
 to approve, pressed the kill switch, or begun to repair by hand.
@@ -31,7 +31,7 @@ _CLOCKS_DIFFER_S: Final = 3_600.0
 
 
 class SituationReader:
-    """Collects the input of the policy's rulings: kill switches, records of actions, and polls.
+    """Collects the input of the policy's decisions: kill switches, records of actions, and polls.
 
     It also finds out unknown outcomes of actions from the action server's records.
     """
@@ -49,16 +49,16 @@ class SituationReader:
         is_undo: bool = False,
         leave_out: str = "",
     ) -> Ruling:
-        """Return the policy's ruling on a plan in the present situation.
+        """Return the policy's decision on a plan now: allowed, needs approval, refused, or no action for now.
 
         Args:
             state: the state of the incident workflow.
             plan: the plan to execute.
             entry: the action's entry in the action server's catalogue; None: it is requested from the server.
             is_approved: whether a person has approved exactly this plan, and the approval is still valid.
-            is_undo: whether the ruling is on the rollback of the plan's action.
-            leave_out: the key of the plan's own stored action, which does not count as an earlier action; empty if it
-                is not stored.
+            is_undo: whether the decision is on the rollback of the plan's action.
+            leave_out: the idempotency key of the plan's own action if it is stored already, so that the policy does not
+                count it among the earlier actions; empty if it is not stored.
 
         Raises:
             ActionServerError: a request to the action server failed, or the server does not offer the action.
@@ -75,7 +75,7 @@ class SituationReader:
         Three conditions must hold:
         - The autonomy for the plan's class of actions is `ACT`.
         - The action affects no more users than the incident does now.
-        - A new ruling of the policy allows the plan.
+        - A new decision of the policy allows the plan.
         """
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
@@ -198,7 +198,11 @@ class SituationReader:
 
 
 def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
-    """Return the anomalies that were found in the present outage."""
+    """Return the anomalies that were found since the present outage began.
+
+    An incident has several outages if the service recovered and broke again. If it never recovered, all anomalies of
+    the incident are returned.
+    """
     # Anomalies of an earlier outage do not justify an action that affects many users.
     since_us = state.get("episode_us", 0)
     return [finding.anomaly for finding in incident.findings if finding.last_at >= since_us]

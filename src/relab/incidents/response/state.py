@@ -62,22 +62,23 @@ class IncidentState(TypedDict, total=False):
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the service's state at the time of the last plan.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
-        ground: the policy's reason why a person has to decide on the last plan.
+        ground: the sentence in which the policy says why a person has to decide on the last plan.
         before: the last poll before the last action, as `dump_poll` returns it.
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.
-        tried: the plans that were refused or rejected, each as a list of action, target and fingerprint.
+        tried: the plans that were refused or rejected, each as `[action, target, fingerprint]`. The fingerprint is the
+            digest of the action's name and parameters.
         stand_downs: how often the workflow has waited because the policy forbade all actions for the time being.
         waits: how often the workflow has waited because the policy refused a plan for a short time only.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
             `unknown`.
         handovers: what was known at each of the latest handovers to people, the earliest handover first.
-        heard: how often people had reported the problem (`lab incidents trigger`) until the last handover.
+        heard: the number of people's reports of the problem (`lab incidents trigger`) until the last handover.
         heard_seq: the number of the last timeline event that the last handover or plan took into account.
         relooks: how often the incident was diagnosed again, after a handover or because of new outages.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
         episode_us: when the present outage began, if the service had recovered before; otherwise 0.
-        way: the name of the next node.
+        way: the name of the graph's next node.
         reason: why the workflow goes to the next node.
     """
 
@@ -161,7 +162,7 @@ def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, 
 
 
 def thought_of(thought: InvestigationResult) -> IncidentState:
-    """Convert the result of an investigation to changed keys of the incident's state, with their values."""
+    """Return the part of an incident's state that the result of an investigation sets."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

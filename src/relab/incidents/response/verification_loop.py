@@ -62,7 +62,9 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until the result of an action is certain, and return it; rejected requests count as failed.
+        """Wait until the result of an action that does not limit the load is certain, and return the result.
+
+        Requests that the service rejects count as failed.
 
         Args:
             act: the finished action.
@@ -132,11 +134,12 @@ class VerificationLoop:
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
 
     def _has_subsided(self, course: ActionObservations, book: Runbook) -> bool:
-        """Return whether the load is so low again that the service need not reject requests any more.
+        """Return whether the load limit is no longer needed.
 
         One of two conditions must hold:
         - Hardly any request is rejected now.
-        - Recent facts contradict a condition in the runbook's `requires`, so the cause is gone.
+        - The cause is gone: by recent facts, one of the conditions that the cause needs (the runbook's `requires`) is
+          false.
         """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers
@@ -176,7 +179,7 @@ class VerificationLoop:
         """Return whether probes should check now whether the cause is gone.
 
         The last check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
-        - Users have been served well for `min_healthy_s` seconds, or will have been after at most two more polls.
+        - Users have been served well for `min_healthy_s` seconds, less the time of two polls.
         - So much time has passed since the action that the cause should be gone.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()

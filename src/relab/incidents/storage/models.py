@@ -106,7 +106,8 @@ class IncidentFinding(_Remembered):
     """An anomaly as an incident stores it: one entry for all times at which the anomaly was found.
 
     Attributes:
-        detector, signal, value, expected, detail, opens: the values of the latest anomaly; see `Anomaly`.
+        detector, signal, value, expected, detail, opens: the values of the latest anomaly, as in `Anomaly`. `opens`
+            says whether the anomaly alone may open an incident.
         severity: the worst severity so far.
         count: how often the anomaly was found.
     """
