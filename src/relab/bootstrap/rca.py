@@ -53,7 +53,7 @@ def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, Sent
     """Return `(judge of failures, judge of behaviours)`, two functions that call the language model.
 
     The judge of failures names the first wrong step of a run, for the report of its failure. The judge of behaviours
-    decides whether a run shows a behaviour that a sentence of a rule describes. Both are None if no model is
+    decides whether a run shows a behaviour that a rule describes in words, as a sentence. Both are None if no model is
     configured.
 
     Raises:

@@ -80,7 +80,7 @@ class UnknownPolicyError(InvalidInputError):
 
 
 class PolicyFlagError(ConfigurationError):
-    """A flag that holds the policy of a project has a value that is not a policy."""
+    """The flag that names a project's policy (the rule that chooses actions for its builds) has an invalid value."""
 
     code = "policy_flag_invalid"
     is_safe_to_show = True

@@ -26,8 +26,8 @@ class FailureGroup(BaseModel):
         first_build, last_build: the ids of the builds that started first and last.
         first_at, last_at: when these two builds started.
         projects: the projects with builds in the group, at most 20.
-        goes_on: whether the cause is still present. True if the newest build that succeeded or failed in at least one
-            of `projects` belongs to the group.
+        goes_on: whether the cause is still present: in at least one of `projects`, the newest build belongs to the
+            group. Builds that neither succeeded nor failed are ignored.
     """
 
     model_config = ConfigDict(frozen=True)

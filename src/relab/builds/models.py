@@ -266,7 +266,8 @@ class SimulationRequest(BaseModel):
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
         action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
-            configuration. The actions 5 and 7 change nothing in it either, so they have no effect.
+            configuration. The actions 5 (one job at a time) and 7 (from clean) set what the default configuration has
+            already, so they have no effect.
         seed: the seed of the simulation; None for a new random seed each time.
     """
 
@@ -286,11 +287,12 @@ class SimulatedBuild(BaseModel):
     Attributes:
         status: `success` or `failed`.
         duration: the duration in seconds.
-        error: the error of a measured build with the same outcome; None if the simulated build succeeded.
+        error: the error of a measured build with equal fault, action, status and kind of failure; None if the simulated
+            build succeeded. The measured builds are real builds of `examples/build`.
         failure: the kind of the failure; None if the simulated build succeeded.
-        peak_memory_mb: the median memory peak, in MB, of measured builds with the same outcome.
-        fault: the simulated fault.
-        action_id: the simulated action.
+        peak_memory_mb: the median memory peak, in MB, of all these measured builds.
+        fault: the fault that was switched on in the example project to make its builds fail.
+        action_id: the id of the action (a change of the configuration) whose effect was simulated.
     """
 
     status: BuildStatus

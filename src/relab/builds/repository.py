@@ -183,7 +183,7 @@ def add_decision(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def finish_decision(session: Session, decision_id: str, values: Mapping[str, Any]) -> bool:
-    """Set the columns `values` of a decision without a reward; return False if there is no such decision."""
+    """Set the columns `values` of a decision that has no reward yet; return False if there is no such decision."""
     row = BuildDecisionRow
     statement = update(table_of(row)).where(row.decision_id == decision_id, row.reward.is_(None)).values(dict(values))
     return session.execute(statement.returning(row.decision_id)).one_or_none() is not None
@@ -257,9 +257,9 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first of `ids`, as many as have at most `_MAX_TESTS_OF_BATCH` stored test results together.
+    """Return the longest beginning of `ids` whose builds have at most `_MAX_TESTS_OF_BATCH` test results together.
 
-    At least the first id is returned, however many results its build has.
+    The result has at least the first id, however many results its build has.
     """
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)

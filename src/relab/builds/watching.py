@@ -31,7 +31,7 @@ class WatchPlan:
 
 
 class RetryBudget:
-    """The number of retries that the passes of a watch may still make.
+    """The number of retries that the passes of a watch may still make together. A pass is a build and its retries.
 
     Args:
         full: the number of retries at the start.

@@ -92,7 +92,10 @@ def evidence_text(test: JudgedTest) -> str:
 
 
 def _outcome(evidence: HistoryEvidence) -> str:
-    """Return the outcome of a test in a build as text; an inferred pass is described as inferred."""
+    """Return the outcome of a test in a build as text.
+
+    The text says so if the test counts as passed only because the build succeeded and its log does not name the test.
+    """
     if evidence.is_inferred:
         return f"counts as passed in build {_named(evidence)}, which succeeded and whose log does not name it"
     return f"{evidence.outcome.value} in build {_named(evidence)}"

@@ -40,7 +40,8 @@ def compare(
 ) -> int:
     """Judge whether each variant of a run may replace the baseline. For a set of experiments, judge each of its runs.
 
-    Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run.
+    Exit code: 0 PASS; 1 FAIL; 2 EDGE (the data fit both PASS and FAIL), INVALID (the data allow no decision) or a
+    damaged run; 64 if there is no such run.
     """
     from relab.cli.experiments import open_experiments
     from relab.core.errors import ConflictError, InvalidInputError, NotFoundError

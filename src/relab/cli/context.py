@@ -46,9 +46,10 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the jobs that this command queued after labels, marked behaviours or deleted runs, if no worker is alive.
+    """Run the small jobs that follow an analysis or a deletion of runs, if no worker is alive.
 
-    Of the newest `at_most` pending jobs, those of these three kinds are run.
+    These jobs store the failure category or the behaviours that an analysis found in a run, or delete the analyses of
+    deleted runs. Only the newest `at_most` pending jobs are considered.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB

@@ -213,7 +213,10 @@ def run_experiment(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run the trials of an experiment in containers or bubblewrap without network access, for results to publish."""
+    """Run an experiment like `lab run`, but isolated: in containers or bubblewrap, without network access.
+
+    Use this command for results to publish. An experiment that configures network access is rejected.
+    """
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(

@@ -34,7 +34,8 @@ def import_logs(
     """Import logs of Inspect (an evaluation framework) as runs of this project.
 
     Each log becomes a variant, each sample a task, and each epoch a repeat of the tasks. `lab trials`, `lab compare`
-    and `lab rca` can read the runs.
+    and `lab rca` can read the runs. Inspect's grades count as numbers: C (correct) 1, P (partial) 0.5, I (incorrect)
+    and N (no answer) 0.
     """
     from relab.core.clock import SystemClock
     from relab.experiments.inspect_logs.service import ImportOptions, InspectLogService

@@ -29,8 +29,8 @@ ALIKE = 0.65
 class LabGroup(TyperGroup):
     """A group of commands.
 
-    For a mistyped command, the error message suggests only a very similar command: for example, not `worker` for
-    `fork`.
+    For a mistyped command, the error message suggests a command only if it is very similar. For `fork`, it does not
+    suggest `worker`.
     """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

@@ -154,9 +154,10 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
 
 def _chosen(quotes: Sequence[NoteQuote], most: int) -> list[NoteQuote]:
-    """Return at most `most` quotes, at most one for each field, in their original order.
+    """Return at most `most` quotes in their original order, at most one for each field of an object of the run.
 
-    Quotes with `is_key`, on which the cause in the note is based, are preferred.
+    An object is, for example, a tool call, with fields such as its output. Quotes with `is_key`, on which the cause in
+    the note is based, are preferred.
     """
     by_field: dict[tuple[str, str], int] = {}
     for index in sorted(range(len(quotes)), key=lambda index: not quotes[index].is_key):

@@ -178,7 +178,11 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of newest lines.")] = 20,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the history of the rollouts in this folder, newest last. Exit code 1 if a line was changed afterwards."""
+    """Show the history of the rollouts in this folder, newest last.
+
+    The history is the file that the plan's `report.history_path` names. Exit code 1 if a line of the file was changed
+    after it was written.
+    """
     from relab.cli.context import open_services
 
     plan = _plan(config, None, None)

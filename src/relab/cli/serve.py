@@ -105,7 +105,7 @@ def _export_options(only: str | None, autonomy: str | None, grpc_port: int | Non
 
 
 def _serves_grpc(settings: Settings) -> bool:
-    """Return whether the server also serves OTLP/gRPC: a port is set, and --only does not limit the server."""
+    """Return whether the server also serves OTLP/gRPC: a port is set, and --only selects no single part."""
     return settings.grpc.port is not None and settings.serve_only == "all"
 
 

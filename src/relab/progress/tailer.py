@@ -60,7 +60,10 @@ class EventLog(Protocol[Event_co]):
 
 @dataclass(slots=True)
 class _Topic(Generic[Event]):
-    """A topic that has followers (subscribers) in this process: its events so far, and whether its work has ended."""
+    """A topic that has followers (subscribers) in this process: its events so far, and whether its work has ended.
+
+    The work, such as an analysis or an incident, emits the events.
+    """
 
     events: list[Event]
     followers: int = 0

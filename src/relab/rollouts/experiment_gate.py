@@ -60,6 +60,10 @@ def read_evidence(
     The confidence level holds for all variants of the run together, so a person may choose the variant after seeing the
     figures.
 
+    Args:
+        service: reads the run.
+        question: the run, the variant and the baseline to compare, the metrics and the gates.
+
     Raises:
         ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.
         GateInvalidError: a gate cannot be parsed.
@@ -126,7 +130,10 @@ def check_plan(plan: Plan) -> None:
 def earlier_decision(
     stored: Sequence[RolloutRecord], record: RolloutRecord, target: RolloutTarget
 ) -> RolloutRecord | None:
-    """Return an earlier rollout that decided the same change by the same comparison of variants; None without one.
+    """Return an earlier rollout that has already decided this change of flags; None without one.
+
+    It has an equal plan, apart from report files, and was decided by the same comparison of two variants of an
+    experiment.
 
     A PASS that was not applied does not count as a decision.
 
@@ -136,7 +143,8 @@ def earlier_decision(
         target: the target; the caller must hold its lease.
 
     Raises:
-        RolloutStateError: a person has rolled back the earlier rollout, or the flags were changed after it was applied.
+        RolloutStateError: a person has rolled back the earlier rollout, or the flags were changed after the earlier
+            rollout was applied.
         TargetUnavailableError: the target does not answer.
     """
     earlier = next((found for found in stored if _is_same(found, record)), None)

@@ -92,7 +92,9 @@ class TargetLeases:
     Args:
         database: has the table of leases.
         clock: the clock for the expiry of leases.
-        folder: the folder of the lock files, shared by all processes of this installation on this machine.
+        folder: the folder of the lock files, shared by all processes of this installation on this machine. A process
+            locks a file while it holds a lease. The kernel releases the lock when the process dies, so the lease is
+            then free at once.
     """
 
     def __init__(self, database: Database, clock: Clock, folder: Path) -> None:

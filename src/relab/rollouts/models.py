@@ -177,9 +177,9 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: `r1 / r0 - 1` in percent; 0 if the two factors do not influence each other. `r1` is the judged
-            figure with the new flow control divided by that with the old one, both with the new routing; `r0` is the
-            same ratio with the old routing.
+        interaction: `r1 / r0 - 1` in percent; 0 if the two factors do not influence each other. `r1` and `r0` are
+            ratios: the judged figure (the P95, or the plan's metric) with the new flow control, divided by the figure
+            with the old flow control. `r1` is measured with the new routing, `r0` with the old routing.
         attribution: one sentence that names the cause of the improvement, or says that it is unknown.
     """
 
@@ -196,7 +196,8 @@ class RolloutJudgement(_Value):
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
         policy: the rule by which the verdict was decided.
-        delta_p95: change of the judged metric from arm A to B, with its interval.
+        delta_p95: change of the judged figure (the P95, or the plan's metric) from arm A to B in percent, with its
+            interval.
         delta_qps_pct: change of the completed requests per second, in percent of arm A.
         error_rate_pct: failed requests of arm B, in percent of its completed requests.
         error_rate_upper_pct: upper end of the 95 % confidence interval of `error_rate_pct`.
@@ -270,7 +271,7 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The comparison of two variants in a run of an experiment, by which a rollout is decided without windows.
+    """The comparison of two variants in a run of an experiment, which decides a rollout in place of measured windows.
 
     Attributes:
         run_id: the id of the run.

@@ -114,7 +114,8 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
     Args:
         session: the session of the transaction.
         values: every column of `rollout_leases`, by name.
-        is_dead: the beginning of the names of owners that are dead; without wildcards.
+        is_dead: a prefix; each owner whose name begins with it is dead. The prefix has no wildcards: `%` stands for
+            itself.
         now: the current time, in microseconds since 1970.
         latest: the latest end that a lease can have, in microseconds since 1970. A later end was stored before the
             clock was set back.

@@ -25,7 +25,10 @@ _MAX_STEP: Final = 200
 
 
 class RolloutRunner:
-    """Executes rollouts while the caller holds the lease of the target; `conclude` then reports their ends."""
+    """Executes rollouts while the caller holds the lease of the target.
+
+    After the caller has released the lease, `conclude` publishes the end of the rollout and writes its reports.
+    """
 
     def __init__(
         self,

@@ -299,7 +299,7 @@ class RolloutService:
             return self._store.get(rollout_id).record
 
     def publish_wait(self, rollout_id: str, reason: str) -> None:
-        """Publish, as progress, why a rollout must wait; do not wait for it. Do nothing if the rollout is over."""
+        """Publish, as progress, why a rollout must wait; return at once. Do nothing if the rollout is over."""
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:

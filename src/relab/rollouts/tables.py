@@ -11,7 +11,7 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class RolloutRow(Base):
-    """One rollout, without its windows, which have their own table."""
+    """One rollout, without its windows (measurements), which have their own table."""
 
     __tablename__ = "rollouts"
     __table_args__ = (Index("ix_rollouts_status_verdict", "status", "verdict"),)

@@ -38,7 +38,8 @@ class RememberingSource:
     def read(self, size: int, /) -> bytes:
         """Return the next bytes of the source, at most `size`; empty at the end.
 
-        The first call starts at the first byte of the source, although `__init__` has already read 64 KiB.
+        The calls return all bytes of the source: first the bytes that `__init__` has already read (`first`), then the
+        rest.
         """
         if self._unread:
             piece, self._unread = self._unread[:size], self._unread[size:]

@@ -254,14 +254,15 @@ def _of_test(score: float, name: str, message: str) -> _Candidate:
 
 
 def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
-    """Return the last lines before the failure as its cause; None if none of them is specific.
+    """Return the last three specific lines before the failure as its cause; None without a specific line.
 
-    Used for a build whose log shows no specific error.
+    Used for a build whose log shows no specific error. A line is specific if it is neither noise nor a text that any
+    failure may show, such as "build failed".
 
     Args:
-        relevant: the lines that explain the failure. If one of them has the role `LineRole.ERROR`, the lines of the log
-            before the first such line are searched. Otherwise, the lines of `relevant` with the role `LineRole.DETAIL`
-            are searched.
+        relevant: the lines that explain the failure. If one of them has the role `LineRole.ERROR`, the last 30 lines of
+            the log before the first such line are searched. Otherwise, the lines of `relevant` with the role
+            `LineRole.DETAIL` are searched.
         lines: all lines of the log.
     """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]

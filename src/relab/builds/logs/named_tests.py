@@ -23,8 +23,8 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
     """Join the patterns by which all log formats recognise lines about tests; return `(places, joined pattern)`.
 
-    In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` is the place
-    of its rule: `(i, k)` is the rule `FORMATS[i].tests[k]`, and `(i, None)` is `FORMATS[i].test_scope`.
+    In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` says which
+    rule has this pattern: `(i, k)` means `FORMATS[i].tests[k]`, and `(i, None)` means `FORMATS[i].test_scope`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []

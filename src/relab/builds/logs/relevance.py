@@ -169,8 +169,10 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
     """Return the blocks that explain why a build failed: the surest errors of its failed step, and blocks near them.
 
-    The failed step is the step with the last error of high weight. The blocks near such an error are weaker errors and
-    consequences. The result is empty if the log has no error.
+    The weight of a block (0 to 1) says how surely it explains a failure. Sure errors have at least the weight 0.65; if
+    the log has none, 0.5; if it has none either, any weight. The failed step is the step with the last sure error. The
+    blocks near its sure errors are less sure errors, and consequences: lines that report only that the build failed.
+    The result is empty if the log has no error.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.
@@ -224,8 +226,8 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
     """Return the blank lines to quote between chosen lines, as `{position: line}`, so that a quoted passage has no gap.
 
-    Blank lines are returned if only one or two of them separate two chosen lines. Chosen lines with the role
-    `LineRole.CONSEQUENCE` are ignored.
+    Blank lines are returned if only one or two of them separate two chosen lines. A chosen line with the role
+    `LineRole.CONSEQUENCE`, which reports only that the build failed, does not count as a chosen line here.
     """
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)

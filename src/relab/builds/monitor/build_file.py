@@ -153,7 +153,10 @@ class BuildFile(_Section):
         return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
 
     def largest(self, knob: str) -> float:
-        """Return the largest allowed value of a knob of `LIMITED_KNOBS`: its limit, or else its default value."""
+        """Return the largest value that the build file allows for a knob of `LIMITED_KNOBS`.
+
+        This is the knob's limit in the file's section `limits`; without a limit, it is the knob's default value.
+        """
         return float(self.limits.get(knob, getattr(self.defaults, knob)))
 
     def check(self, configuration: BuildConfiguration) -> None:

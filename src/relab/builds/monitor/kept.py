@@ -55,12 +55,14 @@ class KeptFolders:
             (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
 
     def total(self, *, unused_since_us: int = 0) -> KeptFiles:
-        """Preview `enforce`: count the projects with kept files, and the projects whose files `enforce` would remove.
+        """Return the amount of kept files (caches, workspaces), and the amount that `enforce` would remove.
 
-        Nothing is removed. Projects that are being built are counted too, although `enforce` would skip them.
+        An amount is a number of projects and a number of bytes. Nothing is removed. Projects that are being built are
+        counted too, although `enforce` would skip them.
 
         Args:
-            unused_since_us: the argument for `enforce`.
+            unused_since_us: `enforce` would also remove the files of projects whose last use was before this time, in
+                microseconds since 1970; 0: none by age.
         """
         found = self._folders()
         due = self._due(found, unused_since_us)
@@ -102,7 +104,7 @@ class KeptFolders:
         return found
 
     def _remove(self, root: Path) -> bool:
-        """Move the kept files of a project to the folder of removed files; return whether they were moved.
+        """Move a project's kept files (caches, workspaces) into a folder for removal; return whether they were moved.
 
         Nothing is moved if a build uses the project's folder. An error is logged, and the result is False.
         """

@@ -51,11 +51,14 @@ class MeasuredBuildRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Measured builds with the same fault, action, status and kind of failure.
+    """A possible outcome of a simulated build, made from a group of measured builds.
 
-    `result` is the result of a simulated build, apart from its duration. `log_durations` are the natural logarithms of
-    the measured durations in seconds. To simulate a duration, the simulator draws one of these logarithms and adds a
-    normally distributed random number; `bandwidth` is the standard deviation of the random number.
+    The builds of the group have equal fault, action, status and kind of failure.
+
+    `result` is the result of each simulated build with this outcome, without the duration. `log_durations` are the
+    natural logarithms of the measured durations in seconds. To simulate a duration, the simulator draws one of these
+    logarithms and adds a normally distributed random number; `bandwidth` is the standard deviation of the random
+    number.
     """
 
     result: BuildResult
@@ -103,7 +106,7 @@ class BuildSimulator:
         self.reference_s = median(build.duration_s for build in builds if build.status is BuildStatus.SUCCESS)
 
     def actions(self, fault: str) -> list[int]:
-        """Return the ids of the actions that were measured in builds with this fault, ascending.
+        """Return the ids of the actions (changes of the configuration) with which this fault was measured, ascending.
 
         Raises:
             UnmeasuredFaultError: no build with this fault was measured.

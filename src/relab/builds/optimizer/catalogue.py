@@ -53,7 +53,7 @@ class BuildAction:
         Args:
             configuration: the configuration to change.
             limit: called with the name of a knob; returns its largest allowed value.
-            selections: the names of the project's test selections.
+            selections: the names of the project's test selections (sets of tests to run).
         """
         changed = dict(self.values)
         for knob, factor in self.factors.items():
@@ -123,7 +123,7 @@ def possible_actions(
     Args:
         configuration: the configuration to change.
         limit: called with the name of a knob; returns its largest allowed value.
-        selections: the names of the project's test selections.
+        selections: the names of the project's test selections (sets of tests to run).
     """
     after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}
     return {number: changed for number, changed in after.items() if changed is not None}

@@ -112,7 +112,8 @@ class BuildSymptoms(BaseModel):
         cache: whether the build used a cache.
         incremental: whether the build was incremental.
         actions: the ids of the actions that this CI can perform; by default all possible actions.
-        policy: the name of the policy; by default the promoted policy of the project, or else `ucb`.
+        policy: the name of the policy. By default the policy that was promoted (put into use) for the project, else the
+            value of the flag `builds.policy`, else `ucb`.
     """
 
     model_config = ConfigDict(extra="forbid")

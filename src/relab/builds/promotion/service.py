@@ -159,7 +159,7 @@ class PromotionService:
         with which the flags are evaluated.
 
         Raises:
-            PolicyFlagError: the value of the flag is not a policy.
+            PolicyFlagError: the value of the flag is not the name of a policy.
         """
         from relab.builds.optimizer.policies.registry import check_policy
 
@@ -220,7 +220,7 @@ class PromotionService:
 
         Raises:
             UnknownPolicyError, UnknownBuildActionError: no policy has this name.
-            PolicyFlagError: the value of the flag with the current policy is not a policy.
+            PolicyFlagError: the value of the flag with the current policy is not the name of a policy.
             PolicyInUseError: the project uses this policy already.
             DecisionLogError: the log is too short.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.

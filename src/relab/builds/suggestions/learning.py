@@ -31,7 +31,8 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
     most a quarter as much as a verdict of the same project.
 
     Args:
-        verdicts: the verdicts about one known failure, for lines with one template.
+        verdicts: people's verdicts about earlier suggestions of this known failure, for builds whose log shows the
+            failure by the same line, apart from numbers.
     """
     own: list[bool] = []
     others: list[bool] = []
@@ -47,11 +48,12 @@ def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> li
 
     `chance_right` gives the probability that a match is right, from the verdicts about its known failure. A match with
     a probability of at most 0.5 is left out. The strength and the confidence of each other match are multiplied by
-    probability / 0.75; the confidence is at most 1.
+    probability / 0.75, where 0.75 is the probability without verdicts; the confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.
-        verdicts: people's verdicts about earlier suggestions for failures with the same template.
+        verdicts: people's verdicts about earlier suggestions for builds whose log shows the failure by the same line,
+            apart from numbers.
     """
     ranked = []
     for match in matches:

@@ -113,10 +113,10 @@ class _SignIndex:
                 self._by_word.setdefault(word, []).append((number, count * weights[word]))
 
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """Yield `(index of the sign, share)` for each sign that a line matches; `line` is a sequence of words.
+        """Yield `(index of the sign, share)` for each sign that a log line matches; `line` is the line as words.
 
-        The share, from `MIN_COVERAGE` to 1, is the weight of the words that sign and line have in the same order,
-        divided by the weight of the sign.
+        A sign is a typical line of a known failure, as words. The share, from `MIN_COVERAGE` to 1, is the weight of the
+        words that sign and line have in the same order, divided by the weight of the sign.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
@@ -135,7 +135,7 @@ def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str,
     """Return the weight of the heaviest common subsequence of two sequences of words.
 
     Args:
-        sign: the words of a sign.
+        sign: the words of a sign (a typical line of a known failure).
         found: the words of a log line.
         weights: `{word: weight}`.
     """

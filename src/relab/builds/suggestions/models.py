@@ -75,10 +75,13 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class PastVerdict:
-    """A person's verdict about an earlier suggestion for failures with the same template.
+    """A person's verdict about an earlier suggestion.
+
+    The suggestion was for a build whose log shows its failure by the same line, apart from numbers, as the build that
+    needs a suggestion now.
 
     Attributes:
-        incident: the id of the known failure that was suggested; None if the suggestion was an abstention.
+        incident: the id of the known failure that was suggested; None if relab suggested no fix (an abstention).
         is_accepted: True if the suggestion was accepted, False if it was rejected.
         is_same_project: whether the suggestion was for a build of the project that now needs a suggestion.
     """
@@ -123,7 +126,8 @@ class PastFix(BaseModel):
     The evidence does not prove that it was the cause of the success.
 
     Attributes:
-        kind: `configuration`, `flaky` or `recorded`.
+        kind: `configuration` (the same input succeeded with other settings), `flaky` (it succeeded with nothing
+            changed) or `recorded` (a person accepted a suggestion and wrote a note about the fix).
         text: one or two sentences with the evidence, for people.
         failed_build: the id of the earlier failed build; None if unknown.
         succeeded_build: the id of a later build of the same input that succeeded; None for a recorded fix.
@@ -195,8 +199,8 @@ class SuggestionRequest(BaseModel):
         error: the build's error in one sentence, for example the `error` that `/simulate_build` returns.
         passing: the log of a build of the same kind that passed. Lines that both logs contain do not explain the
             failure.
-        project: the name of the project. Past fixes of this project are returned, and verdicts about its builds have
-            more weight than verdicts about builds of other projects.
+        project: the name of the project. Past fixes of this project are returned. People's verdicts about earlier
+            suggestions have more weight if the suggestion was for a build of this project.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_needed)

@@ -99,9 +99,9 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return a past fix of the kind `flaky`, from a failed and a successful build with the same input and settings.
+    """Return a past fix of the kind `flaky`: building the same input again, with the same settings, succeeded.
 
-    None if the builds keep a cache or a workspace.
+    None if the builds keep a cache or a workspace, because these files may explain the success.
     """
     if failed.configuration is not None and (failed.configuration.cache or failed.configuration.incremental):
         # The kept files may have changed between the builds, which may explain the different outcomes.

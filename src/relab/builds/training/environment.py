@@ -64,7 +64,9 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
         """Simulate a build of the current input with the action whose id is `action`.
 
         Returns:
-            The observation, the reward (0 to 1), whether the episode has ended, False, and an empty dictionary.
+            `(observation, reward, terminated, truncated, info)`, as Gymnasium defines it: the values of `FEATURES`
+            after the build, the reward (0 to 1), whether the episode has ended, always False, and always an empty
+            dictionary.
         """
         project = self._project
         if project is None:

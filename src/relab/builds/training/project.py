@@ -54,7 +54,7 @@ class SimulatedProject:
 
     @property
     def actions(self) -> list[int]:
-        """The ids of the actions that `apply` can simulate for the fault of the current input."""
+        """The ids of the actions (configuration changes) that `apply` can simulate for the current fault."""
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:

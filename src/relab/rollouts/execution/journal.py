@@ -22,7 +22,8 @@ class RolloutJournal(Protocol):
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
         """Store the current record.
 
-        `closes_change` says whether to delete the stored `OpenChange`, because the flags need no restoration any more.
+        If `closes_change` is true, also delete the stored `OpenChange` (how to restore the flags), because the flags
+        need no restoration any more.
         """
         ...
 
@@ -33,7 +34,7 @@ class RolloutJournal(Protocol):
     def owns_change(self) -> bool:
         """Return whether this process must restore the flags, because no other process has taken over the target.
 
-        The result can be True after the lease is lost.
+        A process that has lost its lease must still restore the flags until another process takes over the target.
         """
         ...
 

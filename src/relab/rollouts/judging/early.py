@@ -110,8 +110,8 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
     """Return how many rounds a plan with `rounds: auto` measures, from its `min_rounds` to its `max_rounds`.
 
-    The number is estimated from the standard deviation of the measured rounds. It is `min_rounds` if a window has no
-    judged figure. The time budget is not considered.
+    The number is estimated from the standard deviation of the measured rounds. It is `min_rounds` if the judged figure
+    (the P95, or the plan's metric) of a window is missing. The time budget is not considered.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None or pairs.rounds < 2:

@@ -25,13 +25,14 @@ _TREND_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """The judged figures of two arms, paired by round; the last axis of each array is the round.
+    """The judged figures (the P95, or the plan's metric) of the two sides of a comparison, paired by round.
 
-    The shape of an array is (rounds,), or (rollouts, rounds) for simulated rollouts.
+    The first side is normally arm A, the second arm B. The last axis of each array is the round: the shape is
+    (rounds,), or (rollouts, rounds) for simulated rollouts.
 
     Attributes:
         log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second side of the
-            comparison. If a side consists of several arms, it is the mean of their logarithms.
+            comparison. If a side consists of several arms, the value is the mean of the arms' logarithms.
         index_a, index_b: position of the window in the order of measurement, from 0, for the first and the second side.
             The shape is (rounds,) if all simulated rollouts have the same order.
     """
@@ -49,10 +50,14 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningEffect:
-    """The effect of a change after each round; element i of the last axis is computed from the rounds 0 to i.
+    """The effect of a change after each round.
+
+    The last axis of each array is the round; element i is computed from the rounds 0 to i. The shape is (rounds,), or
+    (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        mean: estimate of the log ratio of arm B to arm A, without a linear trend over time.
+        mean: estimate of the log ratio (logarithm of arm B's judged figure divided by arm A's), without a linear trend
+            over time.
         sd: standard deviation of the rounds' log ratios; nan after the first round.
         error: standard error of `mean`; nan after the first round.
     """

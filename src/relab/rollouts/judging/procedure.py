@@ -65,8 +65,8 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
 
     Args:
         plan: the plan, which determines after how many rounds a rollout ends.
-        pairs: the simulated windows, for the greatest number of rounds of the plan. The logarithms have the shape
-            (rollouts, rounds).
+        pairs: the judged figures of the simulated windows, for the greatest number of rounds of the plan. The arrays
+            `log_a` and `log_b` have the shape (rollouts, rounds).
     """
     running = running_effect(pairs)
     planned = _planned(plan, running)
@@ -109,7 +109,10 @@ def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
 
 
 def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each simulated rollout the number of rounds after which it ends, early or else as `planned`."""
+    """Return for each simulated rollout the number of rounds after which it ends.
+
+    It ends after the first early look (interim test) that passes, or else after its number in `planned`.
+    """
     ended = planned.copy()
     if plan.early_stop is not None:
         for rounds in range(MIN_PASS_ROUNDS, running.rounds):
@@ -118,7 +121,10 @@ def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> ND
 
 
 def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
-    """Return for each simulated rollout whether its estimate alone meets the limit of a PASS (`DecisionPolicy.SEED`).
+    """Return for each simulated rollout whether it passes by `DecisionPolicy.SEED`.
+
+    This rule compares only the estimate, the change of the mean figure from arm A to B, with the limit of a PASS; it
+    ignores the interval of the estimate.
 
     `rounds` has the number of measured rounds of each rollout.
     """

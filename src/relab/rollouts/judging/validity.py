@@ -29,7 +29,11 @@ _TREND_WINDOWS: Final = 4
 
 
 def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return one sentence for each missing window or judged figure, and for each arm without requests."""
+    """Return one sentence for each gap in the data; empty without gaps.
+
+    A gap is a missing or unusable window, a missing or unusable judged figure (the P95, or the plan's metric) of a
+    window, or an arm without completed requests. Without a complete round, one more sentence says so.
+    """
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]

@@ -93,17 +93,20 @@ def judge(
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
     """Return the effect after the complete rounds of `windows`, with its interval.
 
-    The level of the interval is 99 %; it is higher if the plan's `alpha_share` is below 1. Return None without a
-    complete round, or if a judged figure is missing.
+    The level of the interval is 99 %. It is higher if the plan's `alpha_share`, the share of the error probability that
+    this rollout may use, is below 1. Return None without a complete round, or if the judged figure (the P95, or the
+    plan's metric) of a window is missing.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     return None if pairs is None else effect_pct(running_effect(pairs), alpha=gates_of(plan).alpha)
 
 
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after these rounds, with the interval of `effect_so_far`).
+    """Return pairs (number of rounds, effect after these rounds); each effect has an interval.
 
-    The pairs end before the first round in which a window or a judged figure is missing.
+    The level of the intervals is that of `effect_so_far`: 99 %, or higher if the plan's `alpha_share` is below 1. The
+    pairs end before the first round in which a window, or the judged figure (the P95, or the plan's metric) of a
+    window, is missing.
     """
     pairs = RolloutData.of(windows, plan).before_gap().pairs()
     if pairs is None:

@@ -33,7 +33,8 @@ class Canary(PlanSection):
     """How new flags are applied after a PASS: to a growing share of the traffic, in steps.
 
     Attributes:
-        steps: shares of the traffic in percent, ascending; the last one is 100. Flags round shares to 0.01 %.
+        steps: shares of the traffic in percent, ascending; the last one is 100. A flag stores its shares rounded to
+            0.01 %.
         step_sec: duration of each step, in seconds.
         guard: the limits that each step must keep.
     """

@@ -66,11 +66,11 @@ def _check_rounds(value: Any) -> Any:
 class EarlyStop(PlanSection):
     """The section `early_stop`: test the data after each round, and end the measurement as soon as a test decides.
 
-    In the LabOps plan (`plan_combo.yaml`), `early_stop` is only true or false.
+    In a plan of LabOps, an older tool whose plans relab accepts, `early_stop` is only true or false.
 
     Attributes:
-        alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The
-            probability that the test after the last round does so is not included.
+        alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The test
+            after the last round has its own probability, which is not included.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
@@ -87,8 +87,9 @@ def _read_early_stop(value: Any) -> Any:
 class Measurement(PlanSection):
     """The section `experiment`: the changed flags, the load, and the windows of time in which the arms are measured.
 
-    Fields and values that the LabOps plan (`plan_combo.yaml`) does not have are marked "ours". Arm A has the flags from
-    before the rollout, and arm B has the changed ones. The judged figure is the P95, or the metric that the plan names.
+    relab accepts the plans of LabOps, an older tool. Fields and values that its plan (`plan_combo.yaml`) does not have
+    are marked "ours". Arm A has the flags from before the rollout, and arm B has the changed ones. The judged figure is
+    the P95, or the metric that the plan names.
 
     Attributes:
         qps: requests per second of the load.
@@ -173,7 +174,10 @@ class ReportFiles(PlanSection):
 
 
 class Plan(PlanSection):
-    """A rollout as its YAML file describes it; "ours" marks fields that the LabOps plan (`plan_combo.yaml`) does not have.
+    """A rollout as its YAML file describes it.
+
+    relab accepts the plans of LabOps, an older tool. "Ours" marks fields that its plan (`plan_combo.yaml`) does not
+    have.
 
     Attributes:
         base_url: address of the target.
@@ -237,7 +241,10 @@ class Plan(PlanSection):
 
     @property
     def detected_pct(self) -> float:
-        """The true change of the judged figure, in percent, that is used to plan the rounds (`detect_delta_p95`)."""
+        """The change of the judged figure, in percent, that a rollout with enough rounds finds with a power of 80 %.
+
+        It is the plan's `detect_delta_p95`, or else a default that depends on the threshold of a PASS.
+        """
         given = self.experiment.detect_delta_p95
         if given is not None:
             return given

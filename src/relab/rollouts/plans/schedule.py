@@ -61,9 +61,10 @@ def window_cost_s(plan: Plan) -> float:
 
 
 def rounds_that_fit(plan: Plan) -> int:
-    """Return the greatest number of whole rounds within the plan's time budget and time limit of each arm.
+    """Return the greatest number of whole rounds (each one window of every arm) within the plan's two limits of time.
 
-    The number is `MAX_ROUNDS` without limits. The time for setting flags and for checks is not included.
+    The limits are `time_budget` for the whole rollout, and `per_combo_cap` for each arm. The number is at most
+    `MAX_ROUNDS`. The time for setting flags and for checks is not included.
     """
     cost_s = window_cost_s(plan)
     limits = [MAX_ROUNDS]

@@ -23,10 +23,12 @@ Headers = dict[
 
 
 class ServiceFlagsSubject(PlanSection):
-    """The `{control, routing}` flags of a service, which are read and changed at two paths below the plan's `base_url`.
+    """The flags of a service as one JSON object: `{control: fields of flow control, routing: fields of routing}`.
 
-    `headers` are sent with each request. `${ROLLOUT_NAME}` in them is replaced by the environment variable of this
-    name, which must begin with `ROLLOUT_`.
+    The flags are read at `read_path` and changed at `write_path`, both below the plan's `base_url`.
+
+    `headers` are sent with each request. In a header, `${NAME}` is replaced by the environment variable `NAME`; the
+    name must begin with `ROLLOUT_`.
     """
 
     kind: Literal["service"] = "service"
@@ -104,7 +106,7 @@ class JsonMetric(PlanSection):
     """A metric from a JSON endpoint; smaller is better.
 
     In the URL, `$start` and `$end` stand for the limits of the window, in seconds since 1970. `$arm` stands for the
-    letter of the arm, or for the name of the arm's variant if the flag is one of relab's own.
+    arm: its letter, such as `A`, or, if the rollout changes one of relab's own flags, the name of the arm's variant.
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
@@ -132,8 +134,8 @@ class PrometheusMetric(PlanSection):
     Each query is evaluated at the end of a window and must return one value.
 
     In queries, `$start` and `$end` stand for the limits of the window, in seconds since 1970, and `$window` for its
-    duration, such as `5s`. `$arm` stands for the letter of the arm, or for the name of the arm's variant if the flag is
-    one of relab's own.
+    duration, such as `5s`. `$arm` stands for the arm: its letter, such as `A`, or, if the rollout changes one of
+    relab's own flags, the name of the arm's variant.
 
     Attributes:
         url: the base URL of Prometheus.
@@ -169,7 +171,7 @@ class Subject(PlanSection):
         flags: the flag that is changed.
         health: the health check. None: for the flags of a service, `/api/lab/config` below `base_url` is checked; for
             other flags, no health is checked.
-        metric: the judged metric; None for the P95 that the load measures.
+        metric: the metric by which the rollout is judged; None for the P95 that the load measures.
         live: whether to measure the service's own traffic instead of a load. Each arm then gets a share of the traffic
             at the same time.
         allow_remote: whether the load may be sent to another machine.
@@ -184,7 +186,7 @@ class Subject(PlanSection):
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
-        """Return the section with `kind: service` added to `flags` if `flags` name no `kind`."""
+        """Add `kind: service` to the field `flags` of the section, before validation, if `flags` has no `kind`."""
         if isinstance(value, dict) and isinstance(value.get("flags"), dict) and "kind" not in value["flags"]:
             return {**value, "flags": {"kind": "service", **value["flags"]}}
         return value

@@ -104,7 +104,10 @@ def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
 
 
 def history_entry(record: RolloutRecord) -> dict[str, Any]:
-    """Return the history line of a rollout as a JSON object, with the fields of a LabOps history and `rollout_id`."""
+    """Return the history line of a rollout as a JSON object.
+
+    It has the fields of the history of LabOps, an older tool, and `rollout_id`.
+    """
     found = record.judgement
     verdict = None if found is None else found.verdict.value
     application = record.application

@@ -12,7 +12,10 @@ from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
 
 
 def mini_text(record: RolloutRecord) -> str:
-    """Return the mini report of a rollout as text, in the format of LabOps reports."""
+    """Return the mini report (the key figures and the verdict) of a rollout as text.
+
+    The format is that of LabOps, an older tool whose reports other programs parse.
+    """
     found = record.judgement
     judged_pct = None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct
     qps_pct = None if found is None else found.delta_qps_pct
@@ -35,7 +38,10 @@ def mini_text(record: RolloutRecord) -> str:
 
 
 def mini_json(record: RolloutRecord) -> dict[str, Any]:
-    """Return the mini report of a rollout as a JSON object, with the field names of LabOps."""
+    """Return the mini report (the key figures and the verdict) of a rollout as a JSON object.
+
+    The names of the fields are those of LabOps, an older tool.
+    """
     found = record.judgement
     ended_at = record.finished_at or record.started_at or record.created_at
     return {
@@ -75,8 +81,8 @@ def _change(record: RolloutRecord, name: str, change_pct: float | None) -> float
     Args:
         record: the rollout.
         name: the field of `ArmWindow` with the figure.
-        change_pct: the judged change in percent; the result is this percentage of arm A's mean. None: the result is the
-            difference of the arms' means.
+        change_pct: the change of the figure in percent. If given, the result is this percentage of arm A's mean; None:
+            the result is arm B's mean minus arm A's mean.
     """
     a, b = (_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B))
     if a is None or b is None:

@@ -1,4 +1,4 @@
-"""The summary of a rollout for a terminal: the sections of LabOps, in a limited number of lines."""
+"""The summary of a rollout for a terminal: the sections of LabOps, an older tool, in a limited number of lines."""
 
 from __future__ import annotations
 

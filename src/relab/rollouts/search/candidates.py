@@ -64,7 +64,9 @@ class ScreenedCandidate(_Value):
 
 
 class Confirmation(_Value):
-    """A full-length rollout of one of the best candidates of a search, which can apply its flags.
+    """A full-length rollout of one of the best candidates of a search.
+
+    If the rollout passes, it can apply the candidate's flags.
 
     Attributes:
         candidate: the number of the candidate, from 1.
@@ -118,7 +120,7 @@ def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -
 
 
 def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, folder: str) -> Plan:
-    """Return the plan of a full rollout of a candidate, which may apply its flags.
+    """Return the plan of a full rollout of a candidate. If the rollout passes, it may apply the candidate's flags.
 
     `place` is the number of the confirming rollout in the search, from 1. The reports are in a subfolder of `folder`.
     """

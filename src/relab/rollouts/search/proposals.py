@@ -136,10 +136,15 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 
 
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
-    """Return for each point of `pool` its expected improvement of the best effect so far, as a log ratio.
+    """Return for each candidate in `pool` by how much it is expected to improve the best effect so far, as a log ratio.
 
-    A Gaussian process is fitted to the measured candidates: `effects` are the effects that were measured at `points`,
-    and `errors` the standard errors of these effects.
+    A Gaussian process is fitted to the measured candidates. An effect is the log ratio of arm B to arm A.
+
+    Args:
+        points: the measured candidates, one row each, from `_points`.
+        effects: the measured effect of each row of `points`.
+        errors: the standard error of each effect.
+        pool: the candidates to choose from, one row each, from `_points`.
     """
     import numpy as np
     from scipy import linalg, special

@@ -74,7 +74,10 @@ def read_result(path: Path) -> SearchResult:
 
 
 def search_text(search: SearchResult) -> str:
-    """Return the report of a search as text: a line for each candidate, best first, then one for each confirmation."""
+    """Return the report of a search as text: the candidates, best first, and then the confirmations.
+
+    A confirmation is the full-length rollout of one of the best candidates.
+    """
     lines = [f"Search {search.search_id}: {search.message}", "", "CANDIDATES"]
     for one in sorted(search.candidates, key=_rank):
         mark = "*" if one.number == search.chosen else "-"

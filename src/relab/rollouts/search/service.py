@@ -63,7 +63,7 @@ class RolloutSearch:
     def check(self, search: SearchResult) -> SearchResult:
         """Check with a dry run of the first candidate that the target can be used; nothing is changed or measured.
 
-        Return the search with this candidate, marked as not measured.
+        Return a copy of `search` whose only candidate is the first candidate, marked as not measured.
 
         Raises:
             RelabError: the target cannot be used, or rejects the plan.

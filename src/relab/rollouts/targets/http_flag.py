@@ -21,7 +21,7 @@ class HttpFlagTarget:
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
-        environment: the environment variables that headers may name.
+        environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
     """
 

@@ -234,7 +234,10 @@ def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | No
 
 
 def _quoted(text: str) -> str:
-    """Return a text as one quoted word for a shell; the shell replaces only variables `${ROLLOUT_NAME}` in it."""
+    """Return a text as one quoted word for a shell.
+
+    The shell replaces only variables `${NAME}` whose name begins with `ROLLOUT_` in it.
+    """
     word, end = "", 0
     for found in _VARIABLE.finditer(text):
         if found[1].startswith(_ALLOWED_PREFIX):

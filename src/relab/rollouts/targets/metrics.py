@@ -56,7 +56,7 @@ class JsonMetricSource:
 
     Args:
         subject: the URL, the pointers to the numbers in the answer, and the headers.
-        environment: the environment variables that headers may name.
+        environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
     """
 
@@ -67,7 +67,10 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Request the figures of an arm in a window; a figure is None if the answer has no number at its pointer."""
+        """Request the figures of an arm in a window.
+
+        A figure is None if the answer has no number at the place that the JSON pointer in the plan names.
+        """
         document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
         return MetricReading(
             _number_at(document, self._subject.pointer),
@@ -81,7 +84,7 @@ class PrometheusSource:
 
     Args:
         subject: the base URL and the queries.
-        environment: the environment variables that headers may name.
+        environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
     """
 
@@ -139,7 +142,7 @@ def metric_source(subject: MetricSubject, environment: Mapping[str, str], *, tim
 
     Args:
         subject: the section.
-        environment: the environment variables that headers may name.
+        environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
 
     Raises:

@@ -38,7 +38,7 @@ class RolloutTarget:
         subject: the section of the plan that describes flags, health and metric.
         flags: the flags of the target.
         health: the health check of the target.
-        metric: the source of the judged metric; None for the P95 that the load measures.
+        metric: the source of the metric by which the rollout is judged; None for the P95 that the load measures.
         report: the client that sends the rollout's report to the service; None if the service does not accept reports.
     """
 
@@ -64,7 +64,8 @@ class RolloutTarget:
 
         Args:
             before: the flags before the rollout.
-            planned: the flags of each arm, as documents; used only for the `{control, routing}` flags of a service.
+            planned: the flags to set for each arm, from `flags_of`. They are used only for the `{control, routing}`
+                flags of a service; for any other flag, the plan itself names the values.
 
         Raises:
             SubjectError: a flag of relab is disabled, or lacks a variant that the plan names.
@@ -118,7 +119,7 @@ class TargetOpener:
 
     Attributes:
         flags: relab's own feature flags.
-        environment: the environment variables that headers may name.
+        environment: the environment variables to which the plan's HTTP headers may refer.
     """
 
     flags: FlagService

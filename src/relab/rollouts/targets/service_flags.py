@@ -20,7 +20,7 @@ class ServiceFlagsTarget:
     Args:
         base_url: the URL of the service, without a slash at the end.
         subject: the paths of the flags' endpoints, and the headers to send.
-        environment: the environment variables that headers may name.
+        environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
     """
 

@@ -101,7 +101,8 @@ class LogFormat:
 
     Attributes:
         name: the name of the tool, for explanations of a failure.
-        rules: the rules for blocks; the first rule that matches a line starts a block.
+        rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
+            matches a line starts a block.
         noise: the pattern of a line that never explains a failure.
         harmless: the pattern of a phrase in a line; after this phrase, a word like "failed" is no sign of a failure.
         step_starts: the pattern of the line with which a step or command of the build starts.
