@@ -22,7 +22,7 @@ _GB: Final = 1_073_741_824
 
 
 def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
-    """Return the service of builds, which keeps workspaces and caches in the folder `builds` of the home of relab.
+    """Return the service of builds, which keeps workspaces and caches in the folder `builds` of relab's home folder.
 
     Args:
         base: the database, clock and settings of the process.

@@ -87,10 +87,14 @@ def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
 
     - flaky: the test both failed and passed for the same input.
     - broken: it passed earlier, and its newest outcomes are failures.
+    - failing: it has never passed.
+    - changing: its outcome changes from build to build, but no input is known to have had both outcomes.
     - fixed: it failed earlier, and its newest outcomes are passes.
+    - stable: it has never failed.
 
-    A flaky test becomes broken or fixed only after a long streak of equal outcomes. A streak is long if its probability
-    is below 1 %, given the earlier outcomes. Skipped tests are ignored.
+    The builds of each lane (job, configuration and branch) are judged alone; of different statuses, the first in this
+    list is returned. A flaky or changing test becomes broken or fixed only after a long streak of equal outcomes. A
+    streak is long if its probability is below 1 %, given the earlier outcomes. Skipped tests are ignored.
 
     Args:
         observations: the outcomes of the test in any order.

@@ -114,7 +114,7 @@ _Results: TypeAlias = dict[int, list[queries.ResultRow]]
 
 
 class BuildHistory:
-    """Judges tests by the newest builds of their project.
+    """Judges whether tests are flaky, broken or stable, by the newest builds of their project.
 
     Args:
         database: the database of the builds.

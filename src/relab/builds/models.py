@@ -291,7 +291,8 @@ class SimulatedBuild(BaseModel):
             build succeeded. The measured builds are real builds of `examples/build`.
         failure: the kind of the failure; None if the simulated build succeeded.
         peak_memory_mb: the median memory peak, in MB, of all these measured builds.
-        fault: the fault that was switched on in the example project to make its builds fail.
+        fault: the fault that was switched on in the example project to make its builds fail, such as `memory`; `none`
+            for no fault.
         action_id: the id of the action (a change of the configuration) whose effect was simulated.
     """
 
@@ -315,8 +316,7 @@ class KeptFiles:
     """The amount of files (caches, workspaces, snapshots) that builds have left on this machine for later builds.
 
     Attributes:
-        folders: the number of projects with kept files. A removal counts the projects whose files it left; a preview
-            counts all projects.
+        folders: the number of projects with kept files: after a removal, those whose files it left; in a preview, all.
         size_bytes: the size of the files of these projects.
         removed_folders: the number of projects whose files were removed or, in a preview, would be removed.
         removed_bytes: the size of the files of the removed projects.

@@ -23,7 +23,8 @@ def promote(
     another command, which undoes the change as long as the flag is not changed again.
 
     Exit code 0: PASS. In all other cases, nothing is changed. 1: the verdict is FAIL, the log is too short, or the
-    project uses the policy already. 2: the verdict is EDGE or INVALID. 64: the policy is unknown.
+    project uses the policy already. 2: the verdict is EDGE (neither PASS nor FAIL) or INVALID (the log has too little
+    information). 64: the policy is unknown.
     """
     from relab.cli.context import open_services, operator
     from relab.stats.verdicts import Verdict

@@ -31,7 +31,7 @@ def exit_code(record: RolloutRecord) -> int:
 
     - 0: the change is applied; or it was a dry run, and the verdict is PASS or there is no verdict.
     - 1: the verdict is FAIL, or the change is not applied.
-    - 2: the verdict is EDGE (between PASS and FAIL; a person decides) or INVALID (the data allow no decision).
+    - 2: the verdict is EDGE (between PASS and FAIL; a person decides) or INVALID (the measurement cannot be used).
     - 130: the rollout was interrupted.
     """
     from relab.rollouts.service import RolloutStatus

@@ -27,8 +27,8 @@ def search(
     """Try candidates (values of flags) in short rollouts that are undone, then confirm the best one by a whole rollout.
 
     Exit code 0: a candidate passed its confirmation and is in force. 1: the confirmation failed. 2: no candidate was
-    good enough for a confirmation, or the verdict of the confirmation was EDGE or INVALID. 64: the file is invalid. 69:
-    the target cannot be used. 130: stopped.
+    good enough for a confirmation, or the verdict of the confirmation was EDGE (between PASS and FAIL) or INVALID (the
+    measurement cannot be used). 64: the file is invalid. 69: the target cannot be used. 130: stopped.
     """
     from relab.cli.context import open_services, operator
     from relab.core.errors import InvalidInputError

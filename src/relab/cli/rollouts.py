@@ -251,7 +251,7 @@ def stop(
 
 @app.command()
 def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Apply the change of a rollout that had the verdict EDGE, or a PASS that was not applied.
+    """Apply the change of a rollout that had the verdict EDGE (between PASS and FAIL), or a PASS that was not applied.
 
     The rollout's audit log names you.
     """

@@ -89,7 +89,7 @@ def read_evidence(
 
 
 def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> ExperimentEvidence:
-    """Return the figures of one variant from a comparison with results; `run_dir` is the folder of the compared run."""
+    """Return the figures of one variant from `found`, a comparison of a run; `run_dir` is the folder of the run."""
     return ExperimentEvidence(
         run_id=found.run_id,
         run_dir=run_dir,

@@ -134,7 +134,7 @@ class RolloutRecord(_Value):
         changes: for each arm, the change that puts its flags in force, as JSON; empty before they are known.
         experiment: the results of an experiment that decide the rollout instead of windows; None for a rollout that
             measures windows.
-        windows: the measured windows, in order; unusable ones name their problems.
+        windows: the measured windows, in order. An unusable window says what is wrong with it, in its `problems`.
         planned_windows: number of windows that the rollout will have measured at its end, as planned so far.
         judgement: the verdict with its figures; None before the judgement.
         application: the decision about the new flags; None before the decision.

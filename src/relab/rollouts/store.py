@@ -104,7 +104,8 @@ class RolloutStore:
 
         Args:
             record: the new state of a stored rollout.
-            closes_change: whether to delete the stored `OpenChange`, because the flags need no restoration any more.
+            closes_change: whether to delete the stored `OpenChange` (how to restore the flags) too, because the flags
+                need no restoration any more.
             durable: whether the record must be on the disk when this method returns.
         """
         closing = {"open_change": None} if closes_change else {}
@@ -161,7 +162,8 @@ class StoredJournal:
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
         """Store the current record.
 
-        `closes_change` says whether to delete the stored `OpenChange`, because the flags need no restoration any more.
+        If `closes_change` is true, also delete the stored `OpenChange` (how to restore the flags), because the flags
+        need no restoration any more.
         """
         self._store.save(record, closes_change=closes_change)
 

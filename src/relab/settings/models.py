@@ -249,12 +249,14 @@ def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
 
 
 def _may_set(variables: Iterable[str], plain_names: frozenset[str], *, has_home: bool) -> bool:
-    """Return whether at least one of these variables may set a setting of relab.
+    """Return whether at least one of these environment variables may set a setting of relab.
+
+    Such a variable begins with `relab_`, or its name, up to a double underscore, is in `plain_names`.
 
     Args:
         variables: the names of the variables that have a value, in lower case.
-        plain_names: the names without the prefix `relab_`, from `_plain_names`.
-        has_home: whether the caller gives the home folder; the variable `relab_home` then has no effect.
+        plain_names: the names that are read without the prefix `relab_`, too, from `_plain_names`.
+        has_home: whether the caller gives the home folder; the variable `relab_home` then does not count.
     """
     return any(
         (name.startswith("relab_") and not (has_home and name == "relab_home"))

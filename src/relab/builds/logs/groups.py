@@ -182,7 +182,7 @@ def _candidates(relevant: Sequence[RelevantLine]) -> list[_Candidate]:
 
 
 def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]:
-    """Return the detail lines that directly follow the error line at `index` in `relevant`; at most 199 lines."""
+    """Return the lines of detail (such as a stack trace) that follow the error line at `index`; at most 199 lines."""
     details = []
     for line in relevant[index + 1 : index + _MAX_MESSAGE_LINES]:
         if line.role is not LineRole.DETAIL:

@@ -151,7 +151,7 @@ def _new_neighbours(
 def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Yield `(first position, last position)` of each run of consecutive new lines; blank lines do not end a run.
 
-    `is_new` says for each line whether the line is new, that is, not in the passing log.
+    `is_new` says for each line whether the line is new, that is, not in the log of a similar build that passed.
     """
     first: int | None = None
     last = 0
@@ -215,7 +215,10 @@ def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> boo
 
 
 def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
-    """Return the last ten lines of the failed step that are neither blank nor noise, as `{position: line}`."""
+    """Return the last ten lines of the failed step that are neither blank nor noise, as `{position: line}`.
+
+    Noise is a line that does not explain a failure, such as the progress of a download.
+    """
     end = steps.failure if steps.failure is not None else len(lines)
     start = steps.starts[bisect_right(steps.starts, end) - 1]
     spoken = [each for each in range(start, end) if lines[each].text and not is_noise(lines[each].text)]

@@ -21,8 +21,8 @@ _HISTORY: Final = 200
 class SimulatedProject:
     """A simulated project on which a policy is trained: it has one input (state of its files) after another.
 
-    Each input has one random fault. An action (a change of the configuration) always changes the default configuration,
-    also after other actions.
+    Each input has one random fault. Actions (changes of the configuration) do not add up: each action changes the
+    default configuration.
 
     Args:
         simulator: simulates the builds.

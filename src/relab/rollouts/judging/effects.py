@@ -81,7 +81,10 @@ class RunningEffect:
 
 
 def running_effect(pairs: Pairs) -> RunningEffect:
-    """Return the effect after each round of `pairs`; from 3 rounds on, a linear trend over time is removed."""
+    """Return the effect (log ratio of arm B to arm A) after each round of `pairs`, the judged figures of both arms.
+
+    From 3 rounds on, a linear trend over time is removed.
+    """
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
     # Counted from the first round, so that the sums of squares lose no digits.
     # The slope is fitted by least squares to the mean of both arms. It is independent of their differences, so the

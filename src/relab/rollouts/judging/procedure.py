@@ -99,7 +99,11 @@ def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -
 
 
 def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
-    """Return for each simulated rollout the number of rounds it measures if no early look (interim test) ends it."""
+    """Return for each simulated rollout the number of rounds it measures if no early look (interim test) ends it.
+
+    `running` has the effects of all simulated rollouts. With `rounds: auto`, a number is computed from the first
+    `min_rounds` rounds of the rollout; otherwise, all rounds of `running` are measured.
+    """
     runs, most = running.mean.shape[0], running.rounds
     first = min(plan.experiment.first_rounds, most)
     if plan.experiment.rounds != "auto" or first < 2:

@@ -68,7 +68,11 @@ class RolloutData:
         return replace(self, rounds=tuple(rounds))
 
     def place(self, window: ArmWindow) -> float:
-        """Return the position of a window in time: the number of its round if `is_live`, otherwise its own number."""
+        """Return the position of a window in time, from 0.
+
+        If all arms of a round are measured at once (`is_live`), this is the number of the round, otherwise the number
+        of the window.
+        """
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
@@ -80,13 +84,13 @@ class RolloutData:
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
-        """Return the judged figures of two arms, paired by round.
+        """Return the judged figures (the P95, or the plan's metric) of two sides, paired by round.
 
         Return None without a complete round, or if a figure is missing or not above 0.
 
         Args:
-            first: the arms of the first side. If there are several, the means of their logarithms and of their
-                positions are used.
+            first: the arms of the first side. If there are several, a round's value is the mean of the logarithms of
+                their figures, and its position in time is the mean of the positions of their windows.
             second: the arms of the second side, used in the same way.
         """
         groups = (tuple(first), tuple(second))

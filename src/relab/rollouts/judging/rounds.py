@@ -39,7 +39,7 @@ class PassGates:
 
     Attributes:
         bound: the estimate (log ratio of arm B to arm A) must be at most this; negative, or 0.
-        alpha: the upper end of the interval at this one-sided level must be below 0.
+        alpha: the one-sided significance level; the upper end of the interval at this level must be below 0.
     """
 
     bound: float
@@ -157,9 +157,10 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return for each number of rounds the largest standard deviation with which a PASS has the probability `POWER`.
+    """Return a table: for each number of rounds, the largest standard deviation with which a rollout probably passes.
 
-    The standard deviation is that of the rounds' log ratios; it is 0 if the number of rounds is too small for a PASS.
+    A rollout probably passes if a PASS has at least the probability `POWER`. The standard deviation is that of the
+    rounds' log ratios; it is 0 if the number of rounds is too small for a PASS.
 
     Args:
         gates: the conditions of a PASS.

@@ -100,8 +100,8 @@ class Measurement(PlanSection):
         min_rounds, max_rounds: ours; the bounds of `auto`.
         detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
             80 %. It is negative, such as -20 for a decrease by 20 %, and lies below the threshold of a PASS
-            (`pass_delta_p95_max`). None: twice the threshold. This default is moved, if necessary, to at least 10
-            percentage points below the threshold, and to not more than half of the way from the threshold to -100 %.
+            (`pass_delta_p95_max`). None: twice the threshold, but at least 10 percentage points below it, and never
+            beyond the middle between the threshold and -100 %.
         seed: the seed of the load. Together with the rollout's id, it is also the seed of a random order of windows.
         order: ours; the order of the arms in a round.
         warmup_sec: ours; seconds of load before each window that are not measured. They begin when the flags are in

@@ -25,7 +25,10 @@ PAGE: Final = "LAB_COMBO_REPORT.html"
 
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
-    """The files of a rollout's report: summary, mini report as text and as JSON, page, and history."""
+    """The files of a rollout's report.
+
+    They are the summary, the mini report (key figures and verdict) as text and as JSON, the page, and the history.
+    """
 
     summary: Path
     mini_text: Path

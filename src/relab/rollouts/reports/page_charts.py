@@ -147,7 +147,7 @@ def _counting(numbers: Sequence[Any]) -> Spec:
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
     """Return (lower end, upper end) of the vertical axis.
 
-    The axis shows 0, the thresholds, all estimates, and the last interval with some space around it.
+    The axis shows 0, the thresholds, all estimates, and the interval of the last row with some space around it.
     """
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
     last = rows[-1] if rows else None

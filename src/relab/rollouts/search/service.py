@@ -135,7 +135,7 @@ class RolloutSearch:
     def _next(
         self, spec: SearchSpec, candidates: list[ScreenedCandidate], stored: dict[str, RolloutRecord], folder: str
     ) -> ScreenedCandidate | None:
-        """Screen the next candidate and return it.
+        """Screen the next candidate (measure it in a short rollout), and return it with its result.
 
         Return None if there is no further candidate, if the time budget is used up, or if the search was stopped.
         """
@@ -165,7 +165,8 @@ class RolloutSearch:
     def _rollout(self, stored: dict[str, RolloutRecord], plan: Plan, what: str) -> RolloutRecord | None:
         """Return the stored rollout of a plan, or execute the plan; None if the rollout was stopped.
 
-        `what` names the rollout in messages of progress, such as `candidate 3`.
+        `stored` has the rollouts of the search that have a verdict, by the path of their summary. `what` names the
+        rollout in messages of progress, such as `candidate 3`.
         """
         if (found := stored.get(plan.report.output_path)) is not None:
             return found

@@ -105,8 +105,8 @@ class SearchSpec(PlanSection):
         method: `grid` tries all combinations of values; `bayesian` chooses each combination by the results so far.
         candidates: the greatest number of candidates.
         screening: how each candidate is measured.
-        confirmations: greatest number of confirming rollouts; the first PASS ends them. They share the plan's risk of a
-            false PASS equally.
+        confirmations: greatest number of confirming rollouts; after the first PASS, no further one is run. The plan's
+            risk of a false PASS is divided equally among them.
         seed: the seed of the choice of candidates.
     """
 

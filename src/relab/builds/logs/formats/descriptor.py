@@ -16,7 +16,7 @@ MAX_BLOCK_LINES: Final = 3_000
 
 @dataclass(frozen=True)
 class BlockRule:
-    """Recognises a block: consecutive lines of a log that report one error.
+    """Recognises a block: consecutive lines of a log that report one error or one consequence.
 
     The patterns are matched at the start of a line's text (`re.match`), and must take linear time.
 
