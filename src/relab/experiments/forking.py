@@ -44,7 +44,8 @@ class PlannedFork:
     Attributes:
         parent: the run of the earlier trials.
         config: the experiment of the new run. Its `variant_plan` has the variant of the forks. Its `baseline` is the
-            variant of the earlier trials or, with a control, of forks with unchanged bindings.
+            variant of the earlier trials. If each trial is also forked with unchanged bindings (as a control), the
+            `baseline` is the variant of these control forks instead.
         parents: the earlier trials that are to be forked.
         parents_jsonl: `parents` as the content of the new run's file `fork/parents.jsonl`.
         facts: the options and the result of the planning as JSON values, for the field `ext.fork` of the manifest.
@@ -72,9 +73,10 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
         options: which trials, from which checkpoint, and with which changed bindings (values that the harness gets).
 
     Raises:
-        ForkInvalidError: the selector, a binding or the choice of trials is invalid.
+        ForkInvalidError: the selector of the checkpoint, a binding or the choice of trials in `options` is invalid.
         TrialNotFoundError: a trial does not exist or has no result.
-        TrialStateError: the run's trials continue from each other, or `options.strict` rejects a trial.
+        TrialStateError: each trial of the run continues from the state of the trial before, which a checkpoint does not
+            contain; or `options.strict` rejects a trial.
         SelectorUnmatchedError: the selector matches no checkpoint of a trial.
         CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
         CheckpointChangedError: the file of a checkpoint was changed after the run was sealed.
@@ -180,7 +182,13 @@ def _parents(
 ) -> tuple[list[Parent], Counter[str]]:
     """Return the trials to fork with their checkpoints, and `{reason: number of trials that are not forked}`.
 
-    If a whole variant is forked, its trials without a checkpoint at the selected point are not forked.
+    If a whole variant is forked, trials without a checkpoint that `selector` selects are not forked.
+
+    Args:
+        run: the run of the trials.
+        entries: the journal entries of the chosen trials.
+        selector: which checkpoint of each trial the fork begins from.
+        options: the options of the forks.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()

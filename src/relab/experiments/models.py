@@ -198,8 +198,8 @@ class ContinueOptions:
         address: the address of the executor's cluster; None for the executor's default address.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
-        allow_drift: whether to accept that the project was changed, if the snapshot from the start of the run is
-            missing. The run then records the change.
+        allow_drift: if the snapshot of the project from the start of the run is missing: whether to go on with the
+            project's present files although they were changed. The run then records the change.
         ceilings: limits of the whole run, as `{name of a field of Ceilings: value}`. They replace those of the run's
             last session (process), and 0 removes a limit.
         retry_errors: whether trials that ended in an error run again, too.
@@ -226,7 +226,8 @@ class ForkOptions:
         trials: the ids of the earlier trials to fork; empty if `variant` is given.
         variant: the id of a variant, to fork all its trials that reached the point; None if `trials` are given.
         bindings: the changes of bindings (values that the harness gets), each as `name=value` with a JSON value.
-        strict: whether to reject trials without a checkpoint, or with a harness below the level `sdk_full`.
+        strict: whether to reject a trial without any checkpoint, or a harness below the integration level `sdk_full`
+            (the highest level, with checkpoints).
         control: whether to fork each trial a second time without changes, for the comparison.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.

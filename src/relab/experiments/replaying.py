@@ -83,7 +83,8 @@ def replay(
     Args:
         run: the run.
         trial_id: the id of a trial with a result.
-        strict: whether to reject a trial that was retried or paused, or whose harness is not of the level `sdk_full`.
+        strict: whether to reject a retried or paused trial, or a harness below the integration level `sdk_full` (the
+            highest level).
         clock: the source of the times in documents.
         environment: the runner's environment, from which the harness gets its variables and secrets.
         stop: the first press prevents the start of the trial; the second press ends the running trial.
@@ -247,7 +248,8 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 def _document(folder: TrialFolder, name: str) -> Any:
     """Return a document of a trial as text, to compare a run with its replay; None if the trial lacks the document.
 
-    In the text, the path of the trial's folder is replaced by `<trial>`, and fields from a resumption are removed.
+    In the text, the path of the trial's folder is replaced by `<trial>`. The field `ext.resume`, which only a trial
+    that was paused and resumed has, is removed.
     """
     document = document_of(folder, name)
     if document is None:

@@ -38,8 +38,8 @@ class ForkRuns(ExperimentRuns):
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
             stop: the first press prevents the start of the trial; the second press ends the running trial.
-            strict: whether to reject a trial that was retried or paused, or whose harness is not of the level
-                `sdk_full`.
+            strict: whether to reject a retried or paused trial, or a harness below the integration level `sdk_full`
+                (the highest level).
 
         Raises:
             RunNotFoundError, TrialNotFoundError: the run or the trial does not exist.

@@ -178,9 +178,9 @@ class PlanRunner:
     def _fill(self, stop: StopSwitch) -> None:
         """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
-        A slot (a position of the plan) waits while an earlier trial of its chain runs; a waiting slot counts as
-        started. If the variant of a slot is pruned (because of too many failures), a result is recorded without running
-        the trial.
+        A slot is a position of the plan. It waits while an earlier trial of its chain runs, in which each trial
+        continues from the state of the trial before; a waiting slot counts as started. If the variant of a slot is
+        pruned (because of too many failures), a result is recorded without running the trial.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()
@@ -261,7 +261,7 @@ class PlanRunner:
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:
-        """Return the key of a slot's chain: trials with the same key continue from each other."""
+        """Return the key of a slot's chain: each trial with this key continues from the state of the trial before."""
         # Indices instead of ids, because the ids of tasks would have to be read from the data set.
         return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 

@@ -43,8 +43,8 @@ class ExperimentService:
     Args:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: environment variables, of which a harness gets those that its experiment names, also as secrets;
-            None for the variables of this process.
+        environment: the environment variables and secrets to choose from: a harness gets those that its experiment
+            names. None for the variables of this process.
         signing_key: the file of the key that signs each run at its end, created if missing; None to sign nothing.
 
     Attributes:

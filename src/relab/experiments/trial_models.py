@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended: success, failure, missing or error. The values are the same as in AgentLab's documents.
+    """How a trial ended: success, failure, missing or error.
 
+    The values are those of the format of AgentLab, an experiment runner whose file formats relab keeps.
     MISSING means that the trial was not run, or gave no answer.
     """
 
@@ -56,7 +57,7 @@ class TrialIds(NamedTuple):
     repl_idx: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the ids as the object `ids` of AgentLab's documents."""
+        """Return the ids as the JSON object `ids` of the documents of a trial."""
         return self._asdict()
 
 
@@ -79,8 +80,8 @@ class TrialRow:
         sandbox, container_mode: the configured sandbox, and whether it runs an image.
         network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
         metrics: the metrics (numbers, booleans, texts) by name, from the harness and the runner.
-        primary_metric_name, primary_metric_value, primary_metric_direction: for a trainer its objective, for any other
-            harness the success.
+        primary_metric_name, primary_metric_value, primary_metric_direction: for a trainer (a harness that trains a
+            model), the metric that it optimizes; for any other harness, the success.
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
         hook_events_invalid, hook_event_problems: the number of the harness's invalid events, and the first problems.
         cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
@@ -89,8 +90,8 @@ class TrialRow:
         attempts: the number of attempts; the files of earlier attempts are in `attempts/` of the trial's folder.
         violations: the violated rules of the sanitization profile, as sentences.
         guardrails_exceeded: the metrics above their guardrail.
-        cached_from: the earlier trial, as `<run>.<trial>`, whose cached result this is, with its times and costs; None
-            if this trial was run.
+        cached_from: the earlier trial, as `<run>.<trial>`, whose cached result this is; times and costs of the row are
+            then those of the earlier trial. None if this trial was run.
     """
 
     run_id: str

@@ -82,7 +82,7 @@ class RoutingFlags(_Strict):
 
 
 class ServiceFlags(_Strict):
-    """The complete document of a service's flags, `{control, routing}`."""
+    """The complete document of a service's flags: flow control (`control`), and which index answers (`routing`)."""
 
     control: ControlFlags = ControlFlags()
     routing: RoutingFlags = RoutingFlags()
@@ -383,7 +383,7 @@ class EvaluationFailure(BaseModel):
 
 
 def _service_problems(value: object) -> list[tuple[str, str]]:
-    """Return `(field, problem)` pairs for a value that is not a complete `{control, routing}` document."""
+    """Return `(field, problem)` pairs for a value; empty if it is a complete document of a service's flags."""
     document = value if isinstance(value, dict) else {}
     # A rollback to an incomplete document would not restore the missing fields.
     missing = [

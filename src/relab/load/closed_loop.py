@@ -23,8 +23,8 @@ class Throughput:
 
     Attributes:
         clients: number of the clients.
-        good_per_s: good answers per second. An answer is good if its status is below 400 or the mix expects this
-            status.
+        good_per_s: good answers per second. An answer is good if its status is below 400, or is one that the request's
+            template expects.
         p95_ms: 95th percentile of the times from a request to the last byte of its good answer; None without good
             answers.
     """
@@ -38,7 +38,7 @@ async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) ->
     """Measure the throughput of closed-loop clients: each waits for an answer before it sends its next request.
 
     Args:
-        plan: the target and the mix of requests; the plan's stages are ignored.
+        plan: the target, and the mix (the templates of the requests, with weights); the plan's stages are ignored.
         clients: number of clients.
         seconds: how long to send.
 

@@ -45,7 +45,7 @@ def built_in_mix(name: str) -> Mix:
 
 
 def read_mix(path: Path) -> Mix:
-    """Return the mix in a YAML or JSON file.
+    """Return the mix (the templates of a load's requests, with weights) in a YAML or JSON file.
 
     Raises:
         MixError: the file cannot be read, or is not a valid mix; the error lists each mistake with its field and line.
@@ -54,7 +54,9 @@ def read_mix(path: Path) -> Mix:
 
 
 def parse_mix(text: str, source: str) -> Mix:
-    """Return the mix that a YAML or JSON text describes; `source` names the text in errors.
+    """Return the mix (the templates of a load's requests, with weights) in a YAML or JSON text.
+
+    `source` names the text in errors.
 
     Raises:
         MixError: the text is not a valid mix; the error lists each mistake with its field and line.
@@ -77,7 +79,9 @@ def _mix_of(source: YamlSource) -> Mix:
 
 
 def single_request(url: str) -> tuple[str, Mix]:
-    """Split a URL into the base URL of its service and a mix with one GET request for its path and query.
+    """Split a URL into the base URL of its service, and a mix (the requests of a load) of one GET request.
+
+    The request has the path and the query of the URL.
 
     Raises:
         PlanError: the text is not an HTTP URL, or contains a user name.

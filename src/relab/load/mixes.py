@@ -31,7 +31,7 @@ class LoadRequest:
     """One request, ready to be sent.
 
     Attributes:
-        route: index of the request's template in the mix.
+        route: index of the request's template in the mix (the list of the load's request templates).
         method: the HTTP method.
         target: path and query, encoded.
         headers: the headers of the template, filled in, with a Content-Type if there is a body.
@@ -46,7 +46,9 @@ class LoadRequest:
 
 
 def request_stream(mix: Mix, seed: int) -> Iterator[LoadRequest]:
-    """Return an endless iterator over random requests of a mix; equal seeds give equal requests.
+    """Return an endless iterator over random requests of a mix (request templates with weights).
+
+    Equal seeds give equal requests.
 
     Raises:
         MixError: a template names a value that the mix does not define, or has unbalanced braces. This call raises the

@@ -352,6 +352,8 @@ class LoadResult(_Value):
         windows: results by time window.
         generator: the accuracy of the load generator.
         problems: warnings about the accuracy of the figures, one sentence each.
+
+    A request is good if it ended with a status below 400, or with a status that its template expects.
     """
 
     started_at: Timestamp

@@ -78,7 +78,7 @@ class Entry:
 
     Args:
         window: the time window to which the request belongs.
-        route: index of the request's template in the mix.
+        route: index of the request's template in the mix (the list of the load's request templates).
         due_ns: the due time of the request, in ns after the start of the load.
     """
 
@@ -124,7 +124,7 @@ class LoadRecorder:
 
         Args:
             due_ns: the due time, which must not be lower than the due time of the previous call.
-            route: index of the request's template in the mix.
+            route: index of the request's template in the mix (the list of the load's request templates).
         """
         window = self._warmup if due_ns < 0 else self._window_at(due_ns)
         window.under_way += 1
@@ -224,7 +224,8 @@ class LoadRecorder:
     def latency(self) -> tuple[LatencySummary, LatencySummary]:
         """Return summaries of the latencies so far: `(all ended requests, good requests only)`.
 
-        Only the windows that `close` or `close_all` has yielded are included.
+        A request is good if its status is below 400, or is one that its template expects. Only the windows that `close`
+        or `close_all` has yielded are included.
         """
         return summarize(self._all), summarize(self._good)
 

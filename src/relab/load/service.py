@@ -76,7 +76,7 @@ def find_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughp
     """Measure the throughput of closed-loop clients: each waits for an answer before it sends its next request.
 
     Args:
-        plan: the target and the mix of requests; the plan's stages are ignored.
+        plan: the target, and the mix (the templates of the requests, with weights); the plan's stages are ignored.
         clients: number of clients.
         seconds: how long to measure.
 

@@ -40,7 +40,10 @@ class StampedResponse(aiohttp.ClientResponse):
     _handler: _StampingHandler | None = None
 
     async def start(self, connection: Connection) -> StampedResponse:
-        """Read the answer's status and headers, remember the connection for `arrived_ns`, and return this object."""
+        """Read the answer's status and headers, and return this object.
+
+        Keep its connection, from which `arrived_ns` reads the time at which the answer's last bytes arrived.
+        """
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None
         await super().start(connection)

@@ -28,9 +28,9 @@ class AnswerCacheConfig(BaseModel):
     """A cache of a model's answers.
 
     Attributes:
-        scope: which requests share one answer. With `request`, all equal requests. With `repeat`, only equal requests
-            of trials with the same task and repeat number, and only with the same position (first, second, ...) among
-            the equal requests of their trial.
+        scope: which requests share one answer. `request`: all equal requests. `repeat`: equal requests of trials with
+            the same task and repeat number. If a trial sends a request several times, each time has its own answer:
+            the second time in one trial shares the answer of the second time in the others.
         ttl_hours: the greatest age of a cached answer, in hours.
         max_mb: the largest size of the project's cache, in MB.
     """
@@ -59,12 +59,15 @@ class ModelGatewayConfig(BaseModel):
 
     @property
     def path(self) -> str:
-        """The path in `upstream`, such as `/v1`; empty if `upstream` has no path."""
+        """The path in `upstream`, the address of the model's server, such as `/v1`; empty if it has no path."""
         return urlsplit(self.upstream).path
 
     @property
     def place(self) -> tuple[str, int]:
-        """The host and the port of the server in `upstream`; without a port in it, the default port of its scheme."""
+        """The host and the port in `upstream`, the address of the model's server.
+
+        If the address has no port, it is the default port of its scheme.
+        """
         parts = urlsplit(self.upstream)
         found = split_authority(parts.netloc)
         assert found is not None
@@ -94,9 +97,10 @@ def check_gateways(gateways: list[ModelGatewayConfig], mode: NetworkMode, allowe
 
 
 def cache_warnings(gateways: list[ModelGatewayConfig], replications: int) -> list[str]:
-    """Return warnings for the user about the caches of gateways, as sentences.
+    """Return warnings for the user about what cached answers of models do to results, as sentences.
 
-    `replications` is the number of repeats of each task.
+    A model gateway (the runner's proxy to the server of a model) may answer from a cache: a cached answer takes no
+    time, and repeats of a task may get equal answers. `replications` is the number of repeats of each task.
     """
     scopes = [gateway.cache.scope for gateway in gateways if gateway.cache is not None]
     found = []

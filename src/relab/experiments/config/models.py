@@ -58,7 +58,7 @@ class _Section(BaseModel):
 
 
 class Identity(_Section):
-    """The id, the name and the kind of the experiment."""
+    """The id, the name and the kind of the experiment; a `trainer` is a harness that trains a model."""
 
     id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=500)]
@@ -99,8 +99,8 @@ class Design(_Section):
     def _own_policies_are_policies(cls, value: Any) -> Any:
         """Accept `stopping` and `budget` as keys of `design` itself, and move them into `design.policies`.
 
-        `ExperimentConfig.resolved` writes these two policies outside of `policies`, because AgentLab's schema does not
-        allow them there.
+        `ExperimentConfig.resolved` writes these two policies outside of `policies`. Its format is that of AgentLab (an
+        experiment runner whose file formats relab keeps), whose schema allows no further fields in `policies`.
         """
         if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
             return value
@@ -373,8 +373,9 @@ class ExperimentConfig(_Section):
     def resolved(self) -> dict[str, Any]:
         """Return the configuration as a JSON object with all defaults, the content of `resolved_experiment.json`.
 
-        Optional fields that are None are left out where AgentLab's schema does not allow null. `policies.comparison`
-        gets the value of `design.comparison`.
+        The format is that of AgentLab (an experiment runner whose file formats relab keeps). Optional fields that are
+        None are left out where its schema does not allow null. `policies.comparison` gets the value of
+        `design.comparison`.
         """
         document = self.model_dump(mode="json", by_alias=True)
         design, runtime = document["design"], document["runtime"]

@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from relab.experiments.config.state_policy import StatePolicy
 
 OWN_POLICIES: Final = frozenset(("stopping", "budget"))
-"""Policies that AgentLab's schema does not have; `resolved_experiment.json` has them in `design`."""
+"""Policies that `resolved_experiment.json` has in `design`.
+
+Its format is that of AgentLab (an experiment runner whose file formats relab keeps), whose schema does not have them.
+"""
 
 
 STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True, use_enum_values=False)
@@ -131,13 +134,16 @@ class Policies(_Section):
 
 
 class Validity(_Section):
-    """Whether the runner rejects a run whose configuration violates its sanitization profile, or only records that.
+    """Whether a run is rejected if its configuration violates its sanitization profile, or only records the violation.
+
+    A sanitization profile names conditions that must be equal for all trials. The command `run-dev` never rejects a
+    run for a violation.
 
     Attributes:
-        fail_on_state_leak: whether to reject a state policy by which trials start with the state of earlier trials;
-            None for the value of `fail_on_profile_invariant_violation`.
-        fail_on_profile_invariant_violation: whether to reject any other violation; None rejects with the command
-            `run-experiment`, and records with `run`. `run-dev` always records only.
+        fail_on_state_leak: whether to reject a run whose trials take over workspace and state from earlier trials,
+            although the profile forbids that. None: the effective value of `fail_on_profile_invariant_violation`.
+        fail_on_profile_invariant_violation: whether to reject a run with another violation, such as full network
+            access. None: True with the command `run-experiment`, False with `run`.
     """
 
     fail_on_state_leak: bool | None = None

@@ -17,8 +17,8 @@ class _Section(BaseModel):
 class Resources(_Section):
     """Resource limits of a trial. 0 means no limit; None means the default limit.
 
-    For `cpu_count` alone, None means no limit, and 0 is not allowed. The trial's state inventory records which
-    mechanism enforces each limit.
+    For `cpu_count` alone, None means no limit, and 0 is not allowed. The trial's file `state_inventory.json` records
+    which mechanism enforces each limit.
     """
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None

@@ -32,9 +32,9 @@ class ProfileEffect:
         summary: a description for the user.
         private_home: whether HOME, TMPDIR and the XDG folders are in the trial's own folder.
         normal_locale: whether time zone, locale and hash seed are the same on every machine.
-        fresh_state: whether each trial must start from the project's snapshot alone; other state policies are
-            violations.
-        closed_network: whether full network access is a violation.
+        fresh_state: whether each trial must start from the project's snapshot alone. An experiment whose trials take
+            over workspace and state from earlier trials violates the profile.
+        closed_network: whether an experiment whose trials have full network access violates the profile.
     """
 
     summary: str
@@ -63,10 +63,11 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the name of a profile in AgentLab's documents, and whether the name is exact.
+    """Return the name of a sanitization profile in a run's documents, and whether the name is exact.
 
-    AgentLab has only the name `hermetic_functional_v2`. It is not exact for a profile that guarantees less; the
-    documents then have the real profile under `ext`.
+    The documents have the format of AgentLab (an experiment runner whose file formats relab keeps), which has only the
+    name `hermetic_functional_v2`. The name is not exact for a profile that guarantees less; the documents then have the
+    real profile under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
@@ -75,7 +76,7 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
     """Return the environment variables that every harness gets, in addition to those that the configuration lists.
 
     Args:
-        profile: the sanitization profile.
+        profile: the sanitization profile, which says whether home folder and locale are equal for all trials.
         host: the runner's own environment.
         home: the trial's home folder, as a path inside the sandbox.
         tmp: the trial's temporary folder, as a path inside the sandbox.
@@ -95,8 +96,8 @@ def violations(profile: Profile, *, state_policy: StatePolicy, network_effective
     """Return a sentence for each rule of a sanitization profile that a trial violates; empty if it violates none.
 
     Args:
-        profile: the sanitization profile.
-        state_policy: the state policy of the experiment.
+        profile: the sanitization profile: the conditions that must be equal for all trials.
+        state_policy: from which earlier trial a trial takes over workspace and state, if from any.
         network_effective: the network mode that the trial really has.
     """
     effect = EFFECTS[profile]

@@ -26,11 +26,14 @@ class StatePolicy(StrEnum):
 
     @property
     def task_model(self) -> str:
-        """`dependent` or `independent`: AgentLab's word for whether trials continue from each other."""
+        """`dependent` if a trial continues from the trial before, else `independent`; the field of AgentLab's formats.
+
+        AgentLab is an experiment runner whose file formats relab keeps.
+        """
         return "dependent" if self.carries_state else "independent"
 
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
-        """Return the id of a trial's chain, a series of trials that continue from each other.
+        """Return the id of a trial's chain: trials of which each continues from the state of the trial before.
 
         Args:
             variant_id: the id of the variant; it contains no slash.

@@ -297,12 +297,12 @@ class RayExecutor:
         return report.result
 
     def _next(self, stream: Any, *, is_running: bool) -> Any:
-        """Wait for the next item of a trial's stream, and return the item.
+        """Wait for the next item that the node of a trial sends, and return the item.
 
         Args:
-            stream: the stream of messages from the node that runs the trial.
-            is_running: whether the trial has begun. If the run is stopped, a trial that has begun gets some time to
-                end, and any other trial is cancelled at once.
+            stream: the items that the node sends: a `TrialBegun`, a `TrialReport`, and chunks of an archive as bytes.
+            is_running: whether the `TrialBegun` has arrived. If the run is stopped, a trial that has begun gets some
+                time to end, and any other trial is cancelled at once.
 
         Raises:
             StopIteration: the stream has ended.

@@ -114,9 +114,9 @@ def sentence(error: BaseException) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Return a context manager that keeps the handlers of SIGINT and SIGTERM: its end restores those of its start.
+    """Return a context manager that saves the handlers of SIGINT and SIGTERM, and restores them at its end.
 
-    Inside the `with` block, Ray replaces them.
+    Inside the `with` block, Ray replaces the handlers.
     """
     # Only the main thread can set handlers, and Ray replaces them only there.
     if threading.current_thread() is not threading.main_thread():

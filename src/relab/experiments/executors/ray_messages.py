@@ -87,15 +87,15 @@ class TrialBegun:
 class TrialReport:
     """The report of a node about a trial that it ran, with the first chunk of the archive of the trial's folder.
 
-    A node sends three kinds of items for a trial: a `TrialBegun`, this report, and further chunks.
+    A node sends three kinds of items for a trial: a `TrialBegun`, this report, and the other chunks of the archive.
 
     Attributes:
         result: the result of the trial; None if the trial was stopped or paused, or failed.
         failure: why the trial has no result; None if it has one.
         evidence: `{file name: content}` of the documents that the trial's evidence record names.
         has_workspace: whether the trial's workspace is kept; if so, the archive has only the files of the workspace
-            that differ from the snapshot.
-        changed: the paths of the files of the snapshot that the trial deleted or changed.
+            that differ from the project's snapshot (the copy of the project that each workspace starts as).
+        changed: the paths of the files of the project's snapshot that the trial deleted or changed.
         archive: the first chunk of the archive; None if there are no files to send.
     """
 

@@ -79,7 +79,10 @@ def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | Non
 
 
 def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[TrialBegun | TrialReport | bytes]:
-    """Run a trial on this node; yield a `TrialBegun`, then the report, then further chunks of the trial's archive.
+    """Run a trial on this node, and yield the items to send about it.
+
+    The first item is a `TrialBegun`. The second is a `TrialReport`, with the first chunk of the archive of the trial's
+    folder. The other items are the other chunks of the archive, as bytes.
 
     Args:
         run: a list with one item, the Ray reference to the `NodeRun` (values that all trials share).

@@ -44,7 +44,7 @@ class RequestSender:
         self._thread.start()
 
     def add(self, folder: TrialFolder) -> None:
-        """Send requests to stop or pause the trial in `folder` from now on."""
+        """From now on, send requests to stop or pause the trial in `folder` to the node that runs the trial."""
         with self._lock:
             self._running[folder.root.name] = folder
 

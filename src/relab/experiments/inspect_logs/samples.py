@@ -56,7 +56,7 @@ class ExportedTrial:
 
     @property
     def sample_id(self) -> str | int:
-        """The id of the imported sample; for a trial that was not imported, the id of its task."""
+        """The sample's id in the Inspect log from which the task was imported; for any other task, its task id."""
         found = object_of(self.task.get("inspect")).get("id")
         return found if isinstance(found, (str, int)) else str(self.row["task_id"])
 

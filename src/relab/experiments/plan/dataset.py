@@ -42,7 +42,8 @@ class Mount:
     """A data set pack (a file or folder below `.lab/dataset_packs/`) that a task reads.
 
     Attributes:
-        ref: the name of the pack: its path below `.lab/dataset_packs/`, in which a first colon stands for a slash.
+        ref: the name of the pack: its path below `.lab/dataset_packs/`. The first colon in it stands for a slash, so
+            `a:b` is the path `a/b`.
         path: the path at which the trial finds the pack, relative to the workspace.
     """
 
@@ -266,7 +267,10 @@ def _is_boundary(row: Mapping[str, Any]) -> bool:
 
 
 def _has_unused_limits(task: Task) -> bool:
-    """Return whether a task has a field `limits` that has no effect, because its row is not a `task_boundary_v1`."""
+    """Return whether a task has a field `limits` that has no effect.
+
+    Only a row of the format `task_boundary_v1` (a task with files, mounts and limits around it) can have limits.
+    """
     given = None if task.boundary else task.payload.get("limits")
     return isinstance(given, dict) and not given.keys().isdisjoint(LIMITS)
 

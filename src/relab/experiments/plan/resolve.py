@@ -33,12 +33,13 @@ class Resolved:
     """An experiment, ready to be described or run.
 
     Attributes:
-        config: the configuration after overrides, with the sandbox and network mode that trials of the command get.
+        config: the configuration after overrides, with the sandbox and network mode that `command` gives to the trials.
         path: the experiment file.
         root: the project's folder.
         script: the script or program that the harness's command runs.
         tasks: the index of the data set.
         plan: the order of all trials.
+        command: the command that runs the trials, or for which the experiment is described.
         requested_network: the network mode in the file, before the command changed it.
         overrides: the values that overrides have set.
         warnings: sentences to show to the user before the run.
@@ -211,7 +212,13 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 
 
 def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
-    """Return the configuration with `validity` filled in; reject or warn of violations of the sanitization profile."""
+    """Reject or warn of violations of the sanitization profile (conditions that must be equal for all trials).
+
+    Return the configuration with the defaults of its section `validity` filled in: whether violations are rejected.
+
+    Raises:
+        PostureRefusedError: the configuration violates the profile, and such a violation is rejected.
+    """
     profile, policy = config.design.sanitization_profile, config.design.policies.state
     given, network = config.validity, config.runtime.network.mode
     # `run` respects the configuration, and only a strict run rejects by default what the profile does not allow.

@@ -58,8 +58,8 @@ class Original(_Part):
         state: the state of the run at that time, such as `completed`.
         signed_by: the id of the key that signed the run's statements; None if the run was not signed.
         seal_sha256: the SHA-256 of the run's seal; None if the bundle has masked values or the run has no seal.
-        is_proven: whether the bundle contains the run's seal and signed statements, which prove that the files with
-            `is_original` are unchanged.
+        is_proven: whether the bundle contains the run's seal and signed statements. They prove that the files which the
+            manifest marks with `is_original` are unchanged.
     """
 
     verdict: str
@@ -75,8 +75,8 @@ class BundleManifest(_Part):
     Attributes:
         original: the state of the run when the bundle was made.
         masked: the number of masked values in all files and file names, by kind.
-        declared: for each secret that the experiment declares, whether its value was known when the bundle was made.
-            Only a known value can be masked wherever it occurs.
+        declared: for each secret that the experiment declares, whether its value was known when the bundle was made. A
+            known value is masked wherever it occurs; an unknown value only where it looks like a credential.
     """
 
     schema_version: Literal["bundle_v1"] = "bundle_v1"

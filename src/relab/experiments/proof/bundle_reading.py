@@ -68,7 +68,8 @@ class BundleVerification:
 
     Attributes:
         bundle: the file.
-        verdict: VERIFIED, DAMAGED or UNTRUSTED.
+        verdict: VERIFIED, DAMAGED, or UNTRUSTED: the bundle is unchanged, but the key that the caller gave did not
+            sign it.
         message: one sentence for people.
         relation: one or two sentences about the run that the bundle was made from, with the number of the bundle's
             files that are proven to be unchanged files of this run.
@@ -236,7 +237,7 @@ def _problem_of(entry: zipfile.ZipInfo) -> str | None:
 
 
 class _Reading:
-    """Verifies one bundle, and unpacks it at the same time."""
+    """Verifies one bundle (a zip file of a run's files with a manifest), and unpacks it at the same time."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, given: PublicKey | None, own: PublicKey | None) -> None:
         self._path = path

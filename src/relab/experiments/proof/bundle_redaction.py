@@ -64,8 +64,8 @@ class BundleRedactor:
     def content(self, path: str, raw: bytes) -> Redacted:
         """Return the content of a file without credentials.
 
-        A DuckDB database becomes one Parquet file for each table. The result of a compressed file or a SQLite database
-        has no content, but the reason in `left_out`.
+        A DuckDB database becomes one Parquet file for each table. A compressed file and a SQLite database are left out
+        of the bundle: the result has no content, and its `left_out` says why.
 
         Args:
             path: the path of the file; its suffix says whether it is JSON.

@@ -191,7 +191,7 @@ class _Bundle:
             yield file.path, self._spooled(file.path)
 
     def _add_folder(self, listing: Listing) -> set[str]:
-        """Add the files of one folder of the run; return the paths of its subfolders that are not added."""
+        """Add the files of one folder of the run; return the paths of its subfolders that are left out (workspaces)."""
         left_out = set()
         for name in listing.folders:
             path = listing.path_of(name)
@@ -247,7 +247,11 @@ class _Bundle:
         return self._folder / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _mask_digests(self) -> None:
-        """Mask the digests in the files of the bundle; leave out files that consist of digests."""
+        """Mask digests, because a guess of a masked password could be checked against the digest of the unmasked file.
+
+        The seal, the signed statements and the evidence store consist of digests, and are left out. In the other files,
+        the mask replaces each digest, except in files below `trials/` and in Parquet tables.
+        """
         # Otherwise a masked password could be guessed, and each guess checked by the digest of the unmasked document.
         files, self._files = self._files, []
         for file in files:

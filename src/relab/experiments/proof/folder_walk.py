@@ -106,10 +106,10 @@ def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
 
 
 def open_listed(root: Path, path: str) -> BinaryIO | None:
-    """Open a file that was found by `listings`, for reading; return None if it is not a regular file any more.
+    """Open a file below a folder for reading; return None if it is not a regular file any more.
 
     Args:
-        root: the folder that was listed.
+        root: the folder, whose files `listings` has listed.
         path: the path of the file below `root`, with `/`.
 
     Raises:

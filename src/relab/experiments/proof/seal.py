@@ -66,7 +66,8 @@ class SealedFolder:
 
     Attributes:
         listing: the entries of the folder.
-        fingerprints: `{file name: fingerprint}`; the fingerprint is None for a file that could not be read.
+        fingerprints: `{file name: fingerprint}`. A fingerprint is the size, the SHA-256 and the block checksums of a
+            file; None for a file that could not be read.
     """
 
     listing: Listing
@@ -74,12 +75,12 @@ class SealedFolder:
 
 
 class SealDamagedError(Exception):
-    """A line of the seal was changed, or lines are missing.
+    """A line of a run's seal (the file with the fingerprints of its other files) was changed, or lines are missing.
 
     Attributes:
         line: the number of the damaged line, from 1.
         begin, end: the offsets of the line's first byte and of the byte after its last one.
-        what: what is wrong with the line, as the rest of a sentence that begins with the line, such as `was added`.
+        what: what is wrong with the line, as the end of a sentence whose subject is the line, such as `was added`.
     """
 
     def __init__(self, line: int, begin: int, end: int, what: str) -> None:
@@ -180,7 +181,7 @@ class FileReader(Generic[ReadT]):
         self._linked: dict[tuple[int, int], ReadT] = {}
 
     def read(self, path: str) -> ReadT | None:
-        """Return the value that the function `read` of the constructor computes from a file of the run.
+        """Call the function that was given to the constructor for the file `path` of the run, and return its value.
 
         Return None if the path is not a regular file, or the file cannot be read.
         """

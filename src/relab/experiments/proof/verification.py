@@ -39,9 +39,9 @@ _MAX_PROBLEMS: Final = 1_000
 
 
 class ProofVerdict(StrEnum):
-    """The result of the verification of a run or a bundle.
+    """The result of the verification of a run or a bundle. `VERIFIED`: all files are unchanged; `DAMAGED`: not all.
 
-    `UNTRUSTED`: the required key did not sign. `UNFINISHED`: the run has not ended. `UNSEALED`: the run has no seal.
+    `UNTRUSTED`: not signed by the required key. `UNFINISHED`: not ended. `UNSEALED`: no seal (digests of all files).
     """
 
     VERIFIED = "verified"
@@ -171,7 +171,7 @@ class _Records:
 
         Args:
             entry: the entry, as JSON.
-            events_place: the path of the file of events below a trial's folder, with a slash in front.
+            events_place: the path of the file of events in a trial's folder, such as `/out/harness_events.jsonl`.
         """
         row = entry["row"]
         self.tally.note(entry)

@@ -1,5 +1,6 @@
-"""The names of the files in the folder of a run, as AgentLab defines them.
+"""The names of the files in the folder of a run.
 
+AgentLab, an experiment runner whose file formats relab keeps, defines them.
 `trial/trial_folder.py` has the names of the files in the folder of a trial.
 """
 

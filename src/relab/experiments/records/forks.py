@@ -57,7 +57,7 @@ def digest_of(raw: bytes) -> str:
 
 
 def is_fork(run: RunFolder) -> bool:
-    """Return whether the trials of a run are forks."""
+    """Return whether the trials of a run are forks: trials that begin at a checkpoint of another run's trials."""
     return "fork" in run.facts
 
 
@@ -103,7 +103,10 @@ def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
 
 
 def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
-    """Return the plan of a run, which may be a run of forks; `tasks` is the number of tasks.
+    """Return the plan of a run: which slots (positions in the plan) it has, with task, variant and repeat.
+
+    In a run of forks (trials that begin at a checkpoint of another run's trials), each slot has a fork of one trial.
+    `tasks` is the number of tasks.
 
     Raises:
         RunDamagedError: the record of the trials that were forked was changed.

@@ -229,7 +229,10 @@ class _Line:
 
 
 def _lines(run_dir: Path) -> Generator[_Line]:
-    """Yield the complete lines of a journal, after a check against their checksums and the run's attestation."""
+    """Yield the complete lines of a journal, after a check against their checksums and the run's attestation.
+
+    The attestation (the digests of the run's records) is written when the run ends.
+    """
     path = run_dir / NAME
     attested = _attested(run_dir)
     head = Head(0, _START)
@@ -261,10 +264,10 @@ def _lines(run_dir: Path) -> Generator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal (number of lines, last checksum) at the run's last end, from its attestation.
+    """Return the head of the journal (number of lines, last checksum) that the run's attestation records.
 
-    Return None if the run has not ended, or the attestation records no head. If the run was continued after that end,
-    its journal is longer.
+    The attestation (the digests of the run's records) is written when the run ends. If the run was continued
+    afterwards, its journal is longer. Return None without an attestation, or if it records no head.
     """
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
@@ -363,7 +366,10 @@ def _header(manifest: str | None) -> tuple[bytes, Head]:
 
 
 def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
-    """Return the line for an entry, with its checksum, and the journal's new head; `before` is the old head."""
+    """Return the line for an entry, with its checksum, and the journal's new head.
+
+    The head is the number of lines after the first one, and the last line's checksum; `before` is the old head.
+    """
     entries = before.entries + 1
     payload = _json({"line": entries + 1, **entry})[:-1]
     check = hashlib.sha256(before.check.encode() + payload).hexdigest()

@@ -81,9 +81,10 @@ def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
 
 
 def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
-    """Move the folders of withdrawn results to `retries/<trial id>/<number>`, before any trial starts.
+    """Move the folders of trials with a withdrawn result to `retries/<trial id>/<number>`, before any trial starts.
 
-    A trial that already has a new result keeps its folder.
+    A result is withdrawn if the trial ended in an error and is to run again. A trial that already has a new result
+    keeps its folder.
 
     Args:
         run_dir: the folder of the run.

@@ -58,7 +58,7 @@ class PastSessions:
     """The earlier sessions (processes) of a run.
 
     Attributes:
-        ceilings: the ceilings of the last session; None if there was no session.
+        ceilings: the limits of the whole run (trials, cost, time) in the last session; None if there was no session.
         seconds: the total time of the sessions, without the last session if its process was killed.
         open_since_us: the time at which the last session began, in microseconds since 1970, if its process was killed;
             else None.
@@ -82,7 +82,9 @@ class PastSessions:
 
 
 def read_sessions(run_dir: Path) -> PastSessions:
-    """Read the sessions of a run; an incomplete last line, left by a crash, is ignored.
+    """Read the sessions of a run, one for each process that worked on it.
+
+    An incomplete last line, left by a crash, is ignored.
 
     Raises:
         RunDamagedError: a line is not a session.

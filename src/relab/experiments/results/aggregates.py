@@ -109,13 +109,13 @@ class TaskMeans:
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
-        """Return, for each cluster of tasks, the sum of the tasks' means and the number of tasks."""
+        """Return, for each cluster (tasks that depend on each other), the sum of its tasks' means and their number."""
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return, for each cluster of tasks, the sum of the metric over all trials and the number of trials.
+        """Return, for each cluster (tasks that depend on each other), the sum over all trials and their number.
 
-        The sum is the number of successes if the metric is a rate such as `success`.
+        The sum is that of the metric's values: the number of successes if the metric is a rate such as `success`.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -213,11 +213,11 @@ class TrialData:
     def without_result(self, baseline: str, variant: str, metric: str, *, are_forks: bool) -> str | None:
         """Return a sentence that says why a variant and the baseline cannot be compared; None if they can.
 
-        They cannot be compared if one of them has no trial that ended in success or failure. There are two exceptions:
+        In general, both must have a trial that ended in success or failure. In two cases, less is enough:
 
-        - The metric is `SUCCESS`, and only the variant has no such trial: its errors count as failures.
-        - The run is a run of forks (`are_forks`), and one of the two has a trial that ended in success or failure.
-          Trials that ended in errors are forked to correct them.
+        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), one of the two must
+          have one, because trials that ended in errors are forked to correct them.
+        - With the metric `SUCCESS`, the baseline must have one; the errors of the variant count as failures.
         """
         missing = [name for name in (baseline, variant) if not self.task_means(name, ERRORS_DROPPED).tasks.size]
         tolerated = 1 if are_forks else 0 if metric != SUCCESS or baseline in missing else 1

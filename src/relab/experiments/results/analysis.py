@@ -93,9 +93,9 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the experiment's primary metrics; a trainer's objective is the first of them.
+    """Return the names of the primary metrics; for a harness that trains a model (a trainer), first what it optimizes.
 
-    `data` are the tables of the run; they are needed only if its harness is a trainer.
+    `data` are the tables of the run; they are needed only for a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.
@@ -107,8 +107,8 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The first source that knows it decides: the configuration, the trials (for a trainer's objective), the metric's
-    name. `data` are the tables of the run, needed only if the harness is a trainer.
+    The first source that knows it decides: the configuration; the trials, for the objective of a trainer (a harness
+    that trains a model); the metric's name. `data` are the tables of the run, needed only for a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.
@@ -124,7 +124,7 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
 
 
 def _objective(facts: RunFacts, data: TrialData | None) -> str | None:
-    """Return the metric that a trainer optimizes; None if no metric is reported, or the harness is not a trainer."""
+    """Return the metric that a trainer (it trains a model) optimizes; None if none is reported or it is no trainer."""
     if not facts.is_trainer:
         return None
     if data is None:
@@ -151,8 +151,8 @@ def analyze(
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, with or without the baseline, in the order of the configuration.
-        primary_metrics: the main metrics. The confidence level is that of all their intervals together; their p values
-            are corrected with Holm's method.
+        primary_metrics: the main metrics. Their intervals are so wide that all of them together contain the true
+            differences with the probability `LEVEL`; their p values are corrected with Holm's method.
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.
         comparison: whether variants are compared paired by task, as two independent samples (unpaired), or not (none).
         replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
@@ -352,8 +352,9 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference as a value and as JSON.
 
-    `sample` has the data of a primary metric, whose interval gets the confidence level `joint.each`. For a secondary
-    metric, `sample` is None, and the interval gets the level `LEVEL`.
+    `sample` has the values of a primary metric. Its interval gets the level `joint.each`, with which the intervals of
+    all primary metrics together reach the level `LEVEL`. For a secondary metric, `sample` is None, its values are read
+    from `data`, and its own interval gets the level `LEVEL`.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

@@ -167,7 +167,7 @@ def compare(
             nor `gates` are given.
         gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often gates pass by chance (up to 2 s per gate and variant).
-        is_ending: whether the run's own process calls this, after the last trial and before the status "completed".
+        is_ending: whether the run's own process calls this at its end, so that the run counts as completed already.
         opened: the open tables of the run, with the metrics to compare; None to open and close the tables here.
         level: the joint confidence level: the probability that all intervals contain their true differences.
 
@@ -222,7 +222,7 @@ def parse_gates(gates: Sequence[str]) -> list[Gate]:
 
 
 def _about(facts: RunFacts) -> str | None:
-    """Return a sentence about what a run of forks compares, such as `From step 7 on, with …`; None for another run."""
+    """Return a sentence about what a run of forks (trials from a checkpoint on) compares; None for another run."""
     fork = facts.fork
     if fork is None:
         return None
@@ -297,8 +297,8 @@ class _Judge:
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
         """Judge one gate for one variant.
 
-        If `question` is only the name of a metric, the verdict is INVALID, because it is unknown whether the metric
-        should be high or low.
+        `sample` has the values of variant and baseline. It is None, and `question` is only the name of a metric, if it
+        is unknown whether the metric should be high or low; the verdict is then INVALID.
         """
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"

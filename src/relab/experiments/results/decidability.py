@@ -17,7 +17,7 @@ _MAX_REPEATS = 1e6
 
 
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
-    """Return how many tasks or repeats would decide a gate, under up to two assumptions.
+    """Return how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate, under up to two assumptions.
 
     1. Variant and baseline are equal. This assumption is not made if equal variants would not pass the gate.
     2. The true difference equals the estimate. This assumption is not made if it means the same as assumption 1.
@@ -25,8 +25,9 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     New tasks and repeats are assumed to vary as much as the present ones.
 
     Args:
-        delta: the judged difference. The result is empty if `delta` has no interval or fewer than 2 clusters.
-        gate: the gate to decide.
+        delta: the judged difference. The result is empty if `delta` has no interval or fewer than 2 clusters (groups of
+            dependent tasks).
+        gate: the gate, a bound on the difference.
         repeats: the planned repeats of each task with each variant.
     """
     if delta.estimate is None or delta.interval is None or delta.clusters < 2:
@@ -47,7 +48,7 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
     The true difference is assumed to equal the estimate. Return None in these cases:
 
     - The verdict is neither PASS nor FAIL.
-    - There are fewer than 2 clusters.
+    - There are fewer than 2 clusters (groups of dependent tasks).
     - The end of the interval that decided the verdict is infinite.
 
     Args:
@@ -68,10 +69,10 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
 
 
 def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool) -> str:
-    """Return a clause for people: how many tasks or repeats would decide a gate, under one assumption.
+    """Return a clause for people: how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate.
 
     Args:
-        needed: one item of the result of `needed_of`.
+        needed: these numbers, with the true difference that they assume; one item of the result of `needed_of`.
         tasks: the number of tasks of the run.
         repeats: the planned repeats of each task with each variant.
         knows_repeats: whether the run repeated its tasks, which shows the effect of more repeats.
@@ -145,13 +146,14 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return how many clusters (groups of dependent tasks) would decide a gate, if all have the estimated difference.
+    """Return how many clusters (groups of dependent tasks) a run needs for the verdict PASS or FAIL on a gate.
 
-    Return None if the metric is not a rate, or if `distance` is 0.
+    Every cluster is assumed to have the estimated difference. Return None if the metric is not a rate, or if `distance`
+    is 0.
 
     Args:
         delta: the difference between a variant and the baseline.
-        gate: the gate to decide.
+        gate: the gate, a bound on this difference.
         interval: the interval of the difference.
         distance: the distance of the estimate from the gate's bound.
     """

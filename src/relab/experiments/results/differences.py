@@ -99,9 +99,10 @@ class Sample:
         delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
         share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is multiplied by 1 + share.
             Otherwise 0.
-        pairs: for a paired comparison, each task's difference and the number of its cluster; else None.
-        arms: for an unpaired comparison, the sums by cluster of the baseline (times 1 + share) and of the variant; else
-            None.
+        pairs: for a paired comparison, each task's difference and the number that identifies its cluster (tasks that
+            depend on each other); else None.
+        arms: for an unpaired comparison, the tasks' means summed by cluster: those of the baseline (times 1 + share),
+            and those of the variant; else None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 
@@ -117,9 +118,10 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return the contribution of each cluster to the error of the difference; from it, correlations are computed.
+        """Return the statistical error of the estimated difference, as a sum of parts: one for each cluster.
 
-        Return None for an unpaired comparison, and for a run that could stop early.
+        A cluster is a group of tasks that depend on each other. The parts of several comparisons show how strongly the
+        comparisons are correlated. Return None for an unpaired comparison, and for a run that could stop early.
         """
         if self.pairs is None or self.is_sequential:
             return None
@@ -289,7 +291,7 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the part of the variance of the mean over tasks that comes from differences between repeats of a task.
+    """Return how much of the variance of the mean over all tasks is due to chance in the repeats of each task.
 
     Return None if no task was repeated.
 

@@ -38,7 +38,7 @@ class TrialTally:
     with_acks: int = 0
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Count the trial of one journal entry; `entry` is the parsed JSON."""
+        """Add the trial of one journal entry to all counts; `entry` is the parsed JSON."""
         row = entry["row"]
         self.outcomes[row["outcome"]] += 1
         if "head" in entry:

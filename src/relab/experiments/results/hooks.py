@@ -29,7 +29,7 @@ class ValidHooks:
     """The result of a successful check of a harness's events.
 
     Attributes:
-        level: the integration level, from the harness's manifest.
+        level: the integration level (how much the harness reports to the runner), from the harness's manifest.
         events: the number of events.
         counts: the number of events by type.
     """

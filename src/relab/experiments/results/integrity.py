@@ -53,7 +53,7 @@ def check_compared(facts: RunFacts) -> None:
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check the files of a finished run against the digests in its attestation; return whether they were checked.
+    """Check the files of a finished run against its attestation (their digests); return whether they were checked.
 
     Return False for a run that is not finished, or that an earlier version wrote without digests.
 
@@ -65,6 +65,8 @@ def check_products(facts: RunFacts) -> bool:
 
 def damage_of_trials(run_dir: Path) -> Iterator[str]:
     """Yield a sentence for each changed or missing document of a run's trials or of the run's evidence store.
+
+    The evidence store is the folder in which each document has its digest as its name.
 
     Raises:
         RunDamagedError: the journal is damaged.

@@ -36,7 +36,8 @@ def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequen
     Args:
         tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
         replications: the repeats of each task with each variant.
-        comparisons: the number of variants besides the baseline, times the number of primary metrics or gates.
+        comparisons: how many differences the run will judge, each with a higher confidence level the more there are:
+            the number of variants besides the baseline, times the number of primary metrics or gates.
         gates: the gates that will judge the run; without any, the default gate "success is better".
     """
     # For correlated comparisons this is a little too strict: the run's own intervals are narrower.

@@ -203,7 +203,8 @@ def attestation(
 ) -> dict[str, Any]:
     """Return the attestation of a run, the JSON object `attestation_v1`, with a seal (a digest of its content).
 
-    An attestation has the outcomes and grades of the run, and the digests of its experiment, events and files.
+    An attestation has the outcomes of the run, its grades (words that rate properties such as isolation), and the
+    digests of its experiment, events and files.
 
     Args:
         run: the run.

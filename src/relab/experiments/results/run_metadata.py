@@ -75,7 +75,7 @@ class RunFacts:
 
     @property
     def is_trainer(self) -> bool:
-        """Whether the harness is a trainer, whose trials report an objective (the metric that it optimizes)."""
+        """Whether the harness is a trainer: it trains a model, and its trials report the metric that it optimizes."""
         return self.config.experiment.workload_type == "trainer"
 
     @property
@@ -88,7 +88,10 @@ class RunFacts:
 
     @property
     def primary_metrics(self) -> list[str]:
-        """The names of the primary metrics in the configuration; the objective of a trainer is not included."""
+        """The names of the primary metrics in the configuration.
+
+        The objective of a trainer (a harness that trains a model, and reports what it optimizes) is not included.
+        """
         marked = [metric.id for metric in self.config.metrics if metric.primary]
         asked = self.config.analysis.primary_metrics
         if self.is_trainer and asked == [SUCCESS]:

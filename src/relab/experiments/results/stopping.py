@@ -96,8 +96,9 @@ class _TaskFigures:
     Attributes:
         trials: the number of all trials.
         figures: the number of trials with a value of the metric.
-        total: the sum of these values.
-        missing: the number of trials that were not run or have no value.
+        total: the sum of the values of the metric.
+        missing: the number of trials that were not run or have no value of the metric. A trial that was not run may
+            have a value; it is then counted in `figures`, too.
     """
 
     trials: int = 0
@@ -115,7 +116,10 @@ class _TaskFigures:
 
 @dataclass
 class _Sequence:
-    """The differences between a variant and the baseline, one per task, up to the first task with a missing result."""
+    """The differences between a variant and the baseline, by task, up to the first task with a trial still to end.
+
+    `positions` is the number of these tasks; a task without a value of the metric has no item in `values`.
+    """
 
     positions: int = 0
     missing_of_baseline: int = 0
@@ -183,8 +187,8 @@ class StoppingMonitor:
     def to_json(self, *, is_complete: bool) -> dict[str, Any]:
         """Return the stopping rule, its decisions and the examined tasks as the JSON object `stopping_v1`.
 
-        `order` has the indices of the examined tasks, in the order of the plan. `positions` is `{variant: n}`: the
-        first n tasks of `order` were examined for the variant.
+        `order` has the indices of the examined tasks, in the order of the plan. The rule examines the tasks of each
+        variant in this order; `positions` is `{variant: number of tasks that were examined}`.
 
         Args:
             is_complete: whether the run has ended.

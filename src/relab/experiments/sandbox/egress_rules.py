@@ -53,9 +53,10 @@ class EgressRule:
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def loopback_places(self) -> list[tuple[str, int]]:
-        """Return the `(address, port)` pairs on which the sandbox has to listen for this rule.
+        """Return the loopback addresses to which this rule permits connections, as `(address, port)` pairs.
 
-        For a rule that is not about a loopback address, the list is empty.
+        At each of them, a proxy must listen inside the sandbox, because programs connect to loopback addresses without
+        the configured proxy. The list is empty for a rule about any other host.
         """
         # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)

@@ -50,8 +50,9 @@ class SandboxKind:
             needs.
         isolates: whether the sandbox enforces the network mode, and a trial cannot write to the project's snapshot.
         runs_image: whether trials run in a container image, which has its own files and PATH.
-        contract_executor: the name of this kind in AgentLab's documents.
-        contract_enforcements: `{mechanism that enforces the network mode: its name in AgentLab's documents}`.
+        contract_executor: the name of this kind in documents in the format of AgentLab (an experiment runner whose file
+            formats relab keeps).
+        contract_enforcements: `{mechanism that enforces the network mode: its name in documents in this format}`.
     """
 
     make: Callable[[SandboxOptions], Sandbox]

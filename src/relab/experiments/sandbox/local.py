@@ -33,8 +33,9 @@ class LocalSandbox:
 
     Args:
         network: the requested network mode; this sandbox cannot enforce it.
-        limits: the limits of each attempt. Control groups enforce them if this process may use control groups;
-            otherwise rlimits do, and what they do not limit is measured.
+        limits: the limits of each attempt. Control groups enforce them if this process may use control groups.
+            Otherwise the runner measures memory, processes and open files, and sets rlimits for some; `cpu_count` is
+            not enforced.
         run_id: the id of the run, a part of the names of its control groups.
     """
 

@@ -42,8 +42,9 @@ def check_egress(pid: int) -> dict[str, Any]:
     The test passes if the namespace differs from the runner's and has no route except to the loopback device.
 
     Returns:
-        `{performed: True, method, interfaces, routes, passed}`, where `routes` are the devices other than loopback that
-            a route leads to. If the namespace cannot be read: `{performed: False, method, reason}`.
+        `{performed: True, method, interfaces, routes, passed}`. `routes` has the names of the network devices, other
+            than loopback, to which the namespace has a route. If the namespace cannot be read: `{performed: False,
+            method, reason}`.
     """
     method = "interfaces and routes of the trial's network namespace, read from the kernel"
     process = Path(f"/proc/{pid}")
@@ -134,7 +135,7 @@ class SandboxNetworks:
     One helper process enters the namespaces; it is started on first use.
 
     Args:
-        run_id: the id of the run, a part of the marker that identifies the helper process.
+        run_id: the id of the run. It is in the helper's environment, which shows whose helper the process is.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -213,7 +214,12 @@ class SandboxNetworks:
 
 
 def _listen(namespace: int, places: Sequence[tuple[str, int]]) -> list[socket.socket]:
-    """Move this process into a network namespace for good; return sockets that listen on `places` in it."""
+    """Move this process into a network namespace for good; return sockets that listen in it.
+
+    Args:
+        namespace: the file descriptor of the namespace.
+        places: the IP addresses and ports to listen on.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
 
     def enter(fd: int, kind: int) -> None:

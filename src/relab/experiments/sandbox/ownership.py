@@ -77,7 +77,7 @@ def give(folders: Folders, user: TrialUser) -> None:
 class SharedFolders:
     """Gives the user of the trials read access to the folders that all trials of a run share. Thread-safe.
 
-    The files of each folder are changed only once.
+    The owner of a folder's files is changed only at the first request for the folder.
     """
 
     def __init__(self) -> None:
@@ -238,7 +238,11 @@ def _visit_entries(folder: int, visit: Visitor) -> list[str]:
 
 
 def _enter(name: str, parent: int, visit: Visitor) -> int | None:
-    """Call `visit` for the folder `name`, and open the folder; return its descriptor, None if it does not exist."""
+    """Call `visit` for a folder, and open the folder; return its descriptor.
+
+    Return None if the folder does not exist, or is a link or a file. `name` is its name, and `parent` the descriptor of
+    the folder that contains it.
+    """
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):

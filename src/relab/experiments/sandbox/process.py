@@ -153,7 +153,7 @@ class Child:
     def processes(self) -> list[int]:
         """Return the ids of the process, of its orphans, and of all their descendants.
 
-        A process that has ended is left out.
+        Orphans are processes that the harness started and whose parent has ended. Ended processes are left out.
         """
         # The lock is held, because a process of a trial that is just starting would look like an orphan of this trial.
         with _lock:

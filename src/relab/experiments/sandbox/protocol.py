@@ -50,7 +50,10 @@ class Places:
 
 
 PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
-"""The paths that AgentLab's documents define, for sandboxes with a file system of their own."""
+"""The paths in a sandbox that has a file system of its own.
+
+AgentLab, an experiment runner whose file formats relab keeps, defines them.
+"""
 
 
 class NetworkMode(StrEnum):
@@ -109,8 +112,8 @@ class Launch:
         environment: the complete environment; the runner's own variables are not added.
         folders: the folders of the attempt, on this machine.
         stdin: the file that the harness reads as standard input.
-        stdout, stderr: the files for the harness's output, truncated first. With the same path, both streams share the
-            file, line by line; a container keeps the order only within each stream.
+        stdout, stderr: the files for the harness's output, truncated first. If both are the same path, the lines of
+            both streams are in one file; in a container, lines of different streams may be in another order.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.

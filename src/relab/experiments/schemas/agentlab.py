@@ -1,5 +1,6 @@
 """The JSON Schemas of AgentLab's documents, with the same fields as in the schemas that AgentLab's prototype publishes.
 
+AgentLab is an experiment runner whose file formats relab keeps.
 Harnesses and tools written for AgentLab validate documents against these schemas, so no field is added or removed;
 relab's additional values go under `ext`. Annotations (titles, descriptions, defaults) are left out.
 """

@@ -60,8 +60,8 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` for each reason of a validation error.
 
-    If none of several alternatives (`oneOf`) matches, yield the reasons of the only alternative that has the document's
-    `event_type`. If no or several alternatives have it, yield one message about the `oneOf`.
+    If the document matches no alternative of a `oneOf`, and exactly one alternative is for the document's `event_type`,
+    yield the reasons of this alternative. If none or several are, yield one message about the `oneOf`.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

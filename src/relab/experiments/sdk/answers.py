@@ -73,8 +73,8 @@ class Validated:
 
     Attributes:
         valid: always True, because an invalid file raises `LabRunnerError`.
-        values: after `knobs-validate`, the value of each knob; after `hooks-validate`, `events` and `counts`; after
-            `schema-validate`, `schema` (its name) and `documents` (their number).
+        values: after `knobs-validate`, the value of each knob; after `hooks-validate`, `events` (their number) and
+            `counts` (the number by type); after `schema-validate`, `schema` (its name) and `documents` (their number).
     """
 
     valid: bool

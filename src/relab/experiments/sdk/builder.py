@@ -109,7 +109,9 @@ class ExperimentBuilder:
     def sanitization_profile(self, name: str) -> Self:
         """Set the sanitization profile: `none`, `hermetic_functional` or `hermetic_functional_v2`.
 
-        A profile makes conditions such as home folder, locale and network access equal for all trials.
+        `none` only limits the environment variables. `hermetic_functional` also gives each trial its own home folder,
+        and all trials one locale. `hermetic_functional_v2` also forbids full network access, and state of earlier
+        trials.
         """
         return self._set("design", sanitization_profile=name)
 
@@ -167,7 +169,11 @@ class ExperimentBuilder:
         return self
 
     def timeouts(self, **seconds: float) -> Self:
-        """Set the time-outs `trial_seconds`, `tool_seconds` and `grace_seconds`."""
+        """Set time-outs in seconds; those that are not given get their default.
+
+        `trial_seconds` is that of a whole trial, and `tool_seconds` that of one tool call, which only the harness can
+        enforce. `grace_seconds` is the time from SIGTERM until the harness is killed.
+        """
         self._document["runtime"]["timeouts"] = dict(seconds)
         return self
 

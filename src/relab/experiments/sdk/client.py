@@ -193,7 +193,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to reject a retried or paused trial, or a harness that is not of the level `sdk_full`.
+            strict: whether to reject a retried or paused trial, or a harness below the integration level `sdk_full`.
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
@@ -223,7 +223,7 @@ class LabClient:
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
             variant: instead of `from_trial`, the id of a variant, to fork all its trials with the checkpoint.
             bindings: `{dotted name: new value}` of bindings, such as `model.temperature`; None to change none.
-            strict: whether to require a checkpoint, and a harness of the level `sdk_full`.
+            strict: whether to reject a trial without checkpoints, or a harness below the integration level `sdk_full`.
             control: whether to fork each trial also without changes, for a comparison.
             allow_drift: whether to accept (and record) changes of checkpoints after their run was sealed.
 
@@ -288,7 +288,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             baseline: the id of the variant to compare with; None for the configuration's baseline.
-            metrics: metrics in which a variant must be better; the primary metrics if `gates` are missing, too.
+            metrics: metrics in which a variant must be better; the primary metrics without `metrics` and `gates`.
             gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
 
         Raises:

@@ -92,7 +92,10 @@ class ForkSource:
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:
-        """Return the JSON object `ext.fork` of the fork's input; `places` are the fork's folders inside the sandbox."""
+        """Return the part of the fork's input that says where the fork begins, the JSON object `ext.fork`.
+
+        `places` are the fork's folders inside the sandbox.
+        """
         path = None if self.file is None else places.inside(f"/{self.file.place}")
         named = None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True) | {"path": path}
         return {
@@ -169,7 +172,7 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
     Raises:
         CheckpointMissingError: the file does not exist.
         CheckpointInvalidError: the path leads out of the trial's folders, contains a link, is neither file nor folder,
-            or contains a document that the runner writes.
+            or is or contains the harness's input, output, events or control file, which a fork has anew.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)

@@ -1,7 +1,8 @@
 """Read `harness_events.jsonl`, the events that a harness writes while it works, and validate each line.
 
-An invalid line does not affect the other lines; the trial's row has the number of invalid lines. AgentLab's
-`hook_events_v1` defines the kinds of events and their fields.
+An invalid line does not affect the other lines; the trial's row has the number of invalid lines. The schema
+`hook_events_v1` of AgentLab (an experiment runner whose file formats relab keeps) defines the kinds of events and their
+fields.
 """
 
 from __future__ import annotations
@@ -107,9 +108,10 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return a sentence if no `control_ack` follows the last `agent_step_end`; None otherwise.
+        """Return the problem that no `control_ack` follows the last `agent_step_end`, as a sentence; None if one does.
 
-        Call this method after `problem` was called for all events. The result is also None if `is_answered` is False.
+        Return None also if the harness need not acknowledge (`is_answered` is False). Call this method after `problem`
+        was called for all events.
         """
         return self._unanswered(self._owed)
 

@@ -53,7 +53,7 @@ class TrialEvidence:
 
         Args:
             row: the row of the trial.
-            chain_id: the id of the trial's chain (trials that continue from each other).
+            chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
             state_policy: which earlier trials a trial continues from.
             own: `{file name in the trial's folder: "artifact://sha256/<digest>"}` of further documents that the runner
                 wrote. They are in the field `ext` of the record, because its schema, which other programs share, has no
@@ -103,11 +103,13 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the JSON object `task_chain_state_v1`, with digests of the documents about the changed workspace.
+        """Return the record of the trial's place in its chain, the JSON object `task_chain_state_v1`.
+
+        It has the digests of the lists of the workspace's files before and after the trial, and of the differences.
 
         Args:
             row: the result of the trial.
-            chain_id: the id of the trial's chain (trials that continue from each other).
+            chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
             state_policy: which earlier trials a trial continues from.
         """
         refs = self._workspace_refs()

@@ -32,7 +32,7 @@ class Selector:
     number: int = 0
 
     def __str__(self) -> str:
-        """Return the point at which a fork begins, in words: `step 7`, `event 12`, `the checkpoint lunch`."""
+        """Return the point at which a fork begins, in words: `step 7`, `event 12` or `the checkpoint <its name>`."""
         if self.kind == "checkpoint":
             return f"the checkpoint {self.name}"
         return f"{'step' if self.kind == 'step' else 'event'} {self.number}"

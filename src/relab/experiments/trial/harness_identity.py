@@ -49,8 +49,9 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return `(fields in AgentLab's schemas, other fields)` of a result of `harness_identity`.
+    """Return `(fields in the schemas of a run's documents, other fields)` of a result of `harness_identity`.
 
+    The schemas are those of AgentLab, an experiment runner whose file formats relab keeps.
     If `identity` has no digest, the digest of the command in `config` is used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}

@@ -1,6 +1,7 @@
 """Make the state inventory of a trial: the isolation that its sandbox enforced, and violations of its profile.
 
-AgentLab's schema of this document (`state_inventory_v1`) allows no other fields and fewer values than relab needs: it
+The schema of this document (`state_inventory_v1`) is that of AgentLab, an experiment runner whose file formats relab
+keeps. It allows no other fields and fewer values than relab needs: it
 has no name for a network namespace, and no field for limits. Each field of the schema gets the nearest of the schema's
 values, and the full record is under `ext`.
 """
@@ -26,8 +27,10 @@ def inventory(config: ExperimentConfig, posture: Posture | None, harness_identit
         harness_identity: the digests that identify the harness, from the run's manifest.
 
     Returns:
-        The JSON object `state_inventory_v1`. Its `ext` has values without a field in AgentLab's schema: `sandbox`,
-        `started`, `network`, `limits` (see `limits_record`) and, if AgentLab does not know it, `sanitization_profile`.
+        The JSON object `state_inventory_v1`, in the format of AgentLab (an experiment runner whose file formats relab
+        keeps). Its `ext` has the values for which this format has no field: `sandbox`, `started`, `network`, `limits`
+        (each limit with the mechanism that enforces it), further fields of the harness's identity, and
+        `sanitization_profile` if the format does not know the profile's name.
     """
     profile = config.design.sanitization_profile
     named, is_known = contract_profile(profile)

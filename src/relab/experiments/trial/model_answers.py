@@ -39,9 +39,9 @@ class CacheKeys:
 
     Attributes:
         upstream: the address of the model's server.
-        scope: which requests share one answer. With `REQUEST`, all equal requests. With `REPEAT`, only equal requests
-            of trials with the same task and repeat number, and only with the same position (first, second, ...) among
-            the equal requests of their trial.
+        scope: which requests share one answer. `REQUEST`: all equal requests. `REPEAT`: equal requests of trials with
+            the same task and repeat number. If a trial sends a request several times, each time has its own answer:
+            the second time in one trial shares the answer of the second time in the others.
         ids: the ids of the trial.
         start: how many times the trial has been started in this process, from 1. With `REPEAT`, a trial that is started
             again gets new answers.

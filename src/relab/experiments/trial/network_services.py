@@ -116,10 +116,10 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces that a trial's receiver has received, and remove the receiver.
+        """Return the ids of the traces that a trial's OTLP receiver has received, and remove the receiver.
 
-        A receiver is created for each attempt, and again after each pause. A second call for the same trial returns an
-        empty result.
+        Each attempt has its own receiver, and gets a new one after a pause: the ids are those since the attempt began,
+        or was resumed. The result is empty if the trial has no receiver, such as after an earlier call.
         """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
@@ -127,7 +127,7 @@ class TrialNetwork:
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return the loopback addresses in `allowed_hosts`; at each of them, a proxy must listen inside the sandbox.
+    """Return where proxies must listen inside a sandbox, so that it reaches the loopback addresses in `allowed_hosts`.
 
     The result is `{(address, port) inside the sandbox: (host in the list, port) on this machine}`.
     """

@@ -113,8 +113,8 @@ class PausedTrial(BaseModel):
 class PauseEnd:
     """How a pause ended.
 
-    `request` is the request to pause. `acknowledged` says whether the harness acknowledged both requests: for a
-    checkpoint, and to stop. `reason` says in a sentence how the pause ended.
+    A pause asks the harness for a checkpoint, and then to stop. `acknowledged` says whether the harness acknowledged
+    both. `request` is the user's request to pause, and `reason` a sentence about how the pause ended.
     """
 
     request: PauseRequest
@@ -161,8 +161,8 @@ class PauseDialogue:
         """Advance the pause, for example by asking the harness to stop; call it repeatedly while the harness runs.
 
         Returns:
-            How the pause ended, if the harness did not stop in time. None if no pause was requested, or there is still
-                time.
+            How the pause ended, if the harness still runs after the time for the pause. None if no pause was requested,
+                or there is still time. If the harness exits in time, `at_exit` returns how the pause ended.
 
         Raises:
             OSError: the control file cannot be written.

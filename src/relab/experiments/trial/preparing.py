@@ -36,8 +36,8 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
     """Create the workspace of a trial: a copy of the project or, in a chain, of the previous trial's workspace.
 
-    The state folder of the previous trial is copied as well. A chain is a series of trials that continue from each
-    other.
+    The state folder of the previous trial is copied as well. A chain is a series of trials of which each continues from
+    the state of the trial before.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -142,7 +142,10 @@ def restore_input(folder: TrialFolder, given: bytes) -> None:
 
 
 def harness_environment(settings: RunSettings, places: Places) -> dict[str, str]:
-    """Return the environment variables of a run's harnesses, without the variables of AgentLab and of services.
+    """Return the environment variables that all harnesses of a run get, including secrets.
+
+    The variables that the caller adds for each trial are missing: the paths of its documents (`AGENTLAB_...`), and the
+    addresses of the runner's services, such as proxies and model gateways.
 
     Args:
         settings: the settings of the run.

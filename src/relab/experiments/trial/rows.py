@@ -85,7 +85,10 @@ class FinishedAttempt:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the result cache may store the attempt: a success or failure whose events were never rewritten."""
+        """Whether the result cache may store the attempt.
+
+        It must be a success or failure, and its harness must not have changed events that the runner had already read.
+        """
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 
     @property
@@ -245,9 +248,9 @@ def journal_entry(
 ) -> dict[str, Any]:
     """Return the journal's entry for a trial, the JSON object with which the run records the finished trial.
 
-    The entry has the trial's row and the last digest of the hash chain over its events. If `attempt` has evidence, it
-    also has the evidence record (digests of the trial's documents) and the record of the trial's place in its chain
-    (trials that continue from each other).
+    The entry has the trial's row and the last digest of the hash chain over its events. If `attempt` has evidence, the
+    entry also has two records: the digests of the trial's documents, and the trial's place among the trials of which
+    each continues from the state of the trial before.
 
     `documents` is `{name of a document that the runner wrote for the trial: reference to it}`.
     """

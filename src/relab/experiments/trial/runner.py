@@ -75,9 +75,9 @@ class TrialRunner:
         Raises:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             TrialPaused: the trial was paused; it has no result yet.
-            CheckpointMissingError: the checkpoint of a paused trial or of a fork is missing.
-            RunDamagedError: the record or the input of a paused trial cannot be read. After this error and a
-                `CheckpointMissingError`, the folder of a paused trial is unchanged.
+            CheckpointMissingError: the checkpoint of a paused trial or of a fork is missing. The folder of a paused
+                trial is then unchanged.
+            RunDamagedError: the record or the input of a paused trial cannot be read. Its folder is then unchanged.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun, earlier_usd = time.perf_counter(), 0.0
@@ -300,11 +300,11 @@ class TrialRunner:
         number: int,
         before: PausedTrial | None,
     ) -> None:
-        """Write the record of a pause and the state document into the folder of a paused trial.
+        """Write the record of a pause and the trial's `trial_state.json` (status: paused) into the trial's folder.
 
-        The checkpoints and the number of the last event are read from the harness's documents. `manifest` lists the
-        workspace's files when attempt `number` began. `before` is the record of the attempt's previous pause; None if
-        this is the first one.
+        The checkpoints and the number of the last event are read from the harness's output and events. `manifest` lists
+        the workspace's files when attempt `number` began. `before` is the record of the attempt's previous pause; None
+        if this pause is the first one.
         """
         assert end.pause is not None
         _, output, stream = self._read_documents(trial, folder, end, before)

@@ -69,7 +69,10 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return the last `_READ_BYTES` bytes of a file as text, of which the caller must show only the end."""
+    """Return the last `_READ_BYTES` bytes of a file as text; the caller must not show the beginning of this text.
+
+    A secret there may be cut off, so that it is not redacted.
+    """
     # A secret at the beginning of the text may be cut, and is then not redacted.
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))

@@ -41,7 +41,7 @@ class StoredHead:
     """The data about a trial's result in the result cache, stored in front of the files of the result.
 
     Attributes:
-        ids: the ids of the trial that was run, by name.
+        ids: the ids of the earlier trial that produced the result, by name.
         agent_run_id: the id of the trial's agent run in telemetry; None if it has none.
         outcome: `success` or `failure`.
         attempts: the number of attempts at the trial.
@@ -71,12 +71,12 @@ class StoredHead:
 
     @property
     def trial_ids(self) -> TrialIds:
-        """The ids of the trial that was run."""
+        """The ids of the earlier trial that produced the result."""
         return TrialIds(**self.ids)
 
     @property
     def source(self) -> str:
-        """The trial that was run, as `<run>.<trial>`."""
+        """The earlier trial that produced the result, as `<run>.<trial>`."""
         return f"{self.ids['run_id']}.{self.ids['trial_id']}"
 
     @property
@@ -152,7 +152,7 @@ class StoredResult:
             _rename(path, source, ids, below=folder.root)
 
     def check(self, config: ExperimentConfig, attempt: FinishedAttempt) -> None:
-        """Check that a restored attempt has the same outcome and workspace as the stored one.
+        """Check that `attempt`, made from this result's files, has the outcome and workspace that the result records.
 
         Raises:
             StoredResultInvalidError: the outcome or the workspace differs.

@@ -1,4 +1,7 @@
-"""The folder of one trial: the names of its files, as AgentLab defines them, and functions to create and clear it."""
+"""The folder of one trial: the names of its files, and functions to create and clear it.
+
+AgentLab, an experiment runner whose file formats relab keeps, defines the names.
+"""
 
 from __future__ import annotations
 

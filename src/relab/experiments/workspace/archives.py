@@ -149,9 +149,9 @@ def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, roo
 
 
 def _tar_time(time_ns: int) -> tuple[int, int, int]:
-    """Return a time as `(mtime in seconds, uid, gid)` of an archive's entry.
+    """Split a time into the fields `(mtime, uid, gid)` of an archive's entry.
 
-    The owner fields hold the microseconds and the remaining nanoseconds.
+    `mtime` gets the seconds, `uid` the microseconds, and `gid` the remaining nanoseconds.
     """
     # Owners are not kept, and a fraction in `mtime` would need a second header, which doubles the time.
     seconds, rest = divmod(time_ns, 1_000_000_000)

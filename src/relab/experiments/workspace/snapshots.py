@@ -200,8 +200,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return those entries of `seen` (stamps by path) for which a later change of the file will change its ctime."""
-    # A change within the same clock tick as the latest ctime leaves the ctime unchanged.
+    """Return the entries of `seen` (stamps by path) whose ctime is older than the latest one.
+
+    Any later change of these files changes their ctime; a change within the clock tick of the latest ctime may not.
+    """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
 
