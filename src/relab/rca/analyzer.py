@@ -73,9 +73,9 @@ def classify(collected: Collected, models: RankingModels | None = None) -> Class
     failure".
 
     Args:
-        collected: the result of the first stage.
-        models: the models that rank steps. Each is for the runs of one source (a program that makes runs), on whose
-            runs it was trained. None for the models that relab ships.
+        collected: the result of `collect_evidence`, the first stage.
+        models: the models that rank steps. Each model was trained on the runs of one source (a program that makes
+            runs), and ranks only runs of this source. None for the models that relab ships.
     """
     view, problems = collected.view, collected.problems
     return Classified(

@@ -51,9 +51,9 @@ class JudgedStep(CitedModel):
 
 
 class JudgeCost(RcaModel):
-    """The cost of a judgement by a language model, and the numbers of dropped answers and of steps and texts left out.
+    """The cost of a judgement by a language model, and how much of the run and of the model's answers was not used.
 
-    Answers from the cache (`cached_answers`) cost nothing.
+    Answers from the cache (`cached_answers`) cost nothing. `dropped` counts answers that cannot be used.
     """
 
     model: str | None = Field(None, description="The name of the model; null if it is not known.")
@@ -85,10 +85,10 @@ class JudgeCost(RcaModel):
 
 
 def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
-    """Return the sum of several costs.
+    """Return the sum of several costs. `usd` is null if the price of a call is not known.
 
-    `steps_left_out`, `texts_cut` and `texts_withheld` are not added: the result has their largest values. `usd` is null
-    if the price of a call is not known.
+    `steps_left_out`, `texts_cut` and `texts_withheld` (what one request did not show to the model) are not added: the
+    result has their largest values.
     """
     costs = list(costs)
     prices = [each.usd for each in costs if each.calls]
@@ -111,7 +111,10 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """The cost of a language model's judgement on the behaviours of a run, and which behaviours were judged."""
+    """The cost of a language model's judgement on the behaviours of a run, and which behaviours were judged.
+
+    Only behaviours that a rule describes by a sentence are judged by a model.
+    """
 
     judged: tuple[str, ...] = Field(
         (), description="The behaviours that were judged, whether the run shows them or not."
@@ -123,7 +126,7 @@ class SentenceJudgement(JudgeCost):
     def reasons(self) -> tuple[str, ...]:
         """Return one line for each reason why behaviours were not judged.
 
-        An example is `rude, vague: a limit was reached`.
+        An example, for the behaviours `rude` and `vague`, is `rude, vague: a limit was reached`.
         """
         names: dict[str, list[str]] = {}
         for name, reason in self.not_judged.items():

@@ -116,8 +116,8 @@ class Hypothesis(CitedModel):
 class GuessOdds(RcaModel):
     """The probability that a ranked guess is right, by a model that was trained on runs of the same source (program).
 
-    In a test, the model made `all` first guesses with a probability in the same range; `right` of these guesses were
-    right.
+    The model was tested on runs that were held out of its training. `all` is the number of first guesses in this test
+    whose probability was in the same range as here; `right` is how many of them were right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -134,8 +134,8 @@ class Attribution(CitedModel):
     Each field is null if it is not known or does not apply.
 
     `basis` states whether evidence shows the place, or whether it is a ranked guess, which has low confidence. The step
-    of a guess is the first of the report's `candidates`. Its agent is chosen by the ranking of all steps, so it can be
-    another agent than that of the step.
+    of a guess is the first of the report's `candidates`. The agent of a guess is the most likely agent by the ranking
+    of all steps, so the guessed step may belong to another agent.
     """
 
     basis: AttributionBasis = AttributionBasis.EVIDENCE

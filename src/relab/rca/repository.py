@@ -18,9 +18,10 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the value of the unique column `current_key` for the current analysis of a run's content.
+    """Return the value of the column `current_key` for the current analysis of a run's content.
 
-    The current analysis is the one that is returned for further requests for the same content.
+    Further requests for the same content get the current analysis instead of a new one. The column is unique, so each
+    content of a run has at most one current analysis.
     """
     return f"{content_hash}:{agent_run_id}"
 
@@ -40,9 +41,9 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content; None if there is none.
+    """Return the current analysis of a run's content: the one that further requests for this content get.
 
-    The current analysis is the one that is returned for further requests for the same content.
+    Return None if there is none.
     """
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))

@@ -141,7 +141,7 @@ class RcaService:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
         A new one is enqueued if `force` is true, or if the existing one failed, lacks the requested judge method, or
-        lacks the summary of a configured model. If `judge` is None, the settings decide the method.
+        has no summary by the configured language model. If `judge` is None, the settings decide the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -351,7 +351,7 @@ class RcaService:
 
         - A person requested it: if `judge` is its method or OFF.
         - No person requested it and it is queued: always; it then gets the person's lane and method.
-        - No person requested it and it is not queued: if `judge` is OFF, and it is running or no model words summaries.
+        - No person requested it and it is not queued: if `judge` is OFF, and it runs or no model rewrites summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}
@@ -362,7 +362,7 @@ class RcaService:
         return judge is JudgeMethod.OFF and (self._word is None or current.status == RcaStatus.RUNNING)
 
     def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
-        """Store the report, end the progress stream, and enqueue jobs that update the run, in one transaction."""
+        """Store the report, end its progress stream, and enqueue jobs. `failed` states whether the run failed."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),

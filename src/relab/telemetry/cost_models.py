@@ -82,7 +82,7 @@ class CostEstimate(BaseModel):
 
 
 def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
-    """Return the token counts of a model from which the cost of these tokens can be computed.
+    """Return the token counts of a model's usage, as far as its cost depends on them.
 
     Return None if the number of prompt tokens or of completion tokens is not known.
     """

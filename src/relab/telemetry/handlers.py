@@ -15,7 +15,7 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Compute runs again that an older version of relab computed: up to 2,000 runs, oldest first.
+        """Recompute up to 2,000 runs that an older version of relab computed, oldest first.
 
         If there are more such runs, a job for them is enqueued.
 

@@ -39,7 +39,7 @@ class TelemetryIntake:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: 0 to 15; see `BatchWriter`.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -131,7 +131,7 @@ class TelemetryIntake:
 
 
 def _submit_to(reader: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Call `function` with `args` on the reader thread; return the future of its result.
+    """Call `function` with `args` on the reader thread, which decodes received bodies; return the future of the result.
 
     Raises:
         WriterStoppedError: the reader thread no longer accepts calls, because the intake was stopped.

@@ -46,8 +46,8 @@ class RunMarks:
             agent_run_id: the id of the run.
             content_hash: the hash of the content that was searched.
             names: the behaviours that the search found.
-            kept: behaviours that the search did not cover. Results that are stored for them and for the same content
-                stay.
+            kept: behaviours that were not searched for. The result of an earlier search for them stays, if it was for
+                the same content.
         """
         table = table_of(RunBehaviourRow)
         with self._database.write(durable=False) as unit:

@@ -333,9 +333,10 @@ STEP, CALL, EVENT = 0, 1, 2
 
 
 class ItemKind(NamedTuple):
-    """A kind of timeline item, and the field names of the items of this kind.
+    """A kind of timeline item (step, tool call or guardrail event), and the field names of the items of this kind.
 
-    `list_name` is the run's field with the list of items; `id_field` and `title_field` are fields of an item.
+    `list_name` is the run's field that lists the items of this kind. `id_field` and `title_field` are the fields of an
+    item with its id and its title.
     """
 
     name: TimelineKind

@@ -118,7 +118,10 @@ def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOu
 
 
 def _reject_logs(trace_id: str, logs: Sequence[ReceivedLog], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add those log records of a trace that the store rejected, by `outcome`, to `rejections`; return their number."""
+    """Add those log records of a trace to `rejections` that the store rejected; return their number.
+
+    `outcome` states which log records the store rejected.
+    """
     overfull = outcome.overfull_logs.get(trace_id)
     count = sum(key_of(trace_id, log) in overfull for log in logs) if overfull else 0
     if count:

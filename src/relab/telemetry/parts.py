@@ -27,7 +27,7 @@ class TelemetryParts(RunRemapper):
     """The components of `TelemetryService`; each is imported and built when it is first used.
 
     Args:
-        remap_job: the name of the background job that continues to compute runs again which an older version computed.
+        remap_job: the name of the background job that recomputes the runs that an older version of relab computed.
         prices_folder: the folder with this installation's prices of models; None if only the shipped prices are used.
     """
 

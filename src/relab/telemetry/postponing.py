@@ -61,9 +61,10 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 
 
 class Backlog:
-    """Decides whether the runs of newly stored spans may be computed later. It is not thread-safe.
+    """Decides whether runs may be computed from newly stored spans later, instead of at once. It is not thread-safe.
 
-    They may as long as the uncomputed runs of all processes have a total size of at most `MAX_WAITING`.
+    They may as long as the uncomputed runs of all processes have spans of a total size (`size_of`) of at most
+    `MAX_WAITING`.
     """
 
     def __init__(self) -> None:

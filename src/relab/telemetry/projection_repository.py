@@ -32,7 +32,10 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 
 
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
-    """Return `(run id, trace size, start)` of the unprojected runs, newest first.
+    """Return `(run id, size of the spans, start)` of the unprojected runs, newest first.
+
+    A run is unprojected if it received spans since it was last computed. The size is that of `postponing.size_of`; the
+    start is in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
@@ -49,13 +52,16 @@ def list_unprojected_starts(session: Session, from_us: int, run_id: str | None =
 
 
 def waiting_size(session: Session) -> int:
-    """Return the total size (`postponing.size_of`) of the traces of all unprojected runs."""
+    """Return the total size (`postponing.size_of`) of the spans of all unprojected runs.
+
+    A run is unprojected if it received spans since it was last computed.
+    """
     statement = select(func.coalesce(func.sum(AgentRunRow.waiting_size), 0)).where(UNPROJECTED_RUN)
     return int(session.execute(statement).scalar_one())
 
 
 def count_unprojected(session: Session, from_us: int = 0) -> int:
-    """Return the number of unprojected runs.
+    """Return the number of unprojected runs, which received spans since they were last computed.
 
     Only runs that started at or after `from_us`, in microseconds since 1970, are counted.
     """
@@ -98,7 +104,8 @@ def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
 def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
     """Mark runs as projected: they were computed from all of their stored spans.
 
-    `version` is the version of the mapper that computed them (`MAPPER_VERSION`); None if the computation failed.
+    `version` is the version (`MAPPER_VERSION`) of the mapper, the code that computes a run from spans; None if the
+    computation failed.
     """
     values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
     for ids in chunks(run_ids):

@@ -49,12 +49,12 @@ class ProjectionBacklog:
 
 
 class Projector:
-    """Computes runs from their stored spans (projects them), before they are read or when they are due.
+    """Computes runs from their stored spans (projects them): before a reader needs them, or later in the background.
 
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -64,7 +64,7 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return the number of unprojected runs (they received spans since they were last computed) and their size.
+        """Return the number and total size of unprojected runs, which received spans since they were last computed.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -95,8 +95,8 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that started at or after `from_us`.
 
-        Before that, runs that received spans since they were last computed are computed, up to a total size of
-        `MAX_SUM_SIZE` (about 0.25 s of work). `from_us` is in microseconds since 1970.
+        Before that, unprojected runs (they received spans since they were last computed) are computed, up to a total
+        size of `MAX_SUM_SIZE` (about 0.25 s of work). `from_us` is in microseconds since 1970.
 
         Yields:
             `(session, number of runs that are still unprojected)`.
@@ -135,7 +135,8 @@ class Projector:
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
         """Return a page of up-to-date runs, newest first, and the cursor of the next page (None after the last one).
 
-        Before that, runs that may be on the page and received spans since they were last computed are computed.
+        Unprojected runs (they received spans since they were last computed) are computed, if by their start they may be
+        on the page.
 
         Args:
             read: reads the stored runs of the page and the cursor of the next page (None after the last one).

@@ -50,13 +50,13 @@ MAX_PROJECTED_SIZE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """The numbers of runs that were computed again because an older version of relab had computed them.
+    """The numbers of runs that were recomputed (remapped), because an older version of relab had computed them.
 
     Attributes:
-        runs: the number of all these runs.
-        projected: the number of runs whose content has changed.
-        outcomes: the number of runs whose outcome has changed.
-        skipped: the number of runs that could not be computed; they stay outdated.
+        runs: the number of all recomputed runs, changed or not.
+        projected: the number of runs whose content the recomputation changed.
+        outcomes: the number of runs whose outcome the recomputation changed.
+        skipped: the number of runs, not included in `runs`, that could not be recomputed; they stay outdated.
     """
 
     runs: int = 0
@@ -87,7 +87,7 @@ def count_outdated(session: Session, since_us: int) -> int:
 def remap_oldest(
     session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Compute runs again that an older version of relab computed: up to `limit` runs, oldest first.
+    """Recompute up to `limit` runs that an older version of relab computed, oldest first.
 
     Args:
         session: the session of the transaction.
@@ -95,7 +95,7 @@ def remap_oldest(
         after: the `(start, id)` of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
         now_us: the current time, in microseconds since 1970.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
     """
     prefer_indexes(session)
     candidates = list_outdated(session, since_us, after, limit)
@@ -107,9 +107,9 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Compute runs again that an older version computed or that received spans since; return how many have changed.
+    """Recompute runs that an older version of relab computed, or that received spans later; count the changed runs.
 
-    `now_us` is the time in microseconds since 1970, `shard` the part of the stored sums over runs to change, 0 to 15.
+    `now_us` is the time in microseconds since 1970, `shard` the part (0 to 15) of each stored sum over runs to change.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -123,7 +123,7 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
         run_ids: the ids of the runs.
         recent: a run is not changed if a span or log record of it was received at one of these times (`recent_times`).
         now_us: the current time, in microseconds since 1970.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, recent, shard)
@@ -146,10 +146,10 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The stored data from which unprojected runs are computed.
+    """The stored data of unprojected runs, which received spans since they were last computed.
 
     Attributes:
-        former: `{run id: stored run}`.
+        former: `{run id: stored run}`, the runs as they were last computed.
         items: `{run id: {key: timeline item}}`, the stored timelines.
         spans: `{run id: facts of its spans}`, with the span events that were received as log records.
     """
@@ -160,7 +160,7 @@ class UnprojectedTraces:
 
 
 def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read the data from which runs are computed, for the unprojected runs among `run_ids`; leave out other runs."""
+    """Read the data of those of `run_ids` that received spans since they were last computed (unprojected runs)."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
     former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
@@ -185,7 +185,7 @@ def write_projected(
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
@@ -199,7 +199,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
     Args:
         session: the session of the transaction.
         run_id: the id of the run.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -318,7 +318,7 @@ class _Remap:
         All other columns of the run stay unchanged, including the failure category.
 
         Args:
-            former: the run with the values that the sums over runs include.
+            former: the run as it is counted in the stored sums over runs.
             run: the stored row of the same run.
             items: the run's timeline.
         """

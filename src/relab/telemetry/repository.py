@@ -103,7 +103,7 @@ def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
-    """Write the outcome, the outcome of the agents, the counted tokens and the mapper version of stored runs."""
+    """Write the outcomes (of run and agents), token counts and mapper versions (`MAPPER_VERSION`) of stored runs."""
     if not runs:
         return
     table = table_of(AgentRunRow)
@@ -128,7 +128,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of running traces without a recent write (`recent_times`), the longest quiet first."""
+    """Return `(run id, number of items)` of running traces not written in the times `recent`, longest quiet first."""
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
     # With OR in place of two queries, databases read the index entries of all open traces.
@@ -139,7 +139,7 @@ def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple
 
 
 def set_updated_at(session: Session, times: Mapping[str, int]) -> None:
-    """Set the times of the last write of runs to `times`, `{run id: time in microseconds since 1970}`."""
+    """Set the time of the last write of each run in `times`, `{run id: time in microseconds since 1970}`."""
     for run_id, at_us in times.items():
         session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id == run_id).values(updated_at=at_us))
 
@@ -239,7 +239,7 @@ def require_run(session: Session, agent_run_id: str) -> None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return the content hash and the first receipt time of a run; None if the run was never stored or computed."""
+    """Return the content hash and first receipt time of a run; None if the run is not stored or not yet computed."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
         AgentRunRow.run_id == agent_run_id, SHOWN
     )
@@ -340,9 +340,9 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the version key of the newest run of the agent that started before `before_us` in the same environment.
+    """Return the key of the version of an agent (`records.version_key`) that its newest run before `before_us` had.
 
-    `before_us` is in microseconds since 1970. Return None if there is no such run.
+    Only runs in `environment` count. `before_us` is in microseconds since 1970. Return None if there is no such run.
     """
     statement = (
         select(AgentRunRow.version_key)

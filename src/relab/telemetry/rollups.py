@@ -89,8 +89,8 @@ class Sums:
         failures: `{tool: number of failed calls}`.
         latencies: `{histogram bucket: number of steps}`.
         tokens: `{kind of token: [number of runs that report it, tokens]}`.
-        unpriced: `{models: [number of runs, billed tokens of each model]}` of the runs without a reported cost. The key
-            `models` is the JSON of `[[provider, model], …]`.
+        unpriced: the runs without a reported cost, as `{models: [number of runs, billed tokens of each model]}`, with
+            one entry for each combination of models that a run used. The key is the JSON of `[[provider, model], …]`.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
@@ -213,7 +213,8 @@ class Sums:
         Args:
             other: the sums to add.
             most_tools: the maximum number of tools with their own count; all further tools share one count. If it is
-                given, at most `MAX_MODEL_GROUPS` groups of models are kept in `unpriced`. None means no limits.
+                given, at most `MAX_MODEL_GROUPS` entries (combinations of models) are kept in `unpriced`. None means no
+                limits.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():
@@ -287,9 +288,9 @@ class Changes:
         sums.count(run, sign)
 
     def by_bucket(self) -> dict[BucketKey, Sums]:
-        """Return the changes of each minute and each hour (each is a bucket).
+        """Return the sums to add to the stored sums of each minute and each hour; a minute or an hour is a bucket.
 
-        The result is `{(length, start) of the bucket: sums to add}`, in microseconds.
+        The result is `{(length, start) of the bucket: sums to add}`; both times are in microseconds.
         """
         buckets: dict[BucketKey, Sums] = {}
         for minute, sums in self.minutes.items():

@@ -35,13 +35,13 @@ _log = get_logger(__name__)
 
 
 class RunRemapper:
-    """Computes runs again that an older version of relab computed (remaps them), oldest first.
+    """Recomputes runs that an older version of relab computed (remaps them), oldest first.
 
     Args:
         database: the database of the runs.
         clock: provides the current time.
         queue: the job queue.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
         job: the name of the background job that continues where a call of `remap_in_background` ended.
 
     Attributes:
@@ -59,7 +59,7 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Compute the outdated runs again, oldest first; each step of the iterator is one transaction.
+        """Recompute the outdated runs, oldest first; each step of the iterator is one transaction.
 
         A run is outdated if an older version of relab computed it. A run that cannot be computed is logged and stays
         outdated. The iteration may stop at any time; the next call continues.

@@ -9,9 +9,9 @@ from relab.storage.base import Base, IdText, Micros
 
 
 class RunSearchRow(Base):
-    """A run that is still to be searched for behaviours; `written_at` is the time at which the run was last written.
+    """A run that is still to be searched for behaviours (patterns that rules describe).
 
-    The table has rows only while searches are switched on.
+    `written_at` is the time at which the run was last written. The table has rows only while searches are switched on.
     """
 
     __tablename__ = "run_searches"

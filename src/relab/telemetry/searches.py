@@ -35,8 +35,8 @@ def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None
 
     Args:
         session: the session of the transaction that writes the runs.
-        records: the runs. A run is skipped if it is still running, or if it is worth an analysis
-            (`RunRecord.is_suspect`), which searches it too.
+        records: the runs. A run is skipped if it is still running, or if an analysis of it is useful
+            (`RunRecord.is_suspect`), because the analysis searches the run too.
         now_us: the time of the write, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})

@@ -102,7 +102,7 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: which part of the stored sums over runs to change, 0 to 15; readers add up all parts.
+        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
         backlog: decides whether the runs of the traces may be computed after this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
@@ -175,7 +175,7 @@ class _Batch:
         }
 
     def _write_logs(self, traces: Mapping[str, TraceSpans]) -> set[str]:
-        """Store the log records of the traces; return the ids of the traces that got new events of spans from them."""
+        """Store log records of traces; return the ids of the traces whose spans got new events from these records."""
         logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
         origins: dict[int, Origin] = {}
         for trace_id in logs:

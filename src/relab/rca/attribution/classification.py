@@ -101,9 +101,10 @@ def _rank(problem: DetectedProblem, stated: set[Category], retried: set[str | No
 
 
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
-    """Insert the regression among the ranked causes, before the first cause that explains the failure less well.
+    """Insert the regression among the ranked causes, by how well it explains the failure.
 
-    The regression is the cause "the new version of the agent is worse than the previous one".
+    The regression is the cause "the new version of the agent is worse than the previous one". It comes before the first
+    cause that explains the failure less well than the regression does. Without a regression, the causes stay unchanged.
     """
     regression = next((cause for cause in causes if cause.lead.compares_versions), None)
     if regression is None:
@@ -118,9 +119,10 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether `regression` explains the failure better than the problem `lead`, which represents another cause.
+    """Return whether `regression` explains the failure better than another cause does.
 
-    `regression` is the cause "the new version of the agent is worse than the previous one".
+    `regression` is the cause "the new version of the agent is worse than the previous one". `lead` is the most
+    important problem of the other cause.
     """
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
@@ -133,7 +135,7 @@ def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Return whether the new version of the agent changed something that may have caused the problem `lead`.
 
     If `lead` is a loop, the new version must take more steps. For any other problem, the new version must use the
-    problem's tool in another way.
+    problem's tool in another way. The problems of `regression` quote what differs between the versions.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

@@ -92,10 +92,10 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return the sort key of a problem.
+    """Return the sort key of a problem, by which the best of several descriptions of one error comes first.
 
-    Problems with a specific detail come before those with a vague one, then higher before lower confidence, then a more
-    specific category before a more general one.
+    Problems whose detail (finer kind) only says that something failed come last. Then higher confidence comes before
+    lower confidence, then a more specific category before a more general one.
     """
     return (
         problem.detail in VAGUE_DETAILS,
@@ -164,7 +164,8 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
     """Return whether `error` may be the same problem as `guard`, which is a guardrail event or a log line.
 
-    Their categories must be equal, or the detail of one of them must be vague.
+    Their categories must be equal, or one of the two must be vague: its detail (finer kind) only says that something
+    failed.
     """
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
@@ -172,8 +173,13 @@ def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
     """Return the problem `error` merged with `guard`, a guardrail event or log line that describes the same problem.
 
-    The merged problem has the quotations of both. If the detail of `error` is vague, the category and the detail are
-    those of `guard`. The confidence is raised if the detail of `guard` is not vague.
+    The merged problem has the quotations of both. A problem is vague if its detail (finer kind) only says that
+    something failed. The first case that applies decides:
+
+    - `guard` is vague: everything else stays as in `error`.
+    - `error` is vague: the category and the detail are those of `guard`, and the confidence of `guard` is raised.
+    - Otherwise, the category is that of `error`, its confidence is raised, and the detail is that of `guard` if `error`
+      has none.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
@@ -227,9 +233,10 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Drop the error that the run itself reports, if another unrecovered problem explains it.
+    """Drop the error that the run's own fields report, if another unrecovered problem explains it.
 
-    Return `(errors, loops)`.
+    Return `(errors, loops)`, the remaining errors and the loops. If the run's error has at least medium confidence, its
+    quotations are added to the earliest error or loop of the same category.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -278,7 +285,7 @@ def _places(errors: Iterable[DetectedProblem]) -> tuple[set[int], set[str | None
 
 
 def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Return whether a loop is only an effect of other problems: at least two thirds of its calls have one.
+    """Return whether a loop is only an effect: at least two thirds of the loop's calls also have another problem.
 
     A loop without calls is an effect if its step has another problem.
 

@@ -22,7 +22,7 @@ SEARCHED_RUNS: Final = 200
 
 
 class BehaviourArrivals:
-    """Searches new runs for behaviours, and enqueues notifications about the runs that show one.
+    """Searches new runs for behaviours (patterns that rules describe), and enqueues notifications about them.
 
     Runs that get an analysis are left out, because the analysis searches for behaviours itself.
 
@@ -48,7 +48,8 @@ class BehaviourArrivals:
         """Enqueue a background job that searches new runs for behaviours.
 
         Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. If `is_on` is
-        false or no rule has a condition, the list of waiting runs is emptied and no longer extended.
+        false, or if no behaviour is described by a condition (only conditions are searched for here, not sentences),
+        the list of waiting runs is emptied and no longer extended.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched.

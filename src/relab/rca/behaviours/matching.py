@@ -279,8 +279,10 @@ def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Q
 def _matched(default: Quotation, tests: dict[str, str | None]) -> Quotation | None:
     """Return a quotation of the first tested field, if all tested fields match; None if one of them does not match.
 
+    If no field is tested, return `default`, or None if the field that `default` quotes has no text.
+
     Args:
-        default: the quotation to return if no field is tested; None is returned if its field has no text.
+        default: a quotation of the object whose fields are tested.
         tests: `{name of a field: pattern}`. A field with the pattern None is not tested.
     """
     found = None

@@ -112,8 +112,9 @@ class Item(_RuleModel):
 class Repeated(Item):
     """A test for repetition: at least `times` steps or calls match the test and resemble each other.
 
-    They resemble each other if the words in their matched lines have a Jaccard similarity of at least `similarity`.
-    Calls must also be calls of the same tool.
+    The words of the matched texts are compared: of the text that the first pattern of the test matched or, without a
+    pattern, of the first 2,000 characters of the output or arguments. Two texts resemble each other if their words have
+    a Jaccard similarity of at least `similarity`. Calls must also be calls of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2
@@ -123,9 +124,13 @@ class Repeated(Item):
 class RuleCondition(_RuleModel):
     """One condition of a rule. Exactly one field is given, and `count` or `within` may be added to it.
 
-    - `count` may be added to `step`, `call` or `guardrail`: how many steps, calls or events must match. By default, at
-      least one must match.
-    - `within` may be added to `sequence`: the maximum number of steps and calls from the first match to the last one.
+    - `step`, `call`, `guardrail`: a step, tool call or guardrail event matches. `count` may be added: how many must
+      match. By default, at least one must match.
+    - `question`, `answer`, `run`: the run's question, its answer, or the run itself matches.
+    - `repeated`: several matching steps or calls resemble each other.
+    - `sequence`: steps and calls match the tests in this order, with any others between them. `within` may be added:
+      the maximum number of steps and calls from the first match to the last one.
+    - `all`, `any`, `not`: other conditions, combined.
     """
 
     step: StepTest | None = None

@@ -35,8 +35,8 @@ class ShownBehaviour(NamedTuple):
 class ScannedRun(NamedTuple):
     """The result of a search for behaviours in one run, with the hash of the searched content.
 
-    `judgement` is a language model's judgement by the rules that describe a behaviour by a sentence; None if there are
-    no such rules.
+    Some rules describe their behaviour by a sentence, which a language model judges. `judgement` is the cost of this,
+    and which of these behaviours were judged; None if no rule has a sentence.
     """
 
     run_id: str
@@ -102,8 +102,8 @@ class BehaviourScanner:
     def add_to(self, report: Report, run: AgentRun, *, asks_model: bool) -> Report:
         """Return a copy of the report of a run, extended by the behaviours that the run shows.
 
-        If `asks_model` is true, a language model judges the rules that describe a behaviour by a sentence; otherwise
-        these rules are not judged.
+        If `asks_model` is true, a language model judges whether the run shows the behaviours whose rule is a sentence;
+        otherwise these behaviours are not judged.
         """
         from relab.rca.behaviours.reporting import with_behaviours  # noqa: PLC0415 loads the analysis
 
@@ -125,8 +125,8 @@ class BehaviourScanner:
     ) -> Iterator[tuple[AgentRun, ScannedRun]]:
         """Search each run for the behaviours of `rules`; yield `(run, result)` in the order of `run_ids`.
 
-        Deleted runs are left out. If `asks_model` is true, a language model judges the rules that describe a behaviour
-        by a sentence; otherwise these rules count as not judged.
+        Deleted runs are left out. If `asks_model` is true, a language model judges whether the run shows the behaviours
+        whose rule is a sentence; otherwise these behaviours count as not judged.
 
         Raises:
             NoJudgeError: `asks_model` is true, and no language model is configured.
@@ -150,7 +150,8 @@ class BehaviourScanner:
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours that a run shows, so that lists of runs can be filtered by behaviour.
 
-        For behaviours that were not judged, the stored result of an earlier search is kept.
+        For behaviours that a language model had to judge and did not judge, the stored result of an earlier search of
+        the same content is kept.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

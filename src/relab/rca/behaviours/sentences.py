@@ -23,8 +23,8 @@ NOT_ASKED: Final = "the language model was not asked, which needs --judge or a j
 class FoundBehaviours(NamedTuple):
     """The behaviours that a run shows (`seen`), in the order of their rules.
 
-    `judgement` is a language model's judgement by the rules that describe a behaviour by a sentence; None if there are
-    no such rules.
+    Some rules describe their behaviour by a sentence, which a language model judges. `judgement` is the cost of this,
+    and which of these behaviours were judged; None if no rule has a sentence.
     """
 
     seen: tuple[SeenBehaviour, ...]
@@ -55,8 +55,8 @@ class BehaviourFinder:
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
         """Return the behaviours of a run by the given rules.
 
-        If `asks_model` is false, no language model is asked, and the rules that describe a behaviour by a sentence are
-        not judged.
+        If `asks_model` is false, no language model is asked, and the behaviours whose rule is a sentence are not
+        judged.
         """
         from relab.rca.behaviours.matching import ModelOpinion, SeenBehaviour, find_behaviours  # noqa: PLC0415 loads the analysis
 

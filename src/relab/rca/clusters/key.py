@@ -37,14 +37,15 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the cluster key of the failure that a report explains; `agent_name` is the agent of the run.
 
-    The key is a digest. What it is computed from depends on the report; the first case that applies decides:
+    The key is a digest of several values. The first case that applies decides which:
 
-    - The report has a cause at a tool: category, detail and tool.
-    - It has another cause: category, detail, agent and step.
-    - It names a step as a ranked guess (no error shows it): the agent, and the reason of the first guess.
-    - Otherwise: category, tool (or agent and step), and the first error text in the evidence.
+    - If the report names a cause at a tool, they are the category, the detail and the tool.
+    - If it names another cause, they are the category, the detail, the agent and the step.
+    - If it names a step as a ranked guess (no error shows it), they are the agent of the run, the agent or step of the
+      guess, and the reason of the first guess.
+    - Otherwise, they are the category, the tool (or the agent and the step), and the first error text in the evidence.
 
-    For some categories, the error text of a cause is included too.
+    For the categories in `_BY_TEXT`, the digest of a cause includes its error text, without ids and numbers.
     """
     is_explained = bool(report.hypotheses) and not report.insufficient_evidence
     place = _place_of_cause(report) if is_explained else report.attribution
@@ -69,7 +70,11 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 
 
 def _place_of_cause(report: Report) -> Finding | Attribution | None:
-    """Return the place of the first cause of a report, which a ranked guess does not replace."""
+    """Return the place of a report's first cause; None if it is not known.
+
+    This is the report's attribution. If the attribution is a ranked guess, it is the finding that cites the first
+    evidence of the cause.
+    """
     place = report.attribution
     if place is None or place.basis is not AttributionBasis.RANKED_GUESS:
         return place

@@ -84,16 +84,17 @@ def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
 
 
 def count(session: Session, cluster: str) -> int:
-    """Return the number of runs of a cluster."""
+    """Return the number of failed runs in a cluster (runs that share a cause); `cluster` is its key."""
     return session.execute(
         select(func.count()).select_from(RcaFailureRow).where(RcaFailureRow.cluster == cluster)
     ).scalar_one()
 
 
 def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
-    """Return the failure of a cluster's run that started first or, if `is_last` is true, of the one that started last.
+    """Of the runs in a cluster, return the failure of the run that started first or, if `is_last` is true, last.
 
-    Only failed runs that match `wanted` are considered. Return None if there is no such run.
+    A cluster is the failed runs that share a cause; `cluster` is its key. Only runs that match `wanted` are considered.
+    Return None if there is no such run.
     """
     row = RcaFailureRow
     order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
@@ -112,7 +113,7 @@ def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str
 
 
 def cluster_of(session: Session, run_id: str) -> str | None:
-    """Return the key of the cluster of a run; None if the run is in no cluster."""
+    """Return the key of the cluster (failed runs that share a cause) of a run; None if the run is in no cluster."""
     return session.execute(select(RcaFailureRow.cluster).where(RcaFailureRow.run_id == run_id)).scalar_one_or_none()
 
 

@@ -27,8 +27,8 @@ def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Itera
     """Yield the longest parts of a sequence in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
 
     A pattern has at least two different items. None in `tokens` is not equal to any item, not even to None. The parts
-    do not overlap: of two that would, the one with the shorter pattern is yielded; if both patterns have the same
-    length, the earlier one.
+    do not overlap: if two would overlap, only the one with the shorter pattern is yielded; if both patterns have the
+    same length, only the earlier one.
     """
     # One pass per period is enough: m + period items repeat with that period exactly if
     # `tokens[i] == tokens[i - period]` holds for m consecutive `i`.

@@ -115,7 +115,7 @@ class Facts:
         return ticked(self.text)
 
     def part(self, start: int, end: int) -> str:
-        """Return and cite the part `start:end` of the text that shows the problem."""
+        """Quote the part `start:end` of the text that shows the problem; return this part between backticks."""
         lead = self._lead
         self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
         return ticked(self.text[start:end])
@@ -153,14 +153,14 @@ class Facts:
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with the collected quotations.
+        """Return the explanation of the problem, with the quotations in `quotes`, which the other methods collected.
 
-        If none were collected, it has the quotations of the problem. If no quotation is from the call or step with the
+        If `quotes` is empty, the quotations of the problem are used. If no quotation is from the call or step with the
         problem, the status of this call or step is quoted too.
 
         Args:
-            facts: what happened; becomes a sentence.
-            fix: what to change; becomes a sentence.
+            facts: what happened; it is made a sentence, with a capital letter and a full stop.
+            fix: what to change; it is made a sentence too.
         """
         quotes = tuple(self.quotes) or self.problem.quotes
         source = self.source

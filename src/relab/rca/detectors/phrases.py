@@ -28,7 +28,11 @@ class Phrase:
 
 
 def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
-    """Build a `Phrase`; `hints` are separated by `|`, and the pattern ignores case and line breaks."""
+    """Build a `Phrase` (a typical wording of an error); its pattern ignores case and lets `.` match line breaks.
+
+    `hints` are separated by `|`: a text is searched only if it contains one of them. `detail` is the finer kind of
+    problem.
+    """
     return Phrase(detail, tuple(hints.split("|")), re.compile(pattern, re.IGNORECASE | re.DOTALL))
 
 

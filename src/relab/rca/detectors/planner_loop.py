@@ -249,8 +249,8 @@ def _loop(
 def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output. Steps that only request the calls of `loops` are
-    left out.
+    Equal steps have the same name (except digits), input and output. `loops` are the loops of calls; steps that only
+    request their calls are left out.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
@@ -294,7 +294,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView, requested: Sequence[
 
 
 def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | None, list[int]]:
-    """Return the ascending starts of each agent's calls in loops, without the last `MIN_REPEATS - 1` of each loop."""
+    """Return `{agent: ascending starts of its calls in loops}`, without the last `MIN_REPEATS - 1` calls of a loop."""
     found: dict[str | None, list[int]] = defaultdict(list)
     for loop in loops:
         found[loop.agent_name] += sorted(view.calls[place].started_us for place in loop.members)[: 1 - MIN_REPEATS]
@@ -302,7 +302,7 @@ def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | 
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain a loop: what the agent repeated, how often, and with which result; None if no text shows the problem."""
+    """Explain a loop: what the agent repeated, how often, with which result. None if no recorded text shows it."""
     facts = Facts(problem, view)
     count = problem.occurrences
     if problem.detail not in ("identical_calls", "alternating_cycle", RETRIES):

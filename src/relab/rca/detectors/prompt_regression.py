@@ -60,8 +60,9 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
     Errors and guardrail events that report a regression of the prompt are found too.
 
-    Values of `detail`: `reported` for such errors and events. For a difference: `outcome`, `steps` or `tools`, followed
-    by what changed between the versions (`_prompt`, `_version` or `_prompt_and_version`).
+    The `detail` of an error or event is `reported`. The `detail` of a difference has two parts, such as
+    `outcome_prompt`: what differs (`outcome`, `steps` or `tools`), and what was changed between the versions (`prompt`,
+    `version` or `prompt_and_version`).
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PROMPT_REGRESSION, failure, replace(sign, detail=REPORTED))

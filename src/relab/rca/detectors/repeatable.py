@@ -17,7 +17,7 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A tool call with the two values (key and outcome) by which its repetitions are found.
+    """A tool call with the two values by which its repetitions are found: its key and its outcome.
 
     Attributes:
         key: `(tool, digest of the arguments)`, equal for identical calls; None if the arguments were not reported.
@@ -33,7 +33,7 @@ class Repeatable:
 
 
 def repeatable(placed: PlacedCall) -> Repeatable:
-    """Return a call with the key and the outcome by which its repetitions are found."""
+    """Return a call with its key (equal for repetitions of the call) and its outcome; `Repeatable` describes both."""
     call = placed.call
     fingerprint = call.args_fingerprint
     good = is_good_call(call)

@@ -224,9 +224,10 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
 
     Args:
         placed: the call.
-        empty: how its result is empty.
+        empty: how its result is empty: data without items, a text that says so, or blank.
         recovered: whether the run recovered from the empty result.
-        all_empty: whether all retrievals of the run had empty results. If not, the confidence is at most medium.
+        all_empty: whether all retrievals of the run had empty results. If not, the confidence is at most medium. It is
+            low for a blank result.
     """
     call = placed.call
     if empty.detail == "no_output":
@@ -263,9 +264,9 @@ def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each retrieval step that has no tool calls and whose output is empty.
+    """Yield a problem for each retrieval step that has no tool calls and whose output is empty, such as `[]`.
 
-    The confidence is low. A step without any output is left out.
+    The confidence is low. A step whose output is blank or not reported is left out.
     """
     with_calls = {placed.call.step_id for placed in view.calls}
     for placed in view.steps:

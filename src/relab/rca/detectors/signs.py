@@ -90,10 +90,10 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProb
 
 
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
-    """Yield `(failure, sign)` for each failure of a run in which `read` finds a sign.
+    """Yield `(failure, sign)` for each failure of a run in which `read` finds a sign of the detector's category.
 
-    `read` returns the sign in a failure, or None. It is called only once for all failures with an equal
-    `Failure.shape`.
+    `read` returns the sign in a failure, or None. It is called once for all failures with an equal `Failure.shape` (the
+    key of the fields that `read` may use).
     """
     for failures in view.failures_by_shape:
         sign = read(failures[0])

@@ -112,9 +112,9 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether the class, the text and the status code of a failure are generic, so that they explain nothing.
+    """Return whether a failed step or call has a latency, and nothing else explains it.
 
-    Only then is the latency of the failure examined; failures without a latency are not unexplained.
+    The class, the text and the status code of the failure must all be generic. Only then is its latency examined.
     """
     code = failure.status_code
     return (

@@ -71,9 +71,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Return the sign that the status code of a failure gives.
+    """Return the sign (confidence and detail) that the status code of a failure gives.
 
-    If the code is in the text of a result, its confidence is low.
+    The confidence is low if the code is only in the text of a result, if it is a 500 without details, or if no known
+    code is found.
     """
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:

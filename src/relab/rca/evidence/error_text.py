@@ -90,13 +90,16 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Return the place in the original text of a match that was found in `masked`."""
+        """Return the place in the original text of a match in `masked` (the text in which quoted input is blanked)."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 
 
 def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of the arguments in each `arguments {...}` of an error text, without the outer braces."""
+    """Yield `(start, end)` of the arguments that an error text quotes as `arguments {...}`, without the outer braces.
+
+    An example is the text between the braces in `arguments {"id": 1}`.
+    """
     done = 0
     for opening in _ARGUMENTS_OPEN.finditer(text):
         if opening.end() <= done:
@@ -154,7 +157,7 @@ def _mask(text: str) -> str:
 
 
 def read_error(text: str) -> ErrorText:
-    """Prepare an error text for the rules that classify errors: blank quoted input, and find codes and class names.
+    """Prepare an error text for the rules that classify errors: blank out quoted input, and find codes and class names.
 
     Only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters of `text` are read.
     """
@@ -200,7 +203,8 @@ class ErrorReader:
     def read(self, text: str | None) -> ErrorText:
         """Return an error text, prepared for the rules that classify errors.
 
-        The result is empty if `text` is empty or None, or if `max_chars` characters were already prepared.
+        The result is empty if `text` is empty or None, or if earlier calls together have prepared `max_chars`
+        characters.
         """
         if not text:
             return _NO_TEXT

@@ -73,10 +73,11 @@ class Failure:
         call_id: the call in which the error occurred; None if not known.
         field: the name of the field to quote: the field with the error text; without one, the error class, the status
             code or the status.
-        text: the prepared error text; empty if there is none.
+        text: the error text, prepared by `read_error` for the rules that classify errors; empty if there is none.
         is_hint: whether `text` is an output or a result and not an error message, so that it is only a weak sign.
         is_generic: whether neither the class nor the text names a kind of error.
-        is_specific: whether the class or the message names a kind of error, or a hint begins like an error report.
+        is_specific: whether the class or the message names a kind of error, or `text` is a hint and begins like an
+            error report. It is not the opposite of `is_generic`.
         recovered: whether the run recovered from the error.
         latency_ms: how long the failed step or call took, in ms; None if not known.
     """

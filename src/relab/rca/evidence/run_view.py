@@ -223,8 +223,9 @@ class RunView:
         """The errors in the run's log, in order of time, each assigned to a failed call or step if possible.
 
         A line with the id of a known call or step belongs to this call or step. Any other line belongs to the failed
-        call or step that was in progress at the time of the line; of several, to the shortest. Lines that belong to no
-        failed call or step are left out, unless the run failed without any failed call or step.
+        call or step that was in progress at the time of the line; if there are several, to the one with the shortest
+        duration. Lines that belong to no failed call or step are left out, unless the run failed without any failed
+        call or step.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

@@ -63,7 +63,7 @@ class JudgeStage:
 
     Args:
         judge: adds the verdict of a language model to a report; None if no model is configured.
-        by_default: the method for requests that name none.
+        by_default: the method of asking the judge, for requests that name no method.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class ShownRun(ShownTexts):
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
         """Yield `(quotation, text)` of the run's answer, error and question.
 
-        `quotation` points to the beginning of `text`.
+        `quotation` is the place in the run, a field, from which `text` is.
         """
         for name in _RUN_FIELDS:
             if text := field_text(self.run, name):

@@ -99,7 +99,8 @@ class LabelScores(BaseModel):
         labelled: the number of labelled runs.
         changed: the number of runs that no longer have the labelled step; they are not scored.
         abstained: the number of reports that name no place of the failure; they count as misses.
-        scores: one score for each question, such as which step went wrong first.
+        scores: how often reports and labels agree, for each question that both answer, such as which step went wrong
+            first.
     """
 
     labelled: int

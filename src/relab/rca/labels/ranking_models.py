@@ -116,7 +116,7 @@ def _source(agent_name: str) -> str:
 
 
 def _training_run(item: LabelledRun) -> TrainingRun | None:
-    """Return a labelled run as training data; None if its label does not name an innermost step of the run."""
+    """Return a labelled run as training data; None if its label names no step, or a step that contains other steps."""
     step_id = item.label.step_id
     if step_id is None or all(unit.unit_id != step_id for unit in units_of(RunView(item.run), with_calls=False)):
         return None

@@ -120,7 +120,10 @@ def _where(place: Attribution, report: Report) -> str:
 
 
 def _doubts(report: Report) -> tuple[str, ...]:
-    """Return a text for each step or call that a ranking suspects, such as `name [id]: problem; problem`."""
+    """Return a text for each step or call in which the report guesses a problem, such as `name [id]: problem; problem`.
+
+    A guess is a finding of the ranking of steps, which no error shows.
+    """
     kinds: dict[str, list[str]] = {}
     for found in report.findings:
         if found.basis is AttributionBasis.RANKED_GUESS:
@@ -187,7 +190,10 @@ def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
 
 
 class _Moment(NamedTuple):
-    """The times of an object of the run, in microseconds since 1970, and its index among the objects of its kind."""
+    """The start and end of a step, call or event of the run, in microseconds since 1970, for sorting.
+
+    `position` is its index among the objects of its kind.
+    """
 
     begin: int
     end: int

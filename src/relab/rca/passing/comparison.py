@@ -98,9 +98,10 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Return the first call, in the failed run, of a tool that all passing runs call after `tool`.
+        """Find a tool that every passing run with `tool` calls after `tool`; return its first call in the failed run.
 
-        Passing runs that do not call `tool` are ignored. Return None if there is no such tool.
+        Passing runs that do not call `tool` are ignored. Of several tools, the one that the failed run called first is
+        chosen. Return None if there is no such tool.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():

@@ -30,10 +30,15 @@ def beta_curves(chances: Table, true: Table) -> list[BetaCurve]:
 
 
 def cross_calibrated(chances: Table, true: Table, fold: NDArray[np.int64]) -> Table:
-    """Return calibrated probabilities. The curves for a row were fitted to the rows of all other folds.
+    """Return calibrated probabilities. The curves for a row are fitted to the rows of all other folds.
 
-    `chances` is a table of probabilities, and `true` has the same shape: 1 if the problem was there, otherwise 0. Each
-    column has its own curves. `fold` has the number of the fold of each row.
+    A curve converts a raw probability into a calibrated one; each column has its own curves.
+
+    Args:
+        chances: the raw probabilities of problems, one row for each unit (step or tool call) and one column for each
+            kind.
+        true: a table of the same shape: 1 if the unit has the problem, otherwise 0.
+        fold: the number of the fold of each row.
     """
     calibrated = np.zeros_like(chances)
     for number in np.unique(fold):

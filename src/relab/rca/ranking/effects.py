@@ -44,10 +44,11 @@ _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:
 
 @lru_cache(maxsize=4096)
 def changes_something(tool_name: str) -> bool:
-    """Return whether the name of a tool says that the tool changes something, such as `update` in `order.updateAddress`.
+    """Return whether a tool changes something, by its name: true for `order.updateAddress`, because of `update`.
 
-    The first known verb decides, in the last part of the name that has one; `.`, `/`, `:` and `__` separate parts.
-    Return False if there is no verb, as in `python`, or if the tool only passes the conversation to another agent.
+    The name is split into parts at `.`, `/`, `:` and `__`. In the last part that has a known verb, the first known verb
+    decides. Return False if there is no verb, as in `python`, or if the tool only passes the conversation to another
+    agent.
     """
     for part in reversed(_SEPARATOR.split(tool_name)):
         words = [word.lower() for word in _WORD.findall(part)]
@@ -59,9 +60,10 @@ def changes_something(tool_name: str) -> bool:
 
 
 def written_change(text: str) -> str | None:
-    """Return the name of the first tool that changes something, of the calls that a text contains as JSON.
+    """Search a text for tool calls that are written as JSON; return the name of the first tool that changes something.
 
-    A call is an object with the name and the arguments of a tool, in any order. Return None without such a call.
+    A call is an object with the name and the arguments of a tool, in any order. Return None if there is no call of such
+    a tool.
     """
     if _CALLED_WITH.search(text) is None:
         return None

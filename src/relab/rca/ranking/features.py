@@ -145,7 +145,7 @@ _COLUMN: Final = MappingProxyType({name: number for number, name in enumerate(NA
 
 
 def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.float64]:
-    """Return a table with one row for each unit and one column for each feature, in the order of `NAMES`.
+    """Return a table with one row for each unit (step or tool call) and one column for each feature of `NAMES`.
 
     `answer` is the final answer of the run; None if it is not known.
     """
@@ -166,7 +166,8 @@ def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[Te
     """Return the names and numbers in the final answer of a run.
 
     If `answer` is None or empty, the text of the last unit that has at least two names or numbers is used instead;
-    reports of executed code are skipped. `tokens` has the words, numbers and names of each unit.
+    units that only report how code ran are skipped. `tokens` has the words, numbers and names of each unit (step or
+    tool call).
     """
     if answer:
         return tokens_of(answer).facts

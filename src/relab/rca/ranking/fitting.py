@@ -80,7 +80,7 @@ class Example:
 def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Example]:
     """Return the training example (features and label of each unit) of each labelled run.
 
-    A unit is a step or, if `with_calls` is true, also a tool call. A label for another step or call is ignored.
+    A unit is an innermost step or, if `with_calls` is true, also a tool call. Labels of anything else are ignored.
     """
     every = Columns(names=NAMES)
     found = []
@@ -96,7 +96,7 @@ def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Ex
 def train_on(
     examples: Sequence[Example], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
-    """Return a model that is trained on examples; `training.train` explains the other arguments.
+    """Return a model that is trained on examples (features and labels of runs); `train` explains the other arguments.
 
     Raises:
         RankingModelError: too few examples: neither `MIN_RUNS` with a labelled step nor `MIN_RUNS` with labelled
@@ -152,10 +152,9 @@ def _words(examples: Sequence[Example]) -> list[str]:
 
 
 def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:
-    """Return a table for each example, with one row for each unit.
+    """Return a table for each example, with one row for each unit (step or tool call).
 
-    The columns are the features `names`, then one column for each of `words`: 1 if a name of the unit contains the
-    word.
+    The columns are the features `names`, then one for each of `words`: 1 if `name_words` of the unit has the word.
     """
     chosen = [NAMES.index(name) for name in names]
     tables = []
@@ -285,7 +284,8 @@ def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
 def _calibrate(shares: Table, right: Table) -> Calibration:
     """Fit the logistic curve that converts the share of a run's first guess into the probability that it is right.
 
-    `shares` has the share of the first guess of each run. `right` has 1 for a right guess and 0 for a wrong one.
+    `shares` has the share (`StepModel.shares`) of each run's first guess; `right` is 1 for a right guess and 0 for
+    another.
     """
     odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
 
@@ -330,8 +330,8 @@ def _calibrated(
 ) -> ProblemModel:
     """Return the model with calibrated probabilities, and with the thresholds of the greatest expected F1.
 
-    `found` has held-out probabilities of each unit: first of any problem, then of each kind. `true` has the labelled
-    kinds of each unit, and `fold` the number of its fold.
+    `found` has held-out probabilities, one row for each unit (step or tool call): first of any problem, then of each
+    kind. `true` has the labelled kinds of each unit, and `fold` the number of its fold.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
@@ -352,7 +352,7 @@ def _calibrated(
 def _fit_problems(
     examples: Sequence[Example], names: Sequence[str], penalties: Sequence[float]
 ) -> dict[float, ProblemModel]:
-    """Return a model without thresholds for each penalty of the logistic regressions, as `{penalty: model}`.
+    """Return `{penalty of the logistic regressions: model}`; all thresholds of the models are 0.5.
 
     `names` are the kinds of problems.
     """
@@ -379,9 +379,9 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the sum of two F1 values: for finding rows with a problem, and for finding pairs (row, kind of problem).
+    """Return the greatest F1 for finding rows with a problem, plus that for finding pairs (row, kind of problem).
 
-    Each one has its best threshold. Only pairs of rows that the first threshold finds are considered.
+    Only pairs of rows that the best threshold for rows finds count. `_calibrated` explains `found` and `true`.
     """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)

@@ -75,10 +75,10 @@ class Ranking:
         agent: the agent that most likely made the first mistake, by the ranking of all of its steps; None if it is the
             agent of the first guess.
         problems: pairs `(step or tool call, kinds of its problems)`, found by a model or by rules.
-        writers: `{key of a tool call or a failed step: the step that wrote it}`.
+        writers: `{key of a tool call or a failed step: the step whose output probably led to it}` (`writers_of`).
         suspicions: `{key of a step or tool call: prediction of the model}`; empty without a model.
-        gaps: signs that steps of the run were not recorded, or that another program made the run; each is a sentence
-            without its full stop.
+        gaps: reasons not to trust the ranking: signs that steps of the run were not recorded, or that the run is of
+            another program than the training runs of the model; each is a sentence without its full stop.
     """
 
     guesses: tuple[Guess, ...] = ()

@@ -40,8 +40,9 @@ class Artefact(BaseModel):
 class Columns(Artefact):
     """The columns of the table that a model reads.
 
-    A name in `names` is the name of a feature (`features.NAMES`), or `word:` followed by a word. The column of a word
-    is 1 for the units whose agent, step or tool has the word in its name.
+    A name in `names` is the name of a feature (`features.NAMES`), or `word:` followed by a word. Each row of the table
+    is a unit (step or tool call). The column of a word is 1 if the name of the unit's agent, step or tool contains the
+    word.
     """
 
     names: tuple[str, ...]
@@ -54,7 +55,7 @@ class Columns(Artefact):
         return self
 
     def table(self, units: Sequence[Unit], answer: str | None) -> NDArray[np.float64]:
-        """Return a table with one row for each unit and one column for each of `names`.
+        """Return a table with one row for each unit (step or tool call) and one column for each of `names`.
 
         `answer` is the final answer of the run; None if it is not known.
         """
@@ -87,7 +88,7 @@ class Linear(Artefact):
 
 
 class Calibration(Artefact):
-    """Converts the share that a model gives to a step into the probability that this step went wrong first.
+    """Converts the share of a step (`StepModel.shares`) into the probability that this step went wrong first.
 
     The probability is a logistic function of the log odds of the share. `hits` has a row for each range of
     probabilities: `(from, to, number of right first guesses, number of first guesses)`, counted on runs that were held
@@ -99,7 +100,7 @@ class Calibration(Artefact):
     hits: tuple[tuple[float, float, int, int], ...]
 
     def probability(self, share: float) -> float:
-        """Return the probability that a step with this share (from 0 to 1) went wrong first."""
+        """Return the probability that a step with this share (0 to 1, `StepModel.shares`) went wrong first."""
         import math  # noqa: PLC0415 - only here
 
         odds = math.log(max(share, _MIN_PROBABILITY) / max(1 - share, _MIN_PROBABILITY))
@@ -154,9 +155,9 @@ class StepModel(Artefact):
         linear: the conditional logit.
         trees: the boosted trees.
         linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
-        calibration: converts the share of a step into a probability.
-        stands_out: the smallest probability with which the first guess is singled out. It is the median of the first
-            guesses on held-out runs.
+        calibration: converts the share of a step (see `shares`) into a probability.
+        stands_out: the smallest probability with which a report may single out the first guess. It is the median of the
+            probabilities of the first guesses on held-out runs.
     """
 
     columns: Columns
@@ -204,14 +205,15 @@ class ProblemModel(Artefact):
         columns: the columns of the table that the model reads.
         any: the logistic regression for the probability of any problem.
         any_trees: the trees for the same probability; None in older artefacts.
-        any_curve: the curve for the same probability; None in older artefacts.
+        any_curve: the beta curve for the same probability; None in older artefacts.
         kinds: `{kind of problem: logistic regression}`.
         kind_trees: `{kind of problem: trees}`; empty in older artefacts.
         kind_curves: `{kind of problem: curve}`; empty in older artefacts.
-        from_probability: a unit has a problem if its probability of any problem is at least this value.
-        kinds_from: a problem has each kind whose probability is at least this value; if there is none, the most
-            probable kind.
-        kinds_find: whether a unit also has a problem if the probability of a kind is at least `kinds_from`; false in
+        from_probability: a unit has a problem if its probability of any problem is at least this value, or by
+            `kinds_find`.
+        kinds_from: a unit with a problem has each kind of problem whose probability is at least this value; if there is
+            none, the most probable kind.
+        kinds_find: whether a unit also has a problem if the probability of one kind is at least `kinds_from`; false in
             older artefacts.
     """
 
@@ -227,7 +229,7 @@ class ProblemModel(Artefact):
     kinds_find: bool = False
 
     def chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability that the unit of each row of `table` has a problem."""
+        """Return, for each row of `table`, the probability that its unit (step or tool call) has a problem."""
         return _mean_chance(table, self.any, self.any_trees, self.any_curve)
 
     def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -291,7 +293,7 @@ class SourceModel(Artefact):
 
 
 class RankingModels(Artefact):
-    """The models of several sources (programs that make runs); an artefact stores them as JSON."""
+    """The models of several sources (programs that make runs), which are stored as one JSON text (an artefact)."""
 
     format: int = FORMAT
     sources: tuple[SourceModel, ...] = ()

@@ -87,7 +87,11 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
 
 
 def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
-    """Return the agent that leads a team: one that takes over after the task (the first turn), or begins the run itself."""
+    """Return the agent that leads a team; None if there is none.
+
+    It takes over after the task, which is the first turn (`coordinator_of`), or it begins the run itself
+    (`delegator_of`). `authors` are the indexes of the turns that may be a mistake.
+    """
     spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
     return coordinator_of(spoken) or delegator_of(spoken)
 
@@ -97,7 +101,10 @@ def _calls_tools(view: RunView, turns: Sequence[Turn]) -> bool:
 
 
 def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> bool:
-    """Return whether a single agent has answered after a few calls of tools."""
+    """Return whether a single agent has answered in at most `SHORT_TURNS` turns, and has called tools.
+
+    `authors` are the indexes of the turns that may be a mistake.
+    """
     speakers = {turns[index].placed.step.agent_name or turns[index].speaker for index in authors}
     return len(speakers) == 1 and len(authors) <= SHORT_TURNS and _calls_tools(view, turns)
 
@@ -126,8 +133,8 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A failed call from which the run recovered is no such error. If several executors report in a row, the error follows
-    from the turn before all of them.
+    A failed call from which the run recovered does not count. If several turns in a row are reports of executed code or
+    tools (`Turn.is_executor`), their errors follow from the turn before the first of them.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"
@@ -145,9 +152,9 @@ def _is_action(turn: Turn, coordinator: str) -> bool:
 
 
 def _quote(turn: Turn, calls: Mapping[str | None, ToolCall]) -> Quotation:
-    """Return the beginning of a turn's text as a quotation; of a turn without a text, its first tool call.
+    """Return a quotation of a turn: of the beginning of its text or, without a text, of its first tool call.
 
-    `calls` is `{step: its first tool call}`.
+    `calls` is `{id of a step: its first tool call}`; each turn is a step.
     """
     call = calls.get(turn.placed.step.step_id)
     if turn.has_text or call is None:

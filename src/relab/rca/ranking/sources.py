@@ -93,11 +93,12 @@ class Signature(BaseModel):
     Attributes:
         agents: the names of agents whose runs belong to the source.
         core: words that occur in the names of agents, steps and tools of most training runs. A run of the source has at
-            least the share `CORE_NEEDED` of them, or begins with the opening.
+            least the share `CORE_NEEDED` of them, or begins with `opening`.
         words: words that occur in these names in at least two training runs, in alphabetical order.
-        opening: the lines that the program writes around each task, in order; may be empty. A run begins with the
-            opening if a text of its first unit begins with the first line and has most of the other lines.
-        max_units: the number of units (steps, and tool calls if the model reads them) of the longest training run.
+        opening: the lines that the program writes around each task, in order; may be empty. A run begins with them if
+            the input or output of its first unit begins with the first line and has most of the other lines.
+        max_units: the number of units of the longest training run. A unit is an innermost step or, if the model reads
+            tool calls, a tool call.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,7 +115,11 @@ class Signature(BaseModel):
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
-        """Return whether a run of the agent `agent_name` with the units `units` belongs to the source."""
+        """Return whether a run belongs to the source (the program that makes such runs).
+
+        `agent_name` is the agent of the run, and `units` are its innermost steps and, if the model reads them, its tool
+        calls.
+        """
         if len(units) > self.limit:
             return False
         if agent_name in self.agents:
@@ -127,9 +132,9 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with the opening (the lines around each task).
+        """Return whether a run begins with `opening`, the lines that the program writes around each task.
 
-        Return None if the source has no opening.
+        `units` are the steps and tool calls of the run. Return None if the source has no opening.
         """
         if not self.opening:
             return None
@@ -152,7 +157,7 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
     Args:
         runs: the units (steps and tool calls) of each run.
         tasks: the task of each run, in the same order.
-        agents: the names of agents that identify the source. If there are any, the signature has no opening.
+        agents: the names of agents that identify the source. If there are any, `opening` of the signature is empty.
     """
     counts: Counter[str] = Counter()
     for units in runs:
@@ -169,8 +174,8 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
     """Return the lines that the source's program writes around each task; empty if there are none.
 
-    `runs` is `{task: units of one run}`. At least the share `CORE_SHARE` of the runs must have these lines in a text of
-    the first unit, beginning with the same line.
+    These lines must be in the input or output of the first unit (step or tool call) of at least the share `CORE_SHARE`
+    of the runs, and all of these texts must begin with the same line. `runs` is `{task: units of one run}`.
     """
     if len(runs) < MIN_TASKS:
         return ()
@@ -187,9 +192,9 @@ def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
 
 
 def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
-    """Yield the beginnings of the first unit's input and output.
+    """Yield the beginnings of the input and of the output of the first unit (step or tool call).
 
-    Yield nothing if the unit only reports how code ran.
+    Yield nothing if this unit only reports how code ran.
     """
     if not units or units[0].is_executor:
         return

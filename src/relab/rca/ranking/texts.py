@@ -139,7 +139,10 @@ def code_numbers(text: str) -> tuple[int, set[str]]:
 
 
 def has_sign(sign: str, text: str) -> bool:
-    """Return whether a text shows a sign; `sign` is a name in `SIGNS`, such as `code` or `assumes`."""
+    """Return whether a text shows a sign, such as `code` (it contains code) or `assumes` (it assumes something).
+
+    `sign` is a name in `SIGNS`, which has the words and phrases of each sign.
+    """
     return SIGNS[sign].is_in(tokens_of(text).words, f"{text.lower()}\n")
 
 

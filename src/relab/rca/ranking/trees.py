@@ -44,7 +44,7 @@ class Trees(BaseModel):
 
     @cached_property
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """`features`, `cuts` and `leaves` as arrays with one row per tree."""
+        """The trees as arrays with one row per tree: `features`, `cuts` and `leaves`, which the class describes."""
         import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
 
         return np.array(self.features), np.array(self.cuts), np.array(self.leaves)
@@ -97,7 +97,7 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
     """Fit trees for a logistic regression of `target`, which is 0 or 1 for each row of `rows`.
 
-    `run` has the index of the run of each row.
+    `run` has the index of the run of each row: each tree is fitted to all rows of some of the runs.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -159,7 +159,7 @@ def _grow(
     """Grow one tree; return `(column of each inner node, cut of each inner node, leaf of each row)`.
 
     Args:
-        codes: for each row and column, the number of the column's cuts below the value.
+        codes: the bin of each value in the table of features: how many cuts of its column are below the value.
         cuts: for each column, the values at which a node can split it, ascending.
         columns: the columns that the tree can use.
         slope: the negative gradient of the loss for each row.
@@ -192,7 +192,8 @@ def _best_cut(
 ) -> tuple[int, int] | None:
     """Return `(column, index of the cut)` of the split with the greatest gain; None if no split has a gain.
 
-    `inside` are the rows to split; `_grow` explains the other arguments.
+    `inside` are the indexes of the rows to split. For each row, `codes` has the bins of its values, and `slope` and
+    `curve` are the negative first and the second derivative of the loss. `columns` are the columns that may be used.
     """
     import numpy as np  # noqa: PLC0415 - as above
 

@@ -71,14 +71,15 @@ class Turn:
 
     Attributes:
         placed: the step with its index.
-        speaker: the agent of the step; if it is not known, the name of the step up to a bracket.
+        speaker: the agent of the step; if it is not known, the name of the step up to the first ` (`.
         field: the name of the field from which `text` was read.
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only reports how code or a tool ran.
         is_person: whether the turn is a message of the user.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
-        change: the first tool call of the turn that changed something; None without one, or before `with_changes`.
+        change: the first tool call of the turn that changed something; None if there is none, or if `with_changes` has
+            not filled the field yet.
     """
 
     placed: PlacedStep
@@ -113,11 +114,12 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return copies of the turns with the field `change` filled.
+    """Return copies of the turns, in which `change` is the first tool call of the turn that changed something.
 
-    A call whose step is not a turn, or a message that an agent receives, belongs to the last turn of an agent before
-    the call. If the run reports no tool calls, the calls that agents wrote into their texts as JSON are used instead; such
-    a call is left out if the next turn reports an error.
+    A reported call belongs to the turn that is its step. If that step is a message that an agent receives, or is not a
+    turn, the call belongs to the last turn of an agent before it. If the run reports no tool calls, calls that agents
+    wrote into their texts as JSON are used instead; such a call is left out if the next turn reports an error of
+    executed code.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
@@ -129,10 +131,10 @@ def is_dialogue(turns: Sequence[Turn]) -> bool:
 
 
 def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
-    """Return whether a run has at least two turns, and enough content to choose between them.
+    """Return whether a run has at least two turns (innermost steps), and enough content to choose between them.
 
-    Its turns with a text or a tool call, and its tool calls, must be at least `MIN_TURNS` together. The name of a step
-    is no text.
+    The number of turns that have a text or a tool call, plus the number of tool calls, must be at least `MIN_TURNS`.
+    The name of a step does not count as a text.
     """
     calling = {placed.call.step_id for placed in calls}
     speaking = sum(turn.has_text or turn.placed.step.step_id in calling for turn in turns)
@@ -142,12 +144,12 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers. Its coordinator has the second turn, not the first one, and at least 40 % of all
-    turns. At 90 % of the changes of speaker, and at least at three of them, the coordinator is the speaker before or
-    after the change. At most a quarter of its turns are followed by an executor of code. Turns of executors are
-    otherwise ignored.
+    A team has at least three speakers. `turns` are in order of time; turns that report how code ran (`is_executor`) are
+    ignored, except in the last condition. The coordinator is the speaker with the most turns, if all conditions hold:
 
-    `turns` are in order of time.
+    - It has the second turn, not the first one, and at least 40 % of all turns.
+    - It speaks directly before or after at least 90 % of the changes of speaker, and at least three of them.
+    - At most a quarter of its turns are followed by a report of executed code.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)
@@ -166,9 +168,10 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
 def delegator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
 
-    It has at least the first two turns, and the turn after each part of another agent. These parts have two turns or
-    more on average: an agent that is given work reports back after several turns, while agents in a discussion take
-    turns. Turns of executors of code are ignored. `turns` are in order of time.
+    A part is a series of turns of one speaker. The delegator has the first part, with at least two turns, and the part
+    after each part of another agent. The parts of the other agents have two turns or more on average: an agent that is
+    given work reports back after several turns, while agents in a discussion take turns. Turns that report how code ran
+    are ignored. `turns` are in order of time.
     """
     parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]
     own, others = parts[::2], parts[1::2]
@@ -178,7 +181,7 @@ def delegator_of(turns: Sequence[Spoken]) -> str | None:
 
 
 def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]:
-    """Return `{index of a turn: its change}` by the successful tool calls of a run."""
+    """Return `{index of a turn: its change}`, from the successful tool calls that a run reports."""
     agents = [index for index, turn in enumerate(turns) if not turn.is_given] or range(len(turns))
     index_of = {turns[index].placed.step.step_id: index for index in agents}
     starts = [turns[index].placed.step.started_at for index in agents]
@@ -195,7 +198,7 @@ def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]
 
 
 def _written_changes(turns: Sequence[Turn]) -> dict[int, Change]:
-    """Return `{index of a turn: its change}` by the calls that are written in the texts of a run's turns."""
+    """Return `{index of a turn: its change}`, from tool calls that agents wrote into the texts of turns as JSON."""
     found: dict[int, Change] = {}
     for index, turn in enumerate(turns):
         tool = None if turn.is_given or turn.is_executor else written_change(turn.text)

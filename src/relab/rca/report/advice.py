@@ -63,7 +63,11 @@ def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the most effective action of a category with the facts in `explanation`, and cite their quotations."""
+    """Return the most effective action of a category, described by the facts and the fix in `explanation`.
+
+    The most effective action is the first one in `descriptor.actions`. The returned action cites the quotations in
+    `explanation`.
+    """
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"
     return general.model_copy(

@@ -13,14 +13,16 @@ from relab.rca.ranking import Guess, Odds, Ranking
 def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     """Return whether the report should name the first ranked guess, and not `placed`, as the place of the failure.
 
-    `placed` is the located problem of the first cause; None if it has none. The guess is better in these cases:
+    `placed` is the located problem of the first cause; None if it has none. Without a guess, the result is False. The
+    guess (the step that the ranking puts first) is better in these cases:
 
     - `placed` is None.
     - `placed` does not have high confidence, and the guess is from a model that was trained on runs of the same
       program.
     - `placed` does not have high confidence, and the guess is an earlier step, which wrote code that failed.
     - `placed` does not have high confidence, and the run recovered from it, so that it does not explain the failure.
-    - `placed` has low confidence, and the guess is a later step that changed something: the run went on after `placed`.
+    - `placed` has low confidence, and the guess is a step that began later and changed something: the run went on after
+      `placed`.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)

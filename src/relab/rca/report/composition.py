@@ -175,9 +175,9 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
 
 
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
-    """Add errors that no claim cites to the evidence: of calls, steps, guardrails, the log and the run.
+    """Add to the evidence the errors that no claim of the report cites: of calls, steps, guardrails, log and run.
 
-    At most `MAX_CONTEXT_EVIDENCE` are added. A generic error of the run is left out.
+    At most `MAX_CONTEXT_EVIDENCE` are added. An error of the run that names no kind of error is left out.
     """
     left = MAX_CONTEXT_EVIDENCE
     for failure in view.failures:
@@ -221,7 +221,11 @@ def _attribution(
 def _with_reading(
     actions: tuple[ActionItem, ...], candidates: Sequence[CandidateStep], *, is_guess: bool
 ) -> tuple[ActionItem, ...]:
-    """Add the action to read the candidates: first if nothing else is known, last if one is the place of the failure."""
+    """Add the action "read the candidates" to the recommended actions.
+
+    It is the first action if no cause is known, and the last one if a candidate is the place of the failure
+    (`is_guess`). Otherwise, or without candidates, it is not added.
+    """
     if candidates and actions is COLLECT_DATA:
         return (read_candidates(candidates), *actions)
     return (*actions, read_candidates(candidates)) if candidates and is_guess else actions

@@ -118,14 +118,17 @@ class Grounds:
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
-        """Return the texts `pieces`, prepared for checking a sentence; it may contain no URL except `urls`."""
+        """Return the texts `pieces`, prepared for checking a sentence.
+
+        `urls` are the only URLs that the sentence may contain.
+        """
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Return whether `token` occurs in `text` as a whole word or number, not as part of a longer one."""
+        """Return whether `token` occurs in the text of these grounds, not only as a part of a longer word or number."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
@@ -144,7 +147,7 @@ class Grounds:
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
     def has_word(self, word: str) -> bool:
-        """Return whether `word`, or a word with the same stem, occurs in `text`."""
+        """Return whether `word`, or a word with the same stem, occurs in the text of these grounds."""
         return _stem(word) in self.stems
 
 
@@ -268,9 +271,10 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Return whether a token of a sentence occurs in the grounds, or is a plain word, which need not occur there.
+    """Return whether a token of a sentence occurs in its grounds, or is a plain word, which need not occur there.
 
-    If `opens_sentence` is true, the token begins a sentence, and its capital letter does not make it a name.
+    The grounds are the texts that must support the sentence. If `opens_sentence` is true, the token begins a sentence,
+    and its capital letter does not make it a name.
     """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):

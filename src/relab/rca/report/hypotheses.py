@@ -25,10 +25,10 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the quoted text in quotation marks, on one line.
+    """Return the text of the field that a quotation is from, in quotation marks, on one line.
 
-    A long text is cut to `MAX_QUOTE_CHARS` characters around the quotation. Return None if the quoted field is not an
-    error, a result or an output, or is blank.
+    A long text is cut to the `MAX_QUOTE_CHARS` characters that end with the quoted passage, or to its beginning. Return
+    None if the field is not an error, a result or an output, or is blank.
     """
     if quotation.field not in (
         "error_message",
@@ -125,7 +125,10 @@ def _describe_regression(cause: RankedCause) -> str:
 
 
 def quoted_version(problem: DetectedProblem) -> str:
-    """Return the change that a difference between versions quotes, as `previous version → current version`."""
+    """Return the change of version that `problem` quotes, as `previous version → current version`.
+
+    `problem` is a difference between two versions of the agent. "none" stands for a previous version without a name.
+    """
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")

@@ -267,7 +267,8 @@ def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
     Model calls whose first user message has the same text belong to the same conversation. The result is empty if there
-    are not at least two conversations, or if one of them is not complete.
+    are not at least two conversations, or if one of them is not complete: it lacks a final answer or a tool call before
+    it. It is also empty if a model call has no user message.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:

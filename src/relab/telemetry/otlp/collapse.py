@@ -69,7 +69,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
-    """Return the tool call `call`; if only `part` reports a failure, with the status and the error of `part`.
+    """Return the tool call `call`, with the status and error of `part` if `part` reports a failure and `call` does not.
 
     `part` is the span of one part of the call, such as its execution.
     """

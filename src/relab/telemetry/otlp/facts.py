@@ -114,7 +114,7 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
 
 
 def _talk_between(attributes: Attributes) -> Talk:
-    """Return the messages in a span whose role is not known, such as the span of a message from one agent to another.
+    """Return the messages in a span with role `OTHER`, such as the span of a message from one agent to another.
 
     The result is empty if the span has no messages.
     """
@@ -242,7 +242,7 @@ def _retrieval(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
 
 
 def _guardrail_triggered(span: Span, outcome: SpanOutcome) -> bool:
-    """Return whether a guardrail was triggered: its span failed or was cancelled, or else its verdict is negative."""
+    """Return whether a guardrail was triggered: its span failed or was cancelled, or its verdict is negative."""
     if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
         return True
     verdict = _first(span.attributes, "guardrail.passed", "guardrail.result", "guardrail.triggered")

@@ -43,7 +43,7 @@ NOTHING = Ancestors()
 def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
     """Return `{span id: nearest ancestors}` of all spans of a trace, given as `{span id: facts}`.
 
-    A span is not its own ancestor.
+    The nearest ancestors are the nearest step, tool call and agent that enclose a span. A span is not its own ancestor.
     """
     outside: dict[str, Ancestors] = {}
     inside: dict[str, Ancestors] = {}
@@ -67,8 +67,9 @@ def _climb(
     Args:
         span_id: the id of the span.
         facts: `{span id: facts}` of all spans.
-        outside: `{span id: nearest ancestors of the span}`; results are added here.
-        inside: a cache, read and filled here: `{span id: nearest ancestors of each child of the span}`.
+        outside: `{span id: nearest ancestors of this span}`; the results are added here.
+        inside: `{span id: nearest ancestors of a child of this span}`, equal for all of its children; a cache that is
+            read and filled here.
     """
     path: dict[str, None] = {}
     here = span_id

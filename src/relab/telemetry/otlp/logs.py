@@ -197,10 +197,10 @@ def read_event(raw: bytes) -> SpanEvent:
 
 
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
-    """Yield the facts of each span, read again with the events of the span that were received as log records.
+    """Yield the facts of each span, computed anew with the events of the span that were received as log records.
 
-    Exception events are added only if the span failed or is a call without a status, because agents and models also log
-    exceptions that they handle.
+    Exception events are added only if the span failed, or is a model or tool call without a status, because agents and
+    models also log exceptions that they handle.
 
     Args:
         spans: `(facts of the span, the span as protobuf bytes)`.

@@ -334,7 +334,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Return the result of a tool call from `value`, the attribute of the tool's span that has it."""
+    """Return the result of a tool call. `value` is the attribute of the tool's span that contains the result."""
     given = value
     if isinstance(value, str):
         written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None

@@ -321,7 +321,7 @@ _TRIPWIRE: Final = re.compile(
 
 
 def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
-    """Yield `(type, message)` of the guardrail that a step reports, which has no span of its own; at most one."""
+    """Yield `(type, message)` of a guardrail event that a step reports without a span for it; at most one."""
     error = facts.outcome.error_message
     reasons = [reason.casefold() for reason in facts.item.get("finish_reasons", ())]
     if REFUSAL in reasons:
@@ -343,7 +343,7 @@ def _carries_message(facts: SpanFacts) -> bool:
 
 
 def _tie_agents(item: dict[str, Any], transfer: Transfer | None) -> None:
-    """Add the other agent of a transfer, and whether it was called or took over, to the fields of a timeline item.
+    """Add to a timeline item the agent that it calls or hands over to, and which of the two it does.
 
     If `transfer` is None, `item` stays unchanged.
     """

@@ -60,9 +60,9 @@ MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return the role of a span from its attributes, which have the names of `vocabulary.py`.
+    """Return what a span stands for in an agent's run (its role), such as a model call, a tool call or an agent.
 
-    Return `OTHER` if they show no role.
+    `attributes` are the attributes of the span, with the names of `vocabulary.py`. Return `OTHER` if they show no role.
     """
     operation = attributes.get(OPERATION)
     if operation is not None and isinstance(operation, str):

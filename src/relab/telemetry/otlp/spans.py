@@ -150,10 +150,11 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the decoded `Span` messages of a group, in the order of `group.items`, or an endless sequence of None.
+    """Return the decoded `Span` messages of a group, in the order of `group.items`.
 
-    The result is None for each span if the group came as JSON, is too large or contains an invalid span. Pass each
-    element to `check_span` together with the bytes of its span; if the element is None, `check_span` decodes the bytes.
+    If the group came as JSON, is too large or contains an invalid span, the result is an endless sequence of None
+    instead. Pass each element to `check_span` together with the bytes of its span; if the element is None, `check_span`
+    decodes the bytes.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:

@@ -96,7 +96,10 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 
 
 def _rejection(last: Message) -> str | None:
-    """Return the error by which the last message before a model's call rejects an answer; None if it rejects none."""
+    """Return the error with which a program asks a model for another answer, because the previous one was invalid.
+
+    `last` is the last message before a call of the model. Return None if it rejects no answer.
+    """
     if last.text:
         # Beside a user's text, the result of an answering tool belongs to the accepted answer of an earlier turn.
         return last.text[:MAX_OUTPUT_CHARS] if _FEEDBACK.match(last.text) else None
@@ -182,7 +185,7 @@ _ANSWERS: Final = (
 
 
 def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[ToolResult] | None = None) -> str | None:
-    """Return the text in the input or output that a span captured; None if it contains no text.
+    """Return the text in `value`, the recorded input or output of a span; None if it contains no text.
 
     Args:
         value: a text, messages, or another object.
@@ -212,8 +215,11 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[T
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
     """Return the field of an object that holds the question or the answer; None if no field does.
 
-    The first of these that exists is returned: the first non-empty field in `fields`; the first argument in `args`, or
-    all arguments in `kwargs`; the value of the only field, if it is a text.
+    The first of these fields that exists is returned:
+
+    - the first non-empty field in `fields`;
+    - the first element of `args` or, if `args` is empty, `kwargs`: the arguments of a function;
+    - the only field of the object, if its value is a text.
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:

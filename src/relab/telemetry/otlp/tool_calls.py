@@ -231,9 +231,9 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
-        """Return whether `request`, from a model's input, repeats a request from an earlier output that has another id.
+        """Return whether `request`, from a model's input, means the same call as a request with another id before it.
 
-        If it does, remember that both ids mean the same call. OpenAI's responses give a call two ids, and some
+        The earlier request is from the output of a model. OpenAI's responses give a call two ids, and some
         instrumentations report one of them in the output and the other one in later inputs. Two requests count as the
         same call only if the id of `request` has neither a result nor a tool's span.
         """
@@ -273,7 +273,7 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Return the first span in the queue `spans` that no request has taken; remove it and all spans before it."""
+        """Remove spans of tools from `spans` up to the first one that is joined with no request; return it, or None."""
         while spans:
             facts = spans.popleft()
             if facts.span.span_id not in self._taken:

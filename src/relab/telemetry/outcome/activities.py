@@ -21,7 +21,8 @@ class RunActivity(NamedTuple):
     Attributes:
         kind: `STEP` or `CALL`.
         ref_id: the id of the step or call.
-        at_us: the start, in microseconds since 1970; for a call as `AgentRun.call_starts` returns it.
+        at_us: the start, in microseconds since 1970. For a call without a start, the start of its step; if that is not
+            known, the start of the run.
         position: the sort key of activities with the same kind and start.
         end_us: the end, in microseconds since 1970; equal to `at_us` if not known.
         name: the name of the step or of the tool.
@@ -209,9 +210,9 @@ def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents:
 
 
 def _reader(item: Any) -> Callable[[str], Any]:
-    """Return a function that takes the name of a field and returns its value in `item`.
+    """Return a function that takes the name of a field and returns its value in `item`, or None without such a field.
 
-    Return None if `item` does not have it. Fields that the model's class does not define are found too.
+    Fields that the model's class does not define are found too.
     """
     return lambda name: getattr(item, name, None)
 

@@ -55,15 +55,16 @@ class Case:
 
     @cached_property
     def reported_agents(self) -> Mapping[str, ReportedAgent]:
-        """`{name: agent}` of the agents that the reporter lists."""
+        """`{name: agent}` of the agents that the reporter (the program that sent the run) lists."""
         return {agent.name: agent for agent in self.fields.agents}
 
     @cached_property
     def agents(self) -> dict[str, Case]:
-        """`{agent: its part of the run}`.
+        """`{agent: its part of the run}`, the steps and calls of the agent.
 
-        If the reporter lists the agents, these are the listed agents, in the order of the list. Otherwise they are the
-        agents with steps or calls, in order of time; the result is empty if only one agent acted.
+        If the reporter (the program that sent the run) lists the agents, these are the listed agents, in the order of
+        the list. Otherwise they are the agents with steps or calls, in order of time; the result is empty if only one
+        agent acted.
         """
         reported = self.reported_agents
         if not reported and {activity.agent for activity in self.activities} <= {None}:
@@ -82,9 +83,9 @@ class Case:
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
         """Return fields of a run for the part of one agent, so that the part can be judged like a run.
 
-        They are those of the whole run, but its status may become `success`. The status `failure` is kept only for the
-        run's main agent, if no span reports how this agent ended. The status `incomplete` is kept only for an agent
-        that has not ended.
+        The answer is that of the agent. The status of a failed or incomplete run becomes `success`, without an error,
+        in these cases: the run failed, and the agent is not the main agent, or a span reports how it ended; the run is
+        incomplete, and the agent has ended. All other fields are those of the whole run.
 
         Args:
             name: the name of the agent.
@@ -173,12 +174,12 @@ class Case:
                 yield place, step
 
     def is_last(self, step: RunActivity) -> bool:
-        """Return whether no other step or call of the run began after the step or call `step` had ended."""
+        """Return whether nothing in the run began after the end of `step`, which is a step or a tool call."""
         last = self.activities[-1]
         return last.at_us < step.end_us or last.order <= step.order
 
     def took_answer(self, step: RunActivity) -> bool:
-        """Return whether the last call of a model is directly inside `step`.
+        """Return whether `step` received the last answer of a model: the last model call is directly inside `step`.
 
         If no model was called, return whether `step` is directly inside an agent's step and the run has no answer.
         """

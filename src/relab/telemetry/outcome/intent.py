@@ -57,7 +57,10 @@ class Arguments(NamedTuple):
 
 
 def arguments_of(call: RunActivity) -> Arguments:
-    """Return the arguments of a tool call, prepared for comparisons with other calls."""
+    """Return the arguments of a tool call in a form in which two calls can be compared.
+
+    The values are in lower case, without spaces and punctuation; at most `MAX_VALUES` are kept.
+    """
     values: dict[str, str] = {}
     identifiers: set[str] = set()
     words: set[str] = set()
@@ -157,7 +160,7 @@ def _is_spelt_alike(value: str, other: str) -> bool:
 def _is_near(value: str, other: str) -> bool:
     """Return whether two texts are short (at most 60 characters) and similar in length.
 
-    The spelling of other texts is not compared.
+    Only the spelling of such texts is compared, because the comparison takes long.
     """
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 

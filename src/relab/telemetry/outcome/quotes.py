@@ -35,7 +35,10 @@ def error_quote(activity: RunActivity) -> Quote:
 
 
 def report_of(value: RunOutcome, rule: OutcomeRule, quotes: Iterable[Quote]) -> OutcomeReport:
-    """Return a report with the first quotations as evidence, each cut to `MAX_QUOTE_CHARS`."""
+    """Return a report of the outcome `value`, which `rule` found, with the first `MAX_EVIDENCE` quotations as evidence.
+
+    Each quotation is cut to `MAX_QUOTE_CHARS`.
+    """
     return OutcomeReport(
         value=value,
         rule=rule,

@@ -140,9 +140,10 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield the indexes in `good` of the calls after the failed call `place`; these are compared with it.
+        """Yield those calls in `good` that come after the failed call `place`, to be compared with it.
 
-        One limit applies to the comparisons for all failed calls of a run; at the limit, the iteration ends.
+        `place` and the elements of `good`, which are the successful calls in order of time, are indexes of calls. The
+        iteration ends at the limit `MAX_COMPARISONS`, which applies to all failed calls of a run together.
         """
         for other in _later(good, place):
             # The limit holds for all failed calls of the run together.
@@ -162,8 +163,8 @@ class RunRecovery:
 def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
     """Return whether the call `other` began while the call `failed` was in progress, so that it is no new attempt.
 
-    Rounded times are ignored: if times are rounded to seconds or milliseconds, a new attempt may seem to begin too
-    early.
+    A start that is a whole second does not count, and an overlap of less than a millisecond does not: reported times
+    may be rounded, so that a new attempt seems to begin too early.
     """
     is_rounded = other.at_us % _SECOND_US == 0
     return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US

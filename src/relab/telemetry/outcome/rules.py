@@ -26,8 +26,8 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
     Args:
         fields: the fields of the run.
         activities: the steps and tool calls of the run, in any order.
-        names_agents: whether the fields or the activities may name agents. If false, the reported status alone may
-            decide, and the activities are then not read.
+        names_agents: whether the fields or the activities may name agents. If false, and if the reported status alone
+            decides the outcome, the activities are not read.
     """
     decided = None if names_agents else _by_status(fields)
     return decided if decided is not None else judge(Case(fields, activities))
@@ -129,7 +129,8 @@ _BY_STATUS: Final = {
 def _agent_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if the rules do not match.
 
-    They match if the step of an agent failed and the run did not recover from this failure.
+    They match if the step of an agent failed and the run did not recover from this failure: `STEP_LIMIT` if the step
+    reports that the agent reached its limit of steps, otherwise `AGENT_FAILED`.
     """
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
@@ -183,8 +184,8 @@ def _model_failed(case: Case) -> OutcomeReport | None:
 def _cancelled(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `CANCELLED`; None if the rule does not match.
 
-    It matches if a step or a call was cancelled, nothing began after its end, and the run has no answer: some frameworks
-    report success for what surrounds a cancelled call.
+    It matches if a step or a call was cancelled, nothing began after its end, and the run has no answer. The status of
+    the enclosing steps does not matter, because some frameworks report success for them.
     """
     if filled(case.fields.answer) is not None:
         return None
@@ -198,10 +199,13 @@ def _cancelled(case: Case) -> OutcomeReport | None:
 def _no_answer(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run ended without an answer in one of two ways: its last model call had requested tools, the tools
-    were called, and no model call followed; or its last model call brought nothing, while each earlier one did.
-    The outcome is unknown if the last call, of a tool or a model, brought no result, because a program that cancels a
-    call or waits for a person ends in the same way.
+    It matches if the run has no answer in one of these cases; the first one that applies decides:
+
+    - The last model call brought nothing, while each earlier one did: unknown.
+    - The last step was interrupted by the program, for example to ask a person: unknown.
+    - The last model call had requested tools, the tools were called, and no model call followed: failed. It is unknown
+      if one of the calls reports no result, because a program that is cancelled or waits for a person ends in the same
+      way. If the agent handed the conversation over, the rule does not match.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -266,9 +270,9 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Return a quotation of the finish reason of a model that requested tools which its agent never called.
+    """Find a model call that requested tools, after which its agent called the model again without calling any tool.
 
-    Return None if there is no such model call.
+    Return a quotation of the model's finish reason; None if there is no such model call.
     """
     requests: dict[str | None, tuple[str, str]] = {}
     for activity in case.activities:
@@ -299,7 +303,8 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 def _step_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
 
-    It matches if a step of a span failed, and no step or call of the same agent succeeded afterwards.
+    It matches if a step that was computed from a span failed, and no step or call of the same agent succeeded
+    afterwards.
     """
     for place, step in reversed(list(case.failed_steps())):
         # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.

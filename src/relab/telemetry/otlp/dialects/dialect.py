@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """Change nothing: the `translate` of a dialect that needs only the tables `names` and `roles`."""
+    """Change nothing. Dialects that only rename attributes (`names`) and roles (`roles`) have it as `translate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Dialect:
         signs: attribute names; a span with at least one of them is translated by this dialect.
         names: pairs `(attribute of the dialect, name in the vocabulary)`. The name gets the value of the attribute,
             unless the name already has a value; so the first of several pairs with the same name has precedence.
-        roles: `{attribute: {value: role}}`: the role of a span by the value of an attribute.
+        roles: `{attribute: {value: role}}`: the role of a span (such as model call or tool call) by the value of an
+            attribute.
         translate: a function of the span and the values found so far; it adds further values.
     """
 

@@ -216,9 +216,9 @@ def _is_last_chance(messages: Any) -> bool:
 def _add_raw_end(attributes: Attributes, values: Values) -> None:
     """Add to `values` how a model ended its answer, if only the raw output says it.
 
-    A refusal has a field of its own in OpenAI's messages, beside an empty content; its words become the answer. Beside
-    a content, a field of that name belongs to a structured answer. Clients in Python print the provider's answer with
-    its finish reason.
+    OpenAI's messages have a refusal in the field `refusal`, with an empty content: its text becomes the answer. If the
+    content is not empty, a field `refusal` is ignored, because it belongs to a structured answer. Clients in Python
+    print the provider's answer with its finish reason, which is read from this text.
     """
     output = text_of(attributes, "output.value")
     if output is None:

@@ -71,7 +71,11 @@ _MAX_CACHED_SETS: Final = 1_024
 
 
 class _Translation(NamedTuple):
-    """The part of a dialect that applies to spans with certain attributes; `Dialect` explains the fields."""
+    """The part of a dialect (the attribute names of one family of instrumentations) that applies to a span.
+
+    `roles` and `names` are the entries of the dialect for attributes that the span has; `translate` is that of the
+    dialect.
+    """
 
     roles: tuple[tuple[str, Mapping[str, Role]], ...]
     names: tuple[tuple[str, str], ...]
@@ -111,7 +115,7 @@ def normalize(span: Span) -> Span:
 # lines.
 @functools.lru_cache(maxsize=_MAX_CACHED_SETS)
 def _translations(present: frozenset[str]) -> tuple[_Translation, ...]:
-    """Return the translations for a span, in the order of `DIALECTS`.
+    """Return the translations to the names of `vocabulary.py` that apply to a span, in the order of `DIALECTS`.
 
     `present` are the names of those attributes of the span that at least one dialect reads.
     """

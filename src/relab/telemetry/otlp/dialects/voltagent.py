@@ -66,7 +66,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _saved_message(given: Any) -> list[Any] | None:
-    """Return a list with the message that a memory span saved; None if it is not a message of the assistant."""
+    """Return a list with the message of the conversation that a span of VoltAgent's memory saved.
+
+    Return None if it is not a message of the assistant. `given` is the input of the span.
+    """
     saved = parsed(given) if isinstance(given, str) and given.startswith("{") else None
     message = saved.get("message") if isinstance(saved, dict) else None
     return [message] if isinstance(message, dict) and message.get("role") == "assistant" else None
