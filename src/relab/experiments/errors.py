@@ -113,7 +113,7 @@ class CheckpointMissingError(ConflictError):
 
 
 class CheckpointChangedError(ConflictError):
-    """The checkpoint from which a trial is to be forked was changed after its run had ended (was sealed)."""
+    """The checkpoint from which a trial is to be forked has another digest than at the end of its run (in the seal)."""
 
     code = "checkpoint_changed"
 

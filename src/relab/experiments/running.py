@@ -272,8 +272,8 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Run the trials without a result, and write the results of the run. The caller must hold the run's lock.
 
-        `only` are the ids of the trials to run; None for all. The ceilings of `options` replace the ceilings of the
-        last session (process that worked on the run).
+        `only` are the ids of the trials to run; None for all. The ceilings (limits of the whole run) in `options`
+        replace those of the last process that worked on the run.
         """
         from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
 

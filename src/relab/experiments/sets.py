@@ -88,8 +88,8 @@ class SetComparison:
     """The verdict on a set: the worst of the verdicts on its runs.
 
     Attributes:
-        level: the confidence level of the intervals in each run. It is above 95 %, so that all intervals together hold
-            with 95 %.
+        level: the confidence level of the intervals in each run. It is above 95 %, so that with a probability of 95 %
+            all intervals of the set contain the true differences.
         runs: `(id of the experiment, verdict on its run)`.
     """
 

@@ -228,7 +228,7 @@ class FlagContent(_Strict):
     Attributes:
         value_type: the type of all variants' values.
         value_schema: the schema of all values, in JSON the field `schema`. With `service_flags`, each value must be a
-            complete `{control, routing}` document. With None, only `value_type` is checked.
+            complete document of a service's flags (`ServiceFlags`). With None, only `value_type` is checked.
         variants: the values, by the name of the variant.
         default_variant: the variant that is served if no rule matches, or while the flag is disabled.
         is_enabled: whether the rules are evaluated.

@@ -89,8 +89,8 @@ def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/c
 def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the limits of a trial for the state inventory, the document that records how the trial was isolated.
 
-    The result is `{name: {"value", "is_default", "field", "enforced_by"}}`. `value` is in the unit of the name (`_mb`).
-    `field` is the field of the experiment file that sets the limit.
+    The result is `{name of a limit: {"value", "is_default", "field", "enforced_by"}}`. `value` is in the unit that ends
+    the limit's name, such as `_mb`. `field` is the field of the experiment file that sets the limit.
 
     Args:
         config: the experiment.

@@ -246,7 +246,11 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Unpack the archives of `order`: the trial's own folder, the previous trial, a checkpoint, data set packs."""
+        """Unpack the archives of `order`.
+
+        They have the trial's own folder, the previous trial, a checkpoint, and data set packs (files that the task
+        reads besides those of the project).
+        """
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)
         if order.trial.previous_id is not None:

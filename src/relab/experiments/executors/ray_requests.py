@@ -81,10 +81,10 @@ class RequestSender:
 
 @contextmanager
 def requests_to(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
-    """Yield an event that is set when `lab run` asks to stop the trial in `folder` on this node.
+    """Poll for requests of `lab run` to stop or pause the trial in `folder`, until the end of the `with` block.
 
-    Until the end of the `with` block, a thread polls for requests. It writes a request to pause into `folder`.
-    `session` is the id of the process of `lab run`.
+    Yield an event that a request to stop sets. A request to pause is written into `folder`. `session` is the id of the
+    process of `lab run`.
     """
     stop_now, ended = threading.Event(), threading.Event()
     done = b""

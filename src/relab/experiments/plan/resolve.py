@@ -70,7 +70,8 @@ def resolve(
 
     Args:
         path: the experiment file, `.lab/experiment.yaml`.
-        command: the command, which determines the isolation.
+        command: the command that runs the trials. It decides which sandbox and network mode they get, and which
+            configurations it rejects.
         container: whether `--container` was given.
         overrides: a file of values for knobs (fields that overrides may change); None for no overrides.
         result_cache: whether to use the result cache; None to use it if the file turns it on.

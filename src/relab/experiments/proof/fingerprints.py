@@ -148,7 +148,7 @@ def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
 
     Args:
         block: the changed block, as it is now.
-        expected: the checksums of the block before the change.
+        expected: the two recorded checksums of the block; one of them shows where a single changed byte is.
         begin: the offset of the block in its file.
     """
     now, then = zlib.adler32(block), int.from_bytes(expected[_STRONG:], "big")

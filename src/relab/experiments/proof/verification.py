@@ -341,7 +341,7 @@ class _Check:
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
     ) -> Iterator[Damage]:
-        """Yield each contradiction between the attestation and the journal, the experiment or the signatures."""
+        """Yield each contradiction of the attestation with journal (`tally`, `head`), experiment or signatures."""
         ext = document["ext"]
         signed_by = ext.get("signed_by")
         if document.get("resolved_experiment_digest") != run.digest:

@@ -23,8 +23,8 @@ def check_retryable(run: RunFolder) -> None:
     """Check that single trials of a run can be run again.
 
     Raises:
-        TrialStateError: trials of the run continue from each other, so other trials may have continued from a failed
-            trial.
+        TrialStateError: each trial of the run continues from the state of the trial before, so later trials may have
+            continued from a failed trial.
     """
     if run.config.design.policies.state.carries_state:
         raise TrialStateError(

@@ -97,8 +97,8 @@ class Sample:
 
     Attributes:
         delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
-        share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is multiplied by 1 + share.
-            Otherwise 0.
+        share: the bound of a gate relative to the baseline, such as 0.05, or 0 for any other gate. The variant is
+            compared with the baseline times 1 + share.
         pairs: for a paired comparison, each task's difference and the number that identifies its cluster (tasks that
             depend on each other); else None.
         arms: for an unpaired comparison, the tasks' means summed by cluster: those of the baseline (times 1 + share),
@@ -177,8 +177,8 @@ def sample_of(
         baseline: the id of the baseline.
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
-        share: for a gate relative to the baseline, its bound, such as 0.05. The baseline is then multiplied by 1 +
-            share. Otherwise 0.
+        share: the bound of a gate relative to the baseline, such as 0.05, or 0 for any other gate. The variant is
+            compared with the baseline times 1 + share.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:

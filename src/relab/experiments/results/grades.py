@@ -26,7 +26,7 @@ class TrialTally:
         violated: the number of trials that violated a rule of the sanitization profile.
         networks: the number of trials that ran, by the network mode that was in effect.
         with_events: the number of trials whose harness wrote events.
-        with_acks: the number of trials whose harness acknowledged the control file.
+        with_acks: the number of trials whose harness reported that it had read the control file (`control_ack`).
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)

@@ -154,7 +154,7 @@ def tables_dir(run_dir: Path) -> Path:
 
 
 def write_tables(run_dir: Path, rows: Iterator[Mapping[str, Any]]) -> None:
-    """Write all tables of a run; `variant_summary` stays empty until the run is analysed.
+    """Write all tables of a run; the table `variant_summary` stays empty until the run is analysed.
 
     Args:
         run_dir: the run's folder; its `resolved_experiment.json` lists the metrics that the runner measures itself.

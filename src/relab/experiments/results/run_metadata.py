@@ -69,7 +69,10 @@ class RunFacts:
 
     @property
     def fork(self) -> Mapping[str, Any] | None:
-        """The record of the forks in a run: parents, selector, changed bindings and more; None without forks."""
+        """The record of a run of forks (trials that begin at a checkpoint of an earlier trial); None for another run.
+
+        It has the number of forked trials, the selector of their checkpoint, the changed bindings and more.
+        """
         found: Mapping[str, Any] | None = self.manifest.get("ext", {}).get("fork")
         return found
 

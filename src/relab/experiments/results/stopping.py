@@ -170,7 +170,10 @@ class StoppingMonitor:
         return bool(self._open) if variant == 0 else self._variants[variant] in self._open
 
     def note(self, row: Mapping[str, Any]) -> list[StoppingDecision]:
-        """Count a finished trial; return the resulting decisions. `row` is the trial's row in the results, as JSON."""
+        """Count a finished trial; return the decisions about variants that now have a clear result.
+
+        `row` is the trial's row in the results, as JSON.
+        """
         was_run = row["outcome"] != TrialOutcome.MISSING
         key = row["variant_id"], row["task_index"]
         self._tasks[key].note(figure_of(row, self._rule.metric), was_run=was_run)

@@ -77,7 +77,8 @@ class DockerRunning:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
             with_line: whether a shell script in the container waits for a line of input before it starts the harness.
-            is_open: whether the harness may start; if False, no input is sent.
+            is_open: False if the container's network is not isolated as required, and a shell script still keeps the
+                harness from starting. No input is then sent, so the harness never starts.
         """
         self.posture = posture
         self._closers = closers

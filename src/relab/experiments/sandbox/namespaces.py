@@ -78,7 +78,10 @@ def exit_code_of(status: int) -> int:
 
 
 def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
-    """Return the environment with every `{port:<n>}` in its values replaced by `ports[n]`, the real port."""
+    """Return the environment with every `{port:<n>}` in its values replaced by the real port of the service.
+
+    `ports` is `{planned port n: real port}`.
+    """
     replaced = dict(environment)
     for port, real in ports.items():
         mark = f"{{port:{port}}}"

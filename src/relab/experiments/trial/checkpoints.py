@@ -326,11 +326,12 @@ def _copy_file(origin: Path, below: Path, target: Path) -> str | None:
 def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, output: Mapping[str, Any]) -> None:
     """Move the checkpoints of a finished trial out of its workspace, which is about to be deleted, to `checkpoints/`.
 
-    Checkpoints that are missing or invalid are not moved.
+    The checkpoints are those that `output` names, and those that the harness's outputs before a pause name. Missing and
+    invalid checkpoints are not moved.
 
     Args:
         config: the experiment.
-        folder: the folder of the trial. The outputs from before its pauses name checkpoints, too.
+        folder: the folder of the trial.
         output: the last output of the harness as a JSON object, not validated; `{}` if there is no output.
 
     Raises:

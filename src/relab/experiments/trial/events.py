@@ -72,10 +72,11 @@ class EventStream:
 class _Dialogue:
     """Checks the events of a harness against the control protocol.
 
-    Each step's end needs a `control_ack`, and no step may start after an acknowledged stop.
+    After each step's end, the harness must report with a `control_ack` that it has read the control file. No step may
+    start after it has acknowledged a stop.
 
     Args:
-        is_answered: whether the integration level of the harness requires that it acknowledges.
+        is_answered: whether a `control_ack` is required, which depends on the integration level of the harness.
         resumed_after: the `seq` of the last event before each pause, ascending. After a pause, steps may start again.
     """
 

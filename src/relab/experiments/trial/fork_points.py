@@ -71,8 +71,8 @@ def choose(
 ) -> Checkpoint | None:
     """Return the checkpoint that a selector selects; None if the parent's harness named no checkpoints.
 
-    A step or an event selects the last checkpoint at or before it. A checkpoint counts as written at the last
-    `agent_step_end` of its step.
+    A step or an event selects the last checkpoint at or before it. A checkpoint counts as written at the
+    `agent_step_end` of its step; if several have the number of this step, at the last one.
 
     Args:
         selector: the selector.

@@ -95,7 +95,10 @@ class TrialNetwork:
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
-        """Return the lowest port from `wanted` on that is not the port of a loopback address which trials may reach."""
+        """Return a port for a service of the runner: the lowest one, from `wanted` on, that no proxy needs.
+
+        A proxy listens at the port of each loopback address that trials may reach.
+        """
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)
 

@@ -26,7 +26,10 @@ def stored_exports(folder: Path) -> Iterator[tuple[bytes, Encoding]]:
 
 
 def numbered_files(folder: Path) -> list[Path]:
-    """Return the files with stored bodies, in the order of their numbers; empty if the folder is missing or a link."""
+    """Return the files with the stored bodies of OTLP requests, in the order of their numbers.
+
+    The list is empty if the folder is missing or a link.
+    """
     if not folder.is_dir() or folder.is_symlink():
         return []
     # By number and not by name, because numbers above 99999 have more digits than the others.

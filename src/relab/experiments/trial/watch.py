@@ -168,7 +168,10 @@ def _watch(
 
 @dataclass(frozen=True)
 class _Budget:
-    """The numbers of steps, tokens and tool calls so far, and the reader of the events that are not counted yet."""
+    """The use of an attempt's budgets so far.
+
+    `used` has the numbers of steps, tokens and tool calls; `tail` reads the events that are not counted yet.
+    """
 
     used: BudgetCount
     tail: EventTail

@@ -233,7 +233,10 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
 def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any] | None:
     """Return the JSON object that a harness wrote as its output, without validating it; None if it wrote none.
 
-    The arguments are those of `read_output`.
+    Args:
+        path: the output file.
+        stdout: the file with the harness's standard output, whose last line is used if there is no output file.
+        below: the trial's folder; no link below it is followed.
     """
     is_file = path_exists(path, below=below)
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=below) if is_file else _last_line(stdout, below)
@@ -352,7 +355,7 @@ def control_document(
     Args:
         requested_at: the present time, in ISO 8601.
         seq: the number of the request; it counts up from 0.
-        action: the command to the harness for the time after its current step.
+        action: what the harness must do after its current step.
         label: a name for the checkpoint that the harness is asked for; None for no name.
         requested_by: the program that makes the request.
     """
