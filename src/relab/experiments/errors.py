@@ -125,7 +125,7 @@ class CheckpointInvalidError(ConflictError):
 
 
 class ForkInvalidError(InvalidInputError):
-    """The selector, the new bindings or the choice of trials of a fork are invalid."""
+    """The selector of the checkpoint, the new bindings or the choice of trials of a fork are invalid."""
 
     code = "fork_invalid"
 

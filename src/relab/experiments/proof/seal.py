@@ -75,7 +75,7 @@ class SealedFolder:
 
 
 class SealDamagedError(Exception):
-    """A line of a run's seal (the file with the fingerprints of its other files) was changed, or lines are missing.
+    """A line of a run's seal (the file with the digests of its files) was changed, or lines are missing.
 
     Attributes:
         line: the number of the damaged line, from 1.

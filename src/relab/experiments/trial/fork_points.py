@@ -75,7 +75,7 @@ def choose(
     `agent_step_end` of its step; if several have the number of this step, at the last one.
 
     Args:
-        selector: the selector.
+        selector: which checkpoint: by its name, or the last one at or before a step or event.
         checkpoints: the checkpoints of the parent (the forked trial), oldest first.
         events: the events of the parent, in the order of their file.
 
