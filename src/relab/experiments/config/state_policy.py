@@ -26,9 +26,9 @@ class StatePolicy(StrEnum):
 
     @property
     def task_model(self) -> str:
-        """`dependent` if a trial continues from the trial before, else `independent`; the field of AgentLab's formats.
+        """The field `task_model` of a run's documents: `dependent` if a trial continues from the trial before.
 
-        AgentLab is an experiment runner whose file formats relab keeps.
+        Otherwise it is `independent`. AgentLab, an experiment runner whose file formats relab keeps, defines the field.
         """
         return "dependent" if self.carries_state else "independent"
 

@@ -113,9 +113,10 @@ class TaskMeans:
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return, for each cluster (tasks that depend on each other), the sum over all trials and their number.
+        """Return the sum of the metric over all trials, and the number of trials, for each cluster of tasks.
 
-        The sum is that of the metric's values: the number of successes if the metric is a rate such as `success`.
+        A cluster has tasks that depend on each other. The sum is the number of successes if the metric is a rate such
+        as `success`.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 

@@ -93,7 +93,7 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the primary metrics; for a harness that trains a model (a trainer), first what it optimizes.
+    """Return the names of the primary metrics; for a trainer (a harness that trains a model), its objective is first.
 
     `data` are the tables of the run; they are needed only for a trainer.
 
