@@ -116,7 +116,7 @@ class _Part:
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
     """Split a batch into parts that can be stored in one transaction each; the order of the batch is kept.
 
-    In a part, a posted run has an id that no other posted run and no trace of the part has.
+    The id of a posted run occurs only once in a part, among its posted runs and its traces.
     """
     parts = [_Part()]
     for posted in batch:

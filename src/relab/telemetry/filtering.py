@@ -50,8 +50,8 @@ def recent_times(now_us: int, quiet_us: int) -> range:
     """Return the times of writing, in microseconds since 1970, at which a row counts as recently written.
 
     These are the times less than `quiet_us` microseconds before or after `now_us`. A row with a later time was written
-    before the system clock was set back. It does not count as recently written, because otherwise it would stay so
-    until the clock reaches that time again.
+    before the system clock was set back. It does not count as recently written: otherwise it would count until the
+    clock reaches that time.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
 

@@ -42,7 +42,7 @@ Items = Annotated[Limited[Item], FailFast()]
 
 
 def _or_default(default: Any, kind: Any) -> BeforeValidator:
-    """Return a validator that takes null for `default`: many clients send null for a field that they do not fill.
+    """Return a validator that replaces null by `default`: many clients send null for a field that they do not fill.
 
     `kind` is the type of the field, with null, for the API's description.
     """

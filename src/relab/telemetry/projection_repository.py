@@ -20,9 +20,10 @@ _unindexed_start: Final = AgentRunRow.started_at + 0
 
 
 def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
-    """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, trace size)`.
+    """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, size of the spans)`.
 
-    The runs that are overdue for the longest time come first. `now_us` is the current time in microseconds since 1970.
+    A run is unprojected if it received spans since it was last computed. The size is that of `postponing.size_of`. The
+    runs that are overdue for the longest time come first. `now_us` is the current time in microseconds since 1970.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size).where(UNPROJECTED_RUN, row.project_at <= now_us)

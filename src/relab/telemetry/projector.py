@@ -76,7 +76,7 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Compute the runs that received spans since they were last computed; then open a read transaction.
+        """Compute unprojected runs (they received spans since they were last computed); then open a read transaction.
 
         The transaction sees the runs with all spans that were acknowledged before the call.
 

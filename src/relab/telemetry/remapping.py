@@ -191,10 +191,10 @@ def write_projected(
 
 
 def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
-    """Keep a run as it is, because it could not be computed from its spans, and stop further attempts.
+    """Stop attempts to compute a run from its spans, because they failed.
 
-    If the run was never computed, it becomes a run of the agent `unknown`. The next span of the trace, or `lab
-    agent-runs remap`, starts a new attempt.
+    A run that was computed before stays as it is; otherwise it becomes a run of the agent `unknown`. The next span of
+    the trace, or `lab agent-runs remap`, starts a new attempt.
 
     Args:
         session: the session of the transaction.
@@ -351,7 +351,7 @@ class _Remap:
     def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
         """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
 
-        If a run has no end, its status is `incomplete` if its trace is in `over`, and `running` if it is not.
+        A run without an end is `incomplete` if its trace is in `over` (no more spans come), otherwise `running`.
         """
         if not trace_ids:
             return {}

@@ -23,7 +23,8 @@ _BUCKETS_PER_STATEMENT = 200
 def apply(session: Session, changes: Changes, shard: int) -> None:
     """Add changes to the stored sums over the runs of each minute and hour, in the rows of the shard `shard`.
 
-    The transaction must have locked the rows of its runs before. A reader adds up the rows of all shards.
+    Each sum is stored in one row per shard, so that writers of different shards do not wait for each other; a reader
+    adds up the rows of all shards. The transaction must already have locked the rows of the runs that it changes.
     """
     buckets = changes.by_bucket()
     # In this order, so that two transactions cannot deadlock.

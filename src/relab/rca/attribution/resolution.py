@@ -219,8 +219,8 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
     """Return whether the problems inside a step explain the step's own error.
 
-    A problem explains the error if both have the same category, or if the error is unclassified or has low confidence.
-    If the error is not recovered, only unrecovered problems explain it.
+    A problem explains the error if both have the same category, or if the step's error is unclassified or was found
+    with low confidence. If the run did not recover from the step's error, only unrecovered problems explain it.
 
     Args:
         error: the error of the step.

@@ -30,14 +30,14 @@ class CategoryDescriptor:
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
         clause: completes the sentence "The run failed because ..."; `{subject}` is the tool, the step or "it".
-        names: matches English names of the category in lower-case text. It may match too much, because a match only
-            removes a sentence that a language model wrote.
+        names: matches English names of the category in lower-case text. A language model's sentence that names a
+            category not in the report is removed, so a match that is wrong only removes a sentence.
         checks: how a person can verify the hypothesis.
         actions: what to change, the most effective action first.
         causes_by_detail: `{detail: text}`; for a problem with this detail, the text replaces `cause`.
         explain: returns the explanation of a problem; None if there is nothing to add.
-        advice_opening: the words that the AgentOps contract prescribes before the facts in the first action; empty if
-            it prescribes none.
+        advice_opening: the words before the facts in the first action, which the AgentOps contract (a specification of
+            reports that relab follows) prescribes; empty if it prescribes none.
         is_external: whether such failures come from outside of the agent, so that a changed prompt cannot cause them.
         is_general: whether problems of other categories are ranked before problems of this category at the same time.
         may_cause: None for a category of errors. For a category of behaviour (such as a loop), the categories of the

@@ -121,7 +121,7 @@ class Facts:
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Return and cite a part of the text that shows the problem: the `group` of the first match of a pattern.
+        """Quote the `group` of a pattern's first match in the text that shows the problem; return it between backticks.
 
         Return None without a match.
         """
@@ -145,7 +145,7 @@ class Facts:
         return ticked(text, limit)
 
     def arguments(self) -> str | None:
-        """Return and cite the arguments of the call; None if they are not known."""
+        """Quote the arguments of the call; return them between backticks. Return None if they are not known."""
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:

@@ -166,7 +166,8 @@ def _identical(
 ) -> Iterator[DetectedProblem]:
     """Yield a problem if identical calls are a loop and not polling; otherwise yield nothing.
 
-    A new call is one that is never repeated. The first case that applies decides; the calls are a loop:
+    A new call is in no cycle, and has fewer than `MIN_REPEATS` identical calls (itself included). The first case that
+    applies decides; the calls are a loop:
     - If at least `MIN_REPEATS` in a row have equal outcomes, without a new call in between.
     - If the run failed, and at least `MIN_REPEATS` in a row have equal outcomes. The confidence is low.
     - If the run failed, and there are at least `MANY_POLLS` calls. The confidence is low.

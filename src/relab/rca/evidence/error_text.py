@@ -193,7 +193,7 @@ def without_variables(text: str) -> str:
 class ErrorReader:
     """Prepares error texts for classification. Texts that differ only in ids and numbers are prepared only once.
 
-    After `max_chars` characters, no new texts are prepared; the result for them is empty.
+    After texts of `max_chars` characters together, no new texts are prepared; the result for them is empty.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:

@@ -271,9 +271,10 @@ class RunView:
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
-        """All reported errors, in groups with an equal `Failure.shape`.
+        """All reported errors, in groups that detectors classify alike.
 
-        Detectors classify the errors of a group alike.
+        The errors of a group have the same `Failure.shape`: kind of object, status code, error class and text (except
+        ids and numbers).
         """
         groups: dict[Hashable, list[Failure]] = {}
         for failure in self.failures:

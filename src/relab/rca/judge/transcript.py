@@ -92,10 +92,7 @@ class ShownRun(ShownTexts):
     run: AgentRun
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` of the run's answer, error and question.
-
-        `quotation` is the place in the run, a field, from which `text` is.
-        """
+        """Yield `(quotation, text)` of the run's answer, error and question; `quotation` is the field with `text`."""
         for name in _RUN_FIELDS:
             if text := field_text(self.run, name):
                 yield Quotation(EvidenceKind.RUN, self.run, name), text
@@ -118,10 +115,7 @@ class ShownStep(ShownTexts):
         return self.placed.step.step_id
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` of each text of the step and its calls.
-
-        `quotation` points to the beginning of `text`.
-        """
+        """Yield `(quotation, text)` of each text of the step and its calls; `quotation` is the field with `text`."""
         step = self.placed.step
         for name in _STEP_FIELDS:
             if text := field_text(step, name):

@@ -81,7 +81,10 @@ def save_model(session: Session, source: str, artefact: str, trained_at: int) ->
 
 
 def remove_model(session: Session, source: str) -> bool:
-    """Delete the ranking model with this source (the text `agent NAME`); return False if there is no such model."""
+    """Delete the ranking model for the runs of one agent; return False if there is no such model.
+
+    `source` identifies the model: the text `agent NAME`.
+    """
     row = RcaRankingModelRow
     statement = delete(table_of(row)).where(row.source == source).returning(row.source)
     return session.execute(statement).one_or_none() is not None

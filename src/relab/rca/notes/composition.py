@@ -160,7 +160,10 @@ def _odds(odds: GuessOdds | None, gaps: Sequence[str]) -> str:
 
 
 def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
-    """Return all evidence of the report in order of time; evidence whose time is not known comes last."""
+    """Return a quotation for each entry of the report's evidence, in order of time; those without a time come last.
+
+    `view` gives the times; None if they are not known.
+    """
     key: set[str] = set()
     for claim in (report.attribution, *report.hypotheses[:1], *report.action_items[:1], *report.candidates[:1]):
         key.update(claim.evidence_ids if claim is not None else ())

@@ -16,8 +16,9 @@ class _NoteModel(BaseModel):
 class NoteQuote(_NoteModel):
     """A quotation from the report's evidence, with its time in the run.
 
-    `after_ms` is the time in milliseconds since the start of the run; it is null if not known, and so is `at`. `is_key`
-    is true if the attribution, the first hypothesis, the first action or the first candidate cites the evidence.
+    `at` is the time itself, and `after_ms` the milliseconds since the start of the run; both are null if not known.
+    `is_key` is true if the report's place of the failure (attribution), first hypothesis, first action or first
+    candidate cites the evidence.
     """
 
     evidence_id: str
@@ -58,7 +59,8 @@ class WaterfallRow(_NoteModel):
 class RunNote(_NoteModel):
     """A report arranged for people: what happened, where, the evidence in order of time, and what to change.
 
-    If the run has changed since the analysis (`is_stale`), `rows` is empty and `quotes` have no times.
+    If the run has changed since the analysis (`is_stale`), `rows` (the steps and calls in the chart) is empty, and
+    `quotes` have no times.
     """
 
     run_id: str

@@ -23,8 +23,9 @@ _BOUNDS = ((0.0, None), (0.0, None), (None, None))
 def beta_curves(chances: Table, true: Table) -> list[BetaCurve]:
     """Fit one beta curve for each column of `chances`, a table of probabilities; the curve calibrates them.
 
-    `true` has the same shape as `chances`: 1 if the problem was there, otherwise 0. The weights of a curve have a
-    normal prior with precision 1 around the curve that changes nothing.
+    `true` has the same shape as `chances`: 1 if the unit (step or tool call) of the row has the problem of the column,
+    otherwise 0. The weights of a curve have a normal prior with precision 1, whose mean is the curve that changes
+    nothing.
     """
     return [_beta_curve(chance, target) for chance, target in zip(chances.T, true.T, strict=True)]
 

@@ -196,7 +196,7 @@ def _fit_steps(
 ) -> dict[tuple[float, float], StepModel]:
     """Return an uncalibrated model for each of `options`, as `{(penalty, weight): model}`.
 
-    A model combines a conditional logit (fitted with `penalty`, with the share `weight`) and trees (1 - `weight`).
+    The model predicts `weight` x conditional logit (fitted with `penalty`) + (1 - `weight`) x trees.
     """
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]

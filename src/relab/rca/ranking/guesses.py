@@ -16,10 +16,11 @@ CANDIDATES = 3
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """The probability that a guess is right, by a model that was trained on runs of the same source (program).
+    """The probability that a guess (a step that may have gone wrong first) is right.
 
     Attributes:
-        probability: the calibrated probability, from 0 to 1.
+        probability: the calibrated probability, from 0 to 1, of a model that was trained on runs of the same program as
+            the ranked run.
         right: the number of right first guesses on held-out training runs, with a probability in the same range.
         all: the number of all first guesses on held-out training runs, with a probability in the same range.
         stands_out: whether the report may single out this guess: no parts of the run are missing, and the probability
@@ -58,7 +59,7 @@ class Suspicion:
     """The prediction of a ranking model for one unit (step or tool call).
 
     Attributes:
-        probability: the probability that the unit has a problem, from 0 to 1; it may be low.
+        probability: the probability that the unit has a problem, from 0 to 1; low for a unit that is probably right.
         kind: the most probable kind of problem.
     """
 

@@ -342,7 +342,7 @@ def describe(feature: str) -> str:
 def word_columns(words: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the columns for `words`.
 
-    Such a column states whether the names of a unit contain the word.
+    A column states whether the names of a unit (step or tool call) contain the word.
     """
     return tuple(_WORD + word for word in words)
 

@@ -46,10 +46,11 @@ def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit,
 
 
 def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
-    """Return which step wrote (produced) a tool call or a failed step, as `{key of the call or failed step: step}`.
+    """Return the writers of tool calls and failed steps, as `{key of the call or failed step: its writer}`.
 
-    A tool call was written by the last step before it in the same parent step. A failed step was written by the last
-    step inside it. `units` are the run's steps and tool calls in order of time.
+    A writer is the step whose output probably led to the call or the failure. For a tool call, it is the last step
+    before it in the same parent step. For a failed step, it is the last step inside it. `units` are the run's steps and
+    tool calls in order of time.
     """
     found: dict[UnitKey, Unit] = {}
     last: dict[str | None, Unit] = {}

@@ -112,8 +112,9 @@ def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> b
 def _reactions(authors: Sequence[int], *, is_dialog: bool) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for the first answer to the task, and for the beginning of the run.
 
-    `authors` are the indexes of the turns that may be a mistake. If the first one of them only requested what the
-    turns after it contain, the answer is the second one.
+    `authors` are the indexes of the turns that may be a mistake. The answer is the first of them. It is the second one
+    if the first one is the first turn of the run or, in a run that is no dialogue, if turns of others lie between the
+    two, which the first one only requested.
     """
     first, second = authors[0], authors[min(1, len(authors) - 1)]
     answers = second if first == 0 or (not is_dialog and second > first + 1) else first

@@ -205,7 +205,10 @@ def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
 
 
 def _with_first_line(units: Sequence[Unit]) -> Iterator[tuple[str, list[str]]]:
-    """Yield `(first line, all lines)` of each text of the first unit. Lines with fewer than two words are left out."""
+    """Yield `(first line, all lines)` of the input and of the output of a run's first unit (step or tool call).
+
+    Lines with fewer than two words are left out.
+    """
     for text in _first_texts(units):
         lines = [line for line in (line.strip()[:_LINE_CHARS] for line in text.splitlines()) if _WORDS.search(line)]
         if lines and text.startswith(lines[0]):

@@ -58,7 +58,7 @@ class Change(NamedTuple):
 
     Attributes:
         tool: the name of the tool.
-        shown: the place of the run that shows the call.
+        shown: a quotation of the call, as evidence.
     """
 
     tool: str

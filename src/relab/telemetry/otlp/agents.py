@@ -49,7 +49,7 @@ class Transfer(NamedTuple):
 class TraceAgents:
     """The agents of one trace, the spans that belong to each agent, and the calls and hand-overs between agents.
 
-    The constructor changes `calls`. A tool call without a result may run another agent; it gets the status and the
+    The constructor changes `calls`: a tool call that ran another agent, and has no result, gets the status and the
     answer of that agent.
 
     Args:
@@ -333,11 +333,12 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    They get the status and the answer of the agent's span that began next after the model call.
+    Such a call gets the status and the answer of the called agent: of its next span after the start of the model call
+    that requested it.
 
     Args:
         calls: the tool calls that have no span; changed in place.
-        to_agent: `{id of a tool call: the transfer to another agent}`.
+        to_agent: `{id of a tool call: the transfer (call or hand-over) to another agent}`.
         spans: the spans of the trace, sorted by start.
     """
     runs: dict[str, deque[SpanFacts]] = {}

@@ -26,8 +26,9 @@ def clean_arguments(value: Any) -> JsonValue:
 def given_arguments(value: Any) -> JsonValue:
     """Return the arguments that a tool's span reports as JSON or as a Python dictionary printed by `repr`.
 
-    The result is as that of `clean_arguments`. Do not use this function for the request of a model. If a model writes
-    something that is not JSON, it made a mistake, and the timeline must show the text as it is.
+    The result is a JSON value, without the objects in which instrumentations wrap arguments; if `value` is neither JSON
+    nor a printed dictionary, the result is its text. Do not use this function for the request of a model. If a model
+    writes something that is not JSON, it made a mistake, and the timeline must show the text as it is.
     """
     arguments = clean_arguments(value)
     if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:

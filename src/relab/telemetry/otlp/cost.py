@@ -55,7 +55,7 @@ def _silent_calls(
     Args:
         spans: the spans of the trace.
         around: `{span id: nearest ancestors of the span}`.
-        billed: the spans whose tokens are counted.
+        billed: the spans that report the counted tokens.
     """
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:

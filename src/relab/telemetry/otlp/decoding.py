@@ -208,7 +208,8 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: boo
         batch: the batch to extend.
         group: the spans of one resource and scope.
         parts: the number of parts (attributes, events and values) in the earlier groups of the request.
-        counts: whether to count the parts of small spans too; False if the request is too small to exceed the limit.
+        counts: whether to count the parts of every span. False saves time: only large spans are counted, because the
+            request is too small to exceed the limit.
 
     Returns:
         `parts` plus the number of counted parts of the added spans.

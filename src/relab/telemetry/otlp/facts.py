@@ -76,7 +76,7 @@ class SpanFacts(NamedTuple):
             span.
         item: the fields of the timeline item, without references to other spans. Copy it before a change.
         usage: the tokens and the cost of a model's answer; None if the span reports neither.
-        talk: the question, the answer and the tool calls in the span's messages.
+        talk: the question, answer and tool calls that the span's messages contain.
         is_plumbing: whether the span is an internal step of a framework. The timeline hides it unless it explains an
             error. If it is the span of a tool inside a tool call, it is a part of that call.
     """

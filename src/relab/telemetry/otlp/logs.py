@@ -118,7 +118,7 @@ def _log_line(stored: StoredLog) -> LogLine | None:
 
 
 class _Body(NamedTuple):
-    """The body of a log record with the fields `key` and `value`, so that `count_values` can count it."""
+    """The body of a log record, in the form of an attribute (`key`, `value`) that `count_values` can count."""
 
     key: str
     value: Any
@@ -276,8 +276,8 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
 def _event_name(record: LogRecord) -> str:
     """Return the name of the event that a log record reports; empty if it reports none.
 
-    The name is in the field `event_name`, or (from older SDKs) in the attribute `event.name`. If the attribute lacks a
-    prefix of `_SPAN_EVENTS` that the body of the record has, the name with the prefix is returned.
+    The name is in the field `event_name`, or (from older SDKs) in the attribute `event.name`. If the body of the record
+    is the same name with a prefix of `_SPAN_EVENTS`, such as `gen_ai.`, the body is returned.
     """
     name = record.event_name
     if not name:

@@ -163,7 +163,7 @@ def _answer_text(messages: Sequence[Message]) -> str | None:
 
 
 def _given_answer(arguments: Any) -> str | None:
-    """Return the answer in the arguments of an answering tool: a text, or the JSON of a structured answer."""
+    """Return the answer in the arguments of a tool of `ANSWERING_TOOLS`: a text, or the JSON of a structured answer."""
     only = arguments.get("answer") if isinstance(arguments, dict) and len(arguments) == 1 else None
     return _plain(arguments, _ANSWERS) or as_text(only if only is not None else arguments)
 

@@ -69,8 +69,8 @@ def _judge_alone(case: Case) -> OutcomeReport:
 def _judge_incomplete(case: Case) -> OutcomeReport:
     """Return the outcome of a run without a reported end.
 
-    If the run has an unrecovered error, or the agent was stopped by a step limit, it is that of the matching rule.
-    Otherwise the outcome is unknown.
+    If the run has an unrecovered error, or a step limit stopped the agent, the rule for this case decides; without an
+    answer, `completed_with_errors` becomes `failed`. In all other cases the outcome is unknown.
     """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
