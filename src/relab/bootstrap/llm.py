@@ -89,7 +89,7 @@ def check_provider(settings: Settings) -> None:
 def _provider(settings: Settings) -> str:
     """Return the name of the language model provider to use.
 
-    The setting `provider` names it. If the setting is `auto`, it is the default provider if that one has a key or a
+    The setting `provider` names it. If the setting is `auto`, the result is the default provider if it has a key or a
     base URL, otherwise the first provider with a key.
     """
     llm, keys = settings.llm, settings.provider_keys

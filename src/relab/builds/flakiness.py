@@ -92,9 +92,9 @@ def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
     - fixed: it failed earlier, and its newest outcomes are passes.
     - stable: it has never failed.
 
-    The builds of each lane (job, configuration and branch) are judged alone; of different statuses, the first in this
-    list is returned. A flaky or changing test becomes broken or fixed only after a long streak of equal outcomes. A
-    streak is long if its probability is below 1 %, given the earlier outcomes. Skipped tests are ignored.
+    Each lane (builds with the same job, configuration and branch) gets a status; of different statuses, the first in
+    this list is returned. A flaky or changing test becomes broken or fixed only after a long streak of equal outcomes.
+    A streak is long if its probability is below 1 %, given the earlier outcomes. Skipped tests are ignored.
 
     Args:
         observations: the outcomes of the test in any order.

@@ -68,8 +68,8 @@ class ArmWindow(_Value):
         p95_ms: 95th percentile of the latencies in ms, from the time at which a request was due to its end; None
             without requests. The latency of a failed request counts as at least the time limit of a request. For a
             generated load, it is the Harrell-Davis estimate.
-        metric: the judged figure; smaller is better. It is the metric that the plan names, or else `p95_ms`. None if it
-            is missing.
+        metric: the judged figure, by which the rollout is decided; smaller is better. It is the metric that the plan
+            names, or else `p95_ms`. None if it is missing.
         lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
             causes. None if no load was generated.
         routes: figures of each kind of request; empty if they are unknown.

@@ -9,7 +9,7 @@ from relab.rollouts.record import OpenChange, RolloutRecord
 
 
 class RolloutJournal(Protocol):
-    """Stores the state of one rollout durably while it is executed; `StoredJournal` does so in the database."""
+    """Stores the state of one rollout durably while it is executed; `StoredJournal` uses the database."""
 
     def open_change(self, change: OpenChange) -> None:
         """Store how to restore the flags, before they are changed; the data is on the disk when this method returns."""

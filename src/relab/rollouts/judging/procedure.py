@@ -142,7 +142,8 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
 
     Args:
         plan: the plan.
-        window_sd: standard deviation of the natural logarithm of a window's judged figure.
+        window_sd: standard deviation of the natural logarithm of a window's judged figure (the P95, or the plan's
+            metric).
         rounds: greatest number of rounds; None for the greatest number of the plan.
         runs: number of simulated rollouts; fewer are simulated if the plan has very many rounds.
     """

@@ -31,7 +31,7 @@ class ScreenedCandidate(_Value):
         number: the number of the candidate in the search, from 1.
         values: `{field of the plan: value}`.
         rollout_id: the id of the screening; None if the target rejected the values.
-        estimate_pct: change of the judged figure against arm A, in percent.
+        estimate_pct: change of the judged figure (the P95, or the plan's metric) from arm A to B, in percent.
         low_pct, high_pct: ends of the interval of `estimate_pct`.
         error_rate_pct: failed requests of arm B, in percent.
         error: standard error of the log ratio of arm B to arm A; 0 if it was not measured.
