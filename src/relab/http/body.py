@@ -69,7 +69,7 @@ class IngestGate:
 
         Args:
             count: the number of bytes.
-            own: how many bytes this request has added before; all further bytes in the total are of other requests.
+            own: how many bytes this request has added before; the rest of the total is of other requests.
 
         Raises:
             OverloadedError: the total would exceed the limit, and bodies of other requests are in progress.

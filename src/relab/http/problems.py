@@ -133,8 +133,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def scoped_problems(*statuses: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` for the errors of a route that requires a scope and has parameters or a body.
 
-    They describe problem documents with the statuses 401, 403, 422 (with 414), 503 and `statuses`. If the route has a
-    body, also 408, 413 and 415.
+    They describe problem documents with the statuses 401, 403, 414, 422, 503 and `statuses`. If the route has a body,
+    also 408, 413 and 415.
     """
     return problem_responses(401, 403, 422, 503, *((408, 413, 415) if has_body else ()), *statuses)
 

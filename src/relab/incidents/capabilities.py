@@ -65,14 +65,16 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return the action classes in `named` that no action of the server at `url` has, quoted for a message.
+    """Return the classes of actions, such as `restart`, in `named` that no action of the server at `url` has.
+
+    They are quoted for a message.
 
     A suggestion follows each name if the server has a similar class.
 
     Args:
         url: the address of the action server.
         token: the bearer token; None raises `ConfigurationError`.
-        named: the action classes that the settings name.
+        named: the classes of actions that the settings name.
 
     Raises:
         ConfigurationError: there is no token for the server, or the address is not valid.
@@ -82,9 +84,10 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 
 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return the action classes in `named` that no action of the catalogue has, quoted for a message.
+    """Return the classes of actions, such as `restart`, in `named` that no action of the catalogue has.
 
-    A suggestion such as ` (did you mean 'restart'?)` follows if the catalogue has a similar class.
+    They are quoted for a message. A suggestion such as ` (did you mean 'restart'?)` follows if the catalogue has a
+    similar class.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

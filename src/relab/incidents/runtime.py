@@ -129,7 +129,8 @@ async def _checking_actions(
     Args:
         actions: the client of the server.
         name: the name of the server, for the log.
-        classes: the action classes in the settings. A class without an action in the catalogue is logged.
+        classes: the classes of actions, such as `restart`, that the settings name. A class without an action in the
+            catalogue is logged.
         again_after_s: the time between two requests, in seconds.
     """
 

@@ -35,8 +35,9 @@ class Deviation:
     Attributes:
         fact: the name of the fact.
         seen: the condition that the fact equals its value in the incident.
-        required: a condition that recognizes the same deviation in another incident.
-        expected: conditions that hold for the value in the incident, but for no usual value.
+        required: the condition that recognizes the same deviation in another incident. A learnt runbook may require it.
+        expected: all conditions that hold for the value in the incident, but for no usual value. A learnt runbook
+            expects them with a probability.
         usual: a condition that holds for usual values; None if the fact exists only during incidents.
         strength: how far the value was from the usual values, 0 to 1.
         is_symptom: whether such a deviation appears in many kinds of incidents, so that it identifies no cause.
@@ -63,8 +64,8 @@ def deviations(
         facts: the facts known at a moment of the incident, by name.
         well: the values of these facts when this incident was over; they count as usual values, too.
         usual: `{name of a fact: its values when earlier incidents were over}`.
-        runbooks: the active runbooks. `Deviation.expected` gets those of their conditions that are true for the
-            deviating value and false for every usual value.
+        runbooks: the active runbooks. If a condition in them is true for the deviating value and false for every usual
+            value, it is added to `Deviation.expected`.
     """
     conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:

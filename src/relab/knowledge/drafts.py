@@ -25,8 +25,8 @@ class Draft:
     Attributes:
         runbook: the proposed runbook.
         path: the path of the draft's file, which a person may change before accepting the draft.
-        diff: a unified diff from the active runbook for this cause to the draft; from an empty file if there is no such
-            runbook.
+        diff: a unified diff from the active runbook for this cause to the draft; from an empty file if the cause has no
+            active runbook.
         is_new: whether no active runbook has the cause of the draft.
     """
 
@@ -76,7 +76,7 @@ class Drafts:
         return [_draft(found[cause], in_use.get(cause)) for cause in sorted(found)], shelf.problems
 
     def get(self, cause: str, in_use: dict[str, Runbook]) -> Draft:
-        """Return the draft of a cause.
+        """Return the draft (a runbook that waits for a person to accept it) for a cause.
 
         Args:
             cause: the cause.

@@ -226,10 +226,11 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that an action's parameter refers to, but that nothing in the runbook makes known.
+    """Yield an error for each fact that an action's parameter refers to, but that is not known by the runbook.
 
-    Expectations, requirements, probes and `around.facts` make facts known. If it is not known which facts the runbook's
-    probes give (`around.looks` is None), nothing is yielded.
+    A fact is known if an expectation or a requirement of the runbook tests it, one of its probes gives it, or
+    `around.facts` has it. If it is unknown which facts the runbook's probes give (`around.looks` is None), nothing is
+    yielded.
     """
     if runbook.looks and around.looks is None:
         return

@@ -41,7 +41,10 @@ class _LoadedWhenAsked:
         self._loaded: Meaning | None = None
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """Load the model at the first call, then compare a query with texts as `Meaning.likeness` does."""
+        """Return the cosine similarity of the query to each text (a list of sentences), that of its nearest sentence.
+
+        The model is loaded at the first call.
+        """
         with self._lock:
             if self._loaded is None:
                 self._loaded = self._load()

@@ -197,7 +197,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, with the causes whose learnt runbooks are no longer active.
+        """Delete a past incident. Return it, and for which causes this adds or removes a runbook learnt from incidents.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -211,7 +211,9 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Change the cause of a past incident. Return it, and for which causes this adds or removes a learnt runbook.
+        """Change the cause of a past incident; return it, and the causes whose learnt runbooks this adds or removes.
+
+        Runbooks are learnt from the past incidents of a target.
 
         Args:
             incident_id: the id of the incident.

@@ -48,7 +48,8 @@ class BudgetLimits(BaseModel):
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Return the price in USD of the tokens of a prompt and its answer; None if a needed price is not set.
 
-        The price of prompt tokens is needed only if there are prompt tokens, and likewise for the answer.
+        The price of prompt tokens is needed only if there are prompt tokens, the price of answer tokens only if there
+        are answer tokens.
         """
         total = 0.0
         for tokens, price in (

@@ -35,8 +35,9 @@ class LangChainGateway:
     - One deadline covers the whole call, including the wait for a slot, retries and their pauses.
     - Connection errors and the statuses 408, 409, 425, 429 and 5xx are retried while time is left.
     - The budget counts a call once, even if it was retried.
-    - A call without an answer keeps its reservation in the budget. A call that the server answered with an error costs
-      nothing, and a call that got no slot is not counted.
+    - Before a call, its maximum cost is reserved in the budget. A call without an answer keeps this reservation. A call
+      that the server answered with an error costs nothing.
+    - Only some calls run at the same time; the others wait for a slot. A call that got no slot in time is not counted.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:

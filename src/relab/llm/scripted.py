@@ -48,7 +48,7 @@ class ScriptedGateway:
 
         Raises:
             ScriptExhaustedError: the script has no more replies.
-            LlmBudgetExceededError: the budget does not allow the call; no reply was used up.
+            LlmBudgetExceededError: the budget does not allow the call; the next call gets the same reply.
             LlmInvalidOutputError: the reply does not fit `schema`.
         """
         charge = self._budget.reserve(prompt.most_tokens(), 0)

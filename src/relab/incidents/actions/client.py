@@ -223,11 +223,11 @@ class ActionsClient:
             action: the name of the action.
             key: the idempotency key.
             doubt: the error of the last request; None if it raised no error.
-            is_unknown: whether a request may have begun the action.
+            is_unknown: whether a request may have begun the action; then a missing record proves nothing.
 
         Raises:
-            ActionServerBusyError: the action was not begun, because the server was busy at every request.
-            OutcomeUnknownError: there is no finished record, or the records cannot be read.
+            ActionServerBusyError: the action was not begun: no record, and the server was busy at every request.
+            OutcomeUnknownError: there is no finished record otherwise, or the records cannot be read.
         """
         try:
             found = await self.find(key)

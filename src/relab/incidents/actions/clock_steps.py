@@ -40,9 +40,9 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
     """Return the observations since an action, with long gaps between polls shortened.
 
-    Such gaps come from a process that slept, or a clock that was set forward. Only gaps longer than
-    `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll intervals. That is still so long that the
-    polls before and after the gap do not count as consecutive.
+    Such gaps come from a process that slept, or a clock that was set forward; this time must not count as waiting for
+    the action's effect. Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll
+    intervals. The polls around a shortened gap still do not count as consecutive.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

@@ -28,5 +28,8 @@ def without_shed_requests(poll: Snapshot) -> Snapshot:
 
 
 def without_health_status(poll: Snapshot) -> Snapshot:
-    """Return a copy of a poll without the health status that the target reports about itself."""
+    """Return a copy of a poll without the health status that the target reports about itself.
+
+    Use it where only measured figures count, because the target may call itself unhealthy while users are served well.
+    """
     return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})

@@ -31,7 +31,10 @@ class Autonomy(StrEnum):
 
 
 class Permission(StrEnum):
-    """The policy's decision on an action: allowed, allowed after an approval, refused, or no action at all for now."""
+    """The policy's decision on an action: allowed, allowed after an approval, refused, or no action at all for now.
+
+    `REFUSED` concerns only this action; `STAND_DOWN` concerns every action.
+    """
 
     ALLOWED = "allowed"
     NEEDS_APPROVAL = "needs_approval"
@@ -119,7 +122,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class ProposedAction:
-    """An action for which the responder needs a ruling.
+    """An action on which the policy must decide.
 
     Attributes:
         action: the entry of the action in the server's catalogue.
@@ -138,7 +141,7 @@ class ProposedAction:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The state of the target, the kill switches and the earlier actions at the time of a ruling.
+    """The state of the target, the kill switches and the earlier actions at the time when the policy decides.
 
     Attributes:
         now_us: the current time, in microseconds since 1970.

@@ -156,9 +156,10 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return why the service is not back to normal although probes show that the cause is gone.
+    """Return why the service is not back to normal although probes show that the cause is gone; None if unknown.
 
-    The first case that applies decides:
+    None also means that the service is back to normal, or that no probe shows that the cause is gone. The first case
+    that applies decides:
     1. No recent probe shows that the cause is gone: None.
     2. Users get answers, and no problem is left: None.
     3. Users get answers, and the service is better than before the action: `RECOVERING`.
@@ -261,8 +262,8 @@ def _streak(
 ) -> list[Snapshot]:
     """Return the latest consecutive polls in which users were served well, oldest first.
 
-    Users are served well if the target answers and calls itself healthy, and its errors and P95 are within `bounds`. A
-    gap of more than three poll intervals also ends the series.
+    Users are served well if the target answers with new figures and does not call itself unhealthy, and its errors and
+    P95 are within `bounds`. A gap of more than three poll intervals also ends the series.
     """
     found: list[Snapshot] = []
     for poll in reversed(polls):

@@ -134,8 +134,9 @@ class _Signal:
     def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
         """Return whether people in charge of the incident must be notified of a change of this outage at once.
 
-        The first case that applies decides:
-        1. The latest anomaly is not confirmed by enough polls: False.
+        People are in charge after a handover, and while they are asked for an approval. The first case that applies
+        decides:
+        1. The latest anomaly is not confirmed (too few polls show it, or a worker has just restarted): False.
         2. The outage is new or much worse, or people were never notified of it: True.
         3. Otherwise the outage is back after a recovery. True if it had been gone for at least 30 s, and the last
            notification was long enough ago.

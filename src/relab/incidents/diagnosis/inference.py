@@ -96,8 +96,9 @@ class Diagnosis:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
         memory: `{cause: factor}` by which past incidents raise the cause's prior, limited to 1 to `MAX_HISTORY_FACTOR`.
-        mended: causes repaired in this incident. They are no candidates until a condition in `Runbook.mended` is known
-            to be false, and their remaining signs are no evidence for other causes.
+        mended: causes repaired in this incident. The conditions in `Runbook.mended` are true while a cause is gone. A
+            repaired cause is no candidate until one of them is known to be false; and the signs that it left are no
+            evidence for other causes.
     """
 
     def __init__(
@@ -242,12 +243,14 @@ class Diagnosis:
         return max(float(np.ptp(each[number, :count])) for each in outcomes)
 
     def _weight(self, cause: int, number: int, holds: bool) -> float:
-        """Return the log likelihood ratio of a feature: its probability with a cause, over its base rate.
+        """Return the log likelihood ratio of a feature: log(its probability with a cause / its base rate).
+
+        A feature is a condition of a runbook. Its base rate is its probability without the causes that affect it.
 
         Args:
             cause: the index of the cause.
             number: the index of the feature.
-            holds: whether the feature is present; False compares the probabilities of its absence.
+            holds: whether the condition is true; False compares the probabilities that it is false.
         """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))

@@ -78,7 +78,8 @@ class NewNotice(BaseModel):
     """A message to people that another part of relab posts. Its texts may be untrusted.
 
     Attributes:
-        topic, seq: identify the message; a second message with the same topic and number is ignored.
+        topic, seq: identify the message: what it is about, and its number in this topic. A second message with equal
+            topic and number is ignored.
         at_us: the time of the message, in microseconds since 1970.
         target: the name of the subject, such as an agent.
         title: a few words, written by relab.

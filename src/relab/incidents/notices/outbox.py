@@ -143,7 +143,7 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a posted notice needs no further sending to a receiver.
+        """Store that a posted notice (a message of another part of relab) needs no further sending to a receiver.
 
         Args:
             receiver: the name of the receiver.

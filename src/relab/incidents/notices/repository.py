@@ -97,7 +97,9 @@ def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is
 
 
 def add_post(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a posted notice; do nothing if a notice with the same topic and number is stored already.
+    """Insert a posted notice (a message of another part of relab); do nothing if it is stored already.
+
+    A posted notice is identified by its topic and its number in the topic (`seq`).
 
     `values` maps each column name of the table of posted notices to its value.
     """
@@ -105,7 +107,10 @@ def add_post(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def delete_posts(session: Session, before: int) -> None:
-    """Delete posted notices that are older than `before` (microseconds since 1970), with their deliveries."""
+    """Delete posted notices (messages of other parts of relab) that are older than `before`, with their deliveries.
+
+    `before` is in microseconds since 1970.
+    """
     session.execute(delete(table_of(NoticePostRow)).where(NoticePostRow.at < before))
 
 
@@ -117,7 +122,7 @@ def pending_posts(session: Session, receiver: str, *, since: int, limit: int) ->
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        since: return only notices from this time on, in microseconds since 1970.
+        since: return only notices of this time or later, in microseconds since 1970.
         limit: how many notices to return at most.
     """
     settled = select(NoticeDeliveryRow.notice_id).where(NoticeDeliveryRow.receiver == receiver)
@@ -128,7 +133,7 @@ def pending_posts(session: Session, receiver: str, *, since: int, limit: int) ->
 
 
 def add_delivery(session: Session, receiver: str, notice_id: str) -> None:
-    """Store that a receiver has processed a posted notice."""
+    """Store that a receiver has processed a posted notice (a message of another part of relab)."""
     values = insert_into(session, table_of(NoticeDeliveryRow)).values(receiver=receiver, notice_id=notice_id)
     session.execute(values.on_conflict_do_nothing())
 

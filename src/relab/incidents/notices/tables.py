@@ -74,7 +74,10 @@ class NoticePostRow(Base):
 
 
 class NoticeDeliveryRow(Base):
-    """A posted notice that a receiver has processed: it was accepted, was given up, or is not for this receiver."""
+    """A posted notice (a message of another part of relab) that a receiver has processed.
+
+    It was accepted, was given up, or is not for this receiver.
+    """
 
     __tablename__ = "notice_deliveries"
 

@@ -139,8 +139,8 @@ class ResponseContext:
         The bounds follow the thresholds of the detectors. The bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the beginning of the incident. The bound of P95 is lowered so far
-                that most of the excess latency of that poll must disappear. None: the bound is not lowered.
+            before: the poll before a repair, or at the beginning of the incident. If its P95 was too high, the bound of
+                P95 is lowered: a poll is within it only if most of that excess is gone. None: it is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)

@@ -34,7 +34,7 @@ class IncidentStatus(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether the incident has ended: it is resolved or closed."""
+        """Whether the incident has ended: the responder repaired it (resolved), or it ended in another way (closed)."""
         return self in {IncidentStatus.RESOLVED, IncidentStatus.CLOSED}
 
 
@@ -178,7 +178,7 @@ class IncidentSummary(_Remembered):
 
     @property
     def is_over(self) -> bool:
-        """Whether the incident has ended: it is resolved or closed."""
+        """Whether the incident has ended: the responder repaired it (resolved), or it ended in another way (closed)."""
         return self.status.is_over
 
 
