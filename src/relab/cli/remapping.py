@@ -1,4 +1,4 @@
-"""`lab agent-runs remap`: compute stored runs again, by the rules of this version of relab."""
+"""`lab agent-runs remap`: recompute stored runs by the rules of this version of relab."""
 
 from __future__ import annotations
 

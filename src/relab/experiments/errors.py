@@ -125,7 +125,11 @@ class CheckpointInvalidError(ConflictError):
 
 
 class ForkInvalidError(InvalidInputError):
-    """The selector of the checkpoint, the new bindings or the choice of trials of a fork are invalid."""
+    """An option of a fork is invalid: the selector of the checkpoint, a changed binding, or the choice of trials.
+
+    A fork is a trial that begins at a checkpoint of an earlier trial. Bindings are the values that a variant gives to
+    its harness.
+    """
 
     code = "fork_invalid"
 

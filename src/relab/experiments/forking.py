@@ -261,7 +261,7 @@ def _variant_id(parent: str, selector: Selector, changes: Mapping[str, Any]) -> 
     """Return an id for the variant of forks, such as `control@step:7,temperature=0.7`.
 
     Args:
-        parent: the id of the variant of the forked trials.
+        parent: the id of the variant of the parents, the trials at whose checkpoints the forks begin.
         selector: the point from which the forks begin.
         changes: the changed bindings.
     """

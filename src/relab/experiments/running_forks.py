@@ -75,7 +75,9 @@ class ForkRuns(ExperimentRuns):
     def fork(
         self, planned: PlannedFork, options: ForkOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run planned forks in a new run, and return its summary; the run of the forked trials is not changed.
+        """Run planned forks in a new run, and return its summary.
+
+        A fork is a trial that begins at a checkpoint of an earlier trial. The run of the earlier trials is not changed.
 
         Args:
             planned: the planned run of forks, from `plan_fork`.

@@ -103,14 +103,14 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return the probability that a condition is true if the cause of one of two runbooks is present.
+    """Return the probability that a condition is true while the cause of the runbook `own` is present.
 
-    If the runbook of the present cause names the condition, the result is its probability with the cause (`likely`).
-    If not, the result is the probability that the second runbook gives without its own cause (`otherwise`).
+    If `own` names the condition, the result is its probability `likely`, which holds while the cause is present. If
+    not, the result is `otherwise` of the runbook `other`: the probability while the cause of `other` is absent.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.
-        other: the expectations of the second runbook, by condition.
+        other: the expectations of another runbook, by condition.
         condition: the condition, which at least one of the two runbooks has.
     """
     return own[condition].likely if condition in own else other[condition].otherwise

@@ -1,6 +1,6 @@
 """A cache of sentence vectors: one SQLite file, for one model, of bounded size.
 
-All vectors can be computed again, so the file is never repaired. Vectors of another model are deleted, and a damaged
+All vectors can be recomputed, so the file is never repaired. Vectors of another model are deleted, and a damaged
 file is created anew. Every change is one transaction, so that two processes may use it at the same time.
 """
 

@@ -107,7 +107,7 @@ class ProgressTailer(Generic[Event]):
 
     @property
     def follower_count(self) -> int:
-        """The current number of subscribers of this process; any thread may read it."""
+        """The number of subscribers to events that this process serves at present; any thread may read it."""
         return self._follower_count
 
     @contextlib.asynccontextmanager

@@ -79,7 +79,7 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
 
     Args:
         url: the URL of a SQLite file or a PostgreSQL database.
-        pool_size: number of connections that are kept open; as many more are opened if needed.
+        pool_size: the number of connections that are kept open. If all are in use, up to `pool_size` more are opened.
 
     Raises:
         ConfigurationError: the folder of the SQLite file cannot be created.

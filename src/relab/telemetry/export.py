@@ -61,8 +61,8 @@ class RunExport:
 
     Args:
         database: the database to read.
-        open_first: a function that computes all runs that received spans since they were last computed, and then opens
-            the read transaction in which the matching runs are selected.
+        open_first: a function that first computes the runs with new spans from all their spans, and then opens the
+            read transaction in which the matching runs are selected.
         run_filter: selects the runs.
         what: whether to export complete runs, their timeline items, their raw spans, or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.

@@ -49,9 +49,9 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
 def recent_times(now_us: int, quiet_us: int) -> range:
     """Return the times of writing, in microseconds since 1970, at which a row counts as recently written.
 
-    These are the times less than `quiet_us` microseconds before or after `now_us`. A row with a later time was written
-    before the system clock was set back. It does not count as recently written: otherwise it would count until the
-    clock reaches that time.
+    The times begin less than `quiet_us` microseconds before `now_us`, and end `quiet_us` after it. A row whose time is
+    after this range was written before the system clock was set back. It does not count as recently written: otherwise
+    it would count until the clock reaches its time.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
 

@@ -39,7 +39,7 @@ class TelemetryIntake:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

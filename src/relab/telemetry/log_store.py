@@ -30,7 +30,7 @@ class LogsOutcome:
         overfull: `{trace id: keys of rejected log records}`. They were rejected because the trace has reached its
             maximum number of log records.
         with_events: the traces that got a new record which relab reads as an event of a span. Their runs must be
-            computed again.
+            recomputed.
     """
 
     overfull: dict[str, set[LogKey]] = field(default_factory=dict)

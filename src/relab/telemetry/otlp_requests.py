@@ -104,7 +104,10 @@ def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
 
 
 def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add those spans of a trace that the store rejected, by `outcome`, to `rejections`; return their number."""
+    """Add to `rejections` those spans of a trace that the store rejected; return their number.
+
+    `outcome` states which spans the store rejected.
+    """
     if trace_id in outcome.conflicts:
         rejections.add(f"{trace_id} is the id of a run that was posted as JSON", len(spans))
         return len(spans)
@@ -118,7 +121,7 @@ def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOu
 
 
 def _reject_logs(trace_id: str, logs: Sequence[ReceivedLog], outcome: BatchOutcome, rejections: Rejections) -> int:
-    """Add those log records of a trace to `rejections` that the store rejected; return their number.
+    """Add to `rejections` those log records of a trace that the store rejected; return their number.
 
     `outcome` states which log records the store rejected.
     """

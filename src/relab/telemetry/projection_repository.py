@@ -1,4 +1,4 @@
-"""Queries over unprojected runs: runs that received spans since they were last computed, or were never computed.
+"""Queries over unprojected runs: runs that are not computed from their newest spans yet, or were never computed.
 
 Every function takes the session of a transaction.
 """
@@ -22,7 +22,7 @@ _unindexed_start: Final = AgentRunRow.started_at + 0
 def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
     """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, size of the spans)`.
 
-    A run is unprojected if it received spans since it was last computed. The size is that of `postponing.size_of`. The
+    A run is unprojected if it is not computed from its newest spans yet. The size is that of `postponing.size_of`. The
     runs that are overdue for the longest time come first. `now_us` is the current time in microseconds since 1970.
     """
     row = AgentRunRow
@@ -35,7 +35,7 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
     """Return `(run id, size of the spans, start)` of the unprojected runs, newest first.
 
-    A run is unprojected if it received spans since it was last computed. The size is that of `postponing.size_of`; the
+    A run is unprojected if it is not computed from its newest spans yet. The size is that of `postponing.size_of`; the
     start is in microseconds since 1970.
 
     Args:
@@ -55,23 +55,24 @@ def list_unprojected_starts(session: Session, from_us: int, run_id: str | None =
 def waiting_size(session: Session) -> int:
     """Return the total size (`postponing.size_of`) of the spans of all unprojected runs.
 
-    A run is unprojected if it received spans since it was last computed.
+    A run is unprojected if it is not computed from its newest spans yet.
     """
     statement = select(func.coalesce(func.sum(AgentRunRow.waiting_size), 0)).where(UNPROJECTED_RUN)
     return int(session.execute(statement).scalar_one())
 
 
 def count_unprojected(session: Session, from_us: int = 0) -> int:
-    """Return the number of unprojected runs, which received spans since they were last computed.
+    """Return the number of unprojected runs.
 
-    Only runs that started at or after `from_us`, in microseconds since 1970, are counted.
+    A run is unprojected if it is not computed from its newest spans yet. Only runs that started at or after `from_us`,
+    in microseconds since 1970, are counted.
     """
     statement = select(func.count()).select_from(AgentRunRow).where(UNPROJECTED_RUN, _unindexed_start >= from_us)
     return session.execute(statement).scalar_one()
 
 
 class Waiting(NamedTuple):
-    """A run to mark as unprojected, because it received spans that are stored but not in the computed run.
+    """A run to mark as unprojected, because it is not computed from its newest spans yet.
 
     Attributes:
         run_id: the id of the run.
@@ -90,7 +91,7 @@ class Waiting(NamedTuple):
 
 
 def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
-    """Mark stored runs as unprojected, because they received spans that are stored but not in the computed runs."""
+    """Mark stored runs as unprojected, because they are not computed from their newest spans yet."""
     if not runs:
         return
     driver = session.connection()

@@ -37,7 +37,9 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBacklog:
-    """The number and the size of the unprojected runs: runs that received spans since they were last computed.
+    """The number and the size of the unprojected runs.
+
+    A run is unprojected if it is not computed from its newest spans yet.
 
     Attributes:
         runs: the number of these runs.
@@ -54,7 +56,7 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -64,7 +66,9 @@ class Projector:
         self._lock = threading.Lock()
 
     def backlog(self) -> ProjectionBacklog:
-        """Return the number and total size of unprojected runs, which received spans since they were last computed.
+        """Return the number and the total size of the unprojected runs.
+
+        A run is unprojected if it is not computed from its newest spans yet.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -76,9 +80,10 @@ class Projector:
 
     @contextmanager
     def reading(self, run_id: str | None = None, *, from_us: int = 0) -> Iterator[Session]:
-        """Compute unprojected runs (they received spans since they were last computed); then open a read transaction.
+        """Compute the unprojected runs from their spans; then open a read transaction.
 
-        The transaction sees the runs with all spans that were acknowledged before the call.
+        A run is unprojected if it is not computed from its newest spans yet. The transaction sees the runs with
+        all spans that were acknowledged before the call.
 
         Args:
             run_id: the only run to compute; None for all.
@@ -95,8 +100,9 @@ class Projector:
     def reading_sums(self, from_us: int) -> Iterator[tuple[Session, int]]:
         """Open a read transaction for sums over the runs that started at or after `from_us`.
 
-        Before that, unprojected runs (they received spans since they were last computed) are computed, up to a total
-        size of `MAX_SUM_SIZE` (about 0.25 s of work). `from_us` is in microseconds since 1970.
+        A run is unprojected if it is not computed from its newest spans yet. Before the transaction, unprojected runs
+        are computed from their spans, up to a total size of `MAX_SUM_SIZE` (about 0.25 s of work). `from_us` is in
+        microseconds since 1970.
 
         Yields:
             `(session, number of runs that are still unprojected)`.
@@ -110,9 +116,10 @@ class Projector:
             yield session, projection_repository.count_unprojected(session, from_us)
 
     def project(self, run_id: str | None = None, *, from_us: int = 0, max_size: int | None = None) -> None:
-        """Compute the runs that received spans since they were last computed, the newest run first.
+        """Compute the unprojected runs from their spans, the newest run first.
 
-        A run whose computation fails is left as it is; the error is logged.
+        A run is unprojected if it is not computed from its newest spans yet. A run whose computation fails is left as
+        it is; the error is logged.
 
         Args:
             run_id: the only run to compute; None for all.
@@ -135,8 +142,8 @@ class Projector:
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
         """Return a page of up-to-date runs, newest first, and the cursor of the next page (None after the last one).
 
-        Unprojected runs (they received spans since they were last computed) are computed, if by their start they may be
-        on the page.
+        A run is unprojected if it is not computed from its newest spans yet. An unprojected run is computed first
+        if, by its start, it may be on the page.
 
         Args:
             read: reads the stored runs of the page and the cursor of the next page (None after the last one).

@@ -1,4 +1,4 @@
-"""Compute stored runs again (remap them) that an older version of relab computed, and end incomplete traces.
+"""Recompute (remap) stored runs that an older version of relab computed, and end incomplete traces.
 
 Runs are taken oldest first, in batches so small that other writers are hardly delayed. A stop at any time, even by
 `kill -9`, leaves only complete runs; the next start continues, because each run has the version that computed it.
@@ -67,7 +67,7 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of computing runs again (remapping them) in one transaction.
+    """The result of recomputing (remapping) runs in one transaction.
 
     `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch; None if no run was left.
     """
@@ -95,7 +95,7 @@ def remap_oldest(
         after: the `(start, id)` of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
         now_us: the current time, in microseconds since 1970.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
     prefer_indexes(session)
     candidates = list_outdated(session, since_us, after, limit)
@@ -109,7 +109,7 @@ def remap_oldest(
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Recompute runs that an older version of relab computed, or that received spans later; count the changed runs.
 
-    `now_us` is the time in microseconds since 1970, `shard` the part (0 to 15) of each stored sum over runs to change.
+    `now_us` is in microseconds since 1970. `shard` (0 to 15) is the part to change of each sum, as in `remap_oldest`.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -123,7 +123,7 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
         run_ids: the ids of the runs.
         recent: a run is not changed if a span or log record of it was received at one of these times (`recent_times`).
         now_us: the current time, in microseconds since 1970.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, recent, shard)
@@ -146,7 +146,7 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The stored data of unprojected runs, which received spans since they were last computed.
+    """The stored data of unprojected runs, which are not computed from their newest spans yet.
 
     Attributes:
         former: `{run id: stored run}`, the runs as they were last computed.
@@ -160,7 +160,7 @@ class UnprojectedTraces:
 
 
 def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read the data of those of `run_ids` that received spans since they were last computed (unprojected runs)."""
+    """Read the data of those of `run_ids` that are unprojected (not computed from their newest spans yet)."""
     prefer_indexes(session)
     stored = repository.load_former_runs(session, run_ids)
     former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
@@ -176,7 +176,7 @@ def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
-    """Write runs that were computed from their traces; return the ids of the runs that must be computed again.
+    """Write runs that were computed from their traces; return the ids of the runs that must be recomputed.
 
     A run is returned, and not written, if its trace has received data since `traces` was read. Deleted runs, and runs
     that another process has written, are skipped.
@@ -185,7 +185,7 @@ def write_projected(
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
@@ -199,7 +199,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
     Args:
         session: the session of the transaction.
         run_id: the id of the run.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:
@@ -384,7 +384,7 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
-    """Return `(run id, start, number of items)` of runs that an older version of relab computed, oldest first.
+    """Return `(run id, start, number of timeline items)` of runs that an older version of relab computed, oldest first.
 
     Args:
         session: the session of the transaction.

@@ -84,7 +84,7 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -109,7 +109,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
         before_us: a time in microseconds since 1970.
         after: the `reached` of the previous batch; None for the first batch.
         limit: the maximum number of runs.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
     """
     prefer_indexes(session)
     # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.

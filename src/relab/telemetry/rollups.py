@@ -160,7 +160,7 @@ class Sums:
             prices: the prices of models, for estimated costs.
             latencies_ms: the latencies of all steps, ascending, for an exact 95th percentile. If None, the percentile
                 is computed from the sums, with an error of up to 1 %.
-            unprojected_runs: the number of runs that received spans which are not in these sums yet.
+            unprojected_runs: the number of runs whose newest spans are not in these sums yet.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
         succeeded = outcomes[RunOutcome.SUCCEEDED]

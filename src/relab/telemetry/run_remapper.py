@@ -1,4 +1,4 @@
-"""Compute stored runs again (remap them) that an older version of relab computed, at once or by background jobs.
+"""Recompute (remap) stored runs that an older version of relab computed, at once or by background jobs.
 
 The module also sets the status of traces that stay incomplete.
 """
@@ -41,7 +41,7 @@ class RunRemapper:
         database: the database of the runs.
         clock: provides the current time.
         queue: the job queue.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
         job: the name of the background job that continues where a call of `remap_in_background` ended.
 
     Attributes:
@@ -91,7 +91,7 @@ class RunRemapper:
                 time.sleep(time.monotonic() - began)
 
     def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch | None:
-        """Compute up to `limit` outdated runs again, in one transaction.
+        """Recompute up to `limit` outdated runs (computed by an older version of relab), in one transaction.
 
         If one of them cannot be computed, nothing is changed, and None is returned; but if `limit` is 1, this run is
         skipped.
@@ -116,10 +116,12 @@ class RunRemapper:
             return remapping.RemappedBatch(remapping.RemapCounts(skipped=len(found)), reached)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
-        """Compute at most 2,000 outdated runs again, oldest first; if more are left, enqueue a job for them.
+        """Recompute runs that an older version of relab computed, oldest first, in at most 20 transactions.
+
+        A transaction recomputes at most 100 runs. After the 20th transaction, enqueue a job that continues.
 
         Args:
-            after: only runs after the run with this `(start, id)` are computed; None to begin with the oldest run.
+            after: only runs after the run with this `(start, id)` are recomputed; None to begin with the oldest run.
         """
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:
@@ -175,7 +177,7 @@ class RunRemapper:
             return 0
 
     def count_outdated(self, since_us: int = 0) -> int:
-        """Return the number of runs started at or after `since_us` that `remap` would compute again.
+        """Return the number of runs started at or after `since_us` that `remap` would recompute.
 
         `since_us` is in microseconds since 1970.
         """

@@ -102,7 +102,7 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: the part (0 to 15) of each stored sum over runs that this process changes; readers add up all parts.
+        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
         backlog: decides whether the runs of the traces may be computed after this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)

@@ -40,7 +40,7 @@ AWAITING_ANALYSIS: Final = text("awaits_analysis")
 """The condition for runs that wait for their analysis, and of their index."""
 
 UNPROJECTED: Final = 0
-"""The mapper version of runs that received spans since they were last computed; see `postponing.py`."""
+"""The mapper version of runs that are not computed from their newest spans yet; see `postponing.py`."""
 NEVER_PROJECTED: Final = ""
 """The content hash of a run that was never projected: only its id, its source and the start of its spans are known. No reader shows
 it, and the roll-ups do not count it."""

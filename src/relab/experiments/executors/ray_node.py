@@ -108,13 +108,13 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
 
 
 def leave_node(session: str, run_id: str, config: ExperimentConfig) -> None:
-    """End the processes that one process of `lab run` has left on this node, and delete its files on the node.
+    """End the processes that an invocation of `lab run` has left on this node, and delete its files on the node.
 
-    None of its trials may be running. All processes of `lab run` that work on one run (first and continued) share some
-    files. These are deleted only if no other such process has a living worker on the node.
+    None of its trials may be running. The invocation that began a run, and those that continue the run, share some
+    files on the node. The shared files are deleted only if no other invocation has a living worker on the node.
 
     Args:
-        session: `NodeRun.session`, the id of the process of `lab run` that leaves.
+        session: `NodeRun.session`, the id of the invocation that leaves.
         run_id: the id of the run.
         config: the experiment.
     """

@@ -233,7 +233,7 @@ class _Check:
             return None  # the comparison with the seal reports the damage
 
     def _read_records(self, run: RunFolder) -> None:
-        """Read the run's journal; store the trials' data in it, and the digests of the trials' documents."""
+        """Read the journal; keep the data of the trials in `_records`, the digests of their documents in `_refs`."""
         self._events_place = f"/{PurePosixPath(run.config.runtime.harness.events.path[1:])}"
         try:
             for entry in read_journal(self._root, self._records.note_head):

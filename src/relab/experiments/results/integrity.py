@@ -28,8 +28,9 @@ _READ_BY_COMPARE: Final = frozenset(
 def digests_of_run(run_dir: Path) -> dict[str, str]:
     """Return `{path below the run: digest}` of the files that describe the run as a whole.
 
-    These are the manifest, the configuration, the data set, the record of forked trials, the evidence and the analysis.
-    The result lacks files that are missing.
+    These are the manifest, the configuration and its digest, the data set, the trials' evidence records and the
+    analysis; in a run of forks (trials that begin at a checkpoint of an earlier trial) also the records of the earlier
+    trials. The result lacks files that are missing.
 
     Raises:
         OSError: a file cannot be read.

@@ -123,7 +123,7 @@ def fork_manifest(
     """Return the manifest of a run of forks, which uses the project, data set and image of the parents' run.
 
     Args:
-        parent: the run of the parents (the forked trials).
+        parent: the run of the parents, the trials at whose checkpoints the forks begin.
         run_id: the id of the run.
         created_at: the time at which the run began, in ISO 8601.
         digest: the digest of the run's configuration, with all defaults and overrides.

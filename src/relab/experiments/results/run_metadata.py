@@ -71,7 +71,7 @@ class RunFacts:
     def fork(self) -> Mapping[str, Any] | None:
         """The record of a run of forks (trials that begin at a checkpoint of an earlier trial); None for another run.
 
-        It has the number of forked trials, the selector of their checkpoint, the changed bindings and more.
+        It has the number of these earlier trials, the selector of their checkpoint, the changed bindings and more.
         """
         found: Mapping[str, Any] | None = self.manifest.get("ext", {}).get("fork")
         return found
@@ -110,7 +110,7 @@ class RunFacts:
     def planned_trials(self, tasks: int) -> int:
         """Return the number of planned trials of the run.
 
-        If forks are compared with their parents (the forked trials), the parents count as well.
+        If forks are compared with their parents (the trials at whose checkpoints they begin), the parents also count.
 
         Args:
             tasks: the number of tasks of the run; used only if the manifest lacks the number of trials.

@@ -21,13 +21,16 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
-    """Write the output document of a trial into its folder: the harness's output or, after an error, the runner's.
+    """Write the output document of a trial into its folder.
+
+    If the last attempt has no `problem`, the document is the output of the harness. Otherwise the runner makes the
+    document: it states the problem and, if the harness wrote an output, contains this output.
 
     Args:
         config: the experiment.
         folder: the folder of the trial.
         trial: the trial.
-        attempt: the last attempt. If it has a `problem`, the document states it and contains the harness's output.
+        attempt: the last attempt of the trial.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

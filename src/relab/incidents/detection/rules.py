@@ -111,7 +111,7 @@ def _risen(
 
 
 def states(snapshot: Snapshot) -> list[Anomaly]:
-    """Return an anomaly for each bad state in a poll: of a dependency, a worker, the connection pool or the target."""
+    """Return an anomaly for each dependency, worker, connection pool or target that a poll shows in a bad state."""
     found = []
     for name, word in snapshot.words.items():
         if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":

@@ -139,11 +139,11 @@ class Investigator:
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run probes until the best cause is confirmed and no further probe is needed, or `max_rounds` is reached.
+        """Run rounds of probes until no further probe is needed and the best cause is confirmed, at most `max_rounds`.
 
-        No further probe is needed if the cause is sure (probable enough to act on) or no probe would add enough
-        information. The best cause is confirmed if probes at an earlier moment also showed it as the best cause, or as
-        sure.
+        No further probe is needed if the best cause is sure (probable enough to act on), or if no probe would add
+        enough information. Then one more round runs the probes for the best cause and for all sure causes. The best
+        cause is confirmed if it was already the best or a sure cause before this round.
 
         Args:
             known: the facts known at the start.

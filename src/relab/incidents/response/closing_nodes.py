@@ -134,7 +134,7 @@ class ClosingNodes:
         In three cases, the next node is `monitor`, which begins a new diagnosis:
         - A person reports the problem again.
         - Another outage begins.
-        - The last probes before the incident was handed over to people have shown a cause.
+        - The incident was handed over to people without a diagnosis, but the probes of the handover indicate a cause.
         """
         world = self._world
         suspected = state.get("suspected", "")

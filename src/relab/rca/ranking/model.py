@@ -88,9 +88,10 @@ class Linear(Artefact):
 
 
 class Calibration(Artefact):
-    """Converts the share of a step (`StepModel.shares`) into the probability that this step went wrong first.
+    """Converts the share of a step into the probability that this step went wrong first.
 
-    The probability is a logistic function of the log odds of the share. `hits` has a row for each range of
+    The share, from `StepModel.shares`, is the uncalibrated value: the shares of all steps of a run add up to 1. The
+    probability is a logistic function of the log odds of the share. `hits` has a row for each range of
     probabilities: `(from, to, number of right first guesses, number of first guesses)`, counted on runs that were held
     out of the training.
     """

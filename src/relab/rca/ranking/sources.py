@@ -88,17 +88,19 @@ _NAME_CHARS = 200
 
 
 class Signature(BaseModel):
-    """The features by which runs of a source (a program that makes runs) are recognised.
+    """The features by which runs of a source (a program that makes runs) are recognised; see `matches`.
+
+    They are computed from the training runs: known runs of the source, with which a model was trained. A unit of a run
+    is an innermost step or, if the model reads tool calls, a tool call.
 
     Attributes:
         agents: the names of agents whose runs belong to the source.
-        core: words that occur in the names of agents, steps and tools of most training runs. A run of the source has at
-            least the share `CORE_NEEDED` of them, or begins with `opening`.
+        core: words that occur in the names of agents, steps and tools of most training runs. A run that no agent name
+            identifies must have at least the share `CORE_NEEDED` of these words, or begin with `opening`.
         words: words that occur in these names in at least two training runs, in alphabetical order.
         opening: the lines that the program writes around each task, in order; may be empty. A run begins with them if
             the input or output of its first unit begins with the first line and has most of the other lines.
-        max_units: the number of units of the longest training run. A unit is an innermost step or, if the model reads
-            tool calls, a tool call.
+        max_units: the number of units of the longest training run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -3,7 +3,7 @@
 Each line has the hash of the line before it (`previous`) and its own (`hash`), which covers both its content and
 `previous`. A line is canonical JSON, so each changed byte is detected. The file may begin with lines of other programs,
 which have no hashes; they are kept, and `previous` of the first chained line is the digest of the last of them. The
-hashes have no key. They detect damage and edits, but neither a person who computes all hashes again nor lines that are
+hashes have no key. They detect damage and edits, but neither a person who recomputes all hashes nor lines that are
 missing at the end.
 """
 

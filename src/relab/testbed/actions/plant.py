@@ -174,9 +174,9 @@ class Plant:
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-        """Return a context manager that gives a database connection of the operators' user, in autocommit mode.
+        """Return a context manager that gives a database connection in autocommit mode.
 
-        The database reserves connections for this user.
+        It logs in with the operators' account, for which the database reserves connections.
         """
         known = self.access()["database"]
         try:
@@ -210,9 +210,9 @@ class Plant:
 
     @contextmanager
     def cache(self) -> Iterator[redis.Redis]:
-        """Return a context manager that gives a cache client of the operators' user.
+        """Return a context manager that gives a cache client, which logs in with the operators' account.
 
-        This user is not the target's user, so the client works even if the password of the target's user has changed.
+        The target has another account, so this client works even if the password of the target's account has changed.
         """
         known = self.access()["cache"]
         client = redis.Redis(

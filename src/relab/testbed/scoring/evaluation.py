@@ -65,7 +65,7 @@ class ModelAccess:
         environment: environment variables that configure the model, with their values, which are recorded with the
             evaluation.
         passes: names of further environment variables to pass on; their values are not recorded.
-        secrets: names of environment variables with keys to pass on; their values are removed from all results.
+        secrets: names of environment variables with keys to pass on; their values are removed from a trial's files.
     """
 
     environment: Mapping[str, str]

@@ -50,15 +50,16 @@ class NoResponderError(UnavailableError):
 
 
 class Bindings(BaseModel):
-    """The settings in an experiment that say how to start one of the compared responders.
+    """The settings in an experiment that say how to start a responder (a program that diagnoses and repairs incidents).
 
     Attributes:
         responder_command: program and arguments; the whole word `{python}` stands for this Python interpreter, the
             whole word `{port}` for the port on which the responder must listen.
         responder_environment: additional environment variables; `{notices}` stands for the address of a webhook for
             notices to people.
-        responder_passes: names of this process's environment variables to pass on; no file contains their values.
-        responder_secrets: names of further environment variables to pass on; their values are removed from all results.
+        responder_passes: names of this process's environment variables to pass on; relab does not record their values.
+        responder_secrets: names of further environment variables to pass on. Their values are also removed from all
+            files that the trial leaves, such as the responder's log.
         poll_interval_s: the interval in seconds at which the responder should poll the target.
         start_within_s: time limit in seconds for the start; the responder must answer a request for its status by then.
         keeps_home: whether the responder keeps its home folder from one episode (test) to the next.

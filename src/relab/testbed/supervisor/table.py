@@ -38,7 +38,7 @@ maxmemory-policy allkeys-lru
 user {operator} on >{password} ~* &* +@all
 """
 OPERATOR: Final = "operator"
-"""The operators' user of the cache, which still works if a fault affects the default user."""
+"""The operators' account in the cache (a Redis user), which still works if a fault affects the default account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,8 @@ class LogPage:
         lines: the log lines, parsed.
         cursor: the argument `since` for the next page.
         more: whether further lines already exist.
-        gap: whether the file of the cursor `since` was deleted, so that lines after the cursor may be missing.
+        gap: whether a log file to which the cursor `since` points was deleted, so that lines after the cursor may be
+            missing.
     """
 
     lines: list[dict[str, Any]]
