@@ -22,7 +22,7 @@ from rich.panel import Panel
 from demo.agents_act import play_agents
 from demo.build_act import PROJECT, check_build_tools, play_builds
 from demo.lab_client import LabError
-from demo.lab_server import LabServerError, signals_as_exit
+from demo.lab_server import LabServerError, interrupt_once, signals_as_exit
 from demo.needs import check_needs
 from demo.report_view import as_data, next_steps
 from relab.core.errors import RelabError
@@ -114,4 +114,5 @@ def _skipped(console: Console, why: MissingProgramError, what: str) -> int:
 
 
 if __name__ == "__main__":
+    interrupt_once()
     sys.exit(main())

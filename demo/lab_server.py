@@ -160,6 +160,19 @@ def poll(condition: Callable[[], bool], within_s: float) -> bool:
     return True
 
 
+def interrupt_once() -> None:
+    """Let the first Ctrl-C raise KeyboardInterrupt and ignore later ones, from now until this process ends.
+
+    A second Ctrl-C would otherwise interrupt the clean-up after the first one, or its last message.
+    """
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, leave)
+
+
 @contextmanager
 def impatience_ignored() -> Iterator[None]:
     """Ignore Ctrl-C and SIGTERM while the `with` block runs, which cleans up in a bounded time."""

@@ -266,8 +266,8 @@ class SimulationRequest(BaseModel):
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
         action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
-            configuration. The actions 5 (one job at a time) and 7 (from clean) set what the default configuration has
-            already, so they have no effect.
+            configuration. 5 and 7 change nothing, because the default configuration has one job at a time and builds
+            from clean already.
         seed: the seed of the simulation; None for a new random seed each time.
     """
 
