@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from evals.rca.cases import Case
@@ -18,7 +17,7 @@ from evals.rca.further_cases import (
 )
 from evals.rca.measuring import step_row
 from evals.rca.predictions import Analysed, Prediction, analyse_case
-from evals.rca.rules import STEP_RULES
+from evals.rca.rules import STEP_RULES, second_step
 from relab.rca.ranking import RankingModels
 from relab.telemetry.models import AgentRun
 
@@ -35,7 +34,7 @@ def measure_further(cases: Sequence[Case]) -> tuple[dict[str, dict[str, dict[str
     """Return ({half: {method: figures}}, problems of quotations and citations) for one set."""
     tables: dict[str, dict[str, dict[str, Figure]]] = {}
     problems: list[str] = []
-    rules: dict[str, Callable[[AgentRun], Prediction]] = {**STEP_RULES, "second step": partial(_step, index=1)}
+    rules: dict[str, Callable[[AgentRun], Prediction]] = {**STEP_RULES, "second step": second_step}
     for half, chosen in halves(cases).items():
         analysed: list[Analysed] = [analyse_case(case, RankingModels(sources=())) for case in chosen]
         problems += [problem for item in analysed for problem in item.check.problems]
@@ -45,8 +44,3 @@ def measure_further(cases: Sequence[Case]) -> tuple[dict[str, dict[str, dict[str
         }
         tables[half] = {name: step_row(list(zip(chosen, found, strict=True))) for name, found in methods.items()}
     return tables, problems
-
-
-def _step(run: AgentRun, index: int) -> Prediction:
-    step = run.steps[min(index, len(run.steps) - 1)]
-    return Prediction(steps=(step.step_id,), agent=step.agent_name)

@@ -33,6 +33,11 @@ def last_step(run: AgentRun) -> Prediction:
     return _at(run, len(run.steps) - 1)
 
 
+def second_step(run: AgentRun) -> Prediction:
+    """Predict the step with the index 1 and its agent; of a run with one step, that step."""
+    return _at(run, 1)
+
+
 def fifth_step(run: AgentRun) -> Prediction:
     """Predict the step with the index 4, which was chosen on the labels of the hand-crafted set; the last agent."""
     found = _at(run, 4)

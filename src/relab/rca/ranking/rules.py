@@ -63,8 +63,10 @@ def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
 
 def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for turns that may be the first mistake, the most likely one first."""
-    is_dialog = is_dialogue(turns)
-    authors = [index for index, turn in enumerate(turns) if not (turn.is_given or (is_dialog and turn.is_executor))]
+    is_in_dialogue = is_dialogue(turns)
+    authors = [
+        index for index, turn in enumerate(turns) if not (turn.is_given or (is_in_dialogue and turn.is_executor))
+    ]
     authors = authors or list(range(len(turns)))
     changes = list(_changes(turns))
     yield from changes
@@ -72,16 +74,16 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
         yield authors[-1], _Reason(_LAST)
     errors = [found for found in _error_sources(view, turns) if not turns[found[0]].is_given]
     yield from ((index, reason._replace(words=_FIRST_ERROR)) for index, reason in errors[:1])
-    coordinator = None if is_dialog else _leader_of(turns, authors)
+    coordinator = None if is_in_dialogue else _leader_of(turns, authors)
     if coordinator is not None:
         actions = (index for index in authors if _is_action(turns[index], coordinator) and index > 0)
         for number, index in enumerate(actions, 1):
             which = "the first action" if number == 1 else f"action {number}"
             yield index, _Reason(f"it is {which} that the coordinator {coordinator!r} asked for")
     else:
-        if is_dialog or _is_short(view, turns, authors):
+        if is_in_dialogue or _is_short(view, turns, authors):
             yield authors[-1], _Reason(_LAST)
-        yield from _reactions(authors, is_dialog=is_dialog)
+        yield from _reactions(authors, is_in_dialogue=is_in_dialogue)
     yield from errors[1:]
     yield authors[-1], _Reason(_LAST)
 
@@ -109,7 +111,7 @@ def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> b
     return len(speakers) == 1 and len(authors) <= SHORT_TURNS and _calls_tools(view, turns)
 
 
-def _reactions(authors: Sequence[int], *, is_dialog: bool) -> Iterator[tuple[int, _Reason]]:
+def _reactions(authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for the first answer to the task, and for the beginning of the run.
 
     `authors` are the indexes of the turns that may be a mistake. The answer is the first of them. It is the second one
@@ -117,9 +119,9 @@ def _reactions(authors: Sequence[int], *, is_dialog: bool) -> Iterator[tuple[int
     two, which the first one only requested.
     """
     first, second = authors[0], authors[min(1, len(authors) - 1)]
-    answers = second if first == 0 or (not is_dialog and second > first + 1) else first
+    answers = second if first == 0 or (not is_in_dialogue and second > first + 1) else first
     yield answers, _Reason("it is the first answer to the task, on which the later steps build")
-    if not is_dialog:
+    if not is_in_dialogue:
         yield first, _Reason("it begins the run, and all later steps build on it")
 
 
