@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from relab.core.json import canonical_json
 from relab.flags.models import FlagKey, VariantName
 from relab.rollouts.plans.section import PlanSection
 from relab.rollouts.plans.urls import HttpUrl, UrlPath
@@ -51,6 +52,8 @@ class HttpFlagSubject(PlanSection):
         headers: HTTP headers of each request.
         a: the value of arm A; None for the value before the rollout.
         b: the value of arm B.
+        sent_as: the JSON value that replaces `$value` for each value of the flag, by the flag's value as JSON text, such
+            as `{"true": "on", "false": "off"}`; None to send the value itself.
     """
 
     kind: Literal["http"]
@@ -63,6 +66,19 @@ class HttpFlagSubject(PlanSection):
     headers: Headers = Field(default={}, repr=False)
     a: JsonValue = None
     b: JsonValue
+    sent_as: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _arms_can_be_sent(self) -> Self:
+        if self.a is not None:
+            self.check_can_be_sent(self.a, "a")
+        self.check_can_be_sent(self.b, "b")
+        return self
+
+    def check_can_be_sent(self, value: JsonValue, name: str) -> None:
+        """Raise ValueError, which calls the value `name`, if `sent_as` lists values and `value` is not among them."""
+        if self.sent_as is not None and canonical_json(value) not in self.sent_as:
+            raise ValueError(f"sent_as has no entry for {canonical_json(value)}, the value of {name}")
 
 
 class ProductFlagSubject(PlanSection):

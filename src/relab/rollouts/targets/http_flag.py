@@ -48,6 +48,11 @@ class HttpFlagTarget:
                 remedy="Check the pointers in `subject.flags`.",
             ) from error
         check_size(value, shown_url(url))
+        try:
+            self._subject.check_can_be_sent(value, shown_url(url))
+        except ValueError as error:
+            # Checked before the first change: a value that cannot be sent could not be restored.
+            raise TargetUnavailableError(f"{error}.", remedy="Add it to `subject.flags.sent_as`.") from error
         return FlagState(value, version)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
@@ -71,11 +76,12 @@ class HttpFlagTarget:
         return curl(self._subject.method, url, body, self._subject.headers)
 
     def _request_for(self, wanted: JsonValue) -> tuple[str, JsonValue]:
-        url = self._subject.url
+        url, sent_as = self._subject.url, self._subject.sent_as
+        sent = wanted if sent_as is None else sent_as[canonical_json(wanted)]
         if _PLACEHOLDER in url:
-            text = wanted if isinstance(wanted, str) else canonical_json(wanted)
+            text = sent if isinstance(sent, str) else canonical_json(sent)
             url = url.replace(_PLACEHOLDER, quote(text, safe=""))
-        return url, _filled(self._subject.body, wanted)
+        return url, _filled(self._subject.body, sent)
 
 
 def _filled(template: JsonValue, value: JsonValue) -> JsonValue:
