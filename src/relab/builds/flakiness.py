@@ -45,7 +45,7 @@ class ObservedOutcome:
         lane: identifies a sequence of comparable builds: the same job, configuration and branch. Changes of the outcome
             count only within a lane.
         outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
-        is_inferred: whether the test counts as passed only because the build succeeded; the log does not name the test.
+        is_inferred: True if the log does not name the test, which counts as passed because the build succeeded.
     """
 
     build_id: str
@@ -65,7 +65,8 @@ class HistoryVerdict:
         evidence: the one or two builds that show the status, the earlier one first. For `flaky`: two builds of one
             input, or one build with both outcomes. For `broken`: the last pass and the first failure after it. For
             `failing`: the first and the last failure. For `fixed`: the last failure and the first pass after it. For
-            `changing`: the last pass and the last failure. Empty for `stable`.
+            `changing` (the test passes and fails in turn, but never both for one input): the last pass and the last
+            failure. Empty for `stable`.
         streak: how many of the newest builds in a row have the same outcome of the test. Only builds of one lane (the
             same job, configuration and branch) are counted.
         was_flaky: whether the test has both failed and passed for the same input.

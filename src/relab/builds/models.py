@@ -266,8 +266,8 @@ class SimulationRequest(BaseModel):
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
         action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
-            configuration. 5 and 7 change nothing, because the default configuration has one job at a time and builds
-            from clean already.
+            configuration. 5 (build one job at a time) and 7 (build from clean) change nothing, because the default
+            configuration does both.
         seed: the seed of the simulation; None for a new random seed each time.
     """
 
@@ -290,7 +290,8 @@ class SimulatedBuild(BaseModel):
         error: the error of a measured build with equal fault, action, status and kind of failure; None if the simulated
             build succeeded. The measured builds are real builds of `examples/build`.
         failure: the kind of the failure; None if the simulated build succeeded.
-        peak_memory_mb: the median memory peak, in MB, of all these measured builds.
+        peak_memory_mb: the median memory peak, in MB, of all measured builds with equal fault, action, status and kind
+            of failure.
         fault: the fault that was switched on in the example project to make its builds fail, such as `memory`; `none`
             for no fault.
         action_id: the id of the action (a change of the configuration) whose effect was simulated.
@@ -316,8 +317,9 @@ class KeptFiles:
     """The amount of files (caches, workspaces, snapshots) that builds have left on this machine for later builds.
 
     Attributes:
-        folders: the number of projects with kept files: after a removal, those whose files it left; in a preview, all.
-        size_bytes: the size of the files of these projects.
+        folders: the number of projects that still have kept files after the removal; in a preview, of all projects with
+            kept files, including those to remove.
+        size_bytes: the size of the files of the projects that `folders` counts.
         removed_folders: the number of projects whose files were removed or, in a preview, would be removed.
         removed_bytes: the size of the files of the removed projects.
     """

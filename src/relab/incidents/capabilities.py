@@ -65,11 +65,10 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return the classes of actions, such as `restart`, in `named` that no action of the server at `url` has.
+    """Return a text for each class of actions, such as `restart`, in `named` that no action of a server has.
 
-    They are quoted for a message.
-
-    A suggestion follows each name if the server has a similar class.
+    The text is the class in quotation marks, followed by a suggestion such as ` (did you mean 'restart'?)` if the
+    server has a similar class.
 
     Args:
         url: the address of the action server.
@@ -84,10 +83,10 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 
 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return the classes of actions, such as `restart`, in `named` that no action of the catalogue has.
+    """Return a text for each class of actions, such as `restart`, in `named` that no action of the catalogue has.
 
-    They are quoted for a message. A suggestion such as ` (did you mean 'restart'?)` follows if the catalogue has a
-    similar class.
+    The text is the class in quotation marks, followed by a suggestion such as ` (did you mean 'restart'?)` if the
+    catalogue has a similar class.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

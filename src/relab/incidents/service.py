@@ -123,7 +123,7 @@ class IncidentService:
 
         Raises:
             ConfigurationError: a setting of the target is not valid, the address of the action server is not valid, or
-                the token for it is missing or not valid; only the autonomy `observe` needs no token.
+                the token for it is missing or not valid. A responder that may only observe needs no token.
         """
         if self.watched is not None:
             # The HTTP client takes long to load, and most processes send no actions.

@@ -55,10 +55,10 @@ def target_name(url: str) -> str:
 
 
 def action_token(watched: WatchedTarget) -> str | None:
-    """Return the token for the action server; None if no token is set and none is needed.
+    """Return the token for the action server; None if no token is set, and the responder may only observe.
 
     Raises:
-        ConfigurationError: no token is set; only the autonomy `observe` needs none.
+        ConfigurationError: no token is set, although the responder may do more than observe.
     """
     if watched.token is None and watched.settings.policy.only_observes:
         return None

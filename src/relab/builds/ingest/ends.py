@@ -60,7 +60,7 @@ class RememberingSource:
     def text(self) -> str:
         """Return the kept bytes as text; bytes that are not UTF-8 are replaced.
 
-        If bytes in the middle were not kept, a line in their place gives their number.
+        If bytes in the middle were not kept, one line replaces them and gives their number.
         """
         head, tail = self.ends()
         if len(head) + len(tail) == self.size:

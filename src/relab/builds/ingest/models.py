@@ -34,7 +34,9 @@ class ReportedBuild(BaseModel):
             as `canceled`). Default: the status in the log.
         duration: the duration in seconds. Default: the duration in the log.
         started_at: when the build started. Default: the time in the log.
-        commit, branch, job: as in `BuildOrigin`.
+        commit: the commit that was built.
+        branch: the branch or tag.
+        job: the name of the CI's job.
         url: the address of the build in its CI; it begins with http:// or https://.
         input: identifies the input of the build, such as a digest of its files. Default: the commit.
         configuration: settings of the build, with the CI's own names.

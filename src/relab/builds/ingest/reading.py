@@ -42,7 +42,7 @@ class SourceFacts:
     """The facts about a build that its log or JUnit XML file (the source) contains.
 
     Attributes:
-        kind: the kind of the source, as in `BuildOrigin`.
+        kind: `junit` for a JUnit XML file; for a log, the CI system that wrote it, such as `github`, or else `log`.
         digest: the SHA-256 of the source's bytes, in hex.
         size: the number of the source's bytes.
         text: the log, shortened to about 1 MiB; empty for JUnit XML.

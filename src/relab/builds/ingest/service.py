@@ -31,12 +31,15 @@ class GivenFacts:
     Attributes:
         project: the name of the project. Default: the repository that the log names, else `default`.
         status: how the build ended.
-        commit, branch, job, url: as in `BuildOrigin`.
+        commit: the commit that was built.
+        branch: the branch or tag.
+        job: the name of the CI's job.
+        url: the address of the build in its CI.
         input: identifies the input of the build, such as a digest of its files. Default: the commit. Builds of a
             project with the same input and job are compared to find flaky tests.
         started_at: when the build started, in microseconds since 1970.
         duration_s: the duration in seconds.
-        configuration: as in `BuildOrigin`.
+        configuration: settings of the build, with the CI's own names.
     """
 
     project: str | None = None

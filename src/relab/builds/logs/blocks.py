@@ -33,10 +33,10 @@ _SEARCHED_CHARS: Final = 400
 
 
 class _Starts:
-    """Finds the rule whose pattern matches the first line of a block.
+    """Finds the rule whose pattern matches the first line of a block (lines that report one error or consequence).
 
     Args:
-        formats: the formats with the rules.
+        formats: the formats (how each tool reports errors in a log) that have the rules.
     """
 
     def __init__(self, formats: Iterable[LogFormat]) -> None:

@@ -58,7 +58,7 @@ class RelevantLine:
 
     Attributes:
         number: the number of the line in the file, from 1.
-        text: the text of the line, as in `BuildLine`.
+        text: the text of the line without escape sequences and control characters, at most `MAX_LINE_CHARS` characters.
         role: whether the line is an error, a detail or a consequence.
         score: how much the line says about the failure, from 0 to 1.
         why: the reason for people why the line was chosen.

@@ -124,7 +124,7 @@ def _new_neighbours(
 
     Args:
         lines: all lines of the failed build's log.
-        blocks: the blocks of this log.
+        blocks: the blocks of this log; a block has the lines that report one error or one consequence.
         is_new: for each line of the log, whether it is new.
         chosen: the lines that have already been chosen to explain the failure, `{position: line}`; they are not
             returned.
@@ -167,11 +167,12 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 
 
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
-    """Return the blocks that explain why a build failed: the surest errors of its failed step, and blocks near them.
+    """Return the blocks that explain why a build failed: the sure errors of its failed step, and blocks near them.
 
-    The weight of a block (0 to 1) says how surely it explains a failure. Sure errors have at least the weight 0.65; if
-    the log has none, 0.5; if it has none either, any weight. The failed step is the step with the last sure error. The
-    blocks near its sure errors are less sure errors, and consequences: lines that report only that the build failed.
+    A block has the lines that report one error or one consequence; its weight (0 to 1) says how surely it explains a
+    failure. Errors with a weight of at least 0.65 are sure. If the log has no such error, those with a weight of at
+    least 0.5 are; if it has no such error either, all errors are. The failed step is the step with the last sure error.
+    The blocks near its sure errors are other errors, and consequences: lines that report only that the build failed.
     The result is empty if the log has no error.
 
     Args:
@@ -206,9 +207,9 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
 
 
 def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> bool:
-    """Return whether a position is at most `reach` lines away from the range of lines from `first` to `last`.
+    """Return whether one of `positions` is at most `reach` lines before the line `first` or after the line `last`.
 
-    `positions` are line positions, ascending; one of them is enough.
+    Positions of lines between `first` and `last` count as well. `positions` must be in ascending order.
     """
     index = bisect_left(positions, first - reach)
     return index < len(positions) and positions[index] <= last + reach

@@ -1,4 +1,4 @@
-"""Shortened logs: write the line in place of the middle, and read such logs with the line numbers of the whole log."""
+"""Shorten logs: write the line that replaces the middle, and read shortened logs with the whole log's line numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIDDLE: Final = re.compile(
 
 
 def middle_line(left_out_bytes: int, next_line: int) -> str:
-    """Return the line that stands in a shortened log for its middle.
+    """Return the line that replaces the middle of a log when the log is shortened.
 
     Args:
         left_out_bytes: the size of the middle.
@@ -27,10 +27,10 @@ def middle_line(left_out_bytes: int, next_line: int) -> str:
 
 
 def read_shortened_log(text: str) -> BuildLog:
-    """Read a log that may have been shortened; its lines have the numbers of the whole log.
+    """Read a log that may have been shortened, and return its lines with their numbers in the whole log.
 
-    If the line in place of the middle does not give the number of the next line, as in logs that an earlier version of
-    relab shortened, the lines after it are numbered as in the shortened text.
+    In a shortened log, one line replaces the middle, and gives the number of the next line. An earlier version of relab
+    did not write this number; the lines after the middle are then numbered as in the shortened text.
     """
     log = read_log(io.BytesIO(text.encode()))
     for position, line in enumerate(log.lines):

@@ -22,8 +22,8 @@ _MAX_LINE: Final = 300
 def bounded_log(path: Path) -> tuple[str, int]:
     """Return `(text, size)`: the text of a log file, shortened to about 1 MiB, and the size of the whole file in bytes.
 
-    If the log is longer, a line in place of its middle gives the number of missing bytes. Bytes that are not UTF-8 are
-    replaced.
+    If the log is longer, one line replaces its middle and gives the number of missing bytes. Bytes that are not UTF-8
+    are replaced.
 
     Raises:
         OSError: the file cannot be read.
@@ -44,10 +44,10 @@ def bounded_log(path: Path) -> tuple[str, int]:
 
 
 def join_ends(head: bytes, tail: bytes, size: int, line_ends: int) -> str:
-    """Return a shortened log: the beginning, a line in place of the middle, and the end.
+    """Return a shortened log: the beginning, a line that replaces the middle, and the end.
 
-    The line in place of the middle gives the number of bytes that are left out, and the line number with which the log
-    continues. The beginning and the end are cut to whole lines if possible.
+    The line that replaces the middle gives the number of bytes that are left out, and the number of the next line in
+    the whole log. The beginning and the end are cut to whole lines if possible.
 
     Args:
         head: the first bytes of the log.

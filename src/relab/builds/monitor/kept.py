@@ -127,7 +127,7 @@ class KeptFolders:
         return True
 
     def _delete_removed(self) -> None:
-        """Delete the folders of removed files that `_remove` made, in this or an earlier process; only log an error."""
+        """Delete the folders into which `_remove` has moved files, in this or an earlier process; only log an error."""
         if not self._home.is_dir():
             return
         for removed in self._home.glob(f"{_REMOVED}*"):

@@ -35,7 +35,11 @@ class MeasuredBuildRow(BaseModel):
     Attributes:
         fault: the fault that was switched on in the example project to make its builds fail.
         action_id: the action of the catalogue that was applied to the default configuration.
-        status, failure, error, duration_s, peak_memory_mb: as in `BuildResult`.
+        status: `success` or `failed`.
+        failure: the kind of the failure; None if the build did not fail.
+        error: one sentence about the failure; None if the build did not fail.
+        duration_s: the duration of the build's command in seconds.
+        peak_memory_mb: the highest measured memory of all processes of the build together, in MB.
     """
 
     model_config = ConfigDict(frozen=True)

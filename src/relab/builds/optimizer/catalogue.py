@@ -52,7 +52,7 @@ class BuildAction:
 
         Args:
             configuration: the configuration to change.
-            limit: called with the name of a knob; returns its largest allowed value.
+            limit: returns the largest allowed value of a knob (a setting of the build), given the knob's name.
             selections: the names of the project's test selections (sets of tests to run).
         """
         changed = dict(self.values)
@@ -122,7 +122,7 @@ def possible_actions(
 
     Args:
         configuration: the configuration to change.
-        limit: called with the name of a knob; returns its largest allowed value.
+        limit: returns the largest allowed value of a knob (a setting of the build), given the knob's name.
         selections: the names of the project's test selections (sets of tests to run).
     """
     after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}

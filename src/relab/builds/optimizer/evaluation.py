@@ -200,9 +200,10 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
 def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
     """Return the effective sample size: the number of decisions of equal weight that would carry as much information.
 
-    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`. In place of each sum, its expected value over
-    the actions that the logging policy could choose is used. The result is 0 if the policy may choose an action whose
-    logged propensity is 0.
+    The formula is Kish's, `(sum of weights)^2 / sum of squared weights`. The weight of a decision is the probability of
+    its action under the evaluated policy, divided by the logged propensity. Each sum is replaced by its expected value
+    over the actions that the logging policy could choose. The result is 0 if the evaluated policy may choose an action
+    whose logged propensity is 0.
 
     Args:
         chances: for each decision, the policy's probability of each possible action.

@@ -31,8 +31,8 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
     most a quarter as much as a verdict of the same project.
 
     Args:
-        verdicts: people's verdicts about earlier suggestions of this known failure, for builds whose log shows the
-            failure by the same line, apart from numbers.
+        verdicts: people's verdicts about earlier suggestions of this known failure, for builds that failed with the
+            same log line (apart from numbers in it) as the present build.
     """
     own: list[bool] = []
     others: list[bool] = []
@@ -52,8 +52,8 @@ def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> li
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.
-        verdicts: people's verdicts about earlier suggestions for builds whose log shows the failure by the same line,
-            apart from numbers.
+        verdicts: people's verdicts about earlier suggestions for builds that failed with the same log line (apart from
+            numbers in it) as the present build.
     """
     ranked = []
     for match in matches:

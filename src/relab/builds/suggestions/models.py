@@ -77,8 +77,8 @@ class Examination:
 class PastVerdict:
     """A person's verdict about an earlier suggestion.
 
-    The suggestion was for a build whose log shows its failure by the same line, apart from numbers, as the build that
-    needs a suggestion now.
+    The suggestion was for a build that failed with the same log line (apart from numbers in it) as the build that needs
+    a suggestion now.
 
     Attributes:
         incident: the id of the known failure that was suggested; None if relab suggested no fix (an abstention).
@@ -166,8 +166,8 @@ class FixSuggestion(BaseModel):
         quotes: the lines that match the known failure best. If the log shows no known failure, the first lines that
             report errors.
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
-            projects. Only builds count whose log shows the failure by the same line, apart from numbers. For an
-            abstention because of rejections, the numbers are those of the known failure that matches best.
+            projects. Only suggestions for builds that failed with the same log line (apart from numbers in it) count.
+            For an abstention because of rejections, the numbers are those of the known failure that matches best.
         past_fixes: what seems to have helped after earlier builds of the project failed in the same way.
         suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """

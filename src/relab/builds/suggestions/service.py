@@ -149,12 +149,12 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
     """Return the suggestion of a fix: the advice for the known failure that matches best, or else an abstention.
 
-    A known failure is not suggested if people have mostly rejected its suggestions for builds whose log shows the
-    failure by the same line, apart from numbers.
+    A known failure is not suggested if people have mostly rejected its earlier suggestions.
 
     Args:
         examined: the known failures that the log shows.
-        verdicts: people's verdicts about suggestions for these builds.
+        verdicts: people's verdicts about earlier suggestions for builds that failed with the same log line (apart from
+            numbers in it) as the present build.
         past: past fixes of the project; their texts follow the advice.
     """
     ranked = rank(examined.matches, verdicts)

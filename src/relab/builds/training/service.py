@@ -72,7 +72,9 @@ class TrainingService:
         return self.events_after(training_id, 0)[-1]
 
     def events_after(self, training_id: str, count: int) -> list[Training]:
-        """Return the progress events of a training, oldest first, without the first `count` events.
+        """Return the status of a training after each of its progress events, oldest first.
+
+        The first `count` events are left out.
 
         Raises:
             TrainingNotFoundError: there is no training with this id.

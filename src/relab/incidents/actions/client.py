@@ -227,7 +227,7 @@ class ActionsClient:
 
         Raises:
             ActionServerBusyError: the action was not begun: no record, and the server was busy at every request.
-            OutcomeUnknownError: there is no finished record otherwise, or the records cannot be read.
+            OutcomeUnknownError: the action may have been begun, but has no finished record; or reading records failed.
         """
         try:
             found = await self.find(key)

@@ -17,10 +17,11 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations since an action, without the polls from before the clock was set back.
+    """Return the observations since an action, without the polls from before a large step back of the clock.
 
-    This concerns only clocks that were set back to a time before the action; after a smaller step, all polls are kept.
-    If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
+    A step is large if it set the clock back to a time before the action. Without a large step, the observations are
+    returned unchanged. If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining
+    poll.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):

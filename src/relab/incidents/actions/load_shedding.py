@@ -16,8 +16,8 @@ SHED: Final = "traffic.shed"
 def without_shed_requests(poll: Snapshot) -> Snapshot:
     """Return a copy of a poll whose share of errors ignores requests that the target rejected to shed load.
 
-    If there were such requests, the copy also lacks the target's own health status, because the target counts these
-    requests as errors in it.
+    If there were such requests, the copy has no health status of the target, because that status counts the rejected
+    requests as errors.
     """
     requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
     if not requests or errors is None or not poll.numbers.get(SHED):

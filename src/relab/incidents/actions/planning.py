@@ -156,7 +156,10 @@ def _unknown(standing: Sequence[Candidate], best: Candidate, *, was_refuted: boo
 
 
 def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bool:
-    """Return whether all executable actions for a cause were tried; False if `steps` has no executable action."""
+    """Return whether a cause is refuted: all of its executable actions were tried; False without such an action.
+
+    `steps` are the actions of the cause's runbook; `tried` are the actions that must not be tried again.
+    """
     doable = [step for step in steps if step.entry is not None]
     return bool(doable) and all(_was_tried(step, tried) for step in doable)
 
@@ -164,8 +167,8 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    An action that has an inverse sets a value. It also counts as tried if it was tried on the same part of the service
-    with another value.
+    An action that the server can undo sets a value. Such an action also counts as tried if it was tried on the same
+    part of the service with another value.
     """
     if step.entry is None:
         return False

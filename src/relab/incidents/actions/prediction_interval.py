@@ -18,11 +18,12 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 
     The width is t(p, n - 1) * s * sqrt(1 + 1 / n), with p = Phi(deviations) (Hahn and Meeker, Statistical Intervals,
     1991, section 4.7). n is the number of separate windows of time. s is the larger of two standard deviations of the
-    baseline: `deviation` and `upper_deviation`. Fewer than 4 degrees of freedom count as 4.
+    baseline: `deviation` (estimated from all values) and `upper_deviation` (estimated from high values). Fewer than 4
+    degrees of freedom count as 4.
 
     Args:
         usual: the baseline of the signal.
-        deviations: how many standard deviations wide the result would be if the baseline were known exactly.
+        deviations: the result in standard deviations, if the baseline were known exactly.
         overlap: the number of consecutive polls whose figures cover the same window; values below 1 count as 1.
     """
     # Polls whose figures cover the same window repeat each other, so they count once.

@@ -58,8 +58,8 @@ class RepairResult(StrEnum):
     def as_effect(self) -> StoredRepairResult:
         """The final result in the form that action records store.
 
-        `OTHER_CAUSE` becomes `MITIGATED`, because the action removed the cause for which it was done. All other final
-        results stay.
+        `OTHER_CAUSE` (the action removed its cause, but there is another cause) is stored as `MITIGATED`. All other
+        final results are stored unchanged.
 
         Raises:
             ValueError: the result is not final yet.
@@ -135,7 +135,7 @@ class ActionRecord(BaseModel):
 
     @property
     def tried(self) -> ExcludedAction:
-        """This action as an entry in the list of actions that must not be tried again."""
+        """This action as an entry in an incident's list of excluded actions, which must not be tried again."""
         return ExcludedAction(self.action, self.target, fingerprint(self.action, self.parameters))
 
     @property

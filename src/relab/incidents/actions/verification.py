@@ -80,8 +80,6 @@ def _undecided(
 ) -> VerificationResult:
     """Return the verdict on an action that is not verified and has not made the service worse.
 
-    `RepairResult` explains the possible verdicts.
-
     Args:
         course: the observations since the action.
         polls: the polls after the end of the action, oldest first.
@@ -91,7 +89,13 @@ def _undecided(
         waits_for: a text for each condition that must become true, and is not known to be true yet.
 
     Returns:
-        `NOT_YET`, `RECOVERING`, `MITIGATED`, `OTHER_CAUSE` or `FAILED`, with the reason.
+        The verdict with the reason:
+
+        - `NOT_YET`: it is too early for a verdict.
+        - `RECOVERING`: the cause is gone, and the service recovers.
+        - `MITIGATED`: the cause is gone, but the recovery took too long.
+        - `OTHER_CAUSE`: the cause is gone, but another cause is present.
+        - `FAILED`: the action has not helped in time.
     """
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.min_healthy_s and len(streak) >= settings.min_healthy_polls
@@ -130,7 +134,8 @@ def _recovering(
 
     The first case that applies decides:
     1. Probes have confirmed another cause: `OTHER_CAUSE`.
-    2. At least `recovery_timeout_s` seconds have passed since the action, with enough polls: `MITIGATED`.
+    2. At least `recovery_timeout_s` seconds have passed since the action, and `polls` has at least `min_healthy_polls`
+       polls: `MITIGATED`.
     3. Otherwise: `RECOVERING`.
 
     Args:
@@ -156,14 +161,13 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return why the service is not back to normal although probes show that the cause is gone; None if unknown.
+    """Return the verdict on an action whose cause is gone while the service is not back to normal; else None.
 
-    None also means that the service is back to normal, or that no probe shows that the cause is gone. The first case
-    that applies decides:
+    "Users get answers" means: in at least half of the recent polls. The first case that applies decides:
     1. No recent probe shows that the cause is gone: None.
-    2. Users get answers, and no problem is left: None.
+    2. Users get answers, and no recent poll shows a problem: None.
     3. Users get answers, and the service is better than before the action: `RECOVERING`.
-    4. Probes saw the cause before the action: `OTHER_CAUSE`.
+    4. The facts from before the action show the cause: `OTHER_CAUSE`.
     5. Otherwise: None, because the action may have been for the wrong cause.
     """
     if not polls or not _is_gone(course, polls, settings):
@@ -262,8 +266,9 @@ def _streak(
 ) -> list[Snapshot]:
     """Return the latest consecutive polls in which users were served well, oldest first.
 
-    Users are served well if the target answers with new figures and does not call itself unhealthy, and its errors and
-    P95 are within `bounds`. A gap of more than three poll intervals also ends the series.
+    Users are served well if the target answers with new figures (`course.stale` lists the polls with old ones) and does
+    not call itself unhealthy, and its errors and P95 are within `bounds`. A gap of more than three poll intervals
+    (`settings.poll_interval_s`) also ends the series.
     """
     found: list[Snapshot] = []
     for poll in reversed(polls):
@@ -306,10 +311,10 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 
 
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return a text for each condition in `course.mended` that is not known to be true.
+    """Return a text for each sign of the action's success (`course.mended`) that is not known to be true.
 
-    These conditions are all true once the action's cause is gone. They are known only from a recent probe that was made
-    during `streak`, the latest polls in which users were served well. Without such a probe, all are unknown.
+    These are the conditions that are all true once the action's cause is gone. They are known only from a recent probe
+    made during `streak`, the latest polls in which users were served well. Without such a probe, all are unknown.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:

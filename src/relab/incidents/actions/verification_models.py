@@ -27,8 +27,8 @@ class VerificationSettings:
             verified by then counts as failed.
         cause_timeout_s: for this many seconds after an action, signs of its cause are normal; later they mean a
             failure.
-        recovery_timeout_s: if the cause is gone, but the service is not back to normal this many seconds after an
-            action, the final result is `MITIGATED`.
+        recovery_timeout_s: if the cause is gone, but the service is not back to normal this many seconds after the end
+            of an action, verification ends with the result `MITIGATED`: helped, but not recovered.
         metrics_window_s: the seconds that the target's figures cover. For this long after the action, the figures
             include requests from before the end of the action.
         min_worse_s: the service counts as worse when its figures have been worse than before the action for this many

@@ -218,9 +218,10 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """Return `(least, of)`: a small anomaly is confirmed if at least `least` of the latest `of` polls show it.
+        """Return `(count, polls)`: a small anomaly is confirmed if at least `count` of the last `polls` polls show it.
 
-        `_is_small` says which anomalies are small. They need more polls than others.
+        A small anomaly, such as a few slow requests or a worker that is down (`_is_small`), needs more polls than
+        others.
         """
         least = max(
             self.settings.confirm_polls, math.ceil(self.settings.small_anomaly_s / self.settings.poll_interval_s)

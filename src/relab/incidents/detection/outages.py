@@ -194,8 +194,8 @@ class OutageTracker:
     def observe(self, findings: DetectionResult, at_us: int) -> None:
         """Update the outages with `findings`, the anomalies of the poll at `at_us` (microseconds since 1970).
 
-        An outage is a signal with an anomaly. If the target's figures are stale, nothing is updated. Once an incident
-        has 500 signals, further signals are ignored.
+        An outage begins when a signal has an anomaly, and ends when the signal has none. If the target's figures are
+        stale, nothing is updated. At most 500 signals are tracked for an incident; further ones are ignored.
         """
         if findings.is_stale:
             # Old figures show neither the beginning nor the end of an outage.
@@ -217,10 +217,10 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the present anomalies, to pass to `note_notified` after people were notified of them.
+        """Return the present anomalies; call this before you notify people of them.
 
-        Call this method before the notification, so that a later change still counts as news. `at_us` is the current
-        time in microseconds since 1970.
+        Pass the result to `note_notified` after the notification: a change in between then still counts as news (a
+        change of which people were not notified). `at_us` is the current time in microseconds since 1970.
         """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
@@ -240,19 +240,22 @@ class OutageTracker:
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether people must be notified of an outage, so that the next poll should come early."""
+        """Return whether there is news: a new or changed outage of which people were not notified yet.
+
+        The next poll should then come early, because it may confirm the outage.
+        """
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
 
-        News is overdue when it is older than a limit of at most 30 s. News is urgent if people must be notified of it
-        at once, as `_Signal.is_at_once` says.
+        News is overdue 30 s after its beginning; if polls are more than 5 s apart, already after a quarter of the poll
+        interval, if that is less. News is urgent if people in charge of the incident must be notified at once.
 
         The first case that applies decides:
-        1. Less than 20 s have passed since a notification: no news.
+        1. Less than 20 s have passed since the last notification of news: no news.
         2. No news is overdue, and no news is urgent: no news.
-        3. Otherwise: all overdue news, and all news confirmed by enough polls.
+        3. Otherwise: all overdue news, and all other news whose anomaly is confirmed.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
@@ -298,7 +301,8 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
 
     - share of failed requests: at least 10 percentage points higher, and doubled (or the share of successes halved)
     - duration: at least doubled, and at least 200 ms longer
-    - other number: at least twice as far from its bound, and at least 1 away from its bound
+    - other number: at least twice as far from its bound (the limit of the usual range), and at least 1 (in the signal's
+      unit) away from it
     """
     if _SEVERITIES.index(now.severity) > _SEVERITIES.index(then.severity):
         return True

@@ -27,7 +27,10 @@ _VANISHED: Final = 0.1
 
 
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
-    """Return an anomaly if a poll has a high error rate, a critical connection pool and slow answers; else nothing."""
+    """Return an anomaly if a poll has a high error rate, a critical connection pool and slow answers; else nothing.
+
+    This is the rule of relab's original specification (the "seed").
+    """
     errors, average = snapshot.numbers.get("errors.pct"), snapshot.numbers.get("latency.avg_ms")
     if errors is None or average is None or snapshot.words.get("pool") != "critical":
         return []
@@ -134,8 +137,8 @@ def absence(history: Sequence[Snapshot], baseline: Baseline, settings: Detection
     Args:
         history: the polls, oldest first; at least one.
         baseline: the usual values.
-        settings: the target's figures are stale if the last `stale_after_polls` polls all repeat the timestamp of an
-            earlier poll.
+        settings: has `stale_after_polls`: a timestamp counts as unchanged if this many consecutive polls all repeat the
+            timestamp of an earlier poll.
     """
     last = history[-1]
     found = [_absent(part, why) for part, why in last.absent.items()]
@@ -173,7 +176,8 @@ def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSe
     Args:
         history: the polls, oldest first. Without at least `trend_polls` of them, the result is empty.
         baseline: the usual values.
-        settings: `trend_polls`, and `trend_horizon_s`: how many seconds ahead the limit may be.
+        settings: has `trend_polls`, and `trend_horizon_s`: growth counts if it would reach the limit within this many
+            seconds.
     """
     recent = history[-settings.trend_polls :]
     if len(recent) < settings.trend_polls:

@@ -48,13 +48,13 @@ Numbers = NDArray[np.float64]
 class _Model:
     """Arrays with the probability of each feature with each cause.
 
-    A feature is a condition that a runbook names. Its probability is the probability that the condition is true.
+    A feature is a condition that a runbook names. Its probability is the probability that the condition is true. A
+    cause set is one cause or a pair of causes: first the single causes in the order of `causes`, then the pairs.
 
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the conditions of all runbooks, one for each feature.
-        likely: the probability of each feature if a cause set is present; shape (features, cause sets). The cause sets
-            are the single causes in the order of `causes`, then the pairs.
+        likely: the probability of each feature for each present cause set; shape (features, cause sets).
         otherwise: the base rate: the probability of each feature if no cause that affects it is present; shape
             (features,).
         first, second: for each pair, the indices of its two causes in `causes`.
@@ -96,9 +96,9 @@ class Diagnosis:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
         memory: `{cause: factor}` by which past incidents raise the cause's prior, limited to 1 to `MAX_HISTORY_FACTOR`.
-        mended: causes repaired in this incident. The conditions in `Runbook.mended` are true while a cause is gone. A
-            repaired cause is no candidate until one of them is known to be false; and the signs that it left are no
-            evidence for other causes.
+        mended: causes repaired in this incident. A repaired cause is a candidate again once a condition in `mended` of
+            its runbook (true while the cause is gone) is known to be false. Until then, the signs that the cause left
+            are not evidence for other causes.
     """
 
     def __init__(
@@ -165,9 +165,10 @@ class Diagnosis:
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return `likely` with higher probabilities of the features that a repaired cause may have left behind.
+        """Return `likely`, raised for the features that a repaired cause may have left behind.
 
-        A feature is a condition of a runbook. A cause set is one cause or two causes.
+        Each such feature gets the probability that it is true because of the cause set or because of the repaired
+        cause. A feature is a condition of a runbook. A cause set is one cause or two causes.
 
         Args:
             gone: the runbooks of the repaired causes.

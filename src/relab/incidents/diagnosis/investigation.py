@@ -141,9 +141,10 @@ class Investigator:
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
         """Run rounds of probes until no further probe is needed and the best cause is confirmed, at most `max_rounds`.
 
-        No further probe is needed if the best cause is sure (probable enough to act on), or if no probe would add
-        enough information. Then one more round runs the probes for the best cause and for all sure causes. The best
-        cause is confirmed if it was already the best or a sure cause before this round.
+        A cause is sure if its probability is high enough to act on it; two causes may be sure at once. No further probe
+        is needed if the best cause is sure, or if no probe would add enough information. Then one more round repeats
+        the probes for the best cause and for all sure causes. The best cause after this round is confirmed if it was
+        the best or a sure cause before the round.
 
         Args:
             known: the facts known at the start.
@@ -190,10 +191,10 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return a cause that may be present besides the best one, and needs more probes; None if there is none.
+        """Return a second cause that may be present besides the first of `candidates`, and needs more probes; or None.
 
-        Only the cause that is most probably present together with the best one is considered. It needs more probes if
-        this probability is at least `suspected_probability`, and less than `sure_probability`.
+        Only the cause with the highest probability of being present together with the first one is considered. It needs
+        more probes if this joint probability is at least `suspected_probability` and less than `sure_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:

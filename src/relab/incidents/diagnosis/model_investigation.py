@@ -173,9 +173,9 @@ class ModelInvestigator(Investigator):
         return None, known
 
     async def _hear_only(self, thought: InvestigationResult) -> None:
-        """Call the model once, only to record its answer.
+        """Call the model once, only to record its answer; the answer has no effect on the result.
 
-        `thought` is the sure result without the model; the answer does not change it.
+        `thought` is the result of the rules, which are sure of the cause without the model.
         """
         case = self._case(thought.known, 0)
         answer = await self._asked(case)

@@ -66,9 +66,9 @@ def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
 
 
 def _unusual(poll: Snapshot, usual: Callable[[str], SignalBaseline | None]) -> frozenset[str]:
-    """Return the kinds of signals (`_BOUNDS`) whose values in a poll are above their usual range.
+    """Return which of the kinds of signals `traffic`, `latency` and `errors` are above their usual range in a poll.
 
-    `usual` returns the usual values of a signal by its name; None if they are unknown.
+    `usual` returns the baseline of a signal by its name; None if the baseline is unknown.
     """
     found = set()
     for kind, (signal, least, factor) in _BOUNDS.items():

@@ -69,9 +69,9 @@ class EpisodeMetrics:
 
 
 def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
-    """Return the episode in a document of the harness (`ids`, `outcome`, `metrics`).
+    """Return the result of one episode (a test of a responder), from the document that the harness wrote about it.
 
-    If the episode ended in an error, its metrics are empty.
+    The document has the keys `ids`, `outcome` and `metrics`. If the episode ended in an error, its metrics are empty.
     """
     ids = document["ids"]
     metrics = document.get("metrics") if document.get("outcome") != ERROR else None
@@ -112,7 +112,10 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 
 
 def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
-    """Return the share of correct repairs that the responder judged as failed; None if no repair was correct."""
+    """Return the share of correct repairs that the responder judged as failed, with its interval, as JSON.
+
+    Return None if no repair was correct. `troubled` has the metrics of the episodes with a fault.
+    """
     found = []
     for metrics in troubled:
         right, judged = (int(metrics.get(name, 0)) for name in ("right_repairs", "right_repairs_judged_failed"))
@@ -179,9 +182,10 @@ def compared(
         A mapping with these keys:
 
         - `episodes`: the number of pairs of episodes.
-        - `harm_user_error_s`, `mitigated` (only episodes with a fault), `harmful_actions`: the mean of each responder,
-          and the difference of the means (own minus other). The confidence interval of the difference does not treat
-          episodes with the same subject (such as the injected fault) as independent.
+        - `harm_user_error_s` (the harm to users in seconds; 1.0 is one second in which all requests were served badly),
+          `mitigated` (whether the fault was mitigated; only episodes with a fault), `harmful_actions` (their number):
+          the mean of each responder, and the difference of the means (own minus other). The confidence interval of the
+          difference does not treat episodes with the same subject (such as the injected fault) as independent.
         - `harm_ratio`: own harm divided by the other harm, with a confidence interval.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}

@@ -26,8 +26,8 @@ class PollSchedule:
 
         Args:
             now_s: the current time, in seconds of the monotonic clock.
-            is_pressing: whether the same result in the next poll would open an incident. If so, the next poll is early,
-                but never twice in a row.
+            is_pressing: whether the last poll has an anomaly that will open an incident if the next poll confirms it.
+                The next poll is then early, but never twice in a row.
         """
         # A signal that wavers must not triple the poll rate.
         self._is_early = is_pressing and not self._is_early

@@ -35,7 +35,8 @@ class _Draft:
     def number(self, name: str, value: Any) -> None:
         """Store a number of the snapshot under `name`; ignore None.
 
-        If the value is negative, too large or no number at all, it is not stored; `name` is added to `absurd`.
+        If the value is negative, too large or no number at all, it is not stored; instead, `name` is added to `absurd`,
+        the names of invalid values.
         """
         if value is None:
             return
@@ -49,7 +50,7 @@ class _Draft:
         """Store a text of the snapshot, cut to 100 characters, under `name`; ignore None.
 
         True becomes `ok`, and False becomes `failing`. If the value is an empty text or of another type, it is not
-        stored; `name` is added to `absurd`.
+        stored; instead, `name` is added to `absurd`, the names of invalid values.
         """
         if isinstance(value, bool):
             value = "ok" if value else "failing"
@@ -61,7 +62,7 @@ class _Draft:
     def time(self, value: Any) -> None:
         """Store the timestamp of one answer of the target, if it is later than the stored timestamp; ignore None.
 
-        An invalid timestamp is not stored; the name `timestamp` is added to `absurd`.
+        An invalid timestamp is not stored; instead, `timestamp` is added to `absurd`, the names of invalid values.
         """
         try:
             start_us = parse_time(value) if isinstance(value, str) else None

@@ -96,7 +96,10 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the time axis `time` that shows the field `shorthand` of the data instead."""
+    """Return a copy of the axis `time` that shows another field of the data.
+
+    `shorthand` is the field in Altair's notation, such as `until:T`.
+    """
     # With a new axis instead of a copy, the chart would show the axis title twice.
     found = time.copy()
     found.shorthand = shorthand

@@ -104,8 +104,8 @@ class CitedEvidence:
 
     Attributes:
         fact, value: the name and the value of the fact that the evidence proves.
-        request: the request of a probe whose response is quoted.
-        verbatim: the quoted part of the response.
+        request: the request that a probe sent, such as `target GET /path`.
+        verbatim: the quoted part of the response to this request.
     """
 
     evidence_id: str

@@ -122,8 +122,8 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 def _max_interval(times: Sequence[int], place: int) -> float:
     """Return how long the interval after the poll `times[place]` may be without counting as a gap.
 
-    The unit is that of `times`. The result is computed from the intervals between the polls around it: at most
-    `_NEIGHBOURS` on each side, without the interval in question. Without such intervals, it is infinity.
+    The result is `_MAX_GAP` times the quantile `_REGULAR` of the other intervals around that poll, at most
+    `_NEIGHBOURS` on each side; infinity if there are none. Its unit is that of `times`.
     """
     # Only polls around it, because the polls of a long incident are thinned out, so their intervals differ.
     around = sorted(_intervals(times, place))

@@ -104,14 +104,13 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return which of the target's two feature flags has a harmful value.
+    """Return `(harmful flag, JSON value to cite as evidence)` for the target's two feature flags; None if unknown.
 
     The first case that applies decides:
-    1. `control` is harmful: `("limit", the harmful value)`.
-    2. `routing` is harmful: `("route", the harmful value)`.
-    3. `control` has no number as `max_concurrency`, or `routing` has no boolean as `enabled`: None, because it is
-       unknown whether a value is harmful.
-    4. Otherwise no value is harmful: `("none", routing)`. Here `routing` is only the evidence.
+    1. `control` has a harmful value: `("limit", this value)`.
+    2. `routing` has a harmful value: `("route", this value)`.
+    3. `control` has no number as `max_concurrency`, or `routing` has no boolean as `enabled`: None.
+    4. Otherwise no value is harmful: `("none", routing)`.
 
     Args:
         control: the value of the flag that limits concurrent requests.

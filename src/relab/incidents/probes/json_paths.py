@@ -110,13 +110,13 @@ class JsonValue:
 
 
 class FactCollector:
-    """Collects, in the list `sightings`, the facts that a probe reads from its answers, each with its position."""
+    """Collects, in the list `sightings`, the facts that a probe reads from answers, each with its position in them."""
 
     def __init__(self) -> None:
         self.sightings: list[Observation] = []
 
     def see(self, fact: str, value: FactValue | None, place: JsonValue) -> None:
-        """Add a fact with the JSON value that proves it (`place`).
+        """Add a fact with its value, and with the JSON value that is cited as its evidence (`place`).
 
         The fact is ignored if its value is None or not finite.
         """
@@ -125,16 +125,22 @@ class FactCollector:
         self.sightings.append(Observation(fact, value, place.answer, place.pointer, place.verbatim))
 
     def amount(self, fact: str, place: JsonValue, most: float = MAX_VALUE) -> None:
-        """Add a fact with the number in `place`, which also proves it; ignore numbers below 0 or above `most`."""
+        """Add a fact whose value is the number in `place`, with `place` as its evidence.
+
+        Numbers below 0 or above `most`, and other types, are ignored.
+        """
         found = place.amount
         self.see(fact, found if found is not None and found <= most else None, place)
 
     def word(self, fact: str, place: JsonValue) -> None:
-        """Add a fact with the text in `place`, which also proves it; ignore an empty text and other types."""
+        """Add a fact whose value is the text in `place`, with `place` as its evidence.
+
+        An empty text and other types are ignored.
+        """
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: JsonValue) -> None:
-        """Add a fact with the boolean in `place`, which also proves it; ignore any other type."""
+        """Add a fact whose value is the boolean in `place`, with `place` as its evidence; ignore any other type."""
         self.see(fact, place.truth, place)
 
 

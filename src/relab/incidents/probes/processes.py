@@ -34,8 +34,8 @@ class _Worker:
     """A worker of the target, as the supervisor (the program that restarts workers) described it at two moments.
 
     Attributes:
-        then: the worker in the supervisor's first answer.
-        now: the worker in the supervisor's last answer.
+        then: the worker in the supervisor's first answer to the probe.
+        now: the worker in the supervisor's last answer to the probe.
     """
 
     name: str
@@ -44,14 +44,14 @@ class _Worker:
 
     @property
     def is_same(self) -> bool:
-        """Whether the worker is the same process in the first and the last answer, and was ready in the first one."""
+        """Whether both answers of the supervisor show the same process, and the first answer shows it as ready."""
         pids = (self.then.at("pid").amount, self.now.at("pid").amount)
         return pids[0] is not None and pids[0] == pids[1] and self.then.at("ready_at").value is not None
 
     def grown(self, *keys: str) -> float | None:
-        """Return the increase of a number from the first to the last answer; None if one of them lacks the number.
+        """Return the increase of a number of the worker from the supervisor's first answer to its last.
 
-        `keys` is the path of field names to the number.
+        Return None if one of the two answers lacks the number. `keys` is the path of field names to the number.
         """
         then, now = self.then.at(*keys).amount, self.now.at(*keys).amount
         return None if then is None or now is None else now - then
@@ -127,7 +127,7 @@ def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonV
 
     Args:
         found: collects the facts.
-        workers: the workers, each with its values in the supervisor's first and last answer.
+        workers: the workers, each with its values in the supervisor's first and last answer to the probe.
         place: the JSON value that is cited as evidence for the facts about all workers together.
         now_us: the current time, in microseconds since 1970.
     """

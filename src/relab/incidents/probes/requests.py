@@ -78,7 +78,7 @@ class ProbeTransport:
 
         Returns:
             `{request: responses}`, with one response per send, in order. If the time limit ends a request early, its
-                last response is a time-out without a document.
+                last response reports a time-out and has no JSON.
         """
         answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]

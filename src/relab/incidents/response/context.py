@@ -140,7 +140,8 @@ class ResponseContext:
 
         Args:
             before: the poll before a repair, or at the beginning of the incident. If its P95 was too high, the bound of
-                P95 is lowered: a poll is within it only if most of that excess is gone. None: it is not lowered.
+                P95 is lowered, so that polls are within the bound only once most of the excess is gone. With None, the
+                bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -201,8 +202,7 @@ class ResponseContext:
         Args:
             incident_id: the id of the incident, which does not count as a past incident.
             facts: the facts by which similar past incidents are found; empty: no past incident is used.
-            mended: causes that are known to be gone. The causes that the incident's actions have removed (the method
-                `mended`) are added.
+            mended: further causes that are known to be gone, besides those that the incident's actions have removed.
             asks_model: whether a language model may be used, if the settings allow it.
         """
         memory: dict[str, float] = {}

@@ -112,10 +112,10 @@ class ExecutionNodes:
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
-        """Return the idempotency keys of the incident's actions that may be planned again.
+        """Return the state's list `again`: the idempotency keys of the incident's actions that may be planned again.
 
-        The state's `again` has the keys so far. The key of `act` is added if the action server refused `act`, and
-        `again` has fewer than `_MAX_REPEATS` keys.
+        If the action server refused `act`, and the list has fewer than `_MAX_REPEATS` keys, the returned list has the
+        key of `act` as well.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again

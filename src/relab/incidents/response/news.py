@@ -88,7 +88,7 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the update of the workflow's state (only changed keys) with which a new diagnosis of an incident starts.
+    """Prepare a new diagnosis of an incident: return the keys of the workflow's state that change, with their values.
 
     If `news` has a recurrence of the problem after a recovery, earlier actions may be tried again. Plans that people
     rejected stay rejected.

@@ -241,8 +241,8 @@ class PlanningNodes:
         Args:
             state: the state of the incident workflow.
             ready: the plan and the policy's decision.
-            waits: the number of waits for the end of a refusal so far. After `max_server_retries` waits, a refusal is
-                final.
+            waits: how often the workflow has waited because of a temporary refusal. After `max_server_retries` times,
+                the next refusal is final.
         """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:
@@ -286,7 +286,7 @@ class PlanningNodes:
         Args:
             state: the state of the incident workflow.
             ready: the plan and the policy's decision.
-            waits: how often the workflow has waited for the end of a refusal; stored in the state.
+            waits: how often the workflow has waited because of a temporary refusal; stored in the state.
         """
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"

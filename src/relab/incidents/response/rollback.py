@@ -102,7 +102,8 @@ class Rollback:
     async def _written_down(self, act: ActionRecord, why: str) -> ActionRecord:
         """Store the rollback of the action `act` before the rollback is requested, and return the rollback's record.
 
-        If the rollback was stored earlier, return the earlier record.
+        If the rollback was stored earlier, return the earlier record. `why` is the reason for the rollback, for the
+        record.
         """
         undo = act.model_copy(
             update={

@@ -165,7 +165,7 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
-        Before that, unknown outcomes of these actions are read from the action server's records. The action with the
+        Actions whose outcome is unknown are first updated from the action server's records; only the action with the
         key `leave_out` is returned as it is stored.
         """
         world = self._world

@@ -67,14 +67,14 @@ class IncidentState(TypedDict, total=False):
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.
         tried: the plans that were refused or rejected, each as `[action, target, fingerprint]`. The fingerprint is the
             digest of the action's name and parameters.
-        stand_downs: how often the workflow has waited because the policy forbade all actions for the time being.
-        waits: how often the workflow has waited because the policy refused a plan for a short time only.
+        stand_downs: how often the workflow has waited because the policy forbade every action for the time being.
+        waits: how often the workflow has waited because the policy refused one plan for a short time.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
             `unknown`.
         handovers: what was known at each of the latest handovers to people, the earliest handover first.
-        heard: the number of people's reports of the problem (`lab incidents trigger`) until the last handover.
-        heard_seq: the number of the last timeline event that the last handover or plan took into account.
+        heard: how often people had reported the problem (`lab incidents trigger`) at the last handover.
+        heard_seq: the number of the newest timeline event at the last handover or plan; only later events are new.
         relooks: how often the incident was diagnosed again, after a handover or because of new outages.
         relooked_at: the times of the latest diagnoses that `relooks` counts.
         episode_us: when the present outage began, if the service had recovered before; otherwise 0.

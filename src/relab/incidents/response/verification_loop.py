@@ -50,7 +50,8 @@ class VerificationLoop:
             act: the finished action.
             before: the last poll before the action.
             book: the runbook of the action; None if there is none.
-            facts_before: the facts that were known before the action; they show whether the cause was seen then.
+            facts_before: the facts that were known before the action. Only if they show the cause, its absence after
+                the action proves that the action was for the right cause.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -134,12 +135,12 @@ class VerificationLoop:
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
 
     def _has_subsided(self, course: ActionObservations, book: Runbook) -> bool:
-        """Return whether the load limit is no longer needed.
+        """Return whether the load limit that an action has set is no longer needed.
 
         One of two conditions must hold:
-        - Hardly any request is rejected now.
-        - The cause is gone: by recent facts, one of the conditions that the cause needs (the runbook's `requires`) is
-          false.
+        - In the last poll of `course`, hardly any request was rejected.
+        - The cause is gone: by the recent facts of `course`, one of the conditions that the cause needs (`requires` of
+          the runbook `book`) is false.
         """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers
@@ -179,7 +180,7 @@ class VerificationLoop:
         """Return whether probes should check now whether the cause is gone.
 
         The last check must be at least `between_s` seconds ago. In addition, one of two conditions must hold:
-        - Users have been served well for `min_healthy_s` seconds, less the time of two polls.
+        - Users have been served well for at least `min_healthy_s` seconds minus two poll intervals.
         - So much time has passed since the action that the cause should be gone.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()

@@ -116,6 +116,12 @@ def _note(
     """Store alerts; return the new and changed alerts as `{key: id of the alert's incident}`.
 
     The id is None if the alert belongs to no incident, or if its incident is over but the alert still fires.
+
+    Args:
+        unit: the transaction.
+        group: the sender's key of the group of alerts.
+        received: the alerts by key.
+        at_us: the current time, in microseconds since 1970.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])

@@ -106,8 +106,12 @@ class IncidentFinding(_Remembered):
     """An anomaly as an incident stores it: one entry for all times at which the anomaly was found.
 
     Attributes:
-        detector, signal, value, expected, detail, opens: the values of the latest anomaly, as in `Anomaly`. `opens`
-            says whether the anomaly alone may open an incident.
+        detector: the origin of the latest anomaly: the detector, `alert`, or `trigger` for a person.
+        signal: the name of the signal in the snapshot.
+        value: the latest value; None if there is no number.
+        expected: the bound that the value violates; None if there is no number.
+        detail: one sentence about the latest anomaly, for people.
+        opens: whether the anomaly alone may open an incident.
         severity: the worst severity so far.
         count: how often the anomaly was found.
     """

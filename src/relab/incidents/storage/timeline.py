@@ -47,7 +47,8 @@ class Timeline:
     ) -> list[TimelineEvent]:
         """Append events to the timeline of an incident, and return them as stored.
 
-        An event whose `once` key is stored already is not appended; the stored event is returned instead.
+        An event with a key (`once`) is not appended if the timeline has an event with the same key; that event is
+        returned instead.
 
         Args:
             unit: the transaction of the caller.

@@ -18,7 +18,8 @@ MAX_BLOCK_LINES: Final = 3_000
 class BlockRule:
     """Recognises a block: consecutive lines of a log that report one error or one consequence.
 
-    The patterns are matched at the start of a line's text (`re.match`), and must take linear time.
+    The patterns are matched at the start of a line's text (`re.match`), but `starts` anywhere in the line if `words` is
+    not empty. They must take linear time.
 
     Attributes:
         why: the name of the block for people, such as "compiler error".
@@ -30,8 +31,8 @@ class BlockRule:
         role: the role of the first line. If it is an error, the further lines are details of the error; if it is a
             consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
-        words: words in lower case. If not empty, `starts` is searched anywhere in the line in lower case, but only if
-            the line contains one of the words.
+        words: words in lower case. If there are any, only a line with one of them can start the block; the line is
+            compared in lower case.
     """
 
     why: str
@@ -111,7 +112,7 @@ class LogFormat:
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
         test_scope: the rule for a line that names the file, package or crate of tests.
-        ci: the short name of the CI system that writes such logs, as in `BuildOrigin.kind`; None for any other tool.
+        ci: the short name of the CI system that writes such logs, such as `github`; None for any other tool.
         ci_sign: the pattern of a line near the beginning of a log that only this CI system writes.
         is_vague: whether the rules may match lines of other tools; such a format is tried last.
     """

@@ -36,6 +36,7 @@ class FixedPolicy:
 
         The first case that applies decides: if the fixed action is possible, its probability is 1; if action 0 (keep
         the configuration) is possible, its probability is 1; otherwise, all actions have the same probability.
+        `features` and `generator` have no effect.
         """
         for wanted in (self._action_id, KEEP):
             if wanted in actions:
@@ -59,7 +60,10 @@ class BestFixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+
+        `features` and `generator` have no effect.
+        """
         means = [self._sums[action] / self._counts[action] if self._counts[action] else np.inf for action in actions]
         return with_exploration(all_on_best(np.array(means)), _EXPLORATION)
 

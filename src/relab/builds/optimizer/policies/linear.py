@@ -53,7 +53,10 @@ class _LinearPolicy:
         self._models: dict[int, _Ridge] = {}
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
-        """Update the linear model of the action `action_id` with a reward, 0 to 1."""
+        """Update the linear model of the action `action_id` with a reward, 0 to 1, earned in a situation.
+
+        `features` are the numbers that describe the situation, one for each name in `FEATURES`.
+        """
         self._model(action_id).learn(np.asarray(features), reward)
 
     def _model(self, action_id: int) -> _Ridge:
@@ -69,7 +72,11 @@ class LinUcbPolicy(_LinearPolicy):
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+
+        `features` are the numbers that describe the situation, one for each name in `FEATURES`. `generator` has no
+        effect.
+        """
         x = np.asarray(features)
         bounds = []
         for action in actions:
@@ -89,7 +96,8 @@ class ThompsonPolicy(_LinearPolicy):
     ) -> NDArray[np.float64]:
         """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
 
-        They are estimated from 512 draws from the posterior of the expected rewards.
+        They are estimated from 512 draws (with `generator`) from the posterior of the expected rewards. `features` are
+        the numbers that describe the situation, one for each name in `FEATURES`.
         """
         x = np.asarray(features)
         models = [self._model(action) for action in actions]

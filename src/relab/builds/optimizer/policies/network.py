@@ -54,7 +54,11 @@ class NetworkPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+
+        `features` are the numbers that describe the situation, one for each name in `FEATURES`. `generator` has no
+        effect.
+        """
         return with_exploration(all_on_best(self._network.values(features)[list(actions)]), EXPLORATION)
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:

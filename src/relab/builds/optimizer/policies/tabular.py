@@ -63,7 +63,8 @@ class UcbPolicy:
         """Update the action's estimated chance of success and speed with the reward (0 to 1) of one build.
 
         A reward of 0 means that the build failed. Any other reward is the speed of a successful build: 0.5 for the
-        usual duration, more for a faster build.
+        usual duration, more for a faster build. `features` are the numbers that describe the situation before the
+        build, one for each name in `FEATURES`; only the kind of failure of the last build is used.
         """
         cell = (_kind(features), action_id)
         self._tried[cell] += 1
@@ -79,7 +80,11 @@ class UcbPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1."""
+        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+
+        `features` are the numbers that describe the situation, one for each name in `FEATURES`; only the kind of
+        failure of the last build is used. `generator` has no effect.
+        """
         kind = _kind(features)
         bounds = np.array([self._bound(kind, action) for action in actions])
         return with_exploration(all_on_best(bounds), EXPLORATION)

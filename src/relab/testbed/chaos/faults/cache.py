@@ -96,12 +96,18 @@ class CacheFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets the cache's memory limit to 1 byte, and turns off the eviction of entries."""
+        """Return an injector that sets the cache's memory limit to 1 byte, and turns off the eviction of entries.
+
+        `ground` is fault injection's access to the testbed.
+        """
         # The limit of 1 byte is below the server's own use, so there is never room for a write.
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the cache is full and may not evict entries."""
+        """Return an object that tests whether the cache is full and may not evict entries.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: _is_full(ground))
 
 
@@ -121,11 +127,17 @@ class CacheAuthFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets a new password in the cache and ends the connections of its clients."""
+        """Return an injector that sets a new password in the cache and ends the connections of its clients.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the cache rejects the password in the target's settings."""
+        """Return an object that tests whether the cache rejects the password in the target's settings.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: _rejects_the_target(ground))
 
 

@@ -217,11 +217,17 @@ class PoolLeakFault(Fault[FaultParameters]):
     grows = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> PoolLeak:
-        """Return an injector that leaks connections in every worker."""
+        """Return an injector that leaks connections in every worker.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return PoolLeak(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether any worker of the target holds leaked connections."""
+        """Return an object that tests whether any worker of the target holds leaked connections.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
 
 
@@ -242,7 +248,10 @@ class ConnectionsFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hoard:
-        """Return an injector that opens idle sessions until the database has no free connection."""
+        """Return an injector that opens idle sessions until the database has no free connection.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
@@ -274,11 +283,17 @@ class LockFault(Fault[Lock]):
     can_vary = True
 
     def injector(self, ground: Ground, given: Lock) -> LockHolder:
-        """Return an injector whose own database session locks the table `given.table`."""
+        """Return an injector whose own database session locks the table `given.table`.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return an object that tests whether the database session that locked the table still exists."""
+        """Return an object that tests whether the database session that locked the table still exists.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:

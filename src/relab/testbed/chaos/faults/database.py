@@ -74,11 +74,17 @@ class MissingIndexFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
-        """Return an injector that drops some or all database indexes of the shop's tables."""
+        """Return an injector that drops some or all database indexes of the shop's tables.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return DroppedIndexes(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether an expected index of the database is missing or invalid."""
+        """Return an object that tests whether an expected index of the database is missing or invalid.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -97,11 +103,17 @@ class ServerDown(Fault[FaultParameters]):
     component: str
 
     def injector(self, ground: Ground, _given: FaultParameters) -> ServerKiller:
-        """Return an injector that kills the server of the dependency (PostgreSQL or Redis)."""
+        """Return an injector that kills the server of the dependency (PostgreSQL or Redis).
+
+        `ground` is fault injection's access to the testbed.
+        """
         return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the server of the dependency is not running."""
+        """Return an object that tests whether the server of the dependency is not running.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: bool(ground.plant.components(self.component)[0]["state"] != "running"))
 
 

@@ -146,7 +146,10 @@ class SaturationFault(Fault[FaultParameters]):
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the report job (this fault's batch job) is running."""
+        """Return an object that tests whether the report job (this fault's batch job) is running.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
 
 
@@ -168,11 +171,17 @@ class DiskFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> FullDisk:
-        """Return an injector that fills the volume (file system) of the target's data folder."""
+        """Return an injector that fills the volume (file system) of the target's data folder.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return FullDisk(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the target's volume has less than 1 MiB of free space."""
+        """Return an object that tests whether the target's volume has less than 1 MiB of free space.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: _is_full(ground))
 
 

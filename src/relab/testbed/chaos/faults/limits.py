@@ -197,11 +197,17 @@ class DescriptorsFault(Fault[FaultParameters]):
     harms = ("restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Descriptors:
-        """Return an injector that makes workers open sockets until they reach a lowered limit of file descriptors."""
+        """Return an injector that makes workers open sockets until they reach a lowered limit of file descriptors.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether any worker has nearly used up its limit of file descriptors."""
+        """Return an object that tests whether any worker has nearly used up its limit of file descriptors.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -228,11 +234,17 @@ class ThrottleFault(Fault[Quota]):
     grows = True
 
     def injector(self, ground: Ground, given: Quota) -> Throttle:
-        """Return an injector that sets a low CPU quota for all workers."""
+        """Return an injector that sets a low CPU quota for all workers.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        """
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
-        """Return an object that tests whether any worker's CPU quota is at most the highest quota of the fault."""
+        """Return an object that tests whether any worker's CPU quota is at most the highest quota of the fault.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        """
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -264,7 +276,10 @@ class OutOfMemoryFault(Fault[Memory]):
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return an object that tests whether any worker's memory limit is at most the fault's limit."""
+        """Return an object that tests whether any worker's memory limit is at most the fault's limit.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        """
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:

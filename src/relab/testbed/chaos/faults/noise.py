@@ -134,7 +134,10 @@ class DeploymentNoise(Noise[FaultParameters]):
     harms = ("roll-back-settings", "restart-target")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Deployment:
-        """Return an injector that restarts the target's workers one after another."""
+        """Return an injector that restarts the target's workers one after another.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Deployment(ground)
 
 
@@ -152,7 +155,10 @@ class BatchNoise(Noise[Batch]):
     harms = ("stop-job", "restart-target")
 
     def injector(self, ground: Ground, given: Batch) -> RunningReportJob:
-        """Return an injector that starts the report job at the lowest priority."""
+        """Return an injector that starts the report job at the lowest priority.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the noise event.
+        """
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -174,7 +180,10 @@ class SlowClientNoise(Noise[Slow]):
     harms = ("restart-target", "set-flow-control")
 
     def injector(self, ground: Ground, given: Slow) -> SlowClient:
-        """Return an injector that starts one slow client."""
+        """Return an injector that starts one slow client.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the noise event.
+        """
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:

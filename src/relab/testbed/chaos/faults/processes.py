@@ -125,11 +125,17 @@ class HangFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
-        """Return an injector that stops some or all workers by SIGSTOP."""
+        """Return an injector that stops some or all workers by SIGSTOP.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Hang(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether any worker is in the kernel's state `stopped`."""
+        """Return an object that tests whether any worker is in the kernel's state `stopped`.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -155,11 +161,17 @@ class MemoryLeakFault(Fault[Growth]):
     grows = True
 
     def injector(self, ground: Ground, given: Growth) -> MemoryLeak:
-        """Return an injector that makes all workers leak memory."""
+        """Return an injector that makes all workers leak memory.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        """
         return MemoryLeak(ground, given)
 
     def presence(self, ground: Ground, _given: Growth) -> Presence:
-        """Return an object that tests whether any worker leaks memory, or still holds leaked memory."""
+        """Return an object that tests whether any worker leaks memory, or still holds leaked memory.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -186,11 +198,17 @@ class SearchIndexFault(Fault[FaultParameters]):
     harms = ("restart-database", "recreate-indexes", "flush-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DefectInjector:
-        """Return an injector that empties the search index in some or all workers."""
+        """Return an injector that empties the search index in some or all workers.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return DefectInjector(ground, {"op": "drop_search_index"}, "search_index")
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the search index of any worker is not ready."""
+        """Return an object that tests whether the search index of any worker is not ready.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:

@@ -115,7 +115,10 @@ class SettingsFault(Fault[Given]):
     repairs: tuple[str, ...] = ("roll-back-settings",)
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether all settings changed by the fault still have the wrong values."""
+        """Return an object that tests whether all settings changed by the fault still have the wrong values.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return ChangedDocument(ground.plant.settings)
 
 
@@ -134,7 +137,10 @@ class CrashLoopFault(SettingsFault[FaultParameters]):
     harms = ("restart-target", "restart-database", "raise-limit")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
-        """Return an injector that sets one setting to a value of the wrong type."""
+        """Return an injector that sets one setting to a value of the wrong type.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return SettingsChanged(ground, {"database": {"pool_size": "auto"}}, "release 4.12.0: pool sized by itself")
 
 
@@ -161,7 +167,10 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets the wrong settings for the mistake `given.setting`, such as `pool`."""
+        """Return an injector that sets the wrong settings for the mistake `given.setting`, such as `pool`.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -185,7 +194,10 @@ class BadCredentialFault(SettingsFault[FaultParameters]):
     harms = ("restart-target", "restart-database")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
-        """Return an injector that sets a new password in the target's settings, but not in the database."""
+        """Return an injector that sets a new password in the target's settings, but not in the database.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return SettingsChanged(ground, {"database": {"password": secrets.token_urlsafe(18)}}, "password renewed")
 
 
@@ -209,11 +221,17 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets the wrong flags for the mistake `given.flag`, such as `concurrency`."""
+        """Return an injector that sets the wrong flags for the mistake `given.flag`, such as `concurrency`.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
-        """Return an object that tests whether all flags changed by the fault still have the wrong values."""
+        """Return an object that tests whether all flags changed by the fault still have the wrong values.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:

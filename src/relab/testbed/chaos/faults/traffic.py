@@ -322,7 +322,10 @@ class TrafficFault(Fault[Given]):
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the overload is still present; see `Overload`."""
+        """Return an object that tests whether the overload is still present; see `Overload`.
+
+        `ground` is fault injection's access to the testbed.
+        """
         return Overload(ground)
 
 
@@ -371,7 +374,10 @@ class RetryStormFault(TrafficFault[Storm]):
     )
 
     def injector(self, ground: Ground, given: Storm) -> RetryStorm:
-        """Measure the target's capacity, and return an injector of a retry storm whose rates fit this capacity."""
+        """Measure the target's capacity, and return an injector of a retry storm whose rates fit this capacity.
+
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        """
         capacity_per_s = measure_capacity(ground.target_url, given)
         return RetryStorm(
             ground.target_url,
