@@ -27,9 +27,9 @@ def agent_run_id(rollout_id: str) -> str:
 
 
 def agent_run_of(record: RolloutRecord) -> AgentRun:
-    """Return the agent run of a rollout, with a step for each phase and a tool call for each window.
+    """Return the agent run of a rollout, with a step for each phase and a tool call for each window (measurement).
 
-    A window is a period in which one arm (such as the old or the new flags) was measured.
+    In a window, one arm (such as the old or the new flags) was measured.
 
     The first case that applies decides the status of the agent run:
 

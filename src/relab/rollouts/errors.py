@@ -117,6 +117,6 @@ class PlanInvalidError(InvalidInputError):
 
 
 class ExperimentEvidenceError(InvalidInputError):
-    """A run of an experiment cannot decide about a rollout: it lacks the variant, is not finished, or is damaged."""
+    """A run of an experiment cannot decide a rollout: it is missing, unfinished, damaged, or has no such variant."""
 
     code = "experiment_evidence"

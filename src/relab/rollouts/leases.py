@@ -107,7 +107,7 @@ class TargetLeases:
         """Return a context manager that holds the lease of a target while its block runs.
 
         Args:
-            target: the name of the target's flags.
+            target: the name that identifies the flags of the target, such as their normalized URL.
             rollout_id: the id of the rollout that uses the target.
 
         Raises:

@@ -22,7 +22,7 @@ class _Value(BaseModel):
 
 
 class Arm(StrEnum):
-    """The flags under which a window is measured: arm A has the flags from before the rollout, arm B the new ones.
+    """A set of flags that a rollout measures: arm A has the flags from before the rollout, arm B the new ones.
 
     A plan with `factorial` also measures arm C, which has only the new flow control, and arm D, which has only the new
     routing.
@@ -35,7 +35,7 @@ class Arm(StrEnum):
 
 
 class RouteFigures(_Value):
-    """The figures of one route (kind of request) in one window.
+    """The figures of one route (kind of request) in one window, that is, in one measurement of an arm (set of flags).
 
     Attributes:
         name: name of the request template in the mix.
@@ -101,20 +101,24 @@ class ArmWindow(_Value):
 class Thresholds(_Value):
     """The limits by which a rollout is judged, with the names and defaults of the plan file.
 
-    PASS: the judged figure (by default the P95) falls enough. FAIL: it does not fall enough for an EDGE, or the error
-    rate is too high. EDGE: between the two; a person decides.
+    The judged figure is by default the P95 latency; arm A has the old flags, arm B the new ones. The change from arm A
+    to arm B gives the verdict:
+
+    - PASS: it is at most `pass_delta_p95_max`.
+    - EDGE (a person decides): it is above that limit, and at most `edge_delta_p95_max`.
+    - FAIL: it is above `edge_delta_p95_max`, or the error rate is too high.
 
     Attributes:
-        pass_delta_p95_max: the greatest change of the P95, in percent of arm A, that can pass; negative for a decrease.
-        edge_delta_p95_max: the change of the P95, in percent, above which the rollout fails. A change between
-            `pass_delta_p95_max` and this limit is an EDGE.
+        pass_delta_p95_max: the greatest change of the judged figure, in percent of arm A, that can pass; negative for a
+            decrease.
+        edge_delta_p95_max: the change of the judged figure, in percent of arm A, above which the rollout fails.
         max_error_rate: error rate of arm B, in percent, at which the rollout fails.
         ab_balance_warn: difference between the numbers of completed requests of the two arms, in percent of the larger
             number, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
         max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
         max_drift: the greatest drift, in percent up or down, with which arm A counts as stable. The drift is the change
-            of the judged figure from the first to the last window of arm A, by a linear trend.
+            of the judged figure from the first to the last window (measurement) of arm A, by a linear trend.
         max_window_sd: the greatest standard deviation of the judged figure over arm A's windows, in percent of their
             mean, with which arm A counts as stable.
     """
@@ -150,7 +154,7 @@ class DecisionPolicy(StrEnum):
 
 
 class Effect(_Value):
-    """A change from arm A to arm B, in percent of arm A.
+    """A change from arm A (old flags) to arm B (new flags), in percent of arm A.
 
     Attributes:
         estimate_pct: the estimated change; negative if arm B is smaller.
@@ -166,20 +170,24 @@ class Effect(_Value):
 
 
 class RouteEffect(Effect):
-    """The change of the P95 of one route (kind of request) from arm A to arm B; `name` is the name of the route."""
+    """The change of a route's P95 latency from arm A (old flags) to arm B (new flags).
+
+    A route is a kind of request; `name` is its name.
+    """
 
     name: str
 
 
 class FactorEffects(_Value):
-    """The separate effects of flow control and of routing, from the four arms of a 2x2 plan.
+    """The separate effects of flow control and of routing, from the four arms (sets of flags) of a 2x2 plan.
 
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
         interaction: `r1 / r0 - 1` in percent; 0 if the two factors do not influence each other. `r1` and `r0` are
-            ratios: the judged figure (the P95, or the plan's metric) with the new flow control, divided by the figure
-            with the old flow control. `r1` is measured with the new routing, `r0` with the old routing.
+            ratios: the judged figure (the P95 latency, or the metric that the plan names) with the new flow control,
+            divided by the figure with the old flow control. `r1` is measured with the new routing, `r0` with the old
+            routing.
         attribution: one sentence that names the cause of the improvement, or says that it is unknown.
     """
 
@@ -192,26 +200,30 @@ class FactorEffects(_Value):
 class RolloutJudgement(_Value):
     """The verdict about a rollout, with all figures behind it; a figure that was not measured is None, never 0.
 
+    Arm A has the old flags, arm B the new ones. A window is one measurement of an arm; a round has one window of each
+    arm.
+
     Attributes:
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
         policy: the rule by which the verdict was decided.
-        delta_p95: change of the judged figure (the P95, or the plan's metric) from arm A to B in percent, with its
-            interval.
+        delta_p95: change of the judged figure (the P95 latency, or the metric that the plan names) from arm A to B in
+            percent, with its interval.
         delta_qps_pct: change of the completed requests per second, in percent of arm A.
         error_rate_pct: failed requests of arm B, in percent of its completed requests.
         error_rate_upper_pct: upper end of the 95 % confidence interval of `error_rate_pct`.
         ab_imbalance_pct: difference between the completed requests of arms A and B, in percent of the larger number.
         windows: number of windows in complete rounds, by arm.
-        window_sd_pct: standard deviation of the rounds' log ratios (arm B to A), times 100.
+        window_sd_pct: how much the change varies between rounds, about in percent: the standard deviation of the log
+            ratio of arm B to arm A, times 100.
         minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
             rounds finds with a power of 80 %.
         rounds_needed: number of rounds with which a true change of the plan's `detected_pct` passes with a probability
             of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
-        false_pass_rate: share, 0..1, of simulated rollouts of identical arms that this plan passes.
+        false_pass_rate: share, 0..1, of simulated rollouts that this plan passes although both arms are equal.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
-        routes: change of the P95 of each kind of request.
+        routes: change of the P95 latency of each kind of request.
         factors: the separate effects of flow control and routing, if the plan measures four arms (`factorial`);
             otherwise None.
         stopped_early: whether an early look (interim analysis) ended the measurement before its planned last round.
@@ -247,8 +259,8 @@ class GateFigures(_Value):
         gate: the condition as text, such as `success>=-0.02` or `latency_ms is better`.
         verdict: the verdict of this gate.
         reason: the reason for the verdict, in one sentence.
-        estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. If the gate's bound
-            is a percentage (such as `latency_ms<=5%`), the baseline is multiplied by 1 + bound (1.05) first.
+        estimate: the mean of the variant minus the mean of the baseline, in the metric's own unit. For a bound in
+            percent, such as `latency_ms<=5%`, it is the mean of the variant minus 1.05 times the mean of the baseline.
         low, high: ends of the interval of the estimate; None if the interval is unlimited on this side, or if there is
             no interval.
         interval_method: name of the method of the interval, or why it has no bounds; None if unknown.

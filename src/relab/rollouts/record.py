@@ -38,9 +38,9 @@ class RolloutStatus(StrEnum):
 class RolloutPhase(StrEnum):
     """The part of a rollout that is in progress; for a rollout that has ended, its last part.
 
-    - `plan`: reads the flags and derives the changes.
+    - `plan`: reads the flags, and computes the change that puts each arm (set of flags) in force.
     - `health`: checks the health of the target.
-    - `execute`: measures the windows.
+    - `execute`: measures the arms.
     - `restore`: restores the flags.
     - `judge`: decides the verdict.
     - `apply`: applies the change after a PASS.
@@ -93,8 +93,8 @@ class OpenChange(_Value):
 class Application(_Value):
     """The last decision about the new flags of a rollout: whether they are in force, and why, in one sentence.
 
-    `at` is the time of the decision. `by` made it: a person, a token, `rollout` or `recovery`. Both are None if the new
-    flags were never applied, because the verdict was not PASS.
+    `at` is the time of the decision. `by` made it: a person, a token, `rollout` or `recovery`. Both are None if the
+    rollout did not try to apply the new flags, because its verdict was not PASS.
     """
 
     applied: bool
@@ -122,6 +122,8 @@ class AuditEntry(_Value):
 class RolloutRecord(_Value):
     """One rollout.
 
+    A window is one measurement of an arm (set of flags): arm A has the old flags, arm B the new ones.
+
     Attributes:
         rollout_id: the id of the rollout.
         plan: the plan of the rollout.
@@ -132,8 +134,7 @@ class RolloutRecord(_Value):
         health: the health of the target at the start; None before the check.
         before: the value of the flags before the first change, as JSON; None before they were read.
         changes: for each arm, the change that puts its flags in force, as JSON; empty before they are known.
-        experiment: the results of an experiment that decide the rollout instead of windows; None for a rollout that
-            measures windows.
+        experiment: the comparison in an experiment that decides the rollout; None if measured windows decide it.
         windows: the measured windows, in order. An unusable window says what is wrong with it, in its `problems`.
         planned_windows: number of windows that the rollout will have measured at its end, as planned so far.
         judgement: the verdict with its figures; None before the judgement.

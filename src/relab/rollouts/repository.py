@@ -33,7 +33,7 @@ def get(session: Session, rollout_id: str) -> Any | None:
 def list_rollouts(session: Session, *, before: str | None, limit: int) -> Sequence[Any]:
     """Return at most `limit` rows of rollouts, newest first.
 
-    `before` is an exclusive upper limit of the ids; None for no limit.
+    All returned ids are below `before`; None for no limit.
     """
     statement = select(*_COLUMNS).order_by(RolloutRow.rollout_id.desc()).limit(limit)
     if before is not None:
@@ -70,7 +70,7 @@ def list_open(session: Session) -> Sequence[Any]:
 
 
 def put_window(session: Session, rollout_id: str, number: int, document: Mapping[str, Any]) -> None:
-    """Insert or replace window number `number` (from 0) of a rollout; `document` is an `ArmWindow` as JSON."""
+    """Insert or replace a rollout's window (measurement) with the number `number`, from 0; `document` is its JSON."""
     statement = insert_into(session, table_of(RolloutWindowRow)).values(
         rollout_id=rollout_id, number=number, document=dict(document)
     )
@@ -79,7 +79,7 @@ def put_window(session: Session, rollout_id: str, number: int, document: Mapping
 
 
 def windows(session: Session, rollout_id: str) -> list[dict[str, Any]]:
-    """Return the windows of a rollout, each an `ArmWindow` as JSON, in order of their numbers."""
+    """Return the windows (measurements) of a rollout, each an `ArmWindow` as JSON, in order of their numbers."""
     statement = (
         select(RolloutWindowRow.document)
         .where(RolloutWindowRow.rollout_id == rollout_id)
@@ -117,8 +117,8 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
         is_dead: a prefix; each owner whose name begins with it is dead. The prefix has no wildcards: `%` stands for
             itself.
         now: the current time, in microseconds since 1970.
-        latest: the latest end that a lease can have, in microseconds since 1970. A later end was stored before the
-            clock was set back.
+        latest: the latest end that a lease can have now, in microseconds since 1970. A lease with a later end was
+            stored before the clock was set back, and counts as expired.
     """
     statement = insert_into(session, table_of(RolloutLeaseRow)).values(dict(values))
     statement = statement.on_conflict_do_update(

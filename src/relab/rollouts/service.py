@@ -120,8 +120,9 @@ class RolloutService:
             by: the person who starts it.
             root: the folder to which the plan's report paths are relative.
             stop: ends the rollout early when set; the flags are restored.
-            on_progress: is called with the progress when a phase begins, and after each window.
-            is_dry_run: only check the health and derive the changes. A failed dry run is not stored.
+            on_progress: is called with the progress when a phase begins, and after each measurement.
+            is_dry_run: only check the target's health, and compute the changes of flags. A failed dry run is not
+                stored.
 
         Raises:
             ReportFolderError: the reports cannot be written; nothing was changed.
@@ -152,8 +153,7 @@ class RolloutService:
     ) -> GatedRollout:
         """Apply the flags of a plan if a variant passes in an experiment. Only a canary, if planned, is measured.
 
-        If an earlier call decided the same change by the same figures, this call does nothing and returns the earlier
-        record.
+        If an earlier call decided the same plan by the same comparison of variants, this call only returns its record.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
@@ -162,11 +162,11 @@ class RolloutService:
             stop: ends a canary early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins.
             root: the folder to which the plan's report paths are relative.
-            is_dry_run: judge, check the health and derive the changes, without changing anything.
+            is_dry_run: judge, check the target's health, and compute the changes of flags, but change nothing.
 
         Raises:
             ExperimentEvidenceError: the run cannot be judged, or has no such variant.
-            PlanInvalidError: the plan has a field that has an effect only on measured windows.
+            PlanInvalidError: the plan sets a field that has no effect here, such as the number of measurements.
             RolloutStateError: a person has rolled back this change, or its flags were changed since.
             RelabError: the rollout failed; the flags are restored, unless the message says otherwise.
         """
@@ -221,8 +221,8 @@ class RolloutService:
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
         """Execute a queued rollout, or continue a rollout whose worker has died, and return its record.
 
-        Complete rounds are not measured again. For an ended rollout, only flags that are still changed are restored. If
-        `stop` is set, the rollout ends early and its flags are restored.
+        Complete rounds (one measurement of each set of flags) are not measured again. For an ended rollout, only flags
+        that are still changed are restored. If `stop` is set, the rollout ends early and its flags are restored.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
@@ -303,7 +303,7 @@ class RolloutService:
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died; see `FlagRecovery.recover`."""
+        """Restore the flags of all rollouts whose process has died; return a result for each with flags to restore."""
         return self._recovery.recover()
 
     def summary(self, rollout_id: str) -> str:
@@ -331,8 +331,8 @@ class RolloutService:
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
         """Return `(lines, message)`: the lines of a plan's history, oldest first, and what is wrong with the history.
 
-        A line has the fields of `history_entry`, and `previous` and `hash`. The message is about the first line that
-        was changed after it was written; it is None without such a line.
+        A line describes one rollout. The message is about the first line that was changed after it was written; it is
+        None without such a line.
 
         Args:
             plan: the plan; its section `report` has the path of the history.
@@ -368,11 +368,11 @@ class RolloutService:
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the new flags of an ended rollout for the person `by`; see `PersonalDecisions.apply`."""
+        """Apply the new flags of an ended rollout (EDGE or PASS) as the person `by` decided, for the reason `note`."""
         return self._decisions.apply(rollout_id, by=by, note=note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before an ended rollout for the person `by`; see `PersonalDecisions.roll_back`."""
+        """Restore the flags from before an ended rollout as the person `by` decided, for the reason `note`."""
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
     def _end_stopped(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:

@@ -37,7 +37,7 @@ class StoredRollout:
 
 
 class RolloutStore:
-    """Stores and reads rollouts in the database: records, windows, stop requests, and how to restore flags."""
+    """Stores and reads rollouts in the database: records, measurements, stop requests, and how to restore flags."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -60,9 +60,9 @@ class RolloutStore:
             return _stored(row, repository.windows(session, rollout_id))
 
     def list_records(self, *, before: str | None, limit: int) -> list[RolloutRecord]:
-        """Return at most `limit` records without windows, newest first.
+        """Return at most `limit` records of rollouts, without their windows (measurements), newest first.
 
-        `before` is an exclusive upper limit of the ids; None for no limit.
+        All returned ids are below `before`; None for no limit.
         """
         with self._database.read() as session:
             rows = repository.list_rollouts(session, before=before, limit=limit)
@@ -74,12 +74,12 @@ class RolloutStore:
             return repository.count_by_verdict(session)
 
     def list_of_target(self, target: str) -> list[RolloutRecord]:
-        """Return the records of all rollouts of a target without windows, newest first."""
+        """Return the records of all rollouts of a target, without their windows (measurements), newest first."""
         with self._database.read() as session:
             return [_stored(row, []).record for row in repository.list_of_target(session, target)]
 
     def list_open(self) -> list[StoredRollout]:
-        """Return the open rollouts, oldest first and without windows.
+        """Return the open rollouts, oldest first and without their windows (measurements).
 
         A rollout is open if its flags must still be restored, or if a command (not a worker) executes it and it is not
         over. If the process of an open rollout has died, another process must restore the flags and end the rollout.
@@ -118,7 +118,7 @@ class RolloutStore:
             repository.change(unit.session, rollout_id, open_change=change.model_dump(mode="json"))
 
     def add_window(self, rollout_id: str, window: ArmWindow) -> None:
-        """Store a window of a rollout; it replaces a stored window with the same number."""
+        """Store a window (measurement) of a rollout; it replaces a stored window with the same number."""
         with self._database.write(durable=False) as unit:
             repository.put_window(unit.session, rollout_id, window.index, window.model_dump(mode="json"))
 
@@ -142,7 +142,9 @@ class StoredJournal:
         self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
 
     def owns_change(self) -> bool:
-        """Return whether this process must restore the flags, because no other process has taken over the rollout.
+        """Return whether this process still has the duty to restore the flags.
+
+        It has the duty until another process takes over the rollout.
 
         If the lease is lost and the database is unavailable, the result is True, too.
         """
@@ -156,7 +158,7 @@ class StoredJournal:
         return found is not None and found.owner == self._lease.owner
 
     def add_window(self, window: ArmWindow) -> None:
-        """Store the measurements of one window."""
+        """Store one window: one measurement of one arm (set of flags)."""
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:

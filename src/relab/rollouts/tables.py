@@ -31,7 +31,7 @@ class RolloutRow(Base):
 
 
 class RolloutWindowRow(Base):
-    """One measured window of a rollout: its number, from 0, and the `ArmWindow` as a JSON document."""
+    """One window (measurement) of a rollout: its number, from 0, and the `ArmWindow` as a JSON document."""
 
     __tablename__ = "rollout_windows"
 

@@ -35,7 +35,8 @@ def run_canary(
 
     Args:
         canary: the steps and limits.
-        windows: the measured windows of the rollout; arm A is the baseline.
+        windows: the measured windows of the rollout, each one measurement of an arm. Those of arm A (old flags) are the
+            baseline.
         set_share: changes the flags so that arm B gets the given share of the traffic, in percent.
         measure: measures one step and returns the windows; None if the rollout was stopped. Windows of arm A in the
             result replace the baseline for this step.
@@ -60,12 +61,12 @@ def run_canary(
 
 
 def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
-    """Return why a window of arm B exceeds a limit of the guard, in one sentence; "" if it keeps all limits.
+    """Return why a measurement of the new flags exceeds a limit of the guard, in one sentence; "" if it does not.
 
     Args:
-        window: the measurements of arm B during a step of the canary.
-        baseline: the judged metric of each window of arm A. The window is compared with the median. If `baseline` is
-            empty, only the error rate is checked.
+        window: the measurement of arm B (new flags) during a step of the canary.
+        baseline: the judged figure in each measurement of arm A (old flags). `window` is compared with the median. If
+            `baseline` is empty, only the error rate is checked.
         guard: the limits.
     """
     if window.problems:

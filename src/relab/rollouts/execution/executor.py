@@ -49,7 +49,7 @@ class RolloutExecution:
     """Executes one rollout. `run` may be called once.
 
     Args:
-        record: the rollout. Rounds that are complete in the record are not measured again.
+        record: the rollout. Its complete rounds (one measurement of each arm, a set of flags) are not measured again.
         target: the opened target.
         journal: stores the state that must survive a crash.
         clock: the wall clock.
@@ -124,7 +124,7 @@ class RolloutExecution:
         return self._record
 
     def _prepare(self) -> None:
-        """Check the health of the target, read its flags, and derive the change of flags for each arm."""
+        """Check the health of the target, read its flags, and compute the change to the flags of each arm."""
         started_at = self._record.started_at or self._clock.now_us()
         self._update(status=RolloutStatus.RUNNING, started_at=started_at)
         self._enter(RolloutPhase.HEALTH, "Checking the health of the target")
@@ -207,7 +207,7 @@ class RolloutExecution:
         return OpenChange(inverse=self._target.flags.inverse(changes[Arm.B], before), values=values)
 
     def _measure(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> bool:
-        """Measure the rounds of the plan; return whether an early look (interim analysis) ended the measurement."""
+        """Measure the plan's rounds (each arm once a round); return whether an early look (interim test) ended this."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
         first = len(kept) // len(arms)
@@ -232,7 +232,7 @@ class RolloutExecution:
     def _measure_round(
         self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch, planned: list[PlannedWindow]
     ) -> bool:
-        """Measure the windows of one round; return whether the measurement can continue with the next round."""
+        """Measure each arm (set of flags) of one round; return whether the next round can be measured."""
         try:
             if isinstance(measurement, LiveMeasurement):
                 self._require_health()
@@ -272,7 +272,7 @@ class RolloutExecution:
     def _judge_and_apply(
         self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch, *, stopped_early: bool
     ) -> bool:
-        """Judge the windows, and apply the change after a PASS; return whether the new flags are in force."""
+        """Judge the measurements, and apply the change after a PASS; return whether the new flags are in force."""
         self._enter(RolloutPhase.JUDGE, "Judging")
         judgement = self._record.judgement
         if self._record.experiment is None or judgement is None:

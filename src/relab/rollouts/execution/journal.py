@@ -16,7 +16,7 @@ class RolloutJournal(Protocol):
         ...
 
     def add_window(self, window: ArmWindow) -> None:
-        """Store the measurements of one window."""
+        """Store one window: one measurement of one arm (set of flags)."""
         ...
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
@@ -32,9 +32,9 @@ class RolloutJournal(Protocol):
         ...
 
     def owns_change(self) -> bool:
-        """Return whether this process must restore the flags, because no other process has taken over the target.
+        """Return whether this process still has the duty to restore the flags.
 
-        A process that has lost its lease must still restore the flags until another process takes over the target.
+        It has the duty until another process takes over the target, even if it has lost its lease before.
         """
         ...
 

@@ -33,13 +33,14 @@ _MAX_WINDOW_S = 3_600.0
 class LoadMeasurement:
     """Measures the arms (sets of flags) one after the other, with a generated load of requests.
 
-    All windows of a round get the same requests.
+    A window is one measurement of an arm; a round has one window of each arm. All windows of a round get the same
+    requests.
 
     Attributes:
         plan: the plan of the rollout.
         mix: the requests of the load.
         target: the target with its metric.
-        clock: the wall clock, for the times of windows.
+        clock: the wall clock, for the times in the measurements.
     """
 
     plan: Plan
@@ -48,9 +49,9 @@ class LoadMeasurement:
     clock: Clock
 
     def measure(self, window: PlannedWindow, halt: Halt) -> ArmWindow | None:
-        """Send the load of a window to the target, and return the measurements; None if `halt` stopped the load.
+        """Send the load of a window to the target, and return the measured figures; None if `halt` stopped the load.
 
-        The flags of the window's arm must be in force.
+        A window is one measurement of an arm (set of flags). The flags of the arm must be in force.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
@@ -72,7 +73,7 @@ class LoadMeasurement:
         check_target(self._load_plan(0))
 
     def figures(self, window: PlannedWindow, result: LoadResult) -> ArmWindow:
-        """Return the measurements of a window, from the result of its load, and from the metric's source if there is one."""
+        """Return the figures of a measurement: from the result of its load, and from the metric's source if any."""
         counts = result.counts
         p95_ms = self._p95_ms(result.latency, result.good_latency)
         ended_at = result.started_at + int(result.planned_s * 1e6)
@@ -134,9 +135,9 @@ class LiveMeasurement:
     """Measures a service's own traffic, of which each arm (set of flags) gets a share at the same time.
 
     Attributes:
-        plan: the plan, with the length of the windows and of the warm-ups.
+        plan: the plan, with the length of the windows (measurements) and of the warm-ups.
         target: the target, with the source of the judged metric.
-        clock: the wall clock, for the times of windows.
+        clock: the wall clock, for the times in the measurements.
     """
 
     plan: Plan
@@ -144,7 +145,7 @@ class LiveMeasurement:
     clock: Clock
 
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
-        """Measure all arms at once: wait for a warm-up and one window of time, and return the measurements of each arm.
+        """Measure all arms (sets of flags) at once: wait for the warm-up and the measured time; return all figures.
 
         Return None if `halt` ended the wait.
 
@@ -198,7 +199,7 @@ class LiveMeasurement:
 
 
 def _wait_for_metric(target: RolloutTarget, halt: Halt) -> bool:
-    """Wait until the metric of the window that just ended can be read; return False if `halt` ended the wait."""
+    """Wait until the metric of the last window (measurement) can be read; return False if `halt` ended the wait."""
     return target.metric is None or halt.sleep(target.metric.delay_s)
 
 
@@ -212,7 +213,7 @@ def mix_of(name: str) -> Mix:
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window without measurements, whose `problems` name the error that prevented them.
+    """Return a window (the record of one measurement) without figures, whose `problems` name the error.
 
     Args:
         window: the planned window.

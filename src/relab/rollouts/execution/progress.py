@@ -15,14 +15,17 @@ from relab.rollouts.record import RolloutPhase
 class RolloutProgress(BaseModel):
     """The progress of a rollout.
 
+    A window is one measurement of an arm (set of flags): arm A has the old flags, arm B the new ones. A round has one
+    window of each arm.
+
     Attributes:
         phase: the current phase of the rollout.
         message: the current activity, in one sentence.
         windows_done: number of measured windows.
-        windows_planned: number of windows that the rollout is expected to measure in total.
-        figure: the name of the judged figure, `P95` (in ms) or `metric`.
-        medians: median of the judged figure over the windows so far, by arm.
-        effect: the change from arm A to arm B in the complete rounds so far; None before the first complete round.
+        windows_planned: number of windows that the rollout will probably measure in total.
+        figure: the name of the figure that decides the rollout: `P95` (the P95 latency, in ms), or `metric`.
+        medians: median of this figure over the windows so far, by arm.
+        effect: the change of this figure from arm A to arm B in the complete rounds so far; None before the first one.
             After one round, it has no interval.
         left_s: remaining seconds of the time budget; None without a budget.
     """
@@ -40,7 +43,7 @@ class RolloutProgress(BaseModel):
 
     @property
     def done_pct(self) -> int:
-        """The number of measured windows of time in percent of the planned number, at most 99."""
+        """The number of windows (measurements) so far in percent of the planned number, at most 99."""
         return min(int(100 * self.windows_done / self.windows_planned), 99) if self.windows_planned else 0
 
     def sentence(self) -> str:
@@ -61,9 +64,10 @@ OnRolloutProgress: TypeAlias = Callable[[RolloutProgress], None]
 
 
 def medians_of(windows: Sequence[ArmWindow]) -> dict[Arm, float]:
-    """Return the median of the judged figure (the P95 in ms, or the plan's metric) over the windows of each arm.
+    """Return `{arm: median of the judged figure over the windows of the arm}`.
 
-    Arms without a figure are left out.
+    A window is one measurement of an arm (set of flags). The judged figure is the metric that the plan names, or else
+    the P95 latency in ms. Arms without a figure are left out.
     """
     found: dict[Arm, list[float]] = {}
     for window in windows:

@@ -30,12 +30,13 @@ _HARM_ROUNDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class EarlyLook:
-    """The result of an early look (interim analysis) at the data after a round.
+    """The result of an early look (interim analysis) at the data after a round (one measurement of each set of flags).
 
     Attributes:
         should_stop: whether the measurement can end, because the data decide the verdict.
         sentence: the result in one sentence.
-        effect: the effect, with an interval that is corrected for repeated looks; None if there is no effect yet.
+        effect: the change from the old to the new flags, with an interval that is corrected for repeated looks; None if
+            it cannot be computed yet.
     """
 
     should_stop: bool
@@ -44,15 +45,15 @@ class EarlyLook:
 
 
 def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
-    """Check after a complete round whether the data already decide the verdict.
+    """Check after a complete round (one measurement of each set of flags) whether the data already decide the verdict.
 
     A look ends the measurement in these cases:
 
-    - From 3 rounds on: the change of the latency, or the error rate, is harmful beyond chance.
+    - From 3 rounds on: the change of the judged figure, or the error rate, is harmful beyond chance.
     - From `MIN_PASS_ROUNDS` rounds on: the change passes.
 
     Args:
-        windows: all windows of the rollout so far; windows of an incomplete round are not used.
+        windows: all windows (measurements) of the rollout so far; those of an incomplete round are not used.
         plan: the plan.
 
     Returns:
@@ -94,10 +95,10 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
     The result is a clause such as `the error rate is at least 7.10 %`.
 
     Args:
-        data: the measured rounds.
-        plan: the plan with the limits of errors and of ΔP95.
+        data: the measured rounds (a round has one measurement of each set of flags).
+        plan: the plan, with the limits of the error rate and of the change of the judged figure.
         effect: the effect with its interval at the one-sided level `alpha`.
-        alpha: one-sided level, 0..1, of the lower bound of the error rate.
+        alpha: one-sided significance level, 0..1, also of the lower bound of the error rate.
     """
     errors = error_interval(data, level=1 - 2 * alpha)
     if errors is not None and errors[0] > plan.thresholds.max_error_rate:
@@ -110,8 +111,9 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
     """Return how many rounds a plan with `rounds: auto` measures, from its `min_rounds` to its `max_rounds`.
 
-    The number is estimated from the standard deviation of the measured rounds. It is `min_rounds` if the judged figure
-    (the P95, or the plan's metric) of a window is missing. The time budget is not considered.
+    A round has one window (measurement) of each arm (set of flags). The number is estimated from the standard deviation
+    of the measured rounds. It is `min_rounds` if a window lacks the judged figure (the P95 latency, or the metric that
+    the plan names). The time budget is not considered.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None or pairs.rounds < 2:
@@ -123,6 +125,8 @@ def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
     """Return how many rounds a rollout measures in total, within its time budget.
+
+    A round has one measurement of each arm (set of flags).
 
     With `rounds: auto`, this is `min_rounds` until that number of rounds is measured. Then the final number is
     estimated from these rounds.
@@ -136,7 +140,7 @@ def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | None:
-    """Return (lower end, upper end) of the confidence interval of arm B's error rate, in percent.
+    """Return (lower end, upper end) of the confidence interval of the error rate of arm B (new flags), in percent.
 
     `level` is the confidence level, 0..1. Return None if arm B has no completed request.
     """
@@ -148,6 +152,9 @@ def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | 
 
 
 def error_upper_pct(data: RolloutData) -> float | None:
-    """Return the upper end of the 95 % confidence interval of arm B's error rate, in percent; None without requests."""
+    """Return the upper end of the 95 % confidence interval of the error rate with the new flags (arm B), in percent.
+
+    Return None if no request with the new flags was completed.
+    """
     found = error_interval(data, level=LEVEL)
     return None if found is None else found[1]

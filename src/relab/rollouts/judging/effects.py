@@ -25,16 +25,17 @@ _TREND_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """The judged figures (the P95, or the plan's metric) of the two sides of a comparison, paired by round.
+    """The judged figures of the two sides of a comparison, paired by round (one measurement of each set of flags).
 
-    The first side is normally arm A, the second arm B. The last axis of each array is the round: the shape is
-    (rounds,), or (rollouts, rounds) for simulated rollouts.
+    The judged figure is the P95 latency, or the metric that the plan names. A side is one arm (set of flags), or the
+    mean of several arms: normally, the first side is arm A (old flags) and the second one is arm B (new flags). The
+    last axis of each array is the round: the shape is (rounds,), or (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        log_a, log_b: natural logarithm of the judged figure of each window, for the first and the second side of the
-            comparison. If a side consists of several arms, the value is the mean of the arms' logarithms.
-        index_a, index_b: position of the window in the order of measurement, from 0, for the first and the second side.
-            The shape is (rounds,) if all simulated rollouts have the same order.
+        log_a, log_b: natural logarithm of the judged figure in each measurement, for the first and the second side. If
+            a side consists of several arms, the value is the mean of the arms' logarithms.
+        index_a, index_b: position of the measurement in time, from 0, for the first and the second side. The shape is
+            (rounds,) if all simulated rollouts have the same order.
     """
 
     log_a: Floats
@@ -44,13 +45,15 @@ class Pairs:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds; each round gives one pair of figures."""
+        """The number of rounds; each round (one measurement of each set of flags) gives one pair of figures."""
         return int(self.log_a.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningEffect:
-    """The effect of a change after each round.
+    """The effect of new flags (arm B) compared with the old flags (arm A) after each round.
+
+    A round has one measurement of each arm.
 
     The last axis of each array is the round; element i is computed from the rounds 0 to i. The shape is (rounds,), or
     (rollouts, rounds) for simulated rollouts.
@@ -72,7 +75,7 @@ class RunningEffect:
         return int(self.mean.shape[-1])
 
     def after(self, rounds: int) -> RunningEffect:
-        """Return the effect as it was known after the first `rounds` rounds."""
+        """Return the effect as it was known after the first `rounds` rounds (measurements of each set of flags)."""
         return RunningEffect(self.mean[..., :rounds], self.sd[..., :rounds], self.error[..., :rounds])
 
     def last(self) -> tuple[float, float, float]:
@@ -81,7 +84,9 @@ class RunningEffect:
 
 
 def running_effect(pairs: Pairs) -> RunningEffect:
-    """Return the effect (log ratio of arm B to arm A) after each round of `pairs`, the judged figures of both arms.
+    """Return the effect of the new flags after each round (one measurement of each set of flags).
+
+    The effect is the log ratio of arm B (new flags) to arm A (old flags). `pairs` has the judged figures of both arms.
 
     From 3 rounds on, a linear trend over time is removed.
     """
@@ -111,22 +116,24 @@ def running_effect(pairs: Pairs) -> RunningEffect:
 
 
 def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
-    """Return for each round the sum of `(a - mean of a) * (b - mean of b)` over this round and all rounds before it.
+    """Return for each element the sum of `(a - mean of a) * (b - mean of b)` over this element and all before it.
 
-    The means are over the same rounds. `count` is the array `1, 2, 3, ...` of the numbers of these rounds.
+    The means are over the same elements. Elements follow each other on the last axis, one for each round of a rollout.
+    `count` is the array `1, 2, 3, ...` of the same length.
     """
     return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
 
 
 def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> Effect:
-    """Return the effect of a rollout after its last round, in percent, with Student's interval.
+    """Return the effect of a rollout after its last round, in percent, with Student's confidence interval.
 
-    After only one round, the result has no interval.
+    A round has one measurement of each arm (set of flags). After only one round, the result has no interval.
 
     Args:
         running: the effect after each round of one rollout; its arrays have one axis.
         alpha: probability, 0..1, that the true effect lies beyond one end of the interval.
-        scale: factor of the log ratio; 2 for the interaction of two factors.
+        scale: factor by which the log ratio is multiplied: 2 for the interaction of flow control and routing, because
+            the mean of two arms is then each side of the comparison; otherwise 1.
     """
     mean, _, error = running.last()
     estimate = percent(scale * mean)

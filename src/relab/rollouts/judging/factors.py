@@ -14,8 +14,8 @@ _ALPHA: Final = 0.025
 def factor_effects(data: RolloutData) -> FactorEffects | None:
     """Return the effects of flow control and of routing on the judged figure, and their interaction.
 
-    Return None without a complete round of all four arms, or if the judged figure (the P95, or the plan's metric) of a
-    window is missing.
+    The judged figure is the P95 latency, or the metric that the plan names. Return None if it is missing in a
+    measurement, or if no round has a measurement of all four arms (sets of flags).
     """
     # The effect of a factor is the mean of its effects with the old and the new value of the other factor.
     flow = _effect(data, (Arm.A, Arm.D), (Arm.C, Arm.B))

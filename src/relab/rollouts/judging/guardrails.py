@@ -17,7 +17,10 @@ _MAX_LAG_SHARE: Final = 0.5
 
 
 def qps_change_pct(data: RolloutData) -> float | None:
-    """Return the change of the completed requests per second from arm A to B, in percent; None if arm A completed none."""
+    """Return the change of the completed requests per second from the old to the new flags, in percent.
+
+    Return None if no request with the old flags (arm A) was completed.
+    """
     if not data.rounds:
         return None
     rates = []
@@ -29,9 +32,10 @@ def qps_change_pct(data: RolloutData) -> float | None:
 
 
 def route_effects(data: RolloutData) -> tuple[RouteEffect, ...]:
-    """Return the change of each route's P95 from arm A to B, with its 95 % interval, sorted by the route's name.
+    """Return the change of each route's P95 latency from arm A to B, with its 95 % interval, by the route's name.
 
-    A route is a kind of request. Only rounds with a P95 of this route in both arms count.
+    A route is a kind of request. A round has one measurement of each arm: A (old flags) and B (new flags). Only rounds
+    in which both arms have a P95 of the route count.
     """
     names = sorted({route.name for window in data.every_window() for route in window.routes})
     return tuple(effect for name in names if (effect := _route_effect(data, name)) is not None)

@@ -25,8 +25,8 @@ class Outcomes:
     """The outcomes of several simulated rollouts; each array has one element for each rollout.
 
     Attributes:
-        passed: whether the effect meets the gates of a PASS.
-        rounds: number of rounds after which the measurement ended.
+        passed: whether the effect meets the gates (conditions) of a PASS.
+        rounds: number of rounds (one measurement of each set of flags) after which the rollout ended.
         early: whether the rollout passed at an early look (interim analysis), before the planned last round.
     """
 
@@ -36,15 +36,15 @@ class Outcomes:
 
 
 def look_alpha(plan: Plan, rounds: int) -> float:
-    """Return the one-sided significance level of the early look (interim analysis) after `rounds` rounds.
+    """Return the one-sided significance level of the early look (interim analysis) after a number of rounds.
 
     The k-th look has the level `alpha / (k * (k + 1))`, with the `alpha` of the plan's `early_stop`. The levels of all
     looks add up to at most `alpha` (Bonferroni).
 
     Args:
         plan: a plan with `early_stop`.
-        rounds: number of measured rounds, at least `MIN_PASS_ROUNDS`. With exactly `MIN_PASS_ROUNDS`, it is the first
-            look (k = 1).
+        rounds: number of measured rounds (a round has one measurement of each set of flags), at least
+            `MIN_PASS_ROUNDS`. With exactly `MIN_PASS_ROUNDS`, it is the first look (k = 1).
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1
@@ -52,21 +52,22 @@ def look_alpha(plan: Plan, rounds: int) -> float:
 
 
 def last_rounds(plan: Plan) -> int:
-    """Return the greatest number of rounds that a plan can measure within its budget."""
+    """Return the most rounds (one measurement of each set of flags) that a plan can measure within its time budget."""
     measured = plan.experiment
     most = measured.max_rounds if measured.rounds == "auto" else measured.rounds
     return min(most, rounds_that_fit(plan))
 
 
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
-    """Return the outcomes of simulated rollouts: whether each passes, and after how many rounds.
+    """Return the outcomes of simulated rollouts: whether each passes, and after how many rounds it ends.
 
     Only the gates on the effect are applied, not the rules about errors and invalid data.
 
     Args:
         plan: the plan, which determines after how many rounds a rollout ends.
-        pairs: the judged figures of the simulated windows, for the greatest number of rounds of the plan. The arrays
-            `log_a` and `log_b` have the shape (rollouts, rounds).
+        pairs: the simulated figures of the old flags (`log_a`) and of the new flags (`log_b`), as logarithms. Each
+            array has one row for each rollout and one column for each round (one measurement of each set of flags), up
+            to the greatest number of rounds of the plan.
     """
     running = running_effect(pairs)
     planned = _planned(plan, running)
@@ -81,13 +82,13 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
 
 
 def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -> Booleans:
-    """Return for each rollout whether its effect after `rounds` rounds meets both gates (conditions) of a PASS.
+    """Return for each rollout whether its effect after a number of rounds meets both gates (conditions) of a PASS.
 
     The gates: the estimate reaches the plan's threshold, and the whole interval lies below 0.
 
     Args:
         plan: the plan, for the threshold.
-        running: the effect after each round.
+        running: the effect of each rollout after each round (one measurement of each set of flags).
         rounds: number of rounds, at least 2.
         alpha: one-sided significance level of the interval.
     """
@@ -99,7 +100,9 @@ def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -
 
 
 def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
-    """Return for each simulated rollout the number of rounds it measures if no early look (interim test) ends it.
+    """Return for each simulated rollout how many rounds it measures if no early look (interim test) ends it before.
+
+    A round has one measurement of each arm (set of flags).
 
     `running` has the effects of all simulated rollouts. With `rounds: auto`, a number is computed from the first
     `min_rounds` rounds of the rollout; otherwise, all rounds of `running` are measured.
@@ -113,9 +116,10 @@ def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
 
 
 def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each simulated rollout the number of rounds after which it ends.
+    """Return for each simulated rollout the number of rounds (measurements of each set of flags) after which it ends.
 
-    It ends after the first early look (interim test) that passes, or else after its number in `planned`.
+    It ends after the first early look (interim test) that passes. If none passes, it ends after the number of rounds
+    that `planned` has for this rollout. `running` has the effect of each rollout after each round.
     """
     ended = planned.copy()
     if plan.early_stop is not None:
@@ -127,10 +131,12 @@ def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> ND
 def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
     """Return for each simulated rollout whether it passes by `DecisionPolicy.SEED`.
 
-    This rule compares only the estimate, the change of the mean figure from arm A to B, with the limit of a PASS; it
-    ignores the interval of the estimate.
+    This rule compares only the estimate with the plan's `pass_delta_p95_max`, the greatest change that passes, and
+    ignores the interval of the estimate. The estimate is the change, in percent, from the mean figure of arm A (old
+    flags) to that of arm B (new flags).
 
-    `rounds` has the number of measured rounds of each rollout.
+    `pairs` has the logarithms of the figures of both arms in each round. `rounds` has the number of measured rounds of
+    each rollout.
     """
     last = rounds[:, np.newaxis] - 1
     sums = [np.take_along_axis(np.cumsum(np.exp(logs), axis=-1), last, axis=-1) for logs in (pairs.log_a, pairs.log_b)]
@@ -138,12 +144,14 @@ def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Boolean
 
 
 def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, runs: int = 25_000) -> float:
-    """Return the share, 0..1, of simulated rollouts of identical arms that pass; 0 with too few rounds for a PASS.
+    """Return the share, 0..1, of simulated rollouts that pass although old and new flags have the same effect.
+
+    The result is 0 if there are too few rounds for a PASS. A round has one measurement of each arm (set of flags).
 
     Args:
         plan: the plan.
-        window_sd: standard deviation of the natural logarithm of a window's judged figure (the P95, or the plan's
-            metric).
+        window_sd: standard deviation of the natural logarithm of the judged figure (the P95 latency, or the metric that
+            the plan names) between measurements.
         rounds: greatest number of rounds; None for the greatest number of the plan.
         runs: number of simulated rollouts; fewer are simulated if the plan has very many rounds.
     """
@@ -160,6 +168,8 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
 def positions(plan: Plan, rounds: int, *, runs: int, draw: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the positions in time of all windows of arm A and of arm B, for simulated rollouts.
 
+    A window is one measurement of an arm (set of flags); a round has one window of each arm.
+
     Args:
         plan: the plan, for its arms and their order.
         rounds: number of rounds.
@@ -168,7 +178,7 @@ def positions(plan: Plan, rounds: int, *, runs: int, draw: np.random.Generator) 
 
     Returns:
         `(positions of arm A, positions of arm B)`, each of the shape (rollouts, rounds). A position is the number of
-        the window in the rollout or, if all arms of a round are measured at once, the number of the round; both from 0.
+        the window in the rollout or, if all arms are measured at once, the number of the round; both from 0.
     """
     number, arms, shape = np.arange(rounds, dtype=np.float64), len(arms_of(plan)), (runs, rounds)
     if plan.subject.live:

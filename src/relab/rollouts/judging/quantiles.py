@@ -15,7 +15,7 @@ P95: Final = 0.95
 
 
 def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float) -> float | None:
-    """Return the 95th percentile of a window's latencies in ms, as the Harrell-Davis estimate.
+    """Return the 95th percentile of the latencies in one measurement, in ms, as the Harrell-Davis estimate.
 
     The latency of a failed request is raised to `timeout_ms` if it is below that.
 
@@ -25,7 +25,7 @@ def window_quantile_ms(every: LatencyHistogram, good: LatencyHistogram, *, timeo
         timeout_ms: time limit of a request.
 
     Returns:
-        The percentile; None for a window without requests.
+        The percentile; None without requests.
     """
     if not every.count:
         return None

@@ -21,7 +21,7 @@ MAX_FIGURE: Final = 1e290
 
 @dataclass(frozen=True, slots=True)
 class RolloutData:
-    """The complete rounds of a rollout; a complete round has one window of each arm (set of flags).
+    """The complete rounds of a rollout; a complete round has one window (measurement) of each arm (set of flags).
 
     Attributes:
         rounds: the complete rounds, in order.
@@ -37,9 +37,9 @@ class RolloutData:
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
-        """Group the measured windows of a rollout by round, and separate the complete rounds from the incomplete ones.
+        """Group the windows (measurements) of a rollout by round, and separate complete rounds from incomplete ones.
 
-        `plan` says which arms a complete round has.
+        `plan` says which arms (sets of flags) a complete round has.
         """
         arms = set(arms_of(plan))
         by_round: dict[int, dict[Arm, ArmWindow]] = {}
@@ -59,7 +59,10 @@ class RolloutData:
         return cls(tuple(complete), tuple(missing), is_cut, plan.subject.live)
 
     def before_gap(self) -> RolloutData:
-        """Return only the rounds before the first gap: a missing, incomplete or unusable round."""
+        """Return only the rounds before the first gap: a missing, incomplete or unusable round.
+
+        A round has one measurement of each arm (set of flags).
+        """
         rounds = []
         for number, found in enumerate(self.rounds):
             if any(window.round != number or not is_usable(window.metric) for window in found.values()):
@@ -68,29 +71,30 @@ class RolloutData:
         return replace(self, rounds=tuple(rounds))
 
     def place(self, window: ArmWindow) -> float:
-        """Return the position of a window in time, from 0.
+        """Return the position of a window (one measurement of an arm, a set of flags) in time, from 0.
 
-        If all arms of a round are measured at once (`is_live`), this is the number of the round, otherwise the number
-        of the window.
+        If all arms are measured at once (`is_live`), this is the number of the round, otherwise the number of the
+        window. A round has one window of each arm.
         """
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
-        """Return the measured windows of time of one arm (set of flags) in the complete rounds, in order."""
+        """Return the windows (measurements) of one arm (set of flags) in the complete rounds, in order."""
         return tuple(found[arm] for found in self.rounds)
 
     def every_window(self) -> tuple[ArmWindow, ...]:
-        """Return the windows of all complete rounds, round by round; each round contributes one window of each arm."""
+        """Return the windows (measurements) of all complete rounds, round by round; each has one window of each arm."""
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
-        """Return the judged figures (the P95, or the plan's metric) of two sides, paired by round.
+        """Return the judged figures of two sides, paired by round (one measurement of each arm, a set of flags).
 
-        Return None without a complete round, or if a figure is missing or not above 0.
+        The judged figure is the P95 latency, or the metric that the plan names. Return None without a complete round,
+        or if a figure is missing or not usable (not above 0, or too large).
 
         Args:
-            first: the arms of the first side. If there are several, a round's value is the mean of the logarithms of
-                their figures, and its position in time is the mean of the positions of their windows.
+            first: the arms of the first side. If there are several arms, the value of the side in a round is the mean
+                of the logarithms of their figures, and its position in time is the mean position of their measurements.
             second: the arms of the second side, used in the same way.
         """
         groups = (tuple(first), tuple(second))
@@ -106,5 +110,5 @@ class RolloutData:
 
 
 def is_usable(value: float | None) -> bool:
-    """Return whether a judged figure exists, has a logarithm (is above 0), and is at most `MAX_FIGURE`."""
+    """Return whether a figure is not None, has a logarithm (is above 0), and is at most `MAX_FIGURE`."""
     return value is not None and 0 < value <= MAX_FIGURE

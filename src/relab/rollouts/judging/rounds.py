@@ -37,9 +37,11 @@ _LARGEST_SD: Final = 1.5
 class PassGates:
     """The two conditions (gates) on the effect of a rollout that a PASS requires.
 
+    The effect is the log ratio of arm B (new flags) to arm A (old flags).
+
     Attributes:
-        bound: the estimate (log ratio of arm B to arm A) must be at most this; negative, or 0.
-        alpha: the one-sided significance level; the upper end of the interval at this level must be below 0.
+        bound: the greatest estimate of the effect that passes; negative, or 0.
+        alpha: the one-sided significance level. The upper end of the effect's interval at this level must be below 0.
     """
 
     bound: float
@@ -49,9 +51,9 @@ class PassGates:
         """Return the probability, 0..1, that a rollout meets both gates (conditions on estimate and interval).
 
         Args:
-            effect: the true log ratio of arm B to arm A.
-            sd: standard deviation of the rounds' log ratios.
-            rounds: number of rounds.
+            effect: the true log ratio of arm B (new flags) to arm A (old flags).
+            sd: standard deviation of the log ratio between rounds.
+            rounds: number of rounds; a round has one measurement of each arm.
         """
         if rounds < MIN_PASS_ROUNDS:
             return 0.0
@@ -69,9 +71,11 @@ class PassGates:
     def rounds_needed(self, effect: float, sd: float) -> int | None:
         """Return the smallest number of rounds with which a rollout passes with the probability `POWER`.
 
+        A round has one measurement of each arm: A (old flags) and B (new flags).
+
         Args:
             effect: the true log ratio of arm B to arm A.
-            sd: standard deviation of the rounds' log ratios.
+            sd: standard deviation of the log ratio between rounds.
 
         Returns:
             The number of rounds; None if it would exceed `MAX_ROUNDS`.
@@ -90,11 +94,11 @@ class PassGates:
         """Return the smallest true improvement that passes with the probability `POWER`, as a negative log ratio.
 
         Args:
-            sd: standard deviation of the rounds' log ratios.
-            rounds: number of rounds.
+            sd: standard deviation of the log ratio between rounds.
+            rounds: number of rounds; a round has one measurement of each arm.
 
         Returns:
-            The log ratio of arm B to arm A; None for fewer than `MIN_PASS_ROUNDS` rounds.
+            The log ratio of arm B (new flags) to arm A (old flags); None for fewer than `MIN_PASS_ROUNDS` rounds.
         """
         if rounds < MIN_PASS_ROUNDS:
             return None
@@ -113,12 +117,12 @@ def gates_of(plan: Plan) -> PassGates:
 
 
 def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
-    """Return the smallest true improvement that `rounds` rounds find with a power of 80 %, as a negative percentage.
+    """Return the smallest true improvement that a rollout finds with a power of 80 %, as a negative percentage.
 
     Args:
         plan: the plan with the thresholds of the verdict.
-        sd: standard deviation of the rounds' log ratios.
-        rounds: number of rounds.
+        sd: standard deviation of the log ratio (new flags to old flags) between rounds.
+        rounds: number of rounds; a round has one measurement of each set of flags.
 
     Returns:
         The change in percent; None for fewer than `MIN_PASS_ROUNDS` rounds.
@@ -130,18 +134,21 @@ def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
 def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
     """Return for each rollout how many rounds a plan with `rounds: auto` measures, from `min_rounds` to `max_rounds`.
 
+    A round has one measurement of each arm: A (old flags) and B (new flags).
+
     Args:
         plan: the plan.
-        sd: the measured standard deviation of the rounds' log ratios, for each rollout.
+        sd: the measured standard deviation of the log ratio of arm B to arm A between rounds, for each rollout.
         rounds: number of rounds from which `sd` was measured.
     """
     return np.searchsorted(_largest_sds(plan), sd * planning_factor(rounds)) + plan.experiment.min_rounds
 
 
 def planning_factor(rounds: int) -> float:
-    """Return a factor that makes a standard deviation from `rounds` rounds a cautious value for planning.
+    """Return a factor that makes a standard deviation, measured in a number of rounds, a cautious value for planning.
 
-    The factor times the measured value is the upper confidence bound of the true value, at the level 70 %.
+    A round has one measurement of each set of flags. The measured standard deviation times the factor is the upper
+    confidence bound, at the level 70 %, of the true standard deviation.
     """
     from scipy import special
 
@@ -157,16 +164,17 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return a table: for each number of rounds, the largest standard deviation with which a rollout probably passes.
+    """Return, for each number of rounds, the largest standard deviation with which a rollout probably passes.
 
-    A rollout probably passes if a PASS has at least the probability `POWER`. The standard deviation is that of the
-    rounds' log ratios; it is 0 if the number of rounds is too small for a PASS.
+    A round has one measurement of each arm: A (old flags) and B (new flags). "Probably" means at least with the
+    probability `POWER`. The standard deviation is that of the log ratio of arm B to arm A between rounds. It is 0 if
+    the number of rounds is too small for a PASS.
 
     Args:
         gates: the conditions of a PASS.
-        effect: the true log ratio of arm B to arm A.
-        least: the first number of rounds.
-        greatest: the number of rounds before which the table ends.
+        effect: the true log ratio.
+        least: the number of rounds at the first place of the result.
+        greatest: one more than the number of rounds at the last place.
     """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])

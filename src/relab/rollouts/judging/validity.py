@@ -31,8 +31,13 @@ _TREND_WINDOWS: Final = 4
 def missing_data(data: RolloutData) -> tuple[str, ...]:
     """Return one sentence for each gap in the data; empty without gaps.
 
-    A gap is a missing or unusable window, a missing or unusable judged figure (the P95, or the plan's metric) of a
-    window, or an arm without completed requests. Without a complete round, one more sentence says so.
+    These are gaps:
+
+    - a missing or unusable window (one measurement of an arm, a set of flags);
+    - a window whose judged figure (the P95 latency, or the metric that the plan names) is missing or unusable;
+    - an arm without completed requests.
+
+    One more sentence follows if no round (one window of each arm) is complete.
     """
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
@@ -49,7 +54,7 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
 
 
 def biased_data(data: RolloutData) -> tuple[str, ...]:
-    """Return one sentence for each reason why the figures may favour one arm; empty if there is no reason.
+    """Return one sentence for each reason why the figures may favour one arm (set of flags); empty without a reason.
 
     The reasons are dropped requests, requests without an outcome, and unequal numbers of requests of the arms.
     """
@@ -63,6 +68,8 @@ def biased_data(data: RolloutData) -> tuple[str, ...]:
 def imbalance_pct(data: RolloutData) -> float | None:
     """Return the difference between the numbers of completed requests of arms A and B, in percent of the larger number.
 
+    Arm A has the old flags, arm B the new ones.
+
     Return None without completed requests.
     """
     if not data.rounds:
@@ -72,7 +79,7 @@ def imbalance_pct(data: RolloutData) -> float | None:
 
 
 def dropped_requests(data: RolloutData) -> int:
-    """Return the number of requests, over all windows, that were due and were never sent."""
+    """Return the number of requests, over all measurements, that were due and were never sent."""
     return sum(window.dropped for window in data.every_window())
 
 
@@ -89,10 +96,10 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
 
 
 def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> list[str]:
-    """Return a warning as a list of one sentence if the arms completed significantly different numbers of requests.
+    """Return a list with one sentence if the arms (sets of flags) have very different numbers of completed requests.
 
     The list is empty if the numbers per second differ by less than `least_pct` percent, or if the difference is not
-    significant in a chi-square test for a sample ratio mismatch.
+    significant in a chi-square test for a sample ratio mismatch. `arms` has the windows (measurements) of each arm.
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """
@@ -115,7 +122,8 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> l
 def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
     """Return one sentence for each way in which arm A is unstable: it drifts or varies more than `thresholds` allow.
 
-    The result is empty if arm A is stable, or has too few windows to judge that.
+    Arm A has the old flags; its judged figure drifts or varies from window (measurement) to window. The result is empty
+    if arm A is stable, or has too few windows to judge that.
     """
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]

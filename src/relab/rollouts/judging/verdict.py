@@ -24,10 +24,11 @@ class _Figures:
     """The figures on which the verdict about a rollout depends. Arm A has the old flags, arm B has the new flags.
 
     Attributes:
-        effect: the change of the P95 latency from arm A to arm B.
+        effect: the change of the judged figure (the P95 latency, or the metric that the plan names) from arm A to arm
+            B.
         error_rate_pct: arm B's error rate in percent.
         error_upper_pct: the upper bound of arm B's error rate, in percent.
-        rounds: the number of measured rounds.
+        rounds: the number of measured rounds; a round has one measurement of each arm.
         rounds_needed: the number of rounds that would probably give a PASS; None if not known.
     """
 
@@ -45,6 +46,8 @@ def judge(
     stopped_early: bool = False,
 ) -> RolloutJudgement:
     """Judge the measured windows of a rollout by its plan.
+
+    A window is one measurement of an arm (set of flags); a round has one window of each arm.
 
     Args:
         windows: all completely measured windows. An incomplete last round is ignored.
@@ -91,11 +94,12 @@ def judge(
 
 
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
-    """Return the effect after the complete rounds of `windows`, with its interval.
+    """Return the change from the old to the new flags after the complete rounds of `windows`, with its interval.
 
     The level of the interval is 99 %. It is higher if the plan's `alpha_share`, the share of the error probability that
-    this rollout may use, is below 1. Return None without a complete round, or if the judged figure (the P95, or the
-    plan's metric) of a window is missing.
+    this rollout may use, is below 1. A window is one measurement of an arm (set of flags); a round has one window of
+    each arm. Return None without a complete round, or if a window lacks the judged figure (the P95 latency, or the
+    metric that the plan names).
     """
     pairs = RolloutData.of(windows, plan).pairs()
     return None if pairs is None else effect_pct(running_effect(pairs), alpha=gates_of(plan).alpha)
@@ -104,9 +108,10 @@ def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
     """Return pairs (number of rounds, effect after these rounds); each effect has an interval.
 
-    The level of the intervals is that of `effect_so_far`: 99 %, or higher if the plan's `alpha_share` is below 1. The
-    pairs end before the first round in which a window, or the judged figure (the P95, or the plan's metric) of a
-    window, is missing.
+    The effect is the change from the old to the new flags. The intervals have the level 99 %, or a higher one if the
+    plan's `alpha_share` is below 1. A round has one window (measurement) of each arm (set of flags). The pairs end
+    before the first round that lacks a window, or a window's judged figure (the P95 latency, or the metric that the
+    plan names).
     """
     pairs = RolloutData.of(windows, plan).before_gap().pairs()
     if pairs is None:
@@ -120,10 +125,14 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return `(problems, warnings)`, one sentence each; only the problems make the verdict INVALID.
 
-    `running` is the effect after each round; None if it cannot be computed. The problems depend on the plan's policy:
+    Three kinds of doubts exist: missing data, biased data (such as dropped requests, or very different numbers of
+    requests of the arms), and an unstable arm A (its figures drift or vary too much). Arm A has the old flags, arm B
+    the new ones. The plan's policy says which doubts are problems; the others are warnings:
 
-    - `seed`: missing data.
-    - `statistical`: missing data, biased data, and an unstable arm A unless the change is clearly harmful.
+    - `seed`: missing data are a problem.
+    - `statistical`: all doubts are problems, but an unstable arm A is only a warning if the change is clearly harmful.
+
+    `running` is the effect after each round (one measurement of each arm); None if it cannot be computed.
     """
     missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
     if plan.policy is DecisionPolicy.SEED:

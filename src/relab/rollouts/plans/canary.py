@@ -20,7 +20,7 @@ class CanaryGuard(PlanSection):
     """The limits of each step of a canary; exceeding a limit restores the old flags.
 
     Attributes:
-        max_error_rate: greatest error rate of a step, in percent.
+        max_error_rate: greatest error rate of the new flags in a step, in percent.
         max_delta_p95: greatest increase, in percent, of the judged figure (by default the P95 latency of requests). The
             increase is measured from the median of the figure with the old flags (arm A).
     """
@@ -33,8 +33,8 @@ class Canary(PlanSection):
     """How new flags are applied after a PASS: to a growing share of the traffic, in steps.
 
     Attributes:
-        steps: shares of the traffic in percent, ascending; the last one is 100. A flag stores its shares rounded to
-            0.01 %.
+        steps: shares of the traffic in percent, ascending; the last share is 100. The flag stores each share rounded to
+            0.01 %, so the steps must differ by at least that.
         step_sec: duration of each step, in seconds.
         guard: the limits that each step must keep.
     """

@@ -41,7 +41,7 @@ threshold."""
 
 
 class WindowOrder(StrEnum):
-    """The order of the arms in the windows of a round.
+    """The order in which the arms (sets of flags) are measured in a round (one measurement of each arm).
 
     `abab`: the order is the same in each round. `abba`: the order is reversed in every second round, which cancels a
     linear trend. `random`: the order is drawn for each round, with the plan's seed and the rollout's id, so that it
@@ -66,11 +66,13 @@ def _check_rounds(value: Any) -> Any:
 class EarlyStop(PlanSection):
     """The section `early_stop`: test the data after each round, and end the measurement as soon as a test decides.
 
+    A round has one measurement of each set of flags.
+
     In a plan of LabOps, an older tool whose plans relab accepts, `early_stop` is only true or false.
 
     Attributes:
         alpha: probability, 0..1, that one of the tests before the last round passes a change without effect. The test
-            after the last round has its own probability, which is not included.
+            after the last round adds its own probability, 0.5 %.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
@@ -89,7 +91,7 @@ class Measurement(PlanSection):
 
     relab accepts the plans of LabOps, an older tool. Fields and values that its plan (`plan_combo.yaml`) does not have
     are marked "ours". Arm A has the flags from before the rollout, and arm B has the changed ones. The judged figure is
-    the P95, or the metric that the plan names.
+    the P95 latency, or the metric that the plan names.
 
     Attributes:
         qps: requests per second of the load.
@@ -154,7 +156,10 @@ class Measurement(PlanSection):
 
     @property
     def first_rounds(self) -> int:
-        """The number of rounds that are planned before anything is measured: `rounds`; `min_rounds` for `auto`."""
+        """The number of rounds that are planned at first: `rounds`, or `min_rounds` if `rounds` is `auto`.
+
+        A round has one measurement of each arm (set of flags).
+        """
         return self.min_rounds if self.rounds == "auto" else self.rounds
 
 
@@ -183,14 +188,15 @@ class Plan(PlanSection):
         base_url: address of the target.
         timeout: time limit in seconds of one request to the target's control endpoints.
         experiment: what is changed and measured.
-        thresholds: the limits of the verdict.
+        thresholds: the limits by which the verdict is decided.
         policy: ours; the rule by which the rollout is decided.
         time_budget: seconds after which the measurement ends; 0 for no limit.
         per_combo_cap: time limit, in seconds, of each arm (a combination of flow control and routing). It limits the
-            sum of all windows and warm-ups of the arm; 0 for no limit.
-        early_stop: the rule by which the measurement may end before its last round; None if it may not.
-        alpha_share: ours; the factor, 0..1, by which the significance level of a PASS is multiplied. A search that
-            runs n rollouts gives each of them 1 / n, so that its total risk of a false PASS stays the same.
+            sum of all windows (measurements) and warm-ups of the arm; 0 for no limit.
+        early_stop: the rule by which the measurement may end before its last round (one measurement of each arm); None
+            for no such rule.
+        alpha_share: ours; the factor, 0..1, by which the significance level of a PASS is multiplied. A search that runs
+            n rollouts gives each of them 1 / n, so that its total risk of a false PASS stays the same.
         canary: ours; the steps in which a change is applied after a PASS; None to apply it at once.
         report: the files that are written.
         subject: ours; the flag, health check and metric of the target. The default fits a service with the endpoints of
@@ -236,14 +242,15 @@ class Plan(PlanSection):
 
     @property
     def judged_figure(self) -> str:
-        """The name of the judged figure in texts: `metric` if the plan names a metric, otherwise `P95`."""
+        """The name of the judged figure in texts: `metric` if the plan names a metric, else `P95` (the P95 latency)."""
         return "P95" if self.subject.metric is None else "metric"
 
     @property
     def detected_pct(self) -> float:
-        """The change of the judged figure, in percent, that a rollout with enough rounds finds with a power of 80 %.
+        """The true change of the judged figure, in percent, that the rollout is to find with a power of 80 %.
 
-        It is the plan's `detect_delta_p95`, or else a default that depends on the threshold of a PASS.
+        The number of measurements is planned for this change. It is the plan's `detect_delta_p95`; without that, it is
+        derived from the threshold of a PASS.
         """
         given = self.experiment.detect_delta_p95
         if given is not None:

@@ -35,6 +35,8 @@ def arms_of(plan: Plan) -> tuple[Arm, ...]:
 def windows_of(plan: Plan, rounds: int, rollout_id: str) -> tuple[PlannedWindow, ...]:
     """Return the windows of the first `rounds` rounds of a rollout, in the order of their measurement.
 
+    A window is one measurement of an arm (set of flags); a round has one window of each arm.
+
     A random order is drawn with the plan's seed and the rollout's id, so it differs between rollouts of a plan.
     """
     # Otherwise, a regular rhythm of the service could distort all rollouts in the same way.
@@ -56,7 +58,7 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 
 
 def window_cost_s(plan: Plan) -> float:
-    """Return the time, in seconds, of one window of one arm, with the warm-up before it."""
+    """Return how long one measurement of one arm (set of flags) takes, with the warm-up before it, in seconds."""
     return plan.experiment.warmup_sec + plan.experiment.window_sec
 
 
@@ -76,7 +78,7 @@ def rounds_that_fit(plan: Plan) -> int:
 
 
 def flags_of(plan: Plan, arm: Arm, before: Document) -> Document:
-    """Return the flags to set for an arm of a plan about flow control and routing, as a JSON document.
+    """Return the flags to set for an arm (set of flags) of a plan about flow control and routing, as a JSON document.
 
     The documents of all arms have the same fields.
 

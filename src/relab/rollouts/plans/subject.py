@@ -50,8 +50,8 @@ class HttpFlagSubject(PlanSection):
         version_pointer: the JSON pointer to the flag's version in the answer to a read; None for a flag without
             versions. A change sends the version in an `If-Match` header.
         headers: HTTP headers of each request.
-        a: the value of arm A; None for the value before the rollout.
-        b: the value of arm B.
+        a: the old value (arm A); None for the value that the flag has before the rollout.
+        b: the new value (arm B).
         sent_as: the JSON value that replaces `$value` for each value of the flag, by the flag's value as JSON text, such
             as `{"true": "on", "false": "off"}`; None to send the value itself.
     """
@@ -84,7 +84,7 @@ class HttpFlagSubject(PlanSection):
 class ProductFlagSubject(PlanSection):
     """One of relab's own feature flags, named by `key`.
 
-    `a` and `b` are the names of the variants for arm A and arm B.
+    `a` is the name of the flag's old variant (arm A), `b` the name of its new variant (arm B).
     """
 
     kind: Literal["product_flag"]
@@ -121,8 +121,9 @@ class HealthSubject(PlanSection):
 class JsonMetric(PlanSection):
     """A metric from a JSON endpoint; smaller is better.
 
-    In the URL, `$start` and `$end` stand for the limits of the window, in seconds since 1970. `$arm` stands for the
-    arm: its letter, such as `A`, or, if the rollout changes one of relab's own flags, the name of the arm's variant.
+    In the URL, `$start` and `$end` stand for the start and the end of the measurement, in seconds since 1970. `$arm`
+    stands for the measured arm (set of flags): its letter, such as `A`, or, if the rollout changes one of relab's own
+    flags, the name of the arm's variant.
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
@@ -140,25 +141,25 @@ class JsonMetric(PlanSection):
 
     @property
     def template(self) -> str:
-        """The URL, in which `$arm` may stand for the arm."""
+        """The URL, in which `$arm` may stand for the measured arm (set of flags)."""
         return self.url
 
 
 class PrometheusMetric(PlanSection):
     """A metric from Prometheus; smaller is better.
 
-    Each query is evaluated at the end of a window and must return one value.
+    Each query is evaluated at the end of a measurement and must return one value.
 
-    In queries, `$start` and `$end` stand for the limits of the window, in seconds since 1970, and `$window` for its
-    duration, such as `5s`. `$arm` stands for the arm: its letter, such as `A`, or, if the rollout changes one of
-    relab's own flags, the name of the arm's variant.
+    In queries, `$start` and `$end` stand for the start and the end of the measurement, in seconds since 1970, and
+    `$window` for its duration, such as `5s`. `$arm` stands for the measured arm (set of flags): its letter, such as
+    `A`, or, if the rollout changes one of relab's own flags, the name of the arm's variant.
 
     Attributes:
         url: the base URL of Prometheus.
         query: the query of the metric.
-        requests, errors: the queries of the number of requests and of the number of failed requests in the window;
-            None: the number is not read.
-        delay_s: seconds between the end of a window and the query, until Prometheus has scraped the last values.
+        requests, errors: the queries of the number of requests and of the number of failed requests in the measured
+            time; None: the number is not read.
+        delay_s: seconds between the end of a measurement and the query, until Prometheus has scraped the last values.
         headers: HTTP headers of each request to Prometheus.
     """
 
@@ -172,7 +173,7 @@ class PrometheusMetric(PlanSection):
 
     @property
     def template(self) -> str:
-        """The query, in which `$arm` may stand for the arm."""
+        """The query, in which `$arm` may stand for the measured arm (set of flags)."""
         return self.query
 
 
@@ -187,9 +188,9 @@ class Subject(PlanSection):
         flags: the flag that is changed.
         health: the health check. None: for the flags of a service, `/api/lab/config` below `base_url` is checked; for
             other flags, no health is checked.
-        metric: the metric by which the rollout is judged; None for the P95 that the load measures.
-        live: whether to measure the service's own traffic instead of a load. Each arm then gets a share of the traffic
-            at the same time.
+        metric: the metric by which the rollout is judged; None for the P95 latency of the load's requests.
+        live: whether to measure the service's own traffic instead of a generated load. The old flags (arm A) and the
+            new flags (arm B) then each get a share of the traffic at the same time.
         allow_remote: whether the load may be sent to another machine.
     """
 

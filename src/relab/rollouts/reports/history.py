@@ -67,7 +67,9 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history that are JSON objects, oldest first; empty if there is no file.
+    """Return the lines of a history of rollouts (a JSON object for each rollout), oldest first; empty without a file.
+
+    Lines that are not JSON objects are left out.
 
     Raises:
         ReportFolderError: the file cannot be read.

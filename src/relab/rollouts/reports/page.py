@@ -77,7 +77,10 @@ def _unit(record: RolloutRecord) -> str:
 
 
 def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after these rounds); the last one is the effect of the verdict."""
+    """Return pairs (number of rounds, effect after these rounds); the last pair has the effect of the verdict.
+
+    A round has one measurement of each arm (set of flags).
+    """
     found = effects_by_round(record.windows, record.plan)
     last = None if record.judgement is None else record.judgement.delta_p95
     if found and last is not None:

@@ -23,7 +23,9 @@ _LEAST_CHANGE_PCT: Final = -100.0
 
 
 def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
-    """Return the chart of the judged figure (the P95 or a metric) of each window, with a line for each arm.
+    """Return the chart of the judged figure in each window (measurement), with a line for each arm (set of flags).
+
+    The judged figure is the P95 latency, or the metric that the plan names.
 
     Args:
         windows: the measured windows.
@@ -70,7 +72,8 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
     """Return the chart of the effect and its interval after each round, with lines at 0 and at the thresholds.
 
     Args:
-        effects: pairs (number of rounds, effect after these rounds).
+        effects: pairs (number of rounds, effect after these rounds); a round has one measurement of each arm (set of
+            flags).
         thresholds: the plan's thresholds.
     """
     rows = [

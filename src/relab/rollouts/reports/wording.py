@@ -55,7 +55,7 @@ def is_applied(record: RolloutRecord) -> bool:
 
 
 def is_decided(record: RolloutRecord) -> bool:
-    """Return whether the rollout or a person has tried to apply the new flags, or has rolled them back."""
+    """Return whether there was an attempt to apply the new flags (also a failed one), or to restore the old ones."""
     return record.application is not None and record.application.by is not None
 
 

@@ -31,7 +31,8 @@ class ScreenedCandidate(_Value):
         number: the number of the candidate in the search, from 1.
         values: `{field of the plan: value}`.
         rollout_id: the id of the screening; None if the target rejected the values.
-        estimate_pct: change of the judged figure (the P95, or the plan's metric) from arm A to B, in percent.
+        estimate_pct: change of the judged figure (the P95 latency, or the metric that the plan names) from arm A (old
+            flags) to arm B (the candidate's flags), in percent.
         low_pct, high_pct: ends of the interval of `estimate_pct`.
         error_rate_pct: failed requests of arm B, in percent.
         error: standard error of the log ratio of arm B to arm A; 0 if it was not measured.
@@ -133,7 +134,10 @@ def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, 
 
 
 def screened(number: int, values: Values, record: RolloutRecord) -> ScreenedCandidate:
-    """Return the candidate with this number and these values, with the results of the rollout that screened it."""
+    """Return the candidate with this number and these values, with the results of its screening `record`.
+
+    A screening is the short rollout that measures a candidate.
+    """
     found = record.judgement
     assert found is not None
     effect, limits = found.delta_p95, record.plan.thresholds

@@ -138,7 +138,8 @@ def _points(parameters: Mapping[str, Parameter], candidates: Sequence[Values]) -
 def _expected_improvement(points: Floats, effects: Sequence[float], errors: Sequence[float], pool: Floats) -> Floats:
     """Return for each candidate in `pool` by how much it is expected to improve the best effect so far, as a log ratio.
 
-    A Gaussian process is fitted to the measured candidates. An effect is the log ratio of arm B to arm A.
+    A Gaussian process is fitted to the measured candidates. An effect is the log ratio of arm B (the candidate's flags)
+    to arm A (the old flags).
 
     Args:
         points: the measured candidates, one row each, from `_points`.

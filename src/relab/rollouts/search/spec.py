@@ -89,7 +89,8 @@ class Parameter(PlanSection):
 class Screening(PlanSection):
     """How each candidate of a search is measured.
 
-    `rounds` is the number of rounds. After `time_budget` seconds, no further candidate is measured; 0 means no limit.
+    `rounds` is the number of rounds (one measurement of each set of flags). After `time_budget` seconds, no further
+    candidate is measured; 0 means no limit.
     """
 
     rounds: Annotated[int, Field(ge=2, le=_MOST_SCREENING_ROUNDS)] = 3
@@ -138,7 +139,7 @@ class SearchSpec(PlanSection):
         return self
 
     def greatest_cost_s(self) -> float:
-        """Return the greatest time that all windows and warm-ups of the search can take together, in seconds."""
+        """Return the greatest time that all measurements and warm-ups of the search can take together, in seconds."""
         measured = self.plan.experiment
         size = math.prod(len(parameter.choices()) for parameter in self.parameters.values())
         screened = min(self.candidates, size) * self.screening.rounds

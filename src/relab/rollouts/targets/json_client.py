@@ -234,9 +234,9 @@ def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | No
 
 
 def _quoted(text: str) -> str:
-    """Return a text as one quoted word for a shell.
+    """Return a text as one quoted word of a shell command.
 
-    The shell replaces only variables `${NAME}` whose name begins with `ROLLOUT_` in it.
+    The shell replaces variables `${NAME}` whose name begins with `ROLLOUT_`, and leaves all other text as it is.
     """
     word, end = "", 0
     for found in _VARIABLE.finditer(text):

@@ -18,7 +18,7 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """The metric and the numbers of requests and errors of one arm (set of flags) in one window.
+    """The metric and the numbers of requests and errors of one arm (set of flags) in one window (measurement).
 
     A missing figure is None, never 0.
     """
@@ -36,11 +36,11 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """The seconds after the end of a window until the source has all figures of the window."""
+        """The seconds after the end of a window (measurement) until the source has all figures of the window."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the figures of an arm between `started_at` and `ended_at`, both in microseconds since 1970.
+        """Return the figures of an arm (set of flags) between `started_at` and `ended_at`, in microseconds since 1970.
 
         `arm` is the text for `$arm` in URLs and queries (`RolloutTarget.label_of`).
 
@@ -67,7 +67,10 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Request the figures of an arm in a window.
+        """Request the figures of an arm (set of flags) in a window (measurement).
+
+        `arm` is the text for `$arm` in the URL. `started_at` and `ended_at` are the limits of the window, in
+        microseconds since 1970.
 
         A figure is None if the answer has no number at the place that the JSON pointer in the plan names.
         """
@@ -94,18 +97,18 @@ class PrometheusSource:
 
     @property
     def delay_s(self) -> float:
-        """Seconds to wait after the end of a window, until Prometheus has scraped its last values."""
+        """Seconds to wait after the end of a measurement, until Prometheus has scraped its last values."""
         return self._subject.delay_s
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the values of the plan's queries for an arm, evaluated at `ended_at`.
+        """Return the values of the plan's queries for an arm (set of flags), evaluated at `ended_at`.
 
         A value is None if the query returns no series or NaN.
 
         Args:
             arm: the text that replaces `$arm` in the queries.
-            started_at: start of the window, in microseconds since 1970; replaces `$start`, in seconds.
-            ended_at: end of the window, in microseconds since 1970; replaces `$end`, in seconds.
+            started_at: start of the measurement, in microseconds since 1970; replaces `$start`, in seconds.
+            ended_at: end of the measurement, in microseconds since 1970; replaces `$end`, in seconds.
         """
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
@@ -169,7 +172,7 @@ def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: 
 
 
 def _duration(started_at: int, ended_at: int) -> str:
-    """Return the length of a window, to the millisecond, in Prometheus's format, such as `2500ms`."""
+    """Return the time from `started_at` to `ended_at`, to the millisecond, in Prometheus's format, such as `2500ms`."""
     milliseconds = max(round((ended_at - started_at) / 1_000), 1)
     return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"
 

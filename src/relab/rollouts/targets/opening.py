@@ -38,7 +38,8 @@ class RolloutTarget:
         subject: the section of the plan that describes flags, health and metric.
         flags: the flags of the target.
         health: the health check of the target.
-        metric: the source of the metric by which the rollout is judged; None for the P95 that the load measures.
+        metric: the source of the metric by which the rollout is judged; None for the P95 latency that the load
+            measures.
         report: the client that sends the rollout's report to the service; None if the service does not accept reports.
     """
 
@@ -50,7 +51,7 @@ class RolloutTarget:
     report: JsonClient | None = None
 
     def label_of(self, arm: Arm) -> str:
-        """Return the text that replaces `$arm` in the URLs and queries of the metric.
+        """Return the text that replaces `$arm` (the measured set of flags) in the URLs and queries of the metric.
 
         This is the name of the arm's variant for relab's own flags, and otherwise the letter of the arm, such as `A`.
         """
@@ -60,12 +61,12 @@ class RolloutTarget:
         return arm.value
 
     def changes_of(self, before: FlagState, planned: Mapping[Arm, JsonValue]) -> dict[Arm, JsonValue]:
-        """Return `{arm: change of flags as JSON}`; each change puts the flags of its arm in force.
+        """Return `{arm (set of flags): change of flags as JSON}`; each change puts the flags of its arm in force.
 
         Args:
             before: the flags before the rollout.
-            planned: the flags to set for each arm, from `flags_of`. They are used only for the `{control, routing}`
-                flags of a service; for any other flag, the plan itself names the values.
+            planned: the flags to set for each arm, from `flags_of`. They are used only if the plan changes a service's
+                flags, the JSON object `{control, routing}`. For any other flag, the plan itself names the values.
 
         Raises:
             SubjectError: a flag of relab is disabled, or lacks a variant that the plan names.
@@ -95,7 +96,7 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change of flags that serves arm B to a share of the traffic, and arm A to the rest.
+        """Return the change of flags that serves the new flags (arm B) to a share of the traffic, old ones to the rest.
 
         Args:
             before: the flags before the rollout.

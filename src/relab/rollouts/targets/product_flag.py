@@ -70,10 +70,11 @@ class ProductFlagTarget:
         return before.value
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the content in `before`, plus a rule that serves arm B to a share of all targeting keys (clients).
+        """Return the content in `before`, plus a rule that serves the new variant (arm B) to a share of all clients.
 
-        A targeting key that gets arm B keeps it while the share grows. The rule applies to requests without a targeting
-        key only if the share is 0 or 100 %.
+        A targeting key identifies a client. A client that gets the new variant keeps it while the share grows. With a
+        share of 0 % or 100 %, the rule also applies to requests without a targeting key; with any other share, it does
+        not.
 
         Args:
             before: the flag before the rollout.
