@@ -294,7 +294,14 @@ class AccessService:
         return Caller(name=row.name, scopes=frozenset(Scope(scope) for scope in row.scopes))
 
     def _record(self, unit: UnitOfWork, kind: AccessEventKind, by: str, token_id: str | None = None) -> None:
-        """Append an event to the audit log in the transaction `unit`, which also stores the recorded change."""
+        """Append an event to the audit log in the transaction `unit`, which also stores the change.
+
+        Args:
+            unit: the transaction.
+            kind: what was changed.
+            by: the person or program that made the change.
+            token_id: the token that was created or revoked; None if the change is about no token.
+        """
         event = {"event_id": new_id(), "at": self._clock.now_us(), "kind": kind.value}
         repository.add_event(unit.session, event | {"token_id": token_id, "actor": by[:MAX_ACTOR_LENGTH]})
 

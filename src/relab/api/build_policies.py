@@ -51,8 +51,8 @@ def post_promotion(request: _Request, services: ServicesDep, caller: _Author) ->
     """Compare a policy with the current policy of a project, and put it into use if the verdict is PASS.
 
     The policy of a project is stored as a flag. After a PASS, the response names the `flag` and its new `version`,
-    whose author is the caller. To undo the promotion, send `POST /flags/{flag}/rollback` with the header `If-Match:
-    "<version>"`, and with the version that the field `restores` of the response names. 409 if the policy is already in
-    use, or if the log has fewer than 60 decisions with an outcome. 412 if the flag was changed meanwhile.
+    whose author is the caller. To undo the promotion, send `POST /flags/{flag}/rollback` with the response's `version`
+    in the header `If-Match: "<version>"`, and the response's `restores` as the `version` in the body. 409 if the policy
+    is already in use, or if the log has fewer than 60 decisions with an outcome. 412 if the flag was changed meanwhile.
     """
     return services.build_promotion.promote(request.policy, request.project, author=caller.name)

@@ -166,8 +166,8 @@ def post_evaluations(
 ) -> Response:
     """Evaluate all flags that are not archived for the context in the request.
 
-    For each flag, the response has the value, or the reason why the flag has no value. 304 without a body if the
-    response has not changed, so that `If-None-Match` names its present `ETag`.
+    For each flag, the response has the value, or the reason why the flag has no value. 304 without a body if
+    `If-None-Match` names the `ETag` that the response would have now.
     """
     try:
         results = services.flags.evaluate_all(_context_of(request, raw))

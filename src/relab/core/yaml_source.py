@@ -141,8 +141,8 @@ class YamlReader:
         """Read and parse a file.
 
         Raises:
-            InvalidInputError: as `self.missing` if the file does not exist; as `self.error` if it cannot be read, or is
-                not YAML of plain values.
+            InvalidInputError: the file does not exist (an error of the class `self.missing`), or cannot be read, or is
+                not YAML of plain values (of the class `self.error`).
         """
         return self.parse(self.read_text(path), path)
 
@@ -150,8 +150,8 @@ class YamlReader:
         """Read a file of at most `max_bytes` as UTF-8 text.
 
         Raises:
-            InvalidInputError: as `self.missing` if the file does not exist; as `self.error` if it cannot be read, is
-                not UTF-8, or is too large.
+            InvalidInputError: the file does not exist (an error of the class `self.missing`), or cannot be read, is not
+                UTF-8, or is too large (of the class `self.error`).
         """
         try:
             with open_regular_file(path) as file:

@@ -82,7 +82,7 @@ class RoutingFlags(_Strict):
 
 
 class ServiceFlags(_Strict):
-    """The complete document of a service's flags: flow control (`control`), and which index answers (`routing`)."""
+    """The complete document of a service's flags: flow control (`control`), and choice of search index (`routing`)."""
 
     control: ControlFlags = ControlFlags()
     routing: RoutingFlags = RoutingFlags()

@@ -65,13 +65,13 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _EventStream(StreamingResponse):
-    """A response that may never end; the limit of event streams applies to it."""
+    """A response that may never end. It counts as one of the open event streams, whose number the server limits."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events, unless the limit of event streams is reached.
+        """Send the events, unless too many event streams are open.
 
         Raises:
-            OverloadedError: the limit of streams is reached.
+            OverloadedError: too many event streams are open.
         """
         begin = scope.get("state", {}).get(BEGIN_STREAM)
         if begin is not None and not begin():

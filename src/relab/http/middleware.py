@@ -26,9 +26,10 @@ _log = get_logger("relab.api")
 
 
 class RequestContextMiddleware:
-    """Gives each request an id and its source; counts and logs the request when it ends.
+    """Stores an id and the source of each request in the request's state; counts and logs the request when it ends.
 
-    The id is that of the header `X-Request-ID` if the header is safe to log; otherwise a new id is created.
+    The id is that of the header `X-Request-ID` if the header is safe to log; otherwise a new id is created. The source
+    is the client's address, and whether a proxy passed the request on.
 
     Args:
         app: the ASGI app that handles the request.
@@ -42,7 +43,11 @@ class RequestContextMiddleware:
         self._source_of = source_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an ASGI connection on to the app; for HTTP, set the id and the source, and count and log the request."""
+        """Pass an ASGI connection on to the app.
+
+        For HTTP, store the request's id and its source (such as the client's address) in the state of the request, and
+        count and log the request.
+        """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -39,8 +39,8 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
     Args:
         model: the model.
-        template: the reference to a schema, such as `#/components/schemas/{model}-Input`; `{model}` stands for a
-            model's name. The keys of the result are the parts after `#/components/schemas/`, such as `Run-Input`.
+        template: the references from one of the schemas to another, such as `#/components/schemas/{model}-Input`;
+            `{model}` stands for a model's name. The names in the result are the last part, such as `Run-Input`.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
@@ -154,7 +154,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, which is built at the first call; `described` adds the routes' credentials."""
+        """Return the OpenAPI document without the credentials of the routes. It is built at the first call."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()

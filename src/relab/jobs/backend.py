@@ -33,7 +33,7 @@ class JobBackend(Protocol):
     worker_beside_server: bool
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
-        """Announce the new jobs `job_ids`, all of one lane, to workers.
+        """Announce the new jobs `job_ids`, all of one lane (urgency), to workers.
 
         This method must not raise if the broker is unavailable, because the jobs are stored and can be announced again.
         """
@@ -61,9 +61,9 @@ class JobBackend(Protocol):
         ...
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run jobs of the runner's lanes until `stop` is set; the current job is finished first.
+        """Run jobs of the runner's lanes (urgencies) until `stop` is set; the current job is finished first.
 
-        A lane is an urgency; jobs of the most urgent lane start first.
+        Jobs of the most urgent lane start first.
 
         Call this method in the main thread, because a signal enforces the time limit of a job. While the broker or the
         database is unavailable, the method waits and retries.
@@ -81,10 +81,11 @@ class BackendOptions:
 
     Attributes:
         redis_url: the address of Redis, with its password; None if it is not configured.
-        queue_name: the name of the broker's queue for the first lane; the other lanes have `queue_name.<lane>`.
+        queue_name: the name of the broker's queue for the most urgent jobs (the lane `interactive`). Each other lane
+            has the queue `queue_name.<lane>`.
         function_path: the dotted name of the function that a worker of the broker calls with the id of a job.
         poll_s: time in seconds between two reads of the table of jobs by a worker without a broker.
-        time_limits: maximum time in seconds that a job may run, by lane.
+        time_limits: maximum time in seconds that a job may run, by lane (urgency).
     """
 
     redis_url: str | None

@@ -30,7 +30,7 @@ class PermanentJobError(RelabError):
 
 
 class JobTimeoutError(RelabError):
-    """The job ran longer than the time limit of its lane. The job is retried if it has attempts left."""
+    """The job ran longer than the time limit of its lane (urgency). The job is retried if it has attempts left."""
 
     code = "job_timed_out"
 

@@ -18,7 +18,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 class Lane(StrEnum):
     """The urgency of a job: interactive, background, long or training, the most urgent first.
 
-    Of the lanes that a worker serves, it starts no job of a later lane while a runnable job of an earlier lane waits.
+    A worker starts a job only if no more urgent job waits that is runnable and in a lane that the worker serves.
     """
 
     INTERACTIVE = "interactive"
@@ -35,7 +35,7 @@ LANES: Final = tuple(Lane)
 DEFAULT_TIME_LIMITS_S: Final[Mapping[Lane, float]] = MappingProxyType(
     {Lane.INTERACTIVE: 600.0, Lane.BACKGROUND: 600.0, Lane.LONG: 86_400.0, Lane.TRAINING: 86_400.0}
 )
-"""Maximum time in seconds that a job may run, by lane."""
+"""Maximum time in seconds that a job may run, by lane (urgency)."""
 
 
 class JobStatus(StrEnum):

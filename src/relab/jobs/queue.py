@@ -81,7 +81,7 @@ class JobQueue:
         return job_id
 
     def promote(self, unit: UnitOfWork, job_id: str, lane: Lane) -> None:
-        """Move a pending job to another lane in the caller's transaction, because the job has become more urgent.
+        """Move a pending job to a more urgent lane (urgency) in the caller's transaction.
 
         A job that is not pending any more does not change.
         """
@@ -91,7 +91,7 @@ class JobQueue:
             unit.on_commit(lambda: self._backend.announce([job_id], lane))
 
     def count_unfinished(self, name: str, lane: Lane) -> int:
-        """Return the number of pending and running jobs of a lane that have this name."""
+        """Return the number of pending and running jobs with this name in a lane (urgency)."""
         from relab.jobs import repository
 
         with self._database.read() as session:

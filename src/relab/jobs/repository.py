@@ -36,7 +36,7 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 
 def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
-    """Return whether a job of these lanes is runnable at `now` (in µs since 1970).
+    """Return whether a job of these lanes (urgencies) is runnable at `now` (in µs since 1970).
 
     A job is runnable if it is pending and due, or if it is running with an expired lease and attempts left.
     """
@@ -51,11 +51,11 @@ def claim(
 
     Args:
         session: the session of the transaction.
-        job_id: the job to claim; None for the oldest runnable job of the first lane that has one.
+        job_id: the job to claim; None for the oldest runnable job of the most urgent lane that has a runnable job.
         owner: the name of the worker.
         now: the current time, in microseconds since 1970.
         lease_until: the end of the lease, in microseconds since 1970.
-        lanes: the lanes to search, most urgent first; ignored with a job id.
+        lanes: the lanes (urgencies) to search, most urgent first; ignored with a job id.
     """
     if job_id is not None:
         found = _runnable_job(session, now, job_id)
@@ -173,8 +173,8 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
     """Return `(job id, lane)` of the runnable jobs that were not announced to workers since `announced_before`.
 
-    For each lane, at most `limit` jobs are returned, the ones with the oldest announcements first. The function stores
-    `now` as the `announced_at` of the returned jobs. Times are in microseconds since 1970.
+    For each lane (urgency), at most `limit` jobs are returned, the ones with the oldest announcements first. The
+    function stores `now` as the `announced_at` of the returned jobs. Times are in microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
@@ -198,9 +198,10 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
 
 
 def reset(session: Session, job_id: str, now: int) -> Lane | None:
-    """Make a parked job (one that failed permanently) pending again, and return its lane; None if it is not parked.
+    """Make a parked job (one that failed permanently) pending again, and return its lane (urgency).
 
-    Its attempts are counted from 0 again. The job may start at `now` (in µs since 1970) or later.
+    Return None if the job is not parked. Its attempts are counted from 0 again. The job may start at `now` (in µs since
+    1970) or later.
     """
     statement = (
         update(table_of(JobRow))
@@ -239,7 +240,7 @@ def prune_done(session: Session, finished_before: int) -> None:
 
 
 def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
-    """Move a pending job to a lane; return False if the job is not pending.
+    """Move a pending job to a lane (urgency); return False if the job is not pending.
 
     `now` (in µs since 1970) is stored as the time of the job's announcement to workers.
     """
@@ -252,7 +253,7 @@ def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
 
 
 def count_unfinished(session: Session, name: str, lane: Lane) -> int:
-    """Return the number of pending and running jobs of a lane that have this name."""
+    """Return the number of pending and running jobs with this name in a lane (urgency)."""
     statement = select(func.count()).where(
         JobRow.status.in_((JobStatus.PENDING, JobStatus.RUNNING)), JobRow.lane == lane, JobRow.name == name
     )
@@ -317,7 +318,7 @@ def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
 
 
 def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
-    """Lock the oldest runnable job of this lane and return its id; None if there is no such job."""
+    """Lock the oldest runnable job of this lane (urgency) and return its id; None if there is no such job."""
     # One query for each way to be runnable: it reads the index in its order up to the first job. One query for both
     # would read and sort all runnable jobs of the lane.
     oldest: list[tuple[int, str]] = []

@@ -54,7 +54,7 @@ class JobRunner:
         clock: gives the times of jobs and leases.
         subscriptions: the handlers of jobs, by the jobs' names; a job runs all handlers of its name.
         lease_s: the length of a lease, in seconds. A worker that does not extend its lease counts as dead.
-        lanes: the lanes that the worker serves, most urgent first.
+        lanes: the lanes (urgencies of jobs) that the worker serves, most urgent first.
         time_limits: the maximum running time of a job in seconds, by lane. After this time the lease is not extended
             any more, and a job in the main thread is interrupted.
         owner: the name of the worker in leases; None for a new unique name.
@@ -82,7 +82,7 @@ class JobRunner:
         self.owner = owner or worker_name()
 
     def has_work(self) -> bool:
-        """Return whether at least one job of this worker's lanes can be run now."""
+        """Return whether at least one job of this worker's lanes (urgencies) can be run now."""
         with self._database.read() as session:
             return repository.has_runnable(session, self._clock.now_us(), self.lanes)
 
@@ -90,7 +90,8 @@ class JobRunner:
         """Claim a runnable job, and run it until it succeeds or fails; return False if there is no runnable job.
 
         Args:
-            job_id: the job to run; None for the oldest runnable job of the first lane that has one.
+            job_id: the job to run; None for the oldest runnable job of the most urgent lane (urgency) of this worker
+                that has a runnable job.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.

@@ -27,7 +27,9 @@ class Document:
         id: the cause of the runbook, or the id of the incident.
         cause: the cause of the runbook or the incident.
         title: the title to show.
-        titles, symptoms, text: the texts for the search by words.
+        titles: the first text for the search by words: the title and the cause.
+        symptoms: the second one: the symptoms of the runbook, or what was seen in the incident.
+        text: the third one: the body of the runbook, or the note of the incident.
         sentences: the sentences for the search by meaning; each has its own vector.
     """
 
@@ -67,7 +69,10 @@ def of_runbook(runbook: Runbook) -> Document:
 
 
 def of_incident(incident: PastIncident) -> Document:
-    """Return the search document of a past incident: its log templates, facts with text values, actions and note."""
+    """Return the search document of a past incident: its log templates, facts with text values, actions and note.
+
+    A log template is a log message without its variable parts.
+    """
     title = incident.cause.replace("_", " ")
     often = sorted(incident.templates, key=lambda template: -incident.templates[template])[:_MAX_TEMPLATES]
     return Document(
@@ -83,7 +88,10 @@ def of_incident(incident: PastIncident) -> Document:
 
 
 def _seen(incident: PastIncident) -> Iterator[str]:
-    """Yield the texts of an incident for a search: log templates, facts with text values, and names of actions."""
+    """Yield the texts of an incident for a search: log templates, facts with text values, and names of actions.
+
+    A log template is a log message without its variable parts.
+    """
     yield from incident.templates
     # Queries do not contain the numbers of an incident's facts.
     yield from (f"{name} {value}" for name, value in incident.facts.items() if isinstance(value, str))

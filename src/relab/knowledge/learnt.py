@@ -57,18 +57,19 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The facts that the new runbook requires: those in `marks` that differed most from their usual values.
+        """The deviations that the new runbook requires: at most `_MAX_REQUIRED`, the strongest first.
 
-        At most `_MAX_REQUIRED`. Facts that exist only during incidents are left out.
+        They distinguish the cause from other causes. Deviations of facts that exist only during incidents are left out.
         """
         # No later probe could show that a deviation of such a fact is gone.
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
     @property
     def cause(self) -> str:
-        """The name of the cause: a digest of the abnormal facts in `required`.
+        """The name of the cause: a digest of the deviations that the new runbook requires.
 
-        Incidents with equally abnormal facts get the same name. The exact value of a number does not matter.
+        Incidents in which the same facts deviate in the same way get the same name. Of a number, only the direction of
+        the deviation counts, not its value.
         """
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
@@ -82,13 +83,14 @@ def learnt_runbooks(
     """Return a new runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
     Incidents with the diagnosis "unknown" have the same cause if the same facts differed most from their usual values.
-    The name of such a cause is a digest of the conditions that recognize these facts.
+    The new runbook has conditions that recognize these differences, and the name of the cause is their digest.
 
     Args:
         incidents: the past incidents of one target, the one that ended last first.
         runbooks: the active runbooks. If they have conditions on the same facts, a new runbook uses these conditions.
             No new runbook is made for a cause that has an active runbook.
-        looks: the names of the facts that each probe can give, by the name of the probe; None: no probe is known.
+        looks: the names of the facts that each probe can give, by the name of the probe. The new runbook names the
+            probes that give its facts. None: no probe is known.
     """
     past = list(incidents)
     usual = usual_facts(past)
@@ -174,8 +176,8 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
-        runbooks: the active runbooks. Where they take a parameter of the same action from a fact of the incident, the
-            result does so, too.
+        runbooks: the active runbooks. If one of them proposes the same action and takes a parameter from a fact of the
+            incident, the returned action takes the parameter from this fact, too.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
@@ -189,7 +191,9 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
     """Return the parameters of an action, by name, in the form in which a runbook can reuse them.
 
-    A value that came from a fact becomes a placeholder `{fact}` for the fact's later value. Other values stay the same.
+    A value that came from a fact is replaced by a placeholder `{fact}`: the runbook will use the fact's later value. A
+    value counts as coming from a fact if the fact had this value in the incident and, besides, the value is a name with
+    a digit or a runbook has this placeholder. Other values stay the same.
 
     Args:
         act: the action that was tried.
@@ -206,7 +210,7 @@ def _place(
 
     Any other value is returned unchanged. The value counts as coming from a fact in two cases:
     - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
-    - The value is a name with a digit, and a fact of the incident has this value.
+    - The value is a text with a digit, such as `worker-3`, and a fact of the incident has this value.
     """
     # The fact may differ in a later incident: for example, another worker has to be restarted.
     facts = incident.facts
@@ -240,9 +244,11 @@ def _sign(each: Deviation) -> str:
 
 
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
-    """Return the Markdown text of a runbook that is learnt from `lessons` and proposes `actions`.
+    """Return the Markdown text of a learnt runbook, with which a person can decide whether to accept the runbook.
 
-    The text helps a person to decide whether to accept the runbook.
+    Args:
+        lessons: the incidents from which the runbook is learnt, the latest first.
+        actions: the actions that the runbook proposes.
     """
     lines = [
         "# An unknown cause that occurred before",

@@ -91,7 +91,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether two runbooks expect each condition about equally often, so that no fact can distinguish them."""
+    """Return whether two runbooks give each condition about the same probability, so that no fact distinguishes them."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))
@@ -105,8 +105,8 @@ def _likely(
 ) -> float:
     """Return the probability that a condition is true while the cause of the runbook `own` is present.
 
-    If `own` names the condition, the result is its probability `likely`, which holds while the cause is present. If
-    not, the result is `otherwise` of the runbook `other`: the probability while the cause of `other` is absent.
+    If `own` names the condition, the result is `likely` of `own`. If only `other` names it, the result is `otherwise`
+    of `other`: the probability that the condition is true while the cause of `other` is absent.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.

@@ -41,7 +41,7 @@ class _LoadedWhenAsked:
         self._loaded: Meaning | None = None
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """Return the cosine similarity of the query to each text (a list of sentences), that of its nearest sentence.
+        """Return the cosine similarities of the query: for each text (a list of sentences), to its nearest sentence.
 
         The model is loaded at the first call.
         """

@@ -197,7 +197,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident. Return it, and for which causes this adds or removes a runbook learnt from incidents.
+        """Delete a past incident; return it, and the causes for which the deletion adds or removes a learnt runbook.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
@@ -211,7 +211,7 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Change the cause of a past incident; return it, and the causes whose learnt runbooks this adds or removes.
+        """Change the cause of a past incident; return the incident, and the causes whose learnt runbooks come or go.
 
         Runbooks are learnt from the past incidents of a target.
 
@@ -347,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder of own runbooks: the settings' folder, else `home_folder` if it exists, else None."""
+        """Return the folder of own runbooks: that of the settings or, without one, the default folder if it exists."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

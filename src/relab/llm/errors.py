@@ -64,8 +64,8 @@ class LlmBudgetExceededError(LlmError):
     """The call was not made, because the budget does not allow it.
 
     Attributes:
-        retry_after_s: the time until the oldest charge in the window expires, in whole seconds; None if no charge will
-            expire.
+        retry_after_s: the time in whole seconds until the oldest call in the budget's sliding window no longer counts;
+            None if the budget has no window, so that calls count forever.
     """
 
     code = "llm_budget_exceeded"

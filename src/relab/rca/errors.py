@@ -62,6 +62,6 @@ class RankingModelError(InvalidInputError):
 
 
 class RuleFileError(InvalidInputError):
-    """A file of rules is wrong; `problems` lists file, line and field of each mistake."""
+    """The file of rules for behaviours is invalid; `problems` lists file, line and field of each mistake."""
 
     code = "invalid_rules"

@@ -116,8 +116,8 @@ class Hypothesis(CitedModel):
 class GuessOdds(RcaModel):
     """The probability that a ranked guess is right, by a model that was trained on runs of the same source (program).
 
-    The model was tested on runs that were held out of its training. `all` is the number of first guesses in this test
-    whose probability was in the same range as here; `right` is how many of them were right.
+    The model was tested on runs that were held out of its training. In `all` of these runs, the most likely guess had a
+    probability in the same range (such as 0.2 to 0.35) as `probability`. In `right` of them, this guess was right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]

@@ -18,10 +18,10 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the value of the column `current_key` for the current analysis of a run's content.
+    """Return the key of a run's content. The analysis that further requests for this content get has it in its row.
 
-    Further requests for the same content get the current analysis instead of a new one. The column is unique, so each
-    content of a run has at most one current analysis.
+    The column `current_key` is unique, so each content of a run has at most one such analysis, the current one. Older
+    analyses of the content have no key.
     """
     return f"{content_hash}:{agent_run_id}"
 
@@ -67,8 +67,9 @@ def add(session: Session, values: dict[str, Any]) -> None:
     """Insert an analysis. `values` is `{name of a column of rca_runs: value}`.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. Outside of the transaction's
-            `with` block, this is a `ConstraintError`.
+        sqlalchemy.exc.IntegrityError: `values` has a `current_key`, and another request has just inserted the analysis
+            with this key (the one that further requests for the same content get). Outside of the transaction's `with`
+            block, this error becomes a `ConstraintError`.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 

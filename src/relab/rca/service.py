@@ -349,9 +349,9 @@ class RcaService:
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
         """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
-        - A person requested it: if `judge` is its method or OFF.
-        - No person requested it and it is queued: always; it then gets the person's lane and method.
-        - No person requested it and it is not queued: if `judge` is OFF, and it runs or no model rewrites summaries.
+        - A person requested `current`: if `judge` is its method or OFF.
+        - It was started on arrival and is queued: always; it then gets the lane (urgency) and method of the person.
+        - It was started on arrival and is not queued: if `judge` is OFF, and it runs or no model rewrites summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}

@@ -94,8 +94,8 @@ class Clusters:
     def varies(self, width: float = 0.0) -> bool:
         """Return whether the means of the clusters differ by more than rounding errors.
 
-        `width` is the length of the range of possible values, such as 2 for -1 to 1; 0 if it is unknown. A wider range
-        means that a larger difference counts as a rounding error.
+        Rounding errors grow with the values from which the means were computed, so a wider range of possible values
+        allows larger ones. `width` is the length of this range, such as 2 for -1 to 1; 0 if it is unknown.
         """
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > _EQUAL * scale).any())

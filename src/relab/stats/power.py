@@ -133,7 +133,7 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
         rate: the assumed success rate of both variants, 0..1.
         replications: repeats of a task with each variant.
         task_share: the share of the variance that differences between tasks cause, 0..1. Pairing removes this share.
-            With 0, nothing is removed: the result is an upper limit, if each task is equally hard for both variants.
+            With 0, the result is an upper limit, provided that each task is equally hard for both variants.
 
     Raises:
         ValueError: `rate` or `task_share` lies outside 0..1, or `replications` is below 1.

@@ -53,14 +53,14 @@ class MarginFinding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeanEvidence:
-    """The evidence against a tested mean, in two directions, as natural logarithms.
+    """The evidence against a tested mean, in two directions, as natural logarithms of e-values.
 
-    A value of -inf means no evidence. Evidence above log(2 / a) refutes the tested mean at the level `a`, even if it is
-    computed again after every new value.
+    If the tested mean is the true mean, an e-value is 1 on average. -inf means no evidence. A logarithm above
+    log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new value.
 
     Attributes:
-        above: the logarithm of the evidence that the true mean is above the tested mean.
-        below: the logarithm of the evidence that the true mean is below the tested mean.
+        above: the log e-value for a true mean above the tested mean.
+        below: the log e-value for a true mean below the tested mean.
     """
 
     # If the tested mean is the true mean, each field ever exceeds log(2 / a) with a probability of at most a / 2.
@@ -77,9 +77,10 @@ class MeanEvidence:
 
 
 def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> MeanEvidence:
-    """Return the evidence of `values` against the hypothesis that their true mean is `mean`, in two directions.
+    """Return the evidence of `values` against the hypothesis that their true mean is `mean`, as two log e-values.
 
-    The evidence is valid even if it is computed again after each new value.
+    One is for a true mean above `mean`, one for a true mean below. They are valid even if they are computed again after
+    each new value.
 
     Args:
         values: independent values, in an order that was fixed before they were observed.
@@ -99,7 +100,9 @@ def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = N
 
 
 def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> tuple[Floats, Floats]:
-    """Return the evidence against a tested mean after each value, for several sequences of values.
+    """Return the evidence (log e-values) against a tested mean after each value, for several sequences of values.
+
+    A log e-value above log(2 / a) refutes the tested mean at the level `a`; -inf means no evidence.
 
     Args:
         values: shape `(runs, n)`: one sequence of `n` independent values per row.
@@ -107,8 +110,8 @@ def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | Non
         bounds: smallest and largest possible value; None if there are no such limits.
 
     Returns:
-        `(above, below)`, the fields of `MeanEvidence`, each with the shape of `values`. Column `i` is the evidence from
-        the first `i + 1` values.
+        `(above, below)`: the evidence that the true mean is above the tested mean, and the evidence that it is below.
+        Each array has the shape of `values`; column `i` is the evidence from the first `i + 1` values.
     """
     import numpy as np
 
@@ -183,9 +186,10 @@ def finding(
 
 
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Return the logarithms of the gains from bets on each of `values`, with each stake in `_STAKES`.
+    """Return the logarithms of the gains from bets against the tested mean on each of `values`.
 
-    A gain is the factor by which one bet against the tested mean multiplies the bettor's wealth.
+    A gain is the factor by which one bet multiplies the bettor's wealth. Each bet is made with each stake in `_STAKES`,
+    a share of the largest bet that cannot lose everything.
 
     Returns:
         `(above, below)`: the gains of bets that the true mean is above `mean`, and of bets that it is below. Each array
@@ -200,9 +204,10 @@ def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tupl
 
 
 def _mixed(log_wealth: Floats) -> Floats:
-    """Return the logarithm of the bettors' mean wealth, which is the evidence against the tested mean.
+    """Return the logarithm of the mean wealth of imaginary bettors: the log e-value against the tested mean.
 
     Each bettor bets against the tested mean, and always risks the same share (the stake) of the wealth that is left.
+    Source: I. Waudby-Smith, A. Ramdas, 2024 (see the top of this file).
 
     Args:
         log_wealth: the logarithm of each bettor's wealth. The last axis is the bettors, one per stake; the result does
@@ -239,7 +244,7 @@ def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float])
 
 
 def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
-    """Return the evidence of `values` against each tested mean in `means`, as natural logarithms.
+    """Return the evidence of `values` against each tested mean in `means`, as log e-values.
 
     The values need no bounds. The evidence holds exactly if their distribution is symmetric about its mean, and
     approximately for many values otherwise.

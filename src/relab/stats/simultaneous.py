@@ -34,11 +34,12 @@ _SEED = 20_261_123
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The statistical error of one estimate, divided among the clusters (groups of dependent observations).
+    """How much each cluster (group of dependent observations) contributes to the statistical error of one estimate.
 
     Attributes:
         ids: the unique ids of the clusters. A cluster has the same id in every comparison.
-        values: for each cluster in `ids`, the sum by which its observations deviate from the estimate, in any unit.
+        values: for each cluster in `ids`, the sum of (observation - estimate) over its observations. A common factor
+            does not matter, because only correlations are computed from the values.
     """
 
     ids: Ints
@@ -69,8 +70,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     unknown error or fewer than `MIN_CLUSTERS` clusters.
 
     Args:
-        errors: for each comparison, how its estimate's error is divided among the clusters; the correlations of the
-            estimates follow from it. None if the correlation of an estimate with the others is unknown.
+        errors: for each comparison, how much each cluster contributes to the error of the estimate. The correlations
+            of the estimates are computed from these contributions. None if they are not known.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

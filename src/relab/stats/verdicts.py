@@ -127,7 +127,8 @@ class Judgement:
         estimate: the estimated difference, variant minus baseline; None if it cannot be computed. For a relative gate,
             the variant minus (1 + threshold) times the baseline.
         interval: the confidence interval of the estimate; None if it cannot be computed.
-        windows: number of clusters (groups of dependent observations) from which the estimate was made.
+        windows: number of clusters from which the estimate was made. A cluster is a group of observations, such as the
+            trials of one task; observations of different clusters are independent.
         minimum_detectable_effect: the smallest true difference that a test of this size detects with a probability of
             80 %; None if unknown.
         false_pass_rate: the share, 0..1, of simulated data sets that pass the gate although their true mean lies on the

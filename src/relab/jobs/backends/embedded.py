@@ -37,9 +37,9 @@ class EmbeddedBackend:
         """Do nothing: the database is the broker."""
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run jobs of the runner's lanes until `stop` is set; see `JobBackend`.
+        """Run jobs of the runner's lanes (urgencies) until `stop` is set; the current job is finished first.
 
-        While the database is unavailable, wait and retry.
+        Jobs of the most urgent lane start first. While the database is unavailable, wait and retry.
         """
         # Only a worker loads this.
         from relab.jobs.worker import UNAVAILABLE_PAUSE_S

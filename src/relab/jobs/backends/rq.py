@@ -36,13 +36,13 @@ _log = get_logger(__name__)
 
 
 class RqBackend:
-    """The back end on Redis: it puts job ids on one RQ queue per lane.
+    """The back end on Redis: it puts job ids on RQ queues, one for each lane (urgency of jobs).
 
-    The first lane has the queue `queue_name`; the others have `queue_name.<lane>`.
+    The most urgent lane has the queue `queue_name`; the others have `queue_name.<lane>`.
 
     Args:
         redis_url: the address of Redis, with its password.
-        queue_name: the name of the queue of the first lane.
+        queue_name: the name of the queue of the most urgent lane.
         function_path: the dotted name of the function that an RQ worker calls with each id.
         time_limits: maximum time in seconds that a job may run, by lane.
     """
@@ -57,9 +57,9 @@ class RqBackend:
         self._connection: Redis | None = None
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
-        """Put job ids on the lane's queue.
+        """Put job ids on the RQ queue of the lane (urgency) `lane`.
 
-        If Redis is unavailable, log a warning; `reannounce` puts them on the queue later.
+        If Redis is unavailable, log a warning; `reannounce` puts the ids on the queue later.
         """
         from redis.exceptions import RedisError
 
@@ -110,7 +110,11 @@ class RqBackend:
             ) from error
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """Run an RQ worker in this process until `stop` is set or a signal arrives; see `JobBackend`."""
+        """Run an RQ worker for the runner's lanes in this process until `stop` is set or a signal arrives.
+
+        A lane is an urgency of jobs; jobs of the most urgent lane start first. While Redis is unavailable, wait and
+        retry.
+        """
         from redis.exceptions import RedisError
 
         while not stop.is_set():

@@ -24,7 +24,8 @@ class RankedCause:
     of its own, even if an error in the run has the same category.
 
     Attributes:
-        problems: the problems, most important first; the first one represents the cause.
+        problems: the problems, most important first: unrecovered problems before recovered ones, then problems of
+            medium or high confidence before those of low confidence, then earlier problems before later ones.
     """
 
     category: Category
@@ -32,7 +33,7 @@ class RankedCause:
 
     @property
     def lead(self) -> DetectedProblem:
-        """The problem that represents the cause: the most important one."""
+        """The problem that represents the cause: the first, most important one of `problems`."""
         return self.problems[0]
 
     @property
@@ -81,7 +82,7 @@ def _is_stated(problem: DetectedProblem) -> bool:
 
 
 def _is_retried_step(problem: DetectedProblem) -> bool:
-    """Return whether a problem is a step that was retried many times, without another problem that explains this."""
+    """Return whether a problem is a step that was retried many times, and not only the effect of another problem."""
     return problem.detail == RETRIES and problem.kind is EvidenceKind.STEP and not problem.follows
 
 
@@ -101,10 +102,10 @@ def _rank(problem: DetectedProblem, stated: set[Category], retried: set[str | No
 
 
 def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
-    """Insert the regression among the ranked causes, by how well it explains the failure.
+    """Move the regression to its place among the ranked causes; without a regression, return the causes unchanged.
 
-    The regression is the cause "the new version of the agent is worse than the previous one". It comes before the first
-    cause that explains the failure less well than the regression does. Without a regression, the causes stay unchanged.
+    The regression is the cause "the new version of the agent is worse than the previous one". It is placed before the
+    first cause that it explains better (`_yields_to_regression`).
     """
     regression = next((cause for cause in causes if cause.lead.compares_versions), None)
     if regression is None:
@@ -119,10 +120,12 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether `regression` explains the failure better than another cause does.
+    """Return whether `regression` explains the failure better than another cause, whose main problem is `lead`.
 
-    `regression` is the cause "the new version of the agent is worse than the previous one". `lead` is the most
-    important problem of the other cause.
+    `regression` is the cause "the new version of the agent is worse than the previous one". It explains the failure
+    better if `lead` is recovered, unclassified or of low confidence. For any other `lead`, it explains the failure
+    better only if the new version changed something that may have caused `lead`, and `lead` has a known category that
+    is not external (such as a failing service).
     """
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
@@ -134,8 +137,9 @@ def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> boo
 def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Return whether the new version of the agent changed something that may have caused the problem `lead`.
 
-    If `lead` is a loop, the new version must take more steps. For any other problem, the new version must use the
-    problem's tool in another way. The problems of `regression` quote what differs between the versions.
+    For a loop, return whether the new version takes more steps than the previous one. For any other problem, return
+    whether the new version uses the problem's tool in another way. `regression` is the cause "the new version is worse
+    than the previous one"; its problems quote what differs between the versions.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

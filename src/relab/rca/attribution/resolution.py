@@ -66,7 +66,7 @@ def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[Detecte
 
 
 def _is_repetition(problem: DetectedProblem) -> bool:
-    """Return whether a problem describes a behaviour over several calls or runs, instead of a single error."""
+    """Return whether a problem is a loop, or a difference between two versions of the agent, and not a single error."""
     return problem.compares_versions or (problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR)
 
 
@@ -74,9 +74,9 @@ _BEHAVIOUR = frozenset({RETRIES, "identical_calls", "alternating_cycle", "identi
 
 
 def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Split `problems` into `(loops and regressions, single errors)`, without duplicate errors.
+    """Split `problems` into `(loops and differences between two versions, single errors)`, without duplicate errors.
 
-    Of several errors at the same call, step or guardrail event, only the first one in the order of `_rank` is kept.
+    Of several errors at the same call, step or guardrail event, only the one that says most is kept (`_rank`).
     """
     loops: list[DetectedProblem] = []
     best: dict[Place, DetectedProblem] = {}
@@ -94,8 +94,8 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
     """Return the sort key of a problem, by which the best of several descriptions of one error comes first.
 
-    Problems whose detail (finer kind) only says that something failed come last. Then higher confidence comes before
-    lower confidence, then a more specific category before a more general one.
+    Problems whose detail (the finer kind within the category) only says that something failed come last. Then higher
+    confidence comes before lower confidence, then a more specific category before a more general one.
     """
     return (
         problem.detail in VAGUE_DETAILS,
@@ -105,9 +105,11 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 
 
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each error line of the log with the problem of the call or step that wrote the line, if the two agree.
+    """Merge the error lines of the log in `errors` with the other errors; keep all lines if there are no other errors.
 
-    Lines that cannot be merged are dropped. But if `errors` contains only log lines, all of them are kept.
+    A line is merged with the error of the call or step that wrote it; a line without a call or step, with the error of
+    the run. Both must have the same category, or one of them must only say that something failed. Other lines are
+    dropped.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
@@ -133,10 +135,10 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event with the problem of the call or step that it is about; return all problems.
+    """Merge each guardrail event in `errors` with the error of the call or step that the event is about.
 
-    An event stays a problem of its own if the call or step has no problem, or if the two cannot be the same problem
-    (see `_agree`).
+    An event stays a problem of its own if the call or step has no error, or if both have different categories, of which
+    neither only says that something failed. Return all problems.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -164,8 +166,8 @@ def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
     """Return whether `error` may be the same problem as `guard`, which is a guardrail event or a log line.
 
-    Their categories must be equal, or one of the two must be vague: its detail (finer kind) only says that something
-    failed.
+    Their categories must be equal, or one of the two must be vague: its detail (the finer kind within the category)
+    only says that something failed.
     """
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
@@ -173,8 +175,8 @@ def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
 def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
     """Return the problem `error` merged with `guard`, a guardrail event or log line that describes the same problem.
 
-    The merged problem has the quotations of both. A problem is vague if its detail (finer kind) only says that
-    something failed. The first case that applies decides:
+    The merged problem has the quotations of both. A problem is vague if its detail (the finer kind within the category)
+    only says that something failed. The first case that applies decides:
 
     - `guard` is vague: everything else stays as in `error`.
     - `error` is vague: the category and the detail are those of `guard`, and the confidence of `guard` is raised.
@@ -233,10 +235,12 @@ def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
 def _with_run_error(
     errors: list[DetectedProblem], loops: list[DetectedProblem]
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
-    """Drop the error that the run's own fields report, if another unrecovered problem explains it.
+    """Drop the run's own error (the one in the fields of the run) if another unrecovered problem explains it.
 
-    Return `(errors, loops)`, the remaining errors and the loops. If the run's error has at least medium confidence, its
-    quotations are added to the earliest error or loop of the same category.
+    An unclassified error of the run is explained by any error with an error text. Every error of the run is explained
+    by an error or, without one, a loop of the same category. The earliest of these gets the quotations of the run's
+    error and a higher confidence, unless the run's error has low confidence or the earliest problem has high
+    confidence. Return the remaining `(errors, loops)`.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -266,7 +270,8 @@ def is_bare(problem: DetectedProblem) -> bool:
 def _explains_loop(error: DetectedProblem) -> bool:
     """Return whether an error may be the reason why the agent repeated a call.
 
-    It may not if it is unclassified, or if it has low confidence and the category UNKNOWN or RETRIEVAL_EMPTY.
+    The result is False if the detail of the error is `UNCLASSIFIED` (it names no known kind of error), or if the error
+    has low confidence and the category UNKNOWN or RETRIEVAL_EMPTY.
     """
     if error.detail == UNCLASSIFIED:
         return False

@@ -47,13 +47,13 @@ class BehaviourArrivals:
     def queue_search(self, *, quiet_s: float, is_on: bool) -> None:
         """Enqueue a background job that searches new runs for behaviours.
 
-        Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. If `is_on` is
-        false, or if no behaviour is described by a condition (only conditions are searched for here, not sentences),
-        the list of waiting runs is emptied and no longer extended.
+        Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. The job only
+        searches for behaviours that a condition describes, not for those that a sentence describes.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched.
-            is_on: whether new runs are searched.
+            is_on: whether new runs are searched. If not, or if no behaviour is described by a condition, the list of
+                waiting runs is emptied, and new runs are not added to it any more.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
@@ -78,10 +78,12 @@ class BehaviourArrivals:
         return len(due)
 
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
-        """Enqueue notifications about the behaviours that a run shows, if they are due.
+        """Enqueue notifications about the behaviours that a run shows, for the rules that ask for notifications.
+
+        Only the first run in each time window of a rule is notified, and no run that ended more than a day ago.
 
         Args:
-            unit: the transaction of the search.
+            unit: the transaction.
             run: the run.
             shown: `{behaviour: id of the step that shows it}`; the id is None if no step shows it.
         """

@@ -37,10 +37,10 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS), Afte
 
 
 def find(pattern: str, text: str | None) -> tuple[int, int] | None:
-    """Return the position `(start, end)` of the first line in a text that matches a pattern; None without a match.
+    """Return the position `(start, end)` of the first line in a text that matches a pattern by itself.
 
-    If the pattern matches only several lines together, the result is the position of the text's first line. A text that
-    is None or empty never matches.
+    If no line matches by itself, but the whole text does, return the position of the text's first line. Return None
+    if the text does not match, or is None or empty.
     """
     if not text:
         # An empty text cannot be quoted.

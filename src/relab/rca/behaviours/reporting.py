@@ -29,7 +29,8 @@ def with_behaviours(
         seen: the behaviours that the run shows.
         judgement: how a language model judged the rules that describe a behaviour by a sentence; None if it judged
             none.
-        hit_rates: `{behaviour: how often the search for it is right}`; a rate is None if it was not measured.
+        hit_rates: `{behaviour: rate}`: of the labelled runs in which the search found the behaviour, the share whose
+            labels confirm it. None if this was not measured.
     """
     if not seen and judgement is None:
         return report

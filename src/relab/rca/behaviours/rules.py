@@ -57,8 +57,8 @@ class StepTest(_RuleModel):
 class CallTest(_RuleModel):
     """A test for tool calls. A call matches if all fields that are not None match.
 
-    The call's `status` must be equal, and its `status_code` must be within the range; all other fields are regular
-    expressions.
+    The call's `status` must equal the field `status`, and its `status_code` must be within the range in the field
+    `status_code`. All other fields are regular expressions.
     """
 
     tool: Pattern | None = None
@@ -112,9 +112,9 @@ class Item(_RuleModel):
 class Repeated(Item):
     """A test for repetition: at least `times` steps or calls match the test and resemble each other.
 
-    The words of the matched texts are compared: of the text that the first pattern of the test matched or, without a
-    pattern, of the first 2,000 characters of the output or arguments. Two texts resemble each other if their words have
-    a Jaccard similarity of at least `similarity`. Calls must also be calls of the same tool.
+    The compared text is the one that the first pattern of the test matched. If the test has no pattern, it is the first
+    2,000 characters of the step's output or the call's arguments. Two texts resemble each other if their words have a
+    Jaccard similarity of at least `similarity`. Calls must also be calls of the same tool.
     """
 
     times: Annotated[int, Field(ge=2, le=100)] = 2
@@ -203,7 +203,7 @@ class BehaviourRule(_RuleModel):
 
 
 class RuleSet(_RuleModel):
-    """The content of a file of rules."""
+    """The content of a file of rules, by which behaviours are found in runs."""
 
     version: Literal[1]
     behaviours: Annotated[tuple[BehaviourRule, ...], Field(min_length=1, max_length=MAX_RULES)]

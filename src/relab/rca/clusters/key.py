@@ -37,15 +37,16 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the cluster key of the failure that a report explains; `agent_name` is the agent of the run.
 
-    The key is a digest of several values. The first case that applies decides which:
+    The key is a digest of values of the report. The first case that applies decides which values:
 
-    - If the report names a cause at a tool, they are the category, the detail and the tool.
-    - If it names another cause, they are the category, the detail, the agent and the step.
-    - If it names a step as a ranked guess (no error shows it), they are the agent of the run, the agent or step of the
-      guess, and the reason of the first guess.
-    - Otherwise, they are the category, the tool (or the agent and the step), and the first error text in the evidence.
+    - The report names a cause: its category, its detail (the finer kind within the category), and its tool or, without
+      a tool, the agent of the run and the step. For the categories in `_BY_TEXT`, also the error text.
+    - The report names a step as a ranked guess, because no error shows the place of the failure: the agent of the run,
+      the agent or step of the guess, and the first reason for the guess.
+    - Otherwise: the category, the tool (or the agent of the run and the step), and the first error text in the
+      evidence.
 
-    For the categories in `_BY_TEXT`, the digest of a cause includes its error text, without ids and numbers.
+    Ids and numbers are left out of error texts.
     """
     is_explained = bool(report.hypotheses) and not report.insufficient_evidence
     place = _place_of_cause(report) if is_explained else report.attribution
@@ -70,10 +71,10 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 
 
 def _place_of_cause(report: Report) -> Finding | Attribution | None:
-    """Return the place of a report's first cause; None if it is not known.
+    """Return the place (step or call) of a report's first cause; None if it is not known.
 
-    This is the report's attribution. If the attribution is a ranked guess, it is the finding that cites the first
-    evidence of the cause.
+    The result is the report's attribution, the place to which the report assigns the failure. If the attribution is
+    only a ranked guess, the result is the finding that cites the first evidence of the cause.
     """
     place = report.attribution
     if place is None or place.basis is not AttributionBasis.RANKED_GUESS:

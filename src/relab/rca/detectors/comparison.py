@@ -121,7 +121,7 @@ def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
 
 
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
-    """Return the differences between the runs of two versions that are both large and significant.
+    """Return the large and significant differences between the runs of two versions.
 
     `now` are the runs of the new version, `then` those of the previous one. Holm's method adjusts the p-values of three
     tests: of the outcomes, of the steps, and of the tools.

@@ -101,9 +101,10 @@ class Facts:
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
 
     def error(self) -> str | None:
-        """Return and cite the text that shows the problem, usually an error message; None if there is no text.
+        """Return the text that shows the problem, usually an error message, and quote it; None if there is no text.
 
-        Of a long text, only a part around the relevant words is used.
+        Of a long text, only a part around the relevant words is used. To quote means to add to `quotes`, the evidence
+        of the explanation.
         """
         if not self.text.strip():
             return None
@@ -121,9 +122,9 @@ class Facts:
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Quote the `group` of a pattern's first match in the text that shows the problem; return it between backticks.
+        """Return the `group` of a pattern's first match in the text that shows the problem; None without a match.
 
-        Return None without a match.
+        The result is between backticks. It is also added to `quotes`, the evidence of the explanation.
         """
         found = pattern.search(self.text[:MAX_TEXT_CHARS])
         if found is None or not found[group]:
@@ -131,9 +132,10 @@ class Facts:
         return self.part(*found.span(group))
 
     def field(self, name: str, limit: int = MAX_VALUE_CHARS) -> str | None:
-        """Return and cite the value of a field of the call or step with the problem, cut to `limit` characters.
+        """Return the value of a field of the call or step with the problem, cut to `limit` characters.
 
-        Return None if the field is empty or absent, or if the problem names neither a call nor a step.
+        The field is also added to `quotes`, the evidence of the explanation. Return None if the field is empty or
+        absent, or if the problem names neither a call nor a step.
         """
         source = self.source
         text = field_text(source[1], name) if source is not None else None
@@ -149,7 +151,10 @@ class Facts:
         return self.field("args_json") if self.call is not None else None
 
     def short_arguments(self) -> str | None:
-        """Return and cite the first `MAX_ASIDE_CHARS` characters of the call's arguments; None if not known."""
+        """Return the first `MAX_ASIDE_CHARS` characters of the call's arguments, and quote them; None if not known.
+
+        To quote means to add to `quotes`, the evidence of the explanation.
+        """
         return self.field("args_json", MAX_ASIDE_CHARS) if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:

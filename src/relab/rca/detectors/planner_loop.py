@@ -166,11 +166,9 @@ def _identical(
 ) -> Iterator[DetectedProblem]:
     """Yield a problem if identical calls are a loop and not polling; otherwise yield nothing.
 
-    A new call is in no cycle, and has fewer than `MIN_REPEATS` identical calls (itself included). The first case that
-    applies decides; the calls are a loop:
-    - If at least `MIN_REPEATS` in a row have equal outcomes, without a new call in between.
-    - If the run failed, and at least `MIN_REPEATS` in a row have equal outcomes. The confidence is low.
-    - If the run failed, and there are at least `MANY_POLLS` calls. The confidence is low.
+    The calls are a loop if at least `MIN_REPEATS` of them in a row have equal outcomes, with no new call in between. In
+    a failed run, they are also a loop, with low confidence, if new calls lie in between, or if there are at least
+    `MANY_POLLS` identical calls. A call is new if it is in no cycle, and has fewer than `MIN_REPEATS` identical calls.
 
     Args:
         indexes: the indexes in `sequence` of the identical calls (same tool and arguments).
@@ -219,9 +217,10 @@ def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
 def _loop(
     detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool
 ) -> DetectedProblem:
-    """Build the problem of a loop of calls (`members`).
+    """Build the problem of a loop: the calls `members`, in which a call or a cycle of calls occurs `repeats` times.
 
-    If `got_past` is true, the agent left the loop, and the problem is marked as recovered.
+    `detail` is the kind of loop, such as `identical_calls`. If `got_past` is true, the agent left the loop, and the
+    problem is marked as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)
@@ -250,8 +249,8 @@ def _loop(
 def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output. `loops` are the loops of calls; steps that only
-    request their calls are left out.
+    Equal steps have the same name (except digits), input and output. `loops` are the known loops of calls; steps that
+    only request the calls of these loops are left out.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
@@ -295,7 +294,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView, requested: Sequence[
 
 
 def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | None, list[int]]:
-    """Return `{agent: ascending starts of its calls in loops}`, without the last `MIN_REPEATS - 1` calls of a loop."""
+    """Return `{agent: start times of its calls in loops}`, without the last `MIN_REPEATS - 1` calls of each loop."""
     found: dict[str | None, list[int]] = defaultdict(list)
     for loop in loops:
         found[loop.agent_name] += sorted(view.calls[place].started_us for place in loop.members)[: 1 - MIN_REPEATS]
@@ -337,7 +336,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def _of_text(facts: Facts, count: int) -> Explanation | None:
-    """Explain a loop by a repeated output, or by an error about a limit; None if no text shows either."""
+    """Explain a loop of `count` repetitions by a repeated output, or by an error about a limit; None without a text."""
     error = facts.error()
     if error is None:
         return None

@@ -75,7 +75,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def changed_part(comparison: VersionComparison) -> str:
-    """Return what differs between the two versions: `prompt`, `version` (its name) or `prompt_and_version`."""
+    """Return what differs between two versions: `prompt`, `version` (the name of the version), or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
     if version_changed and prompt_changed:

@@ -161,7 +161,10 @@ def is_retrieval(name: str) -> bool:
 
 
 def emptiness(text: str | None) -> Emptiness | None:
-    """Return how a result is empty. Return None if the result has content, or if `text` is None (not reported)."""
+    """Return in which way a result is empty: without items, as a text that says so, or blank.
+
+    Return None if the result has content, or if `text` is None (not reported).
+    """
     if text is None:
         return None
     bare = text.strip()

@@ -15,10 +15,10 @@ from relab.telemetry.models import GuardrailEvent
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A sign that a failure belongs to a category.
+    """A sign that a failure belongs to a category: a status code, an error class or a wording.
 
-    `confidence` states how strong the sign is. `detail` is the finer kind of failure; None if not known. `where` is the
-    place of the sign in the error text; None if the sign is not in the text.
+    `confidence` states how strong the sign is. `detail` is the finer kind of failure within the category; None if not
+    known. `where` is the place of the sign in the error text; None if the sign is not in the text.
     """
 
     confidence: Confidence
@@ -44,7 +44,10 @@ class ErrorRule:
     guard_types: re.Pattern[str]
 
     def read(self, failure: Failure) -> Sign | None:
-        """Return the strongest sign that `failure` belongs to the category of this rule; None without a sign."""
+        """Return the strongest sign that `failure` belongs to the category of this rule; None without a sign.
+
+        From strong to weak, the signs are: the failure's status code, its error class, and the wording of its text.
+        """
         found = self.phrases.find(failure.text)
         detail = found.detail if found is not None else None
         where = found.where if found is not None else None
@@ -92,8 +95,8 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProb
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
     """Yield `(failure, sign)` for each failure of a run in which `read` finds a sign of the detector's category.
 
-    `read` returns the sign in a failure, or None. It is called once for all failures with an equal `Failure.shape` (the
-    key of the fields that `read` may use).
+    A sign is a status code, an error class or a wording. `read` returns the sign in a failure, or None. It is called
+    once for all failures with an equal `Failure.shape` (the key of the fields that `read` may use).
     """
     for failures in view.failures_by_shape:
         sign = read(failures[0])

@@ -145,10 +145,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign that arguments were rejected, from the status code or the error class of a failure.
+    """Return the sign in the status code or the error class of a failure that arguments were rejected.
 
-    Return None if they show none. This function is used if the wording of the error shows none either. `validates`
-    states whether the error class is a validation error, such as `ValidationError`.
+    Return None if neither has this sign. Call this function only if the wording of the error has no such sign.
+    `validates` states whether the error class is a validation error, such as `ValidationError`.
     """
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):

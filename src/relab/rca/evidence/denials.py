@@ -55,9 +55,9 @@ _DENIAL = re.compile(_DENIALS, re.IGNORECASE)
 
 
 def denied_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of each place that denies a kind of error, in order and without overlaps.
+    """Yield `(start, end)` of each place that says that an error did not happen, such as "no timeouts".
 
-    Such a place reports what did not happen, and is no sign of the error that it names.
+    Such a place is no sign of the error that it names. The places are in order and do not overlap.
     """
     if _MAY_DENY.search(text) is None:
         return

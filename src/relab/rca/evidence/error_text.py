@@ -68,6 +68,8 @@ class TextMatch:
 class ErrorText:
     """An error text prepared for the rules that classify errors: its beginning and its end, without quoted input.
 
+    Quoted input is a part in which the error repeats what it was given, such as a rejected argument.
+
     Attributes:
         masked: the beginning and the end of the text, in the original case; quoted input is replaced by blanks.
         lowered: `masked` in lower case, for substring tests only; its length may differ.

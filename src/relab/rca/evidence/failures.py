@@ -77,7 +77,8 @@ class Failure:
         is_hint: whether `text` is an output or a result and not an error message, so that it is only a weak sign.
         is_generic: whether neither the class nor the text names a kind of error.
         is_specific: whether the class or the message names a kind of error, or `text` is a hint and begins like an
-            error report. It is not the opposite of `is_generic`.
+            error report. A hint that names a kind of error, but does not begin like an error report, is neither generic
+            nor specific.
         recovered: whether the run recovered from the error.
         latency_ms: how long the failed step or call took, in ms; None if not known.
     """
@@ -110,9 +111,9 @@ class Failure:
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Return a quotation of the failure's `field` around its characters `start` to `end`.
+        """Return a quotation of the characters `start` to `end` of the text in the field that the failure quotes.
 
-        If both are 0, the beginning of the field is quoted.
+        That is the field with the error text, if there is one. If `start` and `end` are 0, the beginning is quoted.
         """
         return Quotation(self.kind, self.source, self.field, start, end)
 

@@ -224,8 +224,8 @@ class RunView:
 
         A line with the id of a known call or step belongs to this call or step. Any other line belongs to the failed
         call or step that was in progress at the time of the line; if there are several, to the one with the shortest
-        duration. Lines that belong to no failed call or step are left out, unless the run failed without any failed
-        call or step.
+        duration. Lines that belong to no failed call or step are left out. They are kept only if the run failed, but
+        none of its calls and steps.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

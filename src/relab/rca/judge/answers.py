@@ -111,7 +111,7 @@ class OrderAnswer(JudgeAnswer):
 class Pick:
     """A step that the judge names, a verbatim quotation of the step, and the judge's reason.
 
-    The reason is None if the judge gave none, or if the run does not support it.
+    The reason is None if the judge gave none, or if it contains names or numbers that do not occur in the run.
     """
 
     step: ShownStep

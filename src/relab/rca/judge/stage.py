@@ -63,7 +63,8 @@ class JudgeStage:
 
     Args:
         judge: adds the verdict of a language model to a report; None if no model is configured.
-        by_default: the method of asking the judge, for requests that name no method.
+        by_default: the method for requests that name no method: all steps at once, step by step, by halves of the run,
+            only the order of the candidate steps, or `OFF`.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ class ShownTexts(ABC):
     def is_short(self, quote: str) -> bool:
         """Return whether `quote` is too short as evidence.
 
-        It is if it has fewer than 8 characters and is not a whole text.
+        A quote with fewer than 8 characters is too short, unless it is one of the shown texts as a whole.
         """
         return len(quote.strip()) < MIN_QUOTE_CHARS and all(text.strip() != quote for _, text in self.quotations())
 
@@ -179,12 +179,12 @@ class Transcript:
     def excerpt(self, numbers: Sequence[int], anchors: Collection[int] = (), **facts: Any) -> Excerpt:
         """Return the given steps as JSON of at most `max_chars` characters.
 
-        If the JSON is too long, texts are cut. If it still is too long, steps are left out (see the module's
-        description).
+        If the JSON is too long, texts are cut. If it still is too long, steps are left out.
 
         Args:
             numbers: the numbers of the steps, in order.
-            anchors: the numbers of important steps; they and the steps around them are left out last.
+            anchors: the numbers of important steps. They and two steps on either side of each are kept first, then the
+                steps nearest to the start and the end of the run.
             facts: further values for the JSON object; they are not cut.
         """
         for limit in TEXT_CHARS:

@@ -292,7 +292,8 @@ def _row(
 def _near_cause(rows: Sequence[WaterfallRow]) -> Sequence[WaterfallRow]:
     """Return at most `MAX_ROWS` of the rows, in the same order.
 
-    The cause and the candidates are kept first, then the rows nearest to the cause.
+    The rows of the cause and of the candidates (steps that may have gone wrong first) are kept first, then the rows
+    nearest to the cause.
     """
     if len(rows) <= MAX_ROWS:
         return rows

@@ -98,10 +98,10 @@ class _Comparison:
         )
 
     def _next_common(self, tool: str) -> PlacedCall | None:
-        """Find a tool that every passing run with `tool` calls after `tool`; return its first call in the failed run.
+        """Return the failed run's first call of a tool that follows `tool` in the passing runs; None without a call.
 
-        Passing runs that do not call `tool` are ignored. Of several tools, the one that the failed run called first is
-        chosen. Return None if there is no such tool.
+        The tool must be called after `tool` in every passing run that calls `tool`. Of several such tools, the one that
+        the failed run called first is chosen.
         """
         with_tool = [firsts for firsts in self._firsts if tool in firsts]
         for other, calls in self._own.items():

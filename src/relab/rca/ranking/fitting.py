@@ -96,11 +96,12 @@ def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Ex
 def train_on(
     examples: Sequence[Example], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
-    """Return a model that is trained on examples (features and labels of runs); `train` explains the other arguments.
+    """Return a model that is trained on examples (features and labels of runs) of the program with the name `source`.
+
+    `agents` are the agents for whose runs the model is (empty: all). `card` has facts to store with the model.
 
     Raises:
-        RankingModelError: too few examples: neither `MIN_RUNS` with a labelled step nor `MIN_RUNS` with labelled
-            problems.
+        RankingModelError: neither `MIN_RUNS` examples with a labelled step nor `MIN_RUNS` with labelled problems.
     """
     placed = [example for example in examples if example.chosen is not None]
     marked = [example for example in examples if any(example.kinds)]
@@ -154,7 +155,7 @@ def _words(examples: Sequence[Example]) -> list[str]:
 def _tables(examples: Sequence[Example], words: Sequence[str], names: Sequence[str] = NAMES) -> list[Table]:
     """Return a table for each example, with one row for each unit (step or tool call).
 
-    The columns are the features `names`, then one for each of `words`: 1 if `name_words` of the unit has the word.
+    The columns are the features `names`, then one for each word in `words`: 1 if a name of the unit has the word, or 0.
     """
     chosen = [NAMES.index(name) for name in names]
     tables = []
@@ -282,10 +283,9 @@ def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
 
 
 def _calibrate(shares: Table, right: Table) -> Calibration:
-    """Fit the logistic curve that converts the share of a run's first guess into the probability that it is right.
+    """Fit the logistic curve that converts the share of a run's most likely guess into its probability to be right.
 
-    `shares` has the share (`StepModel.shares`) of each run's first guess; `right` is 1 for a right guess and 0 for
-    another.
+    `shares` are the uncalibrated shares (0 to 1) of these guesses; `right` is 1 for a right guess, 0 for a wrong one.
     """
     odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
 
@@ -330,8 +330,8 @@ def _calibrated(
 ) -> ProblemModel:
     """Return the model with calibrated probabilities, and with the thresholds of the greatest expected F1.
 
-    `found` has held-out probabilities, one row for each unit (step or tool call): first of any problem, then of each
-    kind. `true` has the labelled kinds of each unit, and `fold` the number of its fold.
+    `found` has held-out probabilities: a row for each unit (step or tool call), with a column for any problem and one
+    for each kind. `true` has the labelled kinds of each unit, and `fold` the number of its fold.
     """
     names = list(model.kinds)
     is_true = np.array([[bool(kinds), *(name in kinds for name in names)] for kinds in true], float)
@@ -379,9 +379,9 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the greatest F1 for finding rows with a problem, plus that for finding pairs (row, kind of problem).
+    """Return the sum of two greatest F1: of finding units with a problem, and of finding pairs (unit, kind of problem).
 
-    Only pairs of rows that the best threshold for rows finds count. `_calibrated` explains `found` and `true`.
+    Only pairs of found units count. For each unit, `found` has its probabilities, and `true` its labelled kinds.
     """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)

@@ -21,8 +21,9 @@ class Odds:
     Attributes:
         probability: the calibrated probability, from 0 to 1, of a model that was trained on runs of the same program as
             the ranked run.
-        right: the number of right first guesses on held-out training runs, with a probability in the same range.
-        all: the number of all first guesses on held-out training runs, with a probability in the same range.
+        right: in how many of the `all` runs the most likely guess was right.
+        all: the number of test runs (held out of the training) whose most likely guess had a probability in the same
+            range, such as 0.2 to 0.35, as `probability`.
         stands_out: whether the report may single out this guess: no parts of the run are missing, and the probability
             is at least `StepModel.stands_out`.
     """
@@ -73,8 +74,8 @@ class Ranking:
 
     Attributes:
         guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
-        agent: the agent that most likely made the first mistake, by the ranking of all of its steps; None if it is the
-            agent of the first guess.
+        agent: the agent that most likely made the first mistake, by the ranking of all of its steps. None if the most
+            likely guess is a step of the same agent.
         problems: pairs `(step or tool call, kinds of its problems)`, found by a model or by rules.
         writers: `{key of a tool call or a failed step: the step whose output probably led to it}` (`writers_of`).
         suspicions: `{key of a step or tool call: prediction of the model}`; empty without a model.

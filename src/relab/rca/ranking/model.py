@@ -90,10 +90,10 @@ class Linear(Artefact):
 class Calibration(Artefact):
     """Converts the share of a step into the probability that this step went wrong first.
 
-    The share, from `StepModel.shares`, is the uncalibrated value: the shares of all steps of a run add up to 1. The
-    probability is a logistic function of the log odds of the share. `hits` has a row for each range of
-    probabilities: `(from, to, number of right first guesses, number of first guesses)`, counted on runs that were held
-    out of the training.
+    The share is the uncalibrated value: how likely the step is the first mistake, so that the shares of all steps of a
+    run add up to 1. The probability is a logistic function of the log odds of the share. `hits` has a row for each
+    range of probabilities: `(from, to, number of runs whose most likely guess was right, number of runs)`. It counts
+    the test runs (held out of the training) whose most likely guess had a probability in this range.
     """
 
     bias: float
@@ -101,17 +101,20 @@ class Calibration(Artefact):
     hits: tuple[tuple[float, float, int, int], ...]
 
     def probability(self, share: float) -> float:
-        """Return the probability that a step with this share (0 to 1, `StepModel.shares`) went wrong first."""
+        """Return the probability that a step went wrong first, from its uncalibrated share.
+
+        The shares of all steps of a run add up to 1.
+        """
         import math  # noqa: PLC0415 - only here
 
         odds = math.log(max(share, _MIN_PROBABILITY) / max(1 - share, _MIN_PROBABILITY))
         return 1 / (1 + math.exp(-(self.bias + self.slope * odds)))
 
     def hit_rate(self, probability: float) -> tuple[int, int]:
-        """Return `(right guesses, all guesses)`, of the first guesses whose probability is in the same range.
+        """Return `(right, all)`: how often the most likely guess was right at about this probability, on test runs.
 
-        They were counted on runs that were held out of the training. Return `(0, 0)` if no range contains the
-        probability.
+        `all` is the number of test runs (held out of the training) whose most likely guess had a probability in the
+        same range as `probability`. Return `(0, 0)` if no range contains the probability.
         """
         for low, high, right, count in self.hits:
             if low <= probability < high:
@@ -156,9 +159,9 @@ class StepModel(Artefact):
         linear: the conditional logit.
         trees: the boosted trees.
         linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
-        calibration: converts the share of a step (see `shares`) into a probability.
-        stands_out: the smallest probability with which a report may single out the first guess. It is the median of the
-            probabilities of the first guesses on held-out runs.
+        calibration: converts the uncalibrated result of a step (its share, see `shares`) into a probability.
+        stands_out: the smallest probability with which a report may single out the most likely guess. It is the median
+            of the probabilities of the most likely guesses in runs that were held out of the training.
     """
 
     columns: Columns
@@ -210,8 +213,8 @@ class ProblemModel(Artefact):
         kinds: `{kind of problem: logistic regression}`.
         kind_trees: `{kind of problem: trees}`; empty in older artefacts.
         kind_curves: `{kind of problem: curve}`; empty in older artefacts.
-        from_probability: a unit has a problem if its probability of any problem is at least this value, or by
-            `kinds_find`.
+        from_probability: a unit has a problem if its probability of any problem is at least this value, or in the case
+            that `kinds_find` describes.
         kinds_from: a unit with a problem has each kind of problem whose probability is at least this value; if there is
             none, the most probable kind.
         kinds_find: whether a unit also has a problem if the probability of one kind is at least `kinds_from`; false in
@@ -230,7 +233,10 @@ class ProblemModel(Artefact):
     kinds_find: bool = False
 
     def chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return, for each row of `table`, the probability that its unit (step or tool call) has a problem."""
+        """Return the probability that a unit (step or tool call) has a problem, for each unit of a run.
+
+        `table` has a row of features for each unit.
+        """
         return _mean_chance(table, self.any, self.any_trees, self.any_curve)
 
     def kind_chances(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -275,8 +281,8 @@ class SourceModel(Artefact):
 
     Attributes:
         source: the name of the source, for people.
-        card: facts about the models, by name: the training data and its licence, and the people who labelled it. The
-            fact `model` names the kinds of models.
+        card: facts about the models, by name: the training data and its licence, the people who labelled it, and, under
+            the name `model`, the kinds of models, such as a logistic regression.
         runs: the number of training runs with a labelled step or problem.
         signature: the features by which runs of the source are recognised.
         reads_calls: whether the models read tool calls as well as steps.

@@ -27,8 +27,8 @@ _ERROR = re.compile(r"\b(?:error|exception):|^[ \t]{0,8}(?:\w{0,40}error|traceba
 def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
     """Return `(step, kinds of its problems)` for the steps in which the rules find a problem, in order of time.
 
-    `units` are the run's steps and tool calls in order of time. A run that did not fail is searched only if it has
-    nested steps; otherwise the result is empty.
+    `units` are the run's steps and tool calls in order of time. The result is empty if the run did not fail and has no
+    nested steps.
     """
     is_nested = any(placed.step.parent_step_id is not None for placed in view.steps)
     if not is_nested and not view.failed:
@@ -67,8 +67,8 @@ def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
     """Yield `(index in units, kind of problem)` for the steps whose output led to a reported failure.
 
-    `units` are steps and tool calls in order of time. Such a step is the last one inside a failed step, or comes right
-    before a report of executed code, or of another step's tool call, that has an error.
+    `units` are steps and tool calls in order of time. Such a step is the last one inside a failed step, or it comes
+    right before a failed execution of code or a failed tool call of another step.
     """
     parts: defaultdict[str | None, list[int]] = defaultdict(list)
     for index, unit in enumerate(units):

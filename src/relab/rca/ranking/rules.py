@@ -91,8 +91,9 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
 def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
     """Return the agent that leads a team; None if there is none.
 
-    It takes over after the task, which is the first turn (`coordinator_of`), or it begins the run itself
-    (`delegator_of`). `authors` are the indexes of the turns that may be a mistake.
+    The leader coordinates a team from the second turn on, after the task (`coordinator_of`), or begins the run itself
+    and hands out the work (`delegator_of`). Only the first turn and the turns at the indexes `authors` (those that an
+    agent wrote, so that they may be a mistake) are considered.
     """
     spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
     return coordinator_of(spoken) or delegator_of(spoken)
@@ -103,9 +104,9 @@ def _calls_tools(view: RunView, turns: Sequence[Turn]) -> bool:
 
 
 def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> bool:
-    """Return whether a single agent has answered in at most `SHORT_TURNS` turns, and has called tools.
+    """Return whether a single agent wrote at most `SHORT_TURNS` turns, and called tools.
 
-    `authors` are the indexes of the turns that may be a mistake.
+    `authors` are the indexes of the turns that agents wrote, so that they may be a mistake.
     """
     speakers = {turns[index].placed.step.agent_name or turns[index].speaker for index in authors}
     return len(speakers) == 1 and len(authors) <= SHORT_TURNS and _calls_tools(view, turns)
@@ -114,9 +115,10 @@ def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> b
 def _reactions(authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for the first answer to the task, and for the beginning of the run.
 
-    `authors` are the indexes of the turns that may be a mistake. The answer is the first of them. It is the second one
-    if the first one is the first turn of the run or, in a run that is no dialogue, if turns of others lie between the
-    two, which the first one only requested.
+    `authors` are the indexes of the turns that agents wrote, so that they may be a mistake. The first answer is the
+    first of these turns. In two cases, it is the second of these turns: the first one is the first turn of the run; or
+    the run is no dialogue, and turns of others, which the first one only requested, lie between the two. In a dialogue,
+    only the first answer is yielded.
     """
     first, second = authors[0], authors[min(1, len(authors) - 1)]
     answers = second if first == 0 or (not is_in_dialogue and second > first + 1) else first
@@ -126,7 +128,7 @@ def _reactions(authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tupl
 
 
 def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for the first and the last turn that changed something, which may be one."""
+    """Yield `(index of a turn, reason)` for the first and, if there are several, the last turn that changed something."""
     changed = [(index, turn.change) for index, turn in enumerate(turns) if turn.change is not None]
     for which, (index, change) in zip(("first", "last"), (*changed[:1], *changed[1:][-1:]), strict=False):
         words = f"it is the {which} step that changed something, by the tool {change.tool!r}"
@@ -136,8 +138,8 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A failed call from which the run recovered does not count. If several turns in a row are reports of executed code or
-    tools (`Turn.is_executor`), their errors follow from the turn before the first of them.
+    A failed call from which the run recovered does not count. A turn that only reports how code or a tool ran
+    (`Turn.is_executor`) did not cause its error: the turn before this one and before all such turns in a row led to it.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"

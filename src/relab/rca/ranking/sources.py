@@ -98,8 +98,9 @@ class Signature(BaseModel):
         core: words that occur in the names of agents, steps and tools of most training runs. A run that no agent name
             identifies must have at least the share `CORE_NEEDED` of these words, or begin with `opening`.
         words: words that occur in these names in at least two training runs, in alphabetical order.
-        opening: the lines that the program writes around each task, in order; may be empty. A run begins with them if
-            the input or output of its first unit begins with the first line and has most of the other lines.
+        opening: the fixed lines that the program writes before and after the text of each task, in order; may be empty.
+            A run has this opening if the input or output of its first unit begins with the first line and has most of
+            the other lines.
         max_units: the number of units of the longest training run.
     """
 
@@ -113,7 +114,7 @@ class Signature(BaseModel):
 
     @property
     def limit(self) -> int:
-        """The maximum number of units (steps and tool calls) that a run of the source can have."""
+        """The maximum number of units (steps and tool calls) of a run that counts as a run of this source (program)."""
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
@@ -134,9 +135,11 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with `opening`, the lines that the program writes around each task.
+        """Return whether a run begins with the source's opening; None if the source (the program) has no opening.
 
-        `units` are the steps and tool calls of the run. Return None if the source has no opening.
+        The opening consists of the fixed lines that the program writes before and after the text of each task. The
+        first text of the run must begin with the first line and have most of the other lines. `units` are the steps and
+        tool calls of the run.
         """
         if not self.opening:
             return None
@@ -159,7 +162,8 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
     Args:
         runs: the units (steps and tool calls) of each run.
         tasks: the task of each run, in the same order.
-        agents: the names of agents that identify the source. If there are any, `opening` of the signature is empty.
+        agents: the names of agents that identify the source. If there are any, the signature has no `opening` (fixed
+            lines around the text of each task), because the names are sufficient.
     """
     counts: Counter[str] = Counter()
     for units in runs:
@@ -174,10 +178,10 @@ def signature_of(runs: Sequence[Sequence[Unit]], tasks: Sequence[str], agents: S
 
 
 def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
-    """Return the lines that the source's program writes around each task; empty if there are none.
+    """Return the fixed lines that a program writes before and after the text of each task; empty if there are none.
 
-    These lines must be in the input or output of the first unit (step or tool call) of at least the share `CORE_SHARE`
-    of the runs, and all of these texts must begin with the same line. `runs` is `{task: units of one run}`.
+    At least the share `CORE_SHARE` of the runs must have these lines in the input or output of the first unit (step or
+    tool call), and all of these texts must begin with the same line. `runs` is `{task: units of one run}`.
     """
     if len(runs) < MIN_TASKS:
         return ()

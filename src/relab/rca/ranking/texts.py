@@ -25,7 +25,10 @@ class TextSign:
     phrases: tuple[str, ...] = ()
 
     def is_in(self, words: set[str], text: str) -> bool:
-        """Return whether a text shows the sign. `words` are the words of `text`; both must be in lower case."""
+        """Return whether a text contains one of the words or phrases of the sign.
+
+        `words` are the words of `text`; both must be in lower case.
+        """
         return not self.words.isdisjoint(words) or any(phrase in text for phrase in self.phrases)
 
 

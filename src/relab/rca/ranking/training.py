@@ -42,7 +42,8 @@ def train(
         labelled: the labelled runs. If problems were labelled in any run, the model reads tool calls as well as steps.
         source: the name of the source.
         agents: the names of the agents whose runs the model is for. If there are none, runs of the source are
-            recognised by the names in them, or by the lines that the program writes around each task.
+            recognised by the words in the names of their agents, steps and tools, or by the fixed lines that the
+            program writes before and after the text of each task.
         card: facts about the training data, by name, which are stored with the model.
 
     Raises:

@@ -97,7 +97,8 @@ def boost(tables: list[NDArray[np.float64]], chosen: list[int]) -> Trees:
 def boost_chances(rows: NDArray[np.float64], run: NDArray[np.int64], target: NDArray[np.float64]) -> Trees:
     """Fit trees for a logistic regression of `target`, which is 0 or 1 for each row of `rows`.
 
-    `run` has the index of the run of each row: each tree is fitted to all rows of some of the runs.
+    `run` has the index of the run of each row. For each tree, some runs are drawn at random, and the tree is fitted to
+    all of their rows.
     """
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -115,13 +116,13 @@ def _boost(
     predict: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     seed: int,
 ) -> Trees:
-    """Fit trees by Newton steps on a loss whose negative gradient is `target` minus the prediction.
+    """Fit trees by Newton steps on the log loss: its negative gradient is `target` minus the predicted probability.
 
     Args:
         rows: the features of the units of all runs, one row per unit.
         run: the index of the run of each row.
         target: the value to predict for each row.
-        predict: computes the predictions from the scores of all rows.
+        predict: computes the probabilities from the scores of all rows. In a ranking, those of one run add up to 1.
         seed: the random seed; it decides on which runs and columns each tree is fitted.
     """
     import numpy as np  # noqa: PLC0415 - as above

@@ -116,10 +116,10 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """Return copies of the turns, in which `change` is the first tool call of the turn that changed something.
 
-    A reported call belongs to the turn that is its step. If that step is a message that an agent receives, or is not a
-    turn, the call belongs to the last turn of an agent before it. If the run reports no tool calls, calls that agents
-    wrote into their texts as JSON are used instead; such a call is left out if the next turn reports an error of
-    executed code.
+    A call that the run reports belongs to the turn of its step. If the step is not a turn, or is a message that an
+    agent receives, the call belongs to the last turn of an agent before the call. Only if the run reports no tool
+    calls, the calls that agents wrote into their texts as JSON are used; a call is left out if the next turn reports
+    an error of executed code.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
@@ -144,8 +144,8 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers. `turns` are in order of time; turns that report how code ran (`is_executor`) are
-    ignored, except in the last condition. The coordinator is the speaker with the most turns, if all conditions hold:
+    A team has at least three speakers. `turns` are in order of time; only the last condition considers turns that
+    report how code ran (`is_executor`). The coordinator is the speaker with the most turns, if all conditions hold:
 
     - It has the second turn, not the first one, and at least 40 % of all turns.
     - It speaks directly before or after at least 90 % of the changes of speaker, and at least three of them.
@@ -168,10 +168,10 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
 def delegator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
 
-    A part is a series of turns of one speaker. The delegator has the first part, with at least two turns, and the part
-    after each part of another agent. The parts of the other agents have two turns or more on average: an agent that is
-    given work reports back after several turns, while agents in a discussion take turns. Turns that report how code ran
-    are ignored. `turns` are in order of time.
+    A part is a series of turns of one speaker. The delegator speaks first, for at least two turns, and again after each
+    part of another agent. The parts of the other agents have two turns or more on average: an agent that is given work
+    reports back after several turns, while agents in a discussion take turns. Turns that report how code ran are
+    ignored. `turns` are in order of time.
     """
     parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]
     own, others = parts[::2], parts[1::2]
@@ -198,7 +198,7 @@ def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]
 
 
 def _written_changes(turns: Sequence[Turn]) -> dict[int, Change]:
-    """Return `{index of a turn: its change}`, from tool calls that agents wrote into the texts of turns as JSON."""
+    """Return `{index of a turn: tool call that changed something}`, of calls that agents wrote into texts as JSON."""
     found: dict[int, Change] = {}
     for index, turn in enumerate(turns):
         tool = None if turn.is_given or turn.is_executor else written_change(turn.text)

@@ -21,8 +21,8 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
       program.
     - `placed` does not have high confidence, and the guess is an earlier step, which wrote code that failed.
     - `placed` does not have high confidence, and the run recovered from it, so that it does not explain the failure.
-    - `placed` has low confidence, and the guess is a step that began later and changed something: the run went on after
-      `placed`.
+    - `placed` has low confidence, and the guess is a step that began after the problem `placed` and changed something,
+      so `placed` did not end the run.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)

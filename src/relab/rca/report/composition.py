@@ -52,9 +52,10 @@ def compose(
 ) -> Report:
     """Build the report of a run from its problems (in order of time), ranked causes and ranked guesses.
 
-    `view` is the run. `ranking` has the guesses; when the report lists them is stated at the top of this file.
-    `insufficient` says why the evidence is not sufficient; None if it is sufficient. `analyzer_version` is the version
-    of the analyzer, which is only stored in the report.
+    `view` is the run. `ranking` has the guesses (steps that may have gone wrong first). The report lists them only if
+    the evidence is insufficient, or if no cause names its step or call with more than low confidence, or if the most
+    likely guess explains the failure better than the first cause. `insufficient` says why the evidence is not
+    sufficient; None if it is sufficient. `analyzer_version` is only stored in the report.
     """
     collector = EvidenceCollector(view.run)
     # Hypotheses are built first, so that the evidence of the most likely cause comes first in the index.
@@ -145,7 +146,7 @@ def _finding(
 
 
 def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str, evidence_id: str) -> Finding:
-    """Return a problem that the ranking found in a unit (a step or call), as a finding of low confidence.
+    """Return a problem that the ranking's model or rules (no detector) found in a unit, as a finding of low confidence.
 
     If the run succeeded, the problem counts as recovered.
 
@@ -177,7 +178,8 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
     """Add to the evidence the errors that no claim of the report cites: of calls, steps, guardrails, log and run.
 
-    At most `MAX_CONTEXT_EVIDENCE` are added. An error of the run that names no kind of error is left out.
+    At most `MAX_CONTEXT_EVIDENCE` are added. The error in the run's own fields is left out if neither its class nor its
+    text says which kind of error it is.
     """
     left = MAX_CONTEXT_EVIDENCE
     for failure in view.failures:
@@ -223,8 +225,9 @@ def _with_reading(
 ) -> tuple[ActionItem, ...]:
     """Add the action "read the candidates" to the recommended actions.
 
-    It is the first action if no cause is known, and the last one if a candidate is the place of the failure
-    (`is_guess`). Otherwise, or without candidates, it is not added.
+    Candidates are steps that may have gone wrong first. The action becomes the first one if no cause is known, and the
+    last one if the report names a candidate as the place of the failure (`is_guess`). Otherwise, or without candidates,
+    it is not added.
     """
     if candidates and actions is COLLECT_DATA:
         return (read_candidates(candidates), *actions)

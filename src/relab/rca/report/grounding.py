@@ -128,7 +128,7 @@ class Grounds:
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Return whether `token` occurs in the text of these grounds, not only as a part of a longer word or number."""
+        """Return whether `token` occurs in these texts, not only as a part of a longer word or number."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
@@ -139,15 +139,15 @@ class Grounds:
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether the words in `phrase`, which hyphens join, occur in `text` in sequence; case is ignored.
+        """Return whether these texts contain the words of a hyphenated phrase one after the other; case is ignored.
 
-        In `text`, two of these words may be separated by `-`, `_`, a space or nothing.
+        In the texts, two of these words may be separated by `-`, `_`, a space or nothing.
         """
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
     def has_word(self, word: str) -> bool:
-        """Return whether `word`, or a word with the same stem, occurs in the text of these grounds."""
+        """Return whether `word`, or a word with the same stem, occurs in these texts."""
         return _stem(word) in self.stems
 
 
@@ -271,10 +271,10 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Return whether a token of a sentence occurs in its grounds, or is a plain word, which need not occur there.
+    """Return whether a token of a model's sentence occurs in the grounds, the texts that must support the sentence.
 
-    The grounds are the texts that must support the sentence. If `opens_sentence` is true, the token begins a sentence,
-    and its capital letter does not make it a name.
+    Also return True for a plain word, which need not occur there: it is no number, name, acronym or identifier. If
+    `opens_sentence` is true, the token begins a sentence, and its capital letter does not make it a name.
     """
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):

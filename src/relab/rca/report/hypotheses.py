@@ -27,8 +27,9 @@ _WHAT_FAILED = {
 def quoted(quotation: Quotation) -> str | None:
     """Return the text of the field that a quotation is from, in quotation marks, on one line.
 
-    A long text is cut to the `MAX_QUOTE_CHARS` characters that end with the quoted passage, or to its beginning. Return
-    None if the field is not an error, a result or an output, or is blank.
+    A text of more than `MAX_QUOTE_CHARS` characters is cut to this length: to the part that ends with the quoted
+    passage or, if the passage ends earlier or there is none, to the beginning of the text. Return None if the field is
+    not an error, a result or an output, or is blank.
     """
     if quotation.field not in (
         "error_message",
@@ -138,8 +139,8 @@ def quoted_version(problem: DetectedProblem) -> str:
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
     """Return the causes that the report names, in the given order.
 
-    Causes whose detail is vague (such as unclassified errors) are left out. But if `insufficient` is false, the
-    evidence is sufficient, and the first cause is kept in any case.
+    Causes with a vague detail (such as unclassified errors) are left out. The first cause is kept even with a vague
+    detail, if the evidence is sufficient (`insufficient` is false).
     """
     return tuple(
         cause

@@ -22,9 +22,10 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
     """Merge the detected problems of a run with the problems that the ranking guesses, so that each error occurs once.
 
     The writer of a failed call is the last step before it in the same parent step. The writer of a failed step is the
-    last step inside it. A detected problem of a failed call or step is moved to its writer if the ranking guesses a
-    problem at the writer, or if the ranking's model considers one there at least as likely as at the failed call or
-    step. Failures that a service or a missing right causes are not moved. The matching guess is removed.
+    last step inside it. A detected problem of a failed call or step is moved to its writer in two cases: the ranking
+    guesses a problem at the writer; or the ranking's model gives a problem at the writer at least the probability of
+    one at the failed call or step. Failures that a service or a missing right causes are not moved. A guess of the same
+    kind at the writer is removed, because it is the same error.
 
     Returns:
         `(problems in order of time, remaining guessed problems)`.
@@ -70,7 +71,8 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
     The first case that applies decides:
 
-    - The category of the problem is not `unknown`, so its error names what is wrong with the call: `format_broken`.
+    - The category of the problem is not `unknown`: the error says what is wrong with the call that the writer wrote,
+      so the kind is `format_broken`.
     - The ranking guessed problems at the writer: the first kind in `guessed`.
     - The ranking model judged the writer: the kind that it finds most probable.
     - Otherwise: `format_broken`.
@@ -112,8 +114,8 @@ def _place_of(problem: DetectedProblem) -> UnitKey:
 def _moved(problem: DetectedProblem, writer: Unit, kind: str | None) -> DetectedProblem:
     """Return a problem moved from a failed call or step to `writer`, the step that probably caused it.
 
-    A quotation of the writer's text is added to the problem's quotations. `kind` becomes the problem's detail (finer
-    kind), and decides its category; None keeps both.
+    A quotation of the writer's text is added to the problem's quotations. `kind` is the kind of problem at the writer:
+    it becomes the problem's detail, and decides its category. None keeps the detail and the category.
     """
     detail = DETAILS.get(kind or "")
     return replace(
