@@ -52,10 +52,9 @@ def compose(
 ) -> Report:
     """Build the report of a run from its problems (in order of time), ranked causes and ranked guesses.
 
-    `view` is the run. `ranking` has the guesses (steps that may have gone wrong first). The report lists them only if
-    the evidence is insufficient, or if no cause names its step or call with more than low confidence, or if the most
-    likely guess explains the failure better than the first cause. `insufficient` says why the evidence is not
-    sufficient; None if it is sufficient. `analyzer_version` is only stored in the report.
+    `view` is the run. `ranking` has the guesses (steps that may have gone wrong first); the report lists them only if
+    no cause explains the failure well. `insufficient` says why the evidence is not sufficient; None if it is
+    sufficient. `analyzer_version` is only stored in the report.
     """
     collector = EvidenceCollector(view.run)
     # Hypotheses are built first, so that the evidence of the most likely cause comes first in the index.
