@@ -98,7 +98,7 @@ class BuildService:
         database, clock: the database and the clock of this process.
         telemetry: stores each pass (a build and its retries) as an agent run.
         home: the folder that contains the workspaces, caches and snapshots of all projects.
-        taught: the folder of the installation's own known failures; it may not exist.
+        taught: the folder of the installation's own known failures; the folder need not exist.
         environment: the environment variables of this process, from which builds get PATH.
         models: the folder of trained policies.
         max_kept_bytes: the disk space that workspaces, caches and snapshots may use.

@@ -182,7 +182,7 @@ class Settings(BaseSettings):
 
     @property
     def taught_failures(self) -> Path:
-        """The folder with descriptions of known build failures that this installation has added; it may not exist."""
+        """The folder with this installation's own descriptions of known build failures; the folder need not exist."""
         return self.home / "known_failures"
 
     @classmethod

@@ -48,7 +48,7 @@ class Database:
     Driver errors become `DatabaseUnavailableError` (unreachable, locked) or `ConstraintError`.
 
     Args:
-        engine: the SQLAlchemy engine, as `create_database_engine` returns it.
+        engine: the SQLAlchemy engine, made by `create_database_engine`.
         min_free_bytes: `check_writable` fails if the disk of the SQLite file has less free space.
 
     Attributes:

@@ -23,7 +23,10 @@ BREAKER_HEADER: Final = "X-Breaker-Secret"
 
 
 class NotTheBreakerError(ForbiddenError):
-    """A request to the chaos server lacks the secret that the server requires while a responder is measured."""
+    """A request to the chaos server lacks the secret of the program that injects faults (the breaker).
+
+    The chaos server requires this secret while a responder is measured.
+    """
 
     code = "not_the_breaker"
 

@@ -57,4 +57,4 @@ class StaleVersionError(ConflictError):
 
 
 class UnavailableLimitError(UnavailableError):
-    """This machine cannot enforce a requested resource limit, because relab may not write to a control group."""
+    """This machine cannot enforce a requested resource limit, because relab has no right to write a control group."""

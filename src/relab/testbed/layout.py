@@ -167,7 +167,7 @@ class Layout:
 
     @property
     def report_order(self) -> Path:
-        """The file with the parameters of the report job (number of processes, priority, duration)."""
+        """The file with the parameters of the report job, a batch job: number of processes, priority, duration."""
         return self.settings / "report-job.json"
 
     @property
@@ -187,7 +187,7 @@ class Layout:
 
     @property
     def links_socket(self) -> Path:
-        """The Unix socket on which the process of the links (TCP proxies) accepts requests, such as to add a toxic."""
+        """The Unix socket of the process that runs the links (TCP proxies); requests there add simulated faults."""
         return self.private / "links.sock"
 
     @property

@@ -100,7 +100,7 @@ class LinksConfig(Strict):
 
 
 class LinkStatistics(BaseModel):
-    """Counters of a link since the start of its process.
+    """Counters of a link (a TCP proxy) since the start of its process.
 
     Attributes:
         accepted: number of connections that clients have opened.
@@ -126,11 +126,12 @@ class ActiveToxic(BaseModel):
 
 
 class LinkStatus(BaseModel):
-    """The current state of a link (a TCP proxy): its ports, whether it listens, its toxics and its counters.
+    """The current state of a link (a TCP proxy): its ports, its toxics (simulated network faults) and its counters.
 
     Attributes:
         port: the port for clients.
         upstream_port: the port of the server behind the link.
+        listening: whether the link accepts connections.
     """
 
     name: str
@@ -266,8 +267,8 @@ class Addresses(BaseModel):
 
     Attributes:
         target: the watched service.
-        chaos: the server that injects faults; None if it does not run or the caller may not see it.
-        actions: the server that executes repairs; None if it does not run or the caller may not see it.
+        chaos: the server that injects faults; None if it does not run, or the caller is not allowed to see it.
+        actions: the server that executes repairs; None if it does not run, or the caller is not allowed to see it.
     """
 
     target: str

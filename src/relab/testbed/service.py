@@ -199,7 +199,8 @@ def _start(layout: Layout, plan: SupervisorPlan) -> TestbedStatus:
     Raises:
         SupervisorBusyError: another process holds the lock of the testbed; nothing was changed.
         StartError: a component was not ready in time; the whole testbed has been stopped.
-        KeyboardInterrupt: the start was interrupted; see `up`.
+        KeyboardInterrupt: the start was interrupted, for example by Ctrl-C, and the whole testbed has been stopped.
+            After a second interruption, processes may still be ending.
     """
     reading, writing = os.pipe()
     try:

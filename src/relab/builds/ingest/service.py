@@ -76,7 +76,7 @@ class BuildIngest:
 
     Args:
         store, clock: the stored builds and the clock of this installation.
-        taught: the folder of the installation's own known failures; it may not exist.
+        taught: the folder of the installation's own known failures; the folder need not exist.
     """
 
     def __init__(self, store: BuildStore, clock: Clock, taught: Path) -> None:

@@ -6,6 +6,6 @@ from relab.core.errors import InvalidInputError
 
 
 class BuildLogUnreadableError(InvalidInputError):
-    """A log cannot be read: its file does not exist, is a folder or compressed, or this user may not read it."""
+    """A log cannot be read: its file does not exist, is a folder or compressed, or this user must not read it."""
 
     code = "build_log_unreadable"

@@ -17,7 +17,7 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations since an action, without the polls from before a large step back of the clock.
+    """Return `course`, the observations since an action, without the polls from before a large step back of the clock.
 
     A step is large if it set the clock back to a time before the action. Without a large step, the observations are
     returned unchanged. If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining
@@ -39,7 +39,7 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 
 
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
-    """Return the observations since an action, with long gaps between polls shortened.
+    """Return `course`, the observations since an action, with long gaps between polls shortened.
 
     Such gaps come from a process that slept, or a clock that was set forward; this time must not count as waiting for
     the action's effect. Only gaps longer than `settings.effect_timeout_s` are shortened, to just over `MAX_GAP` poll

@@ -60,7 +60,7 @@ def _worse_since(
     """Return the verdict on an action after which the service has become worse; `worse` describes the worse figure.
 
     The verdict is `OTHER_CAUSE` if the cause that the action repairs was seen before the action and is gone, and probes
-    have confirmed another cause. Otherwise it is `WORSE`.
+    have confirmed another cause (`course.other`). Otherwise it is `WORSE`. `polls` are the polls after the action.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -167,7 +167,7 @@ def _rest(
     1. No recent probe shows that the cause is gone: None.
     2. Users get answers, and no recent poll shows a problem: None.
     3. Users get answers, and the service is better than before the action: `RECOVERING`.
-    4. The facts from before the action show the cause: `OTHER_CAUSE`.
+    4. The facts from before the action (`course.facts_before`) show the cause: `OTHER_CAUSE`.
     5. Otherwise: None, because the action may have been for the wrong cause.
     """
     if not polls or not _is_gone(course, polls, settings):
@@ -185,13 +185,13 @@ def _rest(
 
 
 def _was_seen(course: ActionObservations) -> bool:
-    """Return whether the facts from before the action showed the cause that the action was to repair."""
+    """Return whether `course.facts_before`, facts from before the action, showed the cause that it was to repair."""
     # The cause is present if one of the conditions that hold without it is false.
     return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe after the action shows that the cause of the incident is gone."""
+    """Return whether the last probe in `course` is recent, and shows that the cause of the incident is gone."""
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False
     # A probe within `metrics_window_s` after the action is too early to show anything.
@@ -220,7 +220,7 @@ def _serves(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) ->
 
 
 def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: HealthBounds) -> bool:
-    """Return whether the recent polls `late` are better than the last poll before the action.
+    """Return whether the recent polls `late` are better than `course.before`, the last poll before the action.
 
     The caller has checked that users get answers in most recent polls. What else must have improved depends on the last
     poll before the action. The first case that applies decides:
@@ -253,7 +253,8 @@ def _has_new_part(course: ActionObservations, polls: Sequence[Snapshot], setting
 def _is_served(course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds) -> bool:
     """Return whether users were served well in the latest poll; False without a poll.
 
-    The target's own health status is ignored. If a dependency fails that worked before the action, the result is False.
+    The target's own health status is ignored. If a dependency fails that worked in `course.before`, the last poll
+    before the action, the result is False.
     """
     if not polls or _problem(course, without_health_status(polls[-1]), bounds):
         return False
@@ -280,7 +281,10 @@ def _streak(
 
 
 def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return why users are not served well in a poll, as a text; empty if they are served well."""
+    """Return why users are not served well in a poll, as a text; empty if they are served well.
+
+    `course.stale` lists the polls with old figures; `bounds` are the bounds within which users are served well.
+    """
     absent = [part for part in NEEDED_PARTS if part in poll.absent]
     if absent:
         return f"{absent[0]} does not answer"
@@ -331,7 +335,7 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
     """Return a text with the signs of the action's cause that are still there; empty if there are none.
 
-    Only the last probe counts, and only if it was made `cause_timeout_s` seconds or more after the action.
+    Only the last probe in `course` counts, and only if it was made at least `cause_timeout_s` seconds after the action.
     """
     if course.facts is None or course.facts_at_us is None:
         return ""
@@ -343,7 +347,7 @@ def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> s
 def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
     """Return a text about a figure that is worse than before the action, and has been for `min_worse_s` seconds.
 
-    The text is empty if there is no such figure.
+    The text is empty if there is no such figure. `course.before` is the last poll before the action.
     """
     for is_ruin in (False, True):
         after_us = course.ended_at_us + (0 if is_ruin else int(settings.metrics_window_s * _US))
@@ -360,10 +364,10 @@ def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: Veri
 
 
 def _exceeds(course: ActionObservations, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
-    """Return a text about a figure that is worse in `poll` than before the action; empty if no figure is worse.
+    """Return a text about a figure that is worse in `poll` than in `course.before`, the last poll before the action.
 
-    Figures are the share of errors and P95. With `is_ruin`, only two things count: the target no longer answers, or
-    errors have increased by `much_worse_errors_pct` percentage points.
+    Return an empty text if no figure is worse. Figures are the share of errors and P95. With `is_ruin`, only two things
+    count: the target no longer answers, or errors have increased by `much_worse_errors_pct` percentage points.
     """
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in NEEDED_PARTS)

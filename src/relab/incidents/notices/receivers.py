@@ -18,7 +18,7 @@ class Receiver:
     """A service to which notices are sent.
 
     Attributes:
-        name: the name of the receiver in the database (see `Outbox`).
+        name: the name under which the database stores the receiver's notices.
         setting: the environment variable with the address, for error messages.
         url: the receiver's address, which may contain a secret.
         compose: returns the body of the request for a notice; None if this receiver does not get the notice.

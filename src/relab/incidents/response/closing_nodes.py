@@ -257,7 +257,7 @@ class ClosingNodes:
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
         """Return the facts of the healthy service after an incident.
 
-        They come from the latest poll, and from the probes of the incident, which are run again.
+        The facts come from the latest poll, and from the probes of the incident, which are run again.
         """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}

@@ -115,7 +115,7 @@ class ResponseContext:
             incident_id: the id of the incident.
             phase: the current phase of the response.
             events: the events to append.
-            change: further fields to set, by name, such as `status`; see `IncidentChange`.
+            change: further fields of the incident to set, by name, such as `status`.
         """
         return await self.blocking(
             self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change

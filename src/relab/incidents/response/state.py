@@ -52,8 +52,8 @@ class IncidentState(TypedDict, total=False):
         action_plan: a list with only the last plan.
         execution_results: the idempotency keys of the actions requested so far, in order.
         recommendation: the last sentence for people: how the incident ended, or why it was handed over.
-        known: the facts that probes have found so far, as `dump_known` returns them.
-        candidates: all possible causes with their probabilities, as `dump_candidates` returns them.
+        known: the facts that probes have found so far, as JSON.
+        candidates: all possible causes with their probabilities, as JSON.
         is_confirmed: whether probes at two different times gave the same diagnosis.
         others_since_us: a time; the actions that others requested before it have been examined.
         others_seen: the ids of the newest records of the action server that have been examined; absent if the server
@@ -63,7 +63,7 @@ class IncidentState(TypedDict, total=False):
         state_digest: the digest of the service's state at the time of the last plan.
         approval_id: the id of the approval request for the last plan; None if no approval was needed.
         ground: the sentence in which the policy says why a person has to decide on the last plan.
-        before: the last poll before the last action, as `dump_poll` returns it.
+        before: the last poll before the last action, as JSON.
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.
         tried: the plans that were refused or rejected, each as `[action, target, fingerprint]`. The fingerprint is the
             digest of the action's name and parameters.

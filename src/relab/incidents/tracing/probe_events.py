@@ -44,7 +44,7 @@ class RecordingProbeClient(ProbeClient):
         self._incident = incident
 
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
-        """Run the named probes within `within_s` seconds as `ProbeClient.run` does, and record them in the timeline.
+        """Run the named probes within `within_s` seconds, return what they find, and record them in the timeline.
 
         A failure to record them is only logged.
         """

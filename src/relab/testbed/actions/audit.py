@@ -127,7 +127,7 @@ class AuditLog:
         return None if found is None else self._records[found]
 
     def newest(self, limit: int) -> list[Record]:
-        """Return at most `limit` records of the actions in the current episode (since the last reset), newest first."""
+        """Return at most `limit` records of the actions since the last reset of the testbed, newest first."""
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:

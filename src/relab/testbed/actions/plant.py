@@ -186,7 +186,10 @@ class Plant:
             raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
 
     def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
-        """Connect to the database as an operator; retry for a while if even the reserved connections are in use."""
+        """Connect to the database as an operator; retry for a while if even the reserved connections are in use.
+
+        `known` has the address, name, user and password of the database.
+        """
         # Refused clients also occupy the reserved slots for some milliseconds, until they are authenticated.
         for left in reversed(range(_NO_ROOM_TRIES)):
             try:

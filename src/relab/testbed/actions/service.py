@@ -57,7 +57,7 @@ class Operation(Protocol):
 
         Args:
             parameters: the validated parameters of the action.
-            before: the result of `look` immediately before the action.
+            before: the state immediately before the action, as `look` returned it.
         """
         ...
 
@@ -66,7 +66,7 @@ class Operation(Protocol):
 
         Args:
             parameters: the parameters with which the action was performed.
-            before: the state that `look` returned before the action.
+            before: the state before the action, as `look` returned it.
 
         Raises:
             NotReversibleError: the action cannot be undone.

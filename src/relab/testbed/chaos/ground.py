@@ -30,7 +30,7 @@ class Standing:
     """A snapshot of which processes run some components, to find out later which components were restarted.
 
     Args:
-        plant: operators' access to the testbed.
+        plant: operators' access to the testbed: its supervisor, database, cache and flags.
         name: the name of a component or of a group of components.
     """
 
@@ -40,16 +40,16 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return `{name: process id}` of the components whose process is the same as when this object was created."""
+        """Return `{name: process id}` of the components that were not restarted since this object was created."""
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether every component still has the process that it had when this object was created."""
+        """Return whether no component was restarted since this object was created."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers that still have the same process as when this object was created.
+        """Return the numbers of the target's workers that were not restarted since this object was created.
 
         The object must have been created for the group `target`.
         """
@@ -58,8 +58,8 @@ class Standing:
     def share(self, level: float) -> list[str]:
         """Return the names of the components that a fault must affect if it affects only a share of all components.
 
-        The first components of the group are chosen. The result lacks those that were restarted since this object was
-        created; no other components replace them.
+        The first components of the group are chosen. Those that were restarted since this object was created are then
+        left out of the result, without replacement.
 
         Args:
             level: the share of the components to choose, 0 to 1. Above 0, at least one is chosen.
@@ -74,11 +74,12 @@ class Ground:
     """Fault injection's access to one testbed.
 
     Attributes:
-        plant: operators' access to the testbed.
+        plant: operators' access to the testbed (its supervisor, database, cache and flags), which faults use too.
         links: the client of the links, the proxies on the network paths to the dependencies.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
-        changing: the lock that an injection holds while it reads and then changes resource limits or the report job.
+        changing: the lock that an injection holds while it reads and then changes resource limits or the report job (a
+            batch job beside the target).
     """
 
     plant: Plant
@@ -105,7 +106,7 @@ class Ground:
             _wait(self.links.remove(link, toxic_id))
 
     def connect(self, *, application: str) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a new connection to the database as the shop's role, directly and not through the links.
+        """Return a new connection to the database as the shop's role, directly and not through the links (TCP proxies).
 
         Args:
             application: the application name of the session, as the database lists it.

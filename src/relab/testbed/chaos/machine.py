@@ -15,7 +15,7 @@ class Impossible(Mapping[str, str]):
     Faults may have the requirements `root`, `cgroup` and `mount`. The first use of the mapping queries the supervisor.
 
     Args:
-        plant: operators' access to the testbed, including its supervisor.
+        plant: operators' access to the testbed; the mapping uses it to query the supervisor.
     """
 
     def __init__(self, plant: Plant) -> None:

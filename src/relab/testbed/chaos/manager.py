@@ -264,7 +264,7 @@ class _Running:
             return self.injection
 
     def close(self) -> None:
-        """Stop the thread of this injection and wait for its end; the injection itself is not ended."""
+        """Stop the thread of this injection, and wait until the thread has ended; leave the injected fault as it is."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -291,7 +291,7 @@ class _Running:
             self._set_level(level)
 
     def _waits_until(self, at_s: float) -> bool:
-        """Wait until `at_s` seconds after the injection began; return whether the injection ended before that time."""
+        """Wait until `at_s` seconds after the injection began; return True if the injection ended during the wait."""
         return self._ended.wait(max(self._began_s + at_s - time.monotonic(), 0.0))
 
     def _begin(self) -> None:

@@ -44,9 +44,10 @@ def health() -> dict[str, bool]:
 
 @_router.get("/faults")
 def catalogue(manager: With) -> dict[str, Any]:
-    """Return every fault and noise event: its parameters, symptoms, the findings that only it causes, and its repairs.
+    """Return every fault and noise event (harmless event) with its parameters, symptoms and repairs.
 
-    `impossible` is the reason why this machine cannot inject the fault or noise event, or null.
+    `tells_apart` describes what an investigation finds only with this fault. `impossible` is the reason why this
+    machine cannot inject the fault or noise event, or null.
     """
     return {"faults": manager.catalogue()}
 

@@ -49,7 +49,7 @@ class LinksClient:
         return int((await self._ask({"op": "clear", "link": link}))["removed"])
 
     async def drop(self, link: str) -> int:
-        """Reset the open connections of the link with this name; return their number."""
+        """Reset the open connections of the link (TCP proxy) with this name; return their number."""
         return int((await self._ask({"op": "drop", "link": link}))["dropped"])
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Conditions:
 
 
 def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
-    """Return the combined effects of toxics on one direction of a connection.
+    """Return the combined effects of toxics (simulated network faults) on one direction of a connection.
 
     The lowest bandwidth applies, and latencies add up.
 

@@ -97,7 +97,7 @@ class Link:
         return len(pairs)
 
     def status(self) -> LinkStatus:
-        """Return the current status of the link: ports, toxics and counters."""
+        """Return the current status of the link: ports, toxics (simulated network faults) and counters."""
         return LinkStatus(
             name=self._ends.name,
             port=self._ends.port,
@@ -112,7 +112,10 @@ class Link:
             pair.apply(self._toxics)
 
     async def _settle(self) -> None:
-        """Listen on the link's port if the server is up and no toxic `Refuse` acts on the link; otherwise stop."""
+        """Listen on the link's port if the server behind the link is up; otherwise stop listening.
+
+        Also stop while the toxic `Refuse` (a simulated network fault that refuses connections) acts on the link.
+        """
         async with self._lock:
             wanted = not self._upstream_is_down and not any(
                 isinstance(toxic, Refuse) for toxic in self._toxics.values()

@@ -72,7 +72,7 @@ _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class _RefusedError(Exception):
-    """The request names a link or toxic that does not exist."""
+    """The request names a link (TCP proxy) or a toxic (simulated network fault) that does not exist."""
 
 
 class LinksServer:
@@ -116,8 +116,8 @@ class LinksServer:
     async def answer(self, line: bytes) -> dict[str, Any]:
         """Execute the JSON request in a line, and return the answer as JSON: `ok` and the result.
 
-        If the request is invalid, or names an unknown link or toxic, the answer has `ok: False` and the message
-        `error`. The docstring of the module lists the requests.
+        If the request is invalid, or names an unknown link (TCP proxy) or toxic (simulated network fault), the answer
+        has `ok: False` and the message `error`. The docstring of the module lists the requests.
         """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
@@ -163,7 +163,7 @@ class LinksServer:
 
 
 async def serve(config: LinksConfig) -> None:
-    """Run the links with this configuration until SIGTERM or SIGINT.
+    """Run the links (TCP proxies) with this configuration until SIGTERM or SIGINT.
 
     Raises:
         OSError: a port or the path of the socket is not available.

@@ -309,8 +309,8 @@ class Experiment(_Controlled):
     """The content of a scenario file, in chaostoolkit's experiment format.
 
     Attributes:
-        configuration: the scenario's variables, by name. Each is a value, or a JSON object that describes a
-            `FromEnvironment`: the name of the environment variable that has the value.
+        configuration: the scenario's variables, by name. Each is a value, or a JSON object that names the environment
+            variable from which the value is read (`FromEnvironment`).
         secrets: groups of variables with secret values, by the name of the group.
         hypothesis: the steady-state hypothesis; None to check nothing.
         method: the steps, performed in order.

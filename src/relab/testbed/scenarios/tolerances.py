@@ -20,7 +20,7 @@ def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | N
 
     Args:
         tolerance: the tolerance of a probe: a value, a list, or one of the tolerance classes.
-        output: the output of the probe, as `perform` returns it.
+        output: the output of the probe, such as `{status, headers, body}` of an HTTP request.
         variables: the values that replace `${name}` in a text, a pattern, a path or an expected value, but not in a
             list of values.
 

@@ -59,7 +59,7 @@ class _Value(BaseModel):
 
 
 class Event(_Value):
-    """A fault or a noise event that is injected in an episode.
+    """A fault or a noise event (harmless event) that is injected in an episode (a test of a responder).
 
     Attributes:
         name: the name of the fault or noise in the chaos server's catalogue.
@@ -129,7 +129,7 @@ class Episode(_Value):
 
     @classmethod
     def from_row(cls, row: Any) -> Episode:
-        """Validate a row of a data set, a mapping, and return it as an episode.
+        """Validate a row of a data set, a mapping, and return it as an episode (a test of a responder).
 
         Raises:
             WrongEpisodeError: a field is invalid; the error lists all invalid fields.

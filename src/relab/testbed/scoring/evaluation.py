@@ -95,8 +95,8 @@ class EvaluationRequest:
         seed: the seed of all episodes.
         faults: names of the faults to use in the episodes that `episodes` and `unknown` count; None for all faults.
         timeout_s: maximum length of an episode after the onset of the fault, in seconds.
-        responders: how to start each responder, by name; None for relab's own. The baseline responders always take
-            part.
+        responders: how to start each responder, by name; None for relab's own. The simple responders in `BASELINES`,
+            such as one that only restarts, always run the part `compared` too.
         concurrency: number of episodes that run at the same time.
         model: the language model for an additional responder, relab's own with this model; None for no such responder.
     """
@@ -123,7 +123,7 @@ class Part:
     Attributes:
         name: the name of the part, and of the experiment's folder.
         responders: how to start each responder, by name; the first is the reference for the comparison.
-        episodes: the episodes; every responder of the part runs all of them.
+        episodes: the episodes (tests); every responder of the part runs all of them.
     """
 
     name: str
@@ -217,7 +217,7 @@ def write(
 
     Args:
         folder: the folder of the evaluation, which the experiments hide from the responders.
-        parts: the parts of the evaluation, as `parts_of` returns them.
+        parts: the parts (experiments) of the evaluation, from `parts_of`.
         home: the folder for the testbeds' files and sockets; a short path, because a socket path has at most 107 bytes.
         wanted: the request for the evaluation, with `concurrency` and `seed`.
         port_base: the first port of the first testbed.

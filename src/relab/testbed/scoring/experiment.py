@@ -58,7 +58,7 @@ def experiment_document(
 
     Args:
         responders: how to start each responder, by name; the first is the baseline of the comparison.
-        episodes: the rows of the data set, in order; every responder runs each episode.
+        episodes: the episodes (tests of a responder) in the order of the data set; every responder runs each of them.
         home: the home folder of relab in which the testbeds' files are stored; a short path outside the experiment's
             folder.
         port_base: the first port of the first testbed.
@@ -137,8 +137,8 @@ def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterab
 
     Args:
         folder: the folder of the experiment; it is created if it does not exist.
-        document: the content of `experiment.yaml`, as `experiment_document` returns it.
-        episodes: the rows of the data set, in order.
+        document: the content of `experiment.yaml`, from `experiment_document`.
+        episodes: the episodes (tests of a responder), each a row of the data set, in order.
 
     Raises:
         OSError: the folder cannot be written.

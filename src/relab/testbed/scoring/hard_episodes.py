@@ -34,7 +34,7 @@ _ESCALATION_TIMEOUT_S: Final = 60.0
 
 
 def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes in which two faults begin at the same moment; equal arguments give equal episodes.
+    """Return episodes (tests of a responder) in which two faults begin at once; equal arguments give equal episodes.
 
     No single action repairs both faults of an episode. Every pair of faults is used once before a pair is used again.
 
@@ -71,10 +71,10 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
 
 
 def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes with a second fault that begins after the responder has escalated the first one to a person.
+    """Return episodes (tests of a responder) with a second fault, which begins after the first one was escalated.
 
-    The second fault begins 10 to 20 s after the escalation, but at most 60 s after the first fault. Equal arguments
-    give equal episodes.
+    The responder escalates the first fault to a person. The second fault begins 10 to 20 s after the escalation, but at
+    most 60 s after the first fault. Equal arguments give equal episodes.
 
     Args:
         count: number of episodes.
@@ -113,7 +113,7 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes in the same order, with a busy loop added to a random share of them.
+    """Return the episodes (tests of a responder) in the same order, with a busy loop added to a random share of them.
 
     A busy loop is a process beside the testbed that uses a whole processor. The given episodes are not changed.
 

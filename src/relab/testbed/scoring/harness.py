@@ -70,7 +70,7 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
 
 
 def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | None = None) -> dict[str, Any]:
-    """Run the episode of a trial and return the trial's output (`trial_output_v1`).
+    """Run the episode of a trial (a test of a responder), and return the trial's output (`trial_output_v1`).
 
     Args:
         trial: the trial's input (`trial_input_v1`), with the episode as `task` and the responder as `bindings`.

@@ -22,7 +22,7 @@ class NoticeReceiver:
         now: returns the seconds since the responder was ready.
 
     Attributes:
-        times_s: arrival times of the first 10,000 notices, as `now` returns them.
+        times_s: arrival times of the first 10,000 notices, in seconds after the responder was ready.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -42,7 +42,7 @@ class ObservedSecond:
         """Return the share, 0 to 1, of this second's requests that were served badly; None without requests.
 
         Args:
-            without_refusals: True to count requests with an error status as served well.
+            without_refusals: whether refused requests (answered with an error status) count as served well.
         """
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
@@ -137,15 +137,18 @@ class Observed:
         """Start of the baseline period, in seconds after the responder was ready.
 
         The period ends at the onset, the injection of the first measured fault (a fault that the responder must
-        repair). It starts at 0. If a fault that need not be repaired was injected before the onset, it starts with this
-        fault, but at most 15 s before the onset.
+        repair). If a fault that need not be repaired was injected before the onset, the period starts at this injection
+        or 15 s before the onset, whichever is later. Otherwise, the period starts at 0.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the entries of `seconds` that count for the score: those from the start of the baseline period on."""
+        """Return the entries of `seconds` that count for the score: those from the start of the baseline period on.
+
+        The baseline period is the time before the first measured fault, in which usual service is measured.
+        """
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_re
         seconds: how users were served, second by second.
         until_s: end of the baseline period, in seconds after the responder was ready; later entries of `seconds` are
             ignored.
-        without_refusals: True to count requests with an error status as served well.
+        without_refusals: whether refused requests (answered with an error status) count as served well.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
     shares = [share for share in early if share is not None]
@@ -182,12 +185,11 @@ def well_since(
         seconds: how users were served, second by second; the seconds before the onset are the baseline.
         looks: the results of the checks for measured faults; an unknown result counts as present.
         onset_s: when the first measured fault was injected.
-        forgives_refusals: True to count requests with an error status as served well.
+        forgives_refusals: whether refused requests (answered with an error status) count as served well.
 
     Returns:
         `(start, end)`: the time of the last sign of a problem, and the time of the last observation.
-        None if a problem
-        continues at the end, or if nothing was observed after the onset.
+        None if a problem continues at the end, or if nothing was observed after the onset.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:

@@ -88,15 +88,15 @@ class Onset:
         self._client.close()
 
     def truth(self) -> Truth:
-        """Return the true causes of the episode and the effects of actions, for the score."""
+        """Return the true causes of the episode (a test of a responder) and the effects of actions, for the score."""
         names = dict.fromkeys(event.name for event in self._episode.faults)
         return Truth.of(map(find_fault, names), {event.name for event in self._episode.measured})
 
     def check(self) -> None:
-        """Check that all events of the episode can be injected on this machine.
+        """Check that all faults and noise events (harmless events) of the episode can be injected on this machine.
 
         Raises:
-            NotBroughtAboutError: an event cannot be injected on this machine.
+            NotBroughtAboutError: a fault or noise event cannot be injected on this machine.
             httpx.HTTPError: the chaos server does not answer, or rejects the request.
         """
         found = self._client.get("/api/v1/faults").raise_for_status().json()["faults"]
@@ -110,8 +110,8 @@ class Onset:
         """Start the injection of each fault or noise event whose planned time has come, each in a thread.
 
         Args:
-            escalated_s: when the responder escalated to a person after the first fault, in seconds after it was ready;
-                some events are planned relative to this time. None if the responder has not escalated.
+            escalated_s: when the responder escalated to a person after the first fault, in seconds after the responder
+                was ready; some events are planned relative to this time. None if the responder has not escalated.
 
         Raises:
             NotBroughtAboutError: an earlier call has started the injection of a fault, and this injection has failed.

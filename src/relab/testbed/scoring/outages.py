@@ -46,7 +46,7 @@ def longest_unannounced_s(observed: Observed) -> float | None:
     count.
 
     Args:
-        observed: the observations of the episode.
+        observed: the observations of the episode (a test of a responder).
 
     Returns:
         The longest time; 0 without an outage.

@@ -256,9 +256,10 @@ def _can_restrict(bwrap: str) -> bool:
 
 
 def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return a bubblewrap command that hides other processes and the folders `hidden` from the program behind it.
+    """Return the beginning of a command line; the program and arguments that are appended run in a bubblewrap sandbox.
 
-    The program shares all other files, and the network, with this machine.
+    The sandbox hides other processes and the folders `hidden` (but not `home`). The program shares all other files, and
+    the network, with this machine.
     """
     found = [bwrap, "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:

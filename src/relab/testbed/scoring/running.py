@@ -154,7 +154,24 @@ def _watch(
     responder: RunningResponder,
     stop: threading.Event,
 ) -> None:
-    """Poll the responder, inject due events, and record the observations in `seen`, until the episode is over."""
+    """Poll the responder, inject the episode's events at their times, and record the observations in `seen`.
+
+    Return when the time limit of the episode is reached, or when users have been served well without a measured fault
+    for some seconds and the responder has closed its incident (or had enough time to close it).
+
+    Args:
+        episode: the episode (a test of a responder).
+        seen: collects the observations.
+        clock: gives the seconds since the responder was ready.
+        onset: injects the events, and checks whether the faults are present.
+        users: sends the users' requests.
+        responder: the running responder.
+        stop: an event that ends the episode early when it is set.
+
+    Raises:
+        EpisodeStoppedError: `stop` was set.
+        NotBroughtAboutError: a fault could not be injected.
+    """
     forgives = onset.truth().forgives_refusals
     mitigated_at_s: float | None = None
     escalated_s: float | None = None
@@ -189,7 +206,10 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
 
 
 def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
-    """Return this episode's actions from the action server's records, oldest first, with times by `clock`."""
+    """Return the actions since the testbed's reset from the action server's records, with times by `clock`.
+
+    The oldest action comes first.
+    """
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (
         httpx.get(

@@ -174,10 +174,10 @@ def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float 
 
     - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
     - The detection is the first poll with an incident that was not open before the onset (the injection of the first
-      measured fault).
-    - If a fault that need not be repaired was injected before the onset, two other events after the onset are a
-      detection as well, and the earliest one counts: a notice to people, and a poll in which an earlier incident is
-      open and not escalated.
+      measured fault, which the responder must repair).
+    - If an unmeasured fault was injected before the onset, its incident may still be open. Then the detection is the
+      earliest of three events after the onset: a poll with a new incident, a notice to people, and a poll in which an
+      earlier incident is open and not escalated.
 
     Times are in seconds after the responder was ready.
     """
@@ -202,7 +202,7 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
-    """Return the number of the responder's polls before the first fault; without a fault, in the whole episode.
+    """Return the number of the responder's polls before the first fault; without a fault, in the whole episode (test).
 
     If the responder's statuses (`sights`) do not contain the number, it is estimated: the time until the first fault
     (or the end) divided by the poll interval.
@@ -239,7 +239,8 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 def _harm(observed: Observed) -> float:
     """Return the harm to users in seconds: 1.0 is one second in which all requests were served badly.
 
-    A second's harm is its share of badly served requests above the baseline share, times its length.
+    The harm of each observed interval of about a second is its length, multiplied by the part of its share of badly
+    served requests that exceeds the baseline share.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

@@ -150,7 +150,8 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
     """Hold a lock for the whole machine while the block runs; first wait until the lock is free.
 
-    Each trial holds the lock during its episode, so that an episode that uses all processors runs alone.
+    Each trial holds the lock during its episode (a test of a responder), so that an episode that uses all processors
+    runs alone.
 
     Args:
         home: relab's home folder; only trials with the same home folder share the lock.

@@ -75,7 +75,7 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
 
 def _add_components(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Return `{"components": [status of each component], "ready": whether all of them run}`.
+        """Return `{"components": [status of each component], "ready": whether all components are running}`.
 
         Args:
             name: the name of the component or of the group.

@@ -22,8 +22,8 @@ class ProgramRow(Strict):
     Attributes:
         name: the name of the program's component.
         group: the name of the component's group.
-        command: program and arguments. Words in braces, such as `{port}`, are replaced by values of the testbed (see
-            `values_of` in `table.py`).
+        command: program and arguments. Words in braces, such as `{port}`, are replaced by values of the testbed
+            (`values_of` in `table.py` lists them).
         count: number of processes. Each process is a component; several are named `NAME-1`, `NAME-2` and so on. In
             requests to the supervisor, `NAME` then means all of them.
         port: the name of the public port, which all processes share; None for no public port.

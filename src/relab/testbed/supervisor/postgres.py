@@ -96,10 +96,10 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{descriptor: data folder}`: the number of the descriptor as which a server inherits its open data folder.
+    """Return `{file descriptor: data folder}`: a server inherits its open data folder as this file descriptor.
 
-    PostgreSQL opens its data folder by this descriptor, because its operating-system user may have no access to the
-    folder's path.
+    PostgreSQL reaches its data folder through this descriptor, because its operating-system user may have no access to
+    the folder's path.
 
     Args:
         folder: the data folder of the server.

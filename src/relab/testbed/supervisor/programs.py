@@ -84,7 +84,10 @@ def find_redis() -> tuple[str, str]:
 
 
 def _postgres_owner() -> Owner | None:
-    """Return the user under which PostgreSQL must run; None if this process's user may run it, which is not root."""
+    """Return the user under which PostgreSQL must run; None if it runs under this process's own user.
+
+    Only a process of root needs another user, because PostgreSQL refuses to run as root.
+    """
     # PostgreSQL refuses to run as root.
     if os.geteuid() != 0:
         return None

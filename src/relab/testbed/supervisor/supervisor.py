@@ -137,7 +137,7 @@ class Supervisor:
         )
 
     def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
-        """Return the status of the components, in the order of their start; hidden components only if `hidden`."""
+        """Return the status of the components in start order; `hidden` adds those that responders must not see."""
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
@@ -269,7 +269,7 @@ class Supervisor:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return, by name, the components that keep running in a reset: ready ones that can forget an episode."""
+        """Return, by name, the ready components that need no restart in a reset, because they can drop their state."""
         return {
             name: item
             for name, item in self._components.items()
@@ -277,7 +277,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Notify the components `kept` of a new episode (one test); return those that confirm it, stop the others."""
+        """Request that the components `kept` drop the last episode's state; return those that do, and stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))

@@ -107,8 +107,8 @@ def judge(
 
     Args:
         figures: the metrics of the whole target, as the metrics route returns them.
-        pool: the result of `pool_status`.
-        workers: `{worker's number: state}` (see `worker_state`).
+        pool: the state of the connection pools of all workers, from `pool_status`.
+        workers: `{worker's number: state}`; a state is `running`, `stopped`, `not responding` or `down`.
         probes: the last probe's result of each dependency, by name.
         indexes: the state of each search index, by name.
         receipt_errors: number of orders in the metrics window without a written receipt.

@@ -177,7 +177,7 @@ def _lines(
 
     Args:
         worker: the worker's number.
-        files: the worker's log files, as `_files` returns them.
+        files: the worker's log files, oldest first: `((start time of the process, number of the file), path)`.
         place: the position after which to begin; None to begin with the oldest line.
         earliest: the time of the first line to yield as text; None for all lines.
     """

@@ -128,7 +128,9 @@ class Shop:
         return placed
 
     async def order(self, number: str) -> dict[str, Any]:
-        """Return the order with this number as JSON; `recent_orders` has the numbers of the customer's latest orders.
+        """Return the order with this number as JSON.
+
+        Its field `recent_orders` has the numbers of the latest orders of the same customer.
 
         Raises:
             NoSuchOrderError: the order does not exist.

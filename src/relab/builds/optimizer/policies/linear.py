@@ -96,8 +96,8 @@ class ThompsonPolicy(_LinearPolicy):
     ) -> NDArray[np.float64]:
         """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
 
-        They are estimated from 512 draws (with `generator`) from the posterior of the expected rewards. `features` are
-        the numbers that describe the situation, one for each name in `FEATURES`.
+        The probabilities are estimated from 512 draws (with `generator`) from the posterior of the expected rewards.
+        `features` are the numbers that describe the situation, one for each name in `FEATURES`.
         """
         x = np.asarray(features)
         models = [self._model(action) for action in actions]

@@ -55,7 +55,7 @@ class PlantOperation(ABC, Generic[Given]):
 
         Args:
             parameters: the validated parameters of the action.
-            before: the state that `look` returned immediately before the action.
+            before: the state immediately before the action, as `look` returned it.
 
         Raises:
             PlantError: a part of the service rejects the change or does not answer.
@@ -67,7 +67,7 @@ class PlantOperation(ABC, Generic[Given]):
 
         Args:
             parameters: the parameters with which the action was performed.
-            before: the state that `look` returned before the action.
+            before: the state before the action, as `look` returned it.
 
         Raises:
             NotReversibleError: the action cannot be undone.
@@ -77,17 +77,25 @@ class PlantOperation(ABC, Generic[Given]):
 
     @abstractmethod
     def _find(self, given: Given) -> dict[str, Any]:
-        """Check the preconditions and return the state that the action would change; called by `look`."""
+        """Check the preconditions and return the state that the action would change, by name; called by `look`.
+
+        `given` has the parameters of the action.
+        """
 
     @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action and return the changes; called by `act`."""
+        """Perform the action and return the changes, by name; called by `act`.
+
+        Args:
+            given: the parameters of the action.
+            before: the state immediately before the action, as `_find` returned it.
+        """
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo the action and return the changes; called by `undo`. The base class raises NotReversibleError.
+        """Undo the action and return the changes, by name; called by `undo`. The base class raises NotReversibleError.
 
         Args:
             _given: the parameters of the action.
-            _before: the state that `look` returned before the action.
+            _before: the state before the action, as `_find` returned it.
         """
         raise NotReversibleError(f"{self.ACTION.name!r} cannot be undone.")

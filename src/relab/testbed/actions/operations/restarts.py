@@ -45,7 +45,11 @@ class ComponentLimitParameters(ComponentParameters):
 
 
 class RestartParameters(ActionParameters):
-    """The parameters of `RemediatePool`: whether to restart the database too, if the target alone does not recover."""
+    """The parameters of `RemediatePool`, the action that frees an exhausted connection pool by restarting the target.
+
+    Attributes:
+        escalate_to_db_restart: whether to restart the database too, if the restart of the target does not help.
+    """
 
     escalate_to_db_restart: bool = False
 

@@ -37,9 +37,9 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection, and undo the changes that no repair action can undo.
+        """End the injection: stop the clients that it runs, and remove its simulated network faults.
 
-        Such changes are running clients and simulated network faults. All other damage remains until a repair action.
+        No repair action can do this. All other damage remains until a repair action.
         """
         ...
 

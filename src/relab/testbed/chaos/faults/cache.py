@@ -80,7 +80,7 @@ class CacheDownFault(ServerDown):
 
 
 class CacheFullFault(Fault[FaultParameters]):
-    """The fault `cache_full`: the cache rejects writes, because it is full and may not evict entries."""
+    """The fault `cache_full`: the cache rejects writes, because it is full and is not allowed to evict entries."""
 
     name = "cache_full"
     title = "The cache is full and may not evict entries"
@@ -104,7 +104,7 @@ class CacheFullFault(Fault[FaultParameters]):
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the cache is full and may not evict entries.
+        """Return an object that tests whether the cache is full and is not allowed to evict entries.
 
         `ground` is fault injection's access to the testbed.
         """

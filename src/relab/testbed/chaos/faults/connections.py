@@ -86,7 +86,7 @@ class PoolLeak:
 
 
 class Hoard:
-    """Injector that acts as another client of the database and takes all free connections for idle sessions.
+    """Injector that acts as another client of the database: it opens idle sessions until no connection is free.
 
     If something else, such as a repair, ends one of these sessions, the client closes the others and stops.
     """
@@ -255,9 +255,9 @@ class ConnectionsFault(Fault[FaultParameters]):
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return an object that tests whether the fault is present: whether the injector's client has a session.
+        """Return an object that tests whether the injector's client still has an idle session in the database.
 
-        This client takes all free connections of the database for idle sessions.
+        `ground` is fault injection's access to the testbed.
         """
         return Presence(lambda: _has_session(ground, _HOARDER))
 

@@ -44,7 +44,7 @@ class Quota(FaultParameters):
     def highest(self) -> float:
         """The highest CPU quota that the fault sets, in percent of one processor.
 
-        With a ramp, this is the quota of the first step.
+        If the fault grows in steps (ramp), this is the quota of the first step, the weakest one.
         """
         # During a ramp the quota falls step by step.
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
@@ -271,7 +271,8 @@ class OutOfMemoryFault(Fault[Memory]):
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
         """Return an injector that lowers the memory limit of the target's workers.
 
-        The injector kills the workers once, so that the limit takes effect.
+        The injector kills the workers once, so that the limit takes effect. `ground` is fault injection's access to the
+        testbed; `given` has the parameters of the fault.
         """
         return TooLittleMemory(ground, given)
 

@@ -50,7 +50,7 @@ class Cut(FaultParameters):
 class ToxicInjector:
     """Injector that adds a toxic (a simulated network fault) to the primary link of a dependency.
 
-    The primary link is the proxy on the network path that the target normally uses to reach the dependency.
+    The primary link is the TCP proxy on the network path that the target normally uses to reach the dependency.
 
     Args:
         ground: fault injection's access to the testbed.
@@ -66,7 +66,7 @@ class ToxicInjector:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace this injector's toxic on the link by the toxic for `level`; at level 0 remove the toxic.
+        """Replace this injector's toxic (simulated network fault) by the toxic for `level`; at level 0, remove it.
 
         Do nothing if the links were restarted since this object was created.
         """
@@ -80,7 +80,7 @@ class ToxicInjector:
             self._ground.remove_toxic(self._link, before)
 
     def end(self) -> None:
-        """Remove this injector's toxic from the link, if the link still has it."""
+        """Remove this injector's toxic (simulated network fault) from the link, if the link still has it."""
         if self._toxic_id is not None:
             self._ground.remove_toxic(self._link, self._toxic_id)
             self._toxic_id = None
@@ -130,6 +130,7 @@ class PathFault(Fault[Given]):
         """Return an injector that adds this fault's toxic to the primary link of the dependency.
 
         A toxic is a simulated network fault. The primary link is the proxy on the path that the target normally uses.
+        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
         """
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
@@ -137,6 +138,7 @@ class PathFault(Fault[Given]):
         """Return an object that tests whether the target's current network path to the dependency is disturbed.
 
         A path is disturbed if its link (a proxy) has a toxic (a simulated network fault), or if the path has no link.
+        `ground` is fault injection's access to the testbed.
         """
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 

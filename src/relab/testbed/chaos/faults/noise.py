@@ -26,7 +26,7 @@ _REQUEST: Final = (
 
 
 class Batch(FaultParameters):
-    """Parameters of the noise event `batch_job`.
+    """Parameters of `batch_job`, a harmless event in which a batch job (the report job) uses a processor.
 
     Attributes:
         seconds: time after which the report job stops working.
@@ -36,7 +36,7 @@ class Batch(FaultParameters):
 
 
 class Slow(FaultParameters):
-    """Parameters of the noise event `slow_client`.
+    """Parameters of `slow_client`, a harmless event in which one client sends its request slowly.
 
     Attributes:
         byte_s: time in seconds between two bytes of the client's request.
@@ -46,7 +46,7 @@ class Slow(FaultParameters):
 
 
 class Deployment:
-    """Injector of the noise `deploy_restart`: restarts the target's workers one by one, like a deployment.
+    """Injector of the harmless event `deploy_restart`: restarts the target's workers one by one, like a deployment.
 
     The injector also adds a version to the settings history, in which no setting differs from the version before.
     """
@@ -121,7 +121,7 @@ class SlowClient:
 
 
 class DeploymentNoise(Noise[FaultParameters]):
-    """The noise event `deploy_restart`: a deployment restarts the workers on purpose, one after another."""
+    """The noise event (harmless event) `deploy_restart`: a deployment restarts the workers, one after another."""
 
     name = "deploy_restart"
     title = "A deployment restarts the workers one after another"
@@ -142,7 +142,7 @@ class DeploymentNoise(Noise[FaultParameters]):
 
 
 class BatchNoise(Noise[Batch]):
-    """The noise event `batch_job`: the report job uses a processor at the lowest priority, which harms no user."""
+    """The noise event (harmless event) `batch_job`: a batch job, the report job, uses a processor at low priority."""
 
     name = "batch_job"
     title = "A job of low priority runs"
@@ -155,7 +155,7 @@ class BatchNoise(Noise[Batch]):
     harms = ("stop-job", "restart-target")
 
     def injector(self, ground: Ground, given: Batch) -> RunningReportJob:
-        """Return an injector that starts the report job at the lowest priority.
+        """Return an injector that starts the report job (a batch job) at the lowest priority.
 
         `ground` is fault injection's access to the testbed; `given` has the parameters of the noise event.
         """
@@ -167,7 +167,7 @@ class BatchNoise(Noise[Batch]):
 
 
 class SlowClientNoise(Noise[Slow]):
-    """The noise event `slow_client`: one request takes long, because its client sends it slowly."""
+    """The noise event (harmless event) `slow_client`: one request takes long, because its client sends it slowly."""
 
     name = "slow_client"
     title = "One client is slow"

@@ -217,7 +217,7 @@ class SearchIndexFault(Fault[FaultParameters]):
 
 
 def worker_pids(ground: Ground) -> Iterator[int]:
-    """Yield the process ids of the target's workers.
+    """Yield the process ids of the target's workers; `ground` is fault injection's access to the testbed.
 
     Raises:
         PlantError: a worker has no process at the moment.

@@ -167,7 +167,7 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets the wrong settings for the mistake `given.setting`, such as `pool`.
+        """Return an injector that sets wrong settings: with `given.setting` = `pool` a too small pool, or a wrong port.
 
         `ground` is fault injection's access to the testbed.
         """
@@ -221,9 +221,10 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets the wrong flags for the mistake `given.flag`, such as `concurrency`.
+        """Return an injector that sets wrong values of the flags that `given.flag` selects.
 
-        `ground` is fault injection's access to the testbed.
+        `concurrency`: far too few concurrent requests; `route`: one search index for all searches. `ground` is fault
+        injection's access to the testbed.
         """
         return FlagsChanged(ground, self._WRONG[given.flag])
 
@@ -235,6 +236,6 @@ class BadFlagsFault(Fault[WrongFlag]):
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return the parameters of this fault for an episode: always `{"flag": "concurrency"}`."""
+        """Return the parameters of this fault for an episode (a test of a responder): always `flag` = `concurrency`."""
         # A wrong `route` costs users only a few milliseconds, which they do not notice.
         return {"flag": "concurrency"}

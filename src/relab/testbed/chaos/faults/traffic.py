@@ -289,6 +289,7 @@ def _figures(ground: Ground) -> Mapping[str, float]:
     """Return the target's metrics of the last seconds: `requests`, `shed`, `abandoned` and `p95_ms`.
 
     `shed` counts requests that flow control rejected. `abandoned` counts requests whose client left before the answer.
+    `ground` is fault injection's access to the testbed.
 
     Raises:
         NotAnsweringError: the target does not return its metrics.
@@ -306,7 +307,7 @@ def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
     """Return whether the target is overloaded: it loses many requests, or the response time is much higher than usual.
 
     Args:
-        figures: the metrics, as `_figures` returns them.
+        figures: the target's metrics of the last seconds: `requests`, `shed`, `abandoned` and `p95_ms`.
         usual_p95_ms: the P95 of the response times before the fault, in milliseconds.
     """
     turned_away = figures["shed"] + figures["abandoned"]
@@ -322,9 +323,10 @@ class TrafficFault(Fault[Given]):
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the overload is still present; see `Overload`.
+        """Return an object that tests whether the overload is present: it ends when the target is no longer overloaded.
 
-        `ground` is fault injection's access to the testbed.
+        A change of the target's flow control also counts as the end. `ground` is fault injection's access to the
+        testbed.
         """
         return Overload(ground)
 
@@ -349,7 +351,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
         """Return an injector that sends more requests than the target can serve.
 
         The rate is `given.rate_per_s`. If this is None, the target's capacity is measured first, and the rate is
-        `given.multiple` times the capacity.
+        `given.multiple` times the capacity. `ground` is fault injection's access to the testbed.
         """
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
