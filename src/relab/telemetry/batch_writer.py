@@ -28,8 +28,8 @@ class BatchWriter:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: 0 to 15 (always 0 with SQLite). Each stored sum over runs is divided into rows, one per shard; this
-            writer changes only the rows of its own shard, so that writers of other shards do not wait for it.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
+            Always 0 with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -116,7 +116,7 @@ class _Part:
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
     """Split a batch into parts that can be stored in one transaction each; the order of the batch is kept.
 
-    The id of a posted run occurs only once in a part, among its posted runs and its traces.
+    Within a part, no run is written twice: a posted run has another id than each other posted run and each trace.
     """
     parts = [_Part()]
     for posted in batch:

@@ -65,7 +65,7 @@ def newest_quiet(
         session: the session of the transaction.
         statement: the query.
         written_at: the column with the time of writing.
-        recent: the times that count as recent; see `recent_times`.
+        recent: the times, in microseconds since 1970, that count as recent.
         limit: the maximum number of rows.
     """
     found: list[Row[*Columns]] = []

@@ -39,7 +39,7 @@ class TelemetryIntake:
     Args:
         database: the database to write to.
         clock: provides the time of receipt.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

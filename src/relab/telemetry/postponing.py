@@ -45,7 +45,7 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 
     Args:
         former: the stored run of the trace; None if the trace is new.
-        size: the size (`size_of`) of all spans of the trace.
+        size: the size of all spans of the trace: 1 for each, plus 1 for each full 4,096 bytes of it.
         has_root: whether one of the new spans has no parent, so that the run may have ended.
         now_us: the current time, in microseconds since 1970.
     """
@@ -63,8 +63,8 @@ def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) 
 class Backlog:
     """Decides whether runs may be computed from newly stored spans later, instead of at once. It is not thread-safe.
 
-    They may as long as the uncomputed runs of all processes have spans of a total size (`size_of`) of at most
-    `MAX_WAITING`.
+    Runs may be computed later as long as the spans of all uncomputed runs, of all processes together, have a size of at
+    most `MAX_WAITING`. The size of a span is 1, plus 1 for each full 4,096 bytes.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,8 @@ class Backlog:
     def has_room(self, session: Session, size: int) -> bool:
         """Return whether the total size of uncomputed runs, with the spans that were just stored, is within the limit.
 
-        `size` is the size (`size_of`) of these spans. It is added to the total.
+        `size` is the size of these spans (1 for each, plus 1 for each full 4,096 bytes of it), which this call adds to
+        the total.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

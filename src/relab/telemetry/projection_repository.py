@@ -22,8 +22,9 @@ _unindexed_start: Final = AgentRunRow.started_at + 0
 def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, int]]:
     """Return at most `limit` unprojected runs that a worker should compute now, as `(run id, size of the spans)`.
 
-    A run is unprojected if it is not computed from its newest spans yet. The size is that of `postponing.size_of`. The
-    runs that are overdue for the longest time come first. `now_us` is the current time in microseconds since 1970.
+    A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
+    full 4,096 bytes of it. The runs that are overdue for the longest time come first. `now_us` is the current time in
+    microseconds since 1970.
     """
     row = AgentRunRow
     statement = select(row.run_id, row.waiting_size).where(UNPROJECTED_RUN, row.project_at <= now_us)
@@ -35,8 +36,8 @@ def list_due(session: Session, now_us: int, *, limit: int) -> list[tuple[str, in
 def list_unprojected_starts(session: Session, from_us: int, run_id: str | None = None) -> list[tuple[str, int, int]]:
     """Return `(run id, size of the spans, start)` of the unprojected runs, newest first.
 
-    A run is unprojected if it is not computed from its newest spans yet. The size is that of `postponing.size_of`; the
-    start is in microseconds since 1970.
+    A run is unprojected if it is not computed from its newest spans yet. The size is 1 for each span, plus 1 for each
+    full 4,096 bytes of it. The start is in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
@@ -53,7 +54,7 @@ def list_unprojected_starts(session: Session, from_us: int, run_id: str | None =
 
 
 def waiting_size(session: Session) -> int:
-    """Return the total size (`postponing.size_of`) of the spans of all unprojected runs.
+    """Return the total size of the spans of all unprojected runs: 1 for each, plus 1 for each full 4,096 bytes of it.
 
     A run is unprojected if it is not computed from its newest spans yet.
     """
@@ -77,7 +78,7 @@ class Waiting(NamedTuple):
     Attributes:
         run_id: the id of the run.
         project_at: when a worker should compute the run, in microseconds since 1970.
-        size: the size (`postponing.size_of`) of the run's trace.
+        size: the size of the run's trace: 1 for each span, plus 1 for each full 4,096 bytes of it.
         updated_at: when spans or log records of the trace were last received, in microseconds since 1970.
         started_at: the start of the run, in microseconds since 1970; if the run was never computed, the earliest start
             of a span.

@@ -28,7 +28,7 @@ FIRST_STEP = 100
 RUNS_PER_CALL = 200
 """The maximum number of runs that one call of `project_due` projects; a worker can stop between two calls."""
 MAX_SUM_SIZE = 5_000
-"""The maximum size (`postponing.size_of`) of the traces that `reading_sums` projects: about a quarter of a second on an idle core."""
+"""About the maximum number of spans from which `reading_sums` computes runs: a quarter of a second on an idle core."""
 
 ReadPage = Callable[[Session], tuple[list[StoredRun], str | None]]
 
@@ -43,7 +43,7 @@ class ProjectionBacklog:
 
     Attributes:
         runs: the number of these runs.
-        size: the total size (`postponing.size_of`) of their traces, which is about the number of spans.
+        size: the total size of their traces: 1 for each span, plus 1 for each full 4,096 bytes of it.
     """
 
     runs: int
@@ -56,7 +56,7 @@ class Projector:
     Args:
         database: the database of the runs.
         clock: provides the current time.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:
@@ -101,7 +101,7 @@ class Projector:
         """Open a read transaction for sums over the runs that started at or after `from_us`.
 
         A run is unprojected if it is not computed from its newest spans yet. Before the transaction, unprojected runs
-        are computed from their spans, up to a total size of `MAX_SUM_SIZE` (about 0.25 s of work). `from_us` is in
+        are computed from their spans, at most about `MAX_SUM_SIZE` spans in total (0.25 s of work). `from_us` is in
         microseconds since 1970.
 
         Yields:
@@ -124,8 +124,8 @@ class Projector:
         Args:
             run_id: the only run to compute; None for all.
             from_us: runs that started before this time, in microseconds since 1970, are skipped.
-            max_size: the maximum total size (`postponing.size_of`) of the traces; a trace that would exceed it is
-                skipped. None means no limit.
+            max_size: the maximum total size of the traces (1 for each span, plus 1 for each full 4,096 bytes of it); a
+                trace that would exceed it is skipped. None means no limit.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable.
@@ -142,8 +142,8 @@ class Projector:
     def read_page(self, read: ReadPage, from_us: int) -> tuple[list[StoredRun], str | None]:
         """Return a page of up-to-date runs, newest first, and the cursor of the next page (None after the last one).
 
-        A run is unprojected if it is not computed from its newest spans yet. An unprojected run is computed first
-        if, by its start, it may be on the page.
+        A run is unprojected if it is not computed from its newest spans yet. The unprojected runs that may be on
+        the page, by their start, are computed before the page is returned.
 
         Args:
             read: reads the stored runs of the page and the cursor of the next page (None after the last one).

@@ -156,7 +156,8 @@ def decide(
 
     Args:
         fields: the fields of the run.
-        items: the rows of the run's timeline. For a run sent as JSON, they show whether the run names agents.
+        items: the rows of the run's timeline. They are only read for a run sent as JSON, to find out whether the run
+            names agents, so that agents have outcomes of their own.
         activities: the steps and tool calls of the run; they are only read if the outcome depends on them.
         source: how the run was received: `json`, or `otlp` if it was computed from spans.
     """

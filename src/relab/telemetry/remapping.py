@@ -54,8 +54,8 @@ class RemapCounts:
 
     Attributes:
         runs: the number of all recomputed runs, changed or not.
-        projected: the number of runs whose content the recomputation changed.
-        outcomes: the number of runs whose outcome the recomputation changed.
+        projected: the number of recomputed runs whose content is different now.
+        outcomes: the number of recomputed runs whose outcome is different now.
         skipped: the number of runs, not included in `runs`, that could not be recomputed; they stay outdated.
     """
 
@@ -95,7 +95,7 @@ def remap_oldest(
         after: the `(start, id)` of the last run of the previous batch; None to begin with the oldest run.
         limit: the maximum number of runs.
         now_us: the current time, in microseconds since 1970.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
     prefer_indexes(session)
     candidates = list_outdated(session, since_us, after, limit)
@@ -109,7 +109,7 @@ def remap_oldest(
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Recompute runs that an older version of relab computed, or that received spans later; count the changed runs.
 
-    `now_us` is in microseconds since 1970. `shard` (0 to 15) is the part to change of each sum, as in `remap_oldest`.
+    `now_us` is in microseconds since 1970. `shard` (0 to 15) is the row to change: each overview sum has 16 rows.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
@@ -121,9 +121,9 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        recent: a run is not changed if a span or log record of it was received at one of these times (`recent_times`).
+        recent: times in microseconds since 1970; a run that received a span or log record then is not changed.
         now_us: the current time, in microseconds since 1970.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, recent, shard)
@@ -151,7 +151,7 @@ class UnprojectedTraces:
     Attributes:
         former: `{run id: stored run}`, the runs as they were last computed.
         items: `{run id: {key: timeline item}}`, the stored timelines.
-        spans: `{run id: facts of its spans}`, with the span events that were received as log records.
+        spans: `{run id: its decoded spans}`, with the span events that were received as log records.
     """
 
     former: dict[str, FormerRun]
@@ -185,7 +185,7 @@ def write_projected(
         session: the session of the transaction.
         traces: the data from which the runs were computed.
         records: `{run id: computed run}`.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
     return _Remap(session, 0).settle(traces, records, shard)
 
@@ -199,7 +199,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
     Args:
         session: the session of the transaction.
         run_id: the id of the run.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
     former = repository.lock_runs(session, [run_id]).get(run_id)
     if former is None or not former.is_unprojected:

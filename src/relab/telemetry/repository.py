@@ -128,7 +128,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
 
 
 def list_quiet_traces(session: Session, recent: range, limit: int) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of running traces not written in the times `recent`, longest quiet first."""
+    """Return `(run id, item count)` of running traces without a write in `recent` (µs since 1970), quietest first."""
     row, found = AgentRunRow, list[tuple[str, int]]()
     open_traces = select(row.run_id, row.step_count + row.tool_call_count + row.guardrail_event_count).where(OPEN_TRACE)
     # With OR in place of two queries, databases read the index entries of all open traces.
@@ -239,7 +239,7 @@ def require_run(session: Session, agent_run_id: str) -> None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return the content hash and first receipt time of a run; None if the run is not stored or not yet computed."""
+    """Return the content hash and first receipt time of a run; None if not stored or not computed from spans yet."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
         AgentRunRow.run_id == agent_run_id, SHOWN
     )
@@ -305,7 +305,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs that wait for their analysis, without a recent write, newest first."""
+    """Return `{run id: content}` of runs to analyse that had no write in `recent` (µs since 1970), newest first."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(AWAITING_ANALYSIS)
     return {

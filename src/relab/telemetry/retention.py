@@ -79,12 +79,12 @@ class PrunedBatch:
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with all their telemetry data, subtract them from the sums over runs, and return their ids.
+    """Delete runs with all their telemetry data, subtract them from the sums of the overview, and return their ids.
 
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -109,7 +109,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
         before_us: a time in microseconds since 1970.
         after: the `reached` of the previous batch; None for the first batch.
         limit: the maximum number of runs.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
     prefer_indexes(session)
     # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.

@@ -213,8 +213,7 @@ class Sums:
         Args:
             other: the sums to add.
             most_tools: the maximum number of tools with their own count; all further tools share one count. If it is
-                given, at most `MAX_MODEL_GROUPS` entries (combinations of models) are kept in `unpriced`. None means no
-                limits.
+                given, `unpriced` is limited, too: to `MAX_MODEL_GROUPS` combinations of models. None means no limits.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():

@@ -41,7 +41,7 @@ class RunRemapper:
         database: the database of the runs.
         clock: provides the current time.
         queue: the job queue.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
         job: the name of the background job that continues where a call of `remap_in_background` ended.
 
     Attributes:
@@ -93,8 +93,8 @@ class RunRemapper:
     def _remap_some(self, since_us: int, after: StartKey | None, limit: int) -> RemappedBatch | None:
         """Recompute up to `limit` outdated runs (computed by an older version of relab), in one transaction.
 
-        If one of them cannot be computed, nothing is changed, and None is returned; but if `limit` is 1, this run is
-        skipped.
+        If one of them cannot be computed, nothing is changed. Then return None, so that the caller tries fewer runs. If
+        `limit` is 1, return instead a result that counts this run as skipped, so that the caller goes on after it.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping

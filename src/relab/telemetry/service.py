@@ -106,8 +106,8 @@ class TelemetryService(TelemetryParts):
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
         """Queue a run for the next group commit; return a future of its receipt, which is done when the run is durable.
 
-        `body` is called on the reader thread and returns the run's JSON. If `reading.read_agent_run` or `ingest` would
-        raise an error for this run, the future has this error.
+        `body` returns the run's JSON; it is called on another thread. If the run is invalid or cannot be stored, the
+        future has the error.
 
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.

@@ -44,7 +44,8 @@ class TraceSpans:
 
     Attributes:
         spans: `{span id: span}`; empty if only log records arrived.
-        origins: `{key: origin}` (resource and scope) of these spans and log records, and maybe of others.
+        origins: `{key: origin}` (resource and scope) of these spans and log records. It may also have origins of other
+            traces that arrived in the same batch.
         logs: the log records.
     """
 
@@ -102,7 +103,7 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since 1970.
-        shard: each sum over runs is stored as 16 parts, which readers add up; `shard` (0 to 15) is the part to change.
+        shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
         backlog: decides whether the runs of the traces may be computed after this transaction.
     """
     return _Batch(session, now_us, shard).write(runs, traces, backlog)
@@ -262,7 +263,7 @@ class _Batch:
         Args:
             trace_id: the id of the trace.
             trace: the received spans.
-            stored: the number of stored spans of the trace.
+            stored: how many spans of the trace are stored already; with the new spans, the trace keeps to the limit.
         """
         repeated = span_repository.load_some(self._session, trace_id, trace.spans)
         fresh = trace.spans.keys() - repeated
@@ -284,10 +285,10 @@ class _Batch:
 
         Args:
             trace_id: the id of the trace.
-            trace: the received spans of the trace.
-            stored: the number of stored spans of the trace.
-            among: the ids of the new spans; the ids of removed spans are removed from this set too. None if all spans
-                are new.
+            trace: the received spans of the trace; the removed ones are taken out of it.
+            stored: how many spans of the trace are stored already.
+            among: the ids of the spans in `trace` that are not stored yet; removed spans are taken out of this set,
+                too. None if none of the spans in `trace` is stored yet.
         """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)

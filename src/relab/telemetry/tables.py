@@ -111,7 +111,7 @@ class AgentRunRow(Base):
     project_at: Mapped[int | None] = mapped_column(Micros)
     """When a worker projects an unprojected run (`postponing.due_us`); None for other runs."""
     waiting_size: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """The size (`postponing.size_of`) of the trace of an unprojected run; 0 for other runs."""
+    """The size of an unprojected run's trace (1 per span, plus 1 per full 4,096 bytes of it); 0 for other runs."""
 
 
 class RunBehaviourRow(Base):
@@ -199,7 +199,7 @@ class FormerRun(NamedTuple):
 
     @property
     def is_counted(self) -> bool:
-        """Whether the sums over runs include the run. They do not if the run was never computed from its spans."""
+        """Whether the sums of the overview include the run; false if the run was never computed from its spans."""
         return self.content_hash != NEVER_PROJECTED
 
     @property

@@ -266,9 +266,9 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
 def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
-    Model calls whose first user message has the same text belong to the same conversation. The result is empty if there
-    are not at least two conversations, or if one of them is not complete: it lacks a final answer or a tool call before
-    it. It is also empty if a model call has no user message.
+    Model calls whose first user message has the same text belong to the same conversation. The result is empty in these
+    cases: a model call has no user message; there are fewer than two conversations; or the last model call of a
+    conversation has no answer, or no earlier tool calls in its input.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -304,7 +304,10 @@ def without_operation(name: str) -> str:
 
 
 def _is_container(acting: Sequence[SpanFacts]) -> bool:
-    """Return whether an agent only encloses other agents: it has no model call, tool call, question or answer."""
+    """Return whether an agent only encloses other agents: it has no model call, tool call, question or answer.
+
+    `acting` are the spans that belong to the agent.
+    """
     return all(
         facts.role is Role.AGENT and facts.talk.question is None and facts.talk.answer is None for facts in acting
     )
@@ -333,8 +336,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of the called agent: of its next span after the start of the model call
-    that requested it.
+    Such a call gets the status and the answer of the next span of the called agent. That is the first span that starts
+    after the model call which requested the tool call, and that was not used for an earlier call.
 
     Args:
         calls: the tool calls that have no span; changed in place.

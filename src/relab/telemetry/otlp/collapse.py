@@ -82,8 +82,9 @@ def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
 def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple[bool, bool, bool]:
     """Return which kinds of redundant spans a trace may have, as `(internal steps, nested calls, ends of streams)`.
 
-    Each value is true if a span is an internal step of a framework, if a model call is inside another model call, or if
-    a span reports the end of a streamed answer.
+    The first value is true if a span is an internal step of a framework, the second one if a model call is inside
+    another model call, and the third one if a span reports the end of a streamed answer. `around` is
+    `{span id: what encloses the span}`.
     """
     has_plumbing = has_nested = has_stream = False
     model = Role.LLM

@@ -65,7 +65,7 @@ class SpanUsage(NamedTuple):
 
 
 class SpanFacts(NamedTuple):
-    """The facts of one span.
+    """The facts of one decoded span, from which runs are computed.
 
     Attributes:
         span: the span; its attributes have the names of `vocabulary.py`.
@@ -78,7 +78,7 @@ class SpanFacts(NamedTuple):
         usage: the tokens and the cost of a model's answer; None if the span reports neither.
         talk: the question, answer and tool calls that the span's messages contain.
         is_plumbing: whether the span is an internal step of a framework. The timeline hides it unless it explains an
-            error. If it is the span of a tool inside a tool call, it is a part of that call.
+            error. An internal span of a tool that lies inside a tool call is a part of this call, and no call itself.
     """
 
     span: Span
@@ -114,7 +114,7 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
 
 
 def _talk_between(attributes: Attributes) -> Talk:
-    """Return the messages in a span with role `OTHER`, such as the span of a message from one agent to another.
+    """Return the messages in a span without a known role (`OTHER`), such as a message from one agent to another.
 
     The result is empty if the span has no messages.
     """

@@ -69,7 +69,7 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
 
 def _within_limits(joined: SpanMessage) -> SpanMessage:
-    """Remove attributes, events and links of a joined span until it is within the limits; return the span."""
+    """Cut a joined span to `MAX_PARTS` attributes and events, and to `MAX_SPAN_BYTES` in total; return the span."""
     # The order of the reports does not decide which parts remain, unless the joined span is larger than 8 MB.
     del joined.attributes[MAX_PARTS:]
     del joined.events[MAX_PARTS:]

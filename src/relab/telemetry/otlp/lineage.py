@@ -25,7 +25,8 @@ class Ancestors(NamedTuple):
         call: the span id of the nearest ancestor that is a tool call; None without one.
         agent: the span id of the nearest ancestor that is an agent; None without one.
         is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
-        is_billed: whether any ancestor is a model's span that reports tokens; they include the tokens of this span.
+        is_billed: whether any ancestor is a model's span that reports tokens. Its numbers already include the tokens of
+            this span.
         is_in_model: whether any ancestor is a call of a language model.
     """
 
@@ -62,14 +63,13 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:
-    """Compute the nearest ancestors of a span, and of each span above it.
+    """Compute what encloses a span (its nearest enclosing step, tool call and agent), and each span above it.
 
     Args:
         span_id: the id of the span.
         facts: `{span id: facts}` of all spans.
-        outside: `{span id: nearest ancestors of this span}`; the results are added here.
-        inside: `{span id: nearest ancestors of a child of this span}`, equal for all of its children; a cache that is
-            read and filled here.
+        outside: `{span id: what encloses this span}`; the results are added here.
+        inside: `{span id: what encloses each child of this span}`: a cache that is read and filled here.
     """
     path: dict[str, None] = {}
     here = span_id

@@ -197,7 +197,9 @@ def read_event(raw: bytes) -> SpanEvent:
 
 
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
-    """Yield the facts of each span, computed anew with the events of the span that were received as log records.
+    """Yield the facts of each span, including the events of the span that were received as log records.
+
+    The facts of a span with such events are computed again, from the span's bytes and the events.
 
     Exception events are added only if the span failed, or is a model or tool call without a status, because agents and
     models also log exceptions that they handle.
@@ -276,8 +278,9 @@ def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
 def _event_name(record: LogRecord) -> str:
     """Return the name of the event that a log record reports; empty if it reports none.
 
-    The name is in the field `event_name`, or (from older SDKs) in the attribute `event.name`. If the body of the record
-    is the same name with a prefix of `_SPAN_EVENTS`, such as `gen_ai.`, the body is returned.
+    The name is in the field `event_name`, or (from older SDKs) in the attribute `event.name`. Older SDKs may leave out
+    a prefix of `_SPAN_EVENTS`, such as `gen_ai.`, in the attribute, and write the full name into the body of the
+    record; then the body is returned.
     """
     name = record.event_name
     if not name:

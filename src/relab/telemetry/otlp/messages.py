@@ -220,7 +220,7 @@ class _Gathered:
             self.texts.append(clean_text(text))
 
     def add_shown_call(self, part: dict[str, Any]) -> None:
-        """Add the request and the result (if any) of a call; in the Vercel AI SDK's format, `part` has both."""
+        """Add the request and the result (if any) of a tool call from `part`, a part in the Vercel AI SDK's format."""
         kind = part.get("type")
         named = {"toolName": kind.removeprefix("tool-"), **part} if isinstance(kind, str) else part
         self.add_request(named)

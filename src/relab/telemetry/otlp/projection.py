@@ -185,14 +185,16 @@ class _Projection:
         )
 
     def _answer(self) -> str | None:
-        """Return the run's answer to the user; None if there is none, or if it reached nobody.
+        """Return the run's answer to the user; None if there is none.
 
         The first of these that exists is returned:
 
-        1. The answer of the span that covers the whole run.
+        1. The answer of the span that covers the whole run, if this span did not fail.
         2. The answer of the agent that ended last.
         3. The answer of the model call that ended last.
-        4. The last message that one agent sent to another.
+        4. The last message that one agent sent to another: such a run reports its answer nowhere else.
+
+        An answer of case 2 or 3 does not count, and the result is None, if an agent or step around it failed later.
         """
         if self._whole is not None and self._whole.talk.answer and not _has_failed(self._whole):
             return self._whole.talk.answer
@@ -288,7 +290,10 @@ class _Projection:
             yield call.item["tool_name"], call.status
 
     def _event(self, facts: SpanFacts, kind: str, message: str) -> tuple[StoredItem, dict[str, Any]]:
-        """Return a guardrail event of a step, at the end of its span."""
+        """Return `(timeline item, fields)` of a guardrail event that a step's own span reports.
+
+        `kind` is the type of the event. Its time is the end of the span.
+        """
         span = facts.span
         at = max(span.end_us or 0, span.start_us)
         event = {
@@ -321,7 +326,7 @@ _TRIPWIRE: Final = re.compile(
 
 
 def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
-    """Yield `(type, message)` of a guardrail event that a step reports without a span for it; at most one."""
+    """Yield `(type, message)` of the guardrail event that a step's own span reports, if there is one."""
     error = facts.outcome.error_message
     reasons = [reason.casefold() for reason in facts.item.get("finish_reasons", ())]
     if REFUSAL in reasons:

@@ -213,12 +213,12 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[T
 
 
 def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
-    """Return the field of an object that holds the question or the answer; None if no field does.
+    """Return the question or the answer in an object, a span's input or output: the value of one of its fields.
 
-    The first of these fields that exists is returned:
+    The first of these values that exists is returned; None without one:
 
     - the first non-empty field in `fields`;
-    - the first element of `args` or, if `args` is empty, `kwargs`: the arguments of a function;
+    - the first element of `args`, the arguments of a function; if `args` is empty, all of `kwargs`;
     - the only field of the object, if its value is a text.
     """
     found = next((value[field] for field in fields if value.get(field)), None)

@@ -87,7 +87,7 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
     """Set the error of tool calls without a result: the error of the nearest failed span that encloses them.
 
-    The error is set only if it explains why the call has no result.
+    It is set only if the model call has no other call without a result, and nothing inside the failed span failed.
     """
     unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
     if not unanswered:
@@ -231,11 +231,11 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
-        """Return whether `request`, from a model's input, means the same call as a request with another id before it.
+        """Return whether `request`, from a model's input, repeats an earlier request that has another id.
 
         The earlier request is from the output of a model. OpenAI's responses give a call two ids, and some
-        instrumentations report one of them in the output and the other one in later inputs. Two requests count as the
-        same call only if the id of `request` has neither a result nor a tool's span.
+        instrumentations report one of them in the output and the other one in later inputs. `request` counts as a
+        repetition only if its id has neither a result nor a tool's span.
         """
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
@@ -273,7 +273,7 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Remove spans of tools from `spans` up to the first one that is joined with no request; return it, or None."""
+        """Remove spans of tools from the front of `spans` until one belongs to no request yet; return it, or None."""
         while spans:
             facts = spans.popleft()
             if facts.span.span_id not in self._taken:
@@ -281,7 +281,7 @@ class _Joining:
         return None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
-        """Return the next span of the tool `name`, after those returned before; None if there is no such span.
+        """Return the first span of the tool `name` that was not returned before; None if there is no such span.
 
         Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered.
         """

@@ -70,7 +70,7 @@ class RunActivity(NamedTuple):
 
 
 def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return the activity of a step.
+    """Return a step as an activity: the form of steps and tool calls that the rules of a run's outcome read.
 
     Args:
         read: returns the value of the step's field with a given name; None if the step does not have it.

@@ -83,9 +83,9 @@ class Case:
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
         """Return fields of a run for the part of one agent, so that the part can be judged like a run.
 
-        The answer is that of the agent. The status of a failed or incomplete run becomes `success`, without an error,
-        in these cases: the run failed, and the agent is not the main agent, or a span reports how it ended; the run is
-        incomplete, and the agent has ended. All other fields are those of the whole run.
+        The answer is that of the agent. The status becomes `success`, without an error, in two cases: the run failed,
+        and the agent is not the main agent or has a span that reports how the agent ended; or the run is incomplete,
+        and the agent has ended. All other fields are those of the whole run.
 
         Args:
             name: the name of the agent.
@@ -179,9 +179,10 @@ class Case:
         return last.at_us < step.end_us or last.order <= step.order
 
     def took_answer(self, step: RunActivity) -> bool:
-        """Return whether `step` received the last answer of a model: the last model call is directly inside `step`.
+        """Return whether the last model call of the run is directly inside `step`, so that `step` got its answer.
 
-        If no model was called, return whether `step` is directly inside an agent's step and the run has no answer.
+        In a run without model calls, return whether `step` is directly inside an agent's step and the run has no
+        answer.
         """
         if self.last_model is not None:
             return self.last_model.parent == step.ref_id
@@ -203,7 +204,11 @@ class Case:
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 
     def needed_failures(self) -> Iterator[RunActivity]:
-        """Yield the failed tool calls whose results the run needed and never got, the last call first."""
+        """Yield the failed tool calls whose results the run needed and never got, the last call first.
+
+        The result was not needed if the run recovered from the failure, or if a later call replaces the failed call and
+        the agent gave an answer that reports no failure.
+        """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]
             answered = self.agents.get(call.agent or self.fields.agent_name, self)

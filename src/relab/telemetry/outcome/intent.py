@@ -160,7 +160,7 @@ def _is_spelt_alike(value: str, other: str) -> bool:
 def _is_near(value: str, other: str) -> bool:
     """Return whether two texts are short (at most 60 characters) and similar in length.
 
-    Only the spelling of such texts is compared, because the comparison takes long.
+    The spelling of longer or less similar texts is not compared, because the comparison would take long.
     """
     return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
 

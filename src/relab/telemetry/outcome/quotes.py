@@ -35,8 +35,9 @@ def error_quote(activity: RunActivity) -> Quote:
 
 
 def report_of(value: RunOutcome, rule: OutcomeRule, quotes: Iterable[Quote]) -> OutcomeReport:
-    """Return a report of the outcome `value`, which `rule` found, with the first `MAX_EVIDENCE` quotations as evidence.
+    """Return a report of a run's outcome `value`, with the first `MAX_EVIDENCE` quotations as evidence.
 
+    `rule` is the rule by which the outcome was decided.
     Each quotation is cut to `MAX_QUOTE_CHARS`.
     """
     return OutcomeReport(

@@ -76,7 +76,7 @@ class RunRecovery:
         return sorted(self._unrecovered)
 
     def call_was_recovered(self, place: int) -> bool:
-        """Return true if the call `calls[place]` did not fail, or if the run recovered from its failure."""
+        """Return true if the tool call with the index `place` in `calls` did not fail, or if the run recovered from it."""
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:
@@ -90,10 +90,10 @@ class RunRecovery:
         return step.role == MODEL_ROLE and self._last_good_model.get(step.agent, -1) > place
 
     def has_substitute(self, place: int) -> bool:
-        """Return whether a later successful call of the same agent replaces the failed call `calls[place]`.
+        """Return whether a later successful call of the same agent replaces the failed call at the index `place`.
 
-        A call of another tool replaces it if it asks for the same thing. A call of the same tool replaces it if the
-        tool had rejected the arguments of the failed call.
+        A call of another tool replaces the failed call if many of the arguments are equal. A call of the same tool
+        replaces it if the tool had rejected the arguments of the failed call.
         """
         call = self.calls[place]
         again = _later(self._good_by_tool.get((call.agent, call.name), ()), place)
@@ -163,8 +163,8 @@ class RunRecovery:
 def _is_parallel(failed: RunActivity, other: RunActivity) -> bool:
     """Return whether the call `other` began while the call `failed` was in progress, so that it is no new attempt.
 
-    A start that is a whole second does not count, and an overlap of less than a millisecond does not: reported times
-    may be rounded, so that a new attempt seems to begin too early.
+    The result is False if the start of `other` is a whole second, or if the overlap is less than a millisecond:
+    reported times may be rounded, so that a new attempt seems to begin too early.
     """
     is_rounded = other.at_us % _SECOND_US == 0
     return not is_rounded and failed.at_us < other.at_us < failed.end_us - _ROUNDING_US

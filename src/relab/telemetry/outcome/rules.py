@@ -201,11 +201,12 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 
     It matches if the run has no answer in one of these cases; the first one that applies decides:
 
-    - The last model call brought nothing, while each earlier one did: unknown.
+    - The last model call has neither output nor finish reason, while each earlier one has both: unknown.
     - The last step was interrupted by the program, for example to ask a person: unknown.
-    - The last model call had requested tools, the tools were called, and no model call followed: failed. It is unknown
-      if one of the calls reports no result, because a program that is cancelled or waits for a person ends in the same
-      way. If the agent handed the conversation over, the rule does not match.
+    - The agent handed the conversation over: the rule does not match.
+    - The last model call had requested tools, and the tools were called, but one call reports no result: unknown. A
+      program that is cancelled or waits for a person ends in this way.
+    - The last model call had requested tools, and the tools were called: failed.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -270,7 +271,7 @@ def _answer_reports_failure(case: Case) -> OutcomeReport | None:
 
 
 def _unmet_request(case: Case) -> Quote | None:
-    """Find a model call that requested tools, after which its agent called the model again without calling any tool.
+    """Find a model call that requested tools, although the agent called no tool before its next model call.
 
     Return a quotation of the model's finish reason; None if there is no such model call.
     """
@@ -303,8 +304,8 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 def _step_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `STEP_FAILED`; None if the rule does not match.
 
-    It matches if a step that was computed from a span failed, and no step or call of the same agent succeeded
-    afterwards.
+    It matches if a step failed, and no step or call of the same agent succeeded afterwards. Steps of a run that was
+    posted as JSON do not count, only steps computed from spans.
     """
     for place, step in reversed(list(case.failed_steps())):
         # A root span reports success by default; a run posted as JSON (without roles) reports it deliberately.

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """Change nothing. Dialects that only rename attributes (`names`) and roles (`roles`) have it as `translate`."""
+    """Change nothing. This is the function `translate` of dialects that only rename attributes and roles."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,8 +217,8 @@ def _add_raw_end(attributes: Attributes, values: Values) -> None:
     """Add to `values` how a model ended its answer, if only the raw output says it.
 
     OpenAI's messages have a refusal in the field `refusal`, with an empty content: its text becomes the answer. If the
-    content is not empty, a field `refusal` is ignored, because it belongs to a structured answer. Clients in Python
-    print the provider's answer with its finish reason, which is read from this text.
+    content is not empty, a field `refusal` is ignored, because it belongs to a structured answer. If the raw output is
+    the answer as a client in Python prints it, the finish reason is read from this text.
     """
     output = text_of(attributes, "output.value")
     if output is None:

@@ -59,7 +59,10 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inner(value: Any, key: str) -> Any:
-    """Return the value that a callback handler wrapped in a JSON object under `key`; return other values unchanged."""
+    """Return the input or output of a span without its wrapper; return values without a wrapper unchanged.
+
+    Callback handlers of LangChain wrap the value in a JSON object, under `key`, beside fields such as `tags`.
+    """
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else None
     if not isinstance(found, dict) or key not in found or not found.keys() <= {key, *_WRAPPERS} or len(found) == 1:
         return value

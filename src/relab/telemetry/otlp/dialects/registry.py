@@ -73,8 +73,10 @@ _MAX_CACHED_SETS: Final = 1_024
 class _Translation(NamedTuple):
     """The part of a dialect (the attribute names of one family of instrumentations) that applies to a span.
 
-    `roles` and `names` are the entries of the dialect for attributes that the span has; `translate` is that of the
-    dialect.
+    Attributes:
+        roles: pairs `(attribute, {value: role})`, only for attributes that the span has.
+        names: pairs `(attribute of the dialect, name in the vocabulary)`, only for attributes that the span has.
+        translate: the dialect's function of the span and the values found so far; it adds further values.
     """
 
     roles: tuple[tuple[str, Mapping[str, Role]], ...]
