@@ -21,7 +21,8 @@ def groups(
 ) -> None:
     """List groups of builds that failed for the same cause; the group with the newest build comes first.
 
-    The cause of a group is still present if the last build of one of its projects is in the group; it then "goes on".
+    A group "goes on" (its cause is still present) if the newest build of at least one of the group's projects is in the
+    group.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def check_project(builds: BuildService, project: str | None, items: Sequence[object]) -> None:
-    """Reject the name of a project for which nothing is recorded; without it, an empty list would look like a result.
+    """Reject the name of a project for which nothing is recorded.
+
+    Without this check, the empty list for a wrong name would look like a result.
 
     Args:
         builds: the builds of this installation.

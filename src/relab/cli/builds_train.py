@@ -23,9 +23,9 @@ def train(
 ) -> int:
     """Train the policy dqn on simulated builds, and print its progress; needs the extra [rl].
 
-    A worker runs the training as a job of the lane `training`. If no worker is alive, this command runs it. The network
-    is written to a new file in the folder build_models of relab's home, with its learning curve as JSON and as an HTML
-    page.
+    A worker runs the training as a job of the lane `training`, the least urgent kind of job. If no worker is alive,
+    this command runs the training. The network is written to a new file in the folder build_models of relab's home,
+    with its learning curve as JSON and as an HTML page.
 
     Exit code 0: the policy is trained. 1: the training failed, or the extra is missing.
     """

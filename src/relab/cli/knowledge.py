@@ -92,8 +92,8 @@ def add(
     """Check a runbook as `lab knowledge lint` does, and copy it into the folder of runbooks.
 
     The runbook replaces the shipped runbook of the same cause. The file may instead be a known failure of builds: one
-    section in the format of `incidents.md`, with signs and without front matter. It replaces the shipped known failure
-    with the same id.
+    section with signs and without front matter, in the format of relab's own known failures (`incidents.md` in the
+    source code). It replaces the shipped known failure with the same id.
     """
     if _is_known_failure(file):
         _teach(file, replace=replace, as_json=as_json)

@@ -110,8 +110,8 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
     Raises:
         ConflictError: the file exists, and `overwrite` is false.
-        ConfigurationError: the file cannot be written. An existing file is unchanged, unless it had to be written in
-            place.
+        ConfigurationError: the file cannot be written. An existing file is unchanged, unless it cannot be replaced as a
+            whole (such as a mount point) and was written directly.
     """
     from relab.core.errors import ConfigurationError, ConflictError
 
@@ -138,8 +138,8 @@ def write_file(path: Path, text: str, *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: the file exists, and `overwrite` is false.
-        OSError: the file cannot be written. An existing file is unchanged, unless it had to be written in place. No new
-            file is left.
+        OSError: the file cannot be written. An existing file is unchanged, unless it cannot be replaced as a whole
+            (such as a mount point) and was written directly. No part of a new file is left.
     """
     content = text.encode(errors="replace")
     if not overwrite:
@@ -167,7 +167,7 @@ def _write_new(path: Path, content: bytes) -> None:
 def _replace(path: Path, content: bytes) -> None:
     """Replace the content of an existing regular file atomically; its permissions and, if possible, its owner stay.
 
-    A file that cannot be replaced, such as a mount point, is written in place.
+    A file that cannot be replaced, such as a mount point, is written directly.
     """
     from relab.core.atomic_files import replacing
 

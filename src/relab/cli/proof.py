@@ -31,7 +31,7 @@ def verify(
     """Recompute every digest of a run or a bundle, check its signatures, and name the first byte that was changed.
 
     Exit code: 0 if nothing was changed. 1 if something was changed, or the given key did not sign the run. 2 if the run
-    has not ended, or was not sealed (signed at its end). 64 if there is no such run.
+    has not ended, or has no seal (the recorded digests of all its files). 64 if there is no such run.
     """
     from relab.core.errors import NotFoundError
 
@@ -98,7 +98,7 @@ def exit_code_of(verdict: ProofVerdict) -> int:
 
     - 0: nothing was changed.
     - 1: the run is damaged, or its key is not trusted.
-    - 2: any other verdict, such as a run that was not sealed.
+    - 2: any other verdict, such as for a run without a seal (the recorded digests of all its files).
     """
     from relab.experiments.proof.service import ProofVerdict
 

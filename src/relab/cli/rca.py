@@ -65,7 +65,8 @@ def analyze(
     With --all, the failed runs that match all given options are analysed one after the other. Analyses that people
     request one by one are done first. Exit code 1 if an analysis itself failed.
 
-    A sentence of a behaviour (see --judge) describes in a rule what only a language model can recognise in a run.
+    A rule of a behaviour may contain a sentence, for what only a language model can recognise in a run. With --judge,
+    the model judges these sentences, too.
     """
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus

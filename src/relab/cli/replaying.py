@@ -30,8 +30,8 @@ def replay(
     The digests of the artifacts are checked first. The run is not changed; the files of the replay are in .lab/replays.
     Exit code: 0 if the replay is identical, 1 if it differs.
 
-    A harness of the level sdk_full (see --strict) writes events and checkpoints, and answers the control file after
-    each step.
+    A harness of the level sdk_full (see --strict) writes events and checkpoints, and answers the control file (the
+    runner's requests to continue, checkpoint or stop) after each step.
     """
     with open_experiments(telemetry=False) as service, stoppable_run() as stop:
         path = service.run_folder(Path.cwd(), run_dir)

@@ -304,7 +304,7 @@ def _change_text(record: RolloutRecord) -> str | None:
 
 
 def _print_changes(record: RolloutRecord) -> None:
-    """Print, after a dry run of a rollout, which flags the rollout would change in each arm."""
+    """Print, after a dry run of a rollout, which flags the rollout would change in each arm (set of flags)."""
     from json import dumps
 
     print(f"Dry run on {plain(record.target)}: the target is healthy.")

@@ -47,7 +47,10 @@ def hooks_validate(
     events: Annotated[Path, typer.Option(help="Its events, one JSON object in each line.")],
     json: JsonOption = False,
 ) -> None:
-    """Check a harness's events against its manifest: schema, ids, order, and acknowledgements of the control file."""
+    """Check a harness's events against its manifest: schema, ids, order, and answers to the control file.
+
+    In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop.
+    """
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:

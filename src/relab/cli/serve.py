@@ -105,7 +105,7 @@ def _export_options(only: str | None, autonomy: str | None, grpc_port: int | Non
 
 
 def _serves_grpc(settings: Settings) -> bool:
-    """Return whether the server also serves OTLP/gRPC: a port is set, and --only selects no single part."""
+    """Return whether the server also serves OTLP/gRPC: a port is set, and --only does not limit it to one part."""
     return settings.grpc.port is not None and settings.serve_only == "all"
 
 
@@ -132,7 +132,9 @@ def _check_grpc(settings: Settings) -> None:
 
 
 def _check(settings: Settings, address: str) -> bool:
-    """Prepare the database and check the settings; return whether the jobs need a worker beside the server.
+    """Prepare the database and check the settings; return whether the server should start a worker for the jobs.
+
+    It should with the embedded job queue, and should not with RQ.
 
     Raises:
         RelabError: the database cannot be used, or a setting is invalid.

@@ -113,7 +113,7 @@ class CheckpointMissingError(ConflictError):
 
 
 class CheckpointChangedError(ConflictError):
-    """The checkpoint from which a trial is to be forked has another digest than at the end of its run (in the seal)."""
+    """The checkpoint from which a trial is to be forked was changed after the end of the run that wrote it."""
 
     code = "checkpoint_changed"
 

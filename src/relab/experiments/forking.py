@@ -39,13 +39,14 @@ _SHOWN: Final = 5
 class PlannedFork:
     """A planned run of forks, whose folder does not exist yet.
 
-    A fork is a trial that begins at a checkpoint of an earlier trial, for example with changed bindings.
+    A fork is a trial that begins at a checkpoint of an earlier trial, for example with changed bindings (values that
+    the harness gets).
 
     Attributes:
         parent: the run of the earlier trials.
         config: the experiment of the new run. Its `variant_plan` has the variant of the forks. Its `baseline` is the
-            variant of the earlier trials. If each trial is also forked with unchanged bindings (as a control), the
-            `baseline` is the variant of these control forks instead.
+            variant of the control forks (forks with unchanged bindings) if control forks are planned, and otherwise the
+            variant of the earlier trials.
         parents: the earlier trials that are to be forked.
         parents_jsonl: `parents` as the content of the new run's file `fork/parents.jsonl`.
         facts: the options and the result of the planning as JSON values, for the field `ext.fork` of the manifest.
@@ -75,11 +76,11 @@ def plan_fork(run: RunFolder, options: ForkOptions) -> PlannedFork:
     Raises:
         ForkInvalidError: the selector of the checkpoint, a binding or the choice of trials in `options` is invalid.
         TrialNotFoundError: a trial does not exist or has no result.
-        TrialStateError: each trial of the run continues from the state of the trial before, which a checkpoint does not
-            contain; or `options.strict` rejects a trial.
+        TrialStateError: `options.strict` rejects a trial; or each trial of the run continues from the state of the
+            trial before, and that state is not part of a checkpoint.
         SelectorUnmatchedError: the selector matches no checkpoint of a trial.
         CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
-        CheckpointChangedError: the file of a checkpoint was changed after the run was sealed.
+        CheckpointChangedError: the file of a checkpoint was changed after the end of the run.
         RunDamagedError: a record of the run was changed.
     """
     selector, changes = parse_selector(options.selector), parse_bindings(options.bindings)
@@ -182,7 +183,9 @@ def _parents(
 ) -> tuple[list[Parent], Counter[str]]:
     """Return the trials to fork with their checkpoints, and `{reason: number of trials that are not forked}`.
 
-    If a whole variant is forked, trials without a checkpoint that `selector` selects are not forked.
+    If `selector` matches no checkpoint of a trial, a trial that was chosen by its id is an error. If a whole variant
+    was chosen, the trial is not forked. A trial whose harness has named no checkpoints begins from its input, unless
+    other trials of a chosen variant have checkpoints: then it is not forked.
 
     Args:
         run: the run of the trials.
@@ -230,7 +233,9 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 
 
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
-    """Return `{path, digest}` (the present digest) of each checkpoint that was changed after the run was sealed.
+    """Return `{path, digest}` (the present digest) of each checkpoint that was changed after the end of its run.
+
+    The run's seal has the digests of all files at its end.
 
     Raises:
         CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.
@@ -263,7 +268,7 @@ def _variant_id(parent: str, selector: Selector, changes: Mapping[str, Any]) -> 
     Args:
         parent: the id of the variant of the parents, the trials at whose checkpoints the forks begin.
         selector: the point from which the forks begin.
-        changes: the changed bindings.
+        changes: the changed bindings (values that the harness gets), by dotted name.
     """
     said = [f"{name}={value if isinstance(value, str) else canonical_json(value)}" for name, value in changes.items()]
     full = ",".join([f"{parent}@{selector.text}", *said])

@@ -204,9 +204,15 @@ def _check(scorer: Scorer) -> None:
 def _score(
     run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, scratch: Path, stop: StopSwitch
 ) -> dict[str, Any]:
-    """Score a trial; return its row with the new outcome and metrics, the old outcome, an explanation and an error.
+    """Score a trial with the program `command`; return `{row, outcome_before, explanation, error}`.
+
+    `row` has the new outcome and metrics. `explanation` is that of the scorer; `error` says why the scorer failed.
+    Either may be None.
 
     The row is unchanged if the trial ended in neither success nor failure, or if `stop` is set.
+
+    `entry` is the journal's entry for the trial. `timeout_s` is the scorer's time-out in seconds. `scratch` is a folder
+    for temporary files.
     """
     row = dict(entry["row"])
     document: dict[str, Any] = {"row": row, "outcome_before": row["outcome"], "explanation": None, "error": None}

@@ -110,7 +110,7 @@ class ExperimentRuns:
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is invalid.
             PostureRefusedError: `container` is set without an image, or the configuration violates its own sanitization
-                profile.
+                profile (the conditions that must be equal for all trials).
             GateInvalidError: a gate cannot be parsed.
         """
         judged = parse_gates(gates)
@@ -366,7 +366,7 @@ def _summary(
 
 
 def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
-    """Count the trials that earlier processes of the run finished, and queue agent runs that telemetry lacks.
+    """Count the trials that earlier processes of the run finished; queue those that telemetry lacks as agent runs.
 
     Return the time at which the last of these trials ended, in microseconds since 1970; None if there are no such
     trials.

@@ -317,8 +317,8 @@ class ExperimentService:
     def validate_hooks(self, manifest: Path, events: Path) -> ValidHooks:
         """Check a file of events against the manifest of the harness that wrote the events.
 
-        The schema, the ids and the order of the events are checked, and whether the harness acknowledged the control
-        file after each step, if its level requires this.
+        The schema, the ids and the order of the events are checked. A harness that can be paused must also report after
+        each step that it has read the control file, in which the runner asks it to continue, checkpoint or stop.
 
         Raises:
             ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.

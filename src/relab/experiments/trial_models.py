@@ -88,7 +88,8 @@ class TrialRow:
         agent_run_id: the id of the trial's agent run in telemetry; for a result from the cache, the id of the agent run
             of the earlier trial.
         attempts: the number of attempts; the files of earlier attempts are in `attempts/` of the trial's folder.
-        violations: the violated rules of the sanitization profile, as sentences.
+        violations: the violated conditions of the sanitization profile (conditions that must be equal for all trials),
+            as sentences.
         guardrails_exceeded: the metrics above their guardrail.
         cached_from: the earlier trial, as `<run>.<trial>`, whose cached result this is; times and costs of the row are
             then those of the earlier trial. None if this trial was run.

@@ -116,7 +116,7 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return the time at which a stage has had `level` expected arrivals, in ns after the start of the load.
+    """Return when the expected number of arrivals in a stage (`piece`) reaches `level`, in ns after the load's start.
 
     If the rate changes from a to b within the T seconds of the stage, the time t since the start of the stage solves:
 

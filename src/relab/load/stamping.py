@@ -42,7 +42,8 @@ class StampedResponse(aiohttp.ClientResponse):
     async def start(self, connection: Connection) -> StampedResponse:
         """Read the answer's status and headers, and return this object.
 
-        Keep its connection, from which `arrived_ns` reads the time at which the answer's last bytes arrived.
+        The object also stores the connection, because `arrived_ns` reads from it when the last bytes of the answer
+        arrived.
         """
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None

@@ -20,7 +20,7 @@ _REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a 
 
 
 def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
-    """Parse changes of bindings, such as `model.name=small`; return `{dotted name: value}`.
+    """Parse changes of bindings (values that harnesses get), such as `model.name=small`; return `{dotted name: value}`.
 
     A value that is valid JSON is parsed, and any other value is plain text (`small`). But a value that begins with a
     quotation mark or a bracket must be valid JSON.
@@ -41,7 +41,7 @@ def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of `bindings` in which the values of `changes` are set.
+    """Return a copy of `bindings` (values that a harness gets) in which the values of `changes` are set.
 
     Args:
         bindings: the bindings of a variant.
@@ -66,7 +66,7 @@ def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def unknown(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
-    """Return the dotted names in `changes` that do not exist in `bindings`."""
+    """Return the dotted names in `changes` that do not exist in `bindings` (values that a harness gets)."""
     found = []
     for name in changes:
         inner: Any = bindings

@@ -48,8 +48,8 @@ class Knob(_Strict):
 
     Attributes:
         json_pointer: the place of the field in the experiment file (RFC 6901).
-        role: the part of the system that the field belongs to.
-        scientific_role: the role in the comparison, such as `treatment` or `confound`.
+        role: the part of the system that the field belongs to, such as `harness` or `infra`.
+        scientific_role: the role of the field in the comparison, such as `treatment` or `confound`.
         options: the allowed values; None if the values are not listed.
         minimum, maximum: the bounds of a number; None for no bound.
         label, description: texts for people.

@@ -99,8 +99,8 @@ class Design(_Section):
     def _own_policies_are_policies(cls, value: Any) -> Any:
         """Accept `stopping` and `budget` as keys of `design` itself, and move them into `design.policies`.
 
-        `ExperimentConfig.resolved` writes these two policies outside of `policies`. Its format is that of AgentLab (an
-        experiment runner whose file formats relab keeps), whose schema allows no further fields in `policies`.
+        The configuration that is stored with a run has them outside of `policies`. Its format is that of AgentLab (an
+        experiment runner whose file formats relab keeps), in which `policies` may have no further fields.
         """
         if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
             return value
@@ -191,7 +191,7 @@ class HarnessEvents(_Section):
 
 
 class ControlPlane(_Section):
-    """The control file, which says whether a harness is to continue; `path` is the file's path inside the sandbox.
+    """The control file, in which the runner asks a harness to continue, checkpoint or stop, at `path` in the sandbox.
 
     `mode` (how the harness reads the control file) is only passed on to the harness.
     """
@@ -226,7 +226,8 @@ class Harness(_Section):
 
     Attributes:
         integration_level: how much the program reports to the runner.
-        control_plane: the file that says whether the program is to continue.
+        control_plane: the control file, in which the runner asks the program to continue, to write a checkpoint, or to
+            stop.
         secrets: names of variables of the runner's environment that the program also gets; their values are removed
             from all records.
     """

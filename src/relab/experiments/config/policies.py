@@ -136,12 +136,12 @@ class Policies(_Section):
 class Validity(_Section):
     """Whether a run is rejected if its configuration violates its sanitization profile, or only records the violation.
 
-    A sanitization profile names conditions that must be equal for all trials. The command `run-dev` never rejects a
-    run for a violation.
+    A sanitization profile names conditions that must be equal for all trials. The command `run-dev` never rejects a run
+    for a violation.
 
     Attributes:
         fail_on_state_leak: whether to reject a run whose trials take over workspace and state from earlier trials,
-            although the profile forbids that. None: the effective value of `fail_on_profile_invariant_violation`.
+            although the profile forbids that. None: the same as for other violations (the next field, or its default).
         fail_on_profile_invariant_violation: whether to reject a run with another violation, such as full network
             access. None: True with the command `run-experiment`, False with `run`.
     """

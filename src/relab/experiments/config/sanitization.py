@@ -16,7 +16,7 @@ _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHA
 class Profile(StrEnum):
     """The sanitization profiles: how far home folder, locale, state and network are made equal for all trials.
 
-    `EFFECTS` describes each profile. An unknown name is rejected.
+    `EFFECTS` says what each profile makes equal. An unknown name is rejected.
     """
 
     NONE = "none"
@@ -63,11 +63,13 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the name of a sanitization profile in a run's documents, and whether the name is exact.
+    """Return the name that a run's documents give a sanitization profile, and whether it is the profile's own name.
+
+    A sanitization profile names conditions that must be equal for all trials.
 
     The documents have the format of AgentLab (an experiment runner whose file formats relab keeps), which has only the
-    name `hermetic_functional_v2`. The name is not exact for a profile that guarantees less; the documents then have the
-    real profile under `ext`.
+    name `hermetic_functional_v2`. A profile with another name guarantees less; the documents then have its own name
+    under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
@@ -76,7 +78,8 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
     """Return the environment variables that every harness gets, in addition to those that the configuration lists.
 
     Args:
-        profile: the sanitization profile, which says whether home folder and locale are equal for all trials.
+        profile: the sanitization profile: the conditions, such as home folder and locale, that must be equal for all
+            trials.
         host: the runner's own environment.
         home: the trial's home folder, as a path inside the sandbox.
         tmp: the trial's temporary folder, as a path inside the sandbox.
@@ -93,7 +96,7 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
 
 
 def violations(profile: Profile, *, state_policy: StatePolicy, network_effective: str) -> list[str]:
-    """Return a sentence for each rule of a sanitization profile that a trial violates; empty if it violates none.
+    """Return a sentence for each condition of a sanitization profile that a trial violates; empty if it violates none.
 
     Args:
         profile: the sanitization profile: the conditions that must be equal for all trials.

@@ -65,11 +65,11 @@ class CachingExecutor:
         return self._inner.image_digest
 
     def prepare(self, run_dir: Path) -> None:
-        """Prepare the inner executor, which runs the trials; see `Executor.prepare`."""
+        """Prepare the inner executor, which runs the trials, for the run in the folder `run_dir`."""
         self._inner.prepare(run_dir)
 
     def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
-        """Run a shell command with the inner executor, which runs the trials; see `Executor.run_setup`."""
+        """Run a shell command in a copy of the project, with the inner executor; return a snapshot of the result."""
         return self._inner.run_setup(command, snapshot)
 
     def open(self, context: RunContext) -> None:
@@ -84,9 +84,9 @@ class CachingExecutor:
         self._restorer = TrialRunner(context, sandbox, network, redactor)
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Return the future of a trial's result: already done if the cache has the result, else the trial is started.
+        """Return the future of a trial's result: already done if the cache has the result; else the trial is started.
 
-        See `Executor.submit`.
+        Trials must be submitted after `open`, and before `close`.
         """
         assert self._context is not None, "the executor is not open"
         assert self._keys is not None

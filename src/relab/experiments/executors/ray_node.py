@@ -110,8 +110,9 @@ def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[T
 def leave_node(session: str, run_id: str, config: ExperimentConfig) -> None:
     """End the processes that an invocation of `lab run` has left on this node, and delete its files on the node.
 
-    None of its trials may be running. The invocation that began a run, and those that continue the run, share some
-    files on the node. The shared files are deleted only if no other invocation has a living worker on the node.
+    No trial of this invocation may be running. Several invocations may work on a run (one begins it, others continue
+    it), and they share some files on the node. These shared files are deleted only if no other invocation has a living
+    worker on the node.
 
     Args:
         session: `NodeRun.session`, the id of the invocation that leaves.

@@ -141,5 +141,8 @@ def _request(folder: TrialFolder) -> bytes | None:
 
 
 def _key(session: str, trial_id: str) -> str:
-    """Return the key, in Ray's key-value store, of the request about a trial to the node that runs the trial."""
+    """Return the key under which Ray's key-value store has the request to stop or pause a trial.
+
+    `session` is the id of the process of `lab run` that sends the request.
+    """
     return f"relab/{session}/{trial_id}"

@@ -39,7 +39,7 @@ class Exported:
 
 @dataclass
 class _Totals:
-    """Sums and lists over the samples written so far, for the header of the log."""
+    """Counts, ids, scores, tokens and times of the samples that were written so far, for the header of the log."""
 
     sample_ids: dict[str | int, None] = field(default_factory=dict)
     count: int = 0

@@ -60,7 +60,7 @@ class ImportOptions:
         scorer: the name of the score that decides whether a sample is a success; None for the first log's first scorer.
         success_at: the smallest value of this score that is a success.
         baseline: the id of the variant that the others are compared with; None for the variant of the first log.
-        max_entry_bytes: the largest decompressed size of a sample.
+        max_entry_bytes: the largest decompressed size of a sample; a log with a larger sample is rejected.
     """
 
     scorer: str | None = None

@@ -122,7 +122,7 @@ class InspectLog:
     def bindings(self) -> dict[str, Any]:
         """The model, solver, arguments and generation settings of the evaluation, as bindings of a variant.
 
-        Arguments that may be secrets are left out.
+        Bindings are the values that a harness gets.
         """
         found = {
             "model": self.spec["model"],

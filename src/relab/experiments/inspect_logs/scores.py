@@ -71,7 +71,8 @@ def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judge
 
     Args:
         sample: the sample.
-        scorer: the name of the score that decides, as in `scores_of`; None if the log has no scorer.
+        scorer: the name of the score that decides: the scorer, such as `match`, or `scorer.key` for one of a scorer's
+            several values; None if the log has no scorer.
         success_at: the least value of a success.
 
     Raises:

@@ -215,7 +215,8 @@ def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode
 def _check_profile(config: ExperimentConfig, command: Command, warnings: list[str]) -> ExperimentConfig:
     """Reject or warn of violations of the sanitization profile (conditions that must be equal for all trials).
 
-    Return the configuration with the defaults of its section `validity` filled in: whether violations are rejected.
+    The section `validity` of the configuration says whether violations are rejected. Return the configuration with the
+    defaults of this section filled in.
 
     Raises:
         PostureRefusedError: the configuration violates the profile, and such a violation is rejected.

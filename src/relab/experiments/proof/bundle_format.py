@@ -57,7 +57,8 @@ class Original(_Part):
         verdict: the verdict of the run's verification at that time.
         state: the state of the run at that time, such as `completed`.
         signed_by: the id of the key that signed the run's statements; None if the run was not signed.
-        seal_sha256: the SHA-256 of the run's seal; None if the bundle has masked values or the run has no seal.
+        seal_sha256: the SHA-256 of the run's seal (the digests of its files); None if the bundle has masked values or
+            the run has no seal.
         is_proven: whether the bundle contains the run's seal and signed statements. They prove that the files which the
             manifest marks with `is_original` are unchanged.
     """

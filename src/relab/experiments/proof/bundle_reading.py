@@ -359,6 +359,8 @@ class _Reading:
     def _proven(self, manifest: BundleManifest) -> tuple[PublicKey, int]:
         """Check the bundle's unchanged files against the run's seal, and the seal against its signature.
 
+        The seal has the digests of the run's files.
+
         Returns:
             The key that signed the run, and the number of files that the seal proves.
 

@@ -249,8 +249,9 @@ class _Bundle:
     def _mask_digests(self) -> None:
         """Mask digests, because a guess of a masked password could be checked against the digest of the unmasked file.
 
-        The seal, the signed statements and the evidence store consist of digests, and are left out. In the other files,
-        the mask replaces each digest, except in files below `trials/` and in Parquet tables.
+        The seal (the digests of the run's files), the signed statements and the evidence store are left out, because
+        they consist of digests. Files below `trials/` and Parquet tables keep their digests. In all other files, the
+        mask replaces each digest.
         """
         # Otherwise a masked password could be guessed, and each guess checked by the digest of the unmasked document.
         files, self._files = self._files, []

@@ -90,7 +90,7 @@ class SealCheck:
         self._reader = FileReader(run_dir, digest_of)
 
     def run(self) -> None:
-        """Compare all files and folders of the run with the run's seal, and store the differences in `damage`.
+        """Compare all files of the run with its seal (the digests of the files), and store the differences in `damage`.
 
         Raises:
             OSError: the seal cannot be read.
@@ -114,7 +114,10 @@ class SealCheck:
             self.damage.append(damage)
 
     def _folder(self, sealed: SealedFolder) -> set[str]:
-        """Compare one folder with its record in the run's seal; return the paths of the subfolders that are missing."""
+        """Compare one folder with its record in the run's seal; return the paths of the subfolders that are missing.
+
+        The seal has the digests of the run's files.
+        """
         then, now = sealed.listing, list_folder(self._root, sealed.listing.folder, NOT_SEALED)
         if then.problem != now.problem:
             self.note(
@@ -177,7 +180,7 @@ class SealCheck:
 
         Args:
             path: the changed file, below the folder of the run.
-            before: the fingerprint of the file when the run was sealed.
+            before: the fingerprint of the file at the end of the run.
         """
         try:
             # Another file of the run may have had the same content when the run was sealed.

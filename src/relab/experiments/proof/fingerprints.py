@@ -41,7 +41,9 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChangedAt:
-    """The range of offsets with the first byte of a file that was changed after the fingerprint was made.
+    """The range of offsets that contains the first changed byte of a file.
+
+    Changed means: since the fingerprint of the file was made.
 
     Attributes:
         begin, end: `begin <= offset of the first changed byte < end`; offsets count from 0.

@@ -46,12 +46,12 @@ ReadT = TypeVar("ReadT")
 
 @dataclass(frozen=True)
 class SealTotals:
-    """The number and the size of the sealed files, and the digest of the seal.
+    """The totals of a run's seal (the file with the digests of the run's files), and the digest of the seal itself.
 
     Attributes:
         sha256: the SHA-256 of `seal.jsonl`, in hexadecimal.
-        folders, files: the numbers of folders and files.
-        bytes: the sum of the sizes of the files.
+        folders, files: the numbers of folders and files in the seal.
+        bytes: the sum of the sizes of these files.
     """
 
     sha256: str
@@ -63,6 +63,8 @@ class SealTotals:
 @dataclass(frozen=True)
 class SealedFolder:
     """The entries and fingerprints of one folder of a run, as one line of the run's seal records them.
+
+    The seal is the file with the digests of the run's files.
 
     Attributes:
         listing: the entries of the folder.
@@ -159,7 +161,10 @@ def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
 
 
 def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
-    """Yield the paths of all files with this SHA-256 and this size in bytes, according to the run's seal at `path`."""
+    """Yield the paths of all files with this SHA-256 and this size in bytes, according to the run's seal at `path`.
+
+    The seal is the file with the digests of the run's files.
+    """
     with path.open("rb") as file, closing(read_seal(file)) as folders:
         for sealed in folders:
             for name, found in sealed.fingerprints.items():

@@ -156,7 +156,7 @@ class _Records:
         chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
-        with_events: the paths of the files of events that are unchanged.
+        with_events: the paths of the files of events that exist, with the digests that the run's seal records.
     """
 
     tally: TrialTally = field(default_factory=TrialTally)
@@ -360,7 +360,7 @@ class _Check:
 
 
 def _without_seal(run_dir: Path, state: str) -> Verification:
-    """Return the verification of a run without a seal: it has not ended, is of an earlier version, or lost its seal."""
+    """Return the verification of a run without a seal (file digests): it is unfinished, old, or lost its seal."""
     try:
         damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
     except RelabError as error:

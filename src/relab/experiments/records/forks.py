@@ -94,8 +94,8 @@ def _parent(line: bytes) -> Parent:
 def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
     """Return the slots (positions in the plan) of all trials of a run of forks.
 
-    Each parent (a forked trial) gets one trial with the changed bindings (variant 1). With `has_control`, a control
-    trial without changes (variant 0) comes before it.
+    Each parent (a forked trial) gets one trial with the changed bindings, the values that the harness gets (variant 1).
+    With `has_control`, a control trial without changes (variant 0) comes before it.
     """
     arms = (0, 1) if has_control else (1,)
     places = [(parent.row, arm) for parent in parents for arm in arms]
@@ -105,8 +105,9 @@ def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
 def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
     """Return the plan of a run: which slots (positions in the plan) it has, with task, variant and repeat.
 
-    In a run of forks (trials that begin at a checkpoint of another run's trials), each slot has a fork of one trial.
-    `tasks` is the number of tasks.
+    In a run of forks (trials that begin at a checkpoint of another run's trials), each slot is one fork of one of these
+    trials, with or without changes. In any other run, the slots follow from the design of the experiment and from
+    `tasks`, the number of its tasks.
 
     Raises:
         RunDamagedError: the record of the trials that were forked was changed.

@@ -58,7 +58,7 @@ class Head:
     check: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the end of the journal as the JSON object `{format, entries, head}`, for the attestation of a run."""
+        """Return `{format, entries, head}`: the format, the number of lines and the last checksum of the journal."""
         return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 

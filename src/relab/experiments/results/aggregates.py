@@ -109,14 +109,16 @@ class TaskMeans:
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:
-        """Return, for each cluster (tasks that depend on each other), the sum of its tasks' means and their number."""
+        """Return, for each cluster, the sum of its tasks' means and the number of its tasks.
+
+        A cluster has tasks that depend on each other.
+        """
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return the sum of the metric over all trials, and the number of trials, for each cluster of tasks.
+        """Return, for each cluster, the sum of the metric over all its trials, and the number of these trials.
 
-        A cluster has tasks that depend on each other. The sum is the number of successes if the metric is a rate such
-        as `success`.
+        A cluster has tasks that depend on each other. For a rate such as `success`, the sum is the number of successes.
         """
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -148,7 +150,8 @@ class TrialData:
 
     Attributes:
         metrics: `{name: source}` of the numeric metrics that have values, at most `MAX_METRICS`. The source is
-            `primary`, `runner` or `output`.
+            `primary` (the trials' primary metric), `runner` (measured by the runner) or `output` (reported by the
+            harness).
         omitted: the number of further metrics, which are left out.
         partial: the metrics that cannot be compared between a fork and its parent (the forked trial), because the fork
             measures them only from its checkpoint on. Empty if the run has no forks.
@@ -214,11 +217,12 @@ class TrialData:
     def without_result(self, baseline: str, variant: str, metric: str, *, are_forks: bool) -> str | None:
         """Return a sentence that says why a variant and the baseline cannot be compared; None if they can.
 
-        In general, both must have a trial that ended in success or failure. In two cases, less is enough:
+        Both must have a trial that ended in success or failure, except in these cases:
 
-        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), one of the two must
-          have one, because trials that ended in errors are forked to correct them.
-        - With the metric `SUCCESS`, the baseline must have one; the errors of the variant count as failures.
+        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), the baseline or the
+          variant must have such a trial. The other one may have only errors, because a fork may correct an error.
+        - With the metric `SUCCESS`, only the baseline must have such a trial; the errors of the variant count as
+          failures.
         """
         missing = [name for name in (baseline, variant) if not self.task_means(name, ERRORS_DROPPED).tasks.size]
         tolerated = 1 if are_forks else 0 if metric != SUCCESS or baseline in missing else 1
@@ -242,7 +246,9 @@ class TrialData:
         return min(positions.get(name, len(order)) for name in (baseline, variant))
 
     def sequence(self, baseline: str, variant: str) -> list[int] | None:
-        """Return the numbers of the tasks that the stopping rule has examined for both variants, in the plan's order.
+        """Return the tasks that the stopping rule has examined for both variants, in the plan's order.
+
+        Each task is given by its index, from 0, among the tasks of the tables.
 
         Return None for a run without a stopping rule, in which all tasks are compared.
         """
@@ -321,7 +327,11 @@ class TrialData:
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the name of the primary metric (objective) that most trials report; None without trials."""
+        """Return the name of the primary metric that most trials report; None without trials.
+
+        A trainer (a harness that trains a model) reports its objective, the metric that it optimizes, as primary
+        metric.
+        """
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
@@ -329,7 +339,10 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return whether the objective `name` should be high or low, as most trials report; None if none reports it."""
+        """Return whether an objective should be high or low, as most trials report; None if no trial reports it.
+
+        The objective `name` is the metric that a trainer (a harness that trains a model) optimizes.
+        """
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",

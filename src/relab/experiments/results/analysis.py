@@ -93,7 +93,7 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the primary metrics; for a trainer (a harness that trains a model), its objective is first.
+    """Return the names of the primary metrics, first the metric that a trainer (it trains a model) optimizes.
 
     `data` are the tables of the run; they are needed only for a trainer.
 
@@ -107,8 +107,8 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The first source that knows it decides: the configuration; the trials, for the objective of a trainer (a harness
-    that trains a model); the metric's name. `data` are the tables of the run, needed only for a trainer.
+    The first source that knows it decides: the configuration; the trials, if a trainer (it trains a model) optimizes
+    the metric; the metric's name. `data` are the tables of the run, needed only for a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.
@@ -352,9 +352,9 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference as a value and as JSON.
 
-    `sample` has the values of a primary metric. Its interval gets the level `joint.each`, with which the intervals of
-    all primary metrics together reach the level `LEVEL`. For a secondary metric, `sample` is None, its values are read
-    from `data`, and its own interval gets the level `LEVEL`.
+    For a primary metric, `sample` has the values, and the interval gets the level `joint.each`; the intervals of all
+    primary metrics together then have the level `LEVEL`. For a secondary metric, `sample` is None, the values are read
+    from `data`, and the interval gets the level `LEVEL`.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

@@ -297,8 +297,8 @@ class _Judge:
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
         """Judge one gate for one variant.
 
-        `sample` has the values of variant and baseline. It is None, and `question` is only the name of a metric, if it
-        is unknown whether the metric should be high or low; the verdict is then INVALID.
+        `sample` has the values of variant and baseline. If it is unknown whether a metric should be high or low,
+        `question` is the name of this metric, `sample` is None, and the verdict is INVALID.
         """
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"

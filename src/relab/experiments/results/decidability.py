@@ -20,7 +20,7 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate, under up to two assumptions.
 
     1. Variant and baseline are equal. This assumption is not made if equal variants would not pass the gate.
-    2. The true difference equals the estimate. This assumption is not made if it means the same as assumption 1.
+    2. The true difference equals the estimate. This assumption is not made if assumption 1 gives the same difference.
 
     New tasks and repeats are assumed to vary as much as the present ones.
 
@@ -72,7 +72,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
     """Return a clause for people: how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate.
 
     Args:
-        needed: these numbers, with the true difference that they assume; one item of the result of `needed_of`.
+        needed: the numbers of tasks and repeats, and the true difference that is assumed for them.
         tasks: the number of tasks of the run.
         repeats: the planned repeats of each task with each variant.
         knows_repeats: whether the run repeated its tasks, which shows the effect of more repeats.
@@ -146,16 +146,16 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return how many clusters (groups of dependent tasks) a run needs for the verdict PASS or FAIL on a gate.
+    """Return how many clusters with equal differences a run needs for the verdict PASS or FAIL on a gate.
 
-    Every cluster is assumed to have the estimated difference. Return None if the metric is not a rate, or if `distance`
-    is 0.
+    A cluster is a group of dependent tasks. So far, every cluster has had the estimated difference. Return None if the
+    metric is not a rate, or if `distance` is 0.
 
     Args:
         delta: the difference between a variant and the baseline.
         gate: the gate, a bound on this difference.
         interval: the interval of the difference.
-        distance: the distance of the estimate from the gate's bound.
+        distance: by how much the assumed true difference passes the gate's bound; negative if it fails the gate.
     """
     share = gate.threshold if gate.is_relative else 0.0
     bounds, mean = rate_bounds(delta.source_name, share), delta.estimate

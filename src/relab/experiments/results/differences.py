@@ -40,7 +40,8 @@ class Delta:
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
         test: the significance test for a true difference of zero; None if the difference cannot be judged.
         standard_error: the standard error of the estimate.
-        tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
+        tasks: the number of compared tasks; in an unpaired comparison, that of the variant or of the baseline,
+            whichever is smaller.
         clusters: the number of independent groups of these tasks.
         unpaired_tasks: the number of tasks for which only the variant or only the baseline has values.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
@@ -97,8 +98,8 @@ class Sample:
 
     Attributes:
         delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
-        share: the bound of a gate relative to the baseline, such as 0.05, or 0 for any other gate. The variant is
-            compared with the baseline times 1 + share.
+        share: the bound of a gate as a fraction of the baseline, such as 0.05 for `<=5%`; 0 for a gate without a
+            percentage. The variant is compared with the baseline times 1 + share.
         pairs: for a paired comparison, each task's difference and the number that identifies its cluster (tasks that
             depend on each other); else None.
         arms: for an unpaired comparison, the tasks' means summed by cluster: those of the baseline (times 1 + share),
@@ -118,10 +119,11 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return the statistical error of the estimated difference, as a sum of parts: one for each cluster.
+        """Return what each cluster contributes to the statistical error of the estimated difference.
 
-        A cluster is a group of tasks that depend on each other. The parts of several comparisons show how strongly the
-        comparisons are correlated. Return None for an unpaired comparison, and for a run that could stop early.
+        A cluster is a group of tasks that depend on each other. The contributions to several comparisons show how
+        strongly the comparisons are correlated. Return None for an unpaired comparison, and for a run that could stop
+        early.
         """
         if self.pairs is None or self.is_sequential:
             return None
@@ -133,7 +135,7 @@ class Sample:
     def estimate(self, *, level: float = LEVEL, seed: int = 0) -> Delta:
         """Return the difference between variant and baseline, with its confidence interval and significance test.
 
-        If `is_comparable` is False, interval and test are None.
+        If there is too little data for an interval (`is_comparable` is False), interval and test are None.
 
         Args:
             level: the confidence level of the interval, 0 to 1.
@@ -157,8 +159,8 @@ class Sample:
 def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
     """Return the confidence level that each interval needs to reach the joint level `level`.
 
-    The joint level (0 to 1) is the probability that every interval contains its true difference. Samples that are not
-    comparable do not count.
+    The joint level (0 to 1) is the probability that every interval contains its true difference. Samples with too
+    little data for an interval (`is_comparable` is False) do not count.
     """
     return joint_level([sample.errors() for sample in samples if sample.is_comparable], level=level)
 
@@ -177,8 +179,8 @@ def sample_of(
         baseline: the id of the baseline.
         variant: the id of the variant.
         is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
-        share: the bound of a gate relative to the baseline, such as 0.05, or 0 for any other gate. The variant is
-            compared with the baseline times 1 + share.
+        share: the bound of a gate as a fraction of the baseline, such as 0.05 for `<=5%`; 0 for a gate without a
+            percentage. The variant is compared with the baseline times 1 + share.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
@@ -291,7 +293,7 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return how much of the variance of the mean over all tasks is due to chance in the repeats of each task.
+    """Return the variance of the mean over all tasks that is due to chance in the repeats of each task.
 
     Return None if no task was repeated.
 

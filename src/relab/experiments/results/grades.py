@@ -23,10 +23,12 @@ class TrialTally:
         outcomes: the number of trials by outcome.
         heads: for each trial `{"trial_id", "head"}`, where `head` is the last digest of the hash chain over its events.
         without_evidence: the number of trials that ran but have no evidence record.
-        violated: the number of trials that violated a rule of the sanitization profile.
+        violated: the number of trials that violated the sanitization profile (conditions that must be equal for all
+            trials).
         networks: the number of trials that ran, by the network mode that was in effect.
         with_events: the number of trials whose harness wrote events.
-        with_acks: the number of trials whose harness reported that it had read the control file (`control_ack`).
+        with_acks: the number of trials whose harness reported (by an event `control_ack`) that it had read the control
+            file, in which the runner asks it to continue, checkpoint or stop.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)

@@ -42,13 +42,16 @@ class ValidHooks:
 def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
     """Check a harness's file of events against the harness's manifest.
 
-    These rules are checked:
+    The control file is the file in which the runner asks the harness to continue, checkpoint or stop. These rules are
+    checked:
 
     - Both files match their schemas.
     - All events have the ids of one trial, and `seq` increases.
     - The first event is a header event if the manifest promises one.
-    - A harness of the level `sdk_control` or `sdk_full` acknowledges the control file at the end of each step.
-    - After an acknowledged stop, no step starts until the trial is resumed from a recorded pause.
+    - A harness that can be paused (integration level `sdk_control` or `sdk_full`) reports at the end of each step that
+      it has read the control file.
+    - After the harness has reported that it has read a stop, no step starts until the trial is resumed from a recorded
+      pause.
 
     Args:
         manifest: the manifest, `harness_manifest_v1`.

@@ -36,8 +36,8 @@ def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequen
     Args:
         tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
         replications: the repeats of each task with each variant.
-        comparisons: how many differences the run will judge, each with a higher confidence level the more there are:
-            the number of variants besides the baseline, times the number of primary metrics or gates.
+        comparisons: how many differences the run will judge: the number of variants besides the baseline, times the
+            number of primary metrics or gates. The more differences, the higher is the confidence level of each.
         gates: the gates that will judge the run; without any, the default gate "success is better".
     """
     # For correlated comparisons this is a little too strict: the run's own intervals are narrower.
@@ -97,7 +97,10 @@ def _distance(gate: Gate, difference: float, rate: float) -> float:
 
 
 def _kept(gate: Gate) -> float:
-    """Return the difference from the baseline that is ten percentage points better than the gate requires."""
+    """Return a difference from the baseline that is ten percentage points better than the gate requires.
+
+    It is the assumed true difference for the power of a gate that a variant equal to the baseline would not pass.
+    """
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 

@@ -74,7 +74,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
 
     Args:
         run_dir: the run's folder.
-        is_ending: whether the run's own process calls this before it sets the status "completed".
+        is_ending: whether the run's own process calls this at its end, so that the run counts as completed already.
 
     Raises:
         RunNotFoundError: the folder is not a run.

@@ -74,7 +74,7 @@ class StoppingDecision:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the decision as a JSON object, with its sentence as `reason`."""
+        """Return the decision as a JSON object; `reason` is a sentence that explains the decision."""
         return {
             "variant": self.variant,
             "metric": self.metric,
@@ -97,8 +97,8 @@ class _TaskFigures:
         trials: the number of all trials.
         figures: the number of trials with a value of the metric.
         total: the sum of the values of the metric.
-        missing: the number of trials that were not run or have no value of the metric. A trial that was not run may
-            have a value; it is then counted in `figures`, too.
+        missing: the number of trials that were not run or have no value of the metric. A trial that was not run counts
+            as no success, so it has the value 0 of the metric `success` and is counted in `figures`, too.
     """
 
     trials: int = 0
@@ -116,9 +116,10 @@ class _TaskFigures:
 
 @dataclass
 class _Sequence:
-    """The differences between a variant and the baseline, by task, up to the first task with a trial still to end.
+    """The differences between a variant and the baseline in the first tasks of the plan.
 
-    `positions` is the number of these tasks; a task without a value of the metric has no item in `values`.
+    The first task that has a trial which has not ended ends the sequence. `positions` is the number of tasks before it.
+    `values` has the difference of each of these tasks that has values of the metric.
     """
 
     positions: int = 0

@@ -84,7 +84,8 @@ class TelemetryLink:
 
         Args:
             context: the values that all trials of the run share.
-            rows: the result rows of the trials that finished last, as JSON; `MAX_PENDING` rows are enough.
+            rows: the result rows of the trials that finished last, as JSON. The last `MAX_PENDING` rows are enough,
+                because no more agent runs can have waited in the queue of the killed process.
         """
         if self._telemetry is None:
             return

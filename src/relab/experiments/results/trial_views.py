@@ -344,7 +344,7 @@ def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
 
 
 def _changed(seen: _Seen) -> dict[str, str | None]:
-    """Return `{path: digest}` of the files that a trial changed; the digest of a removed file is None."""
+    """Return `{path: digest}` of the files that the trial `seen` changed; the digest of a removed file is None."""
     changes = changes_of(seen.run.path, seen.entry)
     kept: dict[str, str | None] = {item["path"]: item["digest"] for item in [*changes["added"], *changes["modified"]]}
     return kept | {item["path"]: None for item in changes["removed"]}

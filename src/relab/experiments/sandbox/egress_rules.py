@@ -55,8 +55,9 @@ class EgressRule:
     def loopback_places(self) -> list[tuple[str, int]]:
         """Return the loopback addresses to which this rule permits connections, as `(address, port)` pairs.
 
-        At each of them, a proxy must listen inside the sandbox, because programs connect to loopback addresses without
-        the configured proxy. The list is empty for a rule about any other host.
+        Programs connect to loopback addresses directly, without the configured proxy. So a proxy must listen at each of
+        these addresses inside the sandbox, and pass on connections. The list is empty for a rule about a host that is
+        not a loopback address.
         """
         # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)

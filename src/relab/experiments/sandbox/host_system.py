@@ -56,7 +56,8 @@ def kernel_interface_mounts(covers: Path) -> list[str]:
     """Return bubblewrap's options that make /proc read-only in a sandbox, and hide the parts that reveal this machine.
 
     Args:
-        covers: a folder to create, with an empty folder and an empty file that cover the hidden parts.
+        covers: the path of a folder that this call creates. It gets an empty folder and an empty file, which are
+            mounted over the hidden parts.
 
     Raises:
         OSError: the folder cannot be created.

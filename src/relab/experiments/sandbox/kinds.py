@@ -23,7 +23,7 @@ class SandboxOptions:
             process of the run finds leftovers.
         network: the network mode of the trials.
         limits: the limits of each attempt.
-        image: the container image; set for every kind with `runs_image`.
+        image: the container image; None for a kind of sandbox that runs no image.
         user: `uid` or `uid:gid` of the trials; None for the default of the kind.
         read_only_root: whether only the trial's folders and `/tmp` are writable in a container.
         read_only_paths: further folders and files of this machine that trials can read.

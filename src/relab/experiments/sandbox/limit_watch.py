@@ -84,7 +84,7 @@ class LimitWatch:
     def memory_bytes(self) -> int:
         """Return the anonymous and shared memory of the attempt's processes now, in bytes.
 
-        Memory that several processes share counts once for each of them.
+        Memory that several processes share is counted once for each of these processes, so the result may be too high.
         """
         return use_of(self._processes()).memory_bytes
 
@@ -118,7 +118,8 @@ class LimitWatch:
 def use_of(pids: Iterable[int]) -> ResourceUse:
     """Return the total memory and the total number of tasks (threads) of the processes with these ids.
 
-    Memory that several processes share counts once for each of them. Processes that have ended do not count.
+    Memory that several processes share is counted once for each of these processes. Processes that have ended do not
+    count.
     """
     memory = tasks = 0
     for pid in pids:

@@ -133,7 +133,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """The isolation that is really in effect in a sandbox, for the trial's state inventory.
+    """The isolation that is really in effect in a sandbox; it is recorded in the trial's `state_inventory.json`.
 
     Attributes:
         network_effective: `none`, `allowlist_enforced` or `full`.

@@ -227,7 +227,7 @@ class _Program:
             self.jump(operation, operand, then=matching, otherwise=other if is_last else None)
 
     def finish(self, otherwise: int) -> bytes:
-        """Return the bytes of the filter; `otherwise` is its return value for all other system calls."""
+        """Return the bytes of the filter; `otherwise` is its return value for system calls without an instruction."""
         values = sorted({value for line in self._lines for value in line[2:] if value is not None and value >= 0})
         # The default value comes first, because the program reaches it without a jump.
         values = [otherwise, *(value for value in values if value != otherwise)]
@@ -245,7 +245,8 @@ class _Program:
 
         Args:
             at: the index of the instruction.
-            target: the value to return, a negative number -n to skip n instructions, or None to skip none.
+            target: where the jump leads. None: to the next instruction. A negative number -n: over n instructions. Any
+                other number: to the instruction that returns this number.
             returns: the index of the return instruction for each value.
         """
         if target is None:

@@ -61,7 +61,8 @@ def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` for each reason of a validation error.
 
     If the document matches no alternative of a `oneOf`, and exactly one alternative is for the document's `event_type`,
-    yield the reasons of this alternative. If none or several are, yield one message about the `oneOf`.
+    yield the reasons of this alternative. If no alternative or several are for this `event_type`, yield one message
+    about the `oneOf`.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

@@ -109,6 +109,8 @@ class ExperimentBuilder:
     def sanitization_profile(self, name: str) -> Self:
         """Set the sanitization profile: `none`, `hermetic_functional` or `hermetic_functional_v2`.
 
+        The profile names conditions, such as home folder, locale and network, that must be equal for all trials.
+
         `none` only limits the environment variables. `hermetic_functional` also gives each trial its own home folder,
         and all trials one locale. `hermetic_functional_v2` also forbids full network access, and state of earlier
         trials.

@@ -222,10 +222,10 @@ class LabClient:
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
             variant: instead of `from_trial`, the id of a variant, to fork all its trials with the checkpoint.
-            bindings: `{dotted name: new value}` of bindings, such as `model.temperature`; None to change none.
+            bindings: new values for the harness, by dotted name such as `model.temperature`; None to change none.
             strict: whether to reject a trial without checkpoints, or a harness below the integration level `sdk_full`.
             control: whether to fork each trial also without changes, for a comparison.
-            allow_drift: whether to accept (and record) changes of checkpoints after their run was sealed.
+            allow_drift: whether to accept (and record) changes of checkpoints after the end of their run.
 
         Returns:
             The result of the new run; `response["fork"]` says where the forks began.
@@ -240,7 +240,7 @@ class LabClient:
         return _run_response(self._call("fork", *repeated, run_dir=run_dir, at=at, **options))
 
     def verify(self, run: str, *, key: str | None = None) -> dict[str, Any]:
-        """Check whether a run or a bundle (published run) was changed after it was sealed, and who signed it.
+        """Check whether a run or a bundle (published run) was changed after the end of the run, and who signed it.
 
         Args:
             run: the folder of a run, or the file of a bundle.

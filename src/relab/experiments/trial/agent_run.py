@@ -47,7 +47,7 @@ def agent_run_of(
         row: the trial's row; the trial must have started.
         experiment_id: the id of the experiment, which becomes the agent's name in telemetry. The id of the variant
             becomes the agent's version.
-        bindings: the bindings of the variant.
+        bindings: the bindings of the variant (values that the harness gets).
         events: the trial's validated events.
         trace_ids: the ids of OTLP traces that the harness sent.
     """

@@ -42,7 +42,8 @@ class CheckpointFile:
 
     Attributes:
         place: the path below the trial's folder while the harness ran, such as `state/step-4.json`.
-        stored: the path below the trial's folder now; different if the workspace was deleted.
+        stored: the path below the trial's folder now: `place`, or `checkpoints/` and `place` if the checkpoint was
+            moved there before the workspace was deleted.
         digest: the SHA-256 of the file, or of a folder's list of files, as `sha256:` and hexadecimal digits.
         size: the size in bytes.
         is_folder: whether the checkpoint is a folder.
@@ -63,7 +64,7 @@ class ForkSource:
         parent_run_id, parent_trial_id: the ids of the parent.
         parent_dir: the folder of the parent.
         selector: the selector of the checkpoint, as given, such as `step:7`.
-        strict: whether the caller demanded a checkpoint.
+        strict: whether the fork must begin from a checkpoint; if False, it may begin from the parent's input instead.
         checkpoint: the checkpoint, as the parent's harness reported it; None to begin from the parent's input.
         file: the file of the checkpoint; None if `checkpoint` is None.
     """
@@ -171,8 +172,9 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
 
     Raises:
         CheckpointMissingError: the file does not exist.
-        CheckpointInvalidError: the path leads out of the trial's folders, contains a link, is neither file nor folder,
-            or is or contains the harness's input, output, events or control file, which a fork has anew.
+        CheckpointInvalidError: the path leads out of the trial's folders, contains a link, or is neither a file nor a
+            folder; or the checkpoint includes the harness's input, output, events or control file, of which a fork gets
+            new ones.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)
@@ -265,10 +267,10 @@ def begin_fork(source: ForkSource, folder: TrialFolder, copied: Clone) -> Clone:
     Args:
         source: the parent and the checkpoint; without a checkpoint nothing is copied.
         folder: the folder of the fork.
-        copied: the workspace of the fork, before the call.
+        copied: the workspace of the fork with the list of its files, before the call.
 
     Returns:
-        The workspace of the fork, after the call.
+        The workspace of the fork with the list of its files, which then includes a checkpoint in the workspace.
 
     Raises:
         CheckpointMissingError: the checkpoint is gone, or was changed since the fork was planned.
@@ -326,8 +328,8 @@ def _copy_file(origin: Path, below: Path, target: Path) -> str | None:
 def keep_checkpoints(config: ExperimentConfig, folder: TrialFolder, output: Mapping[str, Any]) -> None:
     """Move the checkpoints of a finished trial out of its workspace, which is about to be deleted, to `checkpoints/`.
 
-    The checkpoints are those that `output` names, and those that the harness's outputs before a pause name. Missing and
-    invalid checkpoints are not moved.
+    The checkpoints are those in `output` and, if the trial was paused, those in the outputs that the harness wrote
+    before each pause. Missing and invalid checkpoints are not moved.
 
     Args:
         config: the experiment.

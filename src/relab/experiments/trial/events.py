@@ -72,11 +72,14 @@ class EventStream:
 class _Dialogue:
     """Checks the events of a harness against the control protocol.
 
+    The runner asks the harness by the control file to continue, to write a checkpoint, or to stop.
+
     After each step's end, the harness must report with a `control_ack` that it has read the control file. No step may
     start after it has acknowledged a stop.
 
     Args:
-        is_answered: whether a `control_ack` is required, which depends on the integration level of the harness.
+        is_answered: whether a `control_ack` is required: the integration level of the harness is `sdk_control` or
+            `sdk_full`.
         resumed_after: the `seq` of the last event before each pause, ascending. After a pause, steps may start again.
     """
 
@@ -109,7 +112,7 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return the problem that no `control_ack` follows the last `agent_step_end`, as a sentence; None if one does.
+        """Return a sentence if no `control_ack` follows the last `agent_step_end`; None if one follows.
 
         Return None also if the harness need not acknowledge (`is_answered` is False). Call this method after `problem`
         was called for all events.

@@ -39,10 +39,13 @@ class Selector:
 
 
 def parse_selector(text: str) -> Selector:
-    """Parse `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
+    """Parse the point at which a fork begins: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
+
+    The name is the checkpoint's logical name (the harness gave it) or its path. A step or event selects the last
+    checkpoint at or before it.
 
     Raises:
-        ForkInvalidError: the text has none of these forms.
+        ForkInvalidError: the text has none of these forms, or its number is too large.
     """
     kind, _, value = text.partition(":")
     if kind == "checkpoint" and value and value.isprintable() and len(text) <= MAX_SELECTOR:
@@ -71,8 +74,8 @@ def choose(
 ) -> Checkpoint | None:
     """Return the checkpoint that a selector selects; None if the parent's harness named no checkpoints.
 
-    A step or an event selects the last checkpoint at or before it. A checkpoint counts as written at the
-    `agent_step_end` of its step; if several have the number of this step, at the last one.
+    A step or an event selects the last checkpoint at or before it. A checkpoint counts as written at the event
+    `agent_step_end` of its step; if several of these events have the number of the step, at the last of them.
 
     Args:
         selector: which checkpoint: by its name, or the last one at or before a step or event.

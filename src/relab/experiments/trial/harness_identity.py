@@ -49,10 +49,10 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return `(fields in the schemas of a run's documents, other fields)` of a result of `harness_identity`.
+    """Split `identity`, the digests that identify a harness; return `(fields in the documents' schemas, other fields)`.
 
-    The schemas are those of AgentLab, an experiment runner whose file formats relab keeps.
-    If `identity` has no digest, the digest of the command in `config` is used.
+    The documents are those of a run. Their schemas are those of AgentLab, an experiment runner whose file formats relab
+    keeps. If `identity` has no digest, the digest of the command in `config` is used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}

@@ -19,7 +19,10 @@ from relab.experiments.trial.harness_identity import identity_fields
 
 
 def inventory(config: ExperimentConfig, posture: Posture | None, harness_identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state inventory of an attempt: a record of its isolation, harness and violated rules.
+    """Return the state inventory of an attempt: a record of its isolation, its harness and its violations.
+
+    A violation is a condition of the experiment's sanitization profile that the attempt does not keep. The profile
+    names conditions that must be equal for all trials.
 
     Args:
         config: the configuration in effect.

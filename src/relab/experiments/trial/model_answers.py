@@ -40,8 +40,8 @@ class CacheKeys:
     Attributes:
         upstream: the address of the model's server.
         scope: which requests share one answer. `REQUEST`: all equal requests. `REPEAT`: equal requests of trials with
-            the same task and repeat number. If a trial sends a request several times, each time has its own answer:
-            the second time in one trial shares the answer of the second time in the others.
+            the same task and repeat number; if a trial sends a request several times, its n-th request shares the
+            answer of the n-th equal request of the other trials.
         ids: the ids of the trial.
         start: how many times the trial has been started in this process, from 1. With `REPEAT`, a trial that is started
             again gets new answers.

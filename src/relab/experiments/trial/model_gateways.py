@@ -60,7 +60,9 @@ class ModelGateways:
         self._caches = [self._cache_of(config, cache) for config in configs]
 
     def open(self, folder: TrialFolder, ids: TrialIds, ports: Sequence[int]) -> TrialServices:
-        """Create the gateways of an attempt that starts now; return them as services.
+        """Create the gateways of an attempt that starts now; return them as services that the sandbox makes reachable.
+
+        A gateway is an HTTP server that passes the harness's requests on to a model's server.
 
         Args:
             folder: the folder of the trial.
@@ -96,9 +98,12 @@ class ModelGateways:
         return TrialServices(listeners, environment)
 
     def close(self, folder: TrialFolder) -> dict[str, int]:
-        """Remove a trial's gateways; return the numbers of requests in its last attempt, as metrics by name.
+        """Remove a trial's gateways; return `{metric: number}` about the requests in its last attempt.
 
-        The result is empty if the trial has no gateway. The servers themselves are stopped by the sandbox.
+        A gateway is an HTTP server that passes requests on to a model's server. The metrics are the numbers of all
+        requests, and of those that the cache did or did not answer.
+
+        The result is empty if the trial has no gateway. The sandbox stops the servers of the gateways.
         """
         with self._lock:
             gateways = self._open.pop(folder.root.name, [])

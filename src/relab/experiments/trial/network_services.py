@@ -88,7 +88,10 @@ class TrialNetwork:
         return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
 
     def model_use(self, folder: TrialFolder) -> dict[str, int]:
-        """Return the metrics about a trial's requests to models, and remove its gateways.
+        """Return `{metric: number}` about a trial's requests to models, and remove the trial's gateways.
+
+        A gateway is an HTTP server that passes requests on to a model's server. The metrics are the numbers of all
+        requests, and of those that the cache did or did not answer.
 
         A second call for the same trial returns an empty result.
         """
@@ -130,9 +133,10 @@ class TrialNetwork:
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return where proxies must listen inside a sandbox, so that it reaches the loopback addresses in `allowed_hosts`.
+    """Return where proxies must listen inside a sandbox, so that its programs reach allowed loopback addresses.
 
-    The result is `{(address, port) inside the sandbox: (host in the list, port) on this machine}`.
+    The result is `{(address, port) at which a proxy listens in the sandbox: (host, port) on this machine}`. The hosts
+    are those in `allowed_hosts` that are loopback addresses of this machine.
     """
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for rule in map(EgressRule.parse, allowed_hosts):

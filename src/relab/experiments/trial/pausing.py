@@ -136,7 +136,7 @@ class PauseDialogue:
 
     Args:
         folder: the trial's folder.
-        control: the control file.
+        control: the control file, in which the runner asks the harness to continue, to write a checkpoint, or to stop.
         events: the file of the harness's events.
         now_us: returns the current time, in microseconds since 1970.
     """
@@ -161,8 +161,9 @@ class PauseDialogue:
         """Advance the pause, for example by asking the harness to stop; call it repeatedly while the harness runs.
 
         Returns:
-            How the pause ended, if the harness still runs after the time for the pause. None if no pause was requested,
-                or there is still time. If the harness exits in time, `at_exit` returns how the pause ended.
+            How the pause ended, if its time-out has passed and the harness still runs. None if no pause was requested,
+                or if the time-out has not passed. If the harness exits before the time-out, `at_exit` returns how the
+                pause ended.
 
         Raises:
             OSError: the control file cannot be written.

@@ -102,9 +102,9 @@ class Redactor:
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
         """Yield the files and links below a folder, then rename the files and folders whose names contain a secret.
 
-        If `root` is a file, only this file is yielded. If a folder below `root` cannot be read, its secrets cannot be
-        redacted. The folder directly in `root` that is or contains this folder is then deleted, the error is added to
-        `errors`, and all remaining files are yielded from the beginning.
+        If `root` is a file, only this file is yielded. Secrets in a folder that cannot be read cannot be redacted. So
+        the error is added to `errors`, the folder directly in `root` that is or contains the unreadable folder is
+        deleted, and all files that are left are yielded again from the beginning.
         """
         if root.is_symlink():
             return

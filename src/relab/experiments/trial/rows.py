@@ -249,8 +249,8 @@ def journal_entry(
     """Return the journal's entry for a trial, the JSON object with which the run records the finished trial.
 
     The entry has the trial's row and the last digest of the hash chain over its events. If `attempt` has evidence, the
-    entry also has two records: the digests of the trial's documents, and the trial's place among the trials of which
-    each continues from the state of the trial before.
+    entry also has two records: the digests of the trial's documents, and the trial's place in its chain. In a chain,
+    each trial continues from the state of the trial before.
 
     `documents` is `{name of a document that the runner wrote for the trial: reference to it}`.
     """

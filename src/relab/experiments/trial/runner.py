@@ -302,9 +302,10 @@ class TrialRunner:
     ) -> None:
         """Write the record of a pause and the trial's `trial_state.json` (status: paused) into the trial's folder.
 
-        The checkpoints and the number of the last event are read from the harness's output and events. `manifest` lists
-        the workspace's files when attempt `number` began. `before` is the record of the attempt's previous pause; None
-        if this pause is the first one.
+        The checkpoints and the number of the last event are read from the harness's output and events. `end` says how
+        the attempt with the number `number` ended, and `times` when it began and ended. `manifest` lists the
+        workspace's files at its beginning. `before` is the record of the attempt's previous pause; None if this pause
+        is the first one.
         """
         assert end.pause is not None
         _, output, stream = self._read_documents(trial, folder, end, before)
@@ -337,8 +338,8 @@ class TrialRunner:
         """Write the documents of a finished trial and return its result, from its last attempt.
 
         `number` is the number of attempts, `begun` the `time.perf_counter()` at the start of the trial, and `usd` the
-        cost of earlier attempts. `captures` says whether to write the result for the result cache. `source` is the
-        entry of the cache that the attempt was restored from; None if the trial was run.
+        cost of earlier attempts. `captures` says whether to store the result in the result cache. `source` is the entry
+        of the result cache from which the trial got its result; None if the trial was run.
         """
         context = self._context
         config = context.config

@@ -69,9 +69,9 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return the last `_READ_BYTES` bytes of a file as text; the caller must not show the beginning of this text.
+    """Return the last `_READ_BYTES` bytes of a file as text.
 
-    A secret there may be cut off, so that it is not redacted.
+    The caller must show only the end of this text: a secret at the beginning may be cut off, and is then not redacted.
     """
     # A secret at the beginning of the text may be cut, and is then not redacted.
     with path.open("rb") as file:

@@ -152,7 +152,9 @@ class StoredResult:
             _rename(path, source, ids, below=folder.root)
 
     def check(self, config: ExperimentConfig, attempt: FinishedAttempt) -> None:
-        """Check that `attempt`, made from this result's files, has the outcome and workspace that the result records.
+        """Check that an attempt has the outcome and the workspace that this stored result records.
+
+        `attempt` was restored from the files of the stored result.
 
         Raises:
             StoredResultInvalidError: the outcome or the workspace differs.

@@ -147,7 +147,7 @@ class Checkpoint(_Open):
 
     @property
     def name(self) -> str:
-        """The name to show: the logical name or, if there is none, the path."""
+        """The name to show: the logical name (the harness gave it) or, without one, the path."""
         return self.logical_name or self.path
 
 
@@ -172,8 +172,9 @@ class OutputIds(_Open):
 class TrialOutput(_Open):
     """The document that a harness writes as the result of a trial (`trial_output_v1`).
 
-    `answer` is the answer to the task, of any type. `metrics` is `{name: value}`. Training runs report `objective` and
-    `checkpoints`. `error` says why the trial failed. Only `ext` may have unknown fields.
+    `answer` is the answer to the task, of any type. `metrics` is `{name: value}`. A harness that trains a model also
+    reports its `objective` (the metric that it optimizes, with the value) and `checkpoints`. `error` says why the trial
+    failed. Only `ext` may have unknown fields.
     """
 
     schema_version: Literal["trial_output_v1"]
@@ -349,6 +350,8 @@ def control_document(
     requested_by: Literal["run_loop", "lab_pause"] = "run_loop",
 ) -> dict[str, Any]:
     """Return the content of the control file, the JSON object `control_plane_v1`.
+
+    In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop.
 
     With the defaults, this is the content at the start of a trial.
 

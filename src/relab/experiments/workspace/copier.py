@@ -63,7 +63,9 @@ class TreeCopier:
         self._folders = _folders_of(manifest)
 
     def copy(self, target: Path) -> dict[str, FileStamp]:
-        """Copy all files of the manifest; return the `FileStamp` of each copy by its path.
+        """Copy all files of the manifest; return `{path: stamp of the copy}`.
+
+        The stamp has the size, the times and the inode of the copy, which show later changes.
 
         Args:
             target: the new folder; it must not exist.

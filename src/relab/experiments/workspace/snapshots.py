@@ -200,9 +200,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the entries of `seen` (stamps by path) whose ctime is older than the latest one.
+    """Return the entries of `seen` (stamps by path) whose ctime is older than the latest ctime in `seen`.
 
-    Any later change of these files changes their ctime; a change within the clock tick of the latest ctime may not.
+    A later change of one of these files gives it another ctime. A file with the latest ctime may be changed within the
+    same clock tick and keep its ctime, so its stamp does not show the change.
     """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}

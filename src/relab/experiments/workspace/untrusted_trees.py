@@ -127,7 +127,9 @@ def size_of_copy(*roots: Path) -> tuple[int, int]:
 
 
 def remove_hollow_files(*roots: Path) -> int:
-    """Delete the files below these folders that have more holes than data; return the number of deleted files.
+    """Delete sparse files below these folders; return the number of deleted files.
+
+    A file is deleted if its holes (parts without disk space) are larger than its data and than `_SMALL_HOLES`.
 
     Raises:
         OSError: a file cannot be deleted.
