@@ -43,7 +43,10 @@ def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
 
 
 def build_training(base: Foundation) -> TrainingService:
-    """Return the service that trains the build policy `dqn` on simulated builds."""
+    """Return the service that trains the build policy `dqn` on simulated builds.
+
+    `base` has the database, clock and settings of the process.
+    """
     from relab.builds.training.service import TrainingService
 
     return TrainingService(base.database, base.clock, base.queue, base.progress, models=_models(base))

@@ -32,7 +32,7 @@ def build_incidents(
 
     The responder reads runbooks from `knowledge`, stores its work as agent runs in `telemetry`, and may call the
     language model of the gateway that `gateway` returns. Invalid settings of the target or of the model are reported
-    only when the target is used.
+    only when the target is used. `base` has the database, clock and settings of the process.
     """
     return IncidentService(
         base.database,
@@ -46,7 +46,7 @@ def build_incidents(
 
 
 def build_notices(base: Foundation, incidents: IncidentService) -> NoticeService:
-    """Return the service that notifies people of incidents."""
+    """Return the service that notifies people of incidents; `base` has the database and settings of the process."""
     return NoticeService(base.database, base.clock, incidents, _notice_settings(base.settings))
 
 

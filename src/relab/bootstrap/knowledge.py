@@ -7,7 +7,10 @@ from relab.knowledge.service import KnowledgeService, packaged_meaning
 
 
 def build_knowledge(base: Foundation) -> KnowledgeService:
-    """Return the service that stores and searches runbooks and past incidents."""
+    """Return the service that stores and searches runbooks and past incidents.
+
+    `base` has the database, clock and settings of the process.
+    """
     settings = base.settings
     return KnowledgeService(
         base.database,

@@ -26,7 +26,7 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
     """Return the service of root cause analysis.
 
     The service reads runs from `telemetry`. If `gateway` has a language model, the model writes the summaries of
-    reports.
+    reports. `base` has the database, clock and settings of the process.
     """
     rules = RuleBook(base.settings.rca.rules or base.settings.home / "rules.yaml")
     word = None

@@ -10,7 +10,10 @@ from relab.telemetry.service import BEHAVIOURS_JOB, LABEL_JOB, REMAP_JOB, Teleme
 
 
 def build_telemetry(base: Foundation) -> TelemetryService:
-    """Return the service that stores and searches agent runs and their spans."""
+    """Return the service that stores and searches agent runs and their spans.
+
+    `base` has the database, clock and settings of the process.
+    """
     return TelemetryService(base.database, base.clock, base.queue, prices_folder=base.settings.home)
 
 

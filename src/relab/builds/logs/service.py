@@ -23,8 +23,7 @@ def open_log(path: str) -> BuildLog:
     """Read the log in the file at `path`.
 
     Raises:
-        BuildLogUnreadableError: the file does not exist, is a folder or compressed, or this user has no right to read
-            it.
+        BuildLogUnreadableError: the file does not exist, is a folder, is compressed, or is not readable for this user.
     """
     try:
         file = open(path, "rb")  # noqa: PTH123, SIM115 a name with a NUL byte is an error of open(), not of Path

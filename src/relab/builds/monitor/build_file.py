@@ -96,8 +96,8 @@ class BuildFile(_Section):
         max_written_mb: the most that a build may write, in MB; a build that writes more is ended. The copy of the
             project and a kept cache do not count.
         defaults: the configuration of a build if no other one is chosen.
-        limits: the largest allowed values of `parallelism`, `memory_mb`, `time_limit_s` and `retries`. For a missing
-            knob, it is the value in `defaults`.
+        limits: the largest allowed values of `parallelism`, `memory_mb`, `time_limit_s` and `retries`. Without a limit,
+            the largest allowed value is the one in `defaults`.
         knobs: `{knob: {value: change of the build command}}`; the value `any` stands for all other values. The runner
             itself applies `memory_mb`, `time_limit_s`, `retries`, `incremental` (keeps the workspace) and `cache`
             (keeps the cache folder).

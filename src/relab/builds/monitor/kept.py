@@ -62,7 +62,7 @@ class KeptFolders:
 
         Args:
             unused_since_us: `enforce` would also remove the files of projects whose last use was before this time, in
-                microseconds since 1970; 0: none by age.
+                microseconds since 1970. With 0, the last use has no effect.
         """
         found = self._folders()
         due = self._due(found, unused_since_us)
@@ -76,7 +76,7 @@ class KeptFolders:
 
         Args:
             unused_since_us: also remove the files of projects whose last use was before this time, in microseconds
-                since 1970; 0 removes none by age.
+                since 1970. With 0, the last use has no effect.
         """
         found = self._folders()
         removed = [folder for folder in self._due(found, unused_since_us) if self._remove(folder.root)]

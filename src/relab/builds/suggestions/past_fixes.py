@@ -41,8 +41,8 @@ def past_fixes(
     Args:
         failures: builds of one project that failed in the same way, newest first.
         successes: builds of the project that succeeded.
-        current: the configuration of the build that needs a fix; a change is left out if this configuration already has
-            it. None if unknown.
+        current: the configuration of the build that needs a fix; None if unknown. Changes that this configuration
+            already has are left out.
 
     Returns:
         First, at most one fix of the kind `flaky`: the same input later succeeded with unchanged settings.

@@ -225,8 +225,8 @@ def _is_better(course: ActionObservations, late: Sequence[Snapshot], bounds: Hea
     The caller has checked that users get answers in most recent polls. What else must have improved depends on the last
     poll before the action. The first case that applies decides:
 
-    1. Users got no answers then: True, because they get answers now.
-    2. P95 was above its bound: True if at least half of the excess is gone.
+    1. Users got no answers in that poll: True, because they get answers now.
+    2. P95 was above its bound in that poll: True if at least half of the excess is gone.
     3. Otherwise: True if a dependency that failed before the action works again.
     """
     before = course.before

@@ -229,7 +229,7 @@ class Detector:
         return least, max(self.settings.confirm_of_polls, least + least // 5)
 
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
-        """Return whether an anomaly is so small that it needs a longer confirmation.
+        """Return whether an anomaly of the poll `snapshot` is so small that it needs a longer confirmation.
 
         These are small: a few slow or failed requests, a slow answer to a poll, a worker that is down, a degraded
         state.

@@ -207,7 +207,12 @@ class NoticeSender:
         )
 
     async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
-        """Store the result of sending a notice; return False if the notice must be retried after a pause."""
+        """Store the result of sending a notice; return False if the notice must be retried after a pause.
+
+        Args:
+            delivery: the notice, with the functions that store its success or its failure.
+            reply: the result of the attempt to send the notice.
+        """
         resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
             await to_thread(delivery.sent, now_us)

@@ -169,7 +169,7 @@ def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
 
 
 def _exhibits(case: IncidentRecord) -> Iterator[CitedEvidence]:
-    """Yield at most `MAX_EXHIBITS` pieces of evidence that the timeline cites, each once, the latest first."""
+    """Yield at most `MAX_EXHIBITS` pieces of evidence that `case`'s timeline cites, each once, the latest first."""
     seen: set[str] = set()
     # The final decisions are based on the latest evidence.
     for event in reversed(case.events):
@@ -186,7 +186,7 @@ def _exhibits(case: IncidentRecord) -> Iterator[CitedEvidence]:
 
 
 def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
-    """Yield the responder's actions, each with its effect on the signals and the last verdict of its verification."""
+    """Yield the responder's actions in an incident, each with its effect on the signals and its last verdict."""
     verdicts, closed_us = _verdicts(case), case.incident.closed_at
     # A refused action changed nothing, so it does not end the time of the action before it.
     begins = [act.asked_at for act in case.actions if act.status is not ActionStatus.REFUSED]

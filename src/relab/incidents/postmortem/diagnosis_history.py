@@ -81,7 +81,7 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
     """Merge a diagnosis with a later diagnosis of the same causes.
 
-    The result has the time of `earlier` and the other values of `fresh`. It is confirmed if one of the two is.
+    The result has the time of `earlier` and the other values of `fresh`. It is confirmed if `earlier` or `fresh` is.
     """
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed

@@ -100,7 +100,7 @@ class Leases:
         A lease that ends more than `MAX_LEASE_US` from now counts as expired.
 
         Args:
-            target: the name of the target. A loop that belongs to no single target uses a name of its own.
+            target: the name of the target; for the loop that sends notices, which serves all targets, another name.
             owner: the name of the process that acquires or renews the lease.
             now_us: the current time, in microseconds since 1970.
             until_us: when the lease is to end, in microseconds since 1970.

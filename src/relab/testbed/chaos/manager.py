@@ -112,7 +112,7 @@ class ChaosManager:
         return running.injection
 
     def stop(self, injection_id: str) -> Injection:
-        """End the injection with this id, and return it; damage that a repair action can fix remains.
+        """End the injection with this id, and return it; damage that followed from the injection may remain.
 
         Raises:
             UnknownInjectionError: no injection has this id.

@@ -65,7 +65,10 @@ def _set_aside_other_values() -> None:
 
 
 def _count_outcomes() -> None:
-    """Add the counts of outcomes to the roll-ups of shard 0, in the same way as `telemetry/rollups.py` at this revision."""
+    """Add the counts of outcomes to the stored sums, in the rows of shard 0 (each sum is stored in several parts).
+
+    They are counted in the same way as by `telemetry/rollups.py` at this revision.
+    """
     counts: dict[tuple[int, int], dict[str, list[int]]] = {}
     found = op.get_bind().execute(
         sa.text(
@@ -96,7 +99,7 @@ def _stored_rollups() -> Iterator[tuple[tuple[int, int, int], dict[str, Any]]]:
 
 
 def _write_rollup(key: tuple[int, int, int], data: dict[str, Any]) -> None:
-    """Store sums; delete the row if they are empty."""
+    """Store the sums `data` in the row with the key (length, start, shard); delete the row if all sums are empty."""
     table = _rollups
     here = sa.and_(table.c.span_us == key[0], table.c.started_at == key[1], table.c.shard == key[2])
     if any(data.values()):

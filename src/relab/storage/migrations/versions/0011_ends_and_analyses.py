@@ -54,7 +54,10 @@ def downgrade() -> None:
 
 
 def _resume_incomplete_runs() -> None:
-    """Give incomplete runs the status `running`; the version before reads no other one. An outcome by their errors stays."""
+    """Give incomplete runs the status `running`, because the earlier version does not know the status `incomplete`.
+
+    An outcome that follows from the run's errors stays.
+    """
     found = op.get_bind().execute(sa.select(_runs).where(_runs.c.status == "incomplete")).fetchall()
     for run_id, _, rule, data in found:
         values = {

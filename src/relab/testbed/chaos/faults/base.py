@@ -37,9 +37,10 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the injection: stop the clients that it runs, and remove its simulated network faults.
+        """End the injection: stop the clients that it runs, and undo its changes.
 
-        No repair action can do this. All other damage remains until a repair action.
+        A value that something else, such as a repair, has changed since the injection keeps its new value. Damage that
+        followed from the injection may remain.
         """
         ...
 

@@ -96,7 +96,7 @@ class PathFault(Fault[Given]):
         path_kind: the second part of the fault's name, such as `refuse` in `cache_refuse`.
         predicate: the end of the fault's title, after `The path to the cache` or `The path to the database`.
         word: the last part of the cause's name, such as `refused` in `cache_path_refused`.
-        shows: the symptoms that all faults of the path share.
+        shows: the symptoms that the fault has in common with other faults of the path.
         tells_apart: the findings by which an investigator distinguishes this fault from the others.
     """
 
