@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def start_testbed(home: Path, name: str, **options: Any) -> TestbedStatus:
-    """Start a testbed with the options of `service.up`, and return its status when all components are ready.
+    """Start the testbed `name`, and return its status when all components are ready.
+
+    `home` and the options are those of `service.up`.
 
     On Ctrl-C or SIGTERM, stop the testbed again, and print to stderr whether it is stopped.
 

@@ -62,7 +62,7 @@ class PlannedFork:
 
     @property
     def trials(self) -> int:
-        """The number of trials (forks) that are planned."""
+        """The number of planned forks (trials that begin at a checkpoint of an earlier trial)."""
         return len(self.parents) * (2 if self.facts["control"] else 1)
 
 
@@ -138,7 +138,7 @@ def _check_run(run: RunFolder, options: ForkOptions) -> None:
 
 
 def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any]], int]:
-    """Select the trials to fork, all of which must be of one variant.
+    """Select the trials to fork (to run again from a checkpoint), all of which must be of one variant.
 
     Returns:
         The journal entries of the selected trials, ordered by the trials' numbers; and the number of trials of the

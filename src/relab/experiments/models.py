@@ -232,7 +232,7 @@ class ForkOptions:
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for the executor's default address.
-        allow_drift: whether to accept checkpoints that were changed after their run was sealed; the run of the forks
+        allow_drift: whether to accept checkpoints that were changed after the end of their run; the run of the forks
             then records the change.
     """
 

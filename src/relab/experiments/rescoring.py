@@ -245,7 +245,11 @@ class _ScorerError(Exception):
 
 
 def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path) -> bytes:
-    """Run the scorer in a copy of a trial's workspace; return what the scorer printed."""
+    """Run the scorer `command` in a copy of a trial's workspace; return what the scorer printed.
+
+    `entry` is the trial's journal entry. The copy, and the scorer's home folder, are below the folder `home`. The
+    scorer is ended after `timeout_s` seconds.
+    """
     workspace, answer = home / "workspace", home / "answer"
     given = pydantic_core.to_json(_input(run, entry, workspace))
     (home / "score_input.json").write_bytes(given)

@@ -27,7 +27,7 @@ from relab.experiments.running import ExperimentRuns
 
 
 class ForkRuns(ExperimentRuns):
-    """Runs experiments, and runs their trials again: as forks in a new run, or as replays."""
+    """Runs experiments, and runs their trials again: as forks (from a checkpoint) in a new run, or as replays."""
 
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
         """Run a trial again in a new folder, and compare the new result with the old one; the run is not changed.

@@ -262,7 +262,10 @@ class PlanRunner:
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:
-        """Return the key of a slot's chain: each trial with this key continues from the state of the trial before."""
+        """Return the key of the chain of a slot (position in the plan).
+
+        Each trial of a chain continues from the state of the trial before.
+        """
         # Indices instead of ids, because the ids of tasks would have to be read from the data set.
         return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 

@@ -193,7 +193,7 @@ class LoadRecorder:
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield, in order, the windows that are over at `now_ns` and have no request in flight.
+        """Yield, in order, the time windows that are over at `now_ns` and have no request in flight.
 
         The caller must have called `due` for all requests that were due before `now_ns`.
         """
@@ -202,7 +202,7 @@ class LoadRecorder:
             yield self._closed(self._open.popleft())
 
     def close_all(self, now_ns: int) -> Iterator[Window]:
-        """Yield the remaining windows up to `now_ns`, the end of the load. No request may be in flight any more."""
+        """Yield the remaining time windows up to `now_ns`, the end of the load. No request may be in flight."""
         self._end_ns = min(self._end_ns, max(now_ns, 0))
         self._open_until(self._end_ns)
         while self._open:
@@ -224,8 +224,8 @@ class LoadRecorder:
     def latency(self) -> tuple[LatencySummary, LatencySummary]:
         """Return summaries of the latencies so far: `(all ended requests, good requests only)`.
 
-        A request is good if its status is below 400, or is one that its template expects. Only the windows that `close`
-        or `close_all` has yielded are included.
+        A request is good if its status is below 400, or is one that its template expects. Only the time windows that
+        `close` or `close_all` has yielded are included.
         """
         return summarize(self._all), summarize(self._good)
 

@@ -44,8 +44,8 @@ _USED_BY_CANARY: Final = frozenset(
 class GatedRollout:
     """The result of a rollout that an experiment decided.
 
-    `record` is the record of the rollout. If `is_repeat` is true, an earlier call had already decided the same change
-    by the same comparison: nothing was done, and `record` is the record of the earlier rollout.
+    `record` is the record of the rollout. If `is_repeat` is true, an earlier call had already decided the same plan by
+    the same comparison of variants: nothing was done, and `record` is the record of the earlier rollout.
     """
 
     record: RolloutRecord
@@ -62,7 +62,8 @@ def read_evidence(
 
     Args:
         service: reads the run.
-        question: the run, the variant and the baseline to compare, the metrics and the gates.
+        question: the run, the variant and the baseline to compare, the metrics and the gates (conditions on
+            differences).
 
     Raises:
         ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.
@@ -101,7 +102,7 @@ def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> Experim
 
 
 def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
-    """Return the verdict about a variant: the worst verdict of the gates in `evidence`, with that gate's reason."""
+    """Return the verdict about a variant: the worst of its gates (conditions) in `evidence`, and the reason of it."""
     verdict = worst([gate.verdict for gate in evidence.gates])
     decisive = next(gate for gate in evidence.gates if gate.verdict is verdict)
     invalid = tuple(f"{gate.gate}: {gate.reason}" for gate in evidence.gates if gate.verdict is Verdict.INVALID)
@@ -132,8 +133,8 @@ def earlier_decision(
 ) -> RolloutRecord | None:
     """Return an earlier rollout that has already decided this change of flags; None without one.
 
-    It has an equal plan, apart from report files, and was decided by the same comparison of two variants of an
-    experiment.
+    The earlier rollout has an equal plan, apart from report files, and was decided by the same comparison of two
+    variants of an experiment.
 
     A PASS that was not applied does not count as a decision.
 

@@ -31,8 +31,8 @@ class RolloutHandlers:
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute or continue the rollout `args["rollout_id"]`.
 
-        Errors that a retry of the job can solve are raised: the target is in use, or its flags must still be restored.
-        All other errors mark the rollout as failed.
+        An error is raised if a retry of the job can solve it: the target is in use, or its flags must still be
+        restored. Any other error marks the rollout as failed.
         """
         service, rollout_id = self._service(), args["rollout_id"]
         try:

@@ -94,7 +94,7 @@ class ArmWindow(_Value):
 
     @property
     def qps(self) -> float | None:
-        """The number of completed requests per second; None if the window had no duration."""
+        """The number of completed requests per second; None if the window (measurement) had no duration."""
         return self.completed / self.duration_s if self.duration_s else None
 
 
@@ -283,7 +283,7 @@ class GateFigures(_Value):
 
 
 class ExperimentEvidence(_Value):
-    """The comparison of two variants in a run of an experiment, which decides a rollout in place of measured windows.
+    """The comparison of two variants in a run of an experiment, which decides a rollout without measurements.
 
     Attributes:
         run_id: the id of the run.
@@ -291,7 +291,7 @@ class ExperimentEvidence(_Value):
         baseline: the variant that stands for the flags before the rollout (arm A).
         variant: the variant that stands for the new flags (arm B).
         level: probability that all intervals of the comparison hold at the same time; None without intervals.
-        gates: the results of the variant's gates.
+        gates: the results of the variant's gates (conditions on differences from the baseline).
     """
 
     run_id: str

@@ -52,7 +52,9 @@ class RolloutRunner:
         stop: Event,
         on_progress: OnRolloutProgress,
     ) -> tuple[RolloutRecord, Exception | None]:
-        """Store a new rollout and execute it in this process, with the arguments, result and errors of `execute`.
+        """Store a new rollout and execute it in this process; return (final record, error that ended it or None).
+
+        The arguments and errors are those of `execute`.
 
         A dry run is stored only at its end. If a dry run fails, its error is raised and nothing is stored.
         """

@@ -151,13 +151,13 @@ class RolloutService:
         root: Path,
         is_dry_run: bool = False,
     ) -> GatedRollout:
-        """Apply the flags of a plan if a variant passes in an experiment. Only a canary, if planned, is measured.
+        """Apply the flags of a plan if a variant passes in an experiment. Only the steps of a canary are measured.
 
         If an earlier call decided the same plan by the same comparison of variants, this call only returns its record.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
-            question: the experiment's run, the variant, and the gates.
+            question: the experiment's run, the variant, and the gates (conditions).
             by: the person who starts the rollout.
             stop: ends a canary early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins.

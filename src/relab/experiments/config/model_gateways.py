@@ -75,7 +75,7 @@ class ModelGatewayConfig(BaseModel):
 
 
 def check_gateways(gateways: list[ModelGatewayConfig], mode: NetworkMode, allowed_hosts: list[str]) -> None:
-    """Check that gateways lead only to hosts that the network mode permits.
+    """Check that model gateways (proxies of the runner) lead only to hosts that the network mode permits.
 
     Args:
         gateways: the configured gateways.

@@ -107,7 +107,7 @@ class Policies(_Section):
             comparison: how variants are compared.
             shuffles_tasks: whether the tasks are in random order.
             has_variants: whether there is a variant besides the baseline.
-            has_clusters: whether tasks form clusters.
+            has_clusters: whether tasks form clusters (tasks that depend on each other).
 
         Raises:
             ValueError: the design does not allow the rule; the message says which field to change.

@@ -187,7 +187,7 @@ class RayExecutor:
         self._requests.start()
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Send a trial to the cluster; return the future of its result."""
+        """Send a trial to the Ray cluster; return the future of its result."""
         assert self._context is not None, "the executor is not open"
         return self._threads.submit(self._run_trial, trial, self._context)
 

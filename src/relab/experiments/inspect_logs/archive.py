@@ -204,7 +204,10 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _unpacked(content: bytes, method: int, limit: int) -> bytes:
-    """Return the uncompressed content of an entry; a compressed entry is cut after `limit` + 1 bytes."""
+    """Return the uncompressed content of an entry; a compressed entry is cut after `limit` + 1 bytes.
+
+    `method` is the number of the zip format for the compression method.
+    """
     if method == _STORED:
         return content
     if method == _DEFLATED:

@@ -233,7 +233,7 @@ def prompt_of(question: Any) -> str:
 def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
     """Return the name of the score that decides about success: `asked` or, if it is None, the first log's first scorer.
 
-    Return None if the first log has no scorer either.
+    Return None if `asked` is None and the first log has no scorer.
 
     Raises:
         InspectLogsDifferError: a log does not have this score.

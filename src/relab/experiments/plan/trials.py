@@ -120,7 +120,7 @@ class SlotPlan(Protocol):
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """A plan whose slots (positions) are listed one by one, such as the plan of a run of forks."""
+    """A plan whose slots (positions) are listed one by one, such as that of a run of forks (from checkpoints)."""
 
     slots: Sequence[Slot]
 

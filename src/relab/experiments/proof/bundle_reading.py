@@ -171,7 +171,10 @@ class BundleNotFoundError(NotFoundError):
 
 @contextmanager
 def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """Open a bundle as a zip archive, after a check of the names and sizes of all its entries."""
+    """Open a bundle as a zip archive, after a check of the names and sizes of all its entries.
+
+    The unpacked files may have at most `max_bytes` in total.
+    """
     # A read of a named pipe waits for a writer.
     if path.exists() and not path.is_file():
         raise BundleInvalidError(f"{path} is not a bundle: it is not a regular file.")

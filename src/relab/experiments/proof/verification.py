@@ -39,7 +39,7 @@ _MAX_PROBLEMS: Final = 1_000
 
 
 class ProofVerdict(StrEnum):
-    """The result of the verification of a run or a bundle. `VERIFIED`: all files are unchanged; `DAMAGED`: not all.
+    """The result of the verification of a run or a bundle. `VERIFIED`: unchanged. `DAMAGED`: changed or incomplete.
 
     `UNTRUSTED`: not signed by the required key. `UNFINISHED`: not ended. `UNSEALED`: no seal (digests of all files).
     """
@@ -86,11 +86,11 @@ class Verification:
 
     Attributes:
         run_dir: the folder of the run.
-        verdict: VERIFIED only if all files are unchanged since the run was sealed, and its records agree.
+        verdict: VERIFIED only if all files are unchanged since the end of the run, and its records agree.
         state: `completed`, `running`, `paused`, `interrupted`, `budget_reached`, `killed`, `failed` or `unknown`.
         message: one sentence for people.
         signer: the key that signed the statements.
-        damage: the differences from the seal, then the contradictions between records; at most 1,000.
+        damage: the differences from the seal (file digests), then the contradictions between records; at most 1,000.
         damage_count: the number of all differences and contradictions.
         files, bytes: the number of files that were read, and their total size in bytes.
     """

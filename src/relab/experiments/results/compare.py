@@ -37,7 +37,7 @@ MAX_MISSING: Final = 0.10
 
 
 class GateInvalidError(InvalidInputError):
-    """The text of a gate cannot be parsed; the message shows the syntax."""
+    """The text of a gate (condition on a difference) cannot be parsed; the message shows the syntax."""
 
     code = "gate_invalid"
 
@@ -60,7 +60,7 @@ class GateResult:
     delta: Delta | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result of the gate as a JSON object; an infinite end of an interval is None."""
+        """Return the result of the gate (condition) as a JSON object; an infinite end of an interval is None."""
         judgement = self.judgement
         return {
             "variant": self.variant,
@@ -88,9 +88,9 @@ class VariantComparison:
         baseline: the id of the variant that the others are compared with.
         verdict: the worst verdict of all results.
         reason: one sentence that explains the verdict, or says why the run cannot be judged.
-        results: one per variant and gate; empty if the run as a whole is INVALID.
+        results: one per variant and gate (condition on a difference); empty if the run as a whole is INVALID.
         joint: the number of compared differences and the level of their intervals; None if the run was not judged.
-        fork: a sentence about the comparison in a run of forks; None for another run.
+        fork: a sentence about the comparison in a run of forks (trials from a checkpoint on); None for another run.
         stopping: the stopping rule and its decisions (`stopping_v1`); None for a run without a rule.
     """
 
@@ -120,7 +120,7 @@ class VariantComparison:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A gate that the caller gave, or the default gate of a metric (`is_default`).
+    """A gate (condition on a difference) that the caller gave, or the default gate of a metric (`is_default`).
 
     The default gate passes if the whole interval of the difference lies on the better side of 0.
     """
@@ -295,7 +295,7 @@ class _Judge:
     joint: Joint
 
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
-        """Judge one gate for one variant.
+        """Judge one gate (condition on the difference from the baseline) for one variant.
 
         `sample` has the values of variant and baseline. If it is unknown whether a metric should be high or low,
         `question` is the name of this metric, `sample` is None, and the verdict is INVALID.

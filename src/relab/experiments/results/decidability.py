@@ -69,7 +69,7 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
 
 
 def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool) -> str:
-    """Return a clause for people: how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate.
+    """Return a clause for people: how many tasks or repeats a run needs for PASS or FAIL on a gate (condition).
 
     Args:
         needed: the numbers of tasks and repeats, and the true difference that is assumed for them.
@@ -90,7 +90,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return the number of tasks or repeats that would decide a gate, and the assumed difference, as a JSON object."""
+    """Return how many tasks or repeats would decide a gate (condition), with the assumed difference, as JSON."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,

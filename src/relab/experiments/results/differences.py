@@ -36,7 +36,8 @@ class Delta:
         metric: the requested metric.
         source_name: the name under which the values are stored, such as `duration_ms` for `latency_ms`.
         baseline_mean, variant_mean: the means over the tasks that are compared.
-        estimate: variant minus baseline. For a relative gate ("at most 5 % more"), variant minus 1.05 times baseline.
+        estimate: variant minus baseline. For a relative gate, such as the condition "at most 5 % more", variant minus
+            1.05 times baseline.
         interval: the confidence interval of the estimate; None if the difference cannot be judged.
         test: the significance test for a true difference of zero; None if the difference cannot be judged.
         standard_error: the standard error of the estimate.

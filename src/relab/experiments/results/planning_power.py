@@ -30,8 +30,8 @@ def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequen
     """Return how small a difference of the success rate a planned run can detect, as JSON.
 
     `minimum_detectable_effect` is this difference. It is given for two assumptions: all tasks are equally hard (the
-    worst case), or half of the variance is due to differences between tasks. `gates` has the power for each gate: the
-    probability that a variant with an assumed true difference passes the gate.
+    worst case), or half of the variance is due to differences between tasks. `gates` has the power for each gate
+    (condition on the difference): the probability that a variant with an assumed true difference passes the gate.
 
     Args:
         tasks: the number of tasks. Each task gives one pair: its results with the baseline and with the variant.
@@ -97,7 +97,7 @@ def _distance(gate: Gate, difference: float, rate: float) -> float:
 
 
 def _kept(gate: Gate) -> float:
-    """Return a difference from the baseline that is ten percentage points better than the gate requires.
+    """Return a difference from the baseline that is ten percentage points better than the gate (condition) requires.
 
     It is the assumed true difference for the power of a gate that a variant equal to the baseline would not pass.
     """
@@ -121,7 +121,10 @@ def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int 
 
 
 def _summary(entry: Mapping[str, Any], tasks: int, replications: int) -> str:
-    """Return one sentence about a plan's chance to pass a gate, and the tasks or repeats that would be enough."""
+    """Return one sentence about a plan's chance to pass a gate (condition), and the tasks or repeats that are enough.
+
+    `entry` is the gate's item in the result of `plan_power`.
+    """
     plan = f"{tasks:,} tasks x {times(replications)}"
     if entry["problem"] is not None:
         return f"gate {entry['gate']}: {entry['problem']}"

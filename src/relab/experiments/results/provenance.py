@@ -201,7 +201,7 @@ def attestation(
     is_complete: bool,
     signed_by: str | None = None,
 ) -> dict[str, Any]:
-    """Return the attestation of a run, the JSON object `attestation_v1`, with a seal (a digest of its content).
+    """Return the attestation of a run, the JSON object `attestation_v1`, with a digest of its content as its seal.
 
     An attestation has the outcomes of the run, its grades (words that rate properties such as isolation), and the
     digests of its experiment, events and files.

@@ -71,7 +71,8 @@ class RunFacts:
     def fork(self) -> Mapping[str, Any] | None:
         """The record of a run of forks (trials that begin at a checkpoint of an earlier trial); None for another run.
 
-        It has the number of these earlier trials, the selector of their checkpoint, the changed bindings and more.
+        It has the number of these earlier trials, the selector of their checkpoint, the changed bindings (values that
+        the harness gets) and more.
         """
         found: Mapping[str, Any] | None = self.manifest.get("ext", {}).get("fork")
         return found

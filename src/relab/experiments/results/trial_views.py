@@ -137,7 +137,7 @@ def diff_trials(root: Path, first: str, second: str) -> dict[str, Any]:
     Args:
         root: the folder of the project.
         first: the first trial, as `<run>.<trial>` or as the trial's folder.
-        second: the second trial, in the same form.
+        second: the second trial, also as `<run>.<trial>` or as the trial's folder.
 
     Raises:
         RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
@@ -192,7 +192,10 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 
 
 def _why(row: Mapping[str, Any]) -> list[str]:
-    """Return sentences about a trial's end and its violated rules; `row` is the trial's row in the results."""
+    """Return sentences about a trial's end and its violations of the sanitization profile.
+
+    The profile names conditions that must be equal for all trials. `row` is the trial's row in the results.
+    """
     found = []
     if row.get("error_type"):
         found.append(f"{row['error_type']}: {row['error_message'] or 'no message'}")

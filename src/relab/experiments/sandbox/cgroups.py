@@ -259,7 +259,7 @@ class Cgroups:
 def _settings(version: int, limit: str, value: float) -> Iterator[tuple[str, str, bool]]:
     """Yield `(file, text, is required)` for each file that sets a limit in a control group of this cgroup version.
 
-    The kernel may lack a file that is not required.
+    `value` is the value of `limit`, in the unit of the limit. The kernel may lack a file that is not required.
     """
     if limit == "memory_mb":
         size = str(int(value) * _MB)

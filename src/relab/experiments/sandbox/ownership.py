@@ -160,7 +160,7 @@ def _own(name: str, parent: int, status: os.stat_result, uid: int, gid: int) -> 
 
 
 def _set_mode(name: str, parent: int, mode: int) -> None:
-    """Change the permissions of a file or folder; do nothing for a link, whose target is never changed."""
+    """Set the permissions of the file or folder `name` in the open folder `parent` to `mode`; do nothing for a link."""
     if not _IS_LINUX:
         os.chmod(name, mode, dir_fd=parent, follow_symlinks=False)
         return

@@ -33,8 +33,8 @@ class EventTail:
 
         At most 64 MB are read per call. None if nothing was added.
 
-        Lines that are not JSON objects are left out. Lines of more than 128 MB are left out as well, and lines of 64 to
-        128 MB may be.
+        Lines that are not JSON objects are left out, and so are lines of more than 128 MB. Lines of 64 to 128 MB are
+        left out or returned, depending on where the reads begin.
         """
         # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
         file = open_plain(self.path, below=self.below)

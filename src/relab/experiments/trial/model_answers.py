@@ -116,7 +116,7 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_whole_answer(status: int, content_type: str, body: bytes) -> bool:
-    """Return whether a response is a complete answer of a model: neither an error nor an answer that broke off."""
+    """Return whether an HTTP response is a complete answer of a model: no error, and not an answer that broke off."""
     if status != 200:
         return False
     if content_type.partition(";")[0].strip().lower() == "text/event-stream":

@@ -77,7 +77,7 @@ class ModelGateway:
         self.counts: Counter[str] = Counter()
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Answer requests on a listening socket in threads; return a function that stops the gateway."""
+        """Answer requests on a listening socket in threads; return a function that stops the gateway (this server)."""
         import httpx  # noqa: PLC0415 loaded only where a gateway is configured
 
         client = self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)

@@ -30,7 +30,7 @@ _HOUR_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class TrialServices:
-    """Services that the runner offers inside the network of one trial, such as gateways and a trace receiver.
+    """Services that the runner offers inside the network of one trial, such as proxies to models and a trace receiver.
 
     Attributes:
         listeners: the services, with their addresses and ports inside the sandbox.

@@ -57,6 +57,8 @@ def write_documents(
 ) -> None:
     """Write the documents that a harness reads (input and control file); delete documents of an earlier attempt.
 
+    In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop.
+
     Args:
         context: the values that all trials share.
         folder: the folder of the trial.

@@ -134,7 +134,7 @@ class ResultCache:
     def put(self, key: str, captured: Path) -> bool:
         """Store the result in the file `captured` under a key; return False if it cannot be written (full disk).
 
-        After a crash, either the whole entry is there or nothing.
+        After a crash, either the whole entry exists, or no part of it.
         """
         path = self.path(key)
         try:

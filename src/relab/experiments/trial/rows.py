@@ -100,10 +100,10 @@ class FinishedAttempt:
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
-    """Return a sentence for each rule of the experiment's sanitization profile that an attempt violated.
+    """Return a sentence for each condition of the experiment's sanitization profile that an attempt violated.
 
-    The profile requires equal conditions, such as no full network access. `posture` is the isolation in effect; None if
-    the attempt never started.
+    The profile names conditions that must be equal for all trials, such as no full network access. `posture` is the
+    isolation in effect; None if the attempt never started.
     """
     return violations(
         config.design.sanitization_profile,

@@ -39,7 +39,7 @@ class TrialFolder:
 
     @functools.cached_property
     def state(self) -> Path:
-        """The folder of the harness's persistent state, and of the control file."""
+        """The folder of the harness's persistent state, and of the control file (requests of the runner)."""
         return self.root / "state"
 
     @functools.cached_property

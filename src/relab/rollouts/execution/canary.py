@@ -15,7 +15,7 @@ class CanaryViolation:
     """The reason why a step of a canary must be undone.
 
     Attributes:
-        share_pct: the share of the traffic that arm B got in this step, in percent.
+        share_pct: the share of the traffic that the new flags got in this step, in percent.
         reason: the reason, in one sentence.
     """
 
@@ -65,8 +65,8 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
 
     Args:
         window: the measurement of arm B (new flags) during a step of the canary.
-        baseline: the judged figure in each measurement of arm A (old flags). `window` is compared with the median. If
-            `baseline` is empty, only the error rate is checked.
+        baseline: the judged figure (P95 latency or metric) in each measurement of arm A (old flags). `window` is
+            compared with the median. If `baseline` is empty, only the error rate is checked.
         guard: the limits.
     """
     if window.problems:

@@ -124,7 +124,7 @@ class RolloutExecution:
         return self._record
 
     def _prepare(self) -> None:
-        """Check the health of the target, read its flags, and compute the change to the flags of each arm."""
+        """Check the health of the target, read its flags, and compute the change to each arm (set of flags)."""
         started_at = self._record.started_at or self._clock.now_us()
         self._update(status=RolloutStatus.RUNNING, started_at=started_at)
         self._enter(RolloutPhase.HEALTH, "Checking the health of the target")
@@ -207,7 +207,7 @@ class RolloutExecution:
         return OpenChange(inverse=self._target.flags.inverse(changes[Arm.B], before), values=values)
 
     def _measure(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> bool:
-        """Measure the plan's rounds (each arm once a round); return whether an early look (interim test) ended this."""
+        """Measure the plan's rounds (each set of flags once); return whether an early look (interim test) ended it."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
         first = len(kept) // len(arms)
@@ -304,7 +304,7 @@ class RolloutExecution:
         return is_applied
 
     def _apply_in_steps(self, measurement: LoadMeasurement | LiveMeasurement, switch: FlagSwitch) -> str:
-        """Apply the change in the steps of the canary; return why it must be rolled back, or "" if it is applied."""
+        """Apply the change in the steps of the canary; return why it must be rolled back, or "" if it is in force."""
         canary = self._plan.canary
         assert canary is not None
         before = FlagState(self._record.before)

@@ -49,7 +49,8 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
     A look ends the measurement in these cases:
 
-    - From 3 rounds on: the change of the judged figure, or the error rate, is harmful beyond chance.
+    - From 3 rounds on: the change of the judged figure (P95 latency or metric), or the error rate, is harmful beyond
+      chance.
     - From `MIN_PASS_ROUNDS` rounds on: the change passes.
 
     Args:
@@ -96,7 +97,8 @@ def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) ->
 
     Args:
         data: the measured rounds (a round has one measurement of each set of flags).
-        plan: the plan, with the limits of the error rate and of the change of the judged figure.
+        plan: the plan, with the limits of the error rate and of the change of the judged figure (P95 latency or
+            metric).
         effect: the effect with its interval at the one-sided level `alpha`.
         alpha: one-sided significance level, 0..1, also of the lower bound of the error rate.
     """

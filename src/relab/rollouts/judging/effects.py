@@ -59,8 +59,8 @@ class RunningEffect:
     (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        mean: estimate of the log ratio (logarithm of arm B's judged figure divided by arm A's), without a linear trend
-            over time.
+        mean: estimate of the log ratio: the logarithm of arm B's figure (P95 latency or metric) divided by arm A's,
+            without a linear trend over time.
         sd: standard deviation of the rounds' log ratios; nan after the first round.
         error: standard error of `mean`; nan after the first round.
     """
@@ -71,7 +71,7 @@ class RunningEffect:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds, which is the length of the last axis of the arrays."""
+        """The number of rounds (measurements of each set of flags): the length of the last axis of the arrays."""
         return int(self.mean.shape[-1])
 
     def after(self, rounds: int) -> RunningEffect:
@@ -79,14 +79,15 @@ class RunningEffect:
         return RunningEffect(self.mean[..., :rounds], self.sd[..., :rounds], self.error[..., :rounds])
 
     def last(self) -> tuple[float, float, float]:
-        """Return (mean, standard deviation, standard error) after the last round of a single rollout."""
+        """Return (mean, standard deviation, standard error) after all measurements of a single rollout."""
         return float(self.mean[-1]), float(self.sd[-1]), float(self.error[-1])
 
 
 def running_effect(pairs: Pairs) -> RunningEffect:
     """Return the effect of the new flags after each round (one measurement of each set of flags).
 
-    The effect is the log ratio of arm B (new flags) to arm A (old flags). `pairs` has the judged figures of both arms.
+    The effect is the log ratio of arm B (new flags) to arm A (old flags). `pairs` has the figures (P95 latency or
+    metric) of both arms.
 
     From 3 rounds on, a linear trend over time is removed.
     """

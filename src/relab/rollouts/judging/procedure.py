@@ -61,7 +61,7 @@ def last_rounds(plan: Plan) -> int:
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
     """Return the outcomes of simulated rollouts: whether each passes, and after how many rounds it ends.
 
-    Only the gates on the effect are applied, not the rules about errors and invalid data.
+    Only the gates (conditions) on the effect are applied, not the rules about errors and invalid data.
 
     Args:
         plan: the plan, which determines after how many rounds a rollout ends.
@@ -135,8 +135,8 @@ def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Boolean
     ignores the interval of the estimate. The estimate is the change, in percent, from the mean figure of arm A (old
     flags) to that of arm B (new flags).
 
-    `pairs` has the logarithms of the figures of both arms in each round. `rounds` has the number of measured rounds of
-    each rollout.
+    `pairs` has the logarithms of the figures of both arms in each round (one measurement of each arm). `rounds` has the
+    number of measured rounds of each rollout.
     """
     last = rounds[:, np.newaxis] - 1
     sums = [np.take_along_axis(np.cumsum(np.exp(logs), axis=-1), last, axis=-1) for logs in (pairs.log_a, pairs.log_b)]

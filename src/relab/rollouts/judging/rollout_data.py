@@ -83,7 +83,10 @@ class RolloutData:
         return tuple(found[arm] for found in self.rounds)
 
     def every_window(self) -> tuple[ArmWindow, ...]:
-        """Return the windows (measurements) of all complete rounds, round by round; each has one window of each arm."""
+        """Return the windows (measurements) of all complete rounds, round by round; a round has one window of each arm.
+
+        An arm is a set of flags.
+        """
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:

@@ -122,8 +122,8 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> l
 def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
     """Return one sentence for each way in which arm A is unstable: it drifts or varies more than `thresholds` allow.
 
-    Arm A has the old flags; its judged figure drifts or varies from window (measurement) to window. The result is empty
-    if arm A is stable, or has too few windows to judge that.
+    Arm A has the old flags; its judged figure (P95 latency or metric) drifts or varies between windows (measurements).
+    The result is empty if arm A is stable, or has too few windows to judge that.
     """
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]

@@ -87,11 +87,12 @@ def _read_early_stop(value: Any) -> Any:
 
 
 class Measurement(PlanSection):
-    """The section `experiment`: the changed flags, the load, and the windows of time in which the arms are measured.
+    """The section `experiment`: the changed flags, the load, and how the arms are measured.
 
     relab accepts the plans of LabOps, an older tool. Fields and values that its plan (`plan_combo.yaml`) does not have
-    are marked "ours". Arm A has the flags from before the rollout, and arm B has the changed ones. The judged figure is
-    the P95 latency, or the metric that the plan names.
+    are marked "ours". An arm is a set of flags: arm A has the flags from before the rollout, and arm B has the changed
+    ones. A window is one measurement of an arm. The judged figure is the P95 latency, or the metric that the plan
+    names.
 
     Attributes:
         qps: requests per second of the load.
@@ -191,8 +192,8 @@ class Plan(PlanSection):
         thresholds: the limits by which the verdict is decided.
         policy: ours; the rule by which the rollout is decided.
         time_budget: seconds after which the measurement ends; 0 for no limit.
-        per_combo_cap: time limit, in seconds, of each arm (a combination of flow control and routing). It limits the
-            sum of all windows (measurements) and warm-ups of the arm; 0 for no limit.
+        per_combo_cap: time limit, in seconds, of each arm (a set of flags: a combination of flow control and routing).
+            It limits the sum of all windows (measurements) and warm-ups of the arm; 0 for no limit.
         early_stop: the rule by which the measurement may end before its last round (one measurement of each arm); None
             for no such rule.
         alpha_share: ours; the factor, 0..1, by which the significance level of a PASS is multiplied. A search that runs
@@ -247,7 +248,7 @@ class Plan(PlanSection):
 
     @property
     def detected_pct(self) -> float:
-        """The true change of the judged figure, in percent, that the rollout is to find with a power of 80 %.
+        """The true change of the judged figure (P95 latency or metric), in percent, to be found with a power of 80 %.
 
         The number of measurements is planned for this change. It is the plan's `detect_delta_p95`; without that, it is
         derived from the threshold of a PASS.

@@ -20,7 +20,10 @@ _ROUTING_ARMS: Final = frozenset({Arm.B, Arm.D})
 
 @dataclass(frozen=True, slots=True)
 class PlannedWindow:
-    """A planned time window: its number in the rollout and its round (both from 0), and its arm (set of flags)."""
+    """A planned measurement of one arm (set of flags), with its number in the rollout and its round, both from 0.
+
+    A round has one measurement of each arm.
+    """
 
     index: int
     round: int
@@ -28,7 +31,7 @@ class PlannedWindow:
 
 
 def arms_of(plan: Plan) -> tuple[Arm, ...]:
-    """Return the arms (the sets of flags to compare) that each round of a plan measures."""
+    """Return the arms (the sets of flags to compare) of a plan, in order; each round measures each arm once."""
     return tuple(Arm) if plan.experiment.factorial else (Arm.A, Arm.B)
 
 
@@ -63,7 +66,9 @@ def window_cost_s(plan: Plan) -> float:
 
 
 def rounds_that_fit(plan: Plan) -> int:
-    """Return the greatest number of whole rounds (each one window of every arm) within the plan's two limits of time.
+    """Return the greatest number of whole rounds within the plan's two limits of time.
+
+    A round has one measurement of each arm (set of flags).
 
     The limits are `time_budget` for the whole rollout, and `per_combo_cap` for each arm. The number is at most
     `MAX_ROUNDS`. The time for setting flags and for checks is not included.

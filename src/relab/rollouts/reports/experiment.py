@@ -18,12 +18,12 @@ def evidence_inputs(evidence: ExperimentEvidence) -> list[str]:
 
 
 def evidence_results(evidence: ExperimentEvidence) -> list[str]:
-    """Return the lines of the summary's section RESULTS: one line for each gate of the experiment."""
+    """Return the lines of the summary's section RESULTS: one line for each gate (condition) of the experiment."""
     return [f"- {_flat(gate.gate)}: {gate.verdict.value}, {gate_text(gate, evidence)}" for gate in evidence.gates]
 
 
 def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
-    """Return one row (gate, verdict, figures and reason) for each gate, for the table on the rollout's page."""
+    """Return a row (gate, verdict, figures, reason) for each gate (condition), for the table on the rollout's page."""
     return [
         (_flat(gate.gate), gate.verdict.value, f"{gate_text(gate, evidence)}; {_flat(gate.reason)}")
         for gate in evidence.gates
@@ -31,7 +31,7 @@ def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
 
 
 def gate_text(gate: GateFigures, evidence: ExperimentEvidence) -> str:
-    """Return the figures of a gate as one line: the difference, its interval, the number of pairs, and the power."""
+    """Return the figures of a gate (condition) as one line: difference, interval, number of pairs, and power."""
     if gate.estimate is None:
         return "difference n/a"
     level = UNKNOWN if evidence.level is None else f"{100 * evidence.level:.4g}%"

@@ -140,7 +140,10 @@ def change_flags(
 
 
 def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
-    """Yield one sentence for each field of `wanted` with another value in `found`: "control.policy is aimd, not off"."""
+    """Yield one sentence for each field of `wanted` with another value in `found`: "control.policy is aimd, not off".
+
+    `path` is the dotted name of the fields that contain `wanted`; empty for the whole flags.
+    """
     if isinstance(found, dict) and isinstance(wanted, dict):
         for name, value in wanted.items():
             place = f"{path}.{name}" if path else name
