@@ -59,7 +59,7 @@ def list_tests(
 def print_tests(tests: Sequence[JudgedTest]) -> None:
     """Print one line for each failed test: its status (such as flaky) and the builds that show it; flaky tests first.
 
-    If there are many tests, only the first ones are printed, and then the number of the others.
+    If there are many tests, only the first ones are printed, and then the number of tests that were left out.
     """
     ordered = sorted(tests, key=lambda test: (test.status.value != "flaky", test.name))
     for test in ordered[:_MAX_PRINTED]:

@@ -43,7 +43,7 @@ def downgrade(
 
 @app.command()
 def check(as_json: JsonOption = False) -> None:
-    """Check whether the schema of the database fits this version of relab. Exit code 1 if it does not."""
+    """Check whether the schema of the database fits this version of relab. Exit code 1 if the schema does not fit."""
     from relab.cli.context import open_services
     from relab.storage import schema
 

@@ -146,7 +146,7 @@ def bundle_json(found: BundleVerification) -> dict[str, Any]:
 
 
 def print_damage(sentences: Iterable[str], count: int) -> None:
-    """Print the differences between a run and its recorded digests: the first ones, then the number of the others.
+    """Print the differences between a run and its recorded digests: the first ones, then how many were left out.
 
     Args:
         sentences: the first differences, one sentence each.

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def start_testbed(home: Path, name: str, **options: Any) -> TestbedStatus:
     """Start the testbed `name`, and return its status when all components are ready.
 
-    `home` and the options are those of `service.up`.
+    `home` is relab's home folder; `options` are further arguments of `relab.testbed.service.up`.
 
     On Ctrl-C or SIGTERM, stop the testbed again, and print to stderr whether it is stopped.
 
     Raises:
-        RelabError: the same errors as `service.up`.
+        RelabError: the name or the ports are invalid, the testbed runs already, or a component is not ready in time.
         KeyboardInterrupt: Ctrl-C or SIGTERM came before all components were ready.
     """
     from relab.testbed import service

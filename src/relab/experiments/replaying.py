@@ -156,7 +156,7 @@ def _run(
     environment: Mapping[str, str],
     stop: StopSwitch,
 ) -> Mapping[str, Any]:
-    """Run a trial in a new folder of its own; return its journal entry."""
+    """Run `trial`, a trial of `run`, again in the folder `folder`; return the journal entry of the new execution."""
     root = Path(run.facts["project_root"])
     snapshot = kept_snapshot(run, root)
     settings = RunSettings(

@@ -247,8 +247,8 @@ class _ScorerError(Exception):
 def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, home: Path) -> bytes:
     """Run the scorer `command` in a copy of a trial's workspace; return what the scorer printed.
 
-    `entry` is the trial's journal entry. The copy, and the scorer's home folder, are below the folder `home`. The
-    scorer is ended after `timeout_s` seconds.
+    `entry` is the trial's journal entry. The folder `home` gets the copy, and is the scorer's home folder. The scorer
+    is ended after `timeout_s` seconds.
     """
     workspace, answer = home / "workspace", home / "answer"
     given = pydantic_core.to_json(_input(run, entry, workspace))

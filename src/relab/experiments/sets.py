@@ -131,7 +131,8 @@ class ExperimentSets:
             name: the id of the set; None for the id that a set file gives or, if none gives one, a new id.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or not all are of one project.
+            ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or the experiments are of several
+                projects.
             RunChangedError: a set with this id exists with other experiments.
         """
         listed, named = read_set(paths)

@@ -146,7 +146,8 @@ class StoredJournal:
 
         It has the duty until another process takes over the rollout.
 
-        If the lease is lost and the database is unavailable, the result is True, too.
+        If the lease is lost, and the database is unavailable and cannot show whether another process has taken over,
+        the result is True.
         """
         if self._lease.is_held:
             return True

@@ -256,8 +256,8 @@ def _scorer_of(logs: Sequence[InspectLog], asked: str | None) -> str | None:
 def _variants(logs: Sequence[InspectLog], baseline: str | None) -> dict[str, InspectLog]:
     """Return `{variant id: log}`, the baseline first.
 
-    A variant's id is the model (`openai:gpt-4o`). If several logs have the same model, the solver is added to it; if
-    they have the same solver, too, a number is added.
+    A variant's id is the model (`openai:gpt-4o`). If several logs have the same model, the solver is added to the id;
+    if they also have the same solver, a number is added.
     """
     models = [task_id_of(str(log.spec["model"]).replace("/", ":")) for log in logs]
     found: dict[str, InspectLog] = {}

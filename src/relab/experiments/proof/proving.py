@@ -51,7 +51,8 @@ def usable_signer(path: Path | None) -> Signer:
 def prove_run(run: RunFolder, signer: Signer) -> None:
     """Write the seal of a run (the digests of its files) and, if `signer` has a key, signed statements about the run.
 
-    The caller must hold the run's lock. Before files are added to a finished run, `seals.break_seal` must be called.
+    The caller must hold the run's lock. Before files are added to a finished run, its seal must be deleted
+    (`seals.break_seal`).
 
     Raises:
         SigningKeyError: the key cannot be used.

@@ -134,7 +134,7 @@ def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> E
         running: the effect after each round of one rollout; its arrays have one axis.
         alpha: probability, 0..1, that the true effect lies beyond one end of the interval.
         scale: factor by which the log ratio is multiplied: 2 for the interaction of flow control and routing, because
-            the mean of two arms is then each side of the comparison; otherwise 1.
+            each side of that comparison is the mean of two arms; otherwise 1.
     """
     mean, _, error = running.last()
     estimate = percent(scale * mean)

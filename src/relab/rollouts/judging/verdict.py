@@ -96,17 +96,17 @@ def judge(
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
     """Return the change from the old to the new flags after the complete rounds of `windows`, with its interval.
 
-    The level of the interval is 99 %. It is higher if the plan's `alpha_share`, the share of the error probability that
-    this rollout may use, is below 1. A window is one measurement of an arm (set of flags); a round has one window of
-    each arm. Return None without a complete round, or if a window lacks the judged figure (the P95 latency, or the
-    metric that the plan names).
+    After only one round, the effect has no interval. The level of the interval is 99 %. It is higher if the plan's
+    `alpha_share`, the share of the error probability that this rollout may use, is below 1. A window is one measurement
+    of an arm (set of flags); a round has one window of each arm. Return None without a complete round, or if a window
+    lacks the judged figure (the P95 latency, or the metric that the plan names).
     """
     pairs = RolloutData.of(windows, plan).pairs()
     return None if pairs is None else effect_pct(running_effect(pairs), alpha=gates_of(plan).alpha)
 
 
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after these rounds); each effect has an interval.
+    """Return pairs (number of rounds, effect after these rounds); from 2 rounds on, it has an interval.
 
     The effect is the change from the old to the new flags. The intervals have the level 99 %, or a higher one if the
     plan's `alpha_share` is below 1. A round has one window (measurement) of each arm (set of flags). The pairs end

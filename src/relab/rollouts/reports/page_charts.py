@@ -71,6 +71,8 @@ def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> Spec:
 def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds) -> Spec:
     """Return the chart of the effect and its interval after each round, with lines at 0 and at the thresholds.
 
+    The effect is the change from the old to the new flags.
+
     Args:
         effects: pairs (number of rounds, effect after these rounds); a round has one measurement of each arm (set of
             flags).
