@@ -29,7 +29,7 @@ _Request = Annotated[
     summary="Train the policy dqn",
 )
 def post_training(services: ServicesDep, request: _Request) -> Training:
-    """Queue a training of the policy `dqn` for a worker, in the lane `training`.
+    """Queue a training of the policy `dqn` for a worker, in the lane (urgency) `training`.
 
     409 if the packages of the extra `[rl]` are not installed.
     """

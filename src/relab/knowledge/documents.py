@@ -27,9 +27,9 @@ class Document:
         id: the cause of the runbook, or the id of the incident.
         cause: the cause of the runbook or the incident.
         title: the title to show.
-        titles: the first text for the search by words: the title and the cause.
-        symptoms: the second one: the symptoms of the runbook, or what was seen in the incident.
-        text: the third one: the body of the runbook, or the note of the incident.
+        titles: the title and the cause, for the search by words.
+        symptoms: the symptoms of the runbook, or what was seen in the incident, for the search by words.
+        text: the body of the runbook, or the note of the incident, for the search by words.
         sentences: the sentences for the search by meaning; each has its own vector.
     """
 

@@ -202,7 +202,10 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that no probe can find: it can never be evaluated."""
+    """Yield a warning for each condition on a fact that no probe can find: it can never be evaluated.
+
+    `around` lists the facts that the probes of the service can find.
+    """
     if around.looks is None:
         return
     given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}

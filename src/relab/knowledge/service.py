@@ -153,7 +153,7 @@ class KnowledgeService:
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the runbook in the file `path` as `lint` does, copy it to the folder of runbooks, and return it.
+        """Check the runbook in the file `path` for mistakes, copy it to the folder of runbooks, and return it.
 
         `surroundings` says which actions and facts the runbook may use; None to skip the checks of their names.
 
@@ -318,7 +318,7 @@ class KnowledgeService:
         return Drafts(self.folder).get(cause, self._in_use())
 
     def accept(self, cause: str) -> Runbook:
-        """Check the draft of a cause as `add` does, make it the cause's active runbook, and return the runbook.
+        """Check the draft of a cause for mistakes, make it the cause's active runbook, and return the runbook.
 
         Raises:
             DraftNotFoundError: the cause has no draft.

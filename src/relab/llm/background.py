@@ -18,9 +18,19 @@ async def complete_in_background(
     timeout_s: float | None = None,
     billed: Billed | None = None,
 ) -> AnswerT:
-    """Call a model in a separate daemon thread and return its answer; arguments and errors as in `LlmGateway.complete`.
+    """Call a model in a separate daemon thread and return its answer as an object of the class `schema`.
 
     Cancelling this coroutine ends the wait at once. The call itself continues, at most until its deadline.
+
+    Args:
+        gateway: calls the model.
+        prompt: the instructions and the data.
+        schema: the class of the answer.
+        timeout_s: shortens the configured time limit of the whole call; None: the configured limit.
+        billed: a function that is called with the cost of the model call, if one was made.
+
+    Raises:
+        LlmError: there is no valid answer.
     """
     result: Future[AnswerT] = Future()
 

@@ -71,7 +71,7 @@ class ChatBackend:
             ends_at: the deadline, as a time of `time.monotonic`; the caller cancels this coroutine at that time.
 
         Raises:
-            LlmError: as in `LlmGateway.complete`, but without errors about the content of the message.
+            LlmError: there is no message: the server cannot be reached, rejects the request, or the deadline passed.
         """
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.

@@ -77,7 +77,14 @@ class LangChainGateway:
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Call the model and return its answer; see `LlmGateway.complete` for arguments and errors."""
+        """Call the model with `prompt`, and return its answer as a validated object of the class `schema`.
+
+        `timeout_s` shortens the configured time limit of the call. `billed` is called with the cost of the model call,
+        if one was made.
+
+        Raises:
+            LlmError: there is no valid answer.
+        """
         config = self._config
         _reject_removed_tracer()
         bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)

@@ -32,7 +32,14 @@ class MeteredGateway:
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Call the model through the wrapped gateway; see `LlmGateway.complete` for arguments and errors."""
+        """Call the model through the wrapped gateway, and return its answer as an object of the class `schema`.
+
+        `timeout_s` shortens the configured time limit of the call. `billed` is called with the cost of the model call,
+        if one was made.
+
+        Raises:
+            LlmError: there is no valid answer.
+        """
 
         def add(spent: Spent) -> None:
             with self._lock:

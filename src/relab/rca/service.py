@@ -160,12 +160,12 @@ class RcaService:
     def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
         """Enqueue analyses of the stored runs that wait for one (`RunRecord.is_suspect`).
 
-        Return the number of new analyses. The newest runs come first; the lane is `background`.
+        Return the number of new analyses. The newest runs come first; the lane (urgency) is `background`.
 
         Args:
             quiet_s: runs that changed within this number of seconds are left out, because their traces may be
                 incomplete.
-            max_waiting: the maximum number of queued or running analyses in this lane.
+            max_waiting: the maximum number of queued or running analyses in the lane `background`.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a later call does the work.
@@ -189,8 +189,8 @@ class RcaService:
     def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
         """Enqueue analyses of many runs, `{run id: content}`, without a language model; return `{run id: receipt}`.
 
-        If `force` is false, the receipt of an existing analysis of the content is returned instead. The lane is
-        `background`.
+        If `force` is false, the receipt of an existing analysis of the content is returned instead. The lane (urgency)
+        is `background`.
         """
         while True:
             try:

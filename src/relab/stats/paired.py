@@ -170,7 +170,8 @@ def paired_delta(
         seed: seed of the resampling.
 
     Raises:
-        ValueError: the differences cannot be clustered (see `cluster`), or the level is not between 0 and 1.
+        ValueError: there are no differences, one is not finite, they are too large to be summed, `groups` has another
+            length, or the level is not between 0 and 1.
     """
     clusters = cluster(deltas, groups)
     return PairedDelta(

@@ -189,7 +189,7 @@ def false_pass_rate(
         clusters: the differences that the gate judges, summed by cluster.
         gate: the gate.
         threshold: the assumed true mean, in the unit of the differences; 0 for a relative gate, because its threshold
-            is already a part of the differences (see `Judgement.estimate`).
+            is already a part of the differences.
         bounds: smallest and largest possible difference; None if there are no limits.
         runs: number of simulated samples; 200 measure a rate of 5 % to within 3 percentage points.
         resamples: bootstrap draws per sample; few draws make the rate of rare events less exact.

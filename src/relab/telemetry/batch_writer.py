@@ -70,7 +70,7 @@ class BatchWriter:
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
         """Store each trace of an OTLP request in its own transaction, because the whole request could not be stored.
 
-        Return the receipt of the request. Traces that could not be stored either are counted in it as rejected.
+        Return the receipt of the request. It counts the traces whose own transaction fails as rejected.
         """
         assert not isinstance(posted, PostedRun)
         batch = posted.batch

@@ -102,7 +102,9 @@ class TelemetryIntake:
         return _submit_to(self._running().reader, read)
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs, spans and log records at once; see `BatchWriter.write`.
+        """Store runs, spans and log records at once; return a receipt or an error for each item of the batch, in order.
+
+        Every item with a receipt is durable when this returns.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.

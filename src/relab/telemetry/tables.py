@@ -126,7 +126,7 @@ class RunBehaviourRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs` without the columns that only queries use; see `AgentRunRow`.
+    """One row of the table `agent_runs`, without the columns that only queries use.
 
     JSON columns are text; times are in microseconds since 1970.
     """

@@ -31,7 +31,7 @@ def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
     """Build a `Phrase` (a typical wording of an error); its pattern ignores case and lets `.` match line breaks.
 
     `hints` are separated by `|`: a text is searched only if it contains one of them. `detail` is the finer kind of
-    problem.
+    problem, within the category, that the wording indicates.
     """
     return Phrase(detail, tuple(hints.split("|")), re.compile(pattern, re.IGNORECASE | re.DOTALL))
 

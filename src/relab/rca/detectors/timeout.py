@@ -90,8 +90,8 @@ def _read(failure: Failure) -> Sign | None:
 def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedProblem:
     """Return the time-out of a run, located at the call or step that never ended.
 
-    This is the last call with the status RUNNING; if there is none, the last step with this status. If there is no such
-    step either, return the problem unchanged.
+    This is the last call with the status RUNNING or, without one, the last step with this status. If no call and no
+    step has this status, return the problem unchanged.
     """
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:

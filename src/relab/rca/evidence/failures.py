@@ -140,12 +140,12 @@ def is_specific_error(error_class: str | None, message: str | None, text: str | 
 
 
 def call_reports_error(call: ToolCall) -> bool:
-    """Return whether a call reports an error: by its status, or in another field (see `reports_error`)."""
+    """Return whether a call reports an error: by its status, error class or message, result, or status code."""
     return reports_error(call.status, call.error_class, call.error_message, call.result_summary, call.status_code)
 
 
 def step_reports_error(step: Step) -> bool:
-    """Return whether a step reports an error: by its status, or in another field (see `reports_error`)."""
+    """Return whether a step reports an error: by its status, its error class or message, or its output."""
     return reports_error(step.status, step.error_class, step.error_message, step.output_summary)
 
 

@@ -145,8 +145,8 @@ class RunView:
     def step_was_recovered(self, placed: PlacedStep) -> bool:
         """Return whether the run recovered from the failure of a step.
 
-        It did if the run succeeded, or if a later step succeeded in place of the failed one. It is not checked whether
-        the step failed.
+        The run recovered if it succeeded, or if a later step succeeded in place of the failed step. Whether the step
+        failed is not checked.
         """
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
 

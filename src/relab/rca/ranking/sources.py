@@ -88,7 +88,7 @@ _NAME_CHARS = 200
 
 
 class Signature(BaseModel):
-    """The features by which runs of a source (a program that makes runs) are recognised; see `matches`.
+    """The features by which runs of a source (a program that makes runs) are recognised.
 
     They are computed from the training runs: known runs of the source, with which a model was trained. A unit of a run
     is an innermost step or, if the model reads tool calls, a tool call.

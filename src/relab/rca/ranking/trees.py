@@ -119,7 +119,7 @@ def _boost(
     """Fit trees by Newton steps on the log loss: its negative gradient is `target` minus the predicted probability.
 
     Args:
-        rows: the features of the units of all runs, one row per unit.
+        rows: the features of the units (steps, and tool calls if wanted) of all runs, one row per unit.
         run: the index of the run of each row.
         target: the value to predict for each row.
         predict: computes the probabilities from the scores of all rows. In a ranking, those of one run add up to 1.

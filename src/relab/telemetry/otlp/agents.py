@@ -54,7 +54,7 @@ class TraceAgents:
 
     Args:
         spans: the spans of the trace, sorted by start.
-        around: `{span id: nearest ancestors of the span}`.
+        around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         calls: the tool calls in the messages of the trace.
     """
 

@@ -39,7 +39,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
     Args:
         spans: all spans of a trace, sorted by start.
-        around: `{span id: nearest ancestors of the span}`.
+        around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
     """
     has_plumbing, has_nested, has_stream = _signs(spans, around)
     if not has_plumbing and not has_nested and not has_stream:
@@ -126,7 +126,7 @@ def _join_model_calls(
 
     Args:
         spans: the spans of the trace, sorted by start.
-        around: `{span id: nearest ancestors of the span}`.
+        around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of the same spans.
         changed: `{span id: new facts}`; results are added here.
     """

@@ -18,7 +18,7 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 
     Args:
         spans: the spans of the trace.
-        around: `{span id: nearest ancestors of the span}`.
+        around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         principal: the main span of the run. Its tokens and its cost are used only if no model call reports any.
     """
     # Spans of agents and gateways may repeat the tokens of model calls: each token is counted once.
@@ -54,7 +54,7 @@ def _silent_calls(
 
     Args:
         spans: the spans of the trace.
-        around: `{span id: nearest ancestors of the span}`.
+        around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         billed: the spans that report the counted tokens.
     """
     outer = {around[facts.span.span_id].step for facts in billed}

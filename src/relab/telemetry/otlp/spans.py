@@ -170,7 +170,7 @@ def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> Check
 
     Args:
         raw: the bytes of an OTLP `Span` message.
-        message: the decoded message (see `messages_of`); None to decode `raw`.
+        message: the decoded message; None to decode `raw`.
         counts: whether to count the parts (attributes, events and values) of a span below 20,000 bytes. The parts of a
             larger span are always counted.
 
