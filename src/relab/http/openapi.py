@@ -39,8 +39,8 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
     Args:
         model: the model.
-        template: the references from one of the schemas to another, such as `#/components/schemas/{model}-Input`;
-            `{model}` stands for a model's name. The names in the result are the last part, such as `Run-Input`.
+        template: the form of references between the schemas, such as `#/components/schemas/{model}-Input`; `{model}`
+            stands for a model's name. The last part, such as `Run-Input`, is the name of a schema in the result.
     """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})

@@ -81,7 +81,7 @@ class JobQueue:
         return job_id
 
     def promote(self, unit: UnitOfWork, job_id: str, lane: Lane) -> None:
-        """Move a pending job to a more urgent lane (urgency) in the caller's transaction.
+        """Make a pending job more urgent: move it to the lane (urgency) `lane` in the caller's transaction.
 
         A job that is not pending any more does not change.
         """

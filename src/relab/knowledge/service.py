@@ -211,9 +211,9 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Change the cause of a past incident; return the incident, and the causes whose learnt runbooks come or go.
+        """Change the cause of a past incident, and return the changed incident.
 
-        Runbooks are learnt from the past incidents of a target.
+        The result also names the causes for which the change added or removed a runbook learnt from past incidents.
 
         Args:
             incident_id: the id of the incident.

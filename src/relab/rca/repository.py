@@ -18,10 +18,10 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the key of a run's content. The analysis that further requests for this content get has it in its row.
+    """Return the unique key of a run's content, for the column `current_key` of the content's current analysis.
 
-    The column `current_key` is unique, so each content of a run has at most one such analysis, the current one. Older
-    analyses of the content have no key.
+    The current analysis is the one that further requests for this content get. The column is unique, so each content of
+    a run has at most one current analysis; it is null for all other analyses.
     """
     return f"{content_hash}:{agent_run_id}"
 

@@ -94,8 +94,8 @@ class Clusters:
     def varies(self, width: float = 0.0) -> bool:
         """Return whether the means of the clusters differ by more than rounding errors.
 
-        Rounding errors grow with the values from which the means were computed, so a wider range of possible values
-        allows larger ones. `width` is the length of this range, such as 2 for -1 to 1; 0 if it is unknown.
+        `width` is the length of the range of possible values, such as 2 for -1 to 1; 0 if it is unknown. The wider the
+        range is, the larger is a difference that still counts as a rounding error.
         """
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > _EQUAL * scale).any())

@@ -55,8 +55,9 @@ class MarginFinding(StrEnum):
 class MeanEvidence:
     """The evidence against a tested mean, in two directions, as natural logarithms of e-values.
 
-    If the tested mean is the true mean, an e-value is 1 on average. -inf means no evidence. A logarithm above
-    log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new value.
+    If the tested mean is the true mean, an e-value ever exceeds 2 / a with a probability of at most a / 2. So a
+    logarithm above log(2 / a) refutes the tested mean at the level `a`, even if it is computed again after every new
+    value. -inf means no evidence.
 
     Attributes:
         above: the log e-value for a true mean above the tested mean.

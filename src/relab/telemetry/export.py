@@ -117,7 +117,7 @@ class RunExport:
         return self._span_lines() if self._what == "spans" else self._log_lines()
 
     def write_parquet(self, path: Path) -> None:
-        """Write the export as a Parquet file of flat rows; see `export_rows` for the columns.
+        """Write the export as a Parquet file with one flat row for each run, timeline item, span or log record.
 
         Intermediate files are written to the same folder.
 

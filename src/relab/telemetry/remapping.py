@@ -362,7 +362,7 @@ class _Remap:
 
 
 def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
-    """Return `{trace id: facts of its spans}`, with the span events that were received as log records."""
+    """Return `{trace id: its decoded spans}`, with the span events that were received as log records."""
     resources = span_repository.load_resources(session, trace_ids)
     events = load_events(session, trace_ids)
     rows = span_repository.load_spans(session, trace_ids)

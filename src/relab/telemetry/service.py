@@ -123,8 +123,8 @@ class TelemetryService(TelemetryParts):
         """Queue an OTLP request for the next group commit; return a future of its receipt.
 
         The future is done when all accepted data are durable (metrics are only counted). It fails with
-        `MalformedBodyError`, `TooLargeError` or `DatabaseUnavailableError`. `body` is called on the reader thread and
-        returns the request's bytes.
+        `MalformedBodyError`, `TooLargeError` or `DatabaseUnavailableError`. `body` returns the request's bytes; it is
+        called on another thread.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.

@@ -20,8 +20,8 @@ from relab.rca.models import Category, Confidence, EvidenceKind
 class RankedCause:
     """One possible root cause: all problems of the run that have the same category.
 
-    In the category UNKNOWN, they also have the same detail. A difference between two versions of the agent is a cause
-    of its own, even if an error in the run has the same category.
+    In the category UNKNOWN, the problems also have the same detail (the finer kind within the category). A difference
+    between two versions of the agent is a cause of its own, even if an error in the run has the same category.
 
     Attributes:
         problems: the problems, most important first: unrecovered problems before recovered ones, then problems of

@@ -156,8 +156,8 @@ def _length(failure: Failure) -> float:
 def shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
     """Return which failed call or step was in progress at each moment, as `{moment: its failure}`.
 
-    If several were in progress, the one with the shortest duration is returned. A moment without any is left out, and
-    so is a failure without a latency. Moments are in microseconds since 1970.
+    If several were in progress, the one with the shortest duration is returned. Moments at which none was in progress
+    are left out. Failures without a latency are ignored. Moments are in microseconds since 1970.
     """
     begins = sorted(
         (

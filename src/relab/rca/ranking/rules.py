@@ -139,7 +139,7 @@ def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, 
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
     A failed call from which the run recovered does not count. A turn that only reports how code or a tool ran
-    (`Turn.is_executor`) did not cause its error: the turn before this one and before all such turns in a row led to it.
+    (`Turn.is_executor`) did not cause the error that it reports; the last other turn before it did.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"

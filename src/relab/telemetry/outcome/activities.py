@@ -107,7 +107,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return the activity of a tool call.
+    """Return a tool call as an activity: the form of steps and tool calls that the rules of a run's outcome read.
 
     Args:
         read: returns the value of the call's field with a given name; None if the call does not have it.

@@ -63,7 +63,7 @@ def reports_error(
 ) -> bool:
     """Return whether a step or a tool call reports an error.
 
-    It does in any of these cases:
+    The result is True in each of these cases:
 
     - The status is failure.
     - There is an error class or an error message that is not blank.
