@@ -157,7 +157,7 @@ class Layout:
 
     @property
     def audit(self) -> Path:
-        """Audit log of all actions on the testbed, across episodes."""
+        """Audit log of all actions on the testbed, across episodes (tests of a responder)."""
         return self.root / "actions.jsonl"
 
     @property

@@ -52,7 +52,7 @@ class Bandwidth(_Toxic):
 class Blackhole(_Toxic):
     """A toxic (simulated network fault) that delivers nothing: neither bytes nor the end of a stream.
 
-    When the toxic is removed, the link delivers everything that the toxic held back.
+    When the toxic is removed, the link (a TCP proxy) delivers everything that the toxic held back.
     """
 
     kind: Literal["blackhole"]
@@ -119,7 +119,7 @@ class LinkStatistics(BaseModel):
 
 
 class ActiveToxic(BaseModel):
-    """A toxic (simulated network fault) that acts on a link, with the id for its removal."""
+    """A toxic (simulated network fault) that acts on a link (a TCP proxy), with the id for its removal."""
 
     toxic_id: str
     toxic: Toxic

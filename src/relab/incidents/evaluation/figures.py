@@ -51,7 +51,7 @@ class EpisodeMetrics:
 
     @property
     def subject(self) -> str:
-        """The subject of the episode, such as the injected fault.
+        """The subject of the episode (a test of the responder), such as the injected fault.
 
         Episodes with the same subject are not independent.
         """
@@ -59,12 +59,12 @@ class EpisodeMetrics:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether there was no fault in the episode."""
+        """Whether there was no fault in the episode (a test of the responder)."""
         return self.metrics.get("kind") in _HEALTHY_KINDS
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the episode had no fault, but events that look like a fault."""
+        """Whether the episode (a test of the responder) had no fault, but events that look like a fault."""
         return self.metrics.get("kind") == _NOISY
 
 
@@ -79,7 +79,7 @@ def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
 
 
 def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """Return the figures of one responder: rates with confidence intervals, times and sums.
+    """Return the figures of one responder from its episodes (tests): rates with confidence intervals, times and sums.
 
     Intervals do not treat episodes with the same subject (such as the injected fault) as independent.
 
@@ -171,7 +171,7 @@ def _counts(episodes: Sequence[EpisodeMetrics], field: str) -> dict[str, dict[st
 def compared(
     own: Sequence[EpisodeMetrics], others: Sequence[EpisodeMetrics], *, seed: int = 0
 ) -> dict[str, Any] | None:
-    """Compare two responders on the episodes that both have; return None if there are no such episodes.
+    """Compare two responders on the episodes (tests) that both have; return None if there are no such episodes.
 
     Args:
         own: the episodes of the first responder.
@@ -272,7 +272,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
-    """Return the rates of false alarms per 960 polls, with confidence intervals, by group of episodes.
+    """Return the rates of false alarms per 960 polls, with confidence intervals, by group of episodes (tests).
 
     960 polls are eight hours, at one poll every 30 s. The groups are `all`, `healthy_episodes` (no fault) and
     `noisy_episodes` (no fault, but signs like a fault). Polls after the onset of a fault are not counted. A group

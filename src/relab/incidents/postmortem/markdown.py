@@ -71,7 +71,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "
 
 
 def action_rows(found: Postmortem) -> list[tuple[str, ...]]:
-    """Return the actions as rows of a table with `ACTION_COLUMNS`."""
+    """Return the actions of the postmortem `found` as rows of a table with `ACTION_COLUMNS`."""
     return [
         (_time(each.at), each.action, each.parameters, each.by, each.why, each.measured, each.result)
         for each in found.actions
@@ -79,7 +79,7 @@ def action_rows(found: Postmortem) -> list[tuple[str, ...]]:
 
 
 def diagnosis_rows(found: Postmortem) -> list[tuple[str, ...]]:
-    """Return the diagnoses as rows of a table with `DIAGNOSIS_COLUMNS`."""
+    """Return the diagnoses of the postmortem `found` as rows of a table with `DIAGNOSIS_COLUMNS`."""
     return [
         (
             _time(each.at),

@@ -223,7 +223,7 @@ class PlanningNodes:
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
         """Request a dry run of a plan from the action server, and get the policy's decision on the plan; return both.
 
-        The decision is: allowed, needs approval, refused, or no action for now.
+        The decision is: allowed, needs approval, refused, or no action for now. `catalogue` has the server's actions.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.

@@ -89,7 +89,7 @@ class Ground:
     changing: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def add_toxic(self, link: str, toxic: Toxic) -> str:
-        """Add a toxic (a simulated network fault) to a link, such as `database-primary`; return the id of the toxic.
+        """Add a toxic (a simulated network fault) to a link (a TCP proxy), such as `database-primary`; return its id.
 
         Raises:
             NotAnsweringError: the process of the links does not answer.
@@ -98,7 +98,7 @@ class Ground:
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
-        """Remove a toxic (a simulated network fault) from the link with this name.
+        """Remove a toxic (a simulated network fault) from the link (TCP proxy) with this name.
 
         Do nothing if the link no longer has the toxic, or if the process of the links does not answer.
         """

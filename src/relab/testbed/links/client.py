@@ -33,12 +33,12 @@ class LinksClient:
         return [LinkStatus.model_validate(item) for item in (await self._ask({"op": "list"}))["links"]]
 
     async def add(self, link: str, toxic: Toxic) -> str:
-        """Add a toxic (a simulated network fault) to the link with this name; return the id of the toxic."""
+        """Add a toxic (a simulated network fault) to the link (TCP proxy) with this name; return the toxic's id."""
         answer = await self._ask({"op": "add", "link": link, "toxic": toxic.model_dump(mode="json")})
         return str(answer["toxic_id"])
 
     async def remove(self, link: str, toxic_id: str) -> None:
-        """Remove the toxic (a simulated network fault) with this id from the link with this name."""
+        """Remove the toxic (a simulated network fault) with this id from the link (TCP proxy) with this name."""
         await self._ask({"op": "remove", "link": link, "toxic_id": toxic_id})
 
     async def clear(self, link: str | None = None) -> int:

@@ -50,7 +50,7 @@ class Link:
         await self._settle()
 
     async def close(self) -> None:
-        """Stop listening on the link's port, and reset all connections through this link."""
+        """Stop listening on the port of this link (a TCP proxy), and reset all connections through this link."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -90,7 +90,7 @@ class Link:
         return count
 
     def drop(self) -> int:
-        """Reset all open connections through this link and return their number."""
+        """Reset all open connections through this link (a TCP proxy), and return their number."""
         pairs = list(self._pairs)
         for pair in pairs:
             pair.reset()

@@ -32,13 +32,13 @@ _LINE_BYTES = 65_536
 
 
 class ListLinks(Strict):
-    """A request for the status of all links."""
+    """A request for the status of all links (TCP proxies)."""
 
     op: Literal["list"]
 
 
 class AddToxic(Strict):
-    """A request to add a toxic (a simulated network fault) to the link with this name."""
+    """A request to add a toxic (a simulated network fault) to the link (TCP proxy) with this name."""
 
     op: Literal["add"]
     link: str
@@ -46,7 +46,7 @@ class AddToxic(Strict):
 
 
 class RemoveToxic(Strict):
-    """A request to remove the toxic (a simulated network fault) with this id from the link with this name."""
+    """A request to remove the toxic (a simulated network fault) with this id from the link (TCP proxy) of this name."""
 
     op: Literal["remove"]
     link: str
@@ -61,7 +61,7 @@ class ClearToxics(Strict):
 
 
 class DropConnections(Strict):
-    """A request to reset the open connections of the link with this name."""
+    """A request to reset the open connections of the link (TCP proxy) with this name."""
 
     op: Literal["drop"]
     link: str
@@ -182,7 +182,7 @@ async def serve(config: LinksConfig) -> None:
 
 
 def main(config_path: str) -> None:
-    """Read the configuration file and run the links until a signal; if they cannot start, exit with status 1."""
+    """Read the configuration file, and run the links (TCP proxies) until a signal; exit with 1 if they cannot start."""
     import uvloop  # noqa: PLC0415 not needed where only the classes are used
 
     config = LinksConfig.model_validate_json(Path(config_path).read_bytes())

@@ -106,7 +106,7 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether this episode uses all processors of the machine, so that it must run without other episodes."""
+        """Whether this episode (a test of a responder) uses all processors, so that it must run without others."""
         return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
@@ -143,7 +143,7 @@ class Episode(_Value):
             ) from error
 
     def to_row(self) -> dict[str, Any]:
-        """Return the episode as a row of a data set, in JSON types; `from_row` reads it."""
+        """Return the episode (a test of a responder) as a row of a data set, in JSON types; `from_row` reads it."""
         return self.model_dump(mode="json")
 
 

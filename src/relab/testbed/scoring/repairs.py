@@ -17,7 +17,8 @@ def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
     """Return `(right repairs, right repairs that the responder judged as failed)`, as numbers of actions.
 
     A right repair is an action that repairs a measured fault (one that the responder must repair) while the fault is
-    present. After the action, the fault must disappear within 30 s and stay absent for 6 s.
+    present. After the action, the fault must disappear within 30 s and stay absent for 6 s. `observed` has the actions
+    and the checks for faults; `truth` says which actions repair which fault.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

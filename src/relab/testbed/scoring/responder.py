@@ -274,6 +274,14 @@ def _environment(
     """Return all environment variables of the responder.
 
     Of this process's variables, the responder gets only PATH and those that `bindings` names.
+
+    Args:
+        bindings: how to start the responder.
+        target: the address of the target.
+        actions: the address of the action server.
+        token: the responder's token for the action server.
+        home: the responder's own folder.
+        port: the port on which the responder must listen.
     """
     # Other variables could reveal why the responder was started.
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)

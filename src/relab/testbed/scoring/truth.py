@@ -44,7 +44,7 @@ class Truth:
 
     @classmethod
     def of(cls, faults: Iterable[Fault[Any]], measured: Collection[str] | None = None) -> Truth:
-        """Return the true causes, repairs and harmful actions of an episode with these faults.
+        """Return the true causes, repairs and harmful actions of an episode (a test of a responder) with these faults.
 
         Args:
             faults: all faults that are injected.

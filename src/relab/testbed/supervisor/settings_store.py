@@ -172,7 +172,7 @@ def mask(value: Any, name: str = "") -> Any:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that differ between two documents, as `{dotted name: {"from": old value, "to": new value}}`.
+    """Return the fields in which `after` differs from `before`: `{dotted name: {"from": old value, "to": new value}}`.
 
     Secrets are masked. An absent value is None. The field `version` is not compared.
     """

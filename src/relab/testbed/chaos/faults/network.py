@@ -68,7 +68,7 @@ class ToxicInjector:
     def set_level(self, level: float) -> None:
         """Replace this injector's toxic (simulated network fault) by the toxic for `level`; at level 0, remove it.
 
-        Do nothing if the links were restarted since this object was created.
+        Do nothing if the links (TCP proxies) were restarted since this object was created.
         """
         # A restart of the links removes all toxics, so it repairs the fault.
         if not self._standing.is_whole():
