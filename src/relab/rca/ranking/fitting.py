@@ -98,7 +98,7 @@ def train_on(
 ) -> SourceModel:
     """Return a model that is trained on examples (features and labels of runs) of the program with the name `source`.
 
-    `agents` are the agents for whose runs the model is (empty: all). `card` has facts to store with the model.
+    The model is for runs of `agents`; if empty, runs are recognised by names in them. `card` is stored with the model.
 
     Raises:
         RankingModelError: neither `MIN_RUNS` examples with a labelled step nor `MIN_RUNS` with labelled problems.
