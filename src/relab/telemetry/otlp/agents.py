@@ -20,7 +20,7 @@ MAX_AGENTS: Final = 50
 MAX_AGENT_TEXT_CHARS: Final = 1_000
 """The maximum number of agents that a run lists, and of characters of each text of an agent; steps have the complete texts."""
 
-_DELEGATES: Final = ("coworker", "agent_name", "to_agent", "agent", "member_id", "recipient")
+_DELEGATES: Final = ("coworker", "agent_name", "to_agent", "agent", "member_id", "recipient", "subagent_type")
 """Arguments in which tools of frameworks name the agent that gets a task."""
 _NOT_WORD: Final = re.compile(r"[\W_]+")
 _HANDOVER: Final = re.compile(r"(?:transfer|hand ?off|hand ?over)\b")

@@ -20,6 +20,7 @@ from relab.telemetry.log_models import LogLine
 from relab.telemetry.log_tables import StoredLog
 from relab.telemetry.models import MAX_SHORT_TEXT_CHARS
 from relab.telemetry.otlp.decoding import TraceBatch, iter_groups, origin_of
+from relab.telemetry.otlp.dialects.claude_code import events_by_subject
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.json_encoding import LOGS
 from relab.telemetry.otlp.outcome import EXCEPTION_EVENT
@@ -208,6 +209,11 @@ def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> 
         spans: `(facts of the span, the span as protobuf bytes)`.
         events: `{span id: events}`, read from the log records of the trace. A span keeps at most 10,000 events.
     """
+    if not events:
+        yield from (facts for facts, _ in spans)
+        return
+    spans = list(spans)
+    events = events_by_subject(events, (facts.span for facts, _ in spans))
     for facts, raw in spans:
         added = events.get(facts.span.span_id)
         if added is None:

@@ -54,7 +54,7 @@ IN_NO_PACKAGE = {
     "conversation.id", "entity.name", "entity.type", "memory.operation", "span.type", "subagent.name",
     "llm.messages", "llm.model", "usage.cached_tokens", "usage.completion_tokens", "usage.prompt_tokens",
     "usage.reasoning_tokens",  # VoltAgent
-    "claude_code.assistant_response", "claude_code.tool_result", "claude_code.user_prompt",
+    "claude_code.api_request", "claude_code.assistant_response", "claude_code.tool_result", "claude_code.user_prompt",
     "tool.blocked_on_user", "tool.execution",  # events and types of spans of Claude Code
     "db.vector.query.content", "db.vector.query.response.documents",  # Spring AI
 }  # fmt: skip

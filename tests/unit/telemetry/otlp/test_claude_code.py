@@ -170,3 +170,68 @@ def test_redacted_texts_are_left_out(name: str) -> None:
 def test_other_spans_with_a_type_are_not_taken_for_claude_code() -> None:
     run = run_of(TRACE.span("work", None, {"span.type": "interaction", "gen_ai.agent.name": "desk"}, end_ms=9))
     assert run.agent_name == "desk"
+
+
+REQUEST = {"request_id": "req_1"}
+RESULT = {"tool_name": "Edit", "tool_use_id": "toolu_1", "success": "true", "tool_input": '{"old_string":"a"}'}
+
+
+def test_cost_and_text_of_a_model_call_are_read_from_the_events_that_name_it() -> None:
+    run = run_of(
+        interaction(),
+        model_call(stop_reason="tool_use", **REQUEST),
+        tool_call("Edit", file_path="a.txt"),
+        execution(),
+        events=[
+            event("api_request", cost_usd=0.25, **REQUEST),
+            event("assistant_response", response="First I edit.", **REQUEST),
+            event("tool_result", **RESULT, **REQUEST),
+        ],
+    )
+    assert run.cost is not None
+    assert run.cost.total_cost_usd == 0.25
+    [step] = run.steps
+    assert (step.output_summary or "").startswith("First I edit.")
+    [call] = run.tool_calls
+    assert call.step_id == span_id("claude_code.llm_request")
+    assert run.answer is None
+
+
+def test_arguments_in_the_result_event_have_precedence_over_those_of_the_span() -> None:
+    run = run_of(
+        interaction(), tool_call("Edit", file_path="a.txt"), execution(), events=[event("tool_result", **RESULT)]
+    )
+    [call] = run.tool_calls
+    assert call.args_json == {"old_string": "a"}
+
+
+def test_text_before_a_tool_call_is_no_answer() -> None:
+    said = event("assistant_response", response="First I look.")
+    called = event("tool_result", **RESULT)
+    called.time_unix_nano = said.time_unix_nano + 1
+    assert run_of(interaction(), model_call(), tool_call("Edit"), events=[said, called]).answer is None
+
+
+def test_accepted_object_is_the_answer() -> None:
+    given = {"tool_name": "StructuredOutput", "tool_use_id": "toolu_1", "tool_input": '{"port":8421}'}
+    accepted = event("tool_result", success="true", **given, **REQUEST)
+    rejected = event("tool_result", success="false", **given, **REQUEST)
+    assert (
+        run_of(interaction(), model_call(), tool_call("StructuredOutput"), events=[accepted]).answer == '{"port":8421}'
+    )
+    assert run_of(interaction(), model_call(), tool_call("StructuredOutput"), events=[rejected]).answer is None
+
+
+def test_sub_agent_is_an_agent_of_the_run() -> None:
+    inner = TRACE.span(
+        "claude_code.inner",
+        "claude_code.tool.execution",
+        {"span.type": "llm_request", "gen_ai.request.model": "claude-sonnet-4-5", **USAGE},
+        start_ms=6,
+        end_ms=7,
+    )
+    run = run_of(interaction(), model_call(), tool_call("Agent", subagent_type="Explore"), execution(), inner)
+    assert [(agent.name, agent.parent) for agent in run.agents or []] == [
+        ("claude-code", None),
+        ("Explore", "claude-code"),
+    ]

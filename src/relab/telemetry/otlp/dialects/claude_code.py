@@ -1,24 +1,34 @@
 """The dialect of Claude Code: `span.type` states the kind of a span.
 
-Texts are in the log events of a span, if the user enables them. A tool call has three spans: the call, the wait for
-permission (`tool.blocked_on_user`) and the execution. The last two are joined with the call (`collapse.py`).
+Texts are in the log events of a span, if the user enables them. A model's cost is in such an event too. These events
+belong to the span of the prompt or of a sub-agent, but name the model call or the tool call that they are about
+(`events_by_subject`). A tool call has three spans: the call, the wait for permission (`tool.blocked_on_user`) and the
+execution. The last two are joined with the call (`collapse.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.roles import Role
-from relab.telemetry.otlp.spans import Attributes, Span
+from relab.telemetry.otlp.spans import Attributes, Span, SpanEvent
 
 _TYPE: Final = "span.type"
 _PREFIX: Final = "claude_code."
 _REDACTED: Final = "<REDACTED>"
 """The text that Claude Code exports in place of a text that the user does not want to export."""
+_REQUEST: Final = "claude_code.api_request"
+_RESPONSE: Final = "claude_code.assistant_response"
+_TOOL_RESULT: Final = "claude_code.tool_result"
+_REQUEST_ID: Final = "request_id"
+_CALL_ID: Final = "tool_use_id"
+_ANSWERING_TOOL: Final = "StructuredOutput"
+"""The tool with which a model gives its answer if the user asked for an object."""
 _ARGUMENTS: Final = ("file_path", "full_command", "skill_name", "subagent_type")
 _RESULTS: Final = ("output", "content")
 
@@ -29,6 +39,38 @@ def _translate(span: Span, values: Values) -> None:
         translate(span, values)
 
 
+def events_by_subject(
+    events: Mapping[str, Sequence[SpanEvent]], spans: Iterable[Span]
+) -> Mapping[str, Sequence[SpanEvent]]:
+    """Return the log events of a trace, with copies of those that name a model call or a tool call at its span.
+
+    Args:
+        events: `{span id: events}`.
+        spans: the spans of the trace.
+    """
+    named: dict[tuple[str, str], list[SpanEvent]] = {}
+    for event in (event for found in events.values() for event in found):
+        for key in _SUBJECTS.get(event.name, ()):
+            subject = event.attributes.get(key)
+            if subject and isinstance(subject, str):
+                named.setdefault((key, subject), []).append(event)
+    if not named:
+        return events
+    placed = {span_id: list(found) for span_id, found in events.items()}
+    for span in spans:
+        key = _SUBJECT_KEYS.get(str(span.attributes.get(_TYPE)), "")
+        subject = span.attributes.get(key)
+        if subject and isinstance(subject, str):
+            placed.setdefault(span.span_id, []).extend(named.get((key, subject), ()))
+    return placed
+
+
+_SUBJECTS: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
+    {_REQUEST: (_REQUEST_ID,), _RESPONSE: (_REQUEST_ID,), _TOOL_RESULT: (_REQUEST_ID, _CALL_ID)}
+)
+_SUBJECT_KEYS: Final[Mapping[str, str]] = MappingProxyType({"llm_request": _REQUEST_ID, "tool": _CALL_ID})
+
+
 def _translate_interaction(span: Span, values: Values) -> None:
     values[v.ROLE] = Role.AGENT
     add(values, v.AGENT_NAME, "claude-code")
@@ -36,14 +78,30 @@ def _translate_interaction(span: Span, values: Values) -> None:
     prompts = [event.attributes.get("prompt") for event in events if event.name == "claude_code.user_prompt"]
     asked = [text for text in (span.attributes.get("user_prompt"), *prompts) if _is_shown(text)]
     taken: list[dict[str, Any]] = [{"role": "user", "content": asked[0]}] if asked else []
-    given: list[dict[str, Any]] = []
-    for event in events:
-        if event.name == "claude_code.tool_result":
-            taken.append(_request(event.attributes))
-        elif event.name == "claude_code.assistant_response" and _is_shown(event.attributes.get("response")):
-            given = [{"role": "assistant", "content": event.attributes["response"]}]
+    taken.extend(_request(event.attributes) for event in events if event.name == _TOOL_RESULT)
+    answers = list(_answers(events))
     add(values, v.INPUT_MESSAGES, taken or None)
-    add(values, v.OUTPUT_MESSAGES, given or None)
+    add(values, v.OUTPUT_MESSAGES, [{"role": "assistant", "content": answers[-1]}] if answers and answers[-1] else None)
+
+
+def _answers(events: Sequence[SpanEvent]) -> Iterator[str | None]:
+    """Yield the texts that the model said, None for each text or event after which it called a tool.
+
+    `events` are those of a prompt, in order of time.
+    """
+    results = [event.attributes for event in events if event.name == _TOOL_RESULT]
+    calling = {found[_REQUEST_ID] for found in results if found.get(_REQUEST_ID)}
+    for event in events:
+        given = event.attributes
+        if event.name == _RESPONSE:
+            text = given.get("response")
+            yield text if _is_shown(text) and given.get(_REQUEST_ID) not in calling else None
+        elif event.name == _TOOL_RESULT:
+            is_answer = given.get("tool_name") == _ANSWERING_TOOL and given.get("success") in ("true", True)
+            if is_answer:
+                yield text_of(given, "tool_input")
+            elif not given.get(_REQUEST_ID):
+                yield None
 
 
 def _is_shown(text: Any) -> bool:
@@ -70,15 +128,36 @@ def _translate_model_call(span: Span, values: Values) -> None:
     add(values, v.CACHED_TOKENS, read)
     add(values, v.CACHE_WRITE_TOKENS, written)
     add(values, v.STATUS_CODE, attributes.get("status_code"))
+    _add_answer(span, values)
     attempts = attributes.get("attempt")
     if isinstance(attempts, int) and attempts > 1:
         add(values, v.RESEND_COUNT, attempts - 1)
+
+
+def _add_answer(span: Span, values: Values) -> None:
+    """Add the cost and the text of a model's answer, and the tools that it called, from the events of its span."""
+    requests = [
+        call for event in span.events if event.name == _TOOL_RESULT for call in _request(event.attributes)["tool_calls"]
+    ]
+    # Without the requests, a text beside them would be an answer.
+    is_clear = bool(requests) or span.attributes.get("stop_reason") != "tool_use"
+    for event in span.events:
+        if event.name == _REQUEST:
+            add(values, v.COST_USD, event.attributes.get("cost_usd"))
+        elif event.name == _RESPONSE and is_clear and _is_shown(event.attributes.get("response")):
+            message = {"role": "assistant", "content": event.attributes["response"], "tool_calls": requests}
+            add(values, v.OUTPUT_MESSAGES, [message])
+    if requests:
+        add(values, v.OUTPUT_MESSAGES, [{"role": "assistant", "tool_calls": requests}])
 
 
 def _translate_tool_call(span: Span, values: Values) -> None:
     attributes = span.attributes
     values[v.ROLE] = Role.TOOL
     add(values, v.TOOL_NAME, text_of(attributes, "tool_name"))
+    for event in span.events:
+        given = parsed(text_of(event.attributes, "tool_input") or "") if event.name == _TOOL_RESULT else None
+        add(values, v.TOOL_ARGUMENTS, given if isinstance(given, dict) else None)
     arguments = {name: attributes[name] for name in _ARGUMENTS if attributes.get(name)}
     add(values, v.TOOL_ARGUMENTS, arguments or None)
     for event in span.events:
