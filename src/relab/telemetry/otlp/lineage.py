@@ -7,10 +7,10 @@ the search starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from relab.telemetry.models import CALL, STEP
+from relab.telemetry.models import CALL, STEP, StepStatus
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
@@ -103,3 +103,27 @@ def _within(facts: SpanFacts, around: Ancestors) -> Ancestors:
         around.is_billed or (facts.usage is not None and facts.role in MODEL_ROLES),
         around.is_in_model or facts.role is Role.LLM,
     )
+
+
+def failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> dict[str, SpanFacts | None]:
+    """Return `{span id: nearest failed span that encloses it}`; None for a span that no failed span encloses.
+
+    `by_id` is `{span id: facts}` of the same spans.
+    """
+    found: dict[str, SpanFacts | None] = {}
+    for facts in spans:
+        path: list[str] = []
+        here = facts.span.span_id
+        while here not in found:
+            found[here] = None
+            path.append(here)
+            parent = by_id.get(by_id[here].span.parent_id)
+            if parent is None:
+                break
+            here = parent.span.span_id
+        for inner in reversed(path):
+            parent = by_id.get(by_id[inner].span.parent_id)
+            if parent is not None:
+                is_failed = parent.outcome.status is StepStatus.FAILURE
+                found[inner] = parent if is_failed else found[parent.span.span_id]
+    return found

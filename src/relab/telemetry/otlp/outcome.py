@@ -10,6 +10,7 @@ import re
 from typing import Final, NamedTuple
 
 from relab.telemetry.models import StepStatus
+from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.spans import STATUS_ERROR, Span, SpanEvent
 from relab.telemetry.otlp.vocabulary import UNNAMED_ERROR
 from relab.telemetry.outcome import is_cancellation
@@ -61,8 +62,8 @@ def outcome_of(span: Span) -> SpanOutcome:
 def is_interrupted(span: Span) -> bool:
     """Return whether LangGraph ended a span to wait for a person; the run goes on in another trace."""
     exception = _last_exception(span.events)
-    named = str(exception.attributes.get("exception.type")) if exception is not None else ""
-    return named.rpartition(".")[2] in ("GraphInterrupt", "NodeInterrupt")
+    named, _ = _name_error(span, None, exception) if exception is not None else (None, None)
+    return (named or "").rpartition(".")[2] in ("GraphInterrupt", "NodeInterrupt")
 
 
 def _last_exception(events: tuple[SpanEvent, ...]) -> SpanEvent | None:
@@ -76,7 +77,30 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
     message = raised.get("exception.message") or span.status_message or span.attributes.get("error.message")
     if error_class == "Exception" and isinstance(message, str) and _TRACEBACK in message:
         return _in_traceback(message)
-    return (str(error_class) if error_class else None, str(message) if message else None)
+    error_class, message = (str(error_class) if error_class else None, str(message) if message else None)
+    if error_class in _UNNAMED_JS and message is not None:
+        return _in_javascript(error_class, message)
+    return error_class, message
+
+
+def _in_javascript(error_class: str | None, message: str) -> tuple[str | None, str]:
+    """Return `(class, message)` of an error of a JavaScript program whose class is in its message only.
+
+    LangChain.js writes the error's stack behind its message, and the OpenAI Agents SDK writes the error as JSON.
+    """
+    if message.startswith(_AGENT_RUN):
+        found = parsed(message.removeprefix(_AGENT_RUN))
+        told = found.get("error") if isinstance(found, dict) else None
+        named = _NAMED_ERROR.match(told) if isinstance(told, str) else None
+        if named is not None:
+            error_class, message = named["name"], named.string[named.end() :] or message
+    head, frame, _ = message.partition(_JS_FRAME)
+    for named in _JS_ERROR.finditer(head) if frame else ():
+        # The stack begins with the class and the same message. The lengths are compared first, so the time is linear.
+        if len(head) - named.end() == named.start() and head.startswith(head[named.end() :]):
+            error_class, message = named["name"], head[: named.start()].strip() or message
+            break
+    return ("AbortError" if error_class in _UNNAMED_JS and message in _ABORTS else error_class), message
 
 
 def _in_traceback(message: str) -> tuple[str, str]:
@@ -95,5 +119,11 @@ def _in_traceback(message: str) -> tuple[str, str]:
     return named["name"], line[named.end() :] if is_plain else printed.strip() or line
 
 
+_UNNAMED_JS: Final = (None, "Error")
+_AGENT_RUN: Final = "Error in agent run: "
+_JS_FRAME: Final = "\n    at "
+_JS_ERROR: Final = re.compile(r"\n\n(?P<name>[A-Za-z_$][\w$.]{0,99}): ")
+_ABORTS: Final = frozenset(("Abort", "Request was aborted."))
+"""The messages with which LangGraph.js, and the clients of OpenAI and Anthropic, report that their caller aborted them."""
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _NAMED_ERROR: Final = re.compile(r"(?P<name>[A-Za-z_][\w.]{0,199}): ")

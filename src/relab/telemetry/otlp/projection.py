@@ -212,6 +212,8 @@ class _Projection:
         """Return whether an agent failed after it had got the answer of `speaker`, so that the answer reached nobody."""
         around = self._around[speaker.span.span_id]
         outer = {around.step, around.agent} | ({speaker.span.span_id} if speaker.role is Role.AGENT else set())
+        if self._whole is not None:
+            outer.add(self._whole.span.span_id)
         return any(_has_failed(facts) and facts.span.span_id in outer for facts in self._spans)
 
     def _first_model(self) -> str | None:

@@ -87,12 +87,32 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
         answer and answer[:MAX_OUTPUT_CHARS],
         _requests(given) if given else (),
         _requests(taken) if taken else (),
-        tuple([result for message in taken or () for result in message.results] + returned)[-MAX_CALLS:],
+        tuple(_results(taken or ()) + returned)[-MAX_CALLS:],
         next((message.text[:MAX_INPUT_CHARS] for message in taken if message.role == "user" and message.text), None)
         if taken and is_model
         else None,
         _rejection(taken[-1]) if taken and is_model else None,
     )
+
+
+def _results(messages: Sequence[Message]) -> list[ToolResult]:
+    """Return the results of tools in messages.
+
+    A result with neither an id nor a name gets the name of the request that it answers: the results of an assistant's
+    requests follow them in the same order.
+    """
+    found: list[ToolResult] = []
+    waiting: list[ToolRequest] = []
+    for message in messages:
+        for result in message.results:
+            request = waiting.pop(0) if waiting else None
+            if request is None or result.call_id is not None or result.name is not None:
+                found.append(result)
+            else:
+                found.append(result._replace(call_id=request.call_id, name=request.name))
+        if message.requests:
+            waiting = list(message.requests[:MAX_CALLS])
+    return found
 
 
 def _rejection(last: Message) -> str | None:

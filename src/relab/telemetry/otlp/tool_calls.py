@@ -17,6 +17,7 @@ from relab.core.json import JsonValue
 from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
 from relab.telemetry.otlp.arguments import arguments_key
 from relab.telemetry.otlp.facts import SpanFacts
+from relab.telemetry.otlp.lineage import failed_around
 from relab.telemetry.otlp.messages import ToolRequest, ToolResult
 from relab.telemetry.otlp.outcome import SpanOutcome
 from relab.telemetry.otlp.provider_errors import is_provider_error
@@ -101,7 +102,7 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
             while here in by_id and here not in explained:
                 explained.add(here)
                 here = by_id[here].span.parent_id
-    failed = _failed_around(spans, by_id)
+    failed = failed_around(spans, by_id)
     for call in calls:
         span_id = call.model.span.span_id
         # The error explains only a single unanswered call, and only if no model or tool inside the failed span failed.
@@ -111,30 +112,6 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
 
 
 _WORKERS: Final = (Role.LLM, Role.TOOL, Role.RETRIEVER, Role.EMBEDDING, Role.RERANKER)
-
-
-def _failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> dict[str, SpanFacts | None]:
-    """Return `{span id: nearest failed span that encloses it}`; None for a span that no failed span encloses.
-
-    `by_id` is `{span id: facts}` of the same spans.
-    """
-    found: dict[str, SpanFacts | None] = {}
-    for facts in spans:
-        path: list[str] = []
-        here = facts.span.span_id
-        while here not in found:
-            found[here] = None
-            path.append(here)
-            parent = by_id.get(by_id[here].span.parent_id)
-            if parent is None:
-                break
-            here = parent.span.span_id
-        for inner in reversed(path):
-            parent = by_id.get(by_id[inner].span.parent_id)
-            if parent is not None:
-                is_failed = parent.outcome.status is StepStatus.FAILURE
-                found[inner] = parent if is_failed else found[parent.span.span_id]
-    return found
 
 
 def _fail(call: MessageCall, error: SpanOutcome) -> None:
@@ -161,12 +138,16 @@ class _Joining:
         """The spans without a call id, by the tool's plain name, sorted by start."""
         self._foreign: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
         """The spans whose call id is in no message, by tool and arguments: their instrumentation has ids of its own."""
+        self._printed: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
+        """The spans that report only the value of their only argument, by the tool's plain name and this value."""
         self._called: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
         """The spans with a call id, by tool and arguments, for requests of instrumentations that leave the id out."""
         self._taken: set[str] = set()
         spoken = _spoken_ids(spans)
         for facts in self._tools:
             call_id, name = facts.item.get("tool_call_id"), _plain(facts.item["tool_name"])
+            if isinstance(facts.item.get("args_json"), str):
+                self._printed[name, facts.item["args_json"]].append(facts)
             if call_id is not None:
                 call = _call_of(name, facts.item.get("args_json"))
                 self._called[call].append(facts)
@@ -261,6 +242,8 @@ class _Joining:
         found = None
         if request.call_id is not None:
             found = self._next_of(self._identified.get((request.call_id, _plain(request.name))))
+        else:
+            found = self._next_of(self._printed.get((_plain(request.name), _only_value(request.arguments))))
         if found is None:
             found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
         if found is None:
@@ -288,7 +271,9 @@ class _Joining:
         name = _plain(name)
         named = self._named.get(name, ())
         place = self._next_named[name]
-        while place < len(named) and named[place].span.start_us < since_us:
+        while place < len(named) and (
+            named[place].span.start_us < since_us or named[place].span.span_id in self._taken
+        ):
             place += 1
         # Requests are joined in order of time, so later requests do not need the skipped spans.
         self._next_named[name] = min(place + 1, len(named))
@@ -337,6 +322,12 @@ class _Joining:
 
 def _call_of(name: str, arguments: JsonValue) -> _Call:
     return name, arguments_key(arguments)
+
+
+def _only_value(arguments: JsonValue) -> str:
+    """Return the value of the only argument, which LangChain.js reports in place of the arguments; else an empty text."""
+    values = [*arguments.values()] if isinstance(arguments, dict) and len(arguments) == 1 else []
+    return values[0] if values and isinstance(values[0], str) else ""
 
 
 def _spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:

@@ -37,7 +37,7 @@ def is_cancellation(error_class: str) -> bool:
     return error_class.rpartition(".")[2] in _CANCELLED
 
 
-_CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "cancelled", "canceled"))
+_CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "AbortError", "cancelled", "canceled"))
 
 
 def is_error_in_result(text: str) -> bool:

@@ -6,10 +6,15 @@ from typing import Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
-from relab.telemetry.otlp.spans import Span
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import STATUS_ERROR, Span
 
 _TYPE: Final = "mastra.span.type"
 _METADATA: Final = "mastra.metadata."
+_OUTPUT: Final = "mastra.agent_run.output"
+_ABORTED: Final = '{"status":"aborted"'
+_FAILED: Final = (["error"], '["error"]')
+_SUSPENDED: Final = '{"status":"suspended"'
 
 
 def _translate(span: Span, values: Values) -> None:
@@ -19,6 +24,21 @@ def _translate(span: Span, values: Values) -> None:
     add(values, v.OUTPUT, attributes.get(f"mastra.{kind}.output"))
     add(values, v.CONVERSATION_ID, text_of(attributes, f"{_METADATA}threadId", f"{_METADATA}sessionId"))
     add(values, v.USER_ID, text_of(attributes, f"{_METADATA}userId", f"{_METADATA}resourceId"))
+    if kind == "agent_run":
+        _translate_end(text_of(attributes, _OUTPUT) or "", values)
+    elif kind == "model_inference" and values.get(v.FINISH_REASONS) in _FAILED:
+        # The message of the error is on the agent's span only.
+        add(values, v.ERROR_TYPE, "error")
+    elif kind == "processor_run" and span.status == STATUS_ERROR:
+        values[v.ROLE] = Role.GUARDRAIL
+
+
+def _translate_end(output: str, values: Values) -> None:
+    """Read how an agent ended that gave no answer: its caller aborted it, or it waits for a person."""
+    if output.startswith(_ABORTED):
+        add(values, v.ERROR_TYPE, "cancelled")
+    if output.startswith((_ABORTED, _SUSPENDED)):
+        values.pop(v.OUTPUT)
 
 
 MASTRA = Dialect(name="Mastra", signs=frozenset((_TYPE,)), translate=_translate)

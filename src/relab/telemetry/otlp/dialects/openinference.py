@@ -14,6 +14,7 @@ from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.text import as_text, numbered
 
 _KIND: Final = "openinference.span.kind"
+_NODE: Final = "graph.node.id"
 _INPUTS: Final = "llm.input_messages."
 _OUTPUTS: Final = "llm.output_messages."
 _DOCUMENTS: Final = "retrieval.documents."
@@ -36,6 +37,7 @@ AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
 """The nodes of LangGraph's own agents: each encloses only one call of a model, or only calls of tools."""
 _TOOL_METHOD: Final = re.compile(r"(.+)\.(?:__call__|acall)", re.DOTALL)
 """The name of a DSPy tool, whose span has no other name than this method of the tool."""
+_HANDOFF_TOOL: Final = re.compile(r"handoff_to_|$")
 _PRIVATE_METHOD: Final = re.compile(r"\w\._(?!_)\w+$")
 _FIRST_TEXT: Final = f"{_INPUTS}0.message.content"
 _FIRST_PART: Final = f"{_INPUTS}0.message.contents.0.message_content.text"
@@ -107,12 +109,16 @@ def _role(span: Span, declared: Role | None) -> Role | None:
     """
     attributes = span.attributes
     if declared is Role.AGENT:
+        if "llm.system" in attributes and _NODE not in attributes:
+            # The OpenAI Agents SDK for JavaScript reports the whole workflow as an agent.
+            return Role.CHAIN
         return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
     if declared is Role.LLM and _PRIVATE_METHOD.search(span.name):
         # LlamaIndex reports the preparation of a model call as a model call.
         return Role.CHAIN
     if declared is Role.TOOL:
-        is_handoff = span.name.startswith("handoff to ") and "tool.name" not in attributes
+        # In JavaScript, the span of a hand-over also has the name of a tool.
+        is_handoff = span.name.startswith("handoff to ") and _HANDOFF_TOOL.match(str(attributes.get("tool.name", "")))
         if is_handoff or (
             attributes.get("tool.name") == "handoff" and '"to_agent"' in str(attributes.get("input.value"))
         ):
