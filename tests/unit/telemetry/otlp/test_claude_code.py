@@ -235,3 +235,14 @@ def test_sub_agent_is_an_agent_of_the_run() -> None:
         ("claude-code", None),
         ("Explore", "claude-code"),
     ]
+
+
+def test_only_the_first_of_many_spans_that_claim_a_call_gets_its_events() -> None:
+    spans = [
+        TRACE.span(f"call {number}", "claude_code.interaction", {"span.type": "tool", "tool_name": "Edit", **CALL_ID})
+        for number in range(3)
+    ]
+    run = run_of(interaction(), *spans, events=[event("tool_result", **RESULT)] * 2)
+    given = [call.args_json for call in run.tool_calls]
+    assert given[0] == {"old_string": "a"}
+    assert not any(given[1:])

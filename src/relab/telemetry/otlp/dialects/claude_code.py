@@ -44,6 +44,8 @@ def events_by_subject(
 ) -> Mapping[str, Sequence[SpanEvent]]:
     """Return the log events of a trace, with copies of those that name a model call or a tool call at its span.
 
+    If several spans claim to be the same call, the first one gets the copies.
+
     Args:
         events: `{span id: events}`.
         spans: the spans of the trace.
@@ -61,7 +63,8 @@ def events_by_subject(
         key = _SUBJECT_KEYS.get(str(span.attributes.get(_TYPE)), "")
         subject = span.attributes.get(key)
         if subject and isinstance(subject, str):
-            placed.setdefault(span.span_id, []).extend(named.get((key, subject), ()))
+            # Only the first span gets them: many spans that claim one call would make this quadratic.
+            placed.setdefault(span.span_id, []).extend(named.pop((key, subject), ()))
     return placed
 
 
