@@ -12,8 +12,12 @@ export const INSTRUCTIONS = 'You answer questions about orders of a shop. Use th
 
 export const question = () => Object.values(QUESTIONS)[0];
 
-export const orderLookup = ({ order_id, customer_id }) =>
-  called('order_lookup', { order_id, customer_id }, async () => {
+let hasReachedTool = false;
+
+export async function orderLookup({ order_id, customer_id }) {
+  hasReachedTool = true;
+  if (CASE === 'cancelled_tool') await new Promise((resolve) => setTimeout(resolve, 60_000).unref());
+  return called('order_lookup', { order_id, customer_id }, async () => {
     if (['handled_error', 'raised_error'].includes(CASE) || (['streamed', 'two_agents'].includes(CASE) && order_id === 'A-17')) {
       fs.readFileSync('/var/lib/shop/orders.db');
     }
@@ -24,6 +28,19 @@ export const orderLookup = ({ order_id, customer_id }) =>
     if (CASE === 'loop') return { state: 'being synchronised, ask again' };
     return { state: 'shipped', carrier: 'Northpost', arrives: '2026-11-25', for: [customer_id] };
   });
+}
+
+// The signal by which the caller of an agent gives up, while the agent waits for its tool, or for its model after it.
+export function cancelled() {
+  if (!CASE.startsWith('cancelled')) return undefined;
+  const controller = new AbortController();
+  const waiting = setInterval(() => {
+    if (!hasReachedTool) return;
+    clearInterval(waiting);
+    setTimeout(() => controller.abort(), 1_000);
+  }, 50);
+  return controller.signal;
+}
 
 export const stockLevel = ({ sku }) => called('stock_level', { sku }, async () => ({ pieces: 12, of: [sku] }));
 

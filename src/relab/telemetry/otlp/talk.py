@@ -98,20 +98,24 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """Return the results of tools in messages.
 
-    A result with neither an id nor a name gets the name of the request that it answers: the results of an assistant's
-    requests follow them in the same order.
+    A result without a name gets the name of the request that it answers: the one with its id or, if it has none, the
+    request at its place, because the results of an assistant's requests follow them in the same order.
     """
     found: list[ToolResult] = []
+    names: dict[str | None, str] = {}
     waiting: list[ToolRequest] = []
     for message in messages:
         for result in message.results:
             request = waiting.pop(0) if waiting else None
-            if request is None or result.call_id is not None or result.name is not None:
+            if result.name is None and result.call_id in names:
+                found.append(result._replace(name=names[result.call_id]))
+            elif request is None or result.call_id is not None or result.name is not None:
                 found.append(result)
             else:
                 found.append(result._replace(call_id=request.call_id, name=request.name))
         if message.requests:
             waiting = list(message.requests[:MAX_CALLS])
+            names.update((request.call_id, request.name) for request in waiting if request.call_id is not None)
     return found
 
 
@@ -221,9 +225,11 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[T
     messages = read_messages(value)
     if messages and any(message.role for message in messages):
         if returned is not None:
-            returned.extend(result for message in messages for result in message.results)
-        if fields is _ANSWERS and isinstance(value, dict) and value.get(_STRUCTURED) is not None:
-            return as_text(value[_STRUCTURED])
+            returned.extend(_results(messages))
+        if fields is _ANSWERS and isinstance(value, dict):
+            structured = next((value[key] for key in _STRUCTURED if value.get(key) is not None), None)
+            if structured is not None:
+                return as_text(structured)
         last = _last_answer(messages) if fields is _ANSWERS else _user_text(messages)
         return last and clean_text(last)
     if isinstance(value, dict) and depth < _MAX_DEPTH:
@@ -251,8 +257,8 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
     return only if isinstance(only, str) else None
 
 
-_STRUCTURED: Final = "structured_response"
-"""The field of LangChain's agents with the answer, if the program asked for an object."""
+_STRUCTURED: Final = ("structured_response", "structuredResponse")
+"""The field of LangChain's agents, in Python and in JavaScript, with the answer if the program asked for an object."""
 _MAX_DEPTH: Final = 4
 _PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)")
 """An object as Python prints it: it is not a text that a user has written or read."""

@@ -347,14 +347,17 @@ def _plain(name: str) -> str:
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
     """Return the tool results in the messages of the spans, as `{key of a call: its results in order of time}`.
 
-    The key is `(call id, None)`, or `(None, tool name)` if the result has no call id.
+    The keys are `(call id, None)` if the result has an id, and `(None, tool name)` if it has a name or no id.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:
         own: dict[ResultKey, list[ToolResult]] = {}
         for result in facts.talk.results:
-            key = (result.call_id, None if result.call_id is not None else result.name)
-            own.setdefault(key, []).append(result)
+            if result.call_id is not None:
+                own.setdefault((result.call_id, None), []).append(result)
+            if result.call_id is None or result.name is not None:
+                # The requests of LangChain.js have no ids where the results in the state of its graph have.
+                own.setdefault((None, result.name), []).append(result)
         # Each model call repeats all earlier results, so the longest list of one span is complete.
         for key, results in own.items():
             if len(results) > len(longest.get(key, ())):

@@ -366,6 +366,7 @@ _RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
     _agent_failed,
     _step_limit,
     _model_failed,
+    _cancelled,
     _answer_reports_failure,
     _tool_failed,
     _step_failed,
