@@ -93,7 +93,7 @@ class Rescored:
 
 
 class _Answer(BaseModel):
-    """What a scorer prints: `outcome`, and any of `metrics` and `explanation`."""
+    """The JSON object that a scorer prints: `outcome`, and optionally `metrics` and `explanation`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -56,12 +56,14 @@ class Pruning(_Section):
 class Stopping(_Section):
     """When a clear result ends the trials of a variant early.
 
-    The always-valid interval of the variant's difference from the baseline is computed after each task. The variant is
-    decided once the interval lies above `margin`, below minus `margin`, or between these two bounds.
+    After each task, the always-valid interval (valid however often it is examined) of the variant's difference from the
+    baseline is computed. The result of the variant is clear once this interval lies above `margin`, below minus
+    `margin`, or between these two bounds.
 
     Attributes:
         metric: the compared metric.
-        alpha: the probability of a wrong decision in the whole run, divided equally among the variants.
+        alpha: the probability of a wrong decision about any variant in the whole run, divided equally among the
+            variants.
     """
 
     metric: Annotated[str, Field(min_length=1, max_length=200)]

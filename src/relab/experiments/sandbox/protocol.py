@@ -73,8 +73,8 @@ class SandboxLimits:
             and threads.
         max_open_files: the limit of each process.
         tmp_mb: the size of each folder that the sandbox stores in memory, such as /tmp.
-        at_once: the number of attempts that run at the same time. Limits that the kernel applies to a user as a whole
-            are multiplied by it.
+        at_once: the number of attempts that run at the same time. A limit that the kernel applies to a user as a whole
+            is multiplied by this number.
     """
 
     cpu_count: float | None = None
@@ -174,7 +174,7 @@ class RunningAttempt(Protocol):
         """End the processes that the harness left running, and release all resources. May be called repeatedly."""
 
     def exceeded(self) -> str | None:
-        """Return the name of the exceeded field of `SandboxLimits`, None without one; callable after `close`."""
+        """Return the name of the exceeded `SandboxLimits` field, None if there is none; may be called after `close`."""
 
     def hidden_bytes(self) -> int:
         """Return how many bytes the attempt has written to memory file systems and to open files that were deleted."""

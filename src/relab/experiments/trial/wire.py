@@ -138,7 +138,7 @@ class ArtifactRef(_Open):
 
 
 class Checkpoint(_Open):
-    """A file with a state from which training can be continued; `step` and `epoch` say when it was written."""
+    """A file or folder with a state from which a trial can be continued; `step` and `epoch` say when it was written."""
 
     path: str
     logical_name: str | None = None
