@@ -50,7 +50,7 @@ MAX_LINE_CHARS: Final = 20_000
 BODY: Final = "body"
 """The attribute of a span event that holds the body of its log record, as a JSON value."""
 
-_SPAN_EVENTS: Final = ("gen_ai.", "claude_code.")
+_SPAN_EVENTS: Final = ("gen_ai.", "claude_code.", "codex.")
 """The beginnings of the names of log events that are read as events of their span."""
 _EXCEPTION_PREFIX: Final = "exception."
 _EVENT_NAME: Final = "event.name"
@@ -289,8 +289,10 @@ def _event_name(record: LogRecord) -> str:
     record; then the body is returned.
     """
     name = record.event_name
-    if not name:
-        name = next((pair.value.string_value for pair in record.attributes if pair.key == _EVENT_NAME), "")
+    if not name.startswith(_SPAN_EVENTS):
+        named = next((pair.value.string_value for pair in record.attributes if pair.key == _EVENT_NAME), "")
+        # In `event_name`, programs in Rust have the line of source code that reported the event.
+        name = named if named.startswith(_SPAN_EVENTS) else name or named
         body = record.body.string_value
         name = next((body for prefix in _SPAN_EVENTS if name and body == prefix + name), name)
     return clean_text(name[:MAX_SHORT_TEXT_CHARS])

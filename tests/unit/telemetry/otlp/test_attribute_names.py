@@ -56,6 +56,8 @@ IN_NO_PACKAGE = {
     "usage.reasoning_tokens",  # VoltAgent
     "claude_code.api_request", "claude_code.assistant_response", "claude_code.tool_result", "claude_code.user_prompt",
     "tool.blocked_on_user", "tool.execution",  # events and types of spans of Claude Code
+    "codex.tool_result", "codex.user_prompt", "session_task.turn",  # events and a span of Codex CLI
+    "codex.turn.token_usage.total_tokens", "gen_ai.tool.call_id", "tool.call_id",  # Codex CLI, Gemini CLI, Qwen Code
     "db.vector.query.content", "db.vector.query.response.documents",  # Spring AI
 }  # fmt: skip
 

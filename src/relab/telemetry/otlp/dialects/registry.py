@@ -12,7 +12,10 @@ from typing import Final, NamedTuple
 
 from relab.telemetry.otlp.dialects.autogen import AUTOGEN
 from relab.telemetry.otlp.dialects.claude_code import CLAUDE_CODE
+from relab.telemetry.otlp.dialects.codex import CODEX
+from relab.telemetry.otlp.dialects.coding_agents import CODING_AGENTS
 from relab.telemetry.otlp.dialects.dialect import Values
+from relab.telemetry.otlp.dialects.gemini_cli import GEMINI_CLI
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
 from relab.telemetry.otlp.dialects.genkit import GENKIT
@@ -50,6 +53,9 @@ DIALECTS: Final = (
     GENKIT,
     VOLTAGENT,
     CLAUDE_CODE,
+    CODEX,
+    GEMINI_CLI,
+    CODING_AGENTS,
     LANGSMITH,
     MLFLOW,
     LANGFUSE,

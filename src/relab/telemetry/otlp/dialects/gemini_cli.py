@@ -1,0 +1,67 @@
+"""The dialect of Gemini CLI: OpenTelemetry's GenAI names, with objects of its own in place of a tool's messages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_CALL_ID: Final = "gen_ai.tool.call_id"
+_DESCRIPTION: Final = "gen_ai.agent.description"
+_CONTEXT: Final = "<session_context>"
+
+
+def _translate(span: Span, values: Values) -> None:
+    if values.get(v.AGENT_NAME) != "gemini-cli":
+        return
+    operation = span.attributes.get(v.OPERATION)
+    if operation == "tool_call":
+        values[v.ROLE] = Role.TOOL
+        _translate_tool_call(values)
+    elif operation == "schedule_tool_calls":
+        # It repeats the objects of the calls inside it.
+        values.pop(v.INPUT_MESSAGES, None)
+        values.pop(v.OUTPUT_MESSAGES, None)
+    elif operation == "llm_call":
+        values[v.ROLE] = Role.LLM
+        _leave_out_context(values)
+
+
+def _translate_tool_call(values: Values) -> None:
+    """Read the arguments, the result and the error of a tool call from its request and its answer."""
+    add(values, v.TOOL_CALL_ID, text_of(values, _CALL_ID))
+    asked, done = _object(values.pop(v.INPUT_MESSAGES, None)), _object(values.pop(v.OUTPUT_MESSAGES, None))
+    add(values, v.TOOL_ARGUMENTS, asked.get("args"))
+    answer = _object(done.get("response"))
+    parts = answer.get("responseParts")
+    first = parts[0] if isinstance(parts, list) and parts else None
+    found = _object(_object(_object(first).get("functionResponse")).get("response"))
+    add(values, v.TOOL_RESULT, found.get("output", found.get("error")))
+    if done.get("status") == "error" or _object(answer.get("data")).get("isError") is True:
+        add(values, v.ERROR_TYPE, text_of(answer, "errorType") or "tool_error")
+        add(values, v.ERROR_MESSAGE, text_of(found, "error", "output"))
+
+
+def _leave_out_context(values: Values) -> None:
+    """Remove the context of the session, which Gemini CLI puts before the first prompt, from the input of a model."""
+    messages = parsed(values[v.INPUT_MESSAGES]) if isinstance(values.get(v.INPUT_MESSAGES), str) else None
+    if not isinstance(messages, list):
+        return
+    for message in messages:
+        parts = _object(message).get("parts")
+        if isinstance(parts, list):
+            message["parts"] = [part for part in parts if not str(_object(part).get("text")).startswith(_CONTEXT)]
+    values[v.INPUT_MESSAGES] = messages
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Return an object, or the object in a JSON text; empty if `value` is neither."""
+    found = parsed(value) if isinstance(value, str) else value
+    return found if isinstance(found, dict) else {}
+
+
+GEMINI_CLI = Dialect(name="Gemini CLI", signs=frozenset((_CALL_ID, _DESCRIPTION)), translate=_translate)
