@@ -103,7 +103,10 @@ def _call(build: Build, number: int, log_of: Callable[[str], str | None]) -> dic
 
 
 def _outcome(build: Build) -> dict[str, Any]:
-    """Return the status, the times and the error of a build, as the fields of a step or a tool call of an agent run."""
+    """Return the status, the times and the error of a build, as fields of an agent run's step or tool call.
+
+    Telemetry stores builds as agent runs, in which a step or tool call stands for the build.
+    """
     found: dict[str, Any] = {
         "status": _STATUS[build.result.status],
         "started_at": format_time(build.started_at),

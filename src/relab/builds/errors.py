@@ -74,7 +74,7 @@ class UnknownBuildActionError(InvalidInputError):
 
 
 class UnknownPolicyError(InvalidInputError):
-    """The build optimizer has no policy with this name."""
+    """The build optimizer has no policy (rule that chooses actions for builds) with this name."""
 
     code = "unknown_policy"
 

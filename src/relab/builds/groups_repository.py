@@ -76,9 +76,10 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
 
 
 def last_group_of(session: Session, project: str) -> str | None:
-    """Return the failure group of a project's last build; None if the build is in no group.
+    """Return the key of the failure group that a project's last build is in; None if it is in no group.
 
-    The last build is the one that started last, among builds that succeeded or failed.
+    A failure group has the builds that failed for the same cause. The last build is the one that started last, among
+    builds that succeeded or failed.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])

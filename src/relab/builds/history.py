@@ -114,7 +114,7 @@ _Results: TypeAlias = dict[int, list[queries.ResultRow]]
 
 
 class BuildHistory:
-    """Judges whether tests are flaky, broken or stable, by the newest builds of their project.
+    """Decides whether tests are flaky, broken or stable, by the newest builds of their project.
 
     Args:
         database: the database of the builds.
@@ -195,13 +195,13 @@ class BuildHistory:
 def _judged(
     session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
 ) -> dict[int, JudgedTest]:
-    """Judge tests by their results in the newest `MAX_BUILDS` builds of their projects.
+    """Decide the status of tests, such as flaky or broken, by their results in the newest builds of their projects.
 
-    Return `{test key: judged test}`. A test without a result in the newest builds is left out.
+    Return `{test key: judged test}`. A test without a result in a project's newest `MAX_BUILDS` builds is left out.
 
     Args:
         session: the session of the transaction.
-        tests: the tests to judge.
+        tests: the tests whose status is decided.
         builds: a cache, `{project: facts about its newest builds}`. This function adds missing projects.
     """
     keys: dict[str, list[int]] = {}

@@ -98,7 +98,7 @@ class BuildService:
         database, clock: the database and the clock of this process.
         telemetry: stores each pass (a build and its retries) as an agent run.
         home: the folder that contains the workspaces, caches and snapshots of all projects.
-        taught: the folder of the installation's own known failures; the folder need not exist.
+        taught: the folder of the known failures (kinds of failures, with fixes) that people have added; need not exist.
         environment: the environment variables of this process, from which builds get PATH.
         models: the folder of trained policies.
         max_kept_bytes: the disk space that workspaces, caches and snapshots may use.
@@ -262,15 +262,16 @@ class BuildService:
         If no known failure matches the log, the suggestion says so.
 
         Raises:
-            KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
+            KnownFailuresInvalidError: a file of known failures (kinds of failures, with fixes) that people have added
+                to this installation is invalid.
         """
         return self._advisor().suggest(failed)
 
     def known_failures(self) -> tuple[KnownFailure, ...]:
-        """Return the shipped known failures, and those that people have added to this installation.
+        """Return the known failures (kinds of failures, with fixes): those of relab, and those that people have added.
 
         Raises:
-            KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
+            KnownFailuresInvalidError: a file that people have added is invalid.
         """
         from relab.builds.suggestions.service import known_failures
 

@@ -1,6 +1,6 @@
-"""Signals that make the readers of progress events read at once: by Redis pub/sub, or no signals (readers only poll).
+"""Signals that wake the readers of progress events: by Redis pub/sub, or no signals (readers only poll).
 
-A signal has no content; it makes a reader poll at once. The events are rows of a table, so a reader that misses a
+A signal has no content; it makes a reader poll without delay. The events are rows of a table, so a reader that misses a
 signal finds them at its next poll.
 """
 
@@ -22,10 +22,13 @@ _log = get_logger(__name__)
 
 
 class ProgressSignal(Protocol):
-    """Makes the readers of progress events in all processes read at once; used after an event was committed."""
+    """Wakes the readers of progress events in all processes, so that they read a new event without delay.
+
+    It is used after the event was committed.
+    """
 
     def notify(self) -> None:
-        """Make the readers of progress events in all processes poll at once.
+        """Wake the readers of progress events in all processes, so that they poll without delay.
 
         An implementation must not raise an error if its broker, such as Redis, is unavailable.
         """
@@ -57,14 +60,20 @@ class PollingSignal:
 
 
 class RedisSignal:
-    """Makes the readers of progress events in all processes read at once, by messages over Redis pub/sub."""
+    """Wakes the readers of progress events in all processes by messages over Redis pub/sub.
+
+    The readers then read new events without delay.
+    """
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
         self._publisher: Redis | None = None
 
     def notify(self) -> None:
-        """Publish a signal; if Redis is unavailable, log a warning, and readers find the event at their next poll."""
+        """Publish a signal that a progress event was stored; if Redis is unavailable, log a warning.
+
+        Without the signal, readers find the event at their next poll.
+        """
         from redis import Redis
         from redis.exceptions import RedisError
 

@@ -9,7 +9,7 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class ProgressEventRow(Base):
-    """One progress event; its topic is the id of the work."""
+    """One progress event; its topic is the id of the analysis, training or rollout whose progress it reports."""
 
     __tablename__ = "progress_events"
 

@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 
 class NumberedEvent(Protocol):
-    """An event of a topic. A topic is the id of the work or the incident that its events belong to."""
+    """An event of a topic. A topic is the id of what its events belong to: an analysis, training, rollout or incident."""
 
     @property
     def seq(self) -> int:
@@ -34,7 +34,7 @@ class NumberedEvent(Protocol):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the work (or incident) of the topic ended with this event."""
+        """Whether the analysis, training, rollout or incident of the topic ended with this event."""
         ...
 
 

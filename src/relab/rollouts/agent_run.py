@@ -133,9 +133,10 @@ def _steps(record: RolloutRecord, latest: int, error: tuple[str, str]) -> list[d
 
 
 def _failed_here(record: RolloutRecord, phase: RolloutPhase, *, is_last: bool) -> bool:
-    """Return whether `phase` is the phase that the agent run shows as failed.
+    """Return whether `phase` is the phase in which a rollout failed.
 
-    `is_last` says whether `phase` is the last phase that the rollout entered.
+    Telemetry stores the rollout as an agent run, which shows this phase as a failed step. `is_last` says whether
+    `phase` is the last phase that the rollout entered.
     """
     if _status(record) != "failure":
         return False

@@ -45,7 +45,8 @@ class Commentary(BaseModel):
     Attributes:
         rollout_id: the id of the rollout.
         claims: the kept sentences, in reading order; may be empty.
-        dropped: the reason for each dropped sentence, such as `ungrounded_token`.
+        dropped: the reason for each dropped sentence, such as `ungrounded_token` (a name or number is not in the
+            facts).
         facts: `{id: line of the rollout's summary}`, the facts that were sent to the model.
     """
 

@@ -223,7 +223,7 @@ def _gate(result: dict[str, Any]) -> GateFigures:
 
 
 def _unused(plan: Plan, used: frozenset[str]) -> Iterator[str]:
-    """Yield the dotted names of the fields that the plan sets and that are not in `used`."""
+    """Yield the dotted names of the fields that the plan sets but that have no effect; `used` has all other fields."""
     for name in sorted(plan.model_fields_set - used):
         section = getattr(plan, name)
         inner = {field for field in used if field.startswith(f"{name}.")}

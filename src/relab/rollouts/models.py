@@ -66,8 +66,8 @@ class ArmWindow(_Value):
         bad: number of completed requests that failed: no answer, time-out, or an unexpected status of 400 or more.
         dropped: number of requests that were due and never sent.
         p95_ms: 95th percentile of the latencies in ms, from the time at which a request was due to its end; None
-            without requests. The latency of a failed request counts as at least the time limit of a request. For a
-            generated load, it is the Harrell-Davis estimate.
+            without a generated load or without requests. The latency of a failed request counts as at least the time
+            limit of a request. The estimator is that of Harrell and Davis, a weighted mean of all latencies.
         metric: the judged figure, by which the rollout is decided; smaller is better. It is the metric that the plan
             names, or else `p95_ms`. None if it is missing.
         lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
@@ -144,7 +144,7 @@ class Thresholds(_Value):
 class DecisionPolicy(StrEnum):
     """The rule by which a rollout is decided.
 
-    - `seed`: only the estimates are compared with the thresholds.
+    - `seed` (the rule of the first specification): only the estimates are compared with the thresholds.
     - `statistical`: for a PASS, the interval of the effect must also lie below 0, and the upper bound of the error rate
       below its limit.
     """

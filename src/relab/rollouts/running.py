@@ -123,9 +123,9 @@ class RolloutRunner:
     def conclude(
         self, ended: RolloutRecord, error: Exception | None, target: RolloutTarget, root: Path
     ) -> RolloutRecord:
-        """Publish the end of a rollout, write its reports, send the report to the target, and return the record.
+        """Publish the end of a rollout to readers of its progress, write its reports, and return the record.
 
-        The caller must have released the lease.
+        The report is also sent to the target. The caller must have released the rollout's lease on the target.
 
         Args:
             ended: the final record, from `execute` or `start`.
@@ -134,8 +134,7 @@ class RolloutRunner:
             root: the folder for the reports.
 
         Raises:
-            EndNotStoredError: the new flags are in force, but the end could not be published, or the reports could not
-                be written.
+            EndNotStoredError: the new flags are in force, but the end could not be published or the reports written.
         """
         from relab.rollouts.reports import mini_json, mini_text, write_reports
 
@@ -167,7 +166,7 @@ class RolloutRunner:
         send_to_telemetry(self._telemetry, record)
 
     def publish_end(self, record: RolloutRecord) -> None:
-        """End the progress stream of a rollout."""
+        """Publish the last progress event of a rollout, with which its progress stream ends."""
         verdict = "" if record.judgement is None else f"{record.judgement.verdict.value}: {record.judgement.reason}"
         status = "done" if record.status is RolloutStatus.DONE else "failed"
         self._progress.publish(

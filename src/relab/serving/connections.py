@@ -109,7 +109,7 @@ class Connections:
         Args:
             connection: the connection.
             client: the address of its client.
-            admission: the result of `admit`.
+            admission: which requests the connection may send, as `admit` decided.
         """
         if admission is Admission.HEALTH_ONLY:
             self._health[connection] = None

@@ -171,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stalled_since = None
 
     def exclude_pause(self, paused_at: float) -> None:
-        """Exclude the time since `paused_at` (the event loop's time) from the time limit of the current request."""
+        """Do not count the time since `paused_at`, when reading paused, for the time limit of the current request."""
         self._since += self.loop.time() - max(paused_at, self._since)
 
     # Methods that the transport calls.
@@ -196,7 +196,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes from the client; after a rejection, discard them."""
+        """Parse bytes from the client. Discard them if no further requests are read, such as after an invalid one."""
         if self._is_deaf:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:

@@ -33,7 +33,9 @@ _SEARCHED_CHARS: Final = 400
 
 
 class _Starts:
-    """Finds the rule whose pattern matches the first line of a block (lines that report one error or consequence).
+    """Finds the rule whose pattern matches the first line of a block.
+
+    A block is a group of lines that report one error, or one consequence of an error.
 
     Args:
         formats: the formats (how each tool reports errors in a log) that have the rules.
@@ -74,9 +76,10 @@ def is_noise(text: str) -> bool:
 
 
 def find_blocks(lines: Sequence[BuildLine]) -> list[Block]:
-    """Return the blocks (lines that report one error or one consequence) of a log, in the order of their first lines.
+    """Return the blocks of a log, in the order of their first lines.
 
-    If several workers write the log, a block never contains lines of two workers.
+    A block is a group of lines that report one error, or one consequence of an error. If several workers (parallel
+    processes) write the log, a block never contains lines of two workers.
     """
     workers: dict[str, list[int]] = defaultdict(list)
     for position, line in enumerate(lines):

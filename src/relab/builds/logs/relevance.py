@@ -228,10 +228,10 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
-    """Return the blank lines to quote between chosen lines, as `{position: line}`, so that a quoted passage has no gap.
+    """Return the blank lines to add to the chosen lines, as `{position: line}`, so that a quotation has fewer gaps.
 
-    Blank lines are returned if only one or two of them separate two chosen lines. A chosen line with the role
-    `LineRole.CONSEQUENCE`, which reports only that the build failed, does not count as a chosen line here.
+    If only one or two blank lines separate two chosen lines, these blank lines are returned. Chosen lines with the role
+    `LineRole.CONSEQUENCE` report only that the build failed; this function ignores them.
     """
     found: Chosen = {}
     spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)

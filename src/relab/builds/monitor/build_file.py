@@ -149,7 +149,10 @@ class BuildFile(_Section):
 
     @property
     def test_selections(self) -> list[str]:
-        """The names of the project's test selections (sets of tests to run), the values of the knob `tests`."""
+        """The names of the project's test selections (sets of tests to run).
+
+        They are the possible values of the knob (setting of a build) `tests`.
+        """
         return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
 
     def largest(self, knob: str) -> float:

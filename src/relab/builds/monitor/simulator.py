@@ -150,7 +150,11 @@ class BuildSimulator:
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
-        """Compare the measured builds of each fault and action with 2,000 simulated builds of this fault and action."""
+        """Show how well simulated builds fit the measured ones: return one comparison for each measured case.
+
+        A case is a pair of a fault and an action (a change of the configuration). The measured builds of a case are
+        compared with 2,000 simulated builds of the same case. `seed` is the seed of the simulation.
+        """
         generator = np.random.default_rng(seed)
         rows = []
         for (fault, action_id), measured in self._measured.items():

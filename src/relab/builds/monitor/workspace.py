@@ -58,7 +58,7 @@ class BuildFolder:
     def folders(self, snapshot: ProjectSnapshot, *, keeps_cache: bool) -> Folders:
         """Return the paths of the folders that the sandbox of one build uses; no folder is created.
 
-        The sandbox's `harness` and `dataset` folders are the read-only snapshot of the project.
+        A build has no data set: the folders `harness` and `dataset`, which each sandbox has, are both the snapshot.
 
         Args:
             snapshot: the read-only copy of the project's files.

@@ -54,8 +54,8 @@ class PolicyValue:
 
     Attributes:
         estimate: the mean reward, 0 to 1; the doubly robust estimate can leave this range.
-        interval: the confidence interval of the mean reward, from the variance of the linearized estimator. The
-            decisions of one pass (a build and its retries) form a cluster.
+        interval: the confidence interval of the mean reward. Its variance comes from a linear approximation of the
+            estimator (delta method). The decisions of one pass (a build and its retries) count as dependent.
         effective_count: the effective sample size: the number of decisions of equal weight that would carry as much
             information.
     """

@@ -10,7 +10,10 @@ from relab.core.clock import Timestamp
 
 
 class CurvePoint(BaseModel):
-    """One point of a learning curve: the mean reward of the network after a number of simulated builds."""
+    """One point of a learning curve: the mean reward of the policy's neural network after a number of simulated builds.
+
+    The policy chooses the configurations of builds.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -19,7 +22,7 @@ class CurvePoint(BaseModel):
 
 
 class PolicyModelInfo(BaseModel):
-    """The facts about the training of a policy, which are stored with its network.
+    """The facts about the training of a policy, which are stored with the policy's neural network.
 
     Attributes:
         catalogue_version: the version of the catalogue of actions.

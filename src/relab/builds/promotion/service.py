@@ -41,7 +41,10 @@ _DIGEST_LENGTH: Final = 12
 
 
 class PromotionRequest(BaseModel):
-    """A request to evaluate a policy for a project, and to use it if it is better."""
+    """A request to use a policy for a project if it is better than the policy that the project uses now.
+
+    A policy is the rule that chooses actions (changes of the configuration) for builds.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -171,9 +174,10 @@ class PromotionService:
         return policy
 
     def _stored_policy(self, project: str) -> tuple[str, str]:
-        """Return the key and the value of the flag that decides the policy of a project. The value is not checked.
+        """Return the key and the value of the flag that names a project's policy (the rule that chooses build actions).
 
-        The flag is the project's own flag, or else `builds.policy`. If neither exists, the value is the default policy.
+        The value is not checked. The flag is the project's own flag, or else `builds.policy`. If neither exists, the
+        value is the default policy.
         """
         # An empty targeting key would count as missing.
         context = {"project": project, "targetingKey": project or "-"}
@@ -258,10 +262,13 @@ class PromotionService:
         return self._put_into_use(promotion, before, author)
 
     def _put_into_use(self, promotion: Promotion, before: FlagVersion | None, author: str) -> Promotion:
-        """Store the promoted policy in a new version of the project's flag; return the promotion with the flag's data.
+        """Store the promoted policy in the flag that names the policy for the project's builds.
+
+        Return `promotion` with the key of the flag, its new version, the version to restore, and the command that
+        restores that version.
 
         Args:
-            promotion: the result of the comparison.
+            promotion: the result of the comparison of the two policies.
             before: the current version of the flag; None if the flag does not exist.
             author: the person who promotes the policy.
         """

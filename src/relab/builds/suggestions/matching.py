@@ -57,8 +57,9 @@ def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, Relev
 
     Args:
         failure: the known failure.
-        matched: `(weight, share, line)` for each matching line, at least one. The weight is that of the common words of
-            line and sign. The share (0 to 1) is this weight divided by the weight of the sign.
+        matched: `(weight, share, line)` for each line that matches a sign (typical line), at least one. The weight is
+            the sum of the weights of the words that line and sign share; a rare word weighs more. The share (0 to 1) is
+            this sum divided by the sum for all words of the sign.
     """
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
@@ -115,8 +116,9 @@ class _SignIndex:
     def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
         """Yield `(index of the sign, share)` for each sign that a log line matches; `line` is the line as words.
 
-        A sign is a typical line of a known failure, as words. The share, from `MIN_COVERAGE` to 1, is the weight of the
-        words that sign and line have in the same order, divided by the weight of the sign.
+        A sign is a typical line of a known failure, as words. Each word has a weight; a rare word weighs more. The
+        share, from `MIN_COVERAGE` to 1, is the total weight of the sign's words that the line has in the same order,
+        divided by the total weight of all words of the sign.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
@@ -132,7 +134,7 @@ class _SignIndex:
 
 
 def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:
-    """Return the weight of the heaviest common subsequence of two sequences of words.
+    """Return the greatest total weight of words that two sequences of words have in the same order.
 
     Args:
         sign: the words of a sign (a typical line of a known failure).

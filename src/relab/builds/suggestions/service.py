@@ -135,7 +135,8 @@ def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
 
     Args:
         lines: the relevant lines of the build's log.
-        taught: the folder of the installation's own known failures. If a file in it is invalid, the folder is ignored.
+        taught: the folder of the known failures (kinds of failures, with fixes) that people have added. If a file in
+            this folder is invalid, the folder is ignored.
     """
     try:
         failures = known_failures(taught)

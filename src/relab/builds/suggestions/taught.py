@@ -33,13 +33,17 @@ def known_failures(folder: Path) -> tuple[KnownFailure, ...]:
 def teach(path: Path, folder: Path, *, replace: bool = False) -> tuple[KnownFailure, Path]:
     """Check the known failure in a file, and copy the file into a folder; return the failure and the path of the copy.
 
+    A known failure is a kind of failure of builds, with its fix.
+
     Args:
-        path: the path of a Markdown file with one section in the format of `incidents.md`.
-        folder: the folder of the installation's own known failures; it is created if it is missing.
-        replace: whether to replace a file of the folder with the same id.
+        path: the path of a Markdown file with one section, in the format of the list that relab ships
+            (`incidents.md`).
+        folder: the folder of the known failures that people have added; it is created if it is missing.
+        replace: whether to replace a file in the folder that has a known failure with the same id.
 
     Raises:
-        KnownFailuresInvalidError: the file is unreadable or invalid, or its id is in the folder and `replace` is false.
+        KnownFailuresInvalidError: the file is unreadable or invalid, or the folder has a known failure with the same id
+            and `replace` is false.
         KnownFailuresFolderError: the folder cannot be written.
     """
     failure, text = _read(path)

@@ -25,7 +25,7 @@ class TrainingRequest(BaseModel):
 
 
 class Training(BaseModel):
-    """The progress of a training, which a worker runs as a job.
+    """The progress of a training of the policy `dqn`, which chooses configurations of builds. A worker runs it as a job.
 
     Attributes:
         training_id: the id of the training, which is also the id of the job.

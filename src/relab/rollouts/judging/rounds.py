@@ -35,7 +35,7 @@ _LARGEST_SD: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class PassGates:
-    """The two conditions (gates) on the effect of a rollout that a PASS requires.
+    """The two conditions (gates) for a PASS, on the effect that the new flags have on the judged figure.
 
     The effect is the log ratio of arm B (new flags) to arm A (old flags).
 
@@ -112,7 +112,7 @@ class PassGates:
 
 
 def gates_of(plan: Plan) -> PassGates:
-    """Return the gates (conditions on the effect) of a PASS, from the thresholds of a plan."""
+    """Return the gates: the conditions on the effect of the new flags for a PASS, from the thresholds of a plan."""
     return PassGates(log_of(plan.thresholds.pass_delta_p95_max), FINAL_ALPHA * plan.alpha_share)
 
 

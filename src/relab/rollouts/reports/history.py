@@ -30,7 +30,7 @@ _BLOCK: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """A line of a history that was changed after it was written, or that is incomplete.
+    """A line of a history of rollouts that was changed after it was written, or that is incomplete.
 
     `line` is the number of the line, from 1. `message` says what is wrong with the line, such as "is incomplete".
     """
@@ -40,7 +40,7 @@ class HistoryProblem:
 
 
 def append_history(path: Path, entry: Mapping[str, Any]) -> str:
-    """Append a line to a history (a hash chain), and return its hash. The line is then on the disk.
+    """Append a line to a history of rollouts (a hash chain), and return its hash. The line is then on the disk.
 
     Several processes may append at once.
 
@@ -79,7 +79,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def verify_history(path: Path) -> HistoryProblem | None:
-    """Return the first line of a history (a hash chain) that was changed or is incomplete.
+    """Return the first line of a history of rollouts (a hash chain) that was changed or is incomplete.
 
     Return None if all lines are intact, or without a file.
 
@@ -109,9 +109,9 @@ def verify_history(path: Path) -> HistoryProblem | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Iterator[bytes]]:
-    """Return a context manager that yields the lines of a history, and locks it against appending.
+    """Return a context manager that yields the lines of a file with the history of rollouts, one line for each rollout.
 
-    The lines have their line ends. Without a file, there are no lines.
+    Nothing can be appended to the file meanwhile. The lines have their line ends. Without a file, there are no lines.
     """
     try:
         with path.open("rb") as file, open_file_lock(file.fileno(), shared=True):

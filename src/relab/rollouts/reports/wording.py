@@ -88,7 +88,10 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 
 def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
-    """Return a person's next steps after the verdict `found`, one sentence each; the old flags must be in force."""
+    """Return a person's next steps after the verdict `found`, one sentence each.
+
+    The function must be called only for a rollout after which the old flags are in force.
+    """
     apply = f"lab rollout apply {record.rollout_id}"
     if found.verdict is Verdict.FAIL:
         return ["Keep the old flags; change the plan before the next run"]

@@ -67,7 +67,7 @@ class ScreenedCandidate(_Value):
 class Confirmation(_Value):
     """A full-length rollout of one of the best candidates of a search.
 
-    If the rollout passes, it can apply the candidate's flags.
+    If the rollout passes, it applies the candidate's flags.
 
     Attributes:
         candidate: the number of the candidate, from 1.
@@ -109,9 +109,9 @@ class SearchResult(_Value):
 
 
 def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
-    """Return the plan of the short rollout that measures candidate `number`, too short for a PASS.
+    """Return the plan of the screening that measures candidate `number`: a short rollout, which cannot reach a PASS.
 
-    `values` replace fields of the search's plan. The reports are in a subfolder of `folder`.
+    `values` are the candidate's values for fields of the search's plan. The reports are in a subfolder of `folder`.
     """
     measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
     plan = plan_with(
@@ -121,9 +121,10 @@ def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -
 
 
 def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, folder: str) -> Plan:
-    """Return the plan of a full rollout of a candidate. If the rollout passes, it may apply the candidate's flags.
+    """Return the plan of a full rollout of a candidate (values for fields of the search's plan).
 
-    `place` is the number of the confirming rollout in the search, from 1. The reports are in a subfolder of `folder`.
+    If the rollout passes, it applies the candidate's flags. `place` is the number of the confirming rollout in the
+    search, from 1. The reports are in a subfolder of `folder`.
     """
     changes = {
         "alpha_share": 1 / spec.confirmations,

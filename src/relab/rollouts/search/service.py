@@ -79,10 +79,10 @@ class RolloutSearch:
         return search.model_copy(update={"candidates": (draft,), "message": "The target is healthy."})
 
     def run(self, search: SearchResult) -> SearchResult:
-        """Run a search to its end or until it is stopped, and return its result. The report is written after each step.
+        """Run a search for the best flags to its end, or until it is stopped, and return its result.
 
-        If rollouts of this search are already stored, the search is continued: rollouts with a verdict are not
-        repeated.
+        The report is written after each rollout. If rollouts of this search are already stored, the search is
+        continued: rollouts with a verdict are not repeated.
 
         Raises:
             ReportFolderError: the report cannot be written; nothing was changed.

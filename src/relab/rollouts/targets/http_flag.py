@@ -31,7 +31,7 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The name of the flag for leases and messages: the URL to which changes are sent, from `flag_identity`."""
+        """The name of the flag for leases and messages: the URL to which changes are sent, in a normal form."""
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:

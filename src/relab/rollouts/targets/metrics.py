@@ -52,10 +52,11 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric from a JSON endpoint.
+    """Reads the metric by which a rollout is judged from a JSON endpoint.
 
     Args:
-        subject: the URL, the pointers to the numbers in the answer, and the headers.
+        subject: the plan's section about the metric: the URL, the pointers to the numbers in the answer, and the
+            headers.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
     """
@@ -83,10 +84,10 @@ class JsonMetricSource:
 
 
 class PrometheusSource:
-    """Reads the metric from Prometheus.
+    """Reads the metric by which a rollout is judged from Prometheus.
 
     Args:
-        subject: the base URL and the queries.
+        subject: the plan's section about the metric: the base URL, the queries and the headers.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
     """

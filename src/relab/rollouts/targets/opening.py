@@ -116,7 +116,7 @@ class RolloutTarget:
 
 @dataclass(frozen=True, slots=True)
 class TargetOpener:
-    """Builds the targets of plans.
+    """Makes, for the plan of a rollout, the object through which relab reads, changes and measures the target.
 
     Attributes:
         flags: relab's own feature flags.

@@ -80,7 +80,7 @@ class ServiceFlagsTarget:
         return _restricted(before.value, wanted)
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a curl command by which a person sets the fields in `wanted`."""
+        """Return a curl command by which a person sets the fields of the service's flags to the values in `wanted`."""
         return curl("POST", self._write_url, wanted, self._subject.headers)
 
 

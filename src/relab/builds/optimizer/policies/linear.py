@@ -26,7 +26,9 @@ _DRAWS: Final = 512
 
 @dataclass
 class _Ridge:
-    """The ridge regression that predicts the reward of one action; each build with this action updates it.
+    """The ridge regression that predicts the reward (0 to 1) of one action, a change of a build's configuration.
+
+    The reward of each build for which the action was chosen updates the regression.
 
     Attributes:
         inverse: the inverse of the regularized Gram matrix of the features.
