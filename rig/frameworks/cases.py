@@ -260,6 +260,18 @@ CASES: Mapping[str, Case] = {
         outcome=TrueOutcome.UNKNOWN,
         is_common=False,
     ),
+    "cancelled_first": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [Wait(20)]},
+        outcome=TrueOutcome.UNKNOWN,
+        is_common=False,
+    ),
+    "paused": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP]},
+        outcome=TrueOutcome.UNKNOWN,
+        is_common=False,
+    ),
     "guardrail": Case(
         questions={"order_desk": _WHERE},
         turns={"order_desk": [_LOOKUP, Say(_SECRET), Say(_SECRET)]},

@@ -31,6 +31,8 @@ SERVICE = "shop"
 _reached = threading.Event()
 """Set when a tool has ended, or waits without end."""
 _LOG = Path(os.environ["SHOP_LOG"])
+if CASE == "cancelled_first":
+    _reached.set()
 
 
 def question() -> str:
@@ -65,7 +67,7 @@ slow_order_lookup.__name__ = "order_lookup"
 
 
 async def cancelled(asked: Coroutine[Any, Any, Any]) -> Any:
-    """Ask an agent, and cancel it while it waits for its tool, or for its model after the tool has answered.
+    """Ask an agent, and cancel it while it waits for its tool, or for its model, the first or after the tool has answered.
 
     Raises:
         TimeoutError: always, as the caller of an agent gets it that takes too long.

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import shop
 import tracing
-from agent_framework import Agent
+from agent_framework import Agent, tool
 from agent_framework.observability import enable_instrumentation
 from agent_framework.openai import OpenAIChatCompletionClient
 
@@ -41,6 +41,13 @@ async def main() -> Any:
     if shop.CASE == "two_agents":
         with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
             return {name: await ask(agent(name, shop.order_lookup), asked) for name, asked in shop.QUESTIONS.items()}
+    if shop.CASE == "paused":
+        careful = tool(approval_mode="always_require")(shop.order_lookup)
+        paused = await agent("order_desk", careful).run(shop.question())
+        return None if paused.user_input_requests else paused.text
+    if shop.CASE.startswith("cancelled"):
+        lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else shop.order_lookup
+        return await shop.cancelled(ask(agent("order_desk", lookup), shop.question()))
     return await ask(agent("order_desk", shop.order_lookup, shop.stock_level), shop.question())
 
 

@@ -9,6 +9,7 @@ import tracing
 from agno.agent import Agent
 from agno.models.openai import OpenAIChat
 from agno.team import Team
+from agno.tools import tool
 from openinference.instrumentation import using_attributes
 from openinference.instrumentation.agno import AgnoInstrumentor
 
@@ -47,6 +48,10 @@ def ask(asked: Any, question: str) -> str:
 
 
 def main() -> Any:
+    if shop.CASE.startswith("cancelled"):
+        lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else shop.order_lookup
+        asked = agent("order_desk", lookup)
+        return shop.cancelled(asked.arun(shop.question(), session_id=shop.SESSION_ID, user_id=shop.USER_ID))
     with using_attributes(session_id=shop.SESSION_ID, user_id=shop.USER_ID):
         if shop.CASE == "hand_over":
             model = OpenAIChat(id=shop.MODELS["front_desk"], max_retries=0)
@@ -56,6 +61,10 @@ def main() -> Any:
         if shop.CASE == "two_agents":
             with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
                 return {name: ask(agent(name, shop.order_lookup), asked) for name, asked in shop.QUESTIONS.items()}
+        if shop.CASE == "paused":
+            careful = tool(requires_confirmation=True)(shop.order_lookup)
+            done = agent("order_desk", careful).run(shop.question(), session_id=shop.SESSION_ID, user_id=shop.USER_ID)
+            return None if done.is_paused else done.content
         return ask(agent("order_desk", shop.order_lookup, shop.stock_level), shop.question())
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import shop
 import tracing
 from langchain.agents import create_agent
-from langchain.agents.middleware import wrap_tool_call
+from langchain.agents.middleware import HumanInTheLoopMiddleware, wrap_tool_call
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from openinference.instrumentation import using_attributes
 from openinference.instrumentation.langchain import LangChainInstrumentor
 
@@ -51,7 +52,9 @@ def ask_billing_desk(task: str) -> str:
 def agent(name: str, *tools: Any, **options: Any) -> Any:
     model = ChatOpenAI(model=shop.MODELS[name], max_retries=0)
     # The middleware is not written for asyncio, in which agents are cancelled.
-    middleware = [] if shop.CASE.startswith("cancelled") else [tell_the_model]
+    middleware: list[Any] = [] if shop.CASE.startswith("cancelled") else [tell_the_model]
+    if shop.CASE == "paused":
+        middleware.append(HumanInTheLoopMiddleware(interrupt_on={"order_lookup": True}))
     return create_agent(
         model, list(tools), system_prompt=shop.INSTRUCTIONS, name=name, middleware=middleware, **options
     )  # fmt: skip
@@ -61,7 +64,7 @@ def agent(name: str, *tools: Any, **options: Any) -> Any:
 CONFIG = {"recursion_limit": 2 * shop.STEP_LIMIT, "configurable": {"thread_id": shop.SESSION_ID}}
 
 
-def ask(asked: Any, question: str) -> str:
+def ask(asked: Any, question: str) -> str | None:
     given = {"messages": [{"role": "user", "content": question}]}
     if shop.CASE == "streamed":
         *_, (_, done) = (
@@ -71,7 +74,7 @@ def ask(asked: Any, question: str) -> str:
         done = asked.invoke(given, CONFIG)
     if shop.CASE == "structured":
         return json.dumps(asdict(done["structured_response"]))
-    return done["messages"][-1].content
+    return None if shop.CASE == "paused" else done["messages"][-1].content
 
 
 def main() -> Any:
@@ -83,6 +86,8 @@ def main() -> Any:
                 return {name: ask(agent(name, shop.order_lookup), asked) for name, asked in shop.QUESTIONS.items()}
         if shop.CASE == "structured":
             return ask(agent("order_desk", shop.order_lookup, response_format=ToolStrategy(Delivery)), shop.question())
+        if shop.CASE == "paused":
+            return ask(agent("order_desk", shop.order_lookup, checkpointer=InMemorySaver()), shop.question())
         if shop.CASE.startswith("cancelled"):
             lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else shop.order_lookup
             asked = agent("order_desk", lookup)

@@ -52,6 +52,10 @@ async def main() -> Any:
         if shop.CASE == "guardrail":
             guarded = agent("order_desk", shop.order_lookup, output_guardrails=[no_secrets])
             return await ask(guarded, shop.question())
+        if shop.CASE == "paused":
+            lookup = agents.function_tool(shop.order_lookup, needs_approval=True)
+            desk = agents.Agent(name="order_desk", model=shop.MODELS["order_desk"], tools=[lookup])
+            return await ask(desk, shop.question())
         if shop.CASE.startswith("cancelled"):
             lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else shop.order_lookup
             return await shop.cancelled(ask(agent("order_desk", lookup), shop.question()))

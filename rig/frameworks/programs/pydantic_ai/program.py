@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import shop
 import tracing
-from pydantic_ai import Agent, ModelRetry, RunContext, Tool, UsageLimits
+from pydantic_ai import Agent, DeferredToolRequests, ModelRetry, RunContext, Tool, UsageLimits
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -61,13 +61,13 @@ async def ask_billing_desk(context: RunContext[None], task: str) -> str:
     return done.output
 
 
-async def ask(asked: Agent[None, str], question: str) -> str:
+async def ask(asked: Agent[None, Any], question: str) -> Any:
     limits = UsageLimits(request_limit=shop.STEP_LIMIT)
     if shop.CASE == "streamed":
         async with asked.run_stream(question, usage_limits=limits, conversation_id=shop.SESSION_ID) as streamed:
             return await streamed.get_output()
     done = await asked.run(question, usage_limits=limits, conversation_id=shop.SESSION_ID)
-    return done.output
+    return None if isinstance(done.output, DeferredToolRequests) else done.output
 
 
 async def main() -> Any:
@@ -85,7 +85,12 @@ async def main() -> Any:
     if shop.CASE.startswith("cancelled"):
         lookup = shop.slow_order_lookup if shop.CASE == "cancelled_tool" else order_lookup
         return await shop.cancelled(ask(agent("order_desk", lookup), shop.question()))
-    return await ask(agent("order_desk", order_lookup, shop.stock_level), shop.question())
+    if shop.CASE == "paused":
+        asked = agent("order_desk", output_type=[str, DeferredToolRequests])
+        asked.tool_plain(order_lookup, requires_approval=True)
+    else:
+        asked = agent("order_desk", order_lookup, shop.stock_level)
+    return await ask(asked, shop.question())
 
 
 shop.run(main, tracing.flush)

@@ -39,11 +39,18 @@ def given_arguments(value: Any) -> JsonValue:
     return unwrapped_arguments(found) if isinstance(found, dict) else arguments
 
 
-def arguments_key(arguments: JsonValue) -> str:
-    """Return a text that is equal for equal arguments, regardless of the order of their fields."""
-    return json.dumps(arguments, sort_keys=True, default=str)
+def call_key(tool: str, arguments: JsonValue) -> tuple[str, str]:
+    """Return a key that is equal for calls of the same tool with equal arguments, in any order of their fields."""
+    return plain_name(tool), json.dumps(arguments, sort_keys=True, default=str)
 
 
+def plain_name(tool: str) -> str:
+    """Return a tool's name in lower case, with one `_` in place of each sequence of spaces, punctuation and `_`."""
+    # For comparisons: CrewAI offers the tool "Delegate work" to the model as `delegate_work`.
+    return _NOT_WORD.sub("_", tool.casefold())
+
+
+_NOT_WORD: Final = re.compile(r"[\W_]+")
 _PRINTED_OBJECT: Final = re.compile(r"\{'")
 _WRAPPERS: Final = frozenset(("args", "kwargs", "sanitize_inputs_outputs"))
 

@@ -266,14 +266,14 @@ def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> li
     given = attributes.get(v.FINISH_REASONS)
     if given is None:
         given = [message.finish_reason for message in answers or () if message.finish_reason] or None
+    if given in (None, "stop", ["stop"], '["stop"]') and answers and answers[-1].requests:
+        # OpenAI's responses have no finish reason: instrumentations report none, or `stop`, also for a request of tools.
+        return ["tool_calls"]
     if given is None:
         return None
     if isinstance(given, str) and given.startswith("["):
         given = parsed(given) or given
     reasons = given if isinstance(given, list) else [given]
-    if reasons == ["stop"] and answers and answers[-1].requests:
-        # OpenAI's responses have no finish reason; instrumentations report `stop` also for a request of tools.
-        return ["tool_calls"]
     return [
         # Semantic Kernel prints a member of an enumeration, such as FinishReason.STOP.
         str(reason)[:MAX_FINISH_REASON_CHARS].removeprefix("FinishReason.")

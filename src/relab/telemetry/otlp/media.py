@@ -1,9 +1,14 @@
-"""Recognise images, sounds, videos and files among the parts of a message; their content is no text to show."""
+"""Recognise images, sounds, videos and files in messages and results of tools; their content is no text to show."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
+
+import jiter
+
+from relab.telemetry.otlp.text import as_text
 
 _KINDS: Final = {
     "image": "image",
@@ -42,3 +47,56 @@ def medium_of(part: Mapping[str, Any], kind: str) -> str | None:
     named = part if wrapped is None else wrapped
     given = next((value for key in _TYPES if isinstance(value := named.get(key), str)), "")
     return next((known for known in _KNOWN if given.startswith(known)), found)
+
+
+_EMBEDDED: Final = re.compile(r"[\"']data[\"']|base64")
+_PRINTED: Final = re.compile(r"type='(image|audio|file)' \w+='[^']{200,}'(?: \w+=(?:'[^']{0,1000}'|None))*")
+"""A medium that a tool of the OpenAI Agents SDK returned, as Python prints it."""
+_MIN_DATA_CHARS: Final = 200
+"""A shorter value is shown: it may be the address or the name of a medium."""
+
+
+def content_text(content: Any) -> str | None:
+    """Return the content of a message or of a tool result as text; None if it is None.
+
+    A list of texts and of media becomes lines, with `[image]` or the like in place of a medium that holds its data; so
+    does a single medium. Other values are returned as JSON.
+    """
+    given = content
+    if isinstance(content, str):
+        if _EMBEDDED.search(content) is None:
+            return content
+        printed = _PRINTED.fullmatch(content)
+        if printed is not None:
+            return f"[{printed[1]}]"
+        given = _parsed(content) if content.startswith(("{", "[")) else None
+    parts = given if isinstance(given, list) else [given]
+    lines = [_line(part) for part in parts] if parts and all(isinstance(part, dict) for part in parts) else [None]
+    is_plain = isinstance(content, list) or any(map(_medium_with_data, parts))
+    return "\n".join(line for line in lines if line is not None) if None not in lines and is_plain else as_text(content)
+
+
+def _line(part: dict[str, Any]) -> str | None:
+    text = part.get("text")
+    medium = _medium_with_data(part)
+    return f"[{medium}]" if medium is not None else text if isinstance(text, str) else None
+
+
+def _medium_with_data(part: Any) -> str | None:
+    if not isinstance(part, dict):
+        return None
+    kind = part.get("type") or part.get("kind")
+    medium = medium_of(part, kind.replace("-", "_") if isinstance(kind, str) else "")
+    return medium if medium is not None and _holds_data(part) else None
+
+
+def _holds_data(part: Mapping[str, Any]) -> bool:
+    inner = [value for item in part.values() if isinstance(item, dict) for value in item.values()]
+    return any(isinstance(value, str) and len(value) >= _MIN_DATA_CHARS for value in (*part.values(), *inner))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return jiter.from_json(text.encode(), allow_inf_nan=False)
+    except ValueError:
+        return None

@@ -16,7 +16,7 @@ import jiter
 
 from relab.core.json import JsonValue
 from relab.telemetry.otlp.arguments import clean_arguments
-from relab.telemetry.otlp.media import medium_of
+from relab.telemetry.otlp.media import content_text, medium_of
 from relab.telemetry.otlp.printed import read_printed
 from relab.telemetry.otlp.spans import clean_text
 from relab.telemetry.otlp.text import as_text
@@ -126,7 +126,9 @@ _ROLES: Final = {
     "request": "user",
 }
 _TEXT_PARTS: Final = frozenset(("", "text", "input_text", "output_text", "user_prompt", "system_prompt", "refusal"))
-_SILENT_PARTS: Final = frozenset(("thinking", "reasoning", "redacted_thinking", "step_start"))
+_SILENT_PARTS: Final = frozenset((
+    "thinking", "reasoning", "redacted_thinking", "step_start", "function_approval_request", "function_approval_response",
+))  # fmt: skip
 _REQUEST_PARTS: Final = frozenset(("tool_call", "tool_use", "function_call", "server_tool_call", "mcp_call"))
 _RESULT_PARTS: Final = frozenset((
     "tool_call_response", "tool_result", "tool_return", "tool_error", "function_call_output", "function_response", "tool_response",
@@ -196,11 +198,13 @@ class _Gathered:
             return
         kind = _kind(part)
         wrapped = next((key for key in _WRAPPED if isinstance(part.get(key), dict)), None)
+        if kind in _SILENT_PARTS:
+            # Also an approval, which repeats the request that a person approves or rejects.
+            self.is_known = True
+            return
         if wrapped is not None:
             kind, part = _WRAPPED[wrapped], part[wrapped]
-        if kind in _SILENT_PARTS:
-            self.is_known = True
-        elif kind in _REQUEST_PARTS:
+        if kind in _REQUEST_PARTS:
             self.add_request(part)
         elif kind in _RESULT_PARTS or (kind == "retry_prompt" and part.get("tool_name")):
             self.add_result(part, is_error=kind in {"retry_prompt", "tool_error"})
@@ -261,7 +265,7 @@ class _Gathered:
 def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
     """Add the texts, tool requests and tool results of `message` to `gathered`. `role` is the role of the message."""
     parts, content = message.get("parts") or message.get("blocks"), message.get("content")
-    gathered.is_known = [] in (message.get("parts"), content)
+    gathered.is_known = [] in (message.get("parts"), content) or message == {"role": "assistant"}
     if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
         gathered.add_result({**message, "content": content})
     else:
@@ -359,7 +363,7 @@ def read_result(value: Any) -> ToolResult:
         gathered = _Gathered()
         gathered.add_result({**message, "id": None})
         return gathered.results[0]
-    return ToolResult(None, None, as_text(given), value.get("isError") is True or value.get("is_error") is True)
+    return ToolResult(None, None, content_text(given), value.get("isError") is True or value.get("is_error") is True)
 
 
 MAX_WRITTEN_CHARS: Final = 100_000
@@ -367,20 +371,6 @@ _WRITTEN_MESSAGE: Final = re.compile(
     r"""content=(?P<content>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?P<rest> (?:name|tool_call_id|id)=.*)""", re.DOTALL
 )
 """A message of LangChain as Python prints it."""
-
-
-def content_text(content: Any) -> str | None:
-    """Return the content of a message or of a tool result as text; None if it is None.
-
-    The texts in a list of text parts are joined by line breaks; other values are returned as JSON.
-    """
-    if (
-        isinstance(content, list)
-        and content
-        and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content)
-    ):
-        return "\n".join(part["text"] for part in content)
-    return as_text(content)
 
 
 def _text_of(fields: dict[str, Any], keys: Iterable[str], limit: int) -> str | None:

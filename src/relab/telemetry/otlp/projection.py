@@ -29,6 +29,7 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.agents import TraceAgents, Transfer, without_operation
+from relab.telemetry.otlp.approvals import settle_approvals
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
@@ -88,6 +89,7 @@ class _Projection:
 
     def record(self) -> RunRecord:
         end = self._end()
+        self._spans = settle_approvals(self._spans)
         calls = join_tool_calls(self._spans, has_ended=end.status is not RunStatus.RUNNING)
         agents = TraceAgents(self._spans, self._around, calls)
         contents = self._items(calls, agents)
@@ -151,6 +153,7 @@ class _Projection:
             "question": self._question(),
             "answer": self._answer() if end.status is not RunStatus.RUNNING else None,
             "agents": agents.fields(),
+            "span_kind": str(Role.AGENT) if self._whole is not None and self._whole.role is Role.AGENT else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 

@@ -30,6 +30,7 @@ class Talk(NamedTuple):
         opening: the first text of a user in the input of a model call. Model calls with the same opening belong to the
             same conversation.
         rejected: why the program rejected the model's previous answer; None if it did not.
+        recalled: how many calls in `earlier` stand before the newest text of the user.
     """
 
     question: str | None = None
@@ -39,6 +40,7 @@ class Talk(NamedTuple):
     results: tuple[ToolResult, ...] = ()
     opening: str | None = None
     rejected: str | None = None
+    recalled: int = 0
 
     def completed(self, other: Talk) -> Talk:
         """Return a copy of this talk in which each empty field has the value of the same field of `other`."""
@@ -50,6 +52,7 @@ class Talk(NamedTuple):
             self.results or other.results,
             self.opening or other.opening,
             self.rejected or other.rejected,
+            self.recalled if self.earlier else other.recalled,
         )
 
 
@@ -82,16 +85,18 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
         answer = _plain(gave, _ANSWERS, returned=returned)
     if answer is None and taken and not is_model:
         answer = _last_answer(taken)
+    earlier = _requests(taken) if taken else ()
     return Talk(
         question and question[:MAX_INPUT_CHARS],
         answer and answer[:MAX_OUTPUT_CHARS],
         _requests(given) if given else (),
-        _requests(taken) if taken else (),
+        earlier,
         tuple(_results(taken or ()) + returned)[-MAX_CALLS:],
         next((message.text[:MAX_INPUT_CHARS] for message in taken if message.role == "user" and message.text), None)
         if taken and is_model
         else None,
         _rejection(taken[-1]) if taken and is_model else None,
+        _recalled(taken, len(earlier)) if taken and earlier and is_model else 0,
     )
 
 
@@ -117,6 +122,15 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
             waiting = list(message.requests[:MAX_CALLS])
             names.update((request.call_id, request.name) for request in waiting if request.call_id is not None)
     return found
+
+
+def _recalled(messages: Sequence[Message], count: int) -> int:
+    """Return how many of the last `count` requests in the messages stand before the newest text of the user."""
+    for message in reversed(messages):
+        if message.role == "user" and message.text and not message.results and _FEEDBACK.match(message.text) is None:
+            return max(count, 0)
+        count -= len([request for request in message.requests if request.name not in ANSWERING_TOOLS])
+    return 0
 
 
 def _rejection(last: Message) -> str | None:

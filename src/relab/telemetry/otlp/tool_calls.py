@@ -6,7 +6,6 @@ the messages have. A request without a span becomes a tool call of its own; its 
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from relab.core.clock import format_time
 from relab.core.json import JsonValue
 from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
-from relab.telemetry.otlp.arguments import arguments_key
+from relab.telemetry.otlp.approvals import is_rejection
+from relab.telemetry.otlp.arguments import call_key, plain_name
 from relab.telemetry.otlp.facts import SpanFacts
+from relab.telemetry.otlp.history import past_ids, spoken_ids
 from relab.telemetry.otlp.lineage import failed_around
 from relab.telemetry.otlp.messages import ToolRequest, ToolResult
 from relab.telemetry.otlp.outcome import SpanOutcome
@@ -28,11 +29,8 @@ from relab.telemetry.outcome import is_error_in_result, is_step_limit
 ResultKey: TypeAlias = tuple[str | None, str | None]
 """`(call id, None)`, or `(None, tool name)` if the messages have no ids."""
 _Call: TypeAlias = tuple[str, str]
-"""The plain name of a tool, and the key of its arguments (`arguments_key`)."""
+"""A tool with arguments (`call_key`)."""
 _HANDOFF_TOOLS: Final = ("transfer_to_", "transfer_back_to_", "handoff")
-
-
-_NOT_WORD: Final = re.compile(r"[\W_]+")
 
 
 @dataclass(slots=True)
@@ -90,7 +88,8 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
 
     It is set only if the model call has no other call without a result, and nothing inside the failed span failed.
     """
-    unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
+    calls = [call for call in calls if call.status is StepStatus.SKIPPED and "result_summary" not in call.item]
+    unanswered = Counter(call.model.span.span_id for call in calls)
     if not unanswered:
         return
     by_id = {facts.span.span_id: facts for facts in spans}
@@ -106,7 +105,7 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
     for call in calls:
         span_id = call.model.span.span_id
         # The error explains only a single unanswered call, and only if no model or tool inside the failed span failed.
-        outer = failed.get(span_id) if call.status is StepStatus.SKIPPED and unanswered[span_id] == 1 else None
+        outer = failed.get(span_id) if unanswered[span_id] == 1 else None
         if outer is not None and outer.span.span_id not in explained:
             _fail(call, outer.outcome)
 
@@ -143,13 +142,14 @@ class _Joining:
         self._called: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
         """The spans with a call id, by tool and arguments, for requests of instrumentations that leave the id out."""
         self._taken: set[str] = set()
-        spoken = _spoken_ids(spans)
+        spoken = spoken_ids(spans)
+        self._past = past_ids(spans)
         for facts in self._tools:
-            call_id, name = facts.item.get("tool_call_id"), _plain(facts.item["tool_name"])
+            call_id, name = facts.item.get("tool_call_id"), plain_name(facts.item["tool_name"])
             if isinstance(facts.item.get("args_json"), str):
                 self._printed[name, facts.item["args_json"]].append(facts)
             if call_id is not None:
-                call = _call_of(name, facts.item.get("args_json"))
+                call = call_key(name, facts.item.get("args_json"))
                 self._called[call].append(facts)
                 if call_id not in spoken:
                     self._foreign[call].append(facts)
@@ -164,7 +164,7 @@ class _Joining:
         self._separate: list[MessageCall] = []
         self._count_by_key: dict[ResultKey, int] = defaultdict(int)
         self._requested = Counter(
-            _call_of(_plain(request.name), request.arguments)
+            call_key(request.name, request.arguments)
             for facts in spans
             if facts.role is Role.LLM
             for request in facts.talk.requests
@@ -186,6 +186,8 @@ class _Joining:
             for number, request in enumerate(requests):
                 span_id = facts.span.span_id
                 call_id = request.call_id
+                if call_id is not None and call_id in self._past:
+                    continue
                 if self._first_in.get(call_id, span_id) == span_id if call_id is not None else not reports:
                     self._join(facts, request, number, is_earlier=True)
             reports = reports or bool(requests)
@@ -221,7 +223,7 @@ class _Joining:
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
             return False
-        call = _call_of(_plain(request.name), request.arguments)
+        call = call_key(request.name, request.arguments)
         if (call_id, None) in self._identified or self._requested[call] <= 0:
             return False
         self._requested[call] -= 1
@@ -241,14 +243,14 @@ class _Joining:
         # First by id and name, then by name without an id; by id alone comes last, because some programs reuse ids.
         found = None
         if request.call_id is not None:
-            found = self._next_of(self._identified.get((request.call_id, _plain(request.name))))
+            found = self._next_of(self._identified.get((request.call_id, plain_name(request.name))))
         else:
-            found = self._next_of(self._printed.get((_plain(request.name), _only_value(request.arguments))))
+            found = self._next_of(self._printed.get((plain_name(request.name), _only_value(request.arguments))))
         if found is None:
             found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
         if found is None:
             spans = self._foreign if request.call_id is not None else self._called
-            found = self._next_of(spans.get(_call_of(_plain(request.name), request.arguments)))
+            found = self._next_of(spans.get(call_key(request.name, request.arguments)))
         if found is None and request.call_id is not None:
             found = self._next_of(self._identified.get((request.call_id, None)))
         if found is not None:
@@ -268,7 +270,7 @@ class _Joining:
 
         Only spans that have no call id and began at or after `since_us` (microseconds since 1970) are considered.
         """
-        name = _plain(name)
+        name = plain_name(name)
         named = self._named.get(name, ())
         place = self._next_named[name]
         while place < len(named) and (
@@ -298,7 +300,7 @@ class _Joining:
         span = model.span
         at_us = span.start_us if is_earlier else max(span.end_us or 0, span.start_us)
         if result is not None:
-            status = StepStatus.FAILURE if _is_error(result) else StepStatus.SUCCESS
+            status = _status_of(result)
         else:
             status = StepStatus.SKIPPED if self._has_ended else StepStatus.RUNNING
         item: dict[str, Any] = {
@@ -320,28 +322,10 @@ class _Joining:
         return MessageCall(model, item, at_us, status)
 
 
-def _call_of(name: str, arguments: JsonValue) -> _Call:
-    return name, arguments_key(arguments)
-
-
 def _only_value(arguments: JsonValue) -> str:
     """Return the value of the only argument, which LangChain.js reports in place of the arguments; else an empty text."""
     values = [*arguments.values()] if isinstance(arguments, dict) and len(arguments) == 1 else []
     return values[0] if values and isinstance(values[0], str) else ""
-
-
-def _spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of calls in the messages of the spans."""
-    talks = [facts.talk for facts in spans]
-    requests = (request.call_id for talk in talks for request in (*talk.requests, *talk.earlier))
-    results = (result.call_id for talk in talks for result in talk.results)
-    return {call_id for call_id in (*requests, *results) if call_id is not None}
-
-
-def _plain(name: str) -> str:
-    """Return a tool's name in lower case, with one `_` in place of each sequence of spaces, punctuation and `_`."""
-    # For comparisons: CrewAI offers the tool "Delegate work" to the model as `delegate_work`.
-    return _NOT_WORD.sub("_", name.casefold())
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
@@ -365,8 +349,10 @@ def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
     return longest
 
 
-def _is_error(result: ToolResult) -> bool:
-    return result.is_error or is_error_in_result(result.text or "")
+def _status_of(result: ToolResult) -> StepStatus:
+    if is_rejection(result.text):
+        return StepStatus.SKIPPED
+    return StepStatus.FAILURE if result.is_error or is_error_in_result(result.text or "") else StepStatus.SUCCESS
 
 
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
@@ -387,7 +373,9 @@ def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolRe
     if result is not None and result.text:
         if "result_summary" not in item:
             added["result_summary"] = result.text[:MAX_OUTPUT_CHARS]
-        if _is_error(result) and item["status"] == StepStatus.SUCCESS:
-            added["status"] = str(StepStatus.FAILURE)
-            added["error_message"] = result.text[:MAX_OUTPUT_CHARS]
+        status = _status_of(result)
+        if status is not StepStatus.SUCCESS and item["status"] == StepStatus.SUCCESS:
+            added["status"] = str(status)
+            if status is StepStatus.FAILURE:
+                added["error_message"] = result.text[:MAX_OUTPUT_CHARS]
     return added

@@ -191,12 +191,25 @@ class Case:
 
     @property
     def last_model_is_silent(self) -> bool:
-        """Whether the last call of a model has no output and no finish reason, and each earlier one has both."""
+        """Whether the last call of a model has no output and no finish reason, and each earlier one has both.
+
+        The only call of an agent's model is silent if it also has no tokens, and if the question shows that texts are
+        captured, or if not even the model has a name.
+        """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
-        if last is None or last.result or last.finish_reasons or not last.is_good or not others:
+        if last is None or last.result or last.finish_reasons or not last.is_good:
             return False
-        return all(step.result and step.finish_reasons for step in others)
+        if others:
+            return all(step.result and step.finish_reasons for step in others)
+        run = self.fields
+        return self.has_agent and run.cost is None and (filled(run.question) is not None or run.model is None)
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether a span reports that an agent ran: a step, or the span of the whole run."""
+        whole = (self.fields.model_extra or {}).get("span_kind")
+        return whole == AGENT_ROLE or any(step.role == AGENT_ROLE for step in self.steps)
 
     def agent_went_on(self, step: RunActivity) -> bool:
         """Return whether the agent of `step` had a successful step or tool call that began after the end of `step`."""

@@ -207,6 +207,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     - The last model call had requested tools, and the tools were called, but one call reports no result: unknown. A
       program that is cancelled or waits for a person ends in this way.
     - The last model call had requested tools, and the tools were called: failed.
+    - The last model call of an agent had requested tools, and none was called: unknown, for the same reason.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -224,16 +225,13 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
         # The agent to which the conversation went gives the answer.
         return None
-    called = [
-        call
-        for call in case.activities
-        if call.kind == CALL and call.at_us >= model.at_us and call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)
-    ]
-    # Agents also pause after a request, for example to ask a person.
-    if reason is None or not called:
+    asked = [call for call in case.activities if call.kind == CALL and call.at_us >= model.at_us]
+    called = [call for call in asked if call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)]
+    # Without an agent, a request may be the whole task: some clients read a structured answer from it.
+    if reason is None or not (called or (asked and case.has_agent)):
         return None
     is_open = any(call.is_good and call.arguments is not None and call.result is None for call in called)
-    value = RunOutcome.UNKNOWN if is_open else RunOutcome.FAILED
+    value = RunOutcome.UNKNOWN if is_open or not called else RunOutcome.FAILED
     return report_of(value, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
 
 

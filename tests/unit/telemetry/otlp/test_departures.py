@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from relab.telemetry.models import AgentRun
-from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, call_of, exception, extra, run_of, span
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, call_of, exception, extra, run_of, span, step_of
 
 ARGUMENTS = {"order_id": "A-17"}
 FILLER = {
@@ -298,3 +300,44 @@ def test_tokens_of_litellm_are_those_of_all_calls_in_the_span_of_the_program() -
 
     assert run.cost is not None
     assert (run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.tokens_cached) == (50, 4, 8)
+
+
+REQUESTING = json.dumps([{"role": "assistant", "tool_calls": [{"id": "c1", "name": "lookup", "arguments": "{}"}]}])
+
+
+@pytest.mark.parametrize("reasons", [{}, {"gen_ai.response.finish_reasons": "stop"}])
+def test_answer_that_requests_tools_ends_with_tool_calls(reasons: dict[str, Any]) -> None:
+    """Agno's instrumentation and openai-agents-v2 report no finish reason."""
+    step = step_of(CHAT | {"gen_ai.output.messages": REQUESTING} | reasons)
+
+    assert extra(step, "finish_reasons") == ["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "I have tools to execute, but I need confirmation.",
+        "I have tools to execute, but it needs external execution.",
+        "Operation cancelled by user",
+        "Run 92958cac-5a30 was cancelled",
+    ],
+)
+def test_notice_of_agno_is_no_answer(notice: str) -> None:
+    attributes = {"openinference.span.kind": "AGENT", "agent.name": "desk", "input.value": "Where is it?"}
+
+    assert run_of(span("root", None, attributes | {"output.value": notice})).answer is None
+    assert run_of(span("root", None, attributes | {"output.value": f"{notice} Why?"})).answer == f"{notice} Why?"
+
+
+def test_deferred_calls_of_pydantic_ai_are_no_answer() -> None:
+    deferred = json.dumps({"calls": [], "approvals": [{"tool_name": "lookup", "args": "{}"}], "metadata": {}})
+
+    assert run_of(span("root", None, AGENT | {"final_result": deferred})).answer is None
+    assert run_of(span("root", None, AGENT | {"final_result": '{"calls": 3}'})).answer == '{"calls": 3}'
+
+
+def test_assistant_message_with_nothing_but_its_role_is_empty() -> None:
+    """Agno reports an empty answer like this."""
+    attributes = {"openinference.span.kind": "LLM", "output.value": json.dumps([{"role": "assistant"}])}
+
+    assert run_of(span("root", None, AGENT), span("chat", "root", attributes, start=1)).answer is None

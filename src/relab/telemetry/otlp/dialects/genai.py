@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
-from relab.telemetry.otlp.messages import content_text, parsed, read_messages
+from relab.telemetry.otlp.media import content_text
+from relab.telemetry.otlp.messages import parsed, read_messages
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, Span, SpanEvent
 

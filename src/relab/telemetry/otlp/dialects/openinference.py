@@ -47,6 +47,10 @@ _STUCK_AGENT: Final = re.compile(
 """The prompt with which smolagents asks for a last answer when an agent has reached its limit of steps."""
 _LAST_CHANCE: Final = "you MUST give your absolute best final answer"
 _MAX_DEMAND_CHARS: Final = 500
+_AGNO_NOTICE: Final = re.compile(
+    r"I have tools to execute, but (?:I need|it needs) [a-z, ]{1,100}\.|Operation cancelled by user|Run [\w-]{1,100} was cancelled"
+)
+"""What Agno writes in place of an answer if a run waits for a person or a program, or was cancelled."""
 _MEMORY_STEP: Final = '{"memory_step": "'
 _REFUSAL: Final = re.compile(r'"refusal":\s?(?P<words>"(?:[^"\\]|\\.){1,10000}")')
 _PRINTED_CHOICE: Final = re.compile(r"\w\(finish_reason='(\w{1,50})'")
@@ -81,8 +85,7 @@ def _translate(span: Span, values: Values) -> None:
         if documents:
             add(values, v.DOCUMENTS, [fields.get("document.content") for _, fields in sorted(documents.items())])
     elif role is Role.AGENT:
-        # The name of the span is the agent's, or the agent's class and method.
-        add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
+        _add_agent(span, values)
     elif role is Role.TOOL:
         method = _TOOL_METHOD.fullmatch(span.name)
         add(values, v.TOOL_NAME, method and method[1])
@@ -244,6 +247,15 @@ def _has_content(values: Values) -> bool:
     return isinstance(messages, list) and any(
         not isinstance(message, dict) or message.get("content") or message.get("tool_calls") for message in messages
     )
+
+
+def _add_agent(span: Span, values: Values) -> None:
+    """Add the name of an agent to `values`, and remove a notice that the agent gave in place of an answer."""
+    attributes = span.attributes
+    if _AGNO_NOTICE.fullmatch(text_of(attributes, "output.value") or ""):
+        values.pop(v.OUTPUT, None)
+    # The name of the span is the agent's, or the agent's class and method.
+    add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
 
 
 def _class_name(name: str) -> str | None:

@@ -12,6 +12,8 @@ from relab.telemetry.otlp.spans import Span
 
 _MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
 _RESULT: Final = "final_result"
+_DEFERRED: Final = ('{"calls":[', '{"calls": [')
+"""The beginning of the object that a run has in place of an answer if it waits for approvals or results of tools."""
 _EVENTS: Final = "events"
 """The attribute of a model call with GenAI events as JSON: one for each message, the answer as `gen_ai.choice`."""
 
@@ -33,7 +35,9 @@ def _translate(span: Span, values: Values) -> None:
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)
     result = text_of(attributes, _RESULT)
-    if result is not None and result.startswith(("{", "[")):
+    if result is not None and result.startswith(_DEFERRED):
+        values.pop(v.OUTPUT, None)
+    elif result is not None and result.startswith(("{", "[")):
         # A structured answer is the answer itself, whatever its fields.
         add(values, v.OUTPUT_MESSAGES, [{"role": "assistant", "content": result}])
     events = text_of(attributes, _EVENTS)

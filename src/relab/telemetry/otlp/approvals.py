@@ -1,0 +1,76 @@
+"""Tool calls that a person approves or rejects: which reports show no execution of a tool.
+
+Frameworks ask a person before they execute a tool. A call that the person rejected was not executed, so its status is
+`skipped`, and the rejection, which the model reads in place of a result, is no error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from relab.telemetry.models import CALL, StepStatus
+from relab.telemetry.otlp.arguments import call_key
+from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts
+from relab.telemetry.otlp.outcome import SpanOutcome
+from relab.telemetry.otlp.roles import Role
+
+_REJECTION: Final = re.compile(
+    # OpenAI Agents SDK; Microsoft Agent Framework; pydantic-ai; LangChain's HumanInTheLoopMiddleware
+    r"Tool execution was not approved\.|(?:Error: )?Tool call invocation was rejected by user\."
+    r"|The tool call was denied\.|User rejected the tool call for `"
+)
+
+
+def is_rejection(text: str | None) -> bool:
+    """Return whether a tool's result is the text by which a framework tells a model that a person rejected the call."""
+    return text is not None and _REJECTION.match(text) is not None
+
+
+def settle_approvals(spans: Sequence[SpanFacts]) -> Sequence[SpanFacts]:
+    """Return the spans of a trace without the reports of tool calls that no tool executed.
+
+    A call whose result is a rejection gets the status `skipped`. A span that ended when its call had to wait for a
+    person is hidden (`NO_ITEM`) if the call was executed later, in a span of its own.
+
+    Args:
+        spans: the spans of the trace, sorted by start. If nothing changes, the result is `spans` itself.
+    """
+    tools = [facts for facts in spans if facts.kind == CALL and facts.role is Role.TOOL]
+    changed = {facts.span.span_id: _skipped(facts) for facts in tools if is_rejection(facts.item.get("result_summary"))}
+    changed |= {facts.span.span_id: facts._replace(kind=NO_ITEM, role=Role.OTHER) for facts in _waiting(spans, tools)}
+    return [changed.get(facts.span.span_id, facts) for facts in spans] if changed else spans
+
+
+def _skipped(facts: SpanFacts) -> SpanFacts:
+    item = {field: value for field, value in facts.item.items() if field not in ("error_class", "error_message")}
+    return facts._replace(outcome=SpanOutcome(StepStatus.SKIPPED), item={**item, "status": str(StepStatus.SKIPPED)})
+
+
+def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator[SpanFacts]:
+    """Yield the spans of calls that had to wait for a person, and have another span in which they were executed.
+
+    These are the earliest spans without a result among the spans of the same tool with the same arguments, if there are
+    more such spans than requests of models. Spans with the id of their call are left out: it tells the calls apart.
+    """
+    tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
+    if all(_has_result(facts) for facts in tools):
+        return
+    requests = Counter(
+        call_key(request.name, request.arguments)
+        for facts in spans
+        if facts.role is Role.LLM
+        for request in facts.talk.requests
+    )
+    same: dict[tuple[str, str], list[SpanFacts]] = defaultdict(list)
+    for facts in tools if requests else ():
+        same[call_key(facts.item["tool_name"], facts.item["args_json"])].append(facts)
+    for call, reports in same.items():
+        surplus = len(reports) - requests[call] if call in requests else 0
+        yield from [facts for facts in reports[:-1] if not _has_result(facts)][: max(surplus, 0)]
+
+
+def _has_result(facts: SpanFacts) -> bool:
+    return "result_summary" in facts.item or facts.outcome.status is not StepStatus.SUCCESS

@@ -1,0 +1,28 @@
+"""Runs of an agent that waits for a person, or that was cancelled before its model answered."""
+
+from __future__ import annotations
+
+from support.telemetry.runs import RunBody
+from unit.telemetry.outcome.cases import agent, good, model, verdict
+
+SUCCEEDED = ("succeeded", "no_unrecovered_error")
+ASKING = model("m1", 0, "order_lookup({})", finish_reasons=["tool_calls"])
+OF_AN_AGENT: RunBody = {"span_kind": "agent"}
+
+
+def test_agent_that_called_none_of_the_requested_tools_was_cancelled_or_waits() -> None:
+    waiting = (ASKING, good("c1", 1, status="skipped", result_summary=None))
+
+    assert verdict(*waiting, **OF_AN_AGENT) == ("unknown", "no_answer")
+    assert verdict(agent("a", 0), *waiting) == ("unknown", "no_answer")
+    assert verdict(*waiting, **OF_AN_AGENT, answer="Shipped.") == SUCCEEDED
+
+
+def test_agent_whose_only_model_call_brought_nothing_has_an_unknown_outcome() -> None:
+    silent = model("m1", 0)
+    cost = {"tokens_prompt": 12, "tokens_completion": 0}
+
+    assert verdict(silent, **OF_AN_AGENT, question="Where is it?") == ("unknown", "no_answer")
+    assert verdict(silent, **OF_AN_AGENT, question="Where is it?", cost=cost) == SUCCEEDED
+    assert verdict(silent, **OF_AN_AGENT, model="gpt-x") == SUCCEEDED
+    assert verdict(silent, question="Where is it?") == SUCCEEDED
