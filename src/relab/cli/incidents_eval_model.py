@@ -47,7 +47,7 @@ def model_access(settings: Settings) -> ModelAccess:
 def _require_model(settings: Settings) -> None:
     from relab.core.errors import ConfigurationError
 
-    if not list(_keys(settings)) and settings.llm.base_url is None:
+    if not settings.has_model:
         raise ConfigurationError(
             "No language model is configured to measure with.",
             remedy="Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or RELAB_LLM__BASE_URL for a server of your own.",
@@ -61,6 +61,7 @@ def _require_model(settings: Settings) -> None:
 
 def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
     for name, key in (
+        ("RELAB_LLM__API_KEY", settings.llm.api_key),
         ("RELAB_OPENAI_API_KEY", settings.openai_api_key),
         ("RELAB_ANTHROPIC_API_KEY", settings.anthropic_api_key),
     ):
@@ -74,11 +75,13 @@ def _environment(settings: Settings) -> dict[str, str]:
     They set the model, its limits, and in which cases a responder calls it.
     """
     when = settings.incidents.ask_model
-    incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}
+    incidents = settings.incidents.model_dump()
     found = {
         "RELAB_INCIDENTS__ASK_MODEL": "unsure" if when == "never" else when,
-        **_named("RELAB_INCIDENTS__", {name: value for name, value in incidents.items() if name.startswith("model_")}),
-        **_named("RELAB_LLM__", settings.llm.model_dump(exclude={"base_url"}, exclude_none=True)),
+        **_named(
+            "RELAB_INCIDENTS__", {name: value for name, value in incidents.items() if name.startswith("max_model_")}
+        ),
+        **_named("RELAB_LLM__", settings.llm.model_dump(exclude={"api_key", "base_url"}, exclude_none=True)),
     }
     if settings.llm_model is not None:
         found["RELAB_LLM_MODEL"] = settings.llm_model

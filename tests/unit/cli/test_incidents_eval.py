@@ -50,7 +50,10 @@ def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Pat
     # The path is too long for the sockets of testbeds, so the plan is written but no episode starts.
     home = tmp_path / ("long" * 40)
     home.mkdir()
-    (home / ".env").write_text("OPENAI_API_KEY=a-very-secret-key\nRELAB_INCIDENTS__ASK_MODEL=always\n")
+    (home / ".env").write_text(
+        "OPENAI_API_KEY=a-very-secret-key\nRELAB_LLM__API_KEY=a-very-secret-key\n"
+        "RELAB_INCIDENTS__ASK_MODEL=always\nRELAB_INCIDENTS__MAX_MODEL_CALLS_PER_INCIDENT=2\n"
+    )
     settings = {
         "LLM_MODEL": "some-model",
         "RELAB_LLM__BASE_URL": "http://127.0.0.1:9/v1",
@@ -66,13 +69,15 @@ def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Pat
 
     config = yaml.safe_load((folder / "compared" / ".lab" / "experiment.yaml").read_text())
     harness = config["runtime"]["harness"]
-    assert harness["secrets"] == ["RELAB_OPENAI_API_KEY"]
+    assert harness["secrets"] == ["RELAB_LLM__API_KEY", "RELAB_OPENAI_API_KEY"]
     passed = [name for name in harness["environment"]["pass"] if not name.startswith("SSL_")]
     assert passed == ["HTTPS_PROXY", "RELAB_LLM__BASE_URL"]
     (modelled,) = [each for each in config["variant_plan"] if each["variant_id"] == "relab-with-model"]
     told = modelled["bindings"]["responder_environment"]
     assert told["RELAB_INCIDENTS__ASK_MODEL"] == "always"
     assert told["RELAB_LLM_MODEL"] == "some-model"
+    assert told["RELAB_INCIDENTS__MAX_MODEL_CALLS_PER_INCIDENT"] == "2"
+    assert "RELAB_LLM__API_KEY" not in told
     written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"a-very-secret-key" not in written
     assert b"a:b@p" not in written
