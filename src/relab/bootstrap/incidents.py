@@ -82,6 +82,7 @@ def _watched(settings: Settings, gateway: Callable[[], LlmGateway]) -> WatchedTa
                 max_tokens=given.max_model_tokens_per_incident,
                 max_total_s=given.max_model_time_per_incident_s,
                 call_timeout_s=settings.llm.timeout_s,
+                max_answer_tokens=settings.llm.max_completion_tokens,
             ),
         ),
         gateway=_second_opinion(settings, gateway),

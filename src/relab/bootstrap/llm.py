@@ -23,6 +23,7 @@ from relab.settings import Settings
 
 _log = get_logger(__name__)
 _HOUR_S = 3_600.0
+_BUDGET_REMEDY = "Wait for up to an hour, or raise RELAB_LLM__MAX_CALLS_PER_HOUR or RELAB_LLM__MAX_TOKENS_PER_HOUR."
 
 
 def build_gateway(settings: Settings) -> LlmGateway:
@@ -50,6 +51,7 @@ def build_gateway(settings: Settings) -> LlmGateway:
             output_method=None if llm.output_method is None else OutputMethod(llm.output_method),
             temperature=None if llm.temperature == "default" else llm.temperature,
             timeout_s=llm.timeout_s,
+            max_completion_tokens=llm.max_completion_tokens,
         )
     except ValidationError as error:
         problems = "; ".join(": ".join(problem) for problem in problems_of(error, root="the model"))
@@ -65,7 +67,7 @@ def build_gateway(settings: Settings) -> LlmGateway:
         window_s=_HOUR_S,
     )
     try:
-        return LangChainGateway(config, budget=Budget(limits))
+        return LangChainGateway(config, budget=Budget(limits, remedy=_BUDGET_REMEDY))
     except LlmNotConfiguredError as error:
         # No error, because many environments contain keys by chance; `lab doctor` reports the missing package.
         _log.warning("llm_not_configured", error=str(error))

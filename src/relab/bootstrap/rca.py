@@ -79,7 +79,7 @@ def build_judges(settings: Settings, gateway: LlmGateway) -> tuple[Judging, Sent
         prompt_usd_per_million=llm.prompt_usd_per_million,
         completion_usd_per_million=llm.completion_usd_per_million,
     )
-    limits = JudgeLimits(budget, rca.judge_max_s, rca.judge_context_tokens)
+    limits = JudgeLimits(budget, rca.judge_max_s, rca.judge_context_tokens, llm.max_completion_tokens)
     model = gateway.model if isinstance(gateway, LangChainGateway) else None
     judge = Judge(gateway, model=model, limits=limits)
     return judge.judge, SentenceJudge(gateway, model=model, limits=limits).judge

@@ -42,7 +42,7 @@ def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
         readable = True
     # Raise outside of the `except` block, so that the parser's error, which quotes the answer, is not chained.
     if not readable:
-        raise LlmInvalidOutputError(f"The model's answer is not JSON ({len(raw)} bytes).")
+        raise LlmInvalidOutputError("The model's answer is not JSON.")
     return validate_value(value, schema)
 
 
@@ -75,10 +75,16 @@ def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
         raise LlmRefusedError("The model declined to answer.")
     if reason in _CUT_OFF:
         raise LlmInvalidOutputError(
-            "The model's answer was cut off at its token limit.", remedy="Raise max_completion_tokens."
+            "The model's answer was cut off at its token limit.", remedy="Raise RELAB_LLM__MAX_COMPLETION_TOKENS."
         )
     if message.tool_calls:
         return validate_value(message.tool_calls[0]["args"], schema)
+    if message.invalid_tool_calls:
+        # Some servers give a cut-off call the same finish reason as a complete one.
+        raise LlmInvalidOutputError(
+            "The arguments of the model's function call are not JSON; they may be cut off.",
+            remedy="Raise RELAB_LLM__MAX_COMPLETION_TOKENS.",
+        )
     text = _text(message.content)
     if not text.strip():
         raise LlmInvalidOutputError("The model's answer is empty.")

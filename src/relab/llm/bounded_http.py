@@ -35,6 +35,7 @@ async def _read(response: Any, max_bytes: int) -> bytes:
         body += chunk
         if len(body) > max_bytes:
             raise LlmInvalidOutputError(
-                f"The model server's answer is larger than {max_bytes} bytes.", remedy="Raise max_response_bytes."
+                f"The model server's answer is larger than {max_bytes} bytes.",
+                remedy="Check that RELAB_LLM__BASE_URL is the URL of a model server.",
             )
     return bytes(body)

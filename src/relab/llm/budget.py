@@ -98,11 +98,19 @@ class Budget:
 
     Args:
         limits: the limits; None: no limits.
+        remedy: what a person can do when the limits do not allow a call.
         uptime_us: a function that returns a time in microseconds that never goes back.
     """
 
-    def __init__(self, limits: BudgetLimits | None = None, *, uptime_us: Callable[[], int] = uptime_us) -> None:
+    def __init__(
+        self,
+        limits: BudgetLimits | None = None,
+        *,
+        remedy: str = "Raise the limit in the settings.",
+        uptime_us: Callable[[], int] = uptime_us,
+    ) -> None:
         self._limits = limits or BudgetLimits()
+        self._remedy = remedy
         self._uptime_us = uptime_us
         self._lock = threading.Lock()
         self._in_window: deque[Charge] = deque()
@@ -124,7 +132,7 @@ class Budget:
                 raise LlmBudgetExceededError(
                     f"The model was not called: {problem}.",
                     retry_after_s=self._retry_after_s(now_us),
-                    remedy="Wait until the window has passed, or raise the limit in the settings.",
+                    remedy=self._remedy,
                 )
             charge = Charge(now_us, prompt_tokens, completion_tokens)
             self._calls += 1

@@ -13,7 +13,7 @@ import functools
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -33,11 +33,27 @@ from relab.llm.bounded_http import bounded
 from relab.llm.config import LlmConfig
 from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredError, LlmUnavailableError
 from relab.llm.models import OutputMethod, Prompt
+from relab.llm.providers import PROVIDERS
 
 _KEYLESS = SecretStr("none")
 """The key for a server that needs no key: if no key were set, the SDK would send `OPENAI_API_KEY` to it."""
 
 _RETRYABLE_4XX = frozenset({408, 409, 425, 429})
+
+_TOO_LONG = (
+    "context_length_exceeded",
+    "exceed_context_size",
+    "context length",
+    "context size",
+    "context window",
+    "prompt is too long",
+)
+"""Words by which servers say that a prompt does not fit the model's context; they have no common error code."""
+
+_TOO_LONG_STATUSES = frozenset({400, 413, 422})
+
+_NOT_CONNECTED = frozenset({"ConnectError", "ConnectTimeout"})
+"""The exceptions of the HTTP libraries that show that no request was sent; different SDKs use different libraries."""
 
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, UserWarning)
 """The exceptions that LangChain and the SDKs raise if a response violates the protocol.
@@ -55,11 +71,13 @@ class ChatBackend:
             `DefaultAsyncHttpxClient`.
         base_error: the base class of the SDK's exceptions.
         make_model: a function that returns the chat model for a configuration and an HTTP client.
+        client_of: a function that returns the SDK's client of a chat model.
     """
 
     sdk: ModuleType
     base_error: type[Exception]
     make_model: Callable[[LlmConfig, Any], BaseChatModel]
+    client_of: Callable[[Any], Any]
 
     async def ask(self, config: LlmConfig, prompt: Prompt, schema: type[BaseModel], *, ends_at: float) -> AIMessage:
         """Send a prompt to the model and return the model's message; retry temporary failures while time is left.
@@ -76,7 +94,8 @@ class ChatBackend:
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.
         with tracing_context(enabled=False):
-            async with _open_model(self, config, schema) as model:
+            async with _open_model(self, config) as chat_model:
+                model = _bind(chat_model, config.method, schema)
                 attempt = 0
                 while True:
                     failure: LlmError
@@ -90,6 +109,22 @@ class ChatBackend:
                         raise failure
                     await asyncio.sleep(pause_s)
                     attempt += 1
+
+    async def list_models(self, config: LlmConfig) -> tuple[str, ...] | None:
+        """Return the names of the models that the server offers; None if the server has no such list.
+
+        Raises:
+            LlmError: the server cannot be reached, or rejects the request.
+        """
+        async with _open_model(self, config) as model:
+            try:
+                page = await self.client_of(model).models.list()
+                return tuple(str(each.id) for each in page.data)
+            except (self.sdk.NotFoundError, *_MALFORMED):
+                return None
+            except (self.base_error, LlmError) as error:
+                failure = _translate(error, self, config)
+        raise failure
 
 
 def model_options(config: LlmConfig) -> dict[str, Any]:
@@ -123,14 +158,12 @@ def _system(prompt: Prompt, method: OutputMethod, schema: type[BaseModel]) -> st
 
 
 @asynccontextmanager
-async def _open_model(
-    backend: ChatBackend, config: LlmConfig, schema: type[BaseModel]
-) -> AsyncIterator[Runnable[LanguageModelInput, AIMessage]]:
+async def _open_model(backend: ChatBackend, config: LlmConfig) -> AsyncIterator[BaseChatModel]:
     client_class = bounded(backend.sdk.DefaultAsyncHttpxClient, config.max_response_bytes)
     headers = {"Accept-Encoding": "identity"}
     # The client needs no timeout, because the deadline of the whole call limits every part of it.
     async with client_class(timeout=None, follow_redirects=False, headers=headers, verify=_tls()) as client:
-        yield _bind(backend.make_model(config, client), config.method, schema)
+        yield backend.make_model(config, client)
 
 
 @functools.cache
@@ -163,40 +196,62 @@ def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) ->
             return own
         own = own.__cause__ or own.__context__
     if isinstance(error, backend.sdk.APIStatusError):
-        return _status_error(error.status_code, error.response.headers.get("Retry-After"), config)
+        return _status_error(error.status_code, error.response, config)
     if isinstance(error, backend.sdk.APIConnectionError):
+        causes = list(_causes(error))
         return LlmUnavailableError(
-            f"The model server {_origin(config)} cannot be reached, or closed the connection ({type(_root(error)).__name__}).",
-            remedy="Check the base URL and the network.",
+            f"The model server {_origin(config)} cannot be reached, or closed the connection ({type(causes[-1]).__name__}).",
+            is_sent=not any(type(cause).__name__ in _NOT_CONNECTED for cause in causes),
+            remedy="Check RELAB_LLM__BASE_URL, the server and the network.",
         )
     return LlmInvalidOutputError(
         f"The answer of {_origin(config)} violates the {config.provider} protocol ({type(error).__name__})."
     )
 
 
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
-def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> LlmError:
+def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
     said = f"The model server {_origin(config)} answered with HTTP {status}"
-    if status in _RETRYABLE_4XX or status >= 500:
-        return LlmUnavailableError(f"{said}.", status=status, retry_after_s=_seconds(retry_after))
     if status in {401, 403}:
-        return LlmNotConfiguredError(f"{said}: the API key is not accepted.", remedy="Set a valid key.")
+        return LlmNotConfiguredError(f"{said}: the API key is not accepted.", remedy="Set a valid RELAB_LLM__API_KEY.")
+    if status in _TOO_LONG_STATUSES and any(words in response.text.lower() for words in _TOO_LONG):
+        return LlmNotConfiguredError(
+            f"{said}: the prompt and the answer do not fit the context of the model {config.model!r}.",
+            remedy="Use a model or a server with a larger context; for the judge, lower RELAB_RCA__JUDGE_CONTEXT_TOKENS.",
+        )
+    if status in _RETRYABLE_4XX or status >= 500:
+        return LlmUnavailableError(
+            f"{said}.",
+            status=status,
+            retry_after_s=_seconds(response.headers.get("Retry-After")),
+            remedy=_other_methods(config) if status == 500 else None,
+        )
     if status == 404:
         return LlmNotConfiguredError(
-            f"{said} for the model {config.model!r}.", remedy="Check the model's name and the base URL."
+            f"{said} for the model {config.model!r}.", remedy="Check RELAB_LLM__MODEL and RELAB_LLM__BASE_URL."
         )
-    return LlmNotConfiguredError(
-        f"{said}.",
-        remedy=(
-            f"Check the model's name, the base URL, the temperature (some models reject one) "
-            f"and output_method ({config.method} is in use)."
-        ),
+    checks = (
+        f"Check RELAB_LLM__BASE_URL, RELAB_LLM__MODEL ({config.model}) and RELAB_LLM__TEMPERATURE (some models accept "
+        "only default)."
     )
+    return LlmNotConfiguredError(f"{said}.", remedy=" ".join(filter(None, (checks, _other_methods(config)))))
+
+
+def _other_methods(config: LlmConfig) -> str | None:
+    """Return the remedy for a server that does not know how relab asks for JSON; None if the protocol has one way only.
+
+    Such a server answers with status 400, 422 or 500.
+    """
+    others = [method for method in PROVIDERS[config.provider].methods if method is not config.method]
+    if not others:
+        return None
+    return f"If the server does not know {config.method}, set RELAB_LLM__OUTPUT_METHOD to {' or '.join(others)}."
 
 
 def _seconds(retry_after: str | None) -> float | None:

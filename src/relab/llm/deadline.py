@@ -52,7 +52,8 @@ class DeadlineRunner:
         ends_at = time.monotonic() + timeout_s
         if not self._slots.acquire(timeout=timeout_s):
             raise LlmBusyError(
-                f"No slot for a model call became free within {timeout_s:g} s.", remedy="Raise max_concurrency."
+                f"No slot for a model call became free within {timeout_s:g} s.",
+                remedy="Repeat it later, or use a faster model.",
             )
         result: Future[T] = Future()
         thread = threading.Thread(
@@ -105,4 +106,6 @@ async def _deliver(
 
 
 def _too_slow(timeout_s: float) -> LlmUnavailableError:
-    return LlmUnavailableError(f"The model did not answer within {timeout_s:g} s.")
+    return LlmUnavailableError(
+        f"The model did not answer within {timeout_s:g} s.", remedy="Raise RELAB_LLM__TIMEOUT_S, or use a faster model."
+    )

@@ -26,6 +26,7 @@ class LlmUnavailableError(LlmError):
 
     Attributes:
         status: the HTTP status of the response, or None if there was no response.
+        is_sent: whether the server may have received a request; False if no connection was made.
         retry_after_s: the wait that the server requested before a retry, in seconds, or None.
     """
 
@@ -36,11 +37,13 @@ class LlmUnavailableError(LlmError):
         message: str,
         *,
         status: int | None = None,
+        is_sent: bool = True,
         retry_after_s: float | None = None,
         remedy: str | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.status = status
+        self.is_sent = is_sent
         self.retry_after_s = retry_after_s
 
 

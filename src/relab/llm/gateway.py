@@ -61,5 +61,6 @@ class NullGateway:
     ) -> AnswerT:
         """Raise `LlmDisabledError`, because there is no model."""
         raise LlmDisabledError(
-            "No language model is configured.", remedy="Set OPENAI_API_KEY, or continue without a model."
+            "No language model is configured.",
+            remedy="Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or RELAB_LLM__BASE_URL; or continue without a model.",
         )

@@ -36,7 +36,7 @@ class LangChainGateway:
     - Connection errors and the statuses 408, 409, 425, 429 and 5xx are retried while time is left.
     - The budget counts a call once, even if it was retried.
     - Before a call, its maximum cost is reserved in the budget. A call without an answer keeps this reservation. A call
-      that the server answered with an error costs nothing.
+      that the server answered with an error, or never received, costs nothing.
     - Only some calls run at the same time; the others wait for a slot. A call that got no slot in time is not counted.
     """
 
@@ -73,6 +73,17 @@ class LangChainGateway:
     def preload(self) -> None:
         """Load the provider's library, which takes seconds, so that the first call need not load it."""
         _load(self._config.provider)
+
+    def list_models(self, *, timeout_s: float) -> tuple[str, ...] | None:
+        """Return the names of the models that the server offers, without calling a model; it costs nothing.
+
+        None if the server has no such list.
+
+        Raises:
+            LlmError: the server cannot be reached, rejects the key, or does not answer within `timeout_s` seconds.
+        """
+        backend = _load(self._config.provider)
+        return self._runner.run(lambda _: backend.list_models(self._config), timeout_s)
 
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
@@ -125,7 +136,7 @@ class LangChainGateway:
             self._budget.settle(charge, _NOTHING_BILLED)
             raise
         except LlmUnavailableError as error:
-            if error.status is not None:
+            if error.status is not None or not error.is_sent:
                 self._budget.settle(charge, _NOTHING_BILLED)
             raise
         usage = read_usage(message)

@@ -38,6 +38,12 @@ class NoJudgeError(ConflictError):
 
     code = "no_judge"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "No language model is configured.",
+            remedy="Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or RELAB_LLM__BASE_URL; or ask without a judge.",
+        )
+
 
 class LabelPlaceError(InvalidInputError):
     """A label names a step or an agent that the run does not have. The request must be corrected."""

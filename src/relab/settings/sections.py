@@ -185,6 +185,9 @@ class LlmSettings(_Section):
         0.0, description="`default` sends no temperature, for models that reject one."
     )
     timeout_s: Seconds = Field(20.0, description="The time limit of a call, with its retries.")
+    max_completion_tokens: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_024, description="The most tokens of an answer; models that think before they answer need more."
+    )
     max_calls_per_hour: Annotated[int, Field(ge=0)] = 600
     max_tokens_per_hour: Annotated[int, Field(ge=0)] = 2_000_000
     prompt_usd_per_million: Annotated[float, Field(ge=0)] | None = Field(

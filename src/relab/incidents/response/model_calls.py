@@ -122,7 +122,7 @@ class ModelCalls:
             "took_s": round(loop.time() - began_s, 3),
         }
         if failure is not None:
-            await self.append_event(FAILED, f"{failure.message} The result of the rules is used.", content)
+            await self.append_event(FAILED, f"{failure} The result of the rules is used.", content)
             raise failure
         tokens = spent.prompt_tokens + spent.completion_tokens
         await self.append_event(

@@ -47,7 +47,12 @@ def load() -> ChatBackend:
     def make_model(config: LlmConfig, client: Any) -> BaseChatModel:
         return BoundedChatAnthropic(**model_options(config), bounded_http_client=client)
 
-    return ChatBackend(sdk=anthropic, base_error=anthropic.AnthropicError, make_model=make_model)
+    return ChatBackend(
+        sdk=anthropic,
+        base_error=anthropic.AnthropicError,
+        make_model=make_model,
+        client_of=lambda model: model._async_client,  # noqa: SLF001 the property overridden above
+    )
 
 
 PROVIDER: Final = Provider(

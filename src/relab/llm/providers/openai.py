@@ -33,7 +33,12 @@ def load() -> ChatBackend:
             **model_options(config), openai_proxy=None, http_async_client=client, use_responses_api=False
         )
 
-    return ChatBackend(sdk=openai, base_error=openai.OpenAIError, make_model=make_model)
+    return ChatBackend(
+        sdk=openai,
+        base_error=openai.OpenAIError,
+        make_model=make_model,
+        client_of=lambda model: model.root_async_client,
+    )
 
 
 PROVIDER: Final = Provider(

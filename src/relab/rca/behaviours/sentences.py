@@ -50,7 +50,7 @@ class BehaviourFinder:
             NoJudgeError: no language model is configured.
         """
         if self._judge is None:
-            raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
+            raise NoJudgeError
 
     def find(self, rules: Sequence[BehaviourRule], run: AgentRun, *, asks_model: bool) -> FoundBehaviours:
         """Return the behaviours of a run by the given rules.

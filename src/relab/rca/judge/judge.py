@@ -85,9 +85,7 @@ class Judge:
             },
             context={"evidence": evidence},
         )
-        _log.info(
-            "rca.judged", method=str(method), steps=len(steps), calls=verdict.calls, fallback=fallback is not None
-        )
+        _log.info("rca.judged", method=str(method), steps=len(steps), calls=verdict.calls, fallback=fallback)
         return report.with_changes(evidence, judge=verdict)
 
 

@@ -19,6 +19,7 @@ from relab.llm import (
     LlmError,
     LlmGateway,
     LlmInvalidOutputError,
+    LlmUnavailableError,
     MeteredGateway,
     Prompt,
     Spent,
@@ -28,13 +29,11 @@ from relab.rca.judge.answers import DroppedAnswerError, JudgeAnswer
 from relab.rca.judge.cache import JudgeAnswerCache
 from relab.rca.judge_models import JudgeDrop
 
-ANSWER_TOKENS: Final = 1_024
-"""The completion tokens that are reserved for an answer."""
-
 CHARS_PER_TOKEN: Final = 2
 """A token is assumed to have at least this number of characters, as in `Prompt.most_tokens`."""
 
 _US: Final = 1_000_000
+_BUDGET_REMEDY: Final = "Raise RELAB_RCA__JUDGE_MAX_CALLS, RELAB_RCA__JUDGE_MAX_TOKENS or RELAB_RCA__JUDGE_MAX_USD."
 
 AnswerT = TypeVar("AnswerT", bound=JudgeAnswer)
 CheckedT = TypeVar("CheckedT")
@@ -48,11 +47,13 @@ class JudgeLimits:
         budget: the maximum number of calls, of tokens and of USD.
         max_s: the maximum time of all calls together, in seconds.
         context_tokens: the maximum number of tokens of one prompt.
+        answer_tokens: the maximum number of tokens of one answer.
     """
 
     budget: BudgetLimits
     max_s: float
     context_tokens: int
+    answer_tokens: int = 1_024
 
     @property
     def context_chars(self) -> int:
@@ -87,7 +88,7 @@ class JudgeSession:
         self._metered = MeteredGateway(gateway)
         self._model = model
         self._limits = limits
-        self._budget = Budget(limits.budget)
+        self._budget = Budget(limits.budget, remedy=_BUDGET_REMEDY)
         self._ends_us = uptime_us() + round(limits.max_s * _US)
         self._cache = cache
         self.dropped: Counter[JudgeDrop] = Counter()
@@ -107,15 +108,21 @@ class JudgeSession:
         }
 
     def explain(self, error: DroppedAnswerError | JudgeLimitError | LlmError) -> str:
-        """Return in words why a request has no valid answer. A dropped answer is also counted in `dropped`."""
-        if isinstance(error, LlmInvalidOutputError):
-            error = DroppedAnswerError(JudgeDrop.INVALID_ANSWER)
+        """Return in words why a request has no valid answer, and what a person can do.
+
+        A dropped answer is also counted in `dropped`.
+        """
         if isinstance(error, DroppedAnswerError):
             self.dropped[error.reason] += 1
             return f"the model's answer was dropped ({error.reason})"
+        # Neither contains a text of the run or of the model.
+        words = str(error).rstrip(".")
+        if isinstance(error, LlmInvalidOutputError):
+            self.dropped[JudgeDrop.INVALID_ANSWER] += 1
+            return f"the model's answer was dropped ({JudgeDrop.INVALID_ANSWER}): {words}"
         if isinstance(error, JudgeLimitError | LlmBudgetExceededError):
-            return f"a limit was reached: {error.message.rstrip('.')}"
-        return f"the model gave no answer ({error.code})"
+            return f"a limit was reached: {words}"
+        return f"the model gave no answer ({error.code}): {words}"
 
     def ask(self, prompt: Prompt, code: str, schema: type[AnswerT], check: Callable[[AnswerT], CheckedT]) -> CheckedT:
         """Send a prompt to the model, or use its cached answer, and return the result of `check` for the answer.
@@ -139,10 +146,12 @@ class JudgeSession:
         if stored is not None:
             self.cached_answers += 1
             return check(stored)
-        left_s = (self._ends_us - uptime_us()) / _US
-        if left_s <= 0:
-            raise JudgeLimitError(f"The judge may take {self._limits.max_s:g} s, which are over.")
-        answer = self._call(prompt, schema, left_s)
+        try:
+            answer = self._call(prompt, schema, self._left_s())
+        except LlmUnavailableError:
+            # The time limit may have cut the call short.
+            self._left_s()
+            raise
         if answer.code != code:
             # A text of the run that dictates an answer cannot contain the code, which depends on all texts.
             raise DroppedAnswerError(JudgeDrop.WRONG_CODE)
@@ -150,8 +159,21 @@ class JudgeSession:
         self._cache.put(key, answer.model_dump_json())
         return checked
 
+    def _left_s(self) -> float:
+        """Return how many seconds are left for requests.
+
+        Raises:
+            JudgeLimitError: none are left.
+        """
+        left_s = (self._ends_us - uptime_us()) / _US
+        if left_s <= 0:
+            raise JudgeLimitError(
+                f"The judge may take {self._limits.max_s:g} s, which are over.", remedy="Raise RELAB_RCA__JUDGE_MAX_S."
+            )
+        return left_s
+
     def _call(self, prompt: Prompt, schema: type[AnswerT], left_s: float) -> AnswerT:
-        charge = self._budget.reserve(prompt.most_tokens(), ANSWER_TOKENS)
+        charge = self._budget.reserve(prompt.most_tokens(), self._limits.answer_tokens)
         usage = TokenUsage(0, 0)
 
         def note(spent: Spent) -> None:

@@ -84,7 +84,7 @@ class JudgeStage:
             NoJudgeError: a method other than `OFF` is wanted, and no language model is configured.
         """
         if self._judge is None and wanted not in {None, JudgeMethod.OFF}:
-            raise NoJudgeError("No language model is configured.", remedy="Set OPENAI_API_KEY, or ask without a judge.")
+            raise NoJudgeError
         if wanted is None and self._judge is not None:
             return self._by_default
         return wanted or JudgeMethod.OFF

@@ -222,7 +222,7 @@ FAILURES: Mapping[str, Exception] = {
     "down": LlmUnavailableError("The model server cannot be reached."),
     "busy": LlmUnavailableError("It answered with HTTP 429.", status=429, retry_after_s=3_600),
     "declines": LlmRefusedError("The model declined to answer."),
-    "wrong": LlmInvalidOutputError("The model's answer is not JSON (3 bytes)."),
+    "wrong": LlmInvalidOutputError("The model's answer is not JSON."),
     "none": LlmDisabledError("No language model is configured."),
     "broken": RuntimeError("something that a library raises"),
 }

@@ -144,7 +144,8 @@ def test_answer_that_breaks_a_rule_is_dropped(change: Callable[[Any], Any], reas
     report, verdict = judged(StepJudge(2, change))
 
     assert verdict.steps == ()
-    assert verdict.fallback == f"the model's answer was dropped ({reason})"
+    assert verdict.fallback is not None
+    assert verdict.fallback.startswith(f"the model's answer was dropped ({reason})")
     assert verdict.dropped == {reason: 1}
     assert report.candidates == analyze(conversation()).candidates
 
@@ -220,9 +221,12 @@ def test_limit_that_is_reached_leaves_the_local_ranking(within: JudgeLimits, met
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (LlmUnavailableError("The server is away."), "the model gave no answer (llm_unavailable)"),
-        (LlmRefusedError("No."), "the model gave no answer (llm_refused)"),
-        (LlmInvalidOutputError("Too large."), "the model's answer was dropped (invalid_answer)"),
+        (
+            LlmUnavailableError("The server is away.", remedy="Start it."),
+            "the model gave no answer (llm_unavailable): The server is away. Start it",
+        ),
+        (LlmRefusedError("No."), "the model gave no answer (llm_refused): No"),
+        (LlmInvalidOutputError("Too large."), "the model's answer was dropped (invalid_answer): Too large"),
     ],
 )
 def test_error_of_the_model_leaves_the_local_ranking(error: Exception, said: str) -> None:
@@ -248,7 +252,27 @@ def test_time_limit_holds_although_the_system_clock_is_set_back(
 
     assert verdict is not None
     assert verdict.calls == 1
-    assert verdict.fallback == "a limit was reached: The judge may take 300 s, which are over"
+    assert verdict.fallback == (
+        "a limit was reached: The judge may take 300 s, which are over. Raise RELAB_RCA__JUDGE_MAX_S"
+    )
+
+
+def test_call_that_the_time_limit_cut_short_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = SimpleNamespace(monotonic_ns=lambda: 0)
+    monkeypatch.setattr("relab.core.clock.time", times)
+
+    def too_slow(_: dict[str, Any]) -> dict[str, Any]:
+        times.monotonic_ns = lambda: 301 * 10**9
+        raise LlmUnavailableError("The model did not answer within 300 s.")
+
+    judge, _ = build_judges(Settings(rca=RcaSettings(judge_max_s=300)), StepJudge(3, too_slow))
+    assert judge is not None
+    run = conversation()
+    verdict = judge(analyze(run), run, JudgeMethod.ALL_AT_ONCE, Answers()).judge
+
+    assert verdict is not None
+    assert verdict.fallback is not None
+    assert verdict.fallback.startswith("a limit was reached: The judge may take 300 s")
 
 
 def test_equal_request_is_not_sent_twice() -> None:

@@ -101,7 +101,8 @@ def test_answer_that_breaks_a_rule_leaves_the_behaviour_not_judged(answer: Answe
     found = judged(answer)
 
     assert (found.shown, found.judgement.judged) == ({}, ())
-    assert found.judgement.not_judged == {"b0": f"the model's answer was dropped ({reason})"}
+    assert list(found.judgement.not_judged) == ["b0"]
+    assert found.judgement.not_judged["b0"].startswith(f"the model's answer was dropped ({reason})")
     assert found.judgement.dropped == {reason: 1}
 
 
@@ -144,7 +145,9 @@ def test_each_sentence_is_judged_separately() -> None:
 
     assert quoted(found) == {"b0": "your own fault", "b3": "look for the order"}
     assert found.judgement.judged == ("b0", "b1", "b3")
-    assert found.judgement.reasons() == ("b2: the model's answer was dropped (invalid_answer)",)
+    assert found.judgement.reasons() == (
+        "b2: the model's answer was dropped (invalid_answer): The model's answer is not JSON",
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,15 +171,16 @@ def test_limit_leaves_sentences_not_judged(limits: dict[str, Any]) -> None:
 def test_unavailable_server_gets_one_request_for_all_sentences() -> None:
     found = judged(ScriptedGateway([LlmUnavailableError("The server is away.")]), "one", "two")
 
-    assert found.judgement.not_judged == dict.fromkeys(("b0", "b1"), "the model gave no answer (llm_unavailable)")
-    assert found.judgement.reasons() == ("b0, b1: the model gave no answer (llm_unavailable)",)
+    said = "the model gave no answer (llm_unavailable): The server is away"
+    assert found.judgement.not_judged == dict.fromkeys(("b0", "b1"), said)
+    assert found.judgement.reasons() == (f"b0, b1: {said}",)
 
 
 def test_refusal_of_one_sentence_does_not_stop_the_others() -> None:
     found = judged(ScriptedGateway([LlmRefusedError("No."), LlmRefusedError("No.")]), "one", "two")
 
     assert found.judgement.calls == 2
-    assert set(found.judgement.not_judged.values()) == {"the model gave no answer (llm_refused)"}
+    assert set(found.judgement.not_judged.values()) == {"the model gave no answer (llm_refused): No"}
 
 
 def test_equal_request_is_not_sent_twice_and_another_sentence_or_run_is() -> None:
