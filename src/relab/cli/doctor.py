@@ -16,6 +16,10 @@ from relab.cli.output import EXIT_UNAVAILABLE, JsonOption, print_json, print_tab
 if TYPE_CHECKING:
     from relab.bootstrap import Services
 
+_MODEL_SERVER_S = 10.0
+"""How long the server of the language model may take to list its models, in seconds."""
+_MOST_MODELS = 5
+
 
 @dataclass(frozen=True)
 class Check:
@@ -135,13 +139,52 @@ def _model(services: Services) -> Check:
         return Check("language model", "problem", error.message, error.remedy)
     if not settings.has_model:
         return Check(
-            "language model", "note", "not configured: rules write the summaries", "Optional: set OPENAI_API_KEY."
+            "language model",
+            "note",
+            "not configured: rules write the summaries",
+            "Optional: set OPENAI_API_KEY, ANTHROPIC_API_KEY or RELAB_LLM__BASE_URL.",
         )
     if importlib.util.find_spec("langchain_core") is None:
         return Check(
             "language model", "problem", "configured, but the extra [llm] is not installed", "pip install 'relab[llm]'"
         )
-    return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
+    if settings.llm.base_url is None:
+        # The key may not be meant for relab, so it is not used here.
+        return Check("language model", "ok", "the provider's own endpoint")
+    return _model_server(services, settings.llm.base_url)
+
+
+def _model_server(services: Services, url: str) -> Check:
+    """Check that the server of the language model at `url` responds, accepts the key and offers the model."""
+    from relab.core.errors import RelabError
+    from relab.llm import LangChainGateway, LlmUnavailableError
+
+    try:
+        gateway = services.gateway
+        assert isinstance(gateway, LangChainGateway)
+        names = gateway.list_models(timeout_s=_MODEL_SERVER_S)
+    except LlmUnavailableError as error:
+        if not error.is_sent:
+            return Check("language model", "problem", f"{url}: {error.message}", error.remedy)
+        # Some servers answer nothing else while their model works.
+        return Check("language model", "note", f"{url}: {error.message}", "It may be busy; repeat the command.")
+    except RelabError as error:
+        return Check("language model", "problem", f"{url}: {error.message}", error.remedy)
+    if names is None:
+        return Check(
+            "language model",
+            "note",
+            f"{url}: it does not say whether it has the model {gateway.model!r}",
+            "If calls fail, check RELAB_LLM__BASE_URL; many servers need /v1 at its end.",
+        )
+    if gateway.model not in names:
+        return Check(
+            "language model",
+            "note",
+            f"{url}: the model {gateway.model!r} is not among its {len(names)} models",
+            f"If calls fail, set RELAB_LLM__MODEL; it offers {', '.join(names[:_MOST_MODELS])}.",
+        )
+    return Check("language model", "ok", f"{gateway.model} of {url}")
 
 
 def _responder(services: Services) -> list[Check]:

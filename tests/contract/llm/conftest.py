@@ -168,6 +168,11 @@ class Handler(BaseHTTPRequestHandler):
 
     server: LoopbackServer
 
+    def do_GET(self) -> None:
+        state = self.server.state
+        request = Request(self.path, {name.lower(): value for name, value in self.headers.items()}, None)
+        state.take(request)(Exchange(self, request, state))
+
     def do_POST(self) -> None:
         state = self.server.state
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
