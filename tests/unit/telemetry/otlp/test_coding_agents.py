@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from relab.telemetry.otlp.logs import decode_logs
 from support.otlp.logs import encode_logs, log
 from support.otlp.traces import Trace
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import run_of, span
 
 RUST = {"busy_ns": 1, "idle_ns": 1}
@@ -117,6 +120,23 @@ def test_other_objects_of_gemini_cli_are_left_out(told: str) -> None:
     output.value.string_value = told
     [shown] = run_of(scheduled(), call).tool_calls
     assert shown.result_summary is None
+
+
+FIELDS = ("parts", "text", "role", "args", "status", "data", "response", "responseParts", "functionResponse", "error")
+objects = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["", "user", '{"parts": []}', "<session_context>"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["tool_call", "schedule_tool_calls", "llm_call"]), objects, objects)
+@example("llm_call", ['{"parts": []}'], None)
+@examples(100)
+def test_any_messages_of_gemini_cli_make_a_run(operation: str, asked: Any, told: Any) -> None:
+    own = {"gen_ai.operation.name": operation, "gen_ai.tool.name": "read_file"}
+    messages = {"gen_ai.input.messages": json.dumps(asked), "gen_ai.output.messages": json.dumps(told)}
+    assert run_of(span("only", None, {**GEMINI, **own, **messages})).run_id
 
 
 def test_context_of_the_session_is_not_the_question_to_gemini_cli() -> None:

@@ -52,7 +52,7 @@ def _leave_out_context(values: Values) -> None:
     if not isinstance(messages, list):
         return
     for message in messages:
-        parts = _object(message).get("parts")
+        parts = message.get("parts") if isinstance(message, dict) else None
         if isinstance(parts, list):
             message["parts"] = [part for part in parts if not str(_object(part).get("text")).startswith(_CONTEXT)]
     values[v.INPUT_MESSAGES] = messages
