@@ -78,7 +78,9 @@ class TrialProblem:
     """A problem that occurred in one or more trials.
 
     Attributes:
-        kind: an error type, `harness_exit_nonzero`, `hook_events_invalid` or `result_cache_entry_rejected`.
+        kind: for a trial with the outcome `error`, its error type. Otherwise `harness_exit_nonzero` (the harness wrote
+            its output, but its exit code is not 0), `hook_events_invalid` (the file of events has invalid lines) or
+            `result_cache_entry_rejected` (a result in the cache could not be used).
         message: the message of the first trial with this problem.
         trial_dir: the folder of that trial.
         trials: the number of trials with this problem.
@@ -198,8 +200,8 @@ class ContinueOptions:
         address: the address of the executor's cluster; None for the executor's default address.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
-        allow_drift: if the snapshot of the project from the start of the run is missing: whether to go on with the
-            project's present files although they were changed. The run then records the change.
+        allow_drift: whether to go on with the project's present files if the snapshot from the start of the run is
+            missing and the files were changed since then. The run then records the change.
         ceilings: limits of the whole run, as `{name of a field of Ceilings: value}`. They replace those of the run's
             last session (process), and 0 removes a limit.
         retry_errors: whether trials that ended in an error run again, too.

@@ -41,7 +41,7 @@ class ExperimentService:
     """Runs, pauses, compares, lists and deletes experiments. All data except telemetry is in the project's own folder.
 
     Args:
-        clock: the source of the times in manifests and rows.
+        clock: the source of the times in manifests and in the rows with the results of trials.
         telemetry: stores each trial as an agent run; None to store none.
         environment: the environment variables and secrets to choose from: a harness gets those that its experiment
             names. None for the variables of this process.

@@ -92,8 +92,9 @@ class Overrides(_Strict):
 class Override(BaseModel):
     """The new value of one knob (a field that overrides may change), as the manifest of a run records it.
 
-    `id`, `json_pointer`, `role` and `scientific_role` are copied from the knob. `previous` is the value in the
-    experiment file, or None if the field was absent there.
+    `id`, `json_pointer`, `role` (the part of the experiment that the field belongs to, such as `harness`) and
+    `scientific_role` (the field's role in the comparison, such as `treatment`) are copied from the knob. `previous` is
+    the value in the experiment file, or None if the field was absent there.
     """
 
     model_config = ConfigDict(frozen=True)

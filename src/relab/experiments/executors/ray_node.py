@@ -247,10 +247,11 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Unpack the archives of `order`.
+        """Unpack the archives that `order` contains.
 
-        They have the trial's own folder, the previous trial, a checkpoint, and data set packs (files that the task
-        reads besides those of the project).
+        There is an archive for each of these that the trial needs: its own folder if it was paused, the folders of the
+        earlier trial that it continues from, the checkpoint that it begins from, and data set packs (files that the
+        task reads besides those of the project).
         """
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)
@@ -271,9 +272,10 @@ class _Worker:
                         _receive_folder(shipment, target)
 
     def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
-        """Return a trial's report, and the paths in the trial's folder to leave out of the archive.
+        """Return a trial's report, and the paths in its folder that need not be sent to the machine of `lab run`.
 
-        `found` has further fields of `TrialReport` with their values.
+        These are the unchanged files of the workspace, which that machine has in its snapshot of the project. `found`
+        has further fields of `TrialReport` with their values.
         """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
             return TrialReport(**found), frozenset()

@@ -116,7 +116,7 @@ def requests_to(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
 
 
 class _Failing:
-    """Logs the first of several failed attempts in a row."""
+    """Calls actions on the Ray cluster, and logs the first of several failures in a row as the event `event`."""
 
     def __init__(self, event: str) -> None:
         self._event = event

@@ -322,7 +322,7 @@ def _config_of(log: InspectLog, plan: _Plan, logs: Mapping[str, InspectLog]) -> 
 def _begin(
     root: Path, run_dir: Path, config: ExperimentConfig, plan: _Plan, facts: Mapping[str, Any], clock: Clock
 ) -> RunFolder:
-    """Create the folder of the run, with the tasks as its data set; `facts` are added to the run's manifest."""
+    """Create the folder of the imported run, with the plan's tasks as data set; `facts` are added to its manifest."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="inspect-", dir=run_dir.parent.parent) as folder:
         dataset = Path(folder) / "tasks.jsonl"
@@ -353,7 +353,7 @@ def _begin(
 
 
 def _origin(log: InspectLog) -> dict[str, Any]:
-    """Return the data about a variant's log for the run's manifest; a later export writes some of this data back."""
+    """Return what the run's manifest stores about an imported log; an export writes a part of it into the new log."""
     spec = log.spec
     names = (
         "eval_id", "run_id", "task", "task_id", "task_version", "created", "model", "solver", "scorers", "packages",

@@ -51,7 +51,10 @@ class ExportedTrial:
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """The fields of the original sample that the import stored in the trial's output; empty for other trials."""
+        """Fields of the Inspect sample that the trial was imported from; empty for a trial that was not imported.
+
+        The import stored them in the trial's output.
+        """
         return object_of(object_of(self.output.get("ext")).get("inspect"))
 
     @property

@@ -20,14 +20,14 @@ class _Part(BaseModel):
 
 
 class BundleFile(_Part):
-    """A file of a bundle.
+    """A file of a bundle (an archive of a run for other people, with secrets masked).
 
     Attributes:
         path: the path of the file in the folder of the run.
         size: the length of the file in bytes.
         sha256: the SHA-256 of the file, in hexadecimal.
         is_original: whether the file has the same name and the same content as in the run.
-        masked: the number of masked values in the file, by kind.
+        masked: the number of masked values in the file, by kind of value.
     """
 
     path: str
@@ -71,11 +71,11 @@ class Original(_Part):
 
 
 class BundleManifest(_Part):
-    """The manifest of a bundle.
+    """The manifest of a bundle (an archive of a run for other people, with secrets masked).
 
     Attributes:
         original: the state of the run when the bundle was made.
-        masked: the number of masked values in all files and file names, by kind.
+        masked: the number of masked values in all files and file names, by kind of value.
         declared: for each secret that the experiment declares, whether its value was known when the bundle was made. A
             known value is masked wherever it occurs; an unknown value only where it looks like a credential.
     """

@@ -51,7 +51,7 @@ _REPORT: Final = "analysis/report.html"
 
 
 class BundleInvalidError(InvalidInputError):
-    """The file is not a bundle, or an entry in it is unsafe; no entry was unpacked."""
+    """A file is not a bundle (an archive of a run), or cannot be unpacked safely; no entry was unpacked."""
 
     code = "bundle_invalid"
 
@@ -346,7 +346,7 @@ class _Reading:
         """Return one or two sentences about the run that the bundle was made from.
 
         They say how many files of the bundle are proven to be unchanged files of this run, or that the bundle has no
-        proof. An invalid proof is added to the damage of the bundle.
+        proof. An invalid proof is added to the list of the bundle's damage.
         """
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"

@@ -155,7 +155,7 @@ class _Bundle:
 
         Args:
             verified: the verification of the run.
-            declared: for each secret that the experiment declares, whether its value is known.
+            declared: `{name of a secret to mask: whether its value is set in this environment}`, for the manifest.
         """
         left_out_folders: set[str] = set()
         for listing in listings(self._run.path, NOT_SEALED - {SEAL, STATEMENTS}):

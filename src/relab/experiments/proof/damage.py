@@ -108,7 +108,7 @@ class SealCheck:
         self._lock()
 
     def note(self, damage: Damage) -> None:
-        """Add a difference between the run and its records to the number `count` and the list `damage`."""
+        """Count a difference between the run and its records; add it to `damage` unless this list is full."""
         self.count += 1
         if len(self.damage) < MAX_SHOWN:
             self.damage.append(damage)

@@ -18,7 +18,10 @@ PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
 
 class EnvelopeError(Exception):
-    """The bytes are not an envelope that relab wrote, or its signature does not match; the message says why."""
+    """The bytes are not a DSSE envelope (a signed statement) that relab wrote, or the signature does not match.
+
+    The message says why.
+    """
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Envelope:
 
 
 def sign(statement: dict[str, Any], key: SigningKey) -> bytes:
-    """Return the envelope of a statement, one line of JSON without a line end.
+    """Sign an in-toto statement; return the DSSE envelope with statement and signature, as one line of JSON.
+
+    The line has no line end.
 
     Raises:
         SigningKeyError: the key cannot be created or used.

@@ -54,7 +54,7 @@ class ChangedAt:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the exact offset of the first changed byte is known; it is then `begin`."""
+        """Whether the exact offset of the first changed byte is known. This offset is then `begin`."""
         return self.end == self.begin + 1
 
 
@@ -150,7 +150,8 @@ def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
 
     Args:
         block: the changed block, as it is now.
-        expected: the two recorded checksums of the block; one of them shows where a single changed byte is.
+        expected: the recorded checksum of the block: the beginning of its SHA-256, and its Adler-32, from which the
+            place of a single changed byte is computed.
         begin: the offset of the block in its file.
     """
     now, then = zlib.adler32(block), int.from_bytes(expected[_STRONG:], "big")

@@ -167,7 +167,7 @@ class _Records:
     with_events: set[str] = field(default_factory=set)
 
     def note(self, entry: Mapping[str, Any], events_place: str) -> None:
-        """Add the data of one journal entry.
+        """Add one journal entry (the result of a trial) to the counts, outcomes and hash chains of this object.
 
         Args:
             entry: the entry, as JSON.
@@ -341,7 +341,7 @@ class _Check:
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
     ) -> Iterator[Damage]:
-        """Yield each contradiction of the attestation with journal (`tally`, `head`), experiment or signatures."""
+        """Yield each value of the attestation (the run's digests) that its experiment, journal or signatures contradict."""
         ext = document["ext"]
         signed_by = ext.get("signed_by")
         if document.get("resolved_experiment_digest") != run.digest:

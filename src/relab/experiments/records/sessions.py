@@ -71,7 +71,7 @@ class PastSessions:
     def seconds_until(self, last_us: int | None) -> float:
         """Return the total time in seconds in which processes worked on the run.
 
-        The time of a killed process ends with the run's last result.
+        The end of a killed process is not known; the time of the run's last result counts as its end.
 
         Args:
             last_us: the time of the last result, in microseconds since 1970; None if the run has no result.

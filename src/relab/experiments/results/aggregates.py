@@ -380,11 +380,11 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
 
 
 def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
-    """Read a stopping rule's file of examined tasks; None if the file does not exist.
+    """Read the file that says which tasks a stopping rule (which can end a run early) has examined.
 
     Returns:
-        The indices of the tasks in the order of the plan, and `{variant id: n}`: the first n of these tasks were
-            examined for the variant.
+        `(tasks, counts)`: the indices of the tasks in the order of the plan, and `{variant id: n}`. The rule compared
+            the variant with the baseline on the first n of these tasks. None if the file does not exist.
 
     Raises:
         RunDamagedError: the file cannot be read.

@@ -151,10 +151,10 @@ def analyze(
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, with or without the baseline, in the order of the configuration.
-        primary_metrics: the main metrics. Their intervals are so wide that all of them together contain the true
-            differences with the probability `LEVEL`; their p values are corrected with Holm's method.
+        primary_metrics: the main metrics. With the probability `LEVEL`, every one of their intervals contains the true
+            difference (simultaneous intervals). Their p values are corrected with Holm's method.
         secondary_metrics: further metrics to compare, without correction for the number of comparisons.
-        comparison: whether variants are compared paired by task, as two independent samples (unpaired), or not (none).
+        comparison: `paired` compares variants task by task, `unpaired` as independent samples; `none` compares nothing.
         replications: the planned number of repeats of a task, which is the largest k of pass@k and pass^k.
         seed: the seed of the resampling; the same run and seed give the same result.
         directions: whether each metric should be high or low, written to the summary for the reader.

@@ -222,7 +222,7 @@ def parse_gates(gates: Sequence[str]) -> list[Gate]:
 
 
 def _about(facts: RunFacts) -> str | None:
-    """Return a sentence about what a run of forks (trials from a checkpoint on) compares; None for another run."""
+    """Describe what a run of forks (trials that begin at checkpoints of others) compares; None for any other run."""
     fork = facts.fork
     if fork is None:
         return None

@@ -82,9 +82,9 @@ def _write_evidence(run_dir: Path) -> None:
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
     """Yield each trial's document `task_chain_state_v1`, in the order of the journal; None for a trial without it.
 
-    The document describes a trial in its chain, in which each trial continues from the state of the previous trial. Two
-    values are set in it here: the trial's position in the chain, and the reference to the list of the workspace's files
-    with which the chain began.
+    In a chain, each trial continues from the state of the previous trial. The document in the journal does not know the
+    other trials of the chain, so this function adds two values: the trial's position in the chain, and the reference to
+    the list of the workspace's files with which the chain began.
     """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):

@@ -63,7 +63,7 @@ def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool, is
         config: the experiment.
         tally: the counts over all trials that have a result.
         is_complete: whether every trial of the plan has a result.
-        is_signed: whether the statements about the run are signed.
+        is_signed: whether the run has signed statements about its files and how they were made.
     """
     level = config.runtime.harness.integration_level
     isolation, comparability = _isolation(config, tally), _comparability(config, tally, is_complete=is_complete)

@@ -122,13 +122,13 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return the files of a finished run, `{path: digest}`, from the run's attestation.
+    """Return the files of a finished run, `{path: digest}`, from the run's attestation (its digests).
 
     Return None if the run is incomplete, or if an earlier version of relab made it.
 
     Raises:
-        RunDamagedError: the run is finished but has no attestation, or the attestation contradicts the run's status, or
-            the attestation says that the run is finished but the status is missing.
+        RunDamagedError: the status says that the run is finished, and the attestation is missing or says that it is
+            not; or the attestation says that the run is finished, and the status is missing.
     """
     if facts.status not in (COMPLETED, None):
         return None

@@ -88,9 +88,10 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 
 
 def _distance(gate: Gate, difference: float, rate: float) -> float:
-    """Return by how much a true difference passes the bound of a gate; negative if it would fail the gate.
+    """Return how far a true difference is from a gate's bound; negative if it fails the gate.
 
-    `rate` is the baseline's success rate; the bound of a relative gate is a share of this rate.
+    A gate demands that a metric's difference from the baseline is at least, or at most, its bound. `rate` is the
+    baseline's success rate; the bound of a relative gate is a share of this rate.
     """
     bound = gate.threshold * rate if gate.is_relative else gate.threshold
     return difference - bound if gate.at_least else bound - difference
@@ -106,7 +107,9 @@ def _kept(gate: Gate) -> float:
 
 
 def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int | None:
-    """Return the number of repeats of each task that would decide a gate; None for fewer than 2 tasks.
+    """Return the number of repeats of each task that decides a gate (a bound that a difference must reach).
+
+    Return None for fewer than 2 tasks.
 
     Args:
         distance: the distance of the true difference from the gate's bound.

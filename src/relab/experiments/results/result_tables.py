@@ -200,7 +200,10 @@ def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> N
 
 
 def load_script() -> str:
-    """Return the SQL statements that load the tables into a DuckDB that was started in the folder `analysis`."""
+    """Return the SQL statements that load a run's result tables into DuckDB.
+
+    DuckDB must have been started in the run's folder `analysis`.
+    """
     statements = [
         f"CREATE OR REPLACE TABLE {name} AS\nSELECT * FROM {_read_json(name, f'{TABLES}/{name}.jsonl')};"
         for name in COLUMNS

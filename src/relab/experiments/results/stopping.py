@@ -274,7 +274,9 @@ def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
 
 
 def read_stopping(run_dir: Path) -> dict[str, Any] | None:
-    """Return the document `stopping_v1` of a run; None if the run has no rule for stopping, or has not ended yet.
+    """Return the document `stopping_v1` of a run: its stopping rule, the rule's decisions, and the tasks it examined.
+
+    Return None if the run has no stopping rule, or has not ended yet.
 
     Raises:
         RunDamagedError: the document cannot be read.

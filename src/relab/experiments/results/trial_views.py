@@ -72,7 +72,8 @@ def list_trials(
 ) -> list[dict[str, Any]]:
     """Return the trials of a run that have a result, in the order in which they ended, as JSON.
 
-    In a run of forks, the key `parent` of a trial has the id of the forked trial.
+    If the trials of the run are forks (trials that begin at a checkpoint of an earlier trial), the key `parent` of each
+    has the ids of this earlier trial, as `<run>.<trial>`.
 
     Args:
         run: the run.

@@ -77,8 +77,8 @@ class DockerRunning:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
             with_line: whether a shell script in the container waits for a line of input before it starts the harness.
-            is_open: False if the container's network is not isolated as required, and a shell script still keeps the
-                harness from starting. No input is then sent, so the harness never starts.
+            is_open: whether the harness may start. False if the container's network is not isolated as required, and
+                that shell script still waits. No line is then sent, so the harness never starts.
         """
         self.posture = posture
         self._closers = closers
@@ -92,7 +92,7 @@ class DockerRunning:
     def exceeded(self) -> str | None:
         """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded no limit.
 
-        The engine reports an exceeded memory limit; the limit watch on this machine detects every limit.
+        An exceeded memory limit is reported by Docker, too. Every limit is checked by the `LimitWatch` of this process.
         """
         if self._was_out_of_memory:
             return "memory_mb"

@@ -75,9 +75,9 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Gives the user of the trials read access to the folders that all trials of a run share. Thread-safe.
+    """Lets the operating system's user of the trials read the folders that all trials of a run share. Thread-safe.
 
-    The owner of a folder's files is changed only at the first request for the folder.
+    For this, the owner of the folder's files is changed, once for each folder.
     """
 
     def __init__(self) -> None:

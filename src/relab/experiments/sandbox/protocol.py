@@ -104,7 +104,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The description of one attempt to start.
+    """One attempt of a trial, as a sandbox is to start it.
 
     Attributes:
         name: the name of the attempt.
@@ -174,7 +174,10 @@ class RunningAttempt(Protocol):
         """End the processes that the harness left running, and release all resources. May be called repeatedly."""
 
     def exceeded(self) -> str | None:
-        """Return the name of the exceeded `SandboxLimits` field, None if there is none; may be called after `close`."""
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded none.
+
+        It may be called after `close`, too.
+        """
 
     def hidden_bytes(self) -> int:
         """Return how many bytes the attempt has written to memory file systems and to open files that were deleted."""

@@ -138,12 +138,18 @@ class ExperimentBuilder:
         return self._set("design", policies=policies)
 
     def baseline(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
-        """Set the baseline variant, with which the others are compared; the harness gets `bindings` with each task."""
+        """Set the baseline variant, with which the others are compared.
+
+        With each task, the harness gets `bindings`: the variant's values by name, such as the model to use.
+        """
         self._document["baseline"] = {"variant_id": variant_id, "bindings": dict(bindings or {})}
         return self
 
     def add_variant(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
-        """Add a variant to compare with the baseline; the harness gets `bindings` with each task."""
+        """Add a variant to compare with the baseline.
+
+        With each task, the harness gets `bindings`: the variant's values by name, such as the model to use.
+        """
         self._document["variant_plan"].append({"variant_id": variant_id, "bindings": dict(bindings or {})})
         return self
 

@@ -193,7 +193,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to reject a retried or paused trial, or a harness below the integration level `sdk_full`.
+            strict: whether to reject a retried or paused trial, or a harness below `sdk_full` (highest level of reports).
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
@@ -223,7 +223,7 @@ class LabClient:
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
             variant: instead of `from_trial`, the id of a variant, to fork all its trials with the checkpoint.
             bindings: new values for the harness, by dotted name such as `model.temperature`; None to change none.
-            strict: whether to reject a trial without checkpoints, or a harness below the integration level `sdk_full`.
+            strict: whether to reject a trial without checkpoints, or a harness below `sdk_full` (highest level of reports).
             control: whether to fork each trial also without changes, for a comparison.
             allow_drift: whether to accept (and record) changes of checkpoints after the end of their run.
 

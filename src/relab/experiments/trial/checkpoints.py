@@ -111,7 +111,7 @@ class ForkSource:
 
 
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
-    """Return the checkpoints that the outputs of a finished trial name, oldest first.
+    """Return the checkpoints that are listed in the outputs of a finished trial, oldest first.
 
     If the trial was paused, it has an output from before each pause as well; an invalid one of these is ignored. Of
     several checkpoints with the same path, only the latest is returned.
@@ -214,7 +214,10 @@ def _read(
 
 
 def _paths_inside(folder: TrialFolder) -> dict[str, str]:
-    """Return `{name of a trial's folder: path inside the sandbox}`, read from the trial's stored input."""
+    """Return the paths of a trial's folders `workspace`, `state` and `out` inside the sandbox, by folder name.
+
+    They are read from the trial's stored input.
+    """
     path = folder.root / INPUT
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=folder.root)
     try:

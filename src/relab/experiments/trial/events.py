@@ -134,7 +134,8 @@ def read_events(
         path: the file.
         ids: the ids that each event must have.
         below: the trial's folder; no link below it is followed.
-        is_answered: whether a `control_ack` must follow each step (levels `sdk_control`, `sdk_full`).
+        is_answered: whether an event `control_ack` must follow each step. By it, the harness reports that it has read
+            the runner's commands; the integration levels `sdk_control` and `sdk_full` require it.
         resumed_after: the `seq` of the last event before each pause of the trial, ascending.
     """
     stream = EventStream()

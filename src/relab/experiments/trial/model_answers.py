@@ -53,7 +53,10 @@ class CacheKeys:
     start: int
 
     def request_digest(self, path: str, headers: Mapping[str, str], body: bytes) -> str | None:
-        """Return the digest of a request without its credentials; None if its answer must not be replayed.
+        """Return the digest of a request to a model without its credentials, by which the cache finds its answer.
+
+        Return None if the cache must not answer the request: its path is none of the model APIs', or it asks for
+        an answer in the background, or its body is not a JSON object.
 
         Args:
             path: the path with its query.

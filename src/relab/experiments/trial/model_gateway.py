@@ -195,7 +195,8 @@ class ModelGateway:
 def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
     """Send the answer of the model's server to the harness as it arrives.
 
-    `mark` is the value of the response header `MARK`: `hit`, `miss` or `off`.
+    `mark` is the value of the response header `MARK`, which says whether the answer is from the cache of model answers:
+    `hit`, `miss`, or `off` if the cache is not used.
 
     Returns:
         `(pieces of the body, whether they are complete and small enough to be stored)`.

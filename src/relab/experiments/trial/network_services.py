@@ -98,9 +98,10 @@ class TrialNetwork:
         return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
-        """Return a port for a service of the runner: the lowest one, from `wanted` on, that no proxy needs.
+        """Return a port in the sandbox for a service of the runner: the lowest one, from `wanted` on, that is free.
 
-        A proxy listens at the port of each loopback address that trials may reach.
+        A port is taken if trials may reach it at a loopback address of this machine, because a proxy in the sandbox
+        then listens at the same port.
         """
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)

@@ -92,8 +92,8 @@ def write_state(
         status: `completed`, `failed` or `paused`.
         exit_reason: why the trial ended with this status, such as an error type; None if there is no reason.
         label: the label of the trial's pause; None if the pause has no label or the trial was not paused.
-        checkpoint: the name of a checkpoint: if the trial is paused, the one from which it will be resumed; otherwise,
-            the one of another trial from which this trial began (as its fork). None for no checkpoint.
+        checkpoint: the name of a checkpoint; None for no checkpoint. For a paused trial, it will be resumed from this
+            checkpoint. For a fork, it began from this checkpoint of another trial.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

@@ -187,7 +187,10 @@ class PauseDialogue:
         return PauseEnd(self._request, False, f"the harness {missing} within {self._request.timeout_s:g} s")
 
     def at_exit(self) -> PauseEnd | None:
-        """Return how the pause ended if the harness acknowledged the stop and then exited; None otherwise."""
+        """Return how the pause ended if the harness acknowledged both of its requests and then exited; else None.
+
+        The first request asks for a checkpoint, and the second one asks to stop.
+        """
         if self._request is None:
             return None
         self._take(self._tail.finish())

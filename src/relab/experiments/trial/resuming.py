@@ -74,7 +74,7 @@ def record_pause(
 
     Args:
         folder: the folder of the trial.
-        pause: how the pause ended.
+        pause: how the harness ended after it was asked to pause.
         times: when the attempt began, and how long its harness ran.
         before: the record of the attempt's previous pause; None for the first pause.
         attempt: the number of the attempt, from 1.

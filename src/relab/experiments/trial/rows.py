@@ -87,7 +87,8 @@ class FinishedAttempt:
     def is_reusable(self) -> bool:
         """Whether the result cache may store the attempt.
 
-        It must be a success or failure, and its harness must not have changed events that the runner had already read.
+        It must be a success or failure, and its harness must not have changed lines in its file of events that the
+        runner had already read.
         """
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
 

@@ -41,7 +41,8 @@ class StoredHead:
     """The data about a trial's result in the result cache, stored in front of the files of the result.
 
     Attributes:
-        ids: the ids of the earlier trial that produced the result, by name.
+        ids: the ids of the earlier trial that produced the result, and of its run, variant and task: the fields of
+            `TrialIds`.
         agent_run_id: the id of the trial's agent run in telemetry; None if it has none.
         outcome: `success` or `failure`.
         attempts: the number of attempts at the trial.
@@ -234,7 +235,9 @@ def capture(
 
 
 def read_head(file: IO[bytes]) -> StoredHead:
-    """Read the data about a stored result from the first line of its file; leave `file` at the start of the archive.
+    """Read the data about a stored result from the first line of its file.
+
+    `file` is then at the archive of the result's files, which follows this line.
 
     Raises:
         StoredResultInvalidError: the line is not the first line of a stored result.

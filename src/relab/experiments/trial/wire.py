@@ -38,7 +38,7 @@ def trial_input(
 
     Args:
         config: the experiment, with overrides applied.
-        trial: the trial; the harness gets the bindings of its variant.
+        trial: the trial. The document has the bindings of its variant (values that the harness gets).
         places: the trial's folders, as paths inside the sandbox.
         ext: additions to the document's `ext`, for example about the pause of a resumed trial; None for no additions.
     """
