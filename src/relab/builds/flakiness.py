@@ -20,13 +20,13 @@ class HistoryStatus(StrEnum):
     """The status of a test, such as flaky or broken, judged by the outcomes of the test in earlier builds."""
 
     FLAKY = "flaky"
-    """One input had both outcomes."""
+    """The test both failed and passed for one input (what was built, such as a commit)."""
     BROKEN = "broken"
     """It passed, and has failed in each build since."""
     FAILING = "failing"
     """It failed in each build of the history."""
     CHANGING = "changing"
-    """Its outcome changes from build to build, and no input is known to have had both outcomes."""
+    """Its outcome changes from build to build, and for no input (what was built) are both outcomes known."""
     FIXED = "fixed"
     """It failed, and has passed in each build since."""
     STABLE = "stable"
@@ -143,8 +143,8 @@ def _judge_lane(
 def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
     """Return the newest evidence that a test is flaky.
 
-    The evidence is `(earlier, later)` with different outcomes for the same input, or `(outcome,)` if the test both
-    failed and passed in one build. Without evidence, the tuple is empty.
+    The evidence is `(earlier, later)` with different outcomes for the same input (what was built, such as a commit), or
+    `(outcome,)` if the test both failed and passed in one build. Without evidence, the tuple is empty.
 
     Args:
         ordered: the outcomes of the test, oldest first.

@@ -70,7 +70,10 @@ def end_of_group(session: Session, group: str, project: str | None, *, is_last: 
 
 
 def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[str]:
-    """Return the names of at most `limit` projects with builds in a group, sorted."""
+    """Return the names of at most `limit` projects with builds in a group of builds that failed for the same cause.
+
+    The names are sorted.
+    """
     statement = select(BuildRow.project).distinct().where(BuildRow.failure_group == group)
     return session.execute(statement.order_by(BuildRow.project).limit(limit)).scalars().all()
 

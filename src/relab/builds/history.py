@@ -52,6 +52,8 @@ class HistoryEvidence(BaseModel):
 class JudgedTest(BaseModel):
     """A test with its status (such as flaky or broken), judged by its outcomes in the newest builds of the project.
 
+    The input of a build is what was built, such as a commit, with the settings of the build.
+
     Attributes:
         test_id: identifies the test by its project and its name.
         project: the project of the test.
@@ -84,7 +86,10 @@ class JudgedTest(BaseModel):
 
 
 class JudgedTestPage(BaseModel):
-    """A page of judged tests; `next_before` is the cursor of the next page, or None on the last page."""
+    """A page of tests with their status, such as flaky or broken.
+
+    `next_before` is the cursor of the next page; None on the last page.
+    """
 
     items: list[JudgedTest]
     next_before: Annotated[str, Field(max_length=300)] | None = None

@@ -79,7 +79,10 @@ class BuildConfiguration(BaseModel):
     tests: Annotated[str, Field(min_length=1, max_length=MAX_TESTS_LENGTH)] = "all"
 
     def values(self) -> dict[str, str]:
-        """Return the value of each knob as the text that build files use: `on` and `off`, or the number or name."""
+        """Return `{knob (setting of a build): value}`, with each value as text, as build files write it.
+
+        The text is `on` or `off`, a number, or the name of a test selection.
+        """
         return {name: _text(value) for name, value in self}
 
     def __str__(self) -> str:
@@ -189,8 +192,8 @@ class BuildTestCounts(BaseModel):
     """The numbers of tests of a build by outcome.
 
     Attributes:
-        passed, failed, skipped, flaky: the numbers of tests whose results are known by name.
-        left_out: the number of results that were not read, or not stored because there were too many.
+        passed, failed, skipped, flaky: how many of the tests that the log or the JUnit XML names had this outcome.
+        left_out: how many of the build's test results are not stored: they were not read, or there were too many.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -273,7 +273,10 @@ def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
 
 
 def delete_old_decisions(session: Session, before_us: int, *, limit: int) -> int:
-    """Delete up to `limit` decisions that were made before a time, oldest first; return their number."""
+    """Delete up to `limit` decisions of the optimizer that were made before a time, oldest first; return their number.
+
+    In a decision, the optimizer chose an action (a change of the configuration) for a build.
+    """
     row = BuildDecisionRow
     oldest = select(row.decision_id).where(row.decided_at < before_us).order_by(row.decided_at).limit(limit)
     ids = session.execute(oldest).scalars().all()

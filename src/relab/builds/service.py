@@ -368,9 +368,10 @@ class BuildService:
         return self._store.running()
 
     def totals(self) -> list[StoredSeries]:
-        """Return the build metrics that all processes count in the database, such as ended builds and decisions.
+        """Return the build metrics that all processes count in the database, such as ended builds.
 
-        The counters stay when old builds are deleted.
+        The decisions of the optimizer, which chooses actions for builds, are counted, too. The counters stay when old
+        builds are deleted.
         """
         with self._database.read() as session:
             return counters.read(session, METRICS)

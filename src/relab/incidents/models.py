@@ -73,8 +73,10 @@ class Anomaly:
     """A problem of the target that a detector, an alert or a person has reported.
 
     Attributes:
-        detector: the origin of the report: the detector (`seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or
-            `state`), `alert`, or `trigger` for a person.
+        detector: the origin of the report: `alert`, `trigger` (a person), or a detector. `seed_rule`: many errors, a
+            critical connection pool and slow answers together. `burn_rate`: the error budget is used up too fast.
+            `level_shift`: a signal is far above its usual value. `trend`: a signal grows and will soon reach its limit.
+            `absence`: an answer or the traffic is missing. `state`: the target reports a bad state.
         signal: the name of the signal in the snapshot.
         value: the value found; None if there is no number.
         expected: the bound that the value violates; None if there is no number.

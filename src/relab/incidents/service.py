@@ -268,16 +268,19 @@ class IncidentService:
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Stop all actions on a target (None: on every target), and return the new state of the kill switch.
+        """Turn the kill switch of a target on (None: that of all targets), and return the new state of the switch.
+
+        While the switch is on, the responder requests no actions on the target.
 
         Polls and probes continue. `by` is the name of the person, and `why` the reason.
         """
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 
     def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """End the pause of a target (None: the pause of all targets), and return the new state of the kill switch.
+        """Turn the kill switch of a target off, which ends its pause; return the new state of the switch.
 
-        `by` is the name of the person, and `why` the reason.
+        With None as target, turn off the switch of all targets; a target with a pause of its own stays paused. `by` is
+        the name of the person, and `why` the reason.
         """
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 

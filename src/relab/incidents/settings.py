@@ -60,8 +60,8 @@ def settings_for(
         poll_interval_s: the time between two polls, in seconds.
         policy: the limits for actions.
         critical_error_rate_pct: the percentage of failed requests from which the detector `seed_rule` can report an
-            anomaly (`ANOMALY_THRESHOLD_ERROR_RATE`). The anomaly also needs slow answers, and that the target calls its
-            connection pool critical.
+            anomaly (`ANOMALY_THRESHOLD_ERROR_RATE`). It reports one only if, in addition, answers are slow and the
+            target calls its connection pool critical.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model is called; None: never.
     """

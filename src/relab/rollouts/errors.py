@@ -99,7 +99,10 @@ class FlagsChangedError(PreconditionFailedError):
 
 
 class SubjectError(InvalidInputError):
-    """The subject of the plan cannot be used: for example, a query returns several values, or a variant does not exist."""
+    """The subject of the plan (the flag, health check and metric of the target) cannot be used.
+
+    For example, the query of the metric returns several values, or the flag does not have a variant.
+    """
 
     code = "invalid_subject"
 

@@ -164,8 +164,9 @@ class Connections:
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Close each connection that has exceeded one of its time limits, and log repeated rejections.
+        """Close each connection that has exceeded one of its time limits.
 
+        Also log, every 10 seconds, how many connections and requests were rejected repeatedly for the same reason.
         `now_s` is the current time of the event loop, in seconds.
         """
         for connection in list(self._all()):

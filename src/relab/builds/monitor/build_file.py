@@ -156,9 +156,10 @@ class BuildFile(_Section):
         return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
 
     def largest(self, knob: str) -> float:
-        """Return the largest value that the build file allows for a knob of `LIMITED_KNOBS`.
+        """Return the largest value that the build file allows for a knob (setting of a build) with a numeric limit.
 
         This is the knob's limit in the file's section `limits`; without a limit, it is the knob's default value.
+        `LIMITED_KNOBS` lists these knobs.
         """
         return float(self.limits.get(knob, getattr(self.defaults, knob)))
 

@@ -93,7 +93,10 @@ class KeptFolders:
         return due
 
     def _folders(self) -> list[_Kept]:
-        """Return the folders of all projects that contain kept files, that is, any file besides the lock file."""
+        """Return the folder of each project that has kept files (caches, workspaces).
+
+        A folder that contains only its lock file is left out.
+        """
         if not self._home.is_dir():
             return []
         found = []

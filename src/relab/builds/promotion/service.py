@@ -114,13 +114,14 @@ class PolicyEstimates(BaseModel):
 
 
 class ProjectPolicies(BaseModel):
-    """The policy that a project uses, and the reward that each policy would earn in its builds.
+    """The policy (rule that chooses build actions) of a project, and the reward that each policy would earn there.
 
     Attributes:
         project: the name of the project.
         policy: the policy that the project uses if a request names no policy.
         flag: the key of the project's flag; the flag exists only after the first promotion.
-        estimates: `{policy: estimated mean reward on the newer half of the log}`; empty if the log is too short.
+        estimates: `{policy: mean reward that it would earn in the project's builds}`, estimated from the newer half of
+            the project's logged decisions; empty if there are too few.
     """
 
     project: str

@@ -99,7 +99,7 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return a past fix of the kind `flaky`: building the same input again, with the same settings, succeeded.
+    """Return a past fix of the kind `flaky`: a build of the same project files, with the same settings, succeeded later.
 
     None if the builds keep a cache or a workspace, because these files may explain the success.
     """
@@ -121,7 +121,7 @@ def _order(build: Build) -> tuple[int, str]:
 
 
 def _input_of(build: Build) -> tuple[str | None, ...]:
-    """Return a tuple that identifies the input of a build; its first value is None if the input is unknown."""
+    """Return a tuple that identifies the input of a build (the project's files); its first value is None if unknown."""
     if build.origin is None:
         return (build.input_digest,)
     return build.origin.commit, build.origin.job, "recorded"

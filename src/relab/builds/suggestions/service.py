@@ -71,9 +71,10 @@ def suggest(
 
     Args:
         lines: the relevant lines of the log.
-        log: the log of the failed build; its last lines are compared if `lines` show no known failure.
+        log: the log of the failed build. If `lines` show no known failure, its last lines are compared with the known
+            failures.
         passing: the log of a build of the same kind that passed; None if no such log is known.
-        failures: the known failures.
+        failures: the known failures (kinds of failures, with their fixes).
     """
     return answer(examine_lines(lines, log, passing, failures=failures))
 

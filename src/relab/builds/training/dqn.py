@@ -78,10 +78,10 @@ def network_of(model: DQN) -> ValueNetwork:
 
 
 def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
-    """Return the mean reward, 0 to 1, that a network earns on 200 simulated inputs.
+    """Return the mean reward, 0 to 1, that a network earns on 200 simulated inputs (states of a project's files).
 
-    For each input, one build is simulated without an action. The network then chooses one action, and the build with
-    this action gives the reward.
+    For each input, one build is simulated without an action (a change of the configuration). The network then chooses
+    one action, and the build with this action gives the reward.
     """
     # The faults and first builds are the same at each call, so results for different networks can be compared.
     inputs, outcomes = np.random.default_rng(_JUDGE_SEED).spawn(2)

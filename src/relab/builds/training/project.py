@@ -19,10 +19,10 @@ _HISTORY: Final = 200
 
 
 class SimulatedProject:
-    """A simulated project on which a policy is trained: it has one input (state of its files) after another.
+    """A simulated project on which a policy is trained.
 
-    Each input has one random fault. Actions (changes of the configuration) do not add up: each action changes the
-    default configuration.
+    The project has one input (state of its files) after another. Each input has one random fault, which makes builds
+    fail. Actions (changes of the configuration) do not add up: each action changes the default configuration.
 
     Args:
         simulator: simulates the builds.
@@ -58,9 +58,10 @@ class SimulatedProject:
         return self._simulator.actions(self.fault)
 
     def next_input(self) -> BuildSituation:
-        """Begin a new input: draw its fault, and simulate its first build, with the default configuration.
+        """Begin a new input (state of the project's files): draw its fault, and simulate its first build.
 
-        Return the situation after this build: the facts by which a policy chooses an action.
+        The first build has the default configuration. Return the situation after this build: the facts by which a
+        policy chooses an action.
         """
         self._builds.clear()
         self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]

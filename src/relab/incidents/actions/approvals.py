@@ -192,7 +192,13 @@ def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action
 def approval_state(
     request: ApprovalRequest, decision: Decision | None, *, plan: ActionPlan, state_digest: str | None, now_us: int
 ) -> ApprovalState:
-    """Return the present status of an approval request, for a plan that is to be executed now.
+    """Return whether an approval request still allows to execute `plan` now. The first case that applies decides.
+
+    - `REJECTED`: a person rejected the request.
+    - `EXPIRED`: its time is over.
+    - `STATE_CHANGED`: the plan, or the state of the target, is not the one that the request is about.
+    - `PENDING`: it is undecided.
+    - `APPROVED`: a person approved it.
 
     Args:
         request: the approval request.

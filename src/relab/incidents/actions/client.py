@@ -69,7 +69,7 @@ class RecentRecords:
 
     Attributes:
         records: the records, newest first.
-        is_whole: False if requested records may be missing: the server's list is too short or has invalid rows.
+        is_whole: False if older records may be missing: the server's list ends too early, or has invalid rows.
     """
 
     records: tuple[ServerRecord, ...]

@@ -148,11 +148,11 @@ class Situation:
         scope: how many users notice the incident.
         is_stopped: whether the responder's own kill switch is on.
         server_is_stopped: whether the action server's kill switch is on; None if the server does not report it.
-        is_stale: whether the target reports old figures.
+        is_stale: whether the figures that the target reports are out of date.
         failing_dependencies: the names of the service's dependencies that fail.
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
-        others: descriptions of recent changes by people or other clients that this responder has not examined yet; None
-            if the server's list of changes is incomplete.
+        others: recent actions of people or other clients, one sentence each, if the responder has not examined them
+            yet; None if the action server's list of actions is incomplete.
         actions: all actions of this responder on the target, for this incident and for others.
     """
 

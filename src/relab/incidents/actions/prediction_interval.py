@@ -35,12 +35,15 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
     """Return the highest value with which a signal counts as back to normal after a repair, in the signal's unit.
 
-    The bound is `wide` if the signal was at most `narrow` before the repair, or is unknown. If the signal was higher,
-    the bound is `narrow` plus a quarter of the excess over `narrow`, but at most `wide`. It is never below `narrow`.
+    - If `before` is at most `narrow` or unknown, the bound is `wide`.
+    - If `before` is higher, the bound is `narrow` plus a quarter of the excess of `before` over `narrow`, but at most
+      `wide`.
+
+    In both cases, the bound is at least `narrow`.
 
     Args:
-        narrow: the bound for a baseline without uncertainty.
-        wide: the bound that includes the uncertainty of this baseline.
+        narrow: the highest usual value of the signal, if the learnt usual values (the baseline) were exact.
+        wide: the highest usual value, if the baseline is as uncertain as it is after few polls.
         before: the value of the signal before the repair; None if it is unknown.
     """
     if before is not None and before > narrow:

@@ -317,8 +317,9 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
     """Return a text for each sign of the action's success (`course.mended`) that is not known to be true.
 
-    These are the conditions that are all true once the action's cause is gone. They are known only from a recent probe
-    made during `streak`, the latest polls in which users were served well. Without such a probe, all are unknown.
+    These signs are the conditions that are all true once the cause that the action repairs is gone. They are known only
+    from a recent probe made during `streak`, the latest polls in which users were served well. Without such a probe,
+    all are unknown.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:

@@ -60,8 +60,8 @@ class HealthBounds:
     Attributes:
         errors_pct: the bound for the share of failed requests, in percent.
         p95_ms: the bound for the 95th percentile of the latency, in milliseconds.
-        needs_traffic: whether a poll shows a recovery only if the target had enough requests; False for a target that
-            usually has hardly any.
+        needs_traffic: whether a poll with too few requests to the target is no evidence of a recovery; False for a
+            target that usually has hardly any requests.
     """
 
     errors_pct: float
@@ -78,11 +78,12 @@ class ActionObservations:
         before: the last poll before the action; later polls are compared with it.
         polls: the polls since the action began, in the order in which they were made.
         stale: the times (`at_us`) of polls in which the target reported old figures.
-        mended: conditions that are all true once the action's cause is gone; empty if this cannot be tested.
+        mended: conditions that are all true once the cause that the action repairs is gone; empty if this cannot be
+            tested.
         facts: what the last probe since the action found about the conditions in `mended`, as `{fact: value}`; None or
             empty if no probe was made.
         facts_at_us: the time of that last probe, in microseconds since 1970; None without a probe.
-        facts_before: the facts known before the action; they show whether its cause was present.
+        facts_before: the facts known before the action; they show whether the cause that it repairs was present.
         other: the name of another cause that later probes confirmed; empty if they confirmed none.
         sheds: whether the action rejects excess load on purpose; then rejected requests are not failures.
     """

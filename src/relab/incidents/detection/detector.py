@@ -56,7 +56,10 @@ class DetectionResult:
 
     @property
     def opens(self) -> bool:
-        """Whether an incident may open: an anomaly that opens incidents is confirmed, and the figures are not stale."""
+        """Whether an incident may open.
+
+        An incident may open if an anomaly that opens incidents is confirmed, and the target reports no old figures.
+        """
         return not self.is_stale and any(anomaly.opens for anomaly in self.confirmed)
 
     @property

@@ -160,8 +160,8 @@ class OutageTracker:
     """Tracks the outages (signals with an anomaly) of the open incident, and decides when to notify people of them.
 
     Args:
-        poll_interval_s: the seconds between two polls. With at most 30 s, people are notified of a lasting outage
-            within 60 s (`MAX_NOTIFICATION_DELAY_S`).
+        poll_interval_s: the seconds between two polls of the target. If it is at most 30, people are notified of a
+            lasting outage within `MAX_NOTIFICATION_DELAY_S` (60 s).
     """
 
     poll_interval_s: float

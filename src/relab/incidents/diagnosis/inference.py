@@ -161,7 +161,11 @@ class Diagnosis:
         return max(float(_entropies(before[None, :])[0]) - after, 0.0) if chosen else 0.0
 
     def _is_gone(self, book: Runbook) -> bool:
-        """Return whether a repaired cause is still gone: no condition in `book.mended` is known to be false."""
+        """Return whether a cause that was repaired is still absent, as far as the facts show.
+
+        The conditions in `book.mended` are all true after the repair. The cause is absent if none of them is known to
+        be false.
+        """
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
@@ -195,10 +199,10 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return a summand, zero or less, for the log probability of each cause set (one or two causes).
+        """Return, for each set of one or two causes, a number to add to the log probability of the set.
 
-        Each condition that a runbook of the set requires, and that is known to be false, makes the set 10,000 times
-        less probable.
+        The number is 0, less ln(10,000) for each condition that the runbook of a cause in the set requires and that is
+        known to be false. Each of these conditions thus makes the set 10,000 times less probable.
         """
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]

@@ -80,7 +80,10 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is present together with `best` with a probability above 0.5; None if no cause is."""
+        """The second cause of the incident; None if there is probably only one.
+
+        With a probability above 0.5, this cause and `best`, the most probable cause, are both present.
+        """
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
             return None
@@ -127,7 +130,7 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the probes `FIRST_PROBES`; return their facts and the facts in `poll`.
+        """Run the probes with which every investigation begins; return their facts and the facts in `poll`.
 
         If both have the same fact, the value from the probe is used.
         """
@@ -202,9 +205,9 @@ class Investigator:
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes that find the facts in the runbooks of `candidates`.
+        """Return the names of the probes that find the facts which the runbooks of the causes in `candidates` mention.
 
-        If those runbooks name no such facts, return `FIRST_PROBES`.
+        If no probe finds such a fact, return `FIRST_PROBES`, with which every investigation begins.
         """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]

@@ -96,14 +96,16 @@ def reject_form(
 def reject_cause(
     cause: str, cited: Sequence[str], candidates: Sequence[Candidate], runbooks: Sequence[Runbook], known: KnownFacts
 ) -> AnswerRejection | None:
-    """Return the reason to ignore a model's answer that a cause is present; None if the answer is accepted.
+    """Return why the answer of a language model that `cause` is present must be ignored; None to accept the answer.
+
+    Facts are what probes found out about the target.
 
     Args:
         cause: the cause that the model names.
         cited: the names of the facts that the answer cites as evidence for the cause.
         candidates: all causes with the probabilities that were computed without the model.
         runbooks: the runbooks of all causes.
-        known: the known facts.
+        known: the facts that are known.
     """
     by_rules = next((item for item in candidates if item.cause == cause), None)
     if by_rules is None or by_rules.probability < MIN_PLAUSIBLE_PROBABILITY:

@@ -138,7 +138,8 @@ class ModelInvestigator(Investigator):
     def is_sure(self, thought: InvestigationResult) -> bool:
         """Return whether `thought`, the result of the rules alone, is so sure that the model need not be called.
 
-        The best cause must be known, confirmed and probable enough, and all conditions it requires must be known.
+        The most probable cause must not be `unknown`, must be confirmed by probes at two moments, and must be probable
+        enough. For each condition that it requires, the facts must show whether the condition holds.
         """
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven

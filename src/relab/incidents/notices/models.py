@@ -32,9 +32,9 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message to people about an event of an incident, or a posted message: one of another part of relab.
+    """A message to people: about an event of an incident, or from another part of relab (a "posted message").
 
-    It may contain untrusted text, which each receiver's adapter escapes.
+    The message may contain untrusted text, which each receiver's adapter escapes.
 
     Attributes:
         incident_id: the id of the incident; for a posted message, its topic.

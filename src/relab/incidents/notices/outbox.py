@@ -128,9 +128,8 @@ class Outbox:
     def posted(self, receiver: str, *, now_us: int) -> list[PostedNotice]:
         """Return the posted notices of the last day that a receiver has not processed, at most 50, oldest first.
 
-        A posted notice is a message of another part of relab; it is about no event of an incident.
-
-        The list is empty for an unknown receiver, and during a retry pause.
+        A posted notice is a message that another part of relab sends; it belongs to no incident. The list is empty for
+        an unknown receiver, and during a retry pause.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)

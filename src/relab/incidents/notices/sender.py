@@ -100,9 +100,10 @@ class NoticeSender:
         return self._receiver.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send notices until `stop` is set; then release the lease, with which only one process sends to a receiver.
+        """Send notices to the receiver until `stop` is set; then release the receiver's lease.
 
-        If the database is unavailable, the error is logged, and the next poll tries again.
+        Only the process that holds this lease sends. If the database is unavailable, the error is logged, and the next
+        poll tries again.
         """
         resources, name = self._resources, self._receiver.name
         is_set_up = False

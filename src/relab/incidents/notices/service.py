@@ -60,7 +60,7 @@ class NoticeService:
     """Sends notices while it runs, and answers Slack's commands.
 
     Args:
-        database: stores the positions and states of receivers.
+        database: stores the state of each receiver, and which event of each timeline it has processed last.
         clock: the current time.
         incidents: provides the timelines for notices, and carries out commands.
         settings: the receivers, and the permissions in Slack.
@@ -90,7 +90,7 @@ class NoticeService:
         return self._outbox.states()
 
     def post(self, notice: NewNotice) -> None:
-        """Store a message of another part of relab, to be sent to all receivers.
+        """Store a message that another part of relab sends to all receivers.
 
         Do nothing if a message with the same topic and number was stored before.
         """

@@ -12,7 +12,10 @@ _MAX_POLLS: Final = 2_000
 
 
 class PollFeed:
-    """Passes polls from a producer to waiting consumers, within one event loop."""
+    """Passes polls (the values that the target had at one time) from a producer to waiting consumers.
+
+    All calls come from one event loop.
+    """
 
     def __init__(self) -> None:
         self._polls: deque[tuple[int, Snapshot]] = deque(maxlen=_MAX_POLLS)
@@ -40,16 +43,16 @@ class PollFeed:
             self._polls.clear()
 
     async def put(self, poll: Snapshot) -> None:
-        """Add a poll of the target, and wake the tasks that wait in `after`."""
+        """Add the result of a poll of the target, and wake the tasks that wait for it in the method `after`."""
         async with self._arrival:
             self._number += 1
             self._polls.append((self._number, poll))
             self._arrival.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
-        """Return the stored polls after poll number `number`, oldest first; wait for the first one if necessary.
+        """Return the stored polls (values of the target) after the poll with the number `number`, oldest first.
 
-        The polls are numbered from 1 in the order in which they were added.
+        Wait if there is no later poll yet. The polls are numbered from 1 in the order in which they were added.
         """
         async with self._arrival:
             await self._arrival.wait_for(lambda: bool(self._polls) and self._number > number)

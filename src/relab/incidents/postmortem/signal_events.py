@@ -27,7 +27,7 @@ _MAX_VALUE: Final = 1e15
 def signals_event(
     polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MAX_POINTS
 ) -> NewEvent:
-    """Return the timeline event that stores the signals of the polls around an incident.
+    """Return the timeline event that stores the signals (measured values) of the polls of the target around an incident.
 
     Args:
         polls: the polls in memory, in order.
@@ -43,10 +43,11 @@ def signals_event(
 
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:
-    """Return the signals of polls, downsampled to at most `most` points per signal.
+    """Return the signals (measured values) of polls of the target, downsampled to at most `most` points per signal.
 
-    The result has the signals in `ALWAYS` and `wanted`, at most `MAX_SIGNALS`. Each point replaces a group of
-    consecutive polls: it is the group's value furthest from the median of the signal.
+    The result has the signals that are stored for every incident (`ALWAYS`) and those in `wanted`, together at most
+    `MAX_SIGNALS`. Each point replaces a group of consecutive polls: it is the group's value furthest from the median of
+    the signal.
     """
     names_seen = {name for poll in polls for name in poll.numbers}
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
@@ -93,9 +94,9 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 
 
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
-    """Return the signals that a timeline stores, merged from all its events of the kind `signals`.
+    """Return the signals (measured values) that a timeline stores, merged from all its events of the kind `signals`.
 
-    Polls that several events contain appear once.
+    If several events have values of the same poll, the result has each value once.
     """
     by_time: dict[int, dict[str, float]] = {}
     for event in events:

@@ -109,8 +109,8 @@ class ProbeTransport:
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
         """Send a request and return the first answer, or the last failure if all attempts fail.
 
-        A path that the server does not offer is requested once. While an attempt is slow, another attempt is sent over
-        a new connection ("hedging").
+        If the server answers that it does not offer the path (such as 404), there is no further attempt. While an
+        attempt is slow, another attempt is sent over a new connection ("hedging").
         """
         attempts: set[asyncio.Task[tuple[ProbeResponse, bool]]] = set()
         last: ProbeResponse | None = None

@@ -114,10 +114,15 @@ def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read facts about the path to each dependency: failures, latency, and the extra latency of a large payload.
+    """Read facts about the network path from the service to each of its dependencies.
 
-    Each latency is the minimum over the answers. The fact `late_ms` is the difference to the latency of the fastest
-    other dependency, at least 0; without another dependency, it is the whole latency.
+    Latencies are in milliseconds, and each is the lowest of all answers. For each dependency, the facts are:
+
+    - `failing_share`: the share of answers in which the dependency fails;
+    - `round_trip_ms`: the latency of a small request;
+    - `payload_extra_ms`: how much longer a large payload takes than a small request;
+    - `late_ms`: how much `round_trip_ms` exceeds that of the fastest other dependency, at least 0. Without another
+      dependency, it equals `round_trip_ms`.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}
@@ -149,9 +154,9 @@ def _least(places: Iterable[JsonValue]) -> JsonValue | None:
 
 
 def _name_of(place: JsonValue) -> str | None:
-    """Return the name in `place` (a value of an answer) as text, such as a worker's number; None for other types.
+    """Return a name in an answer as text, such as a worker's number; None if the value is no text or number.
 
-    A number is rounded to an integer.
+    `place` is the value in the answer. A number is rounded to an integer.
     """
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"

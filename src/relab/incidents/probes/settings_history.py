@@ -56,16 +56,16 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
     """Return the newest settings change of the last `RECENT_S` seconds that may have caused a problem.
 
-    A repair (a change by an operator or the supervisor) is never returned. A setting that a later repair changed again
-    no longer counts as changed.
+    A repair (a change by an operator or the supervisor) is never returned. If a later repair changed a setting again,
+    the earlier change of this setting is ignored.
 
     Args:
         rows: the versions of the settings, the oldest first.
         now_us: the current time, in microseconds since 1970.
 
     Returns:
-        `(index in rows of the version that made the change, names of its changed settings)`; None if no change may
-        have caused a problem.
+        `(index in rows of the version that made the change, names of its changed settings that are not ignored)`; None
+        if no change may have caused a problem.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):

@@ -55,7 +55,7 @@ class ClosingNodes:
     async def learn(self, state: IncidentState) -> IncidentState:
         """Close an incident whose problem has ended, and store it as a past incident for later diagnoses.
 
-        Without known facts, no past incident is stored.
+        If no facts about the target were collected for a diagnosis, no past incident is stored.
         """
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)

@@ -82,10 +82,11 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action, as JSON; if there is none, return the state's `symptoms`.
+        """Return the last poll before the action, as JSON; if there is none, return the poll in `state["symptoms"]`.
 
-        `known` is the stored record of the action; None if the action was not requested yet. Polls after the time of
-        the request do not count.
+        That poll is the one with which the incident was opened, or its last diagnosis began. `known` is the stored
+        record of the action; None if the action was not requested yet. Polls after the time of the request do not
+        count.
         """
         polls = self._world.watch.feed.polls
         if known is not None:

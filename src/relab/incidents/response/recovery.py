@@ -41,7 +41,10 @@ class Recovery:
         self._polls: list[Snapshot] = []
 
     async def poll(self) -> None:
-        """Wait until the target has been polled again, and collect the new poll for `has_passed`."""
+        """Wait until the target has been polled again, and keep the new polls.
+
+        From these polls, `has_passed` decides whether the incident has passed.
+        """
         feed = self._world.watch.feed
         self._polls.extend(await feed.after(self._number))
         self._number = feed.number

@@ -18,9 +18,10 @@ _US: Final = 1_000_000
 
 
 class RemainingCause:
-    """Finds out, after an action has ended one cause, whether another cause still affects the service.
+    """Finds out, after an action has ended one cause of an incident, whether another cause still affects the service.
 
-    A diagnosis is made at most once per quarter of `effect_timeout_s`.
+    `effect_timeout_s` is the time within which an action must show its effect. In each quarter of this time, at most
+    one diagnosis is made.
 
     Args:
         world: the services and settings of the incident workflow.
@@ -33,7 +34,10 @@ class RemainingCause:
         self._diagnosed_at_us: int | None = None
 
     def is_due(self) -> bool:
-        """Return whether a diagnosis is due: there was none, or the last one is a quarter of `effect_timeout_s` old."""
+        """Return whether a diagnosis is due: there was none, or the last one was at least `effect_timeout_s / 4` s ago.
+
+        `effect_timeout_s` is the time within which an action must show its effect.
+        """
         between_us = int(self._world.settings.verification.effect_timeout_s / 4 * _US)
         at_us = self._diagnosed_at_us
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us

@@ -277,7 +277,7 @@ class Responder:
         await self._end(incident_id)
 
     async def _end(self, incident_id: str) -> None:
-        """Stop work on an incident that is over: mute its remaining anomalies, and save the detector's state."""
+        """Stop work on a closed incident: mute (ignore) anomalies that may remain, and save the detector's state."""
         self._detector.settle()
         with contextlib.suppress(UnavailableError):
             incident = await self._world.blocking(self._world.log.get, incident_id)

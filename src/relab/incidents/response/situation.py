@@ -127,8 +127,8 @@ class SituationReader:
     async def settle_all(self) -> None:
         """Find out the outcomes of this target's actions whose outcome is unknown, and store them.
 
-        The outcomes come from the action server's records. At most `_MAX_SETTLED` actions are updated. Call this method
-        early, because the server lists only its newest records.
+        The outcomes come from the action server's records of actions. At most `_MAX_SETTLED` actions are updated. Call
+        this method soon after the actions, because the server lists only its newest records.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:

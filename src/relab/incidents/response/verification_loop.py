@@ -63,9 +63,9 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until the result of an action that does not limit the load is certain, and return the result.
+        """Wait until it is certain what an action has achieved, and return this result.
 
-        Requests that the service rejects count as failed.
+        The method is for actions that do not limit the load: requests that the service rejects count as failed.
 
         Args:
             act: the finished action.

@@ -91,7 +91,7 @@ def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def get_baseline(session: Session, target: str) -> dict[str, Any] | None:
-    """Return the content of a target's baseline; None if there is none."""
+    """Return the stored baseline of a target (the usual values of its signals); None if none is stored."""
     return session.execute(select(BaselineRow.content).where(BaselineRow.target == target)).scalar_one_or_none()
 
 

@@ -276,7 +276,7 @@ class IncidentLog:
 
 
 def _columns(change: IncidentChange) -> dict[str, Any]:
-    """Return the changed fields of an incident as `{column: value}`, with texts and documents cut to a bounded size."""
+    """Return the changed fields of an incident as `{column: value}`; long texts and large JSON objects are shortened."""
     values: dict[str, Any] = dict(change)
     for field, most in (("title", MAX_TITLE), ("recommendation", MAX_RECOMMENDATION), ("diagnosis", MAX_DIAGNOSIS)):
         if values.get(field) is not None:

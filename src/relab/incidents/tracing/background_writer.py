@@ -60,7 +60,10 @@ class BackgroundWriter:
 
     @asynccontextmanager
     async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
-        """Write runs and signals every `every_s` seconds while the `async with` block runs, and once when it ends."""
+        """Store incidents as agent runs, and signals (measured values), every `every_s` seconds during the block.
+
+        They are stored once more when the `async with` block ends.
+        """
         stop = asyncio.Event()
         task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")
         try:

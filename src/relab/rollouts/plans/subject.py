@@ -26,6 +26,8 @@ Headers = dict[
 class ServiceFlagsSubject(PlanSection):
     """The flags of a service as one JSON object: `{control: fields of flow control, routing: fields of routing}`.
 
+    Flow control limits the requests that the service handles at once; routing chooses the index that answers a search.
+
     The flags are read at `read_path` and changed at `write_path`, both below the plan's `base_url`.
 
     `headers` are sent with each request. In a header, `${NAME}` is replaced by the environment variable `NAME`; the

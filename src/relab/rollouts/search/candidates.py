@@ -57,7 +57,7 @@ class ScreenedCandidate(_Value):
         return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in self.values.items())
 
     def trial(self) -> MeasuredCandidate:
-        """Return the values with their measured effect, as input of `propose`."""
+        """Return the candidate's values with their measured effect, from which `propose` chooses the next candidate."""
         if self.problem or self.estimate_pct is None:
             return MeasuredCandidate(self.values, None, self.error)
         # Percentages are rounded, so a very small figure of arm B is a change by -100 %, which has no logarithm.
