@@ -122,7 +122,7 @@ class Layout:
 
     @property
     def search(self) -> Path:
-        """Folder with the input of the target's search and the search engine's files."""
+        """Folder with the products that the target searches, and the files of its search engine."""
         return self.root / "search"
 
     @property

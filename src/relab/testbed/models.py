@@ -179,7 +179,7 @@ class ComponentStatus(BaseModel):
         pid: the id of the component's main process; None without a process.
         port: the port on which the component listens; None for no port.
         started_at, ready_at: when the current process was started, and when it became ready; None until then.
-        restarts: number of starts after the program had ended without a request.
+        restarts: how often the supervisor started the program again because it had ended by itself.
         starts: number of all starts.
         exit_code: the exit code of the last process that ended, negative for a signal; None if no process has ended
             yet.
@@ -288,8 +288,8 @@ class TestbedState(BaseModel):
         ports: the ports, by the name of the component or server that listens on them.
         control_socket: the path of the supervisor's socket.
         versions: the versions of the installed programs, such as PostgreSQL, by name.
-        template: the name (a digest) of the template, the prepared database and search files that were copied to this
-            testbed.
+        template: the name (a digest) of the template, the prepared data folders of the database and the search engine
+            that were copied to this testbed.
     """
 
     name: str

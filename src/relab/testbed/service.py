@@ -90,7 +90,8 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
         home: relab's home folder.
         name: the name of the testbed.
         label: the token's name in the audit log of actions; an older token with this name becomes invalid.
-        scopes: the scopes of the token, each of them `read`, `act`, `act:CLASS` or `admin`.
+        scopes: the scopes of the token: `read`, `act` (all actions), `act:CLASS` (the actions of one class, such as
+            `act:restart`) or `admin`.
 
     Raises:
         WrongNameError: the name is not valid for a testbed.

@@ -110,10 +110,12 @@ class Guard:
                     del self._writing[part]
 
     def check(self, request: ActionRequest) -> None:
-        """Check whether `admitted` would accept a request now, without locking any part of the service.
+        """Check whether a request for an action would be admitted now; admit nothing, and lock no part of the service.
 
         Raises:
-            KillSwitchError, InProgressError, TooManyActionsError: `admitted` would raise this error.
+            KillSwitchError: the kill switch is on.
+            InProgressError: another action that changes one of the same parts is in progress.
+            TooManyActionsError: a rate limit is reached, or the cooldown has not ended.
         """
         if request.action.action_class is not ActionClass.READ:
             with self._lock:

@@ -23,7 +23,7 @@ class ReportJobParameters(BaseModel):
     """The parameters of the report job, a batch job that runs beside the target.
 
     Attributes:
-        processes: number of processes; each handles an equal part of the products.
+        processes: number of processes; each creates reports about an equal part of the shop's products.
         nice: nice value of the processes, from 0 (usual priority) to 19 (lowest).
         seconds: time after which the job stops working; None to work without an end.
     """

@@ -195,7 +195,7 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """Pass the end of the stream from the client (`way` is `up`) or the server (`down`) on to the other side."""
+        """Pass the end of a stream on: from the client to the server (`way` is `up`), or back (`way` is `down`)."""
         if way == "down" and "up" not in self._ended:
             self._server_gone()
         if way not in self._ended:
@@ -222,12 +222,12 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Pause or resume reading from one socket, because the buffer of the other socket is full or has room again.
+        """Pause or resume reading from one side, because the send buffer of the other side is full or has room again.
 
         Args:
-            way: `up` if the buffer belongs to the client's socket, so that reading from the server pauses or resumes;
-                `down` if it belongs to the server's socket, so that reading from the client pauses or resumes.
-            full: True if the buffer is full; False if it has room again.
+            way: `up`: the client's buffer is meant, so reading from the server pauses or resumes. `down`: the server's
+                buffer is meant, so reading from the client pauses or resumes.
+            full: True: the buffer is full, so reading pauses. False: it has room again, so reading resumes.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 

@@ -130,7 +130,7 @@ class ByteQueue:
         self._drain()
 
     def feed(self, data: bytes | None) -> None:
-        """Deliver bytes, or the end of the stream (None), at once or later, as the current conditions require."""
+        """Deliver bytes, or the end of the stream (None), as the current network faults require: at once or later."""
         if self._closed:
             return
         if self._conditions.clear and not self._queue:

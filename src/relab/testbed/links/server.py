@@ -76,7 +76,9 @@ class _RefusedError(Exception):
 
 
 class LinksServer:
-    """All links (TCP proxies) of a testbed, and the control socket that accepts requests about links and toxics.
+    """All links (TCP proxies) of a testbed, and the control socket for requests about them.
+
+    Such a request is, for example, to add or remove a toxic (a simulated network fault) of a link.
 
     Args:
         config: the links, and the path of the control socket.

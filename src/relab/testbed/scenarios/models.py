@@ -61,8 +61,8 @@ class HttpProvider(_Part):
     In `url`, `headers` and `arguments`, `${name}` stands for the value of the scenario's variable or secret `name`.
 
     Attributes:
-        arguments: the query of a GET request, or the body of any other request: JSON if the header Content-Type says
-            so, otherwise a mapping as a form, or a text unchanged.
+        arguments: the query of a GET request, or the body of another request. A body is sent as JSON if the header
+            Content-Type is `application/json`. Otherwise, a mapping is sent as a form, and a text unchanged.
         timeout: time limit in seconds; None for 10 s. A list has two limits: the first for connecting, the last for the
             rest of the request.
         verify_tls: whether the server's certificate is checked.
@@ -87,7 +87,7 @@ class HttpProvider(_Part):
 
 
 class ProcessProvider(_Part):
-    """A command on this machine that performs an activity: the program `path` with `arguments`.
+    """A command on this machine that performs an activity (action or probe): the program `path` with `arguments`.
 
     The command runs only if the caller allows scenarios to run code.
 
@@ -104,7 +104,9 @@ class ProcessProvider(_Part):
 
 
 class PythonProvider(_Part):
-    """A Python function that performs an activity: `func` of `module`, called with `arguments` by name.
+    """A Python function that performs an activity (action or probe).
+
+    It is the function `func` of `module`, called with `arguments` by name.
 
     The function is called only if the caller allows scenarios to run code.
 
@@ -122,8 +124,8 @@ class PythonProvider(_Part):
 def _field(name: str) -> Any:
     """Return a function that reads the field `name` of a value, for Pydantic's discriminator.
 
-    The function returns the value of the field in angle brackets, such as `<http>`; the brackets mark it in the
-    locations of errors.
+    The function returns the value in angle brackets, such as `<http>`. Pydantic puts this text into the location of an
+    error; the brackets distinguish it there from the name of a field.
     """
     # pydantic chooses the class by this text. Error messages recognise it in a location by the brackets.
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
@@ -312,7 +314,7 @@ class Experiment(_Controlled):
         configuration: the scenario's variables, by name. Each is a value, or a JSON object that names the environment
             variable from which the value is read (`FromEnvironment`).
         secrets: groups of variables with secret values, by the name of the group.
-        hypothesis: the steady-state hypothesis; None to check nothing.
+        hypothesis: the steady-state hypothesis (the checks whether the service works); None to check nothing.
         method: the steps, performed in order.
         rollbacks: the steps at the end of every run.
     """
@@ -354,9 +356,10 @@ class Experiment(_Controlled):
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return all actions and probes that the hypothesis, the method and the rollbacks define.
+        """Return all activities (actions and probes) that the three parts of a scenario define.
 
-        Steps that only repeat an action or probe by its name (`Reference`) are left out.
+        The parts are the steady-state hypothesis (checks), the method (steps) and the rollbacks (last steps). Steps
+        that only repeat an activity by its name (`Reference`) are left out.
         """
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

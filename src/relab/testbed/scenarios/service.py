@@ -68,9 +68,9 @@ class ScenarioResult:
 
     @property
     def share_met_during(self) -> float | None:
-        """The share, 0 to 1, of the checks during the method that found the service in its steady state.
+        """The share, 0 to 1, of checks that found the service in its steady state while the scenario's steps ran.
 
-        None if there were no such checks.
+        None if there were no checks during the steps (the scenario's method).
         """
         return share_met(self.journal["steady_states"]["during"])
 

@@ -97,7 +97,7 @@ def load_variables(
     """Return the values of a scenario's variables for one run.
 
     Args:
-        experiment: the scenario, with its configuration and secrets.
+        experiment: the content of the scenario file, with its configuration and secrets.
         environment: the environment variables, by name, for variables of type `env`.
         given: `{variable: value}`; these values replace the values in the configuration, and unknown variables are
             ignored.
@@ -106,7 +106,7 @@ def load_variables(
 
     Raises:
         ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an
-            activity uses an undefined variable.
+            action or probe of the scenario uses an undefined variable.
     """
     problems: list[tuple[str, str]] = []
     values: dict[str, Any] = {}

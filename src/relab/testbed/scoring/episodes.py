@@ -120,10 +120,11 @@ class Episode(_Value):
 
     @property
     def begins_s(self) -> float:
-        """The latest time at which the first measured fault begins, in seconds after the responder was ready.
+        """The time at which the first measured fault begins at the latest, in seconds after the responder was ready.
 
-        Measured faults are the faults that the responder must repair. Without a measured fault, this is `healthy_s`,
-        the length of the healthy phase with which the episode begins.
+        Measured faults are the faults that the responder must repair. After an escalation by the responder, the fault
+        may begin earlier. Without a measured fault, this is `healthy_s`, the length of the healthy phase with which the
+        episode begins.
         """
         return self.measured[0].at_s if self.measured else self.healthy_s
 
@@ -180,7 +181,7 @@ def make_episodes(
             again.
         seed: the seed of all random choices.
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
-        noisy_share: share of episodes with noise only.
+        noisy_share: share of episodes without a fault, but with noise events, which look alarming and need no repair.
         quiet_share: share of episodes without any event.
         several_share: share of episodes with two faults, one of which is a fault of the cache. It counts as 0 if
             `faults` has no such pair.

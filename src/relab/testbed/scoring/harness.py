@@ -143,7 +143,7 @@ def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
     The error says nothing about the quality of the responder, the program under test.
 
     Args:
-        ids: the `ids` of the trial's input.
+        ids: the value of the field `ids` in the trial's input file, which identifies the trial.
         kind: the code of the error.
         message: the message of the error.
     """

@@ -32,7 +32,9 @@ class NotBroughtAboutError(UnavailableError):
 
 
 class Onset:
-    """Injects the events of an episode (a test of a responder), and checks regularly whether its faults are present.
+    """Injects the events of an episode (a test of a responder), and checks at intervals whether the faults are present.
+
+    The events are faults, and noise events, which look alarming but need no repair.
 
     Use it as a context manager and call `go_on` repeatedly within the block. All injections stop at the end of the
     block. Measured faults are the faults that the responder must repair.

@@ -119,7 +119,7 @@ class _Clock:
         self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
 
     def end(self) -> None:
-        """Stop the clock: as before the start, `now` returns 0, and `of`, which converts times, returns None."""
+        """Stop the clock. From then on, `now` returns 0 and `of` returns None, as before the start."""
         self._ended_s = time.monotonic()
 
     def now(self) -> float:

@@ -29,7 +29,10 @@ TIMEOUT_S: Final = 60.0
 
 
 class NoTestbedError(UnavailableError):
-    """All testbeds are in use, or the leased testbed runs without an action server or chaos server."""
+    """No testbed can be used: all are in use, or the leased one lacks a server that the evaluation needs.
+
+    These servers are the action server, which executes repairs, and the chaos server, which injects faults.
+    """
 
     code = "no_testbed"
 

@@ -63,13 +63,16 @@ class Truth:
         )
 
     def effect(self, action: str, *, is_too_soon: bool) -> ActionEffect:
-        """Return the effect that an action had on the service.
+        """Return the effect that an action had on the service. The first case that applies decides.
 
-        An action that only reads has no effect. In an episode without a measured fault, every other action is harm.
+        - The action only reads: no effect.
+        - It was performed before the first fault, or the episode (a test of a responder) has no fault that the
+          responder must repair: it does harm.
+        - Otherwise, it repairs a fault, does harm, or has no effect, as the attributes `mends` and `harms` say.
 
         Args:
             action: name of the action in the action server's catalogue.
-            is_too_soon: whether the action was performed before the first fault; any change is harm then.
+            is_too_soon: whether the action was performed before the first fault.
         """
         if action in _LOOKING:
             return ActionEffect.NEITHER

@@ -121,9 +121,10 @@ def _be_daemon() -> None:
 
 
 def main() -> None:
-    """Guard one supervisor, from its start until all processes of its testbed have ended.
+    """Start the supervisor of a testbed and wait until it ends; then kill the processes of the testbed that are left.
 
-    The docstring of the module lists the arguments of the program.
+    If the guard receives a signal, it asks the supervisor to end. The docstring of the module lists the arguments of
+    the program.
     """
     lock, pipe, groups, postmaster_pid, volume, *command = sys.argv[1:]
     _be_daemon()

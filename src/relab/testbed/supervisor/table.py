@@ -154,7 +154,8 @@ def access_of(site: Site) -> dict[str, Any]:
     """Return the addresses and credentials with which operators reach `database` and `cache` directly.
 
     Each of the two has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database) and `paths`. `paths` has
-    the ports of the links (proxies) to the server, as `{"primary": port, "secondary": port}`.
+    the ports of the two links (TCP proxies) to the server: `primary`, which the target uses first, and `secondary`, the
+    alternative, as `{"primary": port, "secondary": port}`.
     """
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {

@@ -42,7 +42,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A finished template of a testbed's initial data, in a folder.
+    """A finished template: prepared data folders of the database and the search engine, which new testbeds copy.
 
     Attributes:
         folder: the template's folder.
@@ -54,11 +54,11 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """The name of the template: a digest of the versions of schema, initial data and programs."""
+        """The name of the template (prepared data folders): a digest of the versions of schema, data and programs."""
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:
-        """Return the passwords of the template's database roles."""
+        """Return the passwords of the roles in the template's prepared database, which are those of each copy, too."""
         return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:

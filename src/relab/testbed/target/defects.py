@@ -119,7 +119,7 @@ class Defects:
         self._server = await asyncio.start_unix_server(self._serve, sock=_bind(path))
 
     async def close(self) -> None:
-        """Stop listening, and release all leaked connections, memory and descriptors."""
+        """Stop the server for commands, and release the connections, memory and descriptors that the defects hold."""
         if self._server is not None:
             self._server.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

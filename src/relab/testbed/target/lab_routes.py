@@ -66,7 +66,8 @@ def lab_routes(parts: Parts) -> APIRouter:
     async def read_report(mini: bool = Query(False), text: bool = Query(False)) -> Response:
         """Return the last report of a rollout or experiment.
 
-        With `mini=1`, return only the figures of the report; with `text=1`, return only the text.
+        With `mini=1`, return the report's numbers as JSON, without its text for people. With `text=1`, return only the
+        text.
         """
         report = await reports.read()
         if text:

@@ -105,7 +105,7 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Replace the bounds after a change of flags.
+        """Replace the bounds of the limit on active requests, after a change of flags.
 
         The current limit stays if the old and the new bounds are both adaptive (the limit follows the measured times)
         and have the same upper bound. Otherwise the limit becomes the new upper bound.
@@ -134,7 +134,7 @@ class Limiter:
         return True
 
     def finish(self, elapsed_ms: float, *, now_s: float) -> None:
-        """Record the end of a request, failed or not; at the end of a measuring period, adapt the limit.
+        """Record the end of a request, failed or not; at the end of a measuring period, adapt the limit on requests.
 
         Args:
             elapsed_ms: the time from the start of the request to its end.

@@ -83,7 +83,7 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
     """Return the state of the workers' connection pools as JSON: one row per pool, the worst health, and totals.
 
     Args:
-        parts: the objects of the worker that answers.
+        parts: the objects (such as settings and pools) of the worker that handles the HTTP request.
         workers: the last statistics of each worker.
     """
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
@@ -97,7 +97,7 @@ def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
     The result has an entry for each worker that the settings require, even if the worker has no statistics.
 
     Args:
-        parts: the objects of the worker that answers, with the settings.
+        parts: the objects (such as settings and pools) of the worker that handles the HTTP request.
         workers: the last statistics of each worker.
     """
     reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()

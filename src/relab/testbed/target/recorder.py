@@ -133,7 +133,7 @@ class WorkerRecorder:
                 counts.add(status, elapsed_ms, shed=shed)
 
     def event(self, name: str, count: int = 1) -> None:
-        """Add `count` to the number of events with this name, such as orders; count requests by `request` instead."""
+        """Add `count` to the number of events with this name, such as orders. The method `request` counts requests."""
         with self._lock:
             for second in (self._current(), self.totals):
                 second.events[name] = second.events.get(name, 0) + count

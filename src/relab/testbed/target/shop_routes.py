@@ -35,7 +35,7 @@ def shop_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/orders/{order_id}", summary="An order")
     async def order(order_id: Annotated[str, Path(min_length=1, max_length=64)]) -> JSONResponse:
-        """Return an order and the numbers of its customer's latest orders."""
+        """Return an order, with the order numbers of its customer's latest orders."""
         placed: dict[str, Any] = await shop.order(order_id)
         return JSONResponse(placed)
 

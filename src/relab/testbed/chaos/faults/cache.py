@@ -35,7 +35,9 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Set the cache's parameters to the new values; at level 0, set them to the values from before the injection.
+        """Set the cache's parameters to the fault's values; at `level` 0, restore the values from before the injection.
+
+        All levels above 0 have the same effect.
 
         Do nothing if something else, such as a repair, has restarted the cache since this injector was created, or has
         changed these parameters since the first call of this method.

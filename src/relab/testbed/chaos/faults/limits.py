@@ -82,9 +82,10 @@ class LimitChanged(ABC):
         """Return the limits to set for one worker at a level above 0, as `{field of ResourceLimits: value}`."""
 
     def set_level(self, level: float) -> None:
-        """Lower the limits of the share `level` (0 to 1) of the workers below their need; at 0, restore the old limits.
+        """For the share `level` (0 to 1) of the workers, set limits that are lower than what a worker needs.
 
-        If something else, such as a repair, has changed the limits of a worker, leave this worker alone.
+        At `level` 0, restore the limits from before the injection. If something else, such as a repair, has changed the
+        limits of a worker, leave this worker alone.
         """
         if level <= 0:
             self.end()
@@ -160,7 +161,10 @@ class Throttle(LimitChanged):
             self._limit(name, self.limits(level))
 
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the CPU quota of one worker at this level, as `{"cpu_pct": percent of one processor}`."""
+        """Return the CPU quota of one worker when the fault has the strength `level`, above 0 to 1.
+
+        The quota is returned as `{"cpu_pct": percent of one processor}`.
+        """
         return {"cpu_pct": self._given.at(level)}
 
 

@@ -162,7 +162,7 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random `seconds`: the time after which the report job stops working."""
+        """Return random `seconds`: the time after which the report job (a batch job beside the target) stops working."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 

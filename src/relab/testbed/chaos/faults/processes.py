@@ -42,7 +42,7 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Stop the share `level` (0 to 1) of the workers by SIGSTOP, and resume this injector's other stopped workers.
+        """Suspend the share `level` (0 to 1) of the workers by SIGSTOP; if too many are suspended, resume the others.
 
         Leave workers alone that something else, such as a repair, has resumed or restarted.
         """

@@ -22,7 +22,8 @@ class WrongSetting(FaultParameters):
     """Parameters of the fault `bad_setting`.
 
     Attributes:
-        setting: the mistake: `pool` is a too small connection pool, `port` a port without a database.
+        setting: which setting is wrong: `pool` (the connection pool is too small), or `port` (no database listens on the
+            port).
     """
 
     setting: Literal["pool", "port"] = "pool"
@@ -32,18 +33,19 @@ class WrongFlag(FaultParameters):
     """Parameters of the fault `bad_flags`.
 
     Attributes:
-        flag: the mistake: `concurrency` admits too few requests, `route` sends all searches to the slower index.
+        flag: which flag is wrong: `concurrency` (too few requests are admitted), or `route` (all searches go to the
+            slower index).
     """
 
     flag: Literal["concurrency", "route"] = "concurrency"
 
 
 class SettingsChanged:
-    """Injector that creates a version of the target's settings with wrong values, and restarts the target with it.
+    """Injector that creates a version of the target's settings with harmful values, and restarts the target with it.
 
     Args:
         ground: fault injection's access to the testbed.
-        changes: new values, by section and name.
+        changes: the harmful values, by section and name.
         note: the reason for the version, as the settings history shows it.
     """
 
@@ -54,7 +56,7 @@ class SettingsChanged:
         self._before: dict[str, dict[str, Any]] = {}
 
     def set_level(self, level: float) -> None:
-        """Create a settings version with the wrong values, and restart the target with it.
+        """Create a version of the target's settings with the fault's harmful values, and restart the target with it.
 
         Do nothing if the strength `level` is 0.
         """

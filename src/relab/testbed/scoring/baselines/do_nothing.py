@@ -11,7 +11,8 @@ from relab.testbed.scoring.baselines.status_page import State, status_page
 def main() -> None:
     """Run a responder that repairs nothing, as a baseline for real responders, until the process is killed.
 
-    The responder serves a page with its status. It counts one poll per interval, but sends no request to the target.
+    The responder serves a page with its status. At each poll interval, the count of polls on this page increases, but
+    the responder sends no request to the target.
     """
     state = State()
     with status_page(state):
