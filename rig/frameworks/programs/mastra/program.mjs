@@ -37,6 +37,7 @@ async function ask(name, question, options = {}) {
   const done = await (shop.CASE === 'streamed' ? agent.stream : agent.generate).call(agent, question, {
     maxSteps: shop.STEP_LIMIT,
     modelSettings: { maxRetries: 0 },
+    abortSignal: shop.cancelled(),
     tracingOptions: { metadata: { sessionId: shop.SESSION_ID, userId: shop.USER_ID } },
     ...options,
   });
