@@ -122,8 +122,9 @@ class IncidentService:
         """Check that the responder can be started for the configured target; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: a setting of the target is not valid, the address of the action server is not valid, or
-                the token for it is missing or not valid. A responder that may only observe needs no token.
+            ConfigurationError: a setting of the target is not valid, the address of the action server (executes
+                repairs) is not valid, or the token for it is missing or not valid. A responder that may only observe
+                needs no token.
         """
         if self.watched is not None:
             # The HTTP client takes long to load, and most processes send no actions.
@@ -136,8 +137,8 @@ class IncidentService:
         """Watch the target and respond to its incidents while the `async with` block runs; do nothing without a target.
 
         Raises:
-            ConfigurationError: the token for the action server is missing, an address is not valid, or an excluded
-                runbook does not exist.
+            ConfigurationError: the token for the action server (executes repairs) is missing, an address is not valid,
+                or an excluded runbook does not exist.
             RunbookFolderError: the folder of runbooks in the settings cannot be read.
             UnavailableError: checkpoints cannot be stored.
         """

@@ -21,7 +21,7 @@ class ResponderSettings:
         approval_valid_s: how long an approval request is valid, in seconds.
         stand_down_s: the length of one wait while the responder must not act, in seconds.
         max_stand_downs: the number of such waits before an incident is handed over to people.
-        server_retry_s: the wait before a retry if the action server is busy or silent, in seconds.
+        server_retry_s: the wait before a retry if the action server (executes repairs) is busy or silent, in seconds.
         max_server_retries: the maximum number of these retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model gives a second opinion, and the limits of its cost.

@@ -38,7 +38,7 @@ class RouteFigures(_Value):
     """The figures of one route (kind of request) in one window, that is, in one measurement of an arm (set of flags).
 
     Attributes:
-        name: name of the request template in the mix.
+        name: name of the request in the mix (kinds of requests with their shares).
         completed: number of requests that ended, good or bad.
         bad: number of requests that failed.
         p95_ms: 95th percentile of the latencies in ms; None without requests. The latency of a failed request counts as

@@ -162,7 +162,7 @@ class Layout:
 
     @property
     def tokens(self) -> Path:
-        """The file with the digests of the tokens for the action server."""
+        """The file with the digests of the tokens for the action server, which executes repairs."""
         return self.root / "tokens.json"
 
     @property
@@ -202,7 +202,7 @@ class Layout:
 
     @property
     def templates(self) -> Path:
-        """Folder with the templates of the shop's initial data, which all testbeds in relab's home folder share."""
+        """Folder with the templates: prepared data folders, which each new testbed in relab's home folder copies."""
         return self.home / "cache" / "testbed"
 
 

@@ -46,7 +46,9 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
         seed: int | None = None,
         options: dict[str, Any] | None = None,  # noqa: ARG002 the base class's
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode: draw the fault of a new input, and simulate its first build, without an action.
+        """Begin an episode: draw the fault of a new input (state of the project's files), and simulate its first build.
+
+        The first build has no action.
 
         Return the observation (the values of `FEATURES` after this build) and an empty dictionary.
 

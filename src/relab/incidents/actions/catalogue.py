@@ -177,7 +177,10 @@ class Catalogue:
 
 
 def read_catalogue(document: Any) -> Catalogue:
-    """Parse the JSON of an action server's catalogue; a document that is not valid gives an empty catalogue."""
+    """Parse the JSON of an action server's catalogue: the list of the actions (repairs) that the server can execute.
+
+    A document that is not valid gives an empty catalogue.
+    """
     rows = document.get("actions") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):
         return Catalogue(unreadable=1)

@@ -77,7 +77,7 @@ class RecentRecords:
 
 
 class ActionsClient:
-    """Sends requests to one action server.
+    """Sends requests to one action server, which executes repairs.
 
     Args:
         url: the address of the server.

@@ -9,7 +9,7 @@ from relab.core.errors import ConflictError, ForbiddenError, RelabError, Unavail
 
 
 class Reaction(StrEnum):
-    """What the responder does after an error of the action server, such as retry, diagnose again or escalate."""
+    """What the responder does after an error of the action server (executes repairs), such as retry or escalate."""
 
     WAIT = "wait"
     """Nothing was done; retry the same action later."""
@@ -41,14 +41,14 @@ class ActionServerError(RelabError):
 
 
 class DeniedError(ActionServerError, ForbiddenError):
-    """The token is not valid for the action server, or does not allow the request."""
+    """The token is not valid for the action server (executes repairs), or does not allow the request."""
 
     code = "action_denied"
     reaction = Reaction.ESCALATE
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The action server refuses a request that does not fit the service's present state or the server's catalogue."""
+    """The action server refuses an action that does not fit the service's present state or the server's catalogue."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN
@@ -77,21 +77,21 @@ class ActionServerBusyError(ActionServerError, UnavailableError):
 
 
 class ActionServerStoppedError(ActionServerError, UnavailableError):
-    """The kill switch of the action server is on."""
+    """The kill switch of the action server is on, so that the server rejects all actions that change anything."""
 
     code = "action_server_stopped"
     reaction = Reaction.STAND_DOWN
 
 
 class UnreachableError(ActionServerError, UnavailableError):
-    """The action server cannot be reached, or reports that a part of the service does not answer; nothing was done."""
+    """The action server cannot be reached, or reports that a part of the service does not answer; no action began."""
 
     code = "action_server_unreachable"
     reaction = Reaction.WAIT
 
 
 class UnreadableError(ActionServerError, UnavailableError):
-    """The action server's answer is not usable: too long, not JSON, or not an answer to the request."""
+    """The answer of the action server (executes repairs) is too long, not JSON, or not an answer to the request."""
 
     code = "action_server_unreadable"
     reaction = Reaction.WAIT

@@ -44,7 +44,9 @@ class Permission(StrEnum):
 
 
 class PolicyRule(StrEnum):
-    """The rule of the policy that decided on an action, such as the kill switch, a budget or the cooldown.
+    """The rule of the policy that decided on an action, such as a budget, the cooldown, or the kill switch.
+
+    While the kill switch is on, no action is allowed.
 
     `WITHIN_LIMITS` means that no rule objects to the action.
     """

@@ -200,7 +200,7 @@ class ServerRecord:
 
 
 def read_record(document: Any) -> ServerRecord | None:
-    """Parse the JSON of one record of the action server; return None if it is not valid."""
+    """Parse the JSON of the action server's record of one action; return None if it is not valid."""
     if not isinstance(document, Mapping):
         return None
     texts = {name: document.get(name) for name in ("record_id", "action", "actor", "target", "requested_at")}
@@ -230,7 +230,7 @@ def read_record(document: Any) -> ServerRecord | None:
 
 
 def read_records(document: Any) -> tuple[list[ServerRecord], int]:
-    """Parse the JSON of an answer with several records of the action server.
+    """Parse the JSON of an answer with several of the action server's records of actions.
 
     Returns:
         The valid records in the server's order, newest first, and the number of rows that are not valid.

@@ -31,7 +31,7 @@ _MAX_WAIT_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class ServerResponse:
-    """An answer of the action server.
+    """An answer of the action server, which executes repairs.
 
     Attributes:
         status: the HTTP status.

@@ -66,7 +66,7 @@ class InvestigationInput:
     Attributes:
         usual: the median of each signal in the baseline, by name.
         memory: `{cause: factor}` by which past incidents raise the cause's prior.
-        templates: the templates of log lines, with the number of lines of each.
+        templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         mended: causes that were repaired in this incident.
     """

@@ -40,7 +40,7 @@ class PromptInput:
     Attributes:
         known: the known facts, with their evidence.
         runbooks: the runbooks whose causes the model may name.
-        templates: templates of log lines, with their counts.
+        templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         memory: `{cause: factor}` by which past incidents raise the cause's prior.
         looks: the names of the probes that the model may request.
         looks_left: how many more times the model may request probes.

@@ -114,7 +114,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
     """Return the share of correct repairs that the responder judged as failed, with its interval, as JSON.
 
-    Return None if no repair was correct. `troubled` has the metrics of the episodes with a fault.
+    Return None if no repair was correct. `troubled` has the metrics of the episodes (tests) with a fault.
     """
     found = []
     for metrics in troubled:

@@ -12,7 +12,7 @@ from relab.knowledge.models import FactValue
 
 
 class ProbeServer(StrEnum):
-    """The server that a probe's request is sent to: the target or the action server."""
+    """The server that a probe's request is sent to: the target, or the action server, which executes repairs."""
 
     TARGET = "target"
     ACTIONS = "actions"

@@ -77,7 +77,7 @@ class Rollback:
         raise AssertionError("the last try returns or raises")
 
     async def _undone(self, undo: ActionRecord) -> ActionRecord:
-        """Request the rollback `undo` from the action server, store the result, and return the changed record.
+        """Request `undo`, the rollback of an action, from the action server; store the result, and return the record.
 
         If the outcome of the request is unknown, the record does not change.
         """

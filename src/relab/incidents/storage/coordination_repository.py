@@ -25,7 +25,10 @@ def switches(session: Session, targets: Collection[str]) -> Sequence[Any]:
 
 
 def put_switch(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert or replace a kill switch; `values` maps each column name of the table of switches to its value."""
+    """Insert or replace a kill switch, which pauses the responder on a target or on all targets.
+
+    `values` maps each column name of the table of switches to its value.
+    """
     _put(session, SwitchRow, values)
 
 

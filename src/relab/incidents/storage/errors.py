@@ -24,7 +24,7 @@ class IncidentOverError(ConflictError):
 
 
 class PausedError(ConflictError):
-    """The kill switch is on: no actions are requested."""
+    """The kill switch of the target, or of all targets, is on: the responder requests no actions."""
 
     code = "responder_paused"
 

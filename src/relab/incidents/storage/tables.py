@@ -126,7 +126,7 @@ class AlertRow(Base):
 
 
 class SwitchRow(Base):
-    """The state of the kill switch of one target, or of all targets."""
+    """The state of the kill switch, which pauses the responder on one target or on all targets."""
 
     __tablename__ = "responder_switches"
 

@@ -20,7 +20,7 @@ from relab.testbed.actions.tokens import Tokens
 
 
 def main() -> None:
-    """Run the action server of one testbed until a signal ends the process."""
+    """Run the action server (which executes repairs) of one testbed until a signal ends the process."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.actions")
     parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
     parser.add_argument("--target", required=True, help="Where the target answers.")

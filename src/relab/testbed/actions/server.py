@@ -50,7 +50,7 @@ class ActionServices:
 
 
 def create_app(services: ActionServices) -> FastAPI:
-    """Return the FastAPI app of the action server; its routes use `services`."""
+    """Return the FastAPI app of the action server, which executes repairs; its routes use `services`."""
     app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.services = services
     add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))

@@ -99,7 +99,9 @@ ANYONE: Final = ActionCaller("anyone", frozenset((ActionScope.READ, ActionScope.
 
 
 class Tokens:
-    """The tokens of one testbed's action server, stored in a file as digests with their names and scopes.
+    """The tokens of one testbed's action server, which executes repairs.
+
+    They are stored in a file as digests with their names and scopes.
 
     Args:
         path: the path of the file; it is created with the first token.

@@ -43,8 +43,8 @@ class ChaosManager:
     """All injections of one testbed. Thread-safe.
 
     Args:
-        catalogue: all faults and noise events by name, including any that this machine cannot inject.
-        ground: fault injection's access to the testbed.
+        catalogue: all faults and noise events (harmless events) by name, also those that this machine cannot inject.
+        ground: access to the testbed's processes, database, cache, network and flags.
         impossible: `{requirement of a fault: reason why this machine does not meet it}`; the requirements are `root`,
             `cgroup` and `mount`.
         clock: the clock for the times in injections.
@@ -61,16 +61,17 @@ class ChaosManager:
         self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return the catalogue as JSON: one entry for each fault and noise event, from `Injectable.to_json`.
+        """Return the catalogue as JSON: one entry for each fault and noise event (harmless event).
 
-        Each entry also has `impossible`: the reason why this machine cannot inject the event, or None.
+        An entry is the result of `Injectable.to_json`, and `impossible`: the reason why this machine cannot inject the
+        event, or None.
         """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
     def inject(
         self, name: str, given: Mapping[str, Any], *, delay_s: float = 0.0, duration_s: float | None = None
     ) -> Injection:
-        """Inject a fault or noise event, at once or after a delay; return the new injection.
+        """Inject a fault or noise event (harmless event), at once or after a delay; return the new injection.
 
         Args:
             name: the name of the fault or noise event.

@@ -30,7 +30,7 @@ class InjectionPhase(StrEnum):
 
 
 class FaultParameters(BaseModel):
-    """The parameters that every fault and noise event has; subclasses add their own.
+    """The parameters that every fault and noise event (harmless event) has; subclasses add their own.
 
     Attributes:
         intensity: the strength of the fault, above 0 and at most 1; a fault with a ramp reaches it at the end of the
@@ -71,7 +71,7 @@ class Injection:
 
     Attributes:
         injection_id: identifies the injection.
-        fault: name of the fault or noise event.
+        fault: name of the fault or noise event (harmless event).
         parameters: the parameters of the fault as JSON, by name.
         requested_at: when the injection was requested.
         delay_s: time from the request to the beginning of the injection.
@@ -109,7 +109,7 @@ class Injection:
 
 
 class UnknownFaultError(NotFoundError):
-    """The catalogue has no fault or noise event with this name."""
+    """The catalogue has no fault or noise event (harmless event) with this name."""
 
     code = "unknown_fault"
 

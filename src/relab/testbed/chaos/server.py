@@ -73,7 +73,7 @@ def inject(
     duration: _Seconds = None,
     delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
 ) -> dict[str, Any]:
-    """Inject a fault or noise event after `delay` seconds, and return the injection.
+    """Inject a fault or noise event (harmless event) after `delay` seconds, and return the injection.
 
     The injection ends after `duration` seconds, or when it is stopped. The fault's parameters are fields of the query
     or of the body; the body takes precedence.

@@ -57,6 +57,8 @@ class _TestbedBindings(BaseModel):
 def read_trial(path: Path) -> dict[str, JsonValue]:
     """Return the content of a trial's input file (`trial_input_v1`): a mapping with `ids`, `task`, `bindings` and more.
 
+    `task` is the episode (a test of a responder), and `bindings` says how to start the responder.
+
     Raises:
         WrongTrialError: the file cannot be read, is not JSON, or lacks one of the keys `ids`, `task` and `bindings`.
     """
@@ -73,7 +75,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
     """Run the episode of a trial (a test of a responder), and return the trial's output (`trial_output_v1`).
 
     Args:
-        trial: the trial's input (`trial_input_v1`), with the episode as `task` and the responder as `bindings`.
+        trial: the trial's input (`trial_input_v1`): `task` is the episode, `bindings` says how to start the responder.
         stop: an event that ends the episode early when it is set.
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
@@ -198,7 +200,7 @@ def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path
 
     Args:
         bindings: how to start the responder.
-        ids: the `ids` of the trial's input, with `run_id` and `variant_id`.
+        ids: the value of the field `ids` in the trial's input file, with `run_id` and `variant_id`.
     """
     if not bindings.keeps_home:
         # Not below the trial's folder, whose documents reveal what the trial is about.

@@ -157,7 +157,10 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the baseline of an episode: the median share, 0 to 1, of badly served requests per second.
+    """Return the baseline of an episode (a test of a responder): the median share of badly served requests per second.
+
+    The share is from 0 to 1.
+
 
     Seconds without requests are ignored. The result is 0 without requests.
 

@@ -26,7 +26,10 @@ _POLL_INTERVAL_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
-    """A fault or noise event of an episode (a test of a responder) could not be injected, so the episode is invalid."""
+    """A fault of an episode (a test of a responder) was not injected, so the episode is invalid.
+
+    Before the episode, the error also says that a noise event (harmless event) cannot be injected on this machine.
+    """
 
     code = "not_brought_about"
 
@@ -41,7 +44,7 @@ class Onset:
 
     Args:
         episode: the events to inject.
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         chaos_url: the address of the chaos server.
         secret: the secret that the chaos server requires; empty for none.
         now: returns the seconds since the responder was ready.
@@ -109,7 +112,7 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Start the injection of each fault or noise event whose planned time has come, each in a thread.
+        """Start the injection of each fault or noise event (harmless event) whose time has come, each in a thread.
 
         Args:
             escalated_s: when the responder escalated to a person after the first fault, in seconds after the responder

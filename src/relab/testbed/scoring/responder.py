@@ -82,7 +82,9 @@ class Bindings(BaseModel):
 
     @classmethod
     def read(cls, given: Any) -> Bindings:
-        """Validate a trial's `bindings`, the mapping `given`, and return them as an object; unknown keys are ignored.
+        """Validate a trial's `bindings`, which say how to start the responder, and return them as an object.
+
+        `given` is the mapping in the trial's input; its unknown keys are ignored.
 
         Raises:
             WrongBindingsError: a field is invalid; the error lists all invalid fields.

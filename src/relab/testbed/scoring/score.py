@@ -72,7 +72,7 @@ class Score:
 
     @property
     def is_success(self) -> bool:
-        """Whether the responder was successful.
+        """Whether the responder was successful in the episode (test).
 
         - In an episode with a measured fault (a fault to repair), the responder must have mitigated the fault.
         - In an episode without a measured fault, it must have opened no incident and performed no action.
@@ -170,7 +170,9 @@ def score(observed: Observed, truth: Truth) -> Score:
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return `(number of false alarms, time of the detection)`; the time is None if no fault was detected.
+    """Return `(number of false alarms, time of the detection)` in an episode (a test of a responder).
+
+    The time is None if no fault was detected.
 
     - A false alarm is an incident that is open before any fault, except an incident from an earlier episode.
     - The detection is the first poll with an incident that was not open before the onset (the injection of the first

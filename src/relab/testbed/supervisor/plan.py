@@ -107,7 +107,7 @@ OPEN_ROWS = tuple(OPEN_ACTIONS_ROW if row is ACTIONS_ROW else row for row in STA
 
 
 class Ports(Strict):
-    """The public ports of a testbed: one each for the target, the chaos server and the action server."""
+    """The public ports of a testbed: for the target, the chaos server (faults), and the action server (repairs)."""
 
     target: Annotated[int, Field(ge=1, le=65_535)]
     chaos: Annotated[int, Field(ge=1, le=65_535)]

@@ -188,7 +188,7 @@ class DoorProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, except that it rejects requests to the shop at once while the admission queue is shut.
 
     Args:
-        gate: the worker's admission queue.
+        gate: the worker's admission queue, which admits or rejects each request.
         recorder: the worker's counters, which also count the rejected requests.
         given: the arguments that uvicorn passes to every protocol object.
     """

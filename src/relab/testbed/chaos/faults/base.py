@@ -22,14 +22,14 @@ Given = TypeVar("Given", bound=FaultParameters)
 
 
 class Injector(Protocol):
-    """Performs one injection of a fault or noise event: begins it, changes its strength, and ends it.
+    """Performs one injection of a fault or noise event (harmless event): begins it, changes its strength, and ends it.
 
     `set_level` is called once for a constant fault, and repeatedly for a fault that grows or comes and goes. Calls of
     the methods never overlap.
     """
 
     def set_level(self, level: float) -> None:
-        """Set the strength of the injected fault or noise event, from 0 (off) to 1 (full).
+        """Set the strength of the injected fault or noise event (harmless event), from 0 (off) to 1 (full).
 
         Raises:
             UnavailableError: a component that the injector changes does not answer.
@@ -46,7 +46,7 @@ class Injector(Protocol):
 
 
 class Injectable(ABC, Generic[Given]):
-    """A fault or noise event that the chaos server can inject; `Given` is the type of its parameters.
+    """A fault or noise event (harmless event) that the chaos server can inject; `Given` is the type of its parameters.
 
     Attributes:
         kind: `fault` or `noise`.
@@ -78,15 +78,17 @@ class Injectable(ABC, Generic[Given]):
         The injector breaks nothing before the first call of `set_level`.
 
         Args:
-            ground: fault injection's access to the testbed.
-            given: the parameters of the fault or noise event.
+            ground: access to the testbed's processes, database, cache, network and flags.
+            given: the parameters of the fault or noise event (harmless event).
 
         Raises:
             UnavailableError: a component that the injector works on does not answer.
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values, by name, for parameters of this fault or noise event; the base class returns {}.
+        """Return random values, by name, for parameters of this fault or noise event (harmless event).
+
+        The base class returns {}.
 
         The values of a fault must be such that users notice the fault. Parameters without a value get their defaults.
         """
@@ -116,7 +118,10 @@ class Injectable(ABC, Generic[Given]):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return the catalogue's entry for this fault or noise event as JSON: name, symptoms, repairs, and more."""
+        """Return the catalogue's entry for this fault or noise event (harmless event) as JSON.
+
+        It has the name, the symptoms, the repairs, and more.
+        """
         return {
             "name": self.name,
             "title": self.title,
@@ -160,7 +165,7 @@ class Fault(Injectable[Given]):
         """Return an object that tests whether the fault is present; the caller must call this before the injection.
 
         Args:
-            ground: fault injection's access to the testbed.
+            ground: access to the testbed's processes, database, cache, network and flags.
             given: the parameters with which the fault will be injected.
 
         Raises:

@@ -21,7 +21,7 @@ class Setting:
     """Injector that changes the cache's configuration at run time; a restart of the cache resets the configuration.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         values: new values by the name of the configuration parameter.
         drops_clients: whether to end the connections of all clients after the change.
     """
@@ -100,7 +100,7 @@ class CacheFullFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
         """Return an injector that sets the cache's memory limit to 1 byte, and turns off the eviction of entries.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         # The limit of 1 byte is below the server's own use, so there is never room for a write.
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
@@ -108,7 +108,7 @@ class CacheFullFault(Fault[FaultParameters]):
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the cache is full and is not allowed to evict entries.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _is_full(ground))
 
@@ -131,14 +131,14 @@ class CacheAuthFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
         """Return an injector that sets a new password in the cache and ends the connections of its clients.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the cache rejects the password in the target's settings.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _rejects_the_target(ground))
 

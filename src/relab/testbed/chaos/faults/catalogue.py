@@ -62,7 +62,7 @@ def find_fault(name: str) -> Fault[Any]:
     """Return the fault with this name from the catalogue.
 
     Raises:
-        UnknownFaultError: no fault has this name; noise events are not faults.
+        UnknownFaultError: no fault has this name; noise events (harmless events) are not faults.
     """
     found = FAULTS.get(name)
     if found is None:

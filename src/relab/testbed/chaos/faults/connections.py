@@ -219,14 +219,14 @@ class PoolLeakFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> PoolLeak:
         """Return an injector that leaks connections in every worker.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return PoolLeak(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether any worker of the target holds leaked connections.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
 
@@ -250,14 +250,14 @@ class ConnectionsFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> Hoard:
         """Return an injector that opens idle sessions until the database has no free connection.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the injector's client still has an idle session in the database.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _has_session(ground, _HOARDER))
 
@@ -285,14 +285,14 @@ class LockFault(Fault[Lock]):
     def injector(self, ground: Ground, given: Lock) -> LockHolder:
         """Return an injector whose own database session locks the table `given.table`.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
         """Return an object that tests whether the database session that locked the table still exists.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _has_session(ground, _LOCKER))
 

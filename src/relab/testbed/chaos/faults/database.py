@@ -76,14 +76,14 @@ class MissingIndexFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
         """Return an injector that drops some or all database indexes of the shop's tables.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return DroppedIndexes(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether an expected index of the database is missing or invalid.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: bool(_missing_indexes(ground)))
 
@@ -105,14 +105,14 @@ class ServerDown(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> ServerKiller:
         """Return an injector that kills the server of the dependency (PostgreSQL or Redis).
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the server of the dependency is not running.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: bool(ground.plant.components(self.component)[0]["state"] != "running"))
 

@@ -26,7 +26,7 @@ class RunningReportJob:
     """Injector that runs the report job (a batch job with much processor time) beside the target.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         processes: number of processes of the job.
         nice: nice value of these processes, from 0 (same priority as the target) to 19 (lowest priority).
         seconds: time after which the job stops working; None to work without an end.
@@ -139,7 +139,7 @@ class SaturationFault(Fault[FaultParameters]):
         """Return an injector that starts the report job (a batch job with much processor time).
 
         Args:
-            ground: fault injection's access to the testbed.
+            ground: access to the testbed's processes, database, cache, network and flags.
             given: the parameters; the number of the job's processes grows with `intensity`, up to four per processor.
         """
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
@@ -148,7 +148,7 @@ class SaturationFault(Fault[FaultParameters]):
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the report job (this fault's batch job) is running.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
 
@@ -173,14 +173,14 @@ class DiskFullFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> FullDisk:
         """Return an injector that fills the volume (file system) of the target's data folder.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return FullDisk(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the target's volume has less than 1 MiB of free space.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _is_full(ground))
 

@@ -68,7 +68,7 @@ class LimitChanged(ABC):
     If something else, such as a repair, changes the limits of a worker, the injector leaves this worker alone.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -203,14 +203,14 @@ class DescriptorsFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> Descriptors:
         """Return an injector that makes workers open sockets until they reach a lowered limit of file descriptors.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether any worker has nearly used up its limit of file descriptors.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
@@ -240,14 +240,14 @@ class ThrottleFault(Fault[Quota]):
     def injector(self, ground: Ground, given: Quota) -> Throttle:
         """Return an injector that sets a low CPU quota for all workers.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
         """Return an object that tests whether any worker's CPU quota is at most the highest quota of the fault.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
@@ -275,15 +275,15 @@ class OutOfMemoryFault(Fault[Memory]):
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
         """Return an injector that lowers the memory limit of the target's workers.
 
-        The injector kills the workers once, so that the limit takes effect. `ground` is fault injection's access to the
-        testbed; `given` has the parameters of the fault.
+        The injector kills the workers once, so that the limit takes effect. `ground` gives access to the testbed's
+        components; `given` has the parameters of the fault.
         """
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
         """Return an object that tests whether any worker's memory limit is at most the fault's limit.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 

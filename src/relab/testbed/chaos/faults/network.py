@@ -53,7 +53,7 @@ class ToxicInjector:
     The primary link is the TCP proxy on the network path that the target normally uses to reach the dependency.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         dependency: the server behind the link.
         make: returns the toxic for a level (strength) above 0 and up to 1.
     """
@@ -130,7 +130,7 @@ class PathFault(Fault[Given]):
         """Return an injector that adds this fault's toxic to the primary link of the dependency.
 
         A toxic is a simulated network fault. The primary link is the proxy on the path that the target normally uses.
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
@@ -138,7 +138,7 @@ class PathFault(Fault[Given]):
         """Return an object that tests whether the target's current network path to the dependency is disturbed.
 
         A path is disturbed if its link (a proxy) has a toxic (a simulated network fault), or if the path has no link.
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 

@@ -136,7 +136,7 @@ class DeploymentNoise(Noise[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> Deployment:
         """Return an injector that restarts the target's workers one after another.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Deployment(ground)
 
@@ -157,7 +157,7 @@ class BatchNoise(Noise[Batch]):
     def injector(self, ground: Ground, given: Batch) -> RunningReportJob:
         """Return an injector that starts the report job (a batch job) at the lowest priority.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the noise event.
+        `ground` gives access to the testbed's components; `given` has the parameters of the event.
         """
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
@@ -182,7 +182,7 @@ class SlowClientNoise(Noise[Slow]):
     def injector(self, ground: Ground, given: Slow) -> SlowClient:
         """Return an injector that starts one slow client.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the noise event.
+        `ground` gives access to the testbed's components; `given` has the parameters of the event.
         """
         return SlowClient(ground, given)
 

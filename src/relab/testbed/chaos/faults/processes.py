@@ -66,7 +66,7 @@ class DefectInjector:
     A worker's defect ends with the worker's process.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         op: the command to a worker that switches the defect on: a JSON object with the command's name as `op`, and its
             arguments.
         what: the name of the defect, such as `memory`, as the command that switches the defect off requires it.
@@ -127,14 +127,14 @@ class HangFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
         """Return an injector that stops some or all workers by SIGSTOP.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Hang(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether any worker is in the kernel's state `stopped`.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
@@ -163,14 +163,14 @@ class MemoryLeakFault(Fault[Growth]):
     def injector(self, ground: Ground, given: Growth) -> MemoryLeak:
         """Return an injector that makes all workers leak memory.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         return MemoryLeak(ground, given)
 
     def presence(self, ground: Ground, _given: Growth) -> Presence:
         """Return an object that tests whether any worker leaks memory, or still holds leaked memory.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
@@ -200,14 +200,14 @@ class SearchIndexFault(Fault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> DefectInjector:
         """Return an injector that empties the search index in some or all workers.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return DefectInjector(ground, {"op": "drop_search_index"}, "search_index")
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return an object that tests whether the search index of any worker is not ready.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
@@ -217,7 +217,7 @@ class SearchIndexFault(Fault[FaultParameters]):
 
 
 def worker_pids(ground: Ground) -> Iterator[int]:
-    """Yield the process ids of the target's workers; `ground` is fault injection's access to the testbed.
+    """Yield the process ids of the target's workers; `ground` gives access to the testbed's components.
 
     Raises:
         PlantError: a worker has no process at the moment.
@@ -232,7 +232,7 @@ def release(ground: Ground, workers: list[int], what: str) -> None:
     """Command workers to end a defect, such as a leak of memory.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         workers: numbers of the workers.
         what: the name of the defect, such as `memory` or `descriptors`.
 

@@ -44,7 +44,7 @@ class SettingsChanged:
     """Injector that creates a version of the target's settings with harmful values, and restarts the target with it.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         changes: the harmful values, by section and name.
         note: the reason for the version, as the settings history shows it.
     """
@@ -82,7 +82,7 @@ class FlagsChanged:
     """Injector that sets wrong values of the target's flags.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
         changes: new values, by section and name.
     """
 
@@ -119,7 +119,7 @@ class SettingsFault(Fault[Given]):
     def presence(self, ground: Ground, _given: Given) -> Presence:
         """Return an object that tests whether all settings changed by the fault still have the wrong values.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return ChangedDocument(ground.plant.settings)
 
@@ -141,7 +141,7 @@ class CrashLoopFault(SettingsFault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
         """Return an injector that sets one setting to a value of the wrong type.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return SettingsChanged(ground, {"database": {"pool_size": "auto"}}, "release 4.12.0: pool sized by itself")
 
@@ -171,7 +171,7 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
         """Return an injector that sets wrong settings: with `given.setting` = `pool` a too small pool, or a wrong port.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
@@ -198,7 +198,7 @@ class BadCredentialFault(SettingsFault[FaultParameters]):
     def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
         """Return an injector that sets a new password in the target's settings, but not in the database.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return SettingsChanged(ground, {"database": {"password": secrets.token_urlsafe(18)}}, "password renewed")
 
@@ -233,7 +233,7 @@ class BadFlagsFault(Fault[WrongFlag]):
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
         """Return an object that tests whether all flags changed by the fault still have the wrong values.
 
-        `ground` is fault injection's access to the testbed.
+        `ground` gives access to the testbed's components.
         """
         return ChangedDocument(ground.plant.flags)
 

@@ -263,7 +263,7 @@ class Overload(Presence):
       while it loses many requests, or responds much more slowly than before the injection.
 
     Args:
-        ground: fault injection's access to the testbed.
+        ground: access to the testbed's processes, database, cache, network and flags.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -289,7 +289,7 @@ def _figures(ground: Ground) -> Mapping[str, float]:
     """Return the target's metrics of the last seconds: `requests`, `shed`, `abandoned` and `p95_ms`.
 
     `shed` counts requests that flow control rejected. `abandoned` counts requests whose client left before the answer.
-    `ground` is fault injection's access to the testbed.
+    `ground` gives access to the testbed's components.
 
     Raises:
         NotAnsweringError: the target does not return its metrics.
@@ -325,8 +325,8 @@ class TrafficFault(Fault[Given]):
     def presence(self, ground: Ground, _given: Given) -> Presence:
         """Return an object that tests whether the overload is present: it ends when the target is no longer overloaded.
 
-        A change of the target's flow control also counts as the end. `ground` is fault injection's access to the
-        testbed.
+        A change of the target's flow control also counts as the end. `ground` gives access to the testbed's
+        components.
         """
         return Overload(ground)
 
@@ -351,7 +351,7 @@ class TrafficSpikeFault(TrafficFault[Spike]):
         """Return an injector that sends more requests than the target can serve.
 
         The rate is `given.rate_per_s`. If this is None, the target's capacity is measured first, and the rate is
-        `given.multiple` times the capacity. `ground` is fault injection's access to the testbed.
+        `given.multiple` times the capacity. `ground` gives access to the testbed's components.
         """
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
@@ -378,7 +378,7 @@ class RetryStormFault(TrafficFault[Storm]):
     def injector(self, ground: Ground, given: Storm) -> RetryStorm:
         """Measure the target's capacity, and return an injector of a retry storm whose rates fit this capacity.
 
-        `ground` is fault injection's access to the testbed; `given` has the parameters of the fault.
+        `ground` gives access to the testbed's components; `given` has the parameters of the fault.
         """
         capacity_per_s = measure_capacity(ground.target_url, given)
         return RetryStorm(
