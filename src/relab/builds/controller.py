@@ -41,7 +41,7 @@ class BuildPass:
 
     @property
     def is_flaky(self) -> bool:
-        """Whether two builds of this pass had the same input and configuration, but one succeeded and one failed."""
+        """Whether, of two builds of this pass with equal files and configuration, one succeeded and one failed."""
         return had_two_outcomes(self.builds)
 
 

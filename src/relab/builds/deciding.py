@@ -36,7 +36,7 @@ class BuildDecisions:
 
         Args:
             symptoms: the facts that the caller knows about the build.
-            default_policy: the name of the policy to use if the symptoms name none.
+            default_policy: the name of the policy (rule that chooses build actions) to use if the symptoms name none.
 
         Raises:
             UnknownBuildActionError: `symptoms` contain an unknown id of an action.
@@ -88,7 +88,8 @@ class BuildDecisions:
     def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
         """Estimate the mean reward that each policy would have earned in a project's builds, as `{policy: evaluation}`.
 
-        The policies learn from the older half of the decisions, and are evaluated on the newer half.
+        Policies are the rules that choose actions for builds. They learn from the older half of the decisions, and are
+        evaluated on the newer half.
 
         Raises:
             DecisionLogError: the log of decisions is too short.

@@ -93,7 +93,7 @@ class PolicyFlagError(ConfigurationError):
 
 
 class PolicyInUseError(ConflictError):
-    """The policy to promote is the one that the project already uses."""
+    """The policy (rule that chooses build actions) to promote is the one that the project already uses."""
 
     code = "policy_in_use"
 
@@ -129,7 +129,10 @@ class DecisionStateError(ConflictError):
 
 
 class DecisionLogError(ConflictError):
-    """The log of the optimizer's decisions has too few decisions with an outcome to evaluate a policy."""
+    """The log of the optimizer's decisions has too few decisions with an outcome to evaluate a policy.
+
+    A policy is the rule that chooses actions for builds.
+    """
 
     code = "decision_log_too_short"
 
@@ -141,7 +144,7 @@ class UnmeasuredFaultError(InvalidInputError):
 
 
 class PolicyModelMissingError(ConflictError):
-    """The policy `dqn` was requested, but none has been trained."""
+    """The policy `dqn`, a neural network that chooses build actions, was requested, but none has been trained."""
 
     code = "policy_model_missing"
 
@@ -162,13 +165,13 @@ class TrainingNotFoundError(NotFoundError):
 
 
 class PolicyModelError(UnavailableError):
-    """The file of a trained policy is damaged, or was written for another version."""
+    """The file of a trained policy (rule that chooses build actions) is damaged, or was written for another version."""
 
     code = "policy_model_unusable"
 
 
 class RlExtraMissingError(ConflictError):
-    """The policy `dqn` needs the extra `[rl]`, which is not installed."""
+    """The policy `dqn`, a neural network that chooses build actions, needs the extra `[rl]`, which is not installed."""
 
     code = "rl_extra_missing"
 

@@ -28,7 +28,9 @@ class BuildHandlers:
         self._training = training
 
     def train(self, args: Mapping[str, Any]) -> None:
-        """Train a policy; `args` has `training_id` and the fields of a `TrainingRequest`.
+        """Train the policy `dqn`, a neural network that chooses build actions.
+
+        `args` has `training_id` and the fields of a `TrainingRequest`.
 
         If the database is unavailable, the error is raised so that the worker retries the job. Any other `RelabError`
         is stored as the error of the training, and is not raised.

@@ -163,7 +163,7 @@ class BuildService:
             project: the project.
             configuration: the configuration of the first build.
             stop: ends the running build when set; no other build starts.
-            policy: the name of the optimizer's policy; `fixed` builds again without a change.
+            policy: the name of the policy (rule that chooses build actions); `fixed` builds again without a change.
             on_build: called with each finished build.
             on_decision: called with each decision.
             on_suggestion: called with the suggestion of a fix if the last build failed.
@@ -223,7 +223,7 @@ class BuildService:
             knobs: the settings that differ from the defaults of the build file: `{knob: value as text}`.
             plan: when passes start, and their budget of retries.
             stop: ends the running build and the watch when set.
-            policy_of: returns the name of the optimizer's policy for a project's name; called for each pass.
+            policy_of: returns the name of a project's policy (rule that chooses build actions); called for each pass.
             on_build: called with each finished build.
             on_decision: called with each decision.
             on_suggestion: called with the suggestion for a pass that failed.

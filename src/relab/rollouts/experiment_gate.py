@@ -67,7 +67,7 @@ def read_evidence(
 
     Raises:
         ExperimentEvidenceError: there is no such run or variant, or the run is damaged or not finished.
-        GateInvalidError: a gate cannot be parsed.
+        GateInvalidError: a gate (condition) cannot be parsed.
     """
     try:
         variants = service.variants(question.root, question.run)

@@ -106,7 +106,7 @@ class BuildSymptoms(BaseModel):
         failure: the kind of the failure; if None, relab derives the kind from the words in `error`.
         error: the error text of the build, at most 4,000 characters.
         duration: the duration of the build in seconds; not used.
-        attempts: the number of failed attempts to build the same input so far.
+        attempts: the number of failed attempts to build the same input (project files) so far.
         was_flaky: whether any input of the project (not only the input of this build) has both succeeded and failed
             before.
         cache: whether the build used a cache.

@@ -23,7 +23,7 @@ _LEARNT_FROM: Final = 2_000
 
 
 class BuildOptimizer:
-    """Chooses the action for the next build by a policy, and logs each decision.
+    """Chooses the action (change of the configuration) for the next build by a policy, and logs each decision.
 
     Args:
         store: the log of decisions, from which the policy is trained anew for each decision.
@@ -92,6 +92,8 @@ class BuildOptimizer:
 
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
         """Estimate the mean reward that each policy would have earned in a project's builds, as `{policy: evaluation}`.
+
+        A policy is a rule that chooses actions for builds.
 
         Each policy learns from the older half of the log, and is evaluated on the newer half.
 

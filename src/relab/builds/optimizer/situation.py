@@ -56,7 +56,7 @@ class BuildSituation(BaseModel):
         Args:
             failure: how the build failed; None if it succeeded.
             configuration: the configuration of the build, which the next action will change.
-            failed_attempts: the number of failed attempts to build the same input so far.
+            failed_attempts: the number of failed attempts to build the same input (project files) so far.
             was_flaky: whether any input of the project (not only the input of this build) has both succeeded and failed
                 with the same configuration before.
         """

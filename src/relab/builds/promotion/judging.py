@@ -29,6 +29,8 @@ information about a policy."""
 class PromotionVerdict:
     """The verdict whether a new policy (the candidate) is better than the current one.
 
+    A policy is a rule that chooses actions for builds.
+
     Attributes:
         verdict: PASS: the interval lies above 0 and the gain is at least `LEAST_GAIN`. FAIL: the whole interval lies
             below `LEAST_GAIN`. EDGE: neither. INVALID: the log of past decisions, from which the gain is estimated, has

@@ -54,7 +54,7 @@ class PromotionRequest(BaseModel):
 
 
 class Promotion(BaseModel):
-    """The result of a request to promote a policy, that is, to put it into use for a project.
+    """The result of a request to promote a policy (rule that chooses build actions): to put it into use for a project.
 
     Attributes:
         project, policy: the project, and the policy to promote.
@@ -99,7 +99,9 @@ class RewardEstimate(BaseModel):
 
 
 class PolicyEstimates(BaseModel):
-    """The mean reward that a policy would earn, estimated by two estimators from logged decisions.
+    """The mean reward that a policy (rule that chooses build actions) would earn, by two estimators.
+
+    Both estimate from logged decisions.
 
     Attributes:
         snips: the self-normalized importance sampling estimate.
@@ -131,7 +133,7 @@ class ProjectPolicies(BaseModel):
 
 
 def flag_of(project: str) -> str:
-    """Return the key of the flag that holds the policy of a project.
+    """Return the key of the flag that names a project's policy (the rule that chooses build actions).
 
     The key contains the name of the project and a digest of the name. A hyphen replaces characters that a key must not
     have.
@@ -156,7 +158,7 @@ class PromotionService:
         self._models = models
 
     def policy_of(self, project: str) -> str:
-        """Return the name of the policy that a project uses if a request names no policy.
+        """Return the name of the policy (rule that chooses build actions) of a project, for requests that name none.
 
         It is the value of the project's own flag. If this flag does not exist, it is the value of the flag
         `builds.policy`; if that flag does not exist either, it is `ucb`. The name of the project is the targeting key
@@ -190,7 +192,7 @@ class PromotionService:
         return FLAG, DEFAULT_POLICY
 
     def policies(self, project: str) -> ProjectPolicies:
-        """Return the policy that a project uses, and the estimated mean reward of each policy in the project's builds.
+        """Return a project's policy (rule that chooses build actions), and the estimated mean reward of each policy.
 
         The rewards are estimated from the project's log of decisions. If the log is too short, there are no estimates.
         """
@@ -214,7 +216,7 @@ class PromotionService:
         )
 
     def promote(self, policy: str, project: str, *, author: str) -> Promotion:
-        """Compare a policy with the current policy of a project, and put it into use if the verdict is PASS.
+        """Compare a policy (rule that chooses build actions) with a project's policy; use it if the verdict is PASS.
 
         Both policies learn from the older half of the project's log of decisions, and are evaluated on the newer half.
 

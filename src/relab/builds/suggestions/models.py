@@ -126,8 +126,8 @@ class PastFix(BaseModel):
     The evidence does not prove that it was the cause of the success.
 
     Attributes:
-        kind: `configuration` (the same input succeeded with other settings), `flaky` (it succeeded with nothing
-            changed) or `recorded` (a person accepted a suggestion and wrote a note about the fix).
+        kind: `configuration` (a build of the same files succeeded with other settings), `flaky` (one succeeded with
+            nothing changed) or `recorded` (a person accepted a suggestion and wrote a note about the fix).
         text: one or two sentences with the evidence, for people.
         failed_build: the id of the earlier failed build; None if unknown.
         succeeded_build: the id of a later build of the same input that succeeded; None for a recorded fix.

@@ -33,7 +33,9 @@ OnPoint = Callable[[CurvePoint], None]
 def train_dqn(
     simulator: BuildSimulator, request: TrainingRequest, on_point: OnPoint
 ) -> tuple[ValueNetwork, tuple[CurvePoint, ...]]:
-    """Train a network of the policy `dqn` on simulated builds; return the network and its learning curve.
+    """Train the network by which the policy `dqn` chooses build actions; return the network and its learning curve.
+
+    The network learns from simulated builds.
 
     Args:
         simulator: simulates the builds.

@@ -65,7 +65,7 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
         return self._observe(self._project), {}
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Simulate a build of the current input with the action whose id is `action`.
+        """Simulate a build of the current input (project files) with the action whose id is `action`.
 
         Returns:
             `(observation, reward, terminated, truncated, info)`, as Gymnasium defines it: the values of `FEATURES`

@@ -11,7 +11,7 @@ from relab.builds.optimizer.model_info import PolicyModelInfo
 
 
 class TrainingRequest(BaseModel):
-    """A request to train the policy `dqn`.
+    """A request to train the policy `dqn`, a neural network that chooses build actions.
 
     Attributes:
         builds: the number of simulated builds.
@@ -41,7 +41,10 @@ class Training(BaseModel):
 
 
 class TrainedPolicy(BaseModel):
-    """The files of a trained policy and its learning curve (as JSON and as HTML), and the facts about its training."""
+    """The files of a trained policy (rule that chooses build actions), and the facts about its training.
+
+    They are the file of the policy, and its learning curve as JSON and as an HTML page.
+    """
 
     file: Path
     curve_file: Path

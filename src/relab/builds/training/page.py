@@ -16,7 +16,7 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def render_page(name: str, info: PolicyModelInfo) -> str:
-    """Return the page of a trained policy as HTML.
+    """Return the page about the training of a policy (rule that chooses build actions) as HTML.
 
     Args:
         name: the name of the policy's file.

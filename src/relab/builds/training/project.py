@@ -69,7 +69,7 @@ class SimulatedProject:
         return self.situation
 
     def apply(self, action_id: int) -> float:
-        """Simulate a build of the current input with the action `action_id`, and return its reward, 0 to 1.
+        """Simulate a build of the current input (project files) with the action `action_id`; return its reward, 0 to 1.
 
         Raises:
             UnknownBuildActionError: the action is not possible.

@@ -25,7 +25,7 @@ _STEP = "train"
 
 
 class TrainingService:
-    """Trains the policy `dqn` in jobs of the lane `training`.
+    """Trains the policy `dqn`, a neural network that chooses build actions, in jobs of the lane `training`.
 
     Args:
         database, clock, queue, progress: the database, clock, job queue and progress events of this process.
@@ -88,7 +88,7 @@ class TrainingService:
         ]
 
     def train(self, training_id: str, request: TrainingRequest) -> TrainedPolicy:
-        """Train a policy, write its files, and return their paths and the facts about the training.
+        """Train the policy `dqn`, write its files, and return their paths and the facts about the training.
 
         The progress is published as events of the training.
 

@@ -64,7 +64,7 @@ class InvestigationInput:
     """The inputs of an investigation, apart from the facts that probes find.
 
     Attributes:
-        usual: the median of each signal in the baseline, by name.
+        usual: the usual value (median) of each signal, by name.
         memory: `{cause: factor}` by which past incidents raise the cause's prior.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
@@ -85,7 +85,7 @@ class ModelInvestigator(Investigator):
         take: a function that runs the probes with the given names at the same time, and returns their result.
         runbooks: the runbooks of all known causes.
         model: the model to call.
-        seen: the baseline, past incidents, log templates and other inputs that no probe finds.
+        seen: the usual values of signals, past incidents, log templates and other inputs that no probe finds.
         settings: when an investigation stops.
         asking: in which incidents the model is called, and the budget of its calls.
     """

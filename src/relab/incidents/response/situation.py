@@ -135,7 +135,7 @@ class SituationReader:
             await self._append_result(act)
 
     async def records_seen(self) -> list[str] | None:
-        """Return the ids of the action server's newest records of actions, of all clients; None if it does not answer."""
+        """Return the ids of the action server's newest records of actions by all clients; None if the request fails."""
         try:
             recent = await self._world.actions.records_after(())
         except ActionServerError:

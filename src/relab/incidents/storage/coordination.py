@@ -167,6 +167,6 @@ class Baselines:
             )
 
     def load(self, target: str) -> dict[str, Any] | None:
-        """Return the stored baseline of a target, in the form in which it was saved; None if there is none."""
+        """Return the stored baseline (usual values) of a target, in the form in which it was saved; None if none is."""
         with self._database.read() as session:
             return coordination_repository.get_baseline(session, name_of(target))

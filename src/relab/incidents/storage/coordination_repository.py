@@ -89,7 +89,7 @@ def leased_targets(session: Session) -> list[str]:
 
 
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert or replace a baseline; `values` maps each column name of the table of baselines to its value."""
+    """Insert or replace the baseline (usual values) of a target; `values` maps column names of the table to values."""
     _put(session, BaselineRow, values)
 
 

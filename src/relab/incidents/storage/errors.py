@@ -88,6 +88,6 @@ class InvalidIncidentCursorError(InvalidInputError):
 
 
 class BaselineTooLargeError(TooLargeError):
-    """The baseline has too many signals and is not saved; the baseline that was stored earlier is kept."""
+    """The baseline (usual values of a target) has too many signals and is not saved; the stored baseline is kept."""
 
     code = "baseline_too_large"

@@ -66,7 +66,9 @@ def usable_policies(models: ModelStore) -> list[str]:
 
 
 def check_policy(name: str) -> None:
-    """Check that a policy has this name; whether the policy `dqn` can be used is not checked.
+    """Check that a policy (rule that chooses build actions) has this name.
+
+    Whether the policy `dqn` can be used is not checked.
 
     Raises:
         UnknownPolicyError: no policy has this name.
@@ -77,7 +79,7 @@ def check_policy(name: str) -> None:
 
 
 def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
-    """Return a policy that has not learnt from any decision yet.
+    """Return a policy (rule that chooses build actions) that has not learnt from any decision yet.
 
     Args:
         name: the name of the policy.
