@@ -43,5 +43,8 @@ def post_training(services: ServicesDep, request: _Request) -> Training:
     summary="Show the progress of a training",
 )
 def get_training(training_id: ObjectId, services: ServicesDep) -> Training:
-    """Return the status of a training: `pending`, `running`, `done` or `failed`, with the mean reward so far."""
+    """Return the status of a training of the build policy `dqn`: `pending`, `running`, `done` or `failed`.
+
+    The field `message` says how far it is, such as the mean reward of the policy's choices so far.
+    """
     return services.build_training.get(training_id)

@@ -33,7 +33,10 @@ _PLAN_EXAMPLE: dict[str, Any] = {
 
 
 class RolloutDecision(BaseModel):
-    """The body of a person's decision about the flags of a rollout: a note with the reason, for the audit."""
+    """The body of a request by which a person stops a rollout, or applies or rolls back its flags.
+
+    Its only field is a note with the reason, for the audit.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -130,7 +133,9 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Apply the new flags of a rollout that has the verdict EDGE or PASS, and read them back to check them.
+    """Apply the new flags of a rollout that has the verdict PASS or EDGE, and read them back to check them.
+
+    EDGE means: the change is too bad for PASS and not bad enough for FAIL, so a person decides.
 
     The audit in the record names the caller. 409 if the rollout has another verdict, 412 if the flags have changed
     since the rollout.

@@ -135,7 +135,7 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The number of events.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List who created or revoked tokens, or reopened the installation (`lab auth reopen`), newest first."""
+    """List who created or revoked tokens, or let requests in without a token (`lab auth reopen`), newest first."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 

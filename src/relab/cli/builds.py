@@ -222,7 +222,10 @@ def decisions(
 
 @app.command()
 def simulator(as_json: JsonOption = False) -> None:
-    """Show how well the simulator of builds fits real builds of the example project, for each fault and action."""
+    """Show how well the simulator of builds fits real builds of the example project, for each fault and action.
+
+    A fault is the setting of the example that makes its builds fail. An action changes the next build's configuration.
+    """
     from dataclasses import asdict
 
     from relab.builds.service import BuildService, action_of

@@ -48,9 +48,10 @@ def watch(
     """Build a project once per interval, as `lab builds run` does, until Ctrl-C.
 
     A pass is one build and its retries. Each pass reads the project and its build.yaml again. After a failure, the
-    optimizer chooses a change of the configuration, and the project is built again. The knob `retries` and the retry
-    budget limit these retries. Without --policy, each pass uses the policy that is promoted at that time. An error in a
-    pass, such as a locked project, is reported. The next pass starts as planned.
+    optimizer chooses a change of the configuration, and the project is built again. The knob (configuration value)
+    `retries` limits these retries in one pass, and --retry-budget in all passes together. Without --policy, each pass
+    uses the optimizer's policy that is the project's default at that time. An error in a pass, such as a locked project,
+    is reported. The next pass starts as planned.
 
     Exit code 0: Ctrl-C or --passes ended the command. 64: the build file or a knob was invalid at the start.
     """

@@ -216,7 +216,9 @@ def _responder(services: Services) -> list[Check]:
 
 
 def _autonomy(services: Services) -> list[Check]:
-    """Check that the action server knows each action class for which the settings set an autonomy level.
+    """Check that the action server, which executes the responder's actions, knows each action class in the settings.
+
+    For an action class (a kind of action), the settings can set how autonomously the responder acts.
 
     The result is empty if the settings name no class.
     """

@@ -126,13 +126,16 @@ def watch(
 
 @app.command()
 def approve(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Approve a plan. The responder executes it unless the watched service has changed since the approval request."""
+    """Approve the plan of an approval request.
+
+    The responder executes it unless the watched service has changed since the request.
+    """
     _print_decision("incidents approve", _decide(question, approved=True, note=note, by=by), as_json=as_json)
 
 
 @app.command()
 def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Reject a plan. The responder does not execute it."""
+    """Reject the plan of an approval request. The responder does not execute it."""
     _print_decision("incidents reject", _decide(question, approved=False, note=note, by=by), as_json=as_json)
 
 

@@ -140,6 +140,8 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
     """Run the unfinished parts of an evaluation, one after the other; return whether all parts are finished now.
 
+    A part is a number of episodes (tests) with some of the responders.
+
     Args:
         folder: the folder of the evaluation, with one folder for each part.
         plan: the plan of the evaluation; `parts` lists the parts.

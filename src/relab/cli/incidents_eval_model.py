@@ -25,8 +25,8 @@ A proxy's address may contain a password, so only the names are stored.
 def model_access(settings: Settings) -> ModelAccess:
     """Return the environment variables that give the responders of an evaluation access to the language model.
 
-    The result has only the names of variables with secrets, such as the API key, because it is stored in files. Their
-    values are put into the environment of this process.
+    The result has variables with their values, but of variables with secrets, such as the API key, only the names,
+    because the result is stored in files. The values of secrets are put into the environment of this process.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.

@@ -35,8 +35,9 @@ def knobs_validate(
     ),
     json: JsonOption = False,
 ) -> None:
-    """Check a file of overrides (new values of knobs) against the manifest of knobs.
+    """Check a file of overrides against the manifest of knobs.
 
+    A knob is a field of the experiment that may be changed, and an override is a new value for a knob.
     Each override must name a knob of the manifest, and its value must have the right type and lie within the bounds.
     """
     from relab.cli.experiments import open_experiments

@@ -83,7 +83,9 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of the learnt runbooks that are not in use any more after a past incident was changed.
+    """Return the draft files (which wait for a person to accept them) of learnt runbooks that are no longer active.
+
+    They are no longer active because a past incident was deleted or corrected.
 
     Args:
         services: the services of the command.

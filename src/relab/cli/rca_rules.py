@@ -31,7 +31,10 @@ MAX_SHOWN = 20
 
 @app.command()
 def lint(file: RuleFile, as_json: JsonOption = False) -> None:
-    """Check a file of behaviour rules, and print each mistake with its line. Exit code 1 if the file has a mistake."""
+    """Check a file of behaviour rules, and print each mistake with its line. Exit code 1 if the file has a mistake.
+
+    A behaviour rule describes a pattern in agent runs, by which runs that show it are found.
+    """
     from relab.rca.service import RuleFileError, read_rules
 
     try:
@@ -133,7 +136,7 @@ def _scan(
 
 
 def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dict[str, Any]:
-    """Return the result of a search for behaviours as a JSON object.
+    """Return the result of a search for behaviours (patterns in runs that rules describe) as a JSON object.
 
     Args:
         rules: the rules of the behaviours that were searched for.
@@ -142,7 +145,7 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
     Returns:
         `searched`: the number of searched runs.
         `counts`: `{behaviour: number of runs that show it}`.
-        `not_judged`: `{behaviour: {reason: number of runs}}`.
+        `not_judged`: `{behaviour: {reason: number of runs}}`: runs on which a language model gave no judgement.
         `cost`: the cost of the language model.
         `runs`: the runs that show a behaviour, each with its behaviours.
     """

@@ -37,7 +37,8 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
     Args:
         run: the agent run.
-        items: the timeline of the run, for the titles of the evidence; without it, each title is the kind of evidence.
+        items: the run's timeline, which has the title of the item that an evidence quotes. Without an item, the kind of
+            the evidence is its title.
     """
     titles = {item.ref_id: item.title for item in items}
     yield "question", run.question

@@ -33,13 +33,14 @@ def file_lock(path: Path, *, shared: bool = False, mode: int = 0o600) -> Iterato
 
 @contextmanager
 def open_file_lock(descriptor: int, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock on the open file with this descriptor; wait while another thread or process excludes the lock.
+    """Hold a lock on the open file with this descriptor; wait while another thread or process has a conflicting lock.
 
     The block must flush the data that it writes to the file, because other processes may write as soon as it ends.
 
     Args:
         descriptor: the file descriptor.
-        shared: True to exclude only exclusive locks; False to exclude all other locks.
+        shared: True for a shared lock, which conflicts with exclusive locks only; False for an exclusive lock, which
+            conflicts with all locks.
 
     Raises:
         OSError: the file system does not support locks.

@@ -176,7 +176,8 @@ class DocumentedApi(FastAPI):
 
         Args:
             is_open: whether requests from this machine need no token.
-            has_ingest_secret: whether the ingest routes also accept the ingest secret.
+            has_ingest_secret: whether the ingest routes also accept the header `X-Ingest-Secret` with the secret from
+                the settings, without a token.
         """
         document = copy.deepcopy(self.openapi())
         document["components"]["securitySchemes"] = _CREDENTIALS

@@ -182,7 +182,10 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Call the `on_parked` functions of a job's subscriptions, then park the job: store it as failed permanently."""
+        """Call the `on_parked` functions of the subscriptions to jobs with this name, then park the job.
+
+        A parked job is stored as failed permanently.
+        """
         # The functions come first: if this process dies before it parks the job, another worker calls them again.
         failures = self.notify_parked(job, error)
         if failures:

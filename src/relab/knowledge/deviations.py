@@ -94,7 +94,7 @@ def _is_number(value: FactValue) -> bool:
 
 
 def _is_deviation(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
-    """Return whether a condition holds for an incident's `facts`, but for none of the fact's `usual` values."""
+    """Return whether a condition on one fact holds for the incident's value, but for none of the fact's usual values."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 

@@ -17,12 +17,12 @@ _FLOAT_BYTES: Final = 4
 
 
 def packaged_meaning(store: Path) -> Meaning | None:
-    """Return the sentence model for searches by meaning; None if its package is not installed.
+    """Return the sentence-embedding model for searches by meaning; None if its package is not installed.
 
     The model is loaded at the first search.
 
     Args:
-        store: the folder of the cached vectors.
+        store: the folder of the cached vectors of sentences.
     """
     found = [find_spec(name) for name in _NEEDED]
     package = found[0]

@@ -41,8 +41,8 @@ class _Record:
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
     """Return a runbook with improved actions, as past incidents suggest; None if they suggest no change.
 
-    Only incidents count in which one action failed before another action helped. The actions are sorted by past
-    success, and missing actions that helped are added. A section of the text lists the incidents.
+    An incident counts only if one action failed in it before another action helped. The actions are sorted by past
+    success, and missing actions that helped are added. A section of the text lists these incidents.
 
     Args:
         runbook: the active runbook.

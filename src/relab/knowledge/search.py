@@ -131,7 +131,7 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
     """Return `{index of the document: similarity}` of the documents whose meaning is near to that of the query.
 
-    The nearest document comes first.
+    The nearest document comes first. `meaning` compares texts by a sentence-embedding model.
     """
     likeness = enumerate(meaning.likeness(query, [each.sentences for each in documents]))
     found = [(number, near) for number, near in likeness if near >= _MIN_SIMILARITY]

@@ -58,7 +58,7 @@ class KnowledgeService:
         home_folder: the folder to use if `folder` is None; it is created when the first runbook is added.
         without: causes whose runbooks are not used.
         remembers: whether a search also covers past incidents.
-        meaning: a sentence model; without it, a search compares words only.
+        meaning: compares texts by a sentence-embedding model; if None, a search compares words only.
     """
 
     def __init__(
@@ -336,7 +336,7 @@ class KnowledgeService:
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of all runbooks, including runbooks that the option `without` excludes from use."""
+        """Return the causes of incidents that all runbooks are for, including runbooks that `without` excludes from use."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:

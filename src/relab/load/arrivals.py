@@ -23,7 +23,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stage of a load, in exact fractions.
+    """A stage of a load; its times, arrival rates and numbers of arrivals are exact fractions.
 
     `start_s` is the start of the stage after the start of the load. `before` is the number of arrivals that are
     expected before the stage.

@@ -235,7 +235,10 @@ class Counts(_Value):
 
     @property
     def error_rate_pct(self) -> float | None:
-        """The share of bad requests among all requests that ended, in percent; None if no request ended."""
+        """The share of bad requests among all requests that ended, in percent; None if no request ended.
+
+        A request is good if it ended with a status below 400, or with a status that its template expects; else bad.
+        """
         ended = self.good + self.bad
         return 100.0 * self.bad / ended if ended else None
 

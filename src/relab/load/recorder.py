@@ -98,7 +98,7 @@ class LoadRecorder:
     All times are in ns after the start of the load; times below 0 belong to the warm-up.
 
     Args:
-        routes: names of the request templates, in the order of the mix.
+        routes: names of the request templates, in the order of the mix (the list of the load's request templates).
         window_ns: length of a time window.
         end_ns: end of the last stage, where the last window ends.
     """
@@ -158,14 +158,18 @@ class LoadRecorder:
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Record that one send of the request of `entry` got no complete answer within its time limit."""
+        """Record that one attempt to send the request of `entry` got no complete answer within its time limit.
+
+        `entry` is the result of `due` for this request.
+        """
         for tally in self._tallies(entry):
             tally.timed_out += 1
 
     def ended(self, entry: Entry, now_ns: int, *, good: bool) -> None:
-        """Record that the request of `entry` has ended at `now_ns`; `good` says whether its outcome is good.
+        """Record that the request of `entry` (the result of `due`) has ended at `now_ns`.
 
-        The latency of the request is `now_ns` minus its due time.
+        `good` says whether it ended with a status below 400, or with one that its template expects. The latency of the
+        request is `now_ns` minus its due time.
         """
         window, latency_ns = entry.window, now_ns - entry.due_ns
         window.under_way -= 1

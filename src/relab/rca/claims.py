@@ -60,7 +60,8 @@ class Evidence(RcaModel):
 class CitedModel(RcaModel):
     """A claim that cites evidence.
 
-    Build it with `citing`, which checks the citations; the constructor raises an error.
+    Build it with `citing`, which checks the citations. The constructor does not know the evidence, so it always raises
+    `UncitedClaimError`.
     """
 
     evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -96,7 +96,7 @@ class RcaService:
         word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
         sentences: asks a language model which behaviours a run shows, in analyses with a judge; None without a model.
-        judge_by_default: the method of the judge for requests that name none.
+        judge_by_default: how the judge (a language model) reads a run if a request does not say it; `off`: no judge.
         rules: the rules of this installation that describe behaviours (patterns in runs).
 
     Attributes:

@@ -143,9 +143,10 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 
 
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
-    """Replace the summary of a report by the sentences of a model's answer that `check_claim` accepts.
+    """Replace the summary of a report by the accepted sentences of a model's answer.
 
-    If no accepted sentence cites evidence of the first hypothesis, the summary is kept.
+    `check_claim` accepts a sentence if the report supports it. If no accepted sentence cites evidence of the first
+    hypothesis, the summary is kept.
     """
     evidence = {item.evidence_id: item for item in report.evidence_index}
     kept: list[WordedClaim] = []

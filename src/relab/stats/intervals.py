@@ -37,8 +37,8 @@ class Interval:
 def unbounded_text(method: str | None) -> str:
     """Return a text for an infinite interval, such as `unbounded: the values do not vary`, or only `unbounded`.
 
-    `method` is the method of the interval; None if it is unknown. If it begins with `none: `, the rest of it is the
-    reason in the text.
+    `method` is the interval's method, or `none: <reason>` if no method could be used; the text then has this reason.
+    None if the method is unknown.
     """
     reason = (method or "").partition("none: ")[2]
     return f"unbounded: {reason}" if reason else "unbounded"

@@ -285,7 +285,10 @@ def _student(clusters: Clusters, level: float) -> Interval:
 
 
 def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interval:
-    """Return the BCa bootstrap interval of the mean difference, with the confidence level `level`."""
+    """Return the BCa bootstrap interval of the mean difference, with the confidence level `level`.
+
+    `clusters` has the differences by cluster; the bootstrap draws whole clusters, because only they are independent.
+    """
     import numpy as np
     from scipy import special
 
@@ -308,7 +311,10 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
 
 
 def _hall(clusters: Clusters, level: float, _seed: int, _resamples: int) -> Interval:
-    """Return Hall's interval of the mean difference: Student's t after a cubic transformation that removes skewness."""
+    """Return Hall's interval of the mean difference: Student's t after a cubic transformation that removes skewness.
+
+    `clusters` has the differences by cluster; clusters are independent of each other.
+    """
     import numpy as np
 
     scaled = clusters.spread / float(abs(clusters.spread).max())

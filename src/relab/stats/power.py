@@ -67,10 +67,10 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA) -> int | None:
-    """Return how many differences are needed so that a whole confidence interval lies on one side of a bound.
+    """Return how many differences are needed for a confidence interval that lies wholly on one side of a bound.
 
-    With this number, the interval lies on the side of the true mean with probability `POWER`. The result is None if a
-    billion differences are too few, or if the true mean lies on the bound.
+    With this number of differences, the probability that it lies wholly on the side of the true mean is `POWER`. The
+    result is None if a billion differences are too few, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.

@@ -61,8 +61,8 @@ class RunExport:
 
     Args:
         database: the database to read.
-        open_first: a function that first computes the runs with new spans from all their spans, and then opens the
-            read transaction in which the matching runs are selected.
+        open_first: a function that brings the runs with new spans up to date, and then opens the read transaction in
+            which the matching runs are selected.
         run_filter: selects the runs.
         what: whether to export complete runs, their timeline items, their raw spans, or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.
@@ -191,10 +191,7 @@ class RunExport:
                 yield log_row(log, *origins[log.origin])
 
     def _groups(self) -> Iterator[tuple[Session, list[str]]]:
-        """Yield `(session, run ids)` for each group of runs.
-
-        Each session belongs to a read transaction for one group only.
-        """
+        """Yield `(session, run ids)` for each batch of runs; the session is a read transaction for this batch only."""
         done = 0
         for ids in self._id_groups():
             with self._database.read() as session:
@@ -253,7 +250,7 @@ def _origin_texts(
 def _requests(items: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
     """Split spans or log records into lists; each list becomes one OTLP request, which is one line of the export.
 
-    `items` has `(key of the origin, protobuf bytes)` of each span or log record.
+    `items` has `(key of the origin, protobuf bytes)` of each span or log record. The origin is its resource and scope.
     """
     line: list[tuple[int, bytes]] = []
     size = 0

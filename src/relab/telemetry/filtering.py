@@ -23,7 +23,7 @@ SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     """Add the conditions of a filter to a query of runs, and return the query.
 
-    The query leaves out runs that were never computed from their spans.
+    The query leaves out runs of which only spans are stored, because the run was not computed from them yet.
     """
     statement = statement.where(SHOWN)
     for name in _EQUAL:
@@ -47,11 +47,11 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
 
 
 def recent_times(now_us: int, quiet_us: int) -> range:
-    """Return the times of writing, in microseconds since 1970, at which a row counts as recently written.
+    """Return the range of write times, in microseconds since 1970, of rows that count as recently written.
 
-    The times begin less than `quiet_us` microseconds before `now_us`, and end `quiet_us` after it. A row whose time is
-    after this range was written before the system clock was set back. It does not count as recently written: otherwise
-    it would count until the clock reaches its time.
+    The range begins less than `quiet_us` microseconds before `now_us`, and ends `quiet_us` after it. A later write time
+    shows that the system clock was set back. Such a row does not count: otherwise it would be recent until the clock
+    reaches its time.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
 

@@ -27,8 +27,8 @@ class LogsOutcome:
     """The result of storing log records.
 
     Attributes:
-        overfull: `{trace id: keys of rejected log records}`. They were rejected because the trace has reached its
-            maximum number of log records.
+        overfull: `{trace id: keys (trace id, time, record id) of rejected log records}`. They were rejected because the
+            trace has reached its maximum number of log records.
         with_events: the traces that got a new record which relab reads as an event of a span. Their runs must be
             recomputed.
     """

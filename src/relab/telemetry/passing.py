@@ -27,7 +27,7 @@ MAX_TEXT_CHARS: Final = 4_000
 
 
 class PassingReader:
-    """Finds runs that succeeded, with which the analysis of a failed run compares this run.
+    """Finds successful runs, with which the analysis of a failed run compares the failed run.
 
     Args:
         reading: opens a read transaction.

@@ -27,7 +27,7 @@ class PastRun(BaseModel):
 
 
 class PassedCall(BaseModel):
-    """A tool call of a run that succeeded.
+    """A tool call of a successful run.
 
     `args_json` is None if the call has no arguments, or if the arguments are too long.
     """

@@ -227,7 +227,7 @@ def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
 
 
 class _Remap:
-    """Collects the changes to runs, timelines and sums over runs in one transaction, and writes them."""
+    """Recomputes runs, and writes the changed runs, timelines and sums over runs, in the transaction of `session`."""
 
     def __init__(self, session: Session, now_us: int) -> None:
         self._session = session

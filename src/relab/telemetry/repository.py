@@ -340,7 +340,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the key of the version of an agent (`records.version_key`) that its newest run before `before_us` had.
+    """Find an agent's newest run before `before_us`; return the key of the agent's version (`records.version_key`) in it.
 
     Only runs in `environment` count. `before_us` is in microseconds since 1970. Return None if there is no such run.
     """

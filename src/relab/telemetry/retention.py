@@ -168,8 +168,8 @@ def count_runs(session: Session, before_us: int) -> int:
 def count_logs(session: Session, before_us: int) -> int:
     """Return the number of log records that `prune` would delete; the query reads every log record.
 
-    These are the records of runs that started before `before_us`, in microseconds since 1970, and the records of traces
-    without a run whose newest record was received before `before_us`.
+    These are the records of runs that started before `before_us`, in microseconds since 1970. The records of a trace
+    without a run are counted if the newest of them was received before `before_us`.
     """
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     of_runs = session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()

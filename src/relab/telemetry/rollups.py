@@ -89,8 +89,9 @@ class Sums:
         failures: `{tool: number of failed calls}`.
         latencies: `{histogram bucket: number of steps}`.
         tokens: `{kind of token: [number of runs that report it, tokens]}`.
-        unpriced: the runs without a reported cost, as `{models: [number of runs, billed tokens of each model]}`, with
-            one entry for each combination of models that a run used. The key is the JSON of `[[provider, model], …]`.
+        unpriced: the runs without a reported cost, by the combination of models that a run used. The key `models` is
+            the combination, as the JSON of `[[provider, model], …]`. The value is a list: the number of runs, and then,
+            for each model of the key, its numbers of prompt, cached, cache-write and completion tokens.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
@@ -299,10 +300,10 @@ class Changes:
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
-    """Split the time from `since_us` to `until_us` into ranges of hours and ranges of minutes, and return the ranges.
+    """Split the time from `since_us` to `until_us` into a range of whole hours, and ranges of minutes at both ends.
 
-    A range is `(length of a bucket, start of the first bucket, end of the last bucket)`, in microseconds. A bucket is
-    an hour or a minute; a minute that is only partly in the window is included.
+    A range is `(length of one bucket, start of the range, end of the range)`, in microseconds. A bucket is an hour or a
+    minute. A minute that is only partly between `since_us` and `until_us` is included.
     """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US

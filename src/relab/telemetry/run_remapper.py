@@ -130,10 +130,10 @@ class RunRemapper:
                 return
 
     def end_incomplete(self, quiet_s: float) -> int:
-        """Mark running traces as incomplete that received nothing for `quiet_s` seconds, at most 500.
+        """Mark at most 500 running traces as incomplete; return their number.
 
-        Return their number. The traces that were quiet for the longest time come first. If a span arrives later, its
-        run is no longer incomplete.
+        They are traces that received nothing for `quiet_s` seconds; those that were quiet for the longest time come
+        first. If a span arrives later, its run is no longer incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable. The next call continues.

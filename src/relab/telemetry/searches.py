@@ -31,12 +31,12 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add runs to the list of runs that are still to be searched for behaviours (`RunSearches`).
+    """Add runs to the list of runs that are still to be searched for behaviours (patterns that rules describe).
 
     Args:
         session: the session of the transaction that writes the runs.
-        records: the runs. A run is skipped if it is still running, or if an analysis of it is useful
-            (`RunRecord.is_suspect`), because the analysis searches the run too.
+        records: the runs. A run is skipped if it is still running. It is also skipped if it failed or has unrecovered
+            errors (`RunRecord.is_suspect`), because its analysis searches it for behaviours, too.
         now_us: the time of the write, in microseconds since 1970.
     """
     ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})

@@ -121,7 +121,10 @@ def insert_origins(session: Session, table: OriginTable, rows: Sequence[OriginTu
 
 
 def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
-    """Replace the origin and the content of stored spans by those in `rows`, which have the same trace and span ids."""
+    """Replace the origin (resource and scope) and the content of stored spans by those in `rows`.
+
+    The trace id and the span id in a row select the stored span.
+    """
     if not rows:
         return
     table = table_of(SpanRow)
@@ -144,7 +147,7 @@ def list_spans(
 ) -> tuple[list[tuple[int, bytes]], str | None]:
     """Return a page of a trace's spans, ordered by span id, and the cursor of the next page (None after the last one).
 
-    Each span is `(key of its origin, protobuf bytes)`.
+    Each span is `(key of its origin, protobuf bytes)`; the origin is the resource and the scope that created the span.
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.

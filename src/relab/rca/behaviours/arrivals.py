@@ -64,9 +64,10 @@ class BehaviourArrivals:
                 self._queue.enqueue(unit, SEARCH_JOB, {"quiet_s": quiet_s})
 
     def search(self, quiet_s: float) -> int:
-        """Search up to `SEARCHED_RUNS` new runs for behaviours, newest first; return the number of searched runs.
+        """Search up to `SEARCHED_RUNS` new runs, newest first, for behaviours (patterns that rules describe).
 
-        The behaviours that the runs show are stored. Runs that changed within the last `quiet_s` seconds are left out.
+        Store the behaviours that the runs show, and return the number of searched runs. Runs that changed within the
+        last `quiet_s` seconds are left out.
         """
         due = self._searches.due(quiet_s, SEARCHED_RUNS)
         for run, scanned in self._scanner.scan(self._scanner.book.rules(), due):

@@ -216,9 +216,9 @@ class BehaviourLabels:
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
         """Return how often the search for a behaviour was right when it found the behaviour.
 
-        Return None without labelled runs. The rate is computed over the labelled runs in which the search found the
-        behaviour: it is the share of them that is labelled as showing it. The run `except_run`, and runs that changed
-        after they were labelled, are left out.
+        Of the labelled runs in which the search found the behaviour, this is the share whose label confirms the
+        behaviour; None if there is no such run. The run `except_run`, and runs that changed after they were labelled,
+        are left out.
         """
         labels = {each.run_id: each for each in self.of(behaviour) if each.run_id != except_run}
         marked = self._telemetry.marks.content_showing(behaviour, labels)

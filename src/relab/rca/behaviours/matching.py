@@ -54,7 +54,8 @@ class ModelOpinion:
 class SeenBehaviour:
     """A behaviour that a run shows: its rule, and quotations of at most five places that show it.
 
-    `opinion` is the statement of the language model that found the behaviour; None if a condition found it.
+    A rule describes its behaviour by a sentence, which a language model judges, or by a condition, which code checks.
+    `opinion` is the statement of the model; None for a condition.
     """
 
     rule: BehaviourRule
@@ -63,7 +64,7 @@ class SeenBehaviour:
 
     @property
     def step_id(self) -> str | None:
-        """The id of the step in the first quotation, or of the step of the quoted call; None if it quotes neither."""
+        """The id of the step that the first quotation quotes, or of the step whose tool call it quotes; else None."""
         source = self.quotes[0].source
         return source.step_id if isinstance(source, Step | ToolCall) else None
 
@@ -232,9 +233,9 @@ class _Matcher:
 
 
 def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
-    """Return, for each index of `row`, the next index at or after it that has a match; `len(row)` if there is none.
+    """Return the list `n` in which `n[i]` is the lowest index of a match (a quotation) in `row` that is at least `i`.
 
-    The list has one more entry, for the index `len(row)`.
+    Without a match from `i` on, `n[i]` is `len(row)`. The list has `len(row) + 1` entries.
     """
     found = [len(row)] * (len(row) + 1)
     for index in range(len(row) - 1, -1, -1):

@@ -97,7 +97,7 @@ class RunTest(_RuleModel):
 
 
 class Item(_RuleModel):
-    """A test for a step or for a tool call of a run: exactly one of `step` and `call` is given."""
+    """A test that a step or a tool call of a run passes or does not pass: exactly one of `step` and `call` is given."""
 
     step: StepTest | None = None
     call: CallTest | None = None
@@ -124,12 +124,14 @@ class Repeated(Item):
 class RuleCondition(_RuleModel):
     """One condition of a rule. Exactly one field is given, and `count` or `within` may be added to it.
 
-    - `step`, `call`, `guardrail`: a step, tool call or guardrail event matches. `count` may be added: how many must
-      match. By default, at least one must match.
-    - `question`, `answer`, `run`: the run's question, its answer, or the run itself matches.
-    - `repeated`: several matching steps or calls resemble each other.
-    - `sequence`: steps and calls match the tests in this order, with any others between them. `within` may be added:
-      the maximum number of steps and calls from the first match to the last one.
+    The value of most fields is a test:
+
+    - `step`, `call`, `guardrail`: a step, tool call or guardrail event passes the test. `count` may be added: how many
+      must pass. By default, at least one must pass.
+    - `question`, `answer`, `run`: the run's question, its answer, or the run itself passes the test.
+    - `repeated`: several steps or calls that pass the test resemble each other.
+    - `sequence`: steps and calls pass these tests in this order, with any others between them. `within` may be added:
+      the maximum number of steps and calls from the first one that passes to the last one.
     - `all`, `any`, `not`: other conditions, combined.
     """
 

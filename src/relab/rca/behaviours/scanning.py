@@ -35,8 +35,8 @@ class ShownBehaviour(NamedTuple):
 class ScannedRun(NamedTuple):
     """The result of a search for behaviours in one run, with the hash of the searched content.
 
-    Some rules describe their behaviour by a sentence, which a language model judges. `judgement` is the cost of this,
-    and which of these behaviours were judged; None if no rule has a sentence.
+    Some rules describe their behaviour (a pattern in runs) by a sentence, which a language model judges. `judgement` has
+    the names of the behaviours that the model judged, and the model's cost; None if no rule has a sentence.
     """
 
     run_id: str
@@ -150,8 +150,8 @@ class BehaviourScanner:
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours that a run shows, so that lists of runs can be filtered by behaviour.
 
-        For behaviours that a language model had to judge and did not judge, the stored result of an earlier search of
-        the same content is kept.
+        A language model must judge some behaviours. If it did not judge one of them this time, the result that an
+        earlier search stored is kept, unless the run's content has changed since then.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

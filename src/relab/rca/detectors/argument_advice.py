@@ -63,10 +63,10 @@ def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
 
 
 def _cite_schema(facts: Facts, name: str) -> None:
-    """Add a quotation of the tool's schema to `facts`: the last place in it that names the argument `name`.
+    """Add a quotation of the tool's schema to `facts`: the last place in the schema that names the argument `name`.
 
-    If the schema does not contain the name, the beginning of the schema is quoted. If there is no call or no schema,
-    nothing is added.
+    If the schema does not contain the name, the beginning of the schema is quoted. If the problem has no tool call, or
+    the call has no schema, nothing is added.
     """
     call = facts.call
     text = field_text(call, "tool_schema") if call is not None else None

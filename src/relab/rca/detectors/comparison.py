@@ -77,7 +77,10 @@ class VersionComparison:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A difference that is large enough to matter, with the result of its statistical test before any adjustment."""
+    """A difference that is large enough to matter, with its statistical test.
+
+    The p value of the test is not corrected yet for the number of tests.
+    """
 
     aspect: Aspect
     value: float

@@ -56,7 +56,9 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find significant differences between stored runs of the agent's version in this run and of its previous version.
+    """Find significant differences between runs of the agent's current version and runs of its previous version.
+
+    The current version is the version in this run; the compared runs are stored ones.
 
     Errors and guardrail events that report a regression of the prompt are found too.
 

@@ -33,7 +33,7 @@ class Repeatable:
 
 
 def repeatable(placed: PlacedCall) -> Repeatable:
-    """Return a call with its key (equal for repetitions of the call) and its outcome; `Repeatable` describes both."""
+    """Return a call with its key (tool and digest of the arguments) and its outcome (result or error), to compare calls."""
     call = placed.call
     fingerprint = call.args_fingerprint
     good = is_good_call(call)

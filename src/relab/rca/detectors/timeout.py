@@ -112,9 +112,9 @@ def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedPro
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Return whether a failed step or call has a latency, and nothing else explains it.
+    """Return whether the latency of a failed step or call is known, and nothing else explains the failure.
 
-    The class, the text and the status code of the failure must all be generic. Only then is its latency examined.
+    The class, the text and the status code of the failure must all be generic.
     """
     code = failure.status_code
     return (

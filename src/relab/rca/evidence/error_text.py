@@ -159,7 +159,9 @@ def _mask(text: str) -> str:
 
 
 def read_error(text: str) -> ErrorText:
-    """Prepare an error text for the rules that classify errors: blank out quoted input, and find codes and class names.
+    """Prepare an error text for the rules that classify errors: find its status code and class names.
+
+    Parts that do not say what failed, such as URLs, quoted input and code, are replaced by blanks first.
 
     Only the first `HEAD_CHARS` and the last `TAIL_CHARS` characters of `text` are read.
     """
@@ -195,7 +197,7 @@ def without_variables(text: str) -> str:
 class ErrorReader:
     """Prepares error texts for classification. Texts that differ only in ids and numbers are prepared only once.
 
-    After texts of `max_chars` characters together, no new texts are prepared; the result for them is empty.
+    When the prepared texts have `max_chars` characters in total, no new text is prepared; its result is then empty.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:

@@ -271,7 +271,7 @@ class RunView:
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
-        """All reported errors, in groups that detectors classify alike.
+        """All reported errors, in groups; every detector classifies all errors of one group in the same way.
 
         The errors of a group have the same `Failure.shape`: kind of object, status code, error class and text (except
         ids and numbers).

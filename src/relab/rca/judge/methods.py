@@ -43,7 +43,8 @@ class JudgeRun:
     Attributes:
         left_out: the number of steps that were left out of a prompt; the maximum over all prompts.
         cut: the number of texts that were cut in a prompt; the maximum over all prompts.
-        withheld: the number of passages that were withheld from a prompt; the maximum over all prompts.
+        withheld: the number of passages that were left out of a prompt because they read like instructions to the
+            model; the maximum over all prompts.
     """
 
     def __init__(self, transcript: Transcript, session: JudgeSession, candidates: Sequence[int]) -> None:

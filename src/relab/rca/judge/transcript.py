@@ -58,7 +58,7 @@ class ShownTexts(ABC):
         """
 
     def find(self, quote: str) -> Quotation | None:
-        """Return a quotation of `quote` in the first text that contains it; None if no text does.
+        """Return the place of the words `quote` in the first text that contains them; None if no text does.
 
         Differences in white space are ignored.
         """
@@ -92,7 +92,7 @@ class ShownRun(ShownTexts):
     run: AgentRun
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` of the run's answer, error and question; `quotation` is the field with `text`."""
+        """Yield `(quotation, text)` of the run's answer, error and question; `quotation` says which field has `text`."""
         for name in _RUN_FIELDS:
             if text := field_text(self.run, name):
                 yield Quotation(EvidenceKind.RUN, self.run, name), text
@@ -115,7 +115,10 @@ class ShownStep(ShownTexts):
         return self.placed.step.step_id
 
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` of each text of the step and its calls; `quotation` is the field with `text`."""
+        """Yield `(quotation, text)` of each text of the step and its calls.
+
+        `quotation` says which field of the step, or of which call, has `text`.
+        """
         step = self.placed.step
         for name in _STEP_FIELDS:
             if text := field_text(step, name):
@@ -147,11 +150,13 @@ class Excerpt:
 
 
 class Transcript:
-    """The innermost steps of a run (steps without steps inside), in order of time and numbered from 0, for the judge.
+    """The innermost steps of a run (steps without steps inside), in order of time and numbered from 0.
+
+    The judge (a language model) gets excerpts of them.
 
     Args:
         view: the run.
-        max_chars: the maximum number of characters of an excerpt.
+        max_chars: the maximum number of characters of one excerpt.
     """
 
     def __init__(self, view: RunView, max_chars: int) -> None:

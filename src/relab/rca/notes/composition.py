@@ -122,7 +122,7 @@ def _where(place: Attribution, report: Report) -> str:
 def _doubts(report: Report) -> tuple[str, ...]:
     """Return a text for each step or call in which the report guesses a problem, such as `name [id]: problem; problem`.
 
-    A guess is a finding of the ranking of steps, which no error shows.
+    No error shows a guessed problem; the ranking of the run's steps found it.
     """
     kinds: dict[str, list[str]] = {}
     for found in report.findings:

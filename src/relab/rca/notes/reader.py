@@ -67,7 +67,7 @@ class NoteReader:
         return to_markdown(self.of(rca_run_id))
 
     def page(self, rca_run_id: str) -> str:
-        """Return the note of an analysis as an HTML page that needs no network access.
+        """Return the note (the report, arranged for people) of an analysis as an HTML page that needs no network access.
 
         Raises:
             RcaRunNotFoundError: no analysis has this id.

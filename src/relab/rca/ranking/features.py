@@ -165,9 +165,9 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
 def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[TextTokens]) -> set[str]:
     """Return the names and numbers in the final answer of a run.
 
-    If `answer` is None or empty, the text of the last unit that has at least two names or numbers is used instead;
-    units that only report how code ran are skipped. `tokens` has the words, numbers and names of each unit (step or
-    tool call).
+    If `answer` is None or empty, the text of the last unit (step or tool call) that has at least two names or numbers
+    is used instead; units with the output of executed code or of a tool are skipped. `tokens` has the words, numbers
+    and names of each unit.
     """
     if answer:
         return tokens_of(answer).facts

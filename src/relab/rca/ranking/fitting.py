@@ -197,7 +197,7 @@ def _fit_steps(
 ) -> dict[tuple[float, float], StepModel]:
     """Return an uncalibrated model for each of `options`, as `{(penalty, weight): model}`.
 
-    The model predicts `weight` x conditional logit (fitted with `penalty`) + (1 - `weight`) x trees.
+    The model predicts `weight` x conditional logit (fitted with `penalty`) + (1 - `weight`) x boosted decision trees.
     """
     words = _words(examples)
     tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]
@@ -352,9 +352,9 @@ def _calibrated(
 def _fit_problems(
     examples: Sequence[Example], names: Sequence[str], penalties: Sequence[float]
 ) -> dict[float, ProblemModel]:
-    """Return `{penalty of the logistic regressions: model}`; all thresholds of the models are 0.5.
+    """Fit models that find problems of steps and calls; return `{penalty of the logistic regressions: model}`.
 
-    `names` are the kinds of problems.
+    `names` are the kinds of problems. A problem or kind is found if its probability is at least 0.5.
     """
     words = _words(examples)
     rows = np.vstack(_tables(examples, words, _PROBLEM_NAMES))

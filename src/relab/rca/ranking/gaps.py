@@ -76,7 +76,7 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence for the first turn that reports how code ran, if no earlier turn contains this code.
+    """Yield a sentence for the first turn with the output of executed code, if no earlier turn contains this code.
 
     Only runs with code in Markdown fences are examined.
     """

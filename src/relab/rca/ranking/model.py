@@ -55,7 +55,7 @@ class Columns(Artefact):
         return self
 
     def table(self, units: Sequence[Unit], answer: str | None) -> NDArray[np.float64]:
-        """Return a table with one row for each unit (step or tool call) and one column for each of `names`.
+        """Return a table with one row for each unit (step or tool call) and the columns that the field `names` lists.
 
         `answer` is the final answer of the run; None if it is not known.
         """
@@ -255,10 +255,10 @@ class ProblemModel(Artefact):
         )
 
     def judge(self, table: NDArray[np.float64]) -> tuple[list[tuple[int, tuple[str, ...]]], list[tuple[float, str]]]:
-        """Return `(found, predictions)` for the rows of `table`.
+        """Return `(found, predictions)` for the rows of `table` (the output of `Columns.table`, a row for each unit).
 
         `found` has `(index of the row, kinds of its problems)` for the rows that have a problem. `predictions` has
-        `(probability of any problem, most probable kind)` for all rows. The model must have at least one kind.
+        `(probability of any problem, most probable kind)` for all rows. The field `kinds` must not be empty.
         """
         import numpy as np  # noqa: PLC0415 - as above
 
@@ -326,7 +326,7 @@ class RankingModels(Artefact):
         return models
 
     def with_source(self, model: SourceModel) -> RankingModels:
-        """Return these models with `model` as the first one. A model of the same source is replaced."""
+        """Return these models with `model` as the first one; it replaces a model for the same source (program)."""
         others = tuple(item for item in self.sources if item.source != model.source)
         return RankingModels(sources=(model, *others))
 

@@ -28,8 +28,8 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
     """Rank the steps of a run by the probability that they are the first mistake, and find problems of steps and calls.
 
-    Steps are ranked only if the run failed and its innermost steps have enough content (`are_rankable`). If no model was
-    trained on runs of the same source (the program that made the run), rules replace it.
+    Steps are ranked only if the run failed and its innermost steps have enough content (`are_rankable`). A model that
+    was trained on runs of the same source (the program that made the run) does both; without such a model, rules do.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -79,8 +79,8 @@ def _problems(
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
     """Return `(problems, suspicions)` of the units (steps and tool calls) of a run.
 
-    `problems` has `(unit, kinds of its problems)`; if there is no model, rules find them. `suspicions` is `{key of a
-    unit: prediction of the model}` for all units with a text; it is empty if there is no model.
+    `problems` has `(unit, kinds of its problems)`, found by the model, or by rules if there is no model. `suspicions` is
+    `{key of a unit: prediction of the model}` for all units with a text; it is empty without a model.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}

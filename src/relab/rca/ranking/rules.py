@@ -37,7 +37,8 @@ class _Reason(NamedTuple):
     Attributes:
         words: the reason, as a sentence without its full stop.
         shown: quotations that show the reason, besides the text of the turn itself.
-        explains_error: whether the next turn, an executor's, reports that the turn's code or call failed.
+        explains_error: whether a later turn, with the output of executed code or of a tool, reports that this turn's
+            code or call failed.
         is_change: whether the turn changed something.
     """
 
@@ -48,10 +49,10 @@ class _Reason(NamedTuple):
 
 
 def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
-    """Return at most `CANDIDATES` guesses, in the order in which the rules propose them.
+    """Return at most `CANDIDATES` guesses which turn went wrong first, in the order in which the rules propose them.
 
-    If several rules propose the same turn, it is one guess with several reasons. `turns` are the turns of the run in
-    `view`.
+    A turn is an innermost step. If several rules propose the same turn, it is one guess with several reasons. `turns`
+    are the turns of the run in `view`.
     """
     found: dict[int, list[_Reason]] = {}
     for index, reason in _candidates(view, with_changes(view, turns)):
@@ -138,8 +139,8 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A failed call from which the run recovered does not count. A turn that only reports how code or a tool ran
-    (`Turn.is_executor`) did not cause the error that it reports; the last other turn before it did.
+    A failed call from which the run recovered does not count. A turn with the output of executed code or of
+    a tool (`Turn.is_executor`) did not cause the error that it reports; the last other turn before it did.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"

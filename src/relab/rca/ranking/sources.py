@@ -120,8 +120,8 @@ class Signature(BaseModel):
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
         """Return whether a run belongs to the source (the program that makes such runs).
 
-        `agent_name` is the agent of the run, and `units` are its innermost steps and, if the model reads them, its tool
-        calls.
+        `agent_name` is the agent of the run, and `units` are its innermost steps and, if the ranking model of the source
+        uses tool calls, its tool calls.
         """
         if len(units) > self.limit:
             return False
@@ -200,7 +200,7 @@ def _opening_of(runs: Mapping[str, Sequence[Unit]]) -> tuple[str, ...]:
 def _first_texts(units: Sequence[Unit]) -> Iterator[str]:
     """Yield the beginnings of the input and of the output of the first unit (step or tool call).
 
-    Yield nothing if this unit only reports how code ran.
+    Yield nothing if this unit only has the output of executed code or of a tool.
     """
     if not units or units[0].is_executor:
         return

@@ -42,7 +42,7 @@ _GIVEN = re.compile(r"\A(?:system|tool|function|environment|observation) ?(?:[:(
 
 
 class Spoken(Protocol):
-    """A step or tool call with its speaker, which is an agent or an executor of code."""
+    """A step or tool call with its speaker: an agent, or an executor (a tool, or a program that runs agents' code)."""
 
     @property
     def speaker(self) -> str:
@@ -50,7 +50,7 @@ class Spoken(Protocol):
 
     @property
     def is_executor(self) -> bool:
-        """Whether the step or tool call only reports how code ran."""
+        """Whether the step or tool call only has the output of executed code or of a tool, not the words of an agent."""
 
 
 class Change(NamedTuple):
@@ -74,7 +74,7 @@ class Turn:
         speaker: the agent of the step; if it is not known, the name of the step up to the first ` (`.
         field: the name of the field from which `text` was read.
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
-        is_executor: whether the turn only reports how code or a tool ran.
+        is_executor: whether the turn only has the output of executed code or of a tool.
         is_person: whether the turn is a message of the user.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
@@ -144,8 +144,8 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers. `turns` are in order of time; only the last condition considers turns that
-    report how code ran (`is_executor`). The coordinator is the speaker with the most turns, if all conditions hold:
+    A team has at least three speakers. `turns` are in order of time; only the last condition considers turns with
+    the output of executed code or of a tool (`is_executor`). The coordinator is the speaker with the most turns, if all conditions hold:
 
     - It has the second turn, not the first one, and at least 40 % of all turns.
     - It speaks directly before or after at least 90 % of the changes of speaker, and at least three of them.
@@ -170,8 +170,8 @@ def delegator_of(turns: Sequence[Spoken]) -> str | None:
 
     A part is a series of turns of one speaker. The delegator speaks first, for at least two turns, and again after each
     part of another agent. The parts of the other agents have two turns or more on average: an agent that is given work
-    reports back after several turns, while agents in a discussion take turns. Turns that report how code ran are
-    ignored. `turns` are in order of time.
+    reports back after several turns, while agents in a discussion take turns. Turns with the output of
+    executed code or of a tool are ignored. `turns` are in order of time.
     """
     parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]
     own, others = parts[::2], parts[1::2]

@@ -40,16 +40,17 @@ class Unit:
     Attributes:
         unit_id: the id of the step or the call.
         step_id: the id of the step itself, or of the call's step; None for a call without a step.
-        place: the step or call with its index.
+        place: the step or call itself, with its index in the run.
         speaker: the agent of the unit; if it is not known, the name of the step or the tool.
         name: the name of the step or the tool.
         field: the name of the field with the unit's output.
         text: the beginning and the end of the unit's output.
         asked: the beginning and the end of the unit's input.
-        is_executor: whether the unit only reports how code ran; true for tool calls.
+        is_executor: whether the unit only has the output of executed code or of a tool; true for tool calls.
         reports_error: whether the status or the text of the unit reports an error.
         has_failed_call: whether a tool call of the step failed, or the call itself failed.
-        is_in_failed_step: whether the enclosing step failed, or has an error report as its error message.
+        is_in_failed_step: whether the enclosing step failed by its status, or its error message has a word such as
+            `error` or `traceback`.
         parent_id: the id of the enclosing step; for a call, its `step_id`. None if there is none.
         depth: the number of nested steps that enclose the unit; at most `MAX_DEPTH`.
     """
@@ -81,7 +82,7 @@ class Unit:
 
     @property
     def agent_name(self) -> str | None:
-        """The agent of the unit; None if it is not known."""
+        """The agent of the step or tool call; None if it is not known."""
         return self.place.agent_name if isinstance(self.place, PlacedCall) else self.place.step.agent_name
 
     @property

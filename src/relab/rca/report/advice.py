@@ -56,17 +56,17 @@ def read_candidates(candidates: Sequence[CandidateStep]) -> ActionItem:
 
 
 def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
-    """Explain a cause with facts of the run; None if there are none beyond the general texts of its category."""
+    """Explain a cause with facts of the run; None if the run has no facts that add to the category's general text."""
     return DESCRIPTORS[cause.category].explain(cause.lead, view)
 
 
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the most effective action of a category, described by the facts and the fix in `explanation`.
+    """Return the most effective recommended action for a category of failures, described by the given explanation.
 
-    The most effective action is the first one in `descriptor.actions`. The returned action cites the quotations in
-    `explanation`.
+    The most effective action is the first one in `descriptor.actions`. Its text becomes the facts and the fix in
+    `explanation`, and it cites the quotations in `explanation`.
     """
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"

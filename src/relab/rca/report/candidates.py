@@ -39,7 +39,10 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
 
 
 def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> tuple[CandidateStep, ...]:
-    """Return a candidate step for each guess, in the same order, and add its quotations to the evidence."""
+    """Return a candidate (a step that may have gone wrong first) for each guess of the ranking, in the same order.
+
+    The quotations of the candidates are added to the evidence.
+    """
     quoted = [tuple(dict.fromkeys(collector.quote(quote) for quote in guess.quotes)) for guess in guesses]
     evidence = collector.evidence
     return tuple(

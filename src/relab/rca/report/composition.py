@@ -109,7 +109,7 @@ def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) ->
     If there are more problems, they are chosen in this order:
 
     1. The first problem of each cause.
-    2. The first problem of each cause that names a step or a call.
+    2. For each cause, its first problem that names a step or a call.
     3. The other problems of causes, by the rank of the cause.
     4. All other problems.
     """
@@ -203,7 +203,8 @@ def _attribution(
 ) -> Attribution | None:
     """Return the attribution (the place of the failure) that `problem` shows; None if `problem` is None.
 
-    The quotations of the problem are added to the evidence. If `insufficient` is true, the confidence is low.
+    The quotations of the problem are added to the evidence. If the evidence of the run is not sufficient
+    (`insufficient`), the confidence of the attribution is low.
     """
     if problem is None:
         return None

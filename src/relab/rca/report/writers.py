@@ -86,12 +86,13 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the ranking model finds a problem at `writer` at least as likely as at the failed call or step.
+    """Return whether the ranking model gives a problem of `writer` at least the probability of one of the failed place.
 
-    If the model judged only `writer`, return True; if it did not judge `writer`, return False.
+    The failed place is a tool call or step. If the model judged only `writer`, return True; if it did not judge
+    `writer`, return False.
 
     Args:
-        writer: the step that probably caused the failure.
+        writer: the step that wrote what failed: the last step before the failed call, or inside the failed step.
         problem: the detected problem, which names the failed call or step.
         ranking: the result of ranking the run, with the probabilities of the model.
     """

@@ -244,6 +244,7 @@ def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> d
     """Find the tool calls that run an agent which has no span of its own; return `{span id of the call: agent}`.
 
     The arguments of such a tool call name the agent, and the span of the call encloses calls of a language model.
+    `around` is `{span id: the spans that enclose the span}`.
     """
     named: dict[str, str] = {}
     for facts in spans:

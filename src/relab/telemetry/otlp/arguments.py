@@ -27,8 +27,8 @@ def given_arguments(value: Any) -> JsonValue:
     """Return the arguments that a tool's span reports as JSON or as a Python dictionary printed by `repr`.
 
     The result is a JSON value, without the objects in which instrumentations wrap arguments; if `value` is neither JSON
-    nor a printed dictionary, the result is its text. Do not use this function for the request of a model. If a model
-    writes something that is not JSON, it made a mistake, and the timeline must show the text as it is.
+    nor a printed dictionary, the result is its text. Do not use this function for arguments that a model wrote in its
+    request for a tool call: there, a text that is not JSON is the model's mistake, which the timeline must show as it is.
     """
     arguments = clean_arguments(value)
     if not isinstance(arguments, str) or _PRINTED_OBJECT.match(arguments) is None:

@@ -107,7 +107,7 @@ class TraceBatch(Generic[Item]):
 
     @property
     def count(self) -> int:
-        """The number of accepted items, duplicates included."""
+        """The number of accepted items (all are spans, or all are log records), duplicates included."""
         return sum(map(len, self.traces.values()))
 
     def add(self, trace_id: str, item: Item) -> None:
@@ -208,8 +208,8 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: boo
         batch: the batch to extend.
         group: the spans of one resource and scope.
         parts: the number of parts (attributes, events and values) in the earlier groups of the request.
-        counts: whether to count the parts of every span. False saves time: only large spans are counted, because the
-            request is too small to exceed the limit.
+        counts: whether to count the parts of small spans, too. False saves time for a request that is too small to
+            exceed the limit; the parts of a large span are always counted, for the limit of one span.
 
     Returns:
         `parts` plus the number of counted parts of the added spans.

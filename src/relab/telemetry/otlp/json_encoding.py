@@ -23,7 +23,8 @@ from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_grou
 class JsonShape(NamedTuple):
     """The field names in the JSON of an OTLP request of one signal: traces, logs or metrics.
 
-    Each tuple of names has OTLP's name of a field, and the name in protobuf if it differs; both are accepted.
+    Each tuple of names has a field's name in OTLP's JSON (such as `scopeSpans`) and, if it differs, its name in the
+    protobuf file (`scope_spans`). Both are accepted.
 
     Attributes:
         noun: the word for the items in error messages.

@@ -212,7 +212,10 @@ class _Projection:
         return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
 
     def _was_lost(self, speaker: SpanFacts) -> bool:
-        """Return whether an agent failed after it had got the answer of `speaker`, so that the answer reached nobody."""
+        """Return whether the answer of `speaker` (the span of an agent or a model call) reached nobody.
+
+        This is so if an agent or step around the span failed, or the span of the whole run.
+        """
         around = self._around[speaker.span.span_id]
         outer = {around.step, around.agent} | ({speaker.span.span_id} if speaker.role is Role.AGENT else set())
         if self._whole is not None:

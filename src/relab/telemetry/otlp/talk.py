@@ -134,9 +134,9 @@ def _recalled(messages: Sequence[Message], count: int) -> int:
 
 
 def _rejection(last: Message) -> str | None:
-    """Return the error with which a program asks a model for another answer, because the previous one was invalid.
+    """Return the error by which an agent's program rejects the model's previous answer and asks for another one.
 
-    `last` is the last message before a call of the model. Return None if it rejects no answer.
+    The error is in `last`, the last message before a call of the model. Return None if `last` rejects no answer.
     """
     if last.text:
         # Beside a user's text, the result of an answering tool belongs to the accepted answer of an earlier turn.
@@ -187,8 +187,9 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 def _answer_text(messages: Sequence[Message]) -> str | None:
     """Return the answer in the output messages of a span; None if they contain no text.
 
-    If the last tool requests are calls of tools in `ANSWERING_TOOLS`, the answer is the text in the arguments of such a
-    call. Otherwise it is the text after the last tool request or tool result.
+    A model can give its answer as the argument of a tool that does nothing else (`ANSWERING_TOOLS`). If the last message
+    with tool requests or results requests only these tools, the answer is in the arguments of the first of them.
+    Otherwise it is the text after the last tool request or tool result.
     """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
@@ -201,7 +202,10 @@ def _answer_text(messages: Sequence[Message]) -> str | None:
 
 
 def _given_answer(arguments: Any) -> str | None:
-    """Return the answer in the arguments of a tool of `ANSWERING_TOOLS`: a text, or the JSON of a structured answer."""
+    """Return the answer in the arguments of a call of a tool of `ANSWERING_TOOLS`, which a model calls to answer.
+
+    It is a text, or the JSON of a structured answer.
+    """
     only = arguments.get("answer") if isinstance(arguments, dict) and len(arguments) == 1 else None
     return _plain(arguments, _ANSWERS) or as_text(only if only is not None else arguments)
 

@@ -68,9 +68,9 @@ _NO_CALLS: Final = ToolCalls({}, {}, ())
 
 
 def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls:
-    """Return the tool calls that the messages of a trace request.
+    """Return the tool calls that models request in the messages of a trace.
 
-    Each one is joined with its tool's span, if there is one.
+    Each call is joined with the span of its tool, if there is one.
 
     Args:
         spans: all spans of the trace, sorted by start.

@@ -167,7 +167,7 @@ _ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "po
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
     """Return the activities sorted by time, and add missing agents.
 
-    An activity without an agent gets the agent of the nearest enclosing step that has one; it is replaced by a copy.
+    An activity without an agent is replaced by a copy that has the agent of the nearest enclosing step with an agent.
     """
     ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}

@@ -108,9 +108,9 @@ class Case:
         return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
 
     def caller_of(self, name: str) -> str | None:
-        """Return the agent that called the agent `name`: another agent, one of whose steps encloses a step of `name`.
+        """Return the name of the agent that called the agent `name`; None if no agent called it.
 
-        Return None if there is no such agent.
+        Agent A called agent B if a step of A encloses a step of B.
         """
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)

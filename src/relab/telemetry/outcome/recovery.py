@@ -140,9 +140,9 @@ class RunRecovery:
         return self._last_bare_step.get((step.agent, step.name), -1) > place
 
     def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
-        """Yield those calls in `good` that come after the failed call `place`, to be compared with it.
+        """Yield the indexes of the successful calls after a failed call, to be compared with the failed call.
 
-        `place` and the elements of `good`, which are the successful calls in order of time, are indexes of calls. The
+        `good` has the indexes of all successful calls, in order of time; `place` is the index of the failed call. The
         iteration ends at the limit `MAX_COMPARISONS`, which applies to all failed calls of a run together.
         """
         for other in _later(good, place):

@@ -69,8 +69,9 @@ def _judge_alone(case: Case) -> OutcomeReport:
 def _judge_incomplete(case: Case) -> OutcomeReport:
     """Return the outcome of a run without a reported end.
 
-    If the run has an unrecovered error, or a step limit stopped the agent, the rule for this case decides; without an
-    answer, `completed_with_errors` becomes `failed`. In all other cases the outcome is unknown.
+    If the run has an unrecovered error, the first rule of `_RULES_OF_INCOMPLETE` that matches decides; without an error,
+    only the rule about a reached step limit can match. `completed_with_errors` becomes `failed` if the run has no
+    answer. If no rule matches, the outcome is unknown.
     """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)

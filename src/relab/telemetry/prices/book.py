@@ -50,7 +50,7 @@ class PriceBook:
         self._logged: tuple[int, int] | None = None
 
     def table(self) -> PriceTable:
-        """Return the prices in use; the installation's file is read again if it has changed.
+        """Return the prices in use; this installation's file of prices is read again if it has changed.
 
         Raises:
             PriceError: the installation's file is not valid.

@@ -139,7 +139,7 @@ def _next_agent(span: Span) -> str | None:
 
 
 def _add_current_agent(span: Span, values: Values) -> None:
-    """If a span is LlamaIndex's step of an agent, set the span's role to agent and add the agent's name to `values`."""
+    """If a span reports one step of a LlamaIndex agent, set its role to agent, and add the agent's name to `values`."""
     if span.name.endswith(".run_agent_step"):
         # The input of the step is a Python object, printed as text.
         found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")

@@ -91,9 +91,10 @@ class _Translation(NamedTuple):
 
 
 def normalize(span: Span) -> Span:
-    """Add the facts of a span under the names of `vocabulary.py`, and return the new span.
+    """Return a copy of a span that also has its facts, such as model and tokens, under the names of `vocabulary.py`.
 
-    A span without a known dialect (the naming of an instrumentation) is returned unchanged.
+    The facts are read from attributes that an instrumentation wrote under names of its own (a dialect). A span without
+    a known dialect is returned unchanged.
     """
     attributes = span.attributes
     has_events = bool(span.events) and has_genai_events(span.events)
@@ -123,9 +124,10 @@ def normalize(span: Span) -> Span:
 # lines.
 @functools.lru_cache(maxsize=_MAX_CACHED_SETS)
 def _translations(present: frozenset[str]) -> tuple[_Translation, ...]:
-    """Return the translations to the names of `vocabulary.py` that apply to a span, in the order of `DIALECTS`.
+    """Return how the attributes of a span are translated to the names of `vocabulary.py`, in the order of `DIALECTS`.
 
-    `present` are the names of those attributes of the span that at least one dialect reads.
+    There is a translation for each dialect (names of an instrumentation) that the span uses. `present` are the names of
+    those attributes of the span that at least one dialect reads.
     """
     return tuple(
         _Translation(

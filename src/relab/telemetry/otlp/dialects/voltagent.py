@@ -66,9 +66,9 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _saved_message(given: Any) -> list[Any] | None:
-    """Return a list with the message of the conversation that a span of VoltAgent's memory saved.
+    """Return a list with the assistant's message that VoltAgent saved to its memory; None for another message.
 
-    Return None if it is not a message of the assistant. `given` is the input of the span.
+    `given` is the input of the span that records the saving.
     """
     saved = parsed(given) if isinstance(given, str) and given.startswith("{") else None
     message = saved.get("message") if isinstance(saved, dict) else None
