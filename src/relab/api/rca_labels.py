@@ -29,7 +29,7 @@ _Behaviour = Annotated[
 
 
 class BehaviourLabelList(BaseModel):
-    """The labels of one run that state whether it shows a behaviour, such as `blames-user`; ordered by behaviour."""
+    """The labels of one run: whether it shows a behaviour (a pattern) such as `blames-user`; ordered by behaviour."""
 
     items: list[RunBehaviourLabel]
 

@@ -28,7 +28,7 @@ def verify(
     key: KeyOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Recompute every digest of a run or a bundle, check its signatures, and name the first byte that was changed.
+    """Recompute every digest of a run or a bundle (its archive), check its signatures, and name the first changed byte.
 
     Exit code: 0 if nothing was changed. 1 if something was changed, or the given key did not sign the run. 2 if the run
     has not ended, or has no seal (the recorded digests of all its files). 64 if there is no such run.
@@ -86,7 +86,7 @@ def show(
 
 
 def open_proof() -> ProofService:
-    """Return the service that verifies runs and bundles, and signs bundles with the key of this installation."""
+    """Return the service that verifies runs and bundles (archives), and signs bundles with this installation's key."""
     from relab.core.home import default_home, signing_key_path
     from relab.experiments.proof.service import ProofService
 

@@ -12,7 +12,7 @@ BEHAVIOUR_PATTERN: Final = r"^[a-z][a-z0-9-]{0,63}$"
 
 
 class NewBehaviourLabel(BaseModel):
-    """A person's statement that a run shows a behaviour, or that it does not."""
+    """A person's statement that a run shows a behaviour (a pattern that a rule describes), or that it does not."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,7 +20,7 @@ class NewBehaviourLabel(BaseModel):
 
 
 class RunBehaviourLabel(BaseModel):
-    """A stored label: a person's statement that a run shows a behaviour, or that it does not.
+    """A stored label: a person's statement that a run shows a behaviour (a pattern of a rule), or that it does not.
 
     A run has at most one label per behaviour. `content_hash` identifies the content that the run had when it was
     labelled.

@@ -52,7 +52,7 @@ class LabelPlaceError(InvalidInputError):
 
 
 class NoLabelError(NotFoundError):
-    """The run has no label. If `behaviour` is given, the run has no label for this behaviour."""
+    """The run has no label. If `behaviour` is given, the run has no label for this behaviour (pattern)."""
 
     code = "label_not_found"
 

@@ -124,7 +124,7 @@ class SentenceJudgement(JudgeCost):
     )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return one line for each reason why behaviours were not judged.
+        """Return one line for each reason why behaviours (patterns) were not judged.
 
         An example, for the behaviours `rude` and `vague`, is `rude, vague: a limit was reached`.
         """

@@ -164,7 +164,7 @@ class CandidateStep(CitedModel):
 
 
 class HitRate(RcaModel):
-    """How often a search for a behaviour was right when it found the behaviour, measured on runs that people labelled.
+    """How often a search for a behaviour (a pattern) was right when it found it, measured on runs that people labelled.
 
     The behaviour was found in `seen` labelled runs; the labels confirm it for `right` of them. `low` and `high` are the
     bounds of the 95 % confidence interval (Wilson) of right / seen.
@@ -200,7 +200,7 @@ class BehaviourFinding(CitedModel):
     )
 
     def line(self) -> str:
-        """Return the behaviour as one line.
+        """Return the behaviour (a pattern that the run shows) as one line.
 
         If people labelled runs, the line states how often such findings were right.
         """

@@ -85,7 +85,7 @@ class RcaLabelRow(Base):
 
 
 class RcaBehaviourLabelRow(Base):
-    """A person's label, which states whether a run shows a behaviour."""
+    """A person's label, which states whether a run shows a behaviour (a pattern that a rule describes)."""
 
     __tablename__ = "rca_behaviour_labels"
     __table_args__ = (Index("ix_rca_behaviour_labels_behaviour_run_id", "behaviour", "run_id"),)
@@ -128,7 +128,7 @@ class RcaJudgeAnswerRow(Base):
 
 
 class RcaBehaviourNoticeRow(Base):
-    """The time of the last notification about a behaviour, and how many runs have shown the behaviour since then."""
+    """The time of the last notification about a behaviour (pattern), and how many runs have shown it since then."""
 
     __tablename__ = "rca_behaviour_notices"
 

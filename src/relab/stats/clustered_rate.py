@@ -18,7 +18,7 @@ intervals became 4 % wider on average."""
 
 
 def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:
-    """Return the confidence interval of a success rate if trials of one cluster depend on each other.
+    """Return the confidence interval of a success rate if the trials of a cluster (group) depend on each other.
 
     For example, all trials of one task form a cluster. The interval is Wilson's score interval at the effective number
     of trials. With a single cluster, it is the Clopper-Pearson interval.

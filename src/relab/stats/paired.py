@@ -62,7 +62,7 @@ class Clusters:
 
     @property
     def count(self) -> int:
-        """The number of clusters."""
+        """The number of clusters (groups of dependent values)."""
         return int(self.sums.size)
 
     @property
@@ -88,11 +88,11 @@ class Clusters:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all clusters have the same mean. Their variance cannot be estimated then."""
+        """Whether all clusters (groups of values) have the same mean. Their variance cannot be estimated then."""
         return not self.varies()
 
     def varies(self, width: float = 0.0) -> bool:
-        """Return whether the means of the clusters differ by more than rounding errors.
+        """Return whether the means of the clusters (of dependent values) differ by more than rounding errors.
 
         `width` is the length of the range of possible values, such as 2 for -1 to 1; 0 if it is unknown. The wider the
         range is, the larger is a difference that still counts as a rounding error.
@@ -338,7 +338,7 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return the confidence interval of the mean if the differences do not vary: one cluster, or equal differences.
+    """Return the confidence interval of the mean if the differences do not vary: one cluster (group), or equal ones.
 
     `bounds` are the smallest and largest possible difference. If they are None, the interval is infinite.
     """

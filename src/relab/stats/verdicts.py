@@ -99,7 +99,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """The size that a run needs to decide a gate with a probability of 80 %, under an assumed true difference.
+    """The size that a run needs to decide a gate (limit) with a probability of 80 %, under an assumed true difference.
 
     Attributes:
         assumed: why this true difference is assumed, as shown to a reader.
@@ -119,7 +119,7 @@ class Needed:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A gate's verdict with the figures behind it.
+    """The verdict on a gate (a limit on a difference), with the figures behind it.
 
     Attributes:
         verdict: the verdict.
@@ -182,8 +182,8 @@ def false_pass_rate(
 ) -> float | None:
     """Estimate by simulation how often a gate passes by chance, as a share 0..1.
 
-    Each simulated sample draws the clusters with replacement, shifted so that their mean lies on the threshold. Return
-    None if the clusters do not vary.
+    Each simulated sample draws the clusters (groups of dependent values) with replacement, shifted so that their mean
+    lies on the threshold. Return None if the clusters do not vary.
 
     Args:
         clusters: the differences that the gate judges, summed by cluster.

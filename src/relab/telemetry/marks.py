@@ -14,7 +14,7 @@ from relab.telemetry.tables import RunBehaviourRow
 
 
 class RunMarks:
-    """Stores two results of analyses beside a run: its failure category, and the behaviours found in it.
+    """Stores two results of analyses beside a run: its failure category, and the behaviours (patterns) in it.
 
     A result is stored only if the run still has the content that was analysed.
 
@@ -38,7 +38,7 @@ class RunMarks:
     def set_behaviours(
         self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
     ) -> None:
-        """Replace the stored behaviours of a run by the result of a search.
+        """Replace the stored behaviours (patterns found by rules) of a run by the result of a search.
 
         Store nothing if the run was deleted or if its content hash is no longer `content_hash`.
 
@@ -64,7 +64,7 @@ class RunMarks:
                 unit.session.execute(insert(table), rows)
 
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
-        """Return `{run id: content hash}` of the runs in which an analysis found the behaviour.
+        """Return `{run id: content hash}` of the runs in which an analysis found the behaviour (a pattern).
 
         The hash is that of the analysed content, which the run may no longer have. Other runs are left out.
         """
@@ -77,7 +77,7 @@ class RunMarks:
         return found
 
     def count_behaviours(self) -> dict[str, int]:
-        """Return `{behaviour: number of runs in which an analysis found it}`."""
+        """Return `{behaviour: number of runs in which an analysis found this pattern}`."""
         behaviour = RunBehaviourRow.behaviour
         with self._database.read() as session:
             found = session.execute(select(behaviour, func.count()).group_by(behaviour))

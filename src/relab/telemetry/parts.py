@@ -62,7 +62,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def marks(self) -> RunMarks:
-        """Stores and counts the results of analyses of runs: failure categories and behaviours."""
+        """Stores and counts the results of analyses of runs: failure categories and behaviours (patterns)."""
         from relab.telemetry.marks import RunMarks
 
         return RunMarks(self._database)

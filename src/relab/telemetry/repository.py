@@ -394,6 +394,6 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 
 def delete_marks(session: Session, run_ids: Iterable[str]) -> None:
-    """Delete the behaviours that analyses have found in the runs `run_ids`."""
+    """Delete the behaviours (patterns) that analyses have found in the runs `run_ids`."""
     for ids in bulk.chunks(run_ids):
         session.execute(delete(table_of(RunBehaviourRow)).where(RunBehaviourRow.run_id.in_(ids)))

@@ -22,7 +22,7 @@ class RunSearchRow(Base):
 
 
 class RunSearchSwitchRow(Base):
-    """The switch of the search for behaviours in runs: it is on if a row with the name `on` exists."""
+    """The switch of the search for behaviours (patterns) in runs: it is on if a row with the name `on` exists."""
 
     __tablename__ = "run_search_switch"
 

@@ -63,7 +63,7 @@ class RunSearches:
         self._projector = projector
 
     def switch(self, *, is_on: bool) -> None:
-        """Switch the search for behaviours in new runs on or off.
+        """Switch the search for behaviours (patterns) in new runs on or off.
 
         Switching it off also empties the list of runs to search.
         """
@@ -79,7 +79,7 @@ class RunSearches:
                 unit.session.execute(delete(table_of(RunSearchRow)))
 
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
-        """Return up to `limit` runs to search for behaviours, newest first, as `{run id: time of the last write}`.
+        """Return up to `limit` runs to search for behaviours (patterns), newest first, as `{run id: last write time}`.
 
         The times are in microseconds since 1970. Runs that were written within the last `quiet_s` seconds are left out.
         """

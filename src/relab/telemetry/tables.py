@@ -115,7 +115,7 @@ class AgentRunRow(Base):
 
 
 class RunBehaviourRow(Base):
-    """A behaviour that an analysis found in a run; `content_hash` is the digest of the run's content at that time."""
+    """A behaviour (pattern) that was found in a run; `content_hash` is the digest of the run's content at that time."""
 
     __tablename__ = "run_behaviours"
     __table_args__ = (Index("ix_run_behaviours_behaviour_run_id", "behaviour", "run_id"),)

@@ -38,7 +38,7 @@ class BundleFile(_Part):
 
 
 class LeftOut(_Part):
-    """A file or folder of the run that the bundle does not contain.
+    """A file or folder of the run that its bundle (a redacted archive) does not contain.
 
     `reason` is one word. For a folder, `files` and `bytes` are the number and the total size of all files in it, or 0
     if the folder is unreadable.
@@ -51,7 +51,7 @@ class LeftOut(_Part):
 
 
 class Original(_Part):
-    """The state of the run when a bundle was made from it, as the bundle's manifest records it.
+    """The state of the run when a bundle (a redacted archive) was made from it, as the bundle's manifest records it.
 
     Attributes:
         verdict: the verdict of the run's verification at that time.

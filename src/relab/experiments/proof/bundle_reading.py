@@ -57,14 +57,14 @@ class BundleInvalidError(InvalidInputError):
 
 
 class BundleDamagedError(ConflictError):
-    """The content of a bundle differs from the bundle's manifest, or the bundle is not signed by the required key."""
+    """A bundle (an archive of a run) differs from its manifest, or is not signed by the required key."""
 
     code = "bundle_damaged"
 
 
 @dataclass(frozen=True)
 class BundleVerification:
-    """The verification of a bundle.
+    """The verification of a bundle (a redacted archive of a run).
 
     Attributes:
         bundle: the file.
@@ -91,7 +91,7 @@ class BundleVerification:
 
 @dataclass(frozen=True)
 class OpenedBundle:
-    """A bundle that was unpacked.
+    """A bundle (a redacted archive of a run) that was unpacked.
 
     Attributes:
         folder: the new folder with the files of the bundle.
@@ -108,7 +108,7 @@ def verify_bundle(path: Path, given: PublicKey | None = None, own: PublicKey | N
     """Verify each file of a bundle against the manifest, and the manifest against its signature; write nothing.
 
     Args:
-        path: the bundle.
+        path: the bundle (a redacted archive of a run).
         given: the key that must have signed the bundle; None to accept any key.
         own: the key of this installation; None if it has none.
 
@@ -131,7 +131,7 @@ def unpack_bundle(
     """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
 
     Args:
-        path: the bundle.
+        path: the bundle (a redacted archive of a run).
         target: the folder, which must not exist.
         given: the key that must have signed the bundle; None to accept any key.
         own: the key of this installation; None if it has none.
@@ -164,14 +164,14 @@ def unpack_bundle(
 
 
 class BundleNotFoundError(NotFoundError):
-    """There is no such bundle."""
+    """There is no such bundle (a redacted archive of a run)."""
 
     code = "bundle_not_found"
 
 
 @contextmanager
 def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """Open a bundle as a zip archive, after a check of the names and sizes of all its entries.
+    """Open a bundle (an archive of a run) as a zip archive, after a check of the names and sizes of all its entries.
 
     The unpacked files may have at most `max_bytes` in total.
     """
@@ -250,7 +250,7 @@ class _Reading:
         self._count = 0
 
     def verification(self, into: Path | None = None) -> BundleVerification:
-        """Verify the bundle; if `into` is not None, also write the run's files below this folder."""
+        """Verify the bundle (an archive of a run); also write the run's files below `into` unless it is None."""
         raw = self._document(MANIFEST_ENTRY)
         try:
             manifest = BundleManifest.model_validate(parse_json(raw))
@@ -343,7 +343,7 @@ class _Reading:
                     yield piece
 
     def _relation(self, manifest: BundleManifest) -> str:
-        """Return one or two sentences about the run that the bundle was made from.
+        """Return one or two sentences about the run that the bundle (a redacted archive) was made from.
 
         They say how many files of the bundle are proven to be unchanged files of this run, or that the bundle has no
         proof. An invalid proof is added to the list of the bundle's damage.

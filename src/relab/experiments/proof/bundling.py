@@ -53,7 +53,7 @@ _DIGESTS_BESIDE: Final = (SEAL, STATEMENTS)
 
 @dataclass(frozen=True)
 class BundleRequest:
-    """The run to publish as a bundle, the file to write, and options.
+    """The run to publish as a bundle (a redacted archive), the file to write, and options.
 
     Attributes:
         run_dir: the folder of the run.
@@ -71,7 +71,7 @@ class BundleRequest:
 
 @dataclass(frozen=True)
 class Published:
-    """A bundle that was written.
+    """A bundle (a redacted archive of a run) that was written.
 
     Attributes:
         path: the file.
@@ -300,7 +300,7 @@ def _safe(name: str) -> str:
 
 
 def _is_too_long(path: str) -> bool:
-    """Return whether a path, or a name in it, is too long for a file of a bundle, so that it could not be unpacked."""
+    """Return whether a path, or a name in it, is too long for a file in a bundle (an archive) to be unpacked."""
     return len((RUN + path).encode()) > MAX_NAME or any(
         len(part.encode()) > _MAX_PART_BYTES for part in path.split("/")
     )

@@ -33,7 +33,7 @@ class Damage:
     """One difference between a run and its records.
 
     Attributes:
-        path: the file or folder, below the run; for a bundle, the name of the entry.
+        path: the file or folder, below the run; for a bundle (a redacted archive of a run), the name of the entry.
         what: what is wrong, as the rest of a sentence that begins with the path, such as `is missing`.
         begin, end: the range of the first changed byte, as offsets from 0: `begin <= offset < end`. None if no offset
             applies, for example because the file is missing.

@@ -35,7 +35,7 @@ class ProofService:
 
     @property
     def key_path(self) -> Path:
-        """The file of the private key with which this installation signs runs and bundles."""
+        """The file of the private key with which this installation signs runs and bundles (archives)."""
         return self._key.path
 
     def public_key(self) -> PublicKey:
@@ -69,7 +69,7 @@ class ProofService:
         """Verify each file of a bundle against the manifest, and the manifest against its signature; write nothing.
 
         Args:
-            bundle: the file.
+            bundle: the file of the bundle (a redacted archive of a run).
             key: the key that must have signed the bundle, as its id or the path of a PEM file; None to accept any key.
 
         Raises:
@@ -84,7 +84,7 @@ class ProofService:
         """Verify a bundle and unpack it into a new folder; after an error, the folder does not exist.
 
         Args:
-            bundle: the file.
+            bundle: the file of the bundle (a redacted archive of a run).
             target: the folder, which must not exist.
             key: the key that must have signed the bundle, as its id or the path of a PEM file; None to accept any key.
             max_bytes: the largest total size of the unpacked files.

@@ -39,7 +39,7 @@ _MAX_PROBLEMS: Final = 1_000
 
 
 class ProofVerdict(StrEnum):
-    """The result of the verification of a run or a bundle. `VERIFIED`: unchanged. `DAMAGED`: changed or incomplete.
+    """The verdict on a run or a bundle (its archive). `VERIFIED`: unchanged. `DAMAGED`: changed or incomplete.
 
     `UNTRUSTED`: not signed by the required key. `UNFINISHED`: not ended. `UNSEALED`: no seal (digests of all files).
     """
@@ -52,7 +52,7 @@ class ProofVerdict(StrEnum):
 
 
 class Trust(StrEnum):
-    """Which key signed a run or a bundle: the expected key, this installation's key, another key, or none."""
+    """Which key signed a run or a bundle (its archive): the expected one, this installation's, another one, or none."""
 
     GIVEN_KEY = "given_key"
     OWN_KEY = "own_key"
@@ -63,7 +63,7 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True)
 class SignedBy:
-    """The key that signed a run or a bundle, and whether this key is trusted; `key` is None without a signature."""
+    """The key that signed a run or a bundle (archive), and whether it is trusted; `key` is None without a signature."""
 
     key: PublicKey | None
     trust: Trust
@@ -107,7 +107,7 @@ class Verification:
 
 
 def signer_of(key: PublicKey | None, given: PublicKey | None, own: PublicKey | None) -> SignedBy:
-    """Return the key that signed a run or a bundle, and whether this key is trusted.
+    """Return the key that signed a run or a bundle (its archive), and whether this key is trusted.
 
     Args:
         key: the key that signed; None if there is no signature.
@@ -307,7 +307,7 @@ class _Check:
                 raise EnvelopeError(f"is about another {name}")
 
     def _contradictions(self, run: RunFolder, statements: list[Mapping[str, Any]]) -> Iterator[Damage]:
-        """Yield contradictions between the run's journal, its attestation and the signed `statements`."""
+        """Yield contradictions between the run's journal, its attestation (its digests) and the signed `statements`."""
         for path in self._refs:
             if (self._root / path).parent.is_dir():
                 yield Damage(path, "is missing, although the journal names it")

@@ -66,7 +66,7 @@ class LabelledShare(BaseModel):
 
 
 class BehaviourScore(BaseModel):
-    """How often the results of a search agree with the labels of a behaviour.
+    """How often the results of a search agree with the labels of a behaviour (a pattern in runs).
 
     Attributes:
         behaviour: the name of the behaviour.
@@ -86,7 +86,7 @@ class BehaviourScore(BaseModel):
 
 
 class SearchedRun(NamedTuple):
-    """The result of a search for behaviours in one run.
+    """The result of a search for behaviours (patterns that rules describe) in one run.
 
     Attributes:
         content_hash: identifies the content of the run that was searched.
@@ -100,7 +100,7 @@ class SearchedRun(NamedTuple):
 
 
 def score(behaviour: str, labels: Iterable[RunBehaviourLabel], runs: Mapping[str, SearchedRun]) -> BehaviourScore:
-    """Return how often the results of a search agree with the labels of a behaviour.
+    """Return how often the results of a search agree with the labels of a behaviour (a pattern in runs).
 
     Args:
         behaviour: the name of the behaviour.
@@ -144,7 +144,7 @@ class BehaviourLabels:
         self._telemetry = telemetry
 
     def save(self, agent_run_id: str, behaviour: str, *, is_shown: bool, by: str) -> RunBehaviourLabel:
-        """Store a person's label, which states whether a run shows a behaviour, and return the label.
+        """Store a person's label, which states whether a run shows a behaviour (a rule's pattern); return it.
 
         An earlier label of this run for this behaviour is replaced.
 
@@ -176,7 +176,7 @@ class BehaviourLabels:
         return stored
 
     def get(self, agent_run_id: str, behaviour: str) -> RunBehaviourLabel:
-        """Return the label of a run for a behaviour.
+        """Return the label of a run for a behaviour (a pattern in runs).
 
         Raises:
             NoLabelError: the run has no such label.
@@ -187,11 +187,11 @@ class BehaviourLabels:
         return found[0]
 
     def of_run(self, agent_run_id: str) -> list[RunBehaviourLabel]:
-        """Return the labels of a run, ordered by behaviour; empty if it has none or does not exist."""
+        """Return the labels of a run, ordered by behaviour (pattern); empty if it has none or does not exist."""
         return self._where(RcaBehaviourLabelRow.run_id == agent_run_id)
 
     def remove(self, agent_run_id: str, behaviour: str) -> None:
-        """Delete the label of a run for a behaviour.
+        """Delete the label of a run for a behaviour (a pattern in runs).
 
         Raises:
             NoLabelError: the run has no such label.
@@ -203,18 +203,18 @@ class BehaviourLabels:
                 raise NoLabelError(agent_run_id, behaviour=behaviour)
 
     def of(self, behaviour: str) -> list[RunBehaviourLabel]:
-        """Return the labels of a behaviour, ordered by run."""
+        """Return the labels of a behaviour (a pattern in runs), ordered by run."""
         return self._where(RcaBehaviourLabelRow.behaviour == behaviour)
 
     def _where(self, condition: ColumnElement[bool]) -> list[RunBehaviourLabel]:
-        """Return the labels that fulfil `condition`, ordered by run and behaviour."""
+        """Return the labels that fulfil `condition`, ordered by run and behaviour (pattern in runs)."""
         row = RcaBehaviourLabelRow
         statement = select(*_COLUMNS).where(condition).order_by(row.run_id, row.behaviour)
         with self._database.read() as session:
             return [RunBehaviourLabel.model_validate(dict(found)) for found in session.execute(statement).mappings()]
 
     def hit_rate(self, behaviour: str, *, except_run: str) -> HitRate | None:
-        """Return how often the search for a behaviour was right when it found the behaviour.
+        """Return how often the search for a behaviour (a pattern) was right when it found the behaviour.
 
         Of the labelled runs in which the search found the behaviour, this is the share whose label confirms the
         behaviour; None if there is no such run. The run `except_run`, and runs that changed after they were labelled,

@@ -39,7 +39,7 @@ Quotes: TypeAlias = tuple[Quotation, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelOpinion:
-    """The statement of a language model that a run shows a behaviour.
+    """The statement of a language model that a run shows a behaviour (a pattern that a rule describes).
 
     Attributes:
         model: the name of the model; None if it is not known.
@@ -316,7 +316,7 @@ def _similarity(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def lines_of(seen: SeenBehaviour) -> Iterator[str]:
-    """Yield one line of text for each place that shows a behaviour, such as `tool call [c1], args_json: …`."""
+    """Yield one line for each place that shows a behaviour (pattern), such as `tool call [c1], args_json: …`."""
     for quote in seen.quotes:
         source = quote.source
         name = next(

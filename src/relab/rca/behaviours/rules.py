@@ -165,7 +165,7 @@ class RuleCondition(_RuleModel):
 
 
 class Notify(_RuleModel):
-    """How people are notified about runs that show a behaviour.
+    """How people are notified about runs that show a behaviour (a pattern that a rule describes).
 
     At most one notification about a behaviour is sent in `every_minutes`. If `page` is true, it also goes to PagerDuty.
     """

@@ -20,7 +20,7 @@ _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour that a run shows, and the places in the run that show it.
+    """A behaviour (a pattern that a rule describes) that a run shows, and the places in the run that show it.
 
     Each place is a line of the form `kind [id], field: text`. `step_id` is the first step that shows the behaviour;
     None if no step does. `by_model` is true if a language model found the behaviour.
@@ -46,7 +46,7 @@ class ScannedRun(NamedTuple):
 
     @property
     def not_judged(self) -> Mapping[str, str]:
-        """`{behaviour: reason}` of the behaviours that a language model had to judge and did not judge."""
+        """`{behaviour: reason}` of the behaviours (patterns) that a language model had to judge and did not judge."""
         return {} if self.judgement is None else self.judgement.not_judged
 
 
@@ -148,7 +148,7 @@ class BehaviourScanner:
             yield run, ScannedRun(run.run_id, content_hash, shown, judgement)
 
     def mark(self, scanned: ScannedRun) -> None:
-        """Store the behaviours that a run shows, so that lists of runs can be filtered by behaviour.
+        """Store the behaviours (patterns) that a run shows, so that lists of runs can be filtered by behaviour.
 
         A language model must judge some behaviours. If it did not judge one of them this time, the result that an
         earlier search stored is kept, unless the run's content has changed since then.

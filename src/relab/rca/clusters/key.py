@@ -35,7 +35,7 @@ class FailureKey:
 
 
 def key_of(report: Report, agent_name: str) -> FailureKey:
-    """Return the cluster key of the failure that a report explains; `agent_name` is the agent of the run.
+    """Return the cluster key (equal for equal causes) of a report's failure; `agent_name` is the run's agent.
 
     The key is a digest of values of the report. The first case that applies decides which values:
 

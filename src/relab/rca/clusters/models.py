@@ -27,14 +27,14 @@ class FailureCluster(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """A sentence about the cluster, such as "37 runs failed the same way, first seen at …"."""
+        """A sentence about these failed runs, such as "37 runs failed the same way, first seen at …"."""
         many = f"{self.runs:,} runs failed the same way" if self.runs != 1 else "1 run failed this way"
         since = f", since version {self.first_version}" if self.first_version else ""
         return f"{many}, first seen at {format_time(self.first_at)}{since}"
 
 
 class ClusterPage(BaseModel):
-    """A page of clusters, those with the most runs first, with the total numbers of clusters and of runs in them.
+    """A page of clusters (failed runs with one cause), the largest first, with the total numbers of clusters and runs.
 
     `next_cursor` is the cursor of the next page; null on the last page. If the size of a cluster changes while the
     pages are read, the cluster can be missing or appear twice.

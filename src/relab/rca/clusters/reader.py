@@ -23,7 +23,7 @@ class ClusterReader:
         self._database = database
 
     def of_run(self, agent_run_id: str) -> FailureCluster | None:
-        """Return the cluster of a run; None if the run did not fail or is not analysed."""
+        """Return the cluster (failed runs with one cause) of a run; None if the run did not fail or is not analysed."""
         with self._database.read() as session:
             cluster = queries.cluster_of(session, agent_run_id)
             if cluster is None:
@@ -31,7 +31,7 @@ class ClusterReader:
             return _cluster(session, cluster, queries.count(session, cluster), ClusterFilter())
 
     def count_by_category(self) -> list[tuple[str, int, int]]:
-        """Return `(category, number of clusters, number of runs in them)` for each category with failures."""
+        """Return `(category, number of clusters (runs with one cause), number of runs)` for each category."""
         with self._database.read() as session:
             return queries.count_by_category(session)
 
@@ -44,7 +44,7 @@ class ClusterReader:
         cursor: str | None = None,
         limit: int = 50,
     ) -> ClusterPage:
-        """Return a page of clusters, those with the most runs first. A filter that is None excludes nothing.
+        """Return a page of clusters (runs with one cause), the largest first. A filter that is None excludes nothing.
 
         Args:
             agent_name: only failures of this agent.
@@ -72,7 +72,7 @@ class ClusterReader:
 
 
 def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
-    """Return a cluster with its first and its last run; None if its runs were deleted meanwhile.
+    """Return a cluster (runs with one cause) with its first and its last run; None if its runs were deleted meanwhile.
 
     Args:
         session: the session of the transaction.

@@ -35,7 +35,7 @@ class ClusterFilter(NamedTuple):
 
 
 class ClusterRow(NamedTuple):
-    """A cluster's key, and the number of its runs."""
+    """The key of a cluster (failed runs with one cause), and the number of its runs."""
 
     cluster: str
     runs: int
@@ -63,7 +63,7 @@ def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
 def largest(
     session: Session, wanted: ClusterFilter, limit: int, after: tuple[int, str] | None = None
 ) -> list[ClusterRow]:
-    """Return at most `limit` clusters, those with the most runs first. Only failed runs that match `wanted` count.
+    """Return at most `limit` clusters (runs with one cause), largest first. Only failed runs that match `wanted` count.
 
     `after` is `(number of runs, key)` of the last cluster of the previous page; None for the first page.
     """
@@ -77,7 +77,7 @@ def largest(
 
 
 def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
-    """Count the failed runs that match `wanted`; return `(number of their clusters, number of these runs)`."""
+    """Count the failed runs that match `wanted`; return `(number of their clusters (causes), number of runs)`."""
     statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
     clusters, runs = session.execute(statement).one()
     return clusters, runs
@@ -103,7 +103,7 @@ def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bo
 
 
 def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
-    """Return the names of the agents that have runs in a cluster, sorted, at most 20.
+    """Return the names of the agents that have runs in a cluster (runs with one cause), sorted, at most 20.
 
     Only failed runs that match `wanted` are considered.
     """
@@ -118,7 +118,7 @@ def cluster_of(session: Session, run_id: str) -> str | None:
 
 
 def count_by_category(session: Session) -> list[tuple[str, int, int]]:
-    """Return `(category, number of clusters, number of runs)` for each category with failures."""
+    """Return `(category, number of clusters (runs with one cause), number of runs)` for each category."""
     row = RcaFailureRow
     statement = select(row.category, func.count(row.cluster.distinct()), func.count()).group_by(row.category)
     return [(category, clusters, runs) for category, clusters, runs in session.execute(statement)]

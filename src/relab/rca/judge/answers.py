@@ -22,7 +22,7 @@ PlaceT = TypeVar("PlaceT", bound=ShownTexts)
 
 
 class DroppedAnswerError(RelabError):
-    """The judge's answer breaks a rule and is not used; `reason` names the rule."""
+    """An answer of the judge (a language model) breaks a rule and is not used; `reason` names the rule."""
 
     code = "dropped_answer"
 
@@ -45,7 +45,7 @@ class JudgeAnswer(BaseModel):
 
 
 class StepAnswer(JudgeAnswer):
-    """The judge's answer to the question which step of a run went wrong first.
+    """The answer of the judge (a language model) to the question which step of a run went wrong first.
 
     `step` is the number of the step; None if no step went wrong. `quote` is a quotation of the step, and `reason` is
     the judge's reason.
@@ -57,7 +57,7 @@ class StepAnswer(JudgeAnswer):
 
 
 class MistakeAnswer(JudgeAnswer):
-    """The judge's answer to the question whether the last of the shown steps is the first mistake of the run.
+    """The answer of the judge (a language model) to: is the last of the shown steps the run's first mistake?
 
     `quote` is a quotation of this last step, and `reason` is the judge's reason.
     """
@@ -68,7 +68,7 @@ class MistakeAnswer(JudgeAnswer):
 
 
 class HalfAnswer(JudgeAnswer):
-    """The judge's answer to the question which half of the shown steps has the first mistake of the run.
+    """The answer of the judge (a language model) to: which half of the shown steps has the run's first mistake?
 
     `quote` is a quotation from the named half, and `reason` is the judge's reason.
     """
@@ -79,7 +79,7 @@ class HalfAnswer(JudgeAnswer):
 
 
 class SentenceAnswer(JudgeAnswer):
-    """The judge's answer to the question whether a run shows the behaviour that a sentence describes.
+    """The answer of the judge (a language model) to: does a run show the behaviour that a sentence describes?
 
     `quote` is a quotation of the step with the number `step`; if `step` is None, of the run's question, answer or
     error. `reason` is the judge's reason.
@@ -92,7 +92,7 @@ class SentenceAnswer(JudgeAnswer):
 
 
 class RankedStep(BaseModel):
-    """One step in the judge's order of candidate steps, with a quotation of the step and the judge's reason."""
+    """One candidate step in the order of the judge (a language model), with a quotation of the step and a reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -102,14 +102,14 @@ class RankedStep(BaseModel):
 
 
 class OrderAnswer(JudgeAnswer):
-    """The judge's order of the candidate steps. The step that is most likely the first mistake comes first."""
+    """The judge (a language model) orders the candidate steps. The likeliest first mistake comes first."""
 
     order: tuple[RankedStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A step that the judge names, a verbatim quotation of the step, and the judge's reason.
+    """A step that the judge (a language model) names, a verbatim quotation of the step, and the judge's reason.
 
     The reason is None if the judge gave none, or if it contains names or numbers that do not occur in the run.
     """
@@ -121,7 +121,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """The result of asking the judge: the steps that it names, most likely first, and the confidence that it states.
+    """The opinion of the judge (a language model): the steps that it names, most likely first, and its confidence.
 
     If there are no steps, the judge found no mistake.
     """

@@ -34,7 +34,7 @@ class ShownSentence:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSentences:
-    """The answers of a language model about the behaviours of a run.
+    """The answers of a language model about the behaviours (patterns) of a run.
 
     `shown` is `{name of a behaviour that the run shows: (quotation, reason)}`. `judgement` states which behaviours were
     judged, and the cost.

@@ -33,7 +33,7 @@ SentenceJudging: TypeAlias = "Callable[[Mapping[str, str], AgentRun, JudgeAnswer
 
 
 class StoredAnswers:
-    """The judge's answers about one run, stored in the database; implements `JudgeAnswerCache`."""
+    """The answers of the judge (a language model) about one run, in the database; implements `JudgeAnswerCache`."""
 
     def __init__(self, database: Database, clock: Clock, run_id: str) -> None:
         self._database = database
@@ -99,7 +99,7 @@ class JudgeStage:
         return self._judge(report, run, method, StoredAnswers(self._database, self._clock, run.run_id))
 
     def delete_for_runs(self, unit: UnitOfWork, run_ids: Collection[str], before_us: int) -> None:
-        """Delete the judge's stored answers about the given runs, in the transaction `unit`.
+        """Delete the stored answers of the judge (a language model) about the runs, in the transaction `unit`.
 
         Answers that were stored after `before_us` (microseconds since 1970) are kept.
         """

@@ -46,13 +46,13 @@ _ORDER: Final = re.compile(
 
 
 class ShownTexts(ABC):
-    """A part of a run whose texts the judge can quote."""
+    """A part of a run whose texts the judge (a language model) can quote."""
 
     __slots__ = ()
 
     @abstractmethod
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
-        """Yield `(quotation, text)` for each text that the judge can quote.
+        """Yield `(quotation, text)` for each text that the judge (a language model) can quote.
 
         `quotation` points to the beginning of `text`.
         """
@@ -100,7 +100,7 @@ class ShownRun(ShownTexts):
 
 @dataclass(frozen=True, slots=True)
 class ShownStep(ShownTexts):
-    """An innermost step of a run (a step without steps inside) with its tool calls, as the judge reads them.
+    """An innermost step of a run (a step without steps inside) with its tool calls, as the judge (a model) reads them.
 
     `number` is the index of the step among the innermost steps.
     """
@@ -139,7 +139,8 @@ class Excerpt:
         shown: the numbers of the steps in `data`.
         left_out: the number of steps that were left out.
         cut: the number of texts that were cut.
-        withheld: the number of passages that were withheld, because they read like instructions to the judge.
+        withheld: the number of passages that were withheld, because they read like instructions to the judge (a
+            language model).
     """
 
     data: str

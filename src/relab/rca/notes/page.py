@@ -17,7 +17,7 @@ _TEMPLATES: Final = Path(__file__).parent
 
 
 def render_note_page(note: RunNote, libraries: str | None = None) -> str:
-    """Return a note as HTML.
+    """Return a note (a report arranged for people) as HTML.
 
     Args:
         note: the note.

@@ -381,7 +381,7 @@ def _fit_problems(
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
     """Return the sum of two greatest F1: of finding units with a problem, and of finding pairs (unit, kind of problem).
 
-    Only pairs of found units count. For each unit, `found` has its probabilities, and `true` its labelled kinds.
+    Only pairs of found units (steps, calls) count. `found` has the probabilities, and `true` the kinds of each unit.
     """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)

@@ -72,7 +72,7 @@ class Unit:
 
     @property
     def key(self) -> UnitKey:
-        """The key of the unit within its run."""
+        """The key of the unit (step or tool call) within its run."""
         return UnitKey(self.is_call, self.unit_id)
 
     @property
@@ -92,7 +92,7 @@ class Unit:
 
     @property
     def is_call(self) -> bool:
-        """Whether the unit is a tool call."""
+        """Whether the unit is a tool call; otherwise, it is a step."""
         return isinstance(self.place, PlacedCall)
 
 

@@ -43,7 +43,7 @@ class Talk(NamedTuple):
     recalled: int = 0
 
     def completed(self, other: Talk) -> Talk:
-        """Return a copy of this talk in which each empty field has the value of the same field of `other`."""
+        """Return a copy of this conversation in which each empty field has the value of the same field of `other`."""
         return Talk(
             self.question or other.question,
             self.answer or other.answer,

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """Change nothing. This is the function `translate` of dialects that only rename attributes and roles."""
+    """Change nothing: the function `translate` of dialects (names of instrumentations) that only rename attributes."""
 
 
 @dataclass(frozen=True, slots=True)
