@@ -328,7 +328,7 @@ class _Projection:
 CONTENT_FILTER: Final = "content_filter"
 REFUSAL: Final = "refusal"
 _TRIPWIRE: Final = re.compile(
-    r"Guardrail tripwire triggered: \{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
+    r"Guardrail tripwire triggered(?:: |', 'data': )\{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
 )
 """The errors that the OpenAI Agents SDK and CrewAI report on the span around a guardrail that tripped."""
 

@@ -19,8 +19,8 @@ from tests.support.source import syntax_tree
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
-    "ai.", "gcp.vertex.agent.", "langfuse.", "litellm.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.", "spring.ai.",
-    "traceloop.",
+    "ai.", "gcp.vertex.agent.", "instructor.", "langfuse.", "litellm.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.",
+    "spring.ai.", "traceloop.",
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
 FLATTENED_LISTS = {

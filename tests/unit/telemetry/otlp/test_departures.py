@@ -341,3 +341,55 @@ def test_assistant_message_with_nothing_but_its_role_is_empty() -> None:
     attributes = {"openinference.span.kind": "LLM", "output.value": json.dumps([{"role": "assistant"}])}
 
     assert run_of(span("root", None, AGENT), span("chat", "root", attributes, start=1)).answer is None
+
+
+LITELLM_CALL = CHAT | {
+    "litellm.call_id": "f615c532",
+    "gen_ai.input.messages": json.dumps([{"role": "user", "content": "Where is it?"}]),
+    "gen_ai.output.messages": said({"type": "text", "content": "It was shipped."}),
+}
+
+
+def test_span_that_litellm_names_after_its_call_is_a_model_call() -> None:
+    """With OpenTelemetry's current conventions, LiteLLM names its span after the operation and the model."""
+    run = run_of(span("chat", None, LITELLM_CALL, title="chat gpt-x"))
+
+    assert (run.model, run.question, run.answer) == ("gpt-x", "Where is it?", "It was shipped.")
+    assert [step.name for step in run.steps] == ["chat gpt-x"]
+
+
+def test_span_of_the_program_with_the_attributes_of_a_call_of_litellm_is_no_model_call() -> None:
+    run = run_of(span("web", None, LITELLM_CALL, title="POST /ask"))
+
+    assert (run.model, run.steps) == (None, [])
+
+
+def test_object_that_instructor_returns_is_the_answer() -> None:
+    attributes = {
+        "openinference.span.kind": "CHAIN",
+        "instructor.response_model": "Delivery",
+        "input.value": json.dumps([{"role": "user", "content": "Where is it?"}]),
+        "output.value": '{"order_id": "A-17", "days": 3}',
+    }
+
+    run = run_of(span("root", None, attributes, end=9), span("chat", "root", CHAT, start=1))
+
+    assert (run.question, run.answer) == ("Where is it?", '{"order_id": "A-17", "days": 3}')
+
+
+def test_turn_in_which_openai_agents_v2_reports_an_error_is_a_failed_step() -> None:
+    """An answer that is no object of the wanted type is an error of the turn alone, and reaches nobody."""
+    turn = {"gen_ai.operation.name": "unknown"} | FILLER
+    answer = {"gen_ai.output.messages": said({"type": "text", "content": '{"days": "soon"}'})}
+
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("turn", "root", turn, start=1, end=8, status=2, message="Invalid JSON provided: {}"),
+        span("chat", "turn", CHAT | FILLER | answer, start=2, end=3),
+    )
+
+    assert [(step.name, step.status, step.error_message) for step in run.steps] == [
+        ("turn", "failure", "Invalid JSON provided: {}"),
+        ("chat", "success", None),
+    ]
+    assert run.answer is None

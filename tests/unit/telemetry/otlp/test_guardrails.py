@@ -125,9 +125,16 @@ def test_filter_event_of_an_unfinished_answer_has_its_start_time() -> None:
     assert event.created_at == 1_705_314_600_001_000
 
 
-def test_tripwire_of_the_openai_agents_sdk_is_an_event_of_the_span_that_reports_it() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Guardrail tripwire triggered: {'guardrail': 'no_secrets'}",
+        "{'message': 'Guardrail tripwire triggered', 'data': {'guardrail': 'no_secrets'}}",
+    ],
+    ids=["OpenInference", "OpenLLMetry"],
+)
+def test_tripwire_of_the_openai_agents_sdk_is_an_event_of_the_span_that_reports_it(error: str) -> None:
     """The span of the guardrail itself reports nothing."""
-    error = "Guardrail tripwire triggered: {'guardrail': 'no_secrets'}"
     run = run_of(
         span("root", None, AGENT, end=9),
         span("turn", "root", {"openinference.span.kind": "CHAIN"}, start=1, end=8, status=ERROR, message=error),

@@ -33,7 +33,7 @@ _OF_A_CALL: Final = (
 
 def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
-    if _CALL_ID in attributes and span.name not in _OWN_SPANS:
+    if _CALL_ID in attributes and not _is_of_litellm(span):
         for name in _OF_A_CALL:
             values.pop(name, None)
         values[v.ROLE] = Role.CHAIN
@@ -52,6 +52,12 @@ def _translate(span: Span, values: Values) -> None:
     ]
     add(values, v.OUTPUT_MESSAGES, given or None)
     _add_usage(attributes.get(f"{prefix}usage"), values)
+
+
+def _is_of_litellm(span: Span) -> bool:
+    """Return whether LiteLLM made the span, and not the program. With current conventions, its name names the call."""
+    operation, model = span.attributes.get(v.OPERATION), span.attributes.get(v.REQUEST_MODEL)
+    return span.name in _OWN_SPANS or span.name == f"{operation} {model}"
 
 
 def _add_usage(printed: Any, values: Values) -> None:

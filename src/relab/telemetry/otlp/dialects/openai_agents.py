@@ -11,11 +11,14 @@ from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values
 from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.printed import read_printed
-from relab.telemetry.otlp.spans import Span
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import STATUS_ERROR, Span
 
 _DESCRIPTION: Final = "gen_ai.agent.description"
 _DEFAULTS: Final = ("OpenAI Agents instrumentation", "OpenAI Agent")
 """The description and the name that spans of models and tools have where those of their agent are expected."""
+_UNKNOWN: Final = "unknown"
+"""The operation of spans that the instrumentation does not know, such as a turn of an agent."""
 _PRINTED_CALL: Final = "ResponseFunctionToolCall("
 
 
@@ -23,6 +26,9 @@ def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
     if attributes.get(_DESCRIPTION) == _DEFAULTS[0] and values.get(v.AGENT_NAME) == _DEFAULTS[1]:
         del values[v.AGENT_NAME]
+    if attributes.get(v.OPERATION) == _UNKNOWN and span.status == STATUS_ERROR:
+        # A turn of the agent: a rejected answer is the error of this span alone.
+        values[v.ROLE] = Role.CHAIN
     given = attributes.get(v.OUTPUT_MESSAGES)
     if isinstance(given, str) and _PRINTED_CALL in given:
         messages = parsed(given)

@@ -51,6 +51,7 @@ _AGNO_NOTICE: Final = re.compile(
     r"I have tools to execute, but (?:I need|it needs) [a-z, ]{1,100}\.|Operation cancelled by user|Run [\w-]{1,100} was cancelled"
 )
 """What Agno writes in place of an answer if a run waits for a person or a program, or was cancelled."""
+_RESPONSE_MODEL: Final = "instructor.response_model"
 _MEMORY_STEP: Final = '{"memory_step": "'
 _REFUSAL: Final = re.compile(r'"refusal":\s?(?P<words>"(?:[^"\\]|\\.){1,10000}")')
 _PRINTED_CHOICE: Final = re.compile(r"\w\(finish_reason='(\w{1,50})'")
@@ -158,6 +159,9 @@ def _add_messages(attributes: Attributes, values: Values) -> None:
                     _message(fields) for _, fields in sorted(messages.items()) if fields.keys() != {"message.role"}
                 ]
                 values[name] = found or None
+    if _RESPONSE_MODEL in attributes and values.get(v.OUTPUT) is not None:
+        # Instructor returns an object, which is the answer whatever its fields.
+        add(values, v.OUTPUT_MESSAGES, [{"role": "assistant", "content": as_text(values[v.OUTPUT])}])
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
