@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from evals.datasets.tau2_bench import messages_of_simulation, run_of_simulation
 from evals.rca.cases import Case
 from evals.rca.figures import Figure
 from evals.rca.further_cases import (
@@ -13,6 +14,7 @@ from evals.rca.further_cases import (
     as_calls,
     as_messages,
     halves,
+    tau2_dialogues,
     tracer_traj,
 )
 from evals.rca.measuring import step_row
@@ -28,6 +30,9 @@ def read_further(folder: Path) -> Iterator[tuple[str, list[Case]]]:
     yield "AgentErrorBench GAIA", list(agent_error_bench(folder))
     for words, shape in (("tool calls", as_calls), ("plain messages", as_messages)):
         yield f"AgentProcessBench HotpotQA as {words}", list(agent_process_bench(folder, shape))
+    for domain in ("retail", "telecom"):
+        for words, convert in (("the agent's messages", run_of_simulation), ("all messages", messages_of_simulation)):
+            yield f"tau2-bench {domain} as {words}", list(tau2_dialogues(folder, domain, convert))
 
 
 def measure_further(cases: Sequence[Case]) -> tuple[dict[str, dict[str, dict[str, Figure]]], list[str]]:

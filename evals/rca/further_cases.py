@@ -2,6 +2,7 @@
 
     FOLDER/agent-process-bench/hotpotqa.jsonl            AgentProcessBench, the part HotpotQA
     FOLDER/agent-error-bench/gaia_labels.json, GAIA/     AgentErrorBench, the part GAIA
+    FOLDER/tau2-bench/traces_retail_gpt41.json.gz, …     tau2-bench with four models, as MtM-Bench publishes it
     FOLDER/tracer-traj/tracertraj-code-test.parquet      TracerTraj, the test part of code
 
 A set whose files are absent has no cases. Labels stay in `Case.truth`.
@@ -9,6 +10,7 @@ A set whose files are absent has no cases. Labels stay in `Case.truth`.
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -18,6 +20,7 @@ from typing import Final, TypeAlias
 
 import duckdb
 
+from evals.datasets import tau2_bench
 from evals.datasets.source import Body, Record, read_json
 from evals.datasets.synthetic_clock import moment
 from evals.rca.cases import Case, Truth
@@ -90,6 +93,19 @@ def agent_error_bench(folder: Path) -> Iterator[Case]:
             truth = Truth(f"turn-{2 * label['critical_failure_step'] - 1}", AGENT)
             task = label["trajectory_id"].rpartition("_")[2]
             yield _case("AgentErrorBench GAIA", label["trajectory_id"], task, as_calls(messages), truth)
+
+
+def tau2_dialogues(folder: Path, domain: str, convert: Callable[[Record], Body]) -> Iterator[Case]:
+    """Failed first trials of dialogues with a customer. Labels: computed from gold actions (`first_wrong_turn`)."""
+    for path in sorted((folder / "tau2-bench").glob(f"traces_{domain}_*.json.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as text:
+            log: Record = json.load(text)
+        gold = {task["id"]: task["evaluation_criteria"]["actions"] or [] for task in log["tasks"]}
+        for record in log["simulations"]:
+            if record["trial"] == 0 and record["reward_info"]["reward"] < 1:
+                step_id = tau2_bench.first_wrong_turn(record, gold[record["task_id"]])
+                truth = Truth(step_id, tau2_bench.AGENT)
+                yield Case(f"tau2-bench {domain}", record["task_id"], convert(record), truth)
 
 
 def as_messages(messages: Sequence[Record]) -> Body:
