@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 
 
 def _verbs(words: str) -> frozenset[str]:
@@ -33,6 +34,18 @@ _NO_NOUNS = _CHANGING - _verbs(
 )
 """The changing verbs of a name that ends with a verb of `_READING_AT_END`: in `book_search`, `book` is a noun."""
 
+_PROPERTIES = _verbs("detail details history info policy price quote rate rates status summary")
+_THINGS = _verbs(
+    "book charge commit exchange invite merge purchase refund release reply reserve return schedule transfer"
+)
+"""Verbs that are nouns in a name that ends with a word of `_PROPERTIES`: `exchange_rate` only reads."""
+
+_ADDED = _CHANGING - {"return"}
+"""The changing verbs after `and`: `find_and_replace` changes something, `find_and_return` does not."""
+
+MAX_CALLS = 20
+"""The maximum number of calls that are read of one text; a message asks for fewer."""
+
 _SEPARATOR = re.compile(r"__|[./:]")
 _HAND_OFF = re.compile(r"transfer_(?:back_)?to_(?!human|person)")
 """The beginning of the tools by which frameworks pass a conversation to another agent."""
@@ -47,25 +60,34 @@ def changes_something(tool_name: str) -> bool:
     """Return whether a tool changes something, by its name: true for `order.updateAddress`, because of `update`.
 
     The name is split into parts at `.`, `/`, `:` and `__`. In the last part that has a known verb, the first known verb
-    decides. Return False if there is no verb, as in `python`, or if the tool only passes the conversation to another
-    agent.
+    decides, or the verb that `and` adds to it. Return False if there is no verb, as in `python`, or if the tool only
+    passes the conversation to another agent.
     """
     for part in reversed(_SEPARATOR.split(tool_name)):
         words = [word.lower() for word in _WORD.findall(part)]
-        changing = _NO_NOUNS if words and words[-1] in _READING_AT_END else _CHANGING
-        verb = next((word for word in words if word in _READING or word in changing), None)
-        if verb is not None:
-            return verb in _CHANGING and _HAND_OFF.match(part) is None
+        changing = _changing_verbs(words[-1] if words else "")
+        verbs = [index for index, word in enumerate(words) if word in _READING or word in changing]
+        if verbs:
+            added = words[verbs[0] + 1 : verbs[0] + 3]
+            is_change = words[verbs[0]] in changing or (added[:1] == ["and"] and added[-1] in _ADDED)
+            return is_change and _HAND_OFF.match(part) is None
     return False
+
+
+def _changing_verbs(last: str) -> frozenset[str]:
+    """Return the words that are changing verbs in a name that ends with the word `last`."""
+    if last in _READING_AT_END:
+        return _NO_NOUNS
+    return _CHANGING - _THINGS if last in _PROPERTIES else _CHANGING
 
 
 def written_change(text: str) -> str | None:
     """Search a text for tool calls that are written as JSON; return the name of the first tool that changes something.
 
-    A call is an object with the name and the arguments of a tool, in any order. Return None if there is no call of such
-    a tool.
+    A call is an object with the name and the arguments of a tool, in any order; the first `MAX_CALLS` are read. Return
+    None if there is no call of such a tool.
     """
     if _CALLED_WITH.search(text) is None:
         return None
-    found = (match["name"] for match in _CALLED_NAME.finditer(text))
+    found = (match["name"] for match in islice(_CALLED_NAME.finditer(text), MAX_CALLS))
     return next((name for name in found if changes_something(name)), None)
