@@ -72,12 +72,20 @@ def test_bad_run_gets_a_report_with_verbatim_evidence_and_a_note(body: RunBody) 
     assert to_markdown(compose_note("a", run.run_id, report, run))
 
 
-@pytest.mark.parametrize("name", ["no steps", "no texts", "one step"])
+@pytest.mark.parametrize("name", ["no steps", "no texts"])
 def test_run_without_candidates_has_insufficient_evidence(name: str) -> None:
     report = analyze(AgentRun.model_validate(BAD[name]))
     assert report.insufficient_evidence
     assert report.candidates == ()
     assert report.attribution is None or report.attribution.confidence is Confidence.LOW
+
+
+def test_run_of_one_step_has_insufficient_evidence_and_this_step_as_a_guess() -> None:
+    report = analyze(AgentRun.model_validate(BAD["one step"]))
+    assert report.insufficient_evidence
+    assert [found.step_id for found in report.candidates] == ["s0"]
+    assert report.attribution is not None
+    assert report.attribution.confidence is Confidence.LOW
 
 
 @pytest.mark.full

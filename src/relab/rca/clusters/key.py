@@ -62,8 +62,9 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
         template = _template(said) if report.category in _BY_TEXT else ""
         return _key(said or report.hypotheses[0].title, report.category, report.detail or "", where, template)
     if place is not None and place.basis is AttributionBasis.RANKED_GUESS:
-        reason = report.candidates[0].reasons[0]
-        who = place.agent_name or place.step_name or ""
+        first = report.candidates[0]
+        reason = first.reasons[0]
+        who = (place.agent_name if first.agent_name else None) or place.step_name or ""
         return _key(f"no error shows the place; {who}: {reason}", "guess", agent_name, who, reason)
     error = next((item for item in report.evidence_index if item.field in _ERROR_FIELDS), None)
     said = _text(error) if error is not None else ""

@@ -11,12 +11,14 @@ from relab.rca.detectors.explanation import Explanation
 from relab.rca.detectors.planner_loop import RETRIES
 from relab.rca.detectors.problems import DetectedProblem, raised, strength
 from relab.rca.detectors.registry import DESCRIPTORS, find_problems
+from relab.rca.detectors.tool_schema_mismatch import UNKNOWN_TOOL
 from relab.rca.detectors.unknown import UNCLASSIFIED, VAGUE_DETAILS
 
 __all__ = [
     "DESCRIPTORS",
     "RETRIES",
     "UNCLASSIFIED",
+    "UNKNOWN_TOOL",
     "VAGUE_DETAILS",
     "CategoryDescriptor",
     "DetectedProblem",

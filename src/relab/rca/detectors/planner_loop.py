@@ -249,14 +249,16 @@ def _loop(
 def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output. `loops` are the known loops of calls; steps that
-    only request the calls of these loops are left out.
+    Equal steps have the same name (except digits), input and output. `loops` are the known loops of calls. Steps that
+    only request calls of these are left out, and if the run reports its calls, messages that an agent receives.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
     for placed in view.steps:
         step = placed.step
+        if view.calls and view.is_received(step):
+            continue
         output, agent = step.output_summary, step.agent_name
         key = (_DIGITS.sub("#", step.name), step.input_summary, output)
         if output is not None and keys.get(agent) == key:

@@ -16,13 +16,16 @@ from relab.rca.evidence import Failure, Quotation, RunView, is_generic_message, 
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import GuardrailEvent, ToolCall
 
+UNKNOWN_TOOL = "unknown_tool"
+"""The detail of a call of a tool that does not exist."""
+
 _NAME = r"['\"`][\w.\[\]-]*['\"`]"
 _KIND = r"(?:field|param(?:eter)?|argument|property|key|input|attribute)s?"
 
 WORDING = Phrases(
     (
         phrase(
-            "unknown_tool",
+            UNKNOWN_TOOL,
             "tool|function",
             r"\b(?:unknown|unrecogni[sz]ed|undefined|no such|nonexistent|invalid) (?:tool|function)(?! (?:arg"
             r"|param|input|call))\b"

@@ -14,6 +14,7 @@ from relab.rca.evidence.error_text import ErrorText, TextMatch, last_name, read_
 from relab.rca.evidence.failures import Failure, PlacedCall, PlacedStep, is_good_call
 from relab.rca.evidence.generic_errors import is_generic_message
 from relab.rca.evidence.quotation import Quotable, Quotation
+from relab.rca.evidence.roles import is_person
 from relab.rca.evidence.run_view import RunView
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "field_text",
     "is_generic_message",
     "is_good_call",
+    "is_person",
     "last_name",
     "quotable_field",
     "read_error",

@@ -21,6 +21,7 @@ from relab.rca.evidence.failures import (
     step_reports_error,
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
+from relab.rca.evidence.roles import is_given
 from relab.rca.models import EvidenceKind
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, Step, StepStatus, ToolCall
@@ -101,6 +102,18 @@ class RunView:
         moments.extend(placed.ended_us for placed in self.calls)
         moments.extend(event.created_at for event in self.run.guardrail_events)
         return max(moments)
+
+    def is_received(self, step: Step) -> bool:
+        """Return whether a step is a message that an agent receives: of a user, a system prompt, or a tool."""
+        return is_given(step.agent_name or step.name) or self.is_tool_result(step)
+
+    def is_tool_result(self, step: Step) -> bool:
+        """Return whether a step has the name of a tool, no other agent, and the result of a call of this tool."""
+        return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
+
+    @cached_property
+    def _results(self) -> frozenset[tuple[str, str | None]]:
+        return frozenset((call.tool_name, call.result_summary) for call in self.run.tool_calls if call.result_summary)
 
     def step(self, step_id: str | None) -> PlacedStep | None:
         """Return the step with this id; None if `step_id` is None or the run has no such step."""

@@ -64,7 +64,11 @@ def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
 
 def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for turns that may be the first mistake, the most likely one first."""
-    is_in_dialogue = is_dialogue(turns)
+    if len(turns) == 1:
+        if not turns[0].is_given:
+            yield 0, _Reason("it is the only step of the run")
+        return
+    is_in_dialogue = is_dialogue(view, turns)
     authors = [
         index for index, turn in enumerate(turns) if not (turn.is_given or (is_in_dialogue and turn.is_executor))
     ]
@@ -84,7 +88,7 @@ def _candidates(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Re
     else:
         if is_in_dialogue or _is_short(view, turns, authors):
             yield authors[-1], _Reason(_LAST)
-        yield from _reactions(authors, is_in_dialogue=is_in_dialogue)
+        yield from _reactions(turns, authors, is_in_dialogue=is_in_dialogue)
     yield from errors[1:]
     yield authors[-1], _Reason(_LAST)
 
@@ -113,18 +117,18 @@ def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> b
     return len(speakers) == 1 and len(authors) <= SHORT_TURNS and _calls_tools(view, turns)
 
 
-def _reactions(authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tuple[int, _Reason]]:
+def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of a turn, reason)` for the first answer to the task, and for the beginning of the run.
 
     `authors` are the indexes of the turns that agents wrote, so that they may be a mistake. The first answer is the
     first of these turns. In two cases, it is the second of these turns: the first one is the first turn of the run; or
-    the run is no dialogue, and turns of others, which the first one only requested, lie between the two. In a dialogue,
-    only the first answer is yielded.
+    the run is no dialogue, and turns of others, which the first one only requested, lie between the two. The beginning
+    of a dialogue that has no input is a greeting, and is not yielded.
     """
     first, second = authors[0], authors[min(1, len(authors) - 1)]
     answers = second if first == 0 or (not is_in_dialogue and second > first + 1) else first
     yield answers, _Reason("it is the first answer to the task, on which the later steps build")
-    if not is_in_dialogue:
+    if not is_in_dialogue or turns[first].placed.step.input_summary:
         yield first, _Reason("it begins the run, and all later steps build on it")
 
 

@@ -10,9 +10,19 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import NamedTuple, Protocol
 
-from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, field_text, is_good_call, quotable_field
+from relab.rca.evidence import (
+    PlacedCall,
+    PlacedStep,
+    Quotation,
+    RunView,
+    field_text,
+    is_good_call,
+    is_person,
+    quotable_field,
+)
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.effects import changes_something, written_change
+from relab.telemetry.models import Step
 
 HEAD_CHARS = 2_000
 TAIL_CHARS = 1_000
@@ -22,7 +32,7 @@ MARKER_CHARS = 120
 """An executor of code reports its exit code within this number of characters from the start of a text."""
 
 MIN_TURNS = 3
-"""In a run with fewer turns with a text and tool calls, there is nothing to rank."""
+"""In a run of several turns with fewer turns with a text and tool calls, there is nothing to rank."""
 
 _EXIT_CODE = re.compile(
     r"(?:exit ?code:|exit code was:|exited with(?: Unix)? exit code:) ?(?P<code>-?\d{1,9})", re.IGNORECASE
@@ -37,8 +47,6 @@ _NAME = "name"
 _EXECUTOR = re.compile(
     r"terminal|executor|interpreter|sandbox|\A(?:tool|function|environment) ?(?:[:(\[]|\Z)", re.IGNORECASE
 )
-_PERSON = re.compile(r"\A(?:user|human|customer) ?(?:[:(\[]|\Z)", re.IGNORECASE)
-_GIVEN = re.compile(r"\A(?:system|tool|function|environment|observation) ?(?:[:(\[]|\Z)", re.IGNORECASE)
 
 
 class Spoken(Protocol):
@@ -76,6 +84,7 @@ class Turn:
         text: the step's output. A long output is cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters.
         is_executor: whether the turn only has the output of executed code or of a tool.
         is_person: whether the turn is a message of the user.
+        is_given: whether the turn is a message that an agent receives: of a user, a tool, or a system prompt.
         reports_error: whether the text or the status of the step reports an error.
         has_failed_call: whether a tool call of the step failed.
         change: the first tool call of the turn that changed something; None if there is none, or if `with_changes` has
@@ -88,14 +97,10 @@ class Turn:
     text: str
     is_executor: bool
     is_person: bool
+    is_given: bool
     reports_error: bool
     has_failed_call: bool
     change: Change | None = None
-
-    @property
-    def is_given(self) -> bool:
-        """Whether the turn is a message that an agent receives, by its role: of a user, a tool, or a system prompt."""
-        return self.is_person or _GIVEN.search(self.speaker) is not None
 
     @property
     def has_text(self) -> bool:
@@ -110,7 +115,7 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
     """
     outer = {placed.step.parent_step_id for placed in view.steps}
     failed = {failure.step_id for failure in view.call_failures}
-    return tuple(_turn(placed, failed) for placed in view.steps if placed.step.step_id not in outer)
+    return tuple(_turn(placed, view, failed) for placed in view.steps if placed.step.step_id not in outer)
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
@@ -125,17 +130,34 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
 
 
-def is_dialogue(turns: Sequence[Turn]) -> bool:
-    """Return whether a run has further messages of the user, besides the task."""
-    return sum(turn.is_person for turn in turns) > 1
+def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
+    """Return whether a run has further messages of the user, besides the task.
+
+    A message is a turn of the user or, in a run of one agent that calls tools, the new input after a turn without a
+    call: an agent that calls no tool has ended its work on the input before.
+    """
+    if sum(turn.is_person for turn in turns) > 1:
+        return True
+    calling = {placed.call.step_id for placed in view.calls}
+    if not calling or len({turn.speaker for turn in turns}) > 1:
+        return False
+    steps = [turn.placed.step for turn in turns]
+    return sum(_is_answered(*pair) for pair in pairwise(steps) if pair[0].step_id not in calling) > 1
+
+
+def _is_answered(step: Step, after: Step) -> bool:
+    return after.input_summary not in (None, "", step.input_summary)
 
 
 def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
-    """Return whether a run has at least two turns (innermost steps), and enough content to choose between them.
+    """Return whether the turns (innermost steps) of a run have enough content to choose between them.
 
     The number of turns that have a text or a tool call, plus the number of tool calls, must be at least `MIN_TURNS`.
-    The name of a step does not count as a text.
+    The name of a step does not count as a text. If a run has a single turn, an output is enough, because there is no
+    choice.
     """
+    if len(turns) == 1:
+        return turns[0].field == "output_summary" and turns[0].has_text
     calling = {placed.call.step_id for placed in calls}
     speaking = sum(turn.has_text or turn.placed.step.step_id in calling for turn in turns)
     return len(turns) > 1 and speaking + len(calls) >= MIN_TURNS
@@ -208,7 +230,7 @@ def _written_changes(turns: Sequence[Turn]) -> dict[int, Change]:
     return found
 
 
-def _turn(placed: PlacedStep, failed: set[str | None]) -> Turn:
+def _turn(placed: PlacedStep, view: RunView, failed: set[str | None]) -> Turn:
     step = placed.step
     field = quotable_field(step, "output_summary", "error_message", "input_summary", _NAME)
     full = field_text(step, field) or ""
@@ -221,8 +243,9 @@ def _turn(placed: PlacedStep, failed: set[str | None]) -> Turn:
         speaker=speaker,
         field=field,
         text=text,
-        is_executor=exit_code is not None or _EXECUTOR.search(speaker) is not None,
-        is_person=_PERSON.search(speaker) is not None,
+        is_executor=exit_code is not None or _EXECUTOR.search(speaker) is not None or view.is_tool_result(step),
+        is_person=is_person(speaker),
+        is_given=view.is_received(step),
         # Code that ended well may print the word "error", so that only a line that begins with one counts.
         reports_error=int(exit_code["code"]) != 0 or _ERROR_LINE.search(text) is not None
         if exit_code is not None

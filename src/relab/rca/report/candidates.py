@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from relab.rca.detectors import DetectedProblem
-from relab.rca.evidence import EvidenceCollector
+from relab.rca.detectors import UNKNOWN_TOOL, DetectedProblem
+from relab.rca.evidence import EvidenceCollector, RunView, is_good_call
 from relab.rca.models import Attribution, AttributionBasis, CandidateStep, Confidence, Evidence, GuessOdds
 from relab.rca.ranking import Guess, Odds, Ranking
 
 
-def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
+def is_guess_better(view: RunView, ranking: Ranking, placed: DetectedProblem | None) -> bool:
     """Return whether the report should name the first ranked guess, and not `placed`, as the place of the failure.
 
-    `placed` is the located problem of the first cause; None if it has none. Without a guess, the result is False. The
-    guess (the step that the ranking puts first) is better in these cases:
+    `view` is the run. `placed` is the located problem of the first cause; None if it has none. Without a guess, the
+    result is False. The guess (the step that the ranking puts first) is better in these cases:
 
     - `placed` is None.
     - `placed` does not have high confidence, and the guess is from a model that was trained on runs of the same
@@ -23,6 +23,8 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     - `placed` does not have high confidence, and the run recovered from it, so that it does not explain the failure.
     - `placed` has low confidence, and the guess is a step that began after the problem `placed` and changed something,
       so `placed` did not end the run.
+    - `placed` is a call of a tool that does not exist, another call succeeded after it, and the guess is a step that
+      began after it: the run went on with other tools.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)
@@ -32,9 +34,11 @@ def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     if first.odds is not None or placed.recovered:
         return True
     step = first.placed.step
-    went_on = placed.confidence is Confidence.LOW and step.started_at > placed.at_us
-    if first.is_change and went_on:
-        return True
+    if step.started_at > placed.at_us:
+        if placed.confidence is Confidence.LOW and first.is_change:
+            return True
+        if placed.detail == UNKNOWN_TOOL:
+            return any(item.started_us > placed.at_us and is_good_call(item.call) for item in view.calls)
     return first.explains_error and step.started_at < placed.at_us and step.step_id != placed.step_id
 
 

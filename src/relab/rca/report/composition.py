@@ -68,7 +68,7 @@ def compose(
     if view.failed and len(kept) == len(problems):
         _quote_context(view, collector)
     placed = _located(next(iter(reportable or causes), None))
-    is_guess = is_guess_better(ranking, placed)
+    is_guess = is_guess_better(view, ranking, placed)
     is_shown = is_guess or insufficient is not None or placed is None or not placed.is_strong
     candidates = build_candidates(ranking.guesses if is_shown else (), collector)
     marks = [
@@ -92,7 +92,7 @@ def compose(
         ),
         findings=findings,
         hypotheses=hypotheses,
-        attribution=guessed_place(candidates, ranking.agent, evidence)
+        attribution=guessed_place(candidates, ranking.agent or _only_agent(view), evidence)
         if is_guess
         else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
         candidates=candidates,
@@ -212,12 +212,17 @@ def _attribution(
         evidence,
         step_id=problem.step_id,
         step_name=step_of(problem, view),
-        agent_name=problem.agent_name,
+        agent_name=problem.agent_name or _only_agent(view),
         call_id=problem.call_id,
         tool_name=tool_of(problem, view),
         confidence=Confidence.LOW if insufficient else problem.confidence,
         evidence_ids=tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)),
     )
+
+
+def _only_agent(view: RunView) -> str | None:
+    """Return the agent of the run if no step names an agent; otherwise None."""
+    return None if any(placed.step.agent_name for placed in view.steps) else view.run.agent_name
 
 
 def _with_reading(
