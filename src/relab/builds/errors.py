@@ -170,10 +170,11 @@ class PolicyModelError(UnavailableError):
     code = "policy_model_unusable"
 
 
-class RlExtraMissingError(ConflictError):
+class RlExtraMissingError(ConfigurationError):
     """The policy `dqn`, a neural network that chooses build actions, needs the extra `[rl]`, which is not installed."""
 
     code = "rl_extra_missing"
+    is_safe_to_show = True
 
     def __init__(self) -> None:
         super().__init__(

@@ -56,7 +56,7 @@ def run(
     the command suggests a fix and quotes the lines of the log that show the failure.
 
     Exit code 0: the build succeeded. 1: it failed. 64: the build file or a knob is invalid. 69: the sandbox cannot be
-    used. 130: interrupted.
+    used, or the policy needs an extra that is not installed. 130: interrupted.
     """
     from relab.builds.service import BuildStatus, agent_run_id, override, read_project
     from relab.cli.context import open_services

@@ -27,7 +27,7 @@ def train(
     this command runs the training. The network is written to a new file in the folder build_models of relab's home,
     with its learning curve as JSON and as an HTML page.
 
-    Exit code 0: the policy is trained. 1: the training failed, or the extra is missing.
+    Exit code 0: the policy is trained. 1: the training failed. 69: the extra is missing.
     """
     from relab.builds.training.service import TrainingRequest
     from relab.cli.context import open_services

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relab.builds.errors import RlExtraMissingError
 from relab.cli.output import EXIT_USAGE, report_error
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 
@@ -16,6 +17,13 @@ def test_target_in_use_by_another_rollout_is_unavailable_and_not_a_failed_rollou
     assert report_error(TargetBusyError("The flags are in use.", remedy="Wait.")) == 69
     assert "The flags are in use. Wait." in capsys.readouterr().err
     assert report_error(RolloutStateError("It is over.")) == 1
+
+
+def test_training_without_the_extra_is_unavailable_and_not_a_failed_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert report_error(RlExtraMissingError()) == 69
+    assert "pip install 'relab[rl]'" in capsys.readouterr().err
 
 
 def test_removed_working_directory_is_a_usage_error_without_a_traceback(
