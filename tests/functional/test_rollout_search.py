@@ -49,6 +49,8 @@ def test_confirmed_candidate_is_applied_and_a_second_run_repeats_nothing(lab: La
 
         checked = lab.run("rollout", "search", path, "--dry-run").out
         assert "At most 2 s of windows" in checked
+        assert "b=20" in checked
+        assert "b=40" in checked
         assert service.limit == 10
 
         outcome = lab.run("rollout", "search", path)

@@ -26,9 +26,9 @@ from relab.rollouts.search.candidates import (
     screening_plan,
     to_confirm,
 )
-from relab.rollouts.search.proposals import propose
+from relab.rollouts.search.proposals import grid, propose
 from relab.rollouts.search.report import check_folder, read_result, search_text, write_search
-from relab.rollouts.search.spec import SearchSpec, read_search
+from relab.rollouts.search.spec import SearchSpec, Values, read_search
 from relab.rollouts.service import RolloutService
 from relab.stats.verdicts import Verdict
 
@@ -63,20 +63,23 @@ class RolloutSearch:
     def check(self, search: SearchResult) -> SearchResult:
         """Check with a dry run of the first candidate that the target can be used; nothing is changed or measured.
 
-        Return a copy of `search` whose only candidate is the first candidate, marked as not measured.
+        Return a copy of `search` with the candidates that are known before a measurement, marked as not measured: all
+        of a grid, else the first one.
 
         Raises:
             RelabError: the target cannot be used, or rejects the plan.
         """
         spec = search.spec
-        values = propose(spec.parameters, [], method=spec.method, candidates=spec.candidates, seed=spec.seed)
-        assert values is not None
-        plan = screening_plan(spec, values, 1, folder_of(search))
+        known = _known_candidates(spec)
+        plan = screening_plan(spec, known[0], 1, folder_of(search))
         self.rollouts.run(
             plan, by=self.by, stop=self.stop, on_progress=self.on_progress, root=self.root, is_dry_run=True
         )
-        draft = ScreenedCandidate(number=1, values=values, rollout_id=None, problem="not measured")
-        return search.model_copy(update={"candidates": (draft,), "message": "The target is healthy."})
+        drafts = tuple(
+            ScreenedCandidate(number=number, values=values, rollout_id=None, problem="not measured")
+            for number, values in enumerate(known, 1)
+        )
+        return search.model_copy(update={"candidates": drafts, "message": "The target is healthy."})
 
     def run(self, search: SearchResult) -> SearchResult:
         """Run a search for the best flags to its end, or until it is stopped, and return its result.
@@ -203,6 +206,15 @@ class RolloutSearch:
 def folder_of(search: SearchResult) -> str:
     """Return the path of the folder for the reports of a search: `search-ID`, in the folder of the plan's `report.output_path`."""
     return str(Path(search.spec.plan.report.output_path).parent / f"search-{search.search_id}")
+
+
+def _known_candidates(spec: SearchSpec) -> list[Values]:
+    """Return the values of the candidates that are known before a measurement: all of a grid, else the first one."""
+    if spec.method == "grid":
+        return grid(spec.parameters)
+    values = propose(spec.parameters, [], method=spec.method, candidates=spec.candidates, seed=spec.seed)
+    assert values is not None
+    return [values]
 
 
 def _confirmation(candidate: ScreenedCandidate, record: RolloutRecord) -> Confirmation:
