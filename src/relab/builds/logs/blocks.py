@@ -104,7 +104,20 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
         end = _end_of_block(lines, positions, index, rule)
         blocks.append(Block(format_name, rule, tuple(positions[index:end])))
         index = end
-    return blocks
+    return _without_survived(lines, positions, blocks)
+
+
+def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], blocks: list[Block]) -> list[Block]:
+    """Return the blocks without those that a later line shows as survived, as `BlockRule.survived` describes.
+
+    Args:
+        lines: all lines of the log.
+        positions: the indexes in `lines` of the lines of one worker, ascending.
+        blocks: the blocks of this worker.
+    """
+    patterns = {block.rule.survived for block in blocks if block.rule.survived is not None}
+    last = {each: max((at for at in positions if each.match(lines[at].text)), default=-1) for each in patterns}
+    return [block for block in blocks if block.rule.survived is None or block.positions[-1] > last[block.rule.survived]]
 
 
 _NOISE_OVER: Final = 0.65

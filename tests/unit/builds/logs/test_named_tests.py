@@ -35,6 +35,7 @@ def found(text: str) -> dict[str, str]:
         ("  ✓ 34 modules transformed.\n✖ 3 problems\n", {}),
         (" 1/2 Test #1: alpha ......   Passed    0.01 sec\n 2/2 Test #2: beta .......***Exception: SegFault\n", {"alpha": "passed", "beta": "failed"}),
         ("[       OK ] S.Good (3 ms)\n[  FAILED  ] S.Bad (3 ms)\n[  FAILED  ] 1 test, listed below:\n", {"S.Good": "passed", "S.Bad": "failed"}),
+        ("PASS: parse\nXFAIL: old\nFAIL: run-suites\n# FAIL:  1\n", {"parse": "passed", "old": "skipped", "run-suites": "failed"}),
         ("make: *** [all] Error 1\n", {}),
     ],
 )  # fmt: skip

@@ -81,6 +81,51 @@ def test_block_of_each_interleaved_worker_is_followed() -> None:
     assert numbers(chosen(log)) == [1, 3, 5]
 
 
+def test_warnings_of_rustc_and_their_notes_do_not_explain_a_failure() -> None:
+    log = """\
+warning: unexpected `cfg` condition value: `serde`
+  --> src/lib.rs:98:7
+   |
+98 | #[cfg(feature = "serde")]
+   |       ^^^^^^^^^^^^^^^^^
+   |
+   = note: expected values for `feature` are: `default` and `std`
+
+error[E0382]: borrow of moved value: `v`
+"""
+    assert numbers(chosen(log)) == [9]
+
+
+def test_failed_test_of_automake_is_chosen_and_not_its_count() -> None:
+    log = "PASS: parse\nFAIL: run-suites\n# XFAIL: 0\n# FAIL:  1\nmake[4]: *** [Makefile:678: test-suite.log] Error 1\n"
+
+    assert numbers(chosen(log)) == [2, 5]
+
+
+def test_failed_test_of_ctest_is_chosen_with_its_output_and_not_a_failed_probe_of_cmake() -> None:
+    log = """\
+-- Performing Test HAS_WCOMMA - Failed
+      Start  3: parse_number
+ 3/19 Test  #3: parse_number .....................***Failed    0.00 sec
+parse_number.c:35:zero:FAIL: boom
+
+      Start  4: parse_string
+"""
+    assert numbers(chosen(log)) == [3, 4]
+
+
+def test_findings_of_biome_are_chosen_with_their_source() -> None:
+    log = """\
+src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━
+
+  \xd7 Using == may be unsafe if you are relying on type coercion.
+
+  > 245 │ if (a == 2) {}
+        │       ^^
+"""
+    assert numbers(chosen(log)) == [1, 2, 3, 4, 5, 6]
+
+
 def test_advice_of_maven_is_a_consequence() -> None:
     log = (
         "[INFO] Scanning for projects...\n"

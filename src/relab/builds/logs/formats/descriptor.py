@@ -31,6 +31,8 @@ class BlockRule:
         role: the role of the first line. If it is an error, the further lines are details of the error; if it is a
             consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
+        survived: the pattern of a later line which shows that the tool got past the error, so that the block is dropped;
+            None if the tool prints no such line.
         words: words in lower case. If there are any, only a line with one of them can start the block; the line is
             compared in lower case.
     """
@@ -44,6 +46,7 @@ class BlockRule:
     role: LineRole = LineRole.ERROR
     max_lines: int = MAX_BLOCK_LINES
     words: tuple[str, ...] = ()
+    survived: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True)

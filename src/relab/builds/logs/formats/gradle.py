@@ -25,7 +25,7 @@ FORMAT = LogFormat(
         BlockRule(
             "what went wrong",
             re.compile(
-                r"(?:Execution failed for task|A problem occurred|Could not (?:resolve|determine|find|compile|open)|Project directory|Task '.{1,200}' not found)"
+                r"(?:Execution failed for task|Plugin \[id: |A problem occurred|Could not (?:resolve|determine|find|compile|open)|Project directory|Task '.{1,200}' not found)"
             ),
             re.compile(r".*\S"),
             until=re.compile(r"\* |> There w|BUILD FAILED|\d+ actionable task|$"),

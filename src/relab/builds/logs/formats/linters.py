@@ -1,4 +1,4 @@
-"""Linters whose findings have a form of their own: Ruff, RuboCop, ShellCheck, and the warnings of Sphinx."""
+"""Linters whose findings have a form of their own: Ruff, Biome, RuboCop, ShellCheck, and the warnings of Sphinx."""
 
 import re
 
@@ -13,6 +13,14 @@ FORMAT = LogFormat(
             re.compile(r"\s+\S|\d+ \||help: "),
             weight=0.7,
             max_lines=20,
+        ),
+        BlockRule(
+            "finding of Biome",
+            re.compile(r"\S{1,300}(?::\d+:\d+)? (?:(?:lint|assist)/\w{1,40}/\w{1,80}|format|parse) +(?:FIXABLE +)?━"),
+            re.compile(r"\s+\S"),
+            bridge=2,
+            weight=0.8,
+            max_lines=30,
         ),
         BlockRule(
             "finding of RuboCop",

@@ -1,4 +1,4 @@
-"""The log format of make, Ninja and CMake."""
+"""The log format of make, Automake's tests, Ninja, CMake and CTest."""
 
 import re
 
@@ -22,17 +22,39 @@ FORMAT = LogFormat(
             weight=0.85,
             max_lines=200,
         ),
+        BlockRule("failed test of Automake", re.compile(r"(?:FAIL|XPASS|ERROR): [\w./+-]{1,300}$"), weight=0.9),
+        BlockRule(
+            "failed test of CTest",
+            re.compile(r"\s*\d{1,6}/\d{1,6} Test +#\d{1,6}: .{1,400}\*\*\*(?:Failed|Timeout|Exception)"),
+            re.compile(r".*\S"),
+            until=re.compile(r"\s+Start +\d+: |\s*\d{1,6}/\d{1,6} Test|\d+% tests passed"),
+            bridge=1,
+            weight=0.9,
+            max_lines=60,
+        ),
         BlockRule("error of Ninja", re.compile(r"ninja: (?:error|fatal)"), weight=0.9),
         BlockRule("error of Ninja at the end", re.compile(r"ninja: build stopped"), weight=0.5),
         BlockRule(
             "error of CMake", re.compile(r"CMake Error\b"), re.compile(r"\s+\S"), bridge=1, weight=0.95, max_lines=40
         ),
     ),
-    noise=re.compile(r"make(?:\[\d+\])?: (?:Entering|Leaving) directory|\[\d+/\d+\] |\[ *\d+%\] "),
+    noise=re.compile(
+        r"make(?:\[\d+\])?: (?:Entering|Leaving) directory|\[\d+/\d+\] |\[ *\d+%\] "
+        r"|-- (?:Performing Test|Looking for|Check(?:ing)? for|Detecting) |# (?:TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): "
+    ),
     results=(
         ResultRule(re.compile(r"g?make: \*\*\* (?!.{1,1000}\(ignored\)$)|ninja: build stopped"), BuildStatus.FAILED),
     ),
     tests=(
+        # Automake.
+        NamedTestRule(
+            re.compile(r"(?P<outcome>PASS|FAIL|SKIP|XFAIL|XPASS|ERROR): (?P<name>[\w./+-]{1,300})$"),
+            {
+                "PASS": BuildTestOutcome.PASSED,
+                **dict.fromkeys(("SKIP", "XFAIL"), BuildTestOutcome.SKIPPED),
+                **dict.fromkeys(("FAIL", "XPASS", "ERROR"), BuildTestOutcome.FAILED),
+            },
+        ),
         # CTest, which belongs to CMake.
         NamedTestRule(
             re.compile(

@@ -42,7 +42,12 @@ FORMAT = LogFormat(
             re.compile(r"(?:FAILED|ERROR) [\w./-]{1,300}(?:\.py)?(?:::\S| - )|ERROR collecting "),
             weight=0.95,
         ),
-        BlockRule("failed assertion", re.compile(r"E {3,}\S|E$"), re.compile(r"E {3,}\S|E$"), weight=0.95),
+        BlockRule(
+            "failed assertion",
+            re.compile(r"E {3,}(?!\d+ / \d+ \(|\[ *\d+%\]$)\S|E$"),
+            re.compile(r"E {3,}\S|E$"),
+            weight=0.95,
+        ),
         BlockRule(
             "failed test of unittest",
             re.compile(r"(?:FAIL|ERROR): \w{1,200} \("),

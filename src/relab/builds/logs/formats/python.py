@@ -24,6 +24,16 @@ FORMAT = LogFormat(
             weight=0.9,
             max_lines=8,
         ),
+        # Old versions of pip then install the package without a wheel.
+        BlockRule(
+            "wheel that pip could not build",
+            re.compile(r"\s{0,8}ERROR: (?:Failed building wheel for|Command errored out with exit status)"),
+            re.compile(r"\s+\S|╰─>|note: "),
+            bridge=1,
+            weight=0.9,
+            max_lines=60,
+            survived=re.compile(r"\s*Successfully installed \S"),
+        ),
         BlockRule(
             "error of pip",
             re.compile(r"\s{0,8}ERROR: |error: (?:subprocess-exited-with-error|metadata-generation-failed)|  \xd7 "),
@@ -31,6 +41,13 @@ FORMAT = LogFormat(
             bridge=1,
             weight=0.9,
             max_lines=60,
+        ),
+        BlockRule(
+            "dependencies that a build needs",
+            re.compile(r"ERROR (?:Missing|Unmet) dependencies\b"),
+            re.compile(r"\s+\S"),
+            weight=0.9,
+            max_lines=20,
         ),
         BlockRule(
             "exception", re.compile(r"(?:[a-z_]\w{0,80}\.){0,6}[A-Z]\w{0,80}(?:Error|Exception): \S"), weight=0.8

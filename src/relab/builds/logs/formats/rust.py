@@ -3,6 +3,7 @@
 import re
 
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
+from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 FORMAT = LogFormat(
@@ -35,6 +36,21 @@ FORMAT = LogFormat(
             until=re.compile(r"note: |failures:"),
             weight=0.95,
             max_lines=12,
+        ),
+        BlockRule(
+            "difference of rustfmt",
+            re.compile(r"Diff in \S{1,400}:\d+:$"),
+            re.compile(r"[ +-]"),
+            weight=0.8,
+            max_lines=60,
+        ),
+        BlockRule(
+            "warning",
+            re.compile(r"warning(?:\[\w{1,60}\])?: "),
+            re.compile(r"\s+(?:--> |\||= (?:note|help): |\.\.\.)|\s*\d+ +\||(?:note|help): |\.\.\."),
+            weight=0.2,
+            role=LineRole.CONSEQUENCE,
+            max_lines=60,
         ),
         BlockRule("failed test", re.compile(r"test .{1,300} \.\.\. FAILED|test result: FAILED"), weight=0.7),
     ),

@@ -1,0 +1,111 @@
+"""Failures of tools, lock files and images are known, as the tools print them; what a tool survived is not suggested."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.builds.suggestions.models import FixSuggestion, SuggestionRequest
+from relab.builds.suggestions.reading import shipped_failures
+from relab.builds.suggestions.service import answer, examine
+
+KNOWN = {
+    "go_unused": ['./flag.go:115:2: imported and not used: "net/url"', "./mux.go:677:14: x declared but not used"],
+    "lock_file_outdated": [
+        "error: cannot create the lock file /w/Cargo.lock because --locked was passed to prevent this",
+        "error: the lock file /w/Cargo.lock needs to be updated but --locked was passed to prevent this",
+        "error: The lockfile at `uv.lock` needs to be updated, but `--locked` was provided.",
+    ],
+    "cargo_dependency": ["error: no matching package named `serde` found"],
+    "npm_package_not_found": ["npm error code E404", "npm ERR! code ETARGET"],
+    "node_module_missing": ["Error: Cannot find package 'ts-node' imported from /w/node_modules/jest-config/index.js"],
+    "generated_files_outdated": ["Diff in /w/src/lib.rs:567:"],
+    "lint_finding": ["src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━"],
+    "linker_library_missing": [
+        "Package 'zlib', required by 'virtual:world', not found",
+        'meson.build:10:0: ERROR: Dependency "zlib" not found (tried pkg-config and cmake)',
+        '  Could not find a package configuration file provided by "Qt6" with any of',
+    ],
+    "maven_dependency": [
+        "Plugin [id: 'org.acme.shadow', version: '8.1.1'] was not found in any of the following sources:"
+    ],
+    "python_module_missing": ["ERROR Unmet dependencies (checked against /w/bin/python):"],
+    "autoconf_macro": ["configure.ac:200: error: possibly undefined macro: AX_CXX_COMPILE_STDCXX_11"],
+    "tool_version": [
+        "  CMake 9.9 or higher is required.  You are running version 3.25.1",
+        "npm error code EBADENGINE",
+        "error NETSDK1045: The current .NET SDK does not support targeting .NET 9.0.",
+    ],
+    "docker_context": [
+        "COPY failed: file not found in build context or excluded by .dockerignore: stat missing.txt: file does not exist"
+    ],
+    "docker_daemon": [
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    ],
+    "program_crash": [
+        "make: *** [Makefile:11: test] Segmentation fault (core dumped)",
+        "panic: assignment to entry in nil map",
+        "==7==ERROR: AddressSanitizer: heap-use-after-free on address 0x602000000f10 at pc 0x55d1e7b2c0a1",
+    ],
+    "type_mismatch": [
+        'mux.go:677:24: cannot use "a" (untyped string constant) as int value in return statement\nnote: module requires Go 1.20'
+    ],
+    "name_not_declared": ['Error: Class "Foo\\Bar" not found'],
+    "syntax_error": ["SyntaxError: from __future__ imports must occur at the beginning of the file"],
+}
+
+
+def suggested(text: str) -> FixSuggestion:
+    return answer(examine(SuggestionRequest(log=text), shipped_failures()))
+
+
+@pytest.mark.parametrize(("line", "failure"), [(line, failure) for failure, lines in KNOWN.items() for line in lines])
+def test_line_of_a_tool_shows_its_failure(line: str, failure: str) -> None:
+    assert suggested(line).incident == failure
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "main.go:5:6: func total is unused (U1000)",
+        "shop/state.go:12:2: missing cases in switch of type shop.State: shop.Closed (exhaustive)",
+    ],
+)
+def test_findings_of_staticcheck_and_golangci_are_known(line: str) -> None:
+    assert suggested(line).incident == "lint_finding"
+
+
+def test_error_that_werror_made_of_a_warning_is_quoted_and_not_its_summary() -> None:
+    error = "cJSON.c:3192:12: error: 'z' defined but not used [-Werror=unused-function]"
+    first = suggested(f"{error}\ncc1: all warnings being treated as errors\n")
+
+    assert first.incident == "warning_as_error"
+    assert [quote.text for quote in first.quotes] == [error]
+
+
+def test_wheel_that_an_old_pip_does_without_does_not_explain_the_failure_after_it() -> None:
+    log = """\
+  Building wheel for z (setup.py): finished with status 'error'
+  ERROR: Command errored out with exit status 1:
+   command: /usr/bin/python3 -u -c 'import setuptools'
+  Complete output (1 lines):
+  no wheel today
+  ----------------------------------------
+  ERROR: Failed building wheel for z
+Failed to build z
+    Running setup.py install for z: finished with status 'done'
+Successfully installed z-1
+"""
+    survived = suggested(f"{log}E   KeyError: 'colour'\nFAILED tests/test_z.py::test_z - KeyError: 'colour'\n")
+    fatal = suggested(log.replace("Successfully installed z-1\n", ""))
+
+    assert survived.incident is None
+    assert "KeyError: 'colour'" in survived.quotes[0].text
+    assert fatal.incident == "python_wheel_failed"
+
+
+def test_progress_of_test_runners_is_no_failed_assertion() -> None:
+    pytest_log = "E                                                      [100%]\nERROR tests/test_z.py::test_z\n"
+    phpunit_log = 'E                       1 / 1 (100%)\n\nError: Class "Foo" not found\n'
+
+    assert [quote.text for quote in suggested(pytest_log).quotes] == ["ERROR tests/test_z.py::test_z"]
+    assert [quote.text for quote in suggested(phpunit_log).quotes] == ['Error: Class "Foo" not found']
