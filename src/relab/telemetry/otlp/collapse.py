@@ -50,10 +50,12 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         explained = _ancestors_of_errors(spans, by_id)
         for facts in spans:
             span_id = facts.span.span_id
-            call_id = around[span_id].call if facts.is_plumbing and facts.role is Role.TOOL else None
-            if call_id is not None:
-                changed[call_id] = _with_part(changed.get(call_id, by_id[call_id]), facts)
-                changed[span_id] = facts._replace(kind=NO_ITEM, role=Role.OTHER)
+            if facts.is_plumbing and facts.role is Role.TOOL:
+                call_id = around[span_id].call
+                # A part without a span of its call is the only report of the call, so it stays.
+                if call_id is not None:
+                    changed[call_id] = _with_part(changed.get(call_id, by_id[call_id]), facts)
+                    changed[span_id] = facts._replace(kind=NO_ITEM, role=Role.OTHER)
                 continue
             is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
             if facts.is_plumbing and around[span_id].is_known and is_silent:

@@ -281,9 +281,9 @@ def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
     calls = message.get("tool_calls") or message.get("toolCalls")
     if isinstance(calls, list):
         # LangChain repeats calls that are parts of the content.
-        known = {request.call_id for request in gathered.requests}
+        known = {request.call_id for request in gathered.requests} - {None}
         for call in calls:
-            if isinstance(call, dict) and _text_of(call, _CALL_IDS, MAX_ID_CHARS) not in known - {None}:
+            if isinstance(call, dict) and _text_of(call, _CALL_IDS, MAX_ID_CHARS) not in known:
                 gathered.add_request(call)
 
 

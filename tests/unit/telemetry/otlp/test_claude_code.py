@@ -246,3 +246,15 @@ def test_only_the_first_of_many_spans_that_claim_a_call_gets_its_events() -> Non
     given = [call.args_json for call in run.tool_calls]
     assert given[0] == {"old_string": "a"}
     assert not any(given[1:])
+
+
+@pytest.mark.parametrize("request_id", [["req_1"], {"id": "req_1"}, 7])
+def test_events_whose_request_id_is_no_text_are_read(request_id: Any) -> None:
+    run = run_of(
+        interaction(),
+        events=[
+            event("tool_result", tool_name="Read", request_id=request_id, tool_use_id="toolu_1"),
+            event("assistant_response", response="Port 8421.", request_id=request_id),
+        ],
+    )
+    assert run.answer == "Port 8421."

@@ -176,3 +176,12 @@ def test_execution_of_a_tool_of_opencode_is_a_part_of_its_call() -> None:
         span("work", "tool", {"tool.name": "read", "tool.call_id": "c1"}, title="Tool.execute", start=2, end=7),
     )
     assert len(run.tool_calls) == 1
+
+
+def test_execution_of_a_tool_without_a_span_of_its_call_is_the_call() -> None:
+    run = run_of(
+        span("agent", None, {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "shop"}, end=9),
+        span("work", "agent", {"gen_ai.tool.name": "read", "tool.call_id": "c1"}, title="Tool.execute", start=2, end=7),
+    )
+    [call] = run.tool_calls
+    assert call.tool_name == "read"

@@ -336,6 +336,11 @@ def test_deferred_calls_of_pydantic_ai_are_no_answer() -> None:
     assert run_of(span("root", None, AGENT | {"final_result": '{"calls": 3}'})).answer == '{"calls": 3}'
 
 
+def test_structured_answer_of_pydantic_ai_may_begin_with_calls() -> None:
+    planned = '{"calls":[{"to":"Ann"}],"note":"after noon"}'
+    assert run_of(span("root", None, AGENT | {"final_result": planned})).answer == planned
+
+
 def test_assistant_message_with_nothing_but_its_role_is_empty() -> None:
     """Agno reports an empty answer like this."""
     attributes = {"openinference.span.kind": "LLM", "output.value": json.dumps([{"role": "assistant"}])}

@@ -169,6 +169,15 @@ def test_workflow_of_the_openai_agents_sdk_is_no_agent() -> None:
     assert not run.agents
 
 
+def test_agent_of_another_provider_stays_an_agent_without_a_node() -> None:
+    asked = {KIND: "AGENT", "llm.system": "anthropic", "input.value": "Where?", "output.value": "There."}
+    run = run_of(
+        span("flow", None, {"service.name": "shop"}, end=9),
+        span("query", "flow", asked, title="ClaudeAgentSDK.query", start=1, end=8),
+    )
+    assert run.agent_name == "ClaudeAgentSDK.query"
+
+
 def test_handoff_in_javascript_is_a_handoff_and_no_tool_call() -> None:
     handoff = {KIND: "TOOL", "tool.name": "handoff_to_billing", "output.value": '{"to_agent":"billing"}'}
     run = run_of(

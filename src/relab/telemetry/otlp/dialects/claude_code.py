@@ -93,17 +93,17 @@ def _answers(events: Sequence[SpanEvent]) -> Iterator[str | None]:
     `events` are those of a prompt, in order of time.
     """
     results = [event.attributes for event in events if event.name == _TOOL_RESULT]
-    calling = {found[_REQUEST_ID] for found in results if found.get(_REQUEST_ID)}
+    calling = {text_of(found, _REQUEST_ID) for found in results} - {None}
     for event in events:
         given = event.attributes
         if event.name == _RESPONSE:
             text = given.get("response")
-            yield text if _is_shown(text) and given.get(_REQUEST_ID) not in calling else None
+            yield text if _is_shown(text) and text_of(given, _REQUEST_ID) not in calling else None
         elif event.name == _TOOL_RESULT:
             is_answer = given.get("tool_name") == _ANSWERING_TOOL and given.get("success") in ("true", True)
             if is_answer:
                 yield text_of(given, "tool_input")
-            elif not given.get(_REQUEST_ID):
+            elif text_of(given, _REQUEST_ID) is None:
                 yield None
 
 

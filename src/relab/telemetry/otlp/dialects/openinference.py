@@ -113,7 +113,7 @@ def _role(span: Span, declared: Role | None) -> Role | None:
     """
     attributes = span.attributes
     if declared is Role.AGENT:
-        if "llm.system" in attributes and _NODE not in attributes:
+        if attributes.get("llm.system") == "openai" and _NODE not in attributes:
             # The OpenAI Agents SDK for JavaScript reports the whole workflow as an agent.
             return Role.CHAIN
         return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)

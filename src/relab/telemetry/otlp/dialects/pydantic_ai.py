@@ -12,8 +12,9 @@ from relab.telemetry.otlp.spans import Span
 
 _MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
 _RESULT: Final = "final_result"
-_DEFERRED: Final = ('{"calls":[', '{"calls": [')
-"""The beginning of the object that a run has in place of an answer if it waits for approvals or results of tools."""
+_DEFERRED: Final = frozenset(("calls", "approvals"))
+"""The fields of the object that a run has in place of an answer if it waits for approvals or results of tools."""
+_CALLS_FIRST: Final = '{"calls":'
 _EVENTS: Final = "events"
 """The attribute of a model call with GenAI events as JSON: one for each message, the answer as `gen_ai.choice`."""
 
@@ -35,7 +36,8 @@ def _translate(span: Span, values: Values) -> None:
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)
     result = text_of(attributes, _RESULT)
-    if result is not None and result.startswith(_DEFERRED):
+    found = parsed(result) if result is not None and result.startswith(_CALLS_FIRST) else None
+    if isinstance(found, dict) and found.keys() >= _DEFERRED:
         values.pop(v.OUTPUT, None)
     elif result is not None and result.startswith(("{", "[")):
         # A structured answer is the answer itself, whatever its fields.
