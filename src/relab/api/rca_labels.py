@@ -110,7 +110,7 @@ def put_behaviour_label(
     summary="List the labels of a run for behaviours",
 )
 def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
-    """Return all behaviour labels of a run; an empty list if the run has none."""
+    """Return a run's behaviour labels: people's statements whether it shows a behaviour (a pattern); may be empty."""
     services.telemetry.get_content(run_id)
     return BehaviourLabelList(items=services.rca.behaviours.labels.of_run(run_id))
 

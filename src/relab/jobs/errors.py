@@ -44,8 +44,8 @@ class UnknownHandlerError(RelabError):
 class JobListenerError(RelabError):
     """A job was deleted, but a callback that records that the job's work will never be done has failed.
 
-    The callbacks are the `on_parked` functions of the job's subscriptions. After such an error, an analysis may be
-    shown as queued, for example, although its job does not exist any more.
+    The callbacks are the `on_parked` functions of the subscriptions to jobs with this name. After such an error, an
+    analysis may be shown as queued, for example, although its job does not exist any more.
     """
 
     code = "job_listener_failed"

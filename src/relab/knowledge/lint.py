@@ -231,9 +231,9 @@ def _instead(name: str, known: Collection[str]) -> str:
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     """Yield an error for each fact that an action's parameter refers to, but that is not known by the runbook.
 
-    A fact is known if an expectation or a requirement of the runbook tests it, one of its probes gives it, or
-    `around.facts` has it. If it is unknown which facts the runbook's probes give (`around.looks` is None), nothing is
-    yielded.
+    A fact is known if a condition of the runbook (in `expects` or `requires`) tests it, one of the runbook's probes
+    gives it, or `around.facts` has it. If it is unknown which facts the probes give (`around.looks` is None), nothing
+    is yielded.
     """
     if runbook.looks and around.looks is None:
         return

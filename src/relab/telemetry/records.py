@@ -180,12 +180,12 @@ def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
 
 
 def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the stored items of a run, in the form that the outcome rules read."""
+    """Yield the steps and tool calls among the stored items of a run, in the form that the rules of its outcome read."""
     return activities_with((item, from_json(item.data)) for item in items)
 
 
 def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
-    """Yield the steps and tool calls among the stored items of a run, in the form that the outcome rules read.
+    """Yield the steps and tool calls among the stored items of a run, in the form that the rules of its outcome read.
 
     `items` are pairs `(stored item, its parsed JSON)`.
     """

@@ -318,7 +318,7 @@ class _Remap:
         All other columns of the run stay unchanged, including the failure category.
 
         Args:
-            former: the run as it is counted in the stored sums over runs.
+            former: the values of the run with which it was added to the stored sums over all runs.
             run: the stored row of the same run.
             items: the run's timeline.
         """

@@ -231,7 +231,7 @@ class _Batch:
         Args:
             stored: `{trace id: stored run}`.
             traces: `{trace id: received spans and log records}`.
-            with_events: the ids of the traces with a new log record that is an event of a span.
+            with_events: the ids of the traces with a new log record that relab reads as an event of a span.
         """
         with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
         if with_spans:

@@ -21,7 +21,7 @@ class StatePolicy(StrEnum):
 
     @property
     def carries_state(self) -> bool:
-        """Whether a trial continues from the workspace and state of the previous trial of its chain."""
+        """Whether there are chains: in a chain, each trial continues from workspace and state of the trial before."""
         return self is not StatePolicy.ISOLATE_PER_TRIAL
 
     @property

@@ -62,7 +62,7 @@ class SampleTrials:
             created_us: the time at which the log was begun, in microseconds since 1970.
 
         Raises:
-            InspectLogError: the score that decides has several values.
+            InspectLogError: the score that decides about success has several values.
             OSError: the disk is full.
         """
         judged = judge(sample, self._scorer, self._success_at)

@@ -33,7 +33,7 @@ class Resolved:
     """An experiment, ready to be described or run.
 
     Attributes:
-        config: the configuration after overrides, with the sandbox and network mode that `command` gives to the trials.
+        config: the configuration after overrides, with the sandbox and network mode that `lab` sets for this `command`.
         path: the experiment file.
         root: the project's folder.
         script: the script or program that the harness's command runs.

@@ -78,9 +78,9 @@ def exit_code_of(status: int) -> int:
 
 
 def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
-    """Return the environment with every `{port:<n>}` in its values replaced by the real port of the service.
+    """Return the environment with every `{port:<n>}` in its values replaced by the port that is really used.
 
-    `ports` is `{planned port n: real port}`.
+    `ports` is `{port n that a service of the runner was to listen at: port that is really used}`.
     """
     replaced = dict(environment)
     for port, real in ports.items():
@@ -93,7 +93,7 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
     """Start services for sandboxes that share this machine's network, each on a free port of this machine.
 
     Returns:
-        The functions that stop the services, and `{port in the listener: real port}`.
+        The functions that stop the services, and `{Listener.port of a service: port that is really used}`.
     """
     with contextlib.ExitStack() as undo:
         sockets = [undo.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in listeners]

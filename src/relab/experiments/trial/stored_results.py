@@ -188,7 +188,7 @@ def capture(
     disk is full.
 
     Args:
-        context: the values that all trials share, with the largest size of the file.
+        context: the values that all trials share; one of them is the largest size of the file.
         folder: the folder of the trial.
         attempt: the last attempt.
         row: the row of the trial.

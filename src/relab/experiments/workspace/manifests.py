@@ -80,7 +80,7 @@ class Diff:
         }
 
     def to_patch(self) -> dict[str, Any]:
-        """Return the changes from the old to the new workspace, by digests, as the JSON object `workspace_patch_v1`."""
+        """Return the changed files, with digests of their contents, as the JSON object `workspace_patch_v1`."""
         changes = [{"op": "add", "path": shown(entry.path), "digest": entry.digest} for entry in self.added]
         changes += [{"op": "remove", "path": shown(entry.path)} for entry in self.removed]
         changes += [

@@ -56,9 +56,9 @@ class LabelledShare(BaseModel):
         )
 
     def words(self) -> str:
-        """Return the share as text with the counts and the interval, such as `75% (15 of 20, 53% to 89%)`.
+        """Return the share of labelled runs as text, such as `75% (15 of 20, 53% to 89%)`; `-` without labelled runs.
 
-        Return `-` if `n` is 0.
+        The brackets have the counts and the confidence interval.
         """
         if self.rate is None or self.low is None or self.high is None:
             return "-"
@@ -187,7 +187,10 @@ class BehaviourLabels:
         return found[0]
 
     def of_run(self, agent_run_id: str) -> list[RunBehaviourLabel]:
-        """Return the labels of a run, ordered by behaviour (pattern); empty if it has none or does not exist."""
+        """Return the labels of a run (whether it shows a behaviour), ordered by behaviour.
+
+        Empty if the run has none or does not exist.
+        """
         return self._where(RcaBehaviourLabelRow.run_id == agent_run_id)
 
     def remove(self, agent_run_id: str, behaviour: str) -> None:
@@ -203,7 +206,7 @@ class BehaviourLabels:
                 raise NoLabelError(agent_run_id, behaviour=behaviour)
 
     def of(self, behaviour: str) -> list[RunBehaviourLabel]:
-        """Return the labels of a behaviour (a pattern in runs), ordered by run."""
+        """Return the labels about a behaviour (whether runs show this pattern), ordered by run."""
         return self._where(RcaBehaviourLabelRow.behaviour == behaviour)
 
     def _where(self, condition: ColumnElement[bool]) -> list[RunBehaviourLabel]:

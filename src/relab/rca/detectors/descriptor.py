@@ -36,8 +36,8 @@ class CategoryDescriptor:
         actions: what to change, the most effective action first.
         causes_by_detail: `{detail: text}`; for a problem with this detail, the text replaces `cause`.
         explain: returns the explanation of a problem; None if there is nothing to add.
-        advice_opening: the words before the facts in the first action, which the AgentOps contract (a specification of
-            reports that relab follows) prescribes; empty if it prescribes none.
+        advice_opening: the words that begin the text of the first action, before the facts of the run. The AgentOps
+            contract (a specification of reports that relab follows) prescribes them; empty if it prescribes none.
         is_external: whether such failures come from outside of the agent, so that a changed prompt cannot cause them.
         is_general: whether problems of other categories are ranked before problems of this category at the same time.
         may_cause: None for a category of errors. For a category of behaviour (such as a loop), the categories of the

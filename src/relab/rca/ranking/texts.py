@@ -106,7 +106,10 @@ class TextTokens:
 
 
 def tokens_of(text: str) -> TextTokens:
-    """Return the words, numbers (at least two characters) and names (at least three characters) of a text."""
+    """Return the words, the numbers (at least two characters) and the names of a text.
+
+    A name has at least three characters and begins with a capital letter.
+    """
     found = TextTokens()
     for token in set(_TOKEN.findall(text)):
         first = token[0]

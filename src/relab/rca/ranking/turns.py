@@ -203,7 +203,7 @@ def delegator_of(turns: Sequence[Spoken]) -> str | None:
 
 
 def _reported_changes(view: RunView, turns: Sequence[Turn]) -> dict[int, Change]:
-    """Return `{index of a turn: its change}`, from the successful tool calls that a run reports."""
+    """Return `{index of a turn: its first successful tool call that changed something}`, from the run's tool calls."""
     agents = [index for index, turn in enumerate(turns) if not turn.is_given] or range(len(turns))
     index_of = {turns[index].placed.step.step_id: index for index in agents}
     starts = [turns[index].placed.step.started_at for index in agents]

@@ -154,8 +154,8 @@ def build_hypotheses(
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations.
 
-    A hypothesis cites the quotations of the first problem of its cause. If the cause is a difference between versions,
-    it cites up to `MAX_CITED` quotations of all problems.
+    A cause has several detected problems. Its hypothesis cites the quotations of the first one; if the cause is a
+    difference between versions, up to `MAX_CITED` quotations of all of them.
 
     Args:
         causes: the ranked causes, most likely first.

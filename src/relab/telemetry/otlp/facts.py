@@ -93,7 +93,7 @@ class SpanFacts(NamedTuple):
 
 
 def facts_of(received: Span, resource: Attributes) -> SpanFacts:
-    """Return the facts of a received span; `resource` has the attributes of the process that created the span."""
+    """Return role, outcome, timeline item, tokens and messages of a span; `resource` has its process's attributes."""
     span = normalize(received)
     role = role_of(span.attributes)
     outcome = outcome_of(span)

@@ -50,9 +50,7 @@ def run_episode(
     stop: threading.Event,
     hidden: Sequence[Path] = (),
 ) -> tuple[Observed, Truth]:
-    """Run an episode (a test of a responder) to its end.
-
-    Return the observations, and the true causes of the problems, by which the observations are scored.
+    """Run an episode (a responder's test); return the observations, and the true causes by which they are scored.
 
     Args:
         episode: the events to inject, their times, and the users' request rate.
