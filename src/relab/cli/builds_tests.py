@@ -26,7 +26,10 @@ def list_tests(
             help="flaky | broken | failing | changing | fixed | stable (never failed). By default, all tests that have failed."
         ),
     ] = None,
-    before: Annotated[str | None, typer.Option(help="Continue a list after this text, which its page prints.")] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(help="To list the next page: the value of --before that the previous page printed at its end."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:

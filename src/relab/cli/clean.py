@@ -26,7 +26,7 @@ def clean(
     ] = None,
     runs: Annotated[bool, typer.Option("--runs", help="Delete all runs of this project, and the cache.")] = False,
     init: Annotated[
-        bool, typer.Option("--init", help="Delete .lab/experiment.yaml, its schema and the knobs.")
+        bool, typer.Option("--init", help="Delete .lab/experiment.yaml, its JSON Schema and the folder .lab/knobs.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,

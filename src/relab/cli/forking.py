@@ -26,7 +26,7 @@ from relab.cli.pausing import RunDirOption
 StrictOption = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Refuse a harness that is not of the level sdk_full, and trials without any checkpoint."
+        "--strict", help="Reject harnesses without the integration level sdk_full, and trials without any checkpoint."
     ),
 ]
 ControlOption = Annotated[
@@ -42,7 +42,7 @@ def fork(
     at: Annotated[
         str,
         typer.Option(
-            help="The checkpoint to begin from: checkpoint:<logical name or path>, or the last one at or before step:<n> or event_seq:<n>."
+            help="The checkpoint to begin from: checkpoint:<logical name or path>, or the last one at or before step:<n> or event_seq:<n> (the event whose seq is n)."
         ),
     ],
     from_trial: Annotated[
@@ -69,7 +69,7 @@ def fork(
         bool,
         typer.Option(
             "--allow-drift",
-            help="Fork also from checkpoints that were changed after their run was sealed; it is recorded.",
+            help="Fork also from checkpoints that were changed after the end of their run; the new run records this.",
         ),
     ] = False,
     quiet: QuietOption = False,

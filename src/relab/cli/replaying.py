@@ -20,7 +20,8 @@ def replay(
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Refuse a trial whose harness is not of the level sdk_full, that retried or was paused."
+            "--strict",
+            help="Reject a trial that was retried or paused, or whose harness does not have the integration level sdk_full.",
         ),
     ] = False,
     json: JsonOption = False,
