@@ -164,7 +164,7 @@ def _model_server(services: Services, url: str) -> Check:
         assert isinstance(gateway, LangChainGateway)
         names = gateway.list_models(timeout_s=_MODEL_SERVER_S)
     except LlmUnavailableError as error:
-        if not error.is_sent:
+        if error.status is None and not error.may_cost:
             return Check("language model", "problem", f"{url}: {error.message}", error.remedy)
         # Some servers answer nothing else while their model works.
         return Check("language model", "note", f"{url}: {error.message}", "It may be busy; repeat the command.")

@@ -24,7 +24,8 @@ _WHERE_LINES: Final = 2
 _CANDIDATE_LINES: Final = 2
 _DOUBTS: Final = 3
 _QUOTE_LINES: Final = 3
-_JUDGE_LINES: Final = 2
+_JUDGE_LINES: Final = 4
+_NOT_JUDGED_LINES: Final = 3
 _MIN_QUOTES: Final = 3
 _MAX_QUOTES: Final = 8
 _CHANGE_LINES: Final = 6
@@ -120,11 +121,12 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
         more = f" ({len(note.passing) - 1} more with --full)" if len(note.passing) > 1 else ""
         yield _cut(f"Beside: {note.passing[0]}{more}", width), ""
     if note.judge is not None:
-        yield from wrapped(note.judge, _JUDGE_LINES)
+        yield from wrapped(note.judge, 2 if is_small else _JUDGE_LINES)
     if note.behaviours:
         yield _cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""
     if note.not_judged:
-        yield _cut(f"Not judged: {'; '.join(note.not_judged)}", width), "dim"
+        most = 1 if is_small else _NOT_JUDGED_LINES
+        yield from wrapped(f"Not judged: {'; '.join(note.not_judged)}", most, "dim")
 
 
 def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small: bool) -> Iterator[tuple[str, str]]:

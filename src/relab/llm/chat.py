@@ -96,13 +96,16 @@ class ChatBackend:
         with tracing_context(enabled=False):
             async with _open_model(self, config) as chat_model:
                 model = _bind(chat_model, config.method, schema)
-                attempt = 0
+                attempt, may_cost = 0, False
                 while True:
                     failure: LlmError
                     try:
                         return await model.ainvoke(messages)
                     except (self.base_error, LlmError, *_MALFORMED) as error:
                         failure = _translate(error, self, config)
+                    if isinstance(failure, LlmUnavailableError):
+                        # An earlier attempt may have reached the model.
+                        failure.may_cost = may_cost = may_cost or failure.may_cost
                     # Raise outside of the `except` block, so that the server's text is not chained to the error.
                     pause_s = _pause_s(failure, attempt, config)
                     if pause_s is None or time.monotonic() + pause_s >= ends_at:
@@ -201,7 +204,7 @@ def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) ->
         causes = list(_causes(error))
         return LlmUnavailableError(
             f"The model server {_origin(config)} cannot be reached, or closed the connection ({type(causes[-1]).__name__}).",
-            is_sent=not any(type(cause).__name__ in _NOT_CONNECTED for cause in causes),
+            may_cost=not any(type(cause).__name__ in _NOT_CONNECTED for cause in causes),
             remedy="Check RELAB_LLM__BASE_URL, the server and the network.",
         )
     return LlmInvalidOutputError(

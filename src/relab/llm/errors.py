@@ -26,7 +26,7 @@ class LlmUnavailableError(LlmError):
 
     Attributes:
         status: the HTTP status of the response, or None if there was no response.
-        is_sent: whether the server may have received a request; False if no connection was made.
+        may_cost: whether the call may have cost tokens; False if the server rejected or never received it.
         retry_after_s: the wait that the server requested before a retry, in seconds, or None.
     """
 
@@ -37,13 +37,13 @@ class LlmUnavailableError(LlmError):
         message: str,
         *,
         status: int | None = None,
-        is_sent: bool = True,
+        may_cost: bool | None = None,
         retry_after_s: float | None = None,
         remedy: str | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.status = status
-        self.is_sent = is_sent
+        self.may_cost = status is None if may_cost is None else may_cost
         self.retry_after_s = retry_after_s
 
 

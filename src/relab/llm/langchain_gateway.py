@@ -136,7 +136,7 @@ class LangChainGateway:
             self._budget.settle(charge, _NOTHING_BILLED)
             raise
         except LlmUnavailableError as error:
-            if error.status is not None or not error.is_sent:
+            if not error.may_cost:
                 self._budget.settle(charge, _NOTHING_BILLED)
             raise
         usage = read_usage(message)

@@ -339,13 +339,15 @@ def test_unreachable_server_is_unavailable(server: Any, make_gateway: MakeGatewa
     assert (spent.prompt_tokens, spent.completion_tokens) == (0, 0), "the server received no request"
 
 
-def test_call_keeps_its_reservation_if_the_connection_breaks_during_the_answer(
-    server: Any, make_gateway: MakeGateway
+@pytest.mark.parametrize("then", ["drop", "500"])
+def test_call_keeps_its_reservation_if_the_connection_broke_during_an_answer(
+    server: Any, make_gateway: MakeGateway, then: str
 ) -> None:
-    server.will(server.drop)
+    server.will(server.drop, server.drop if then == "drop" else server.raw(b"{}", status=500))
     budget = Budget()
 
-    with pytest.raises(LlmUnavailableError, match="closed the connection"):
-        make_gateway(budget=budget).complete(PROMPT, Word)
+    with pytest.raises(LlmUnavailableError):
+        make_gateway(budget=budget, max_retries=1).complete(PROMPT, Word)
 
+    assert len(server.requests) == 2
     assert budget.spent().completion_tokens == 1_024

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from relab.cli.rca_note import HEIGHT, print_note
-from relab.llm import BudgetLimits
+from relab.llm import BudgetLimits, LlmUnavailableError, ScriptedGateway
 from relab.rca.analyzer import analyze
 from relab.rca.judge.judge import Judge
 from relab.rca.judge.session import JudgeLimits
@@ -52,6 +52,20 @@ def test_note_with_a_judge_fits_one_screen() -> None:
 
     assert len(lines) <= HEIGHT
     assert any(line.startswith("Judge (all_at_once") for line in lines)
+
+
+def test_note_on_one_screen_shows_what_to_change_when_the_model_fails() -> None:
+    failure = LlmUnavailableError(
+        f"The model server http://models.example:8080 cannot be reached, or closed the connection ({'Connect' * 8}Error).",
+        remedy="Check RELAB_LLM__BASE_URL, the server and the network.",
+    )
+    run = agent_run(steps=[step(f"s{n}", n, output_summary=f"what turn {n} said") for n in range(6)])
+    judge = Judge(ScriptedGateway([failure]), model="m", limits=JudgeLimits(BudgetLimits(), 60.0, 60_000))
+    report = judge.judge(analyze(run), run, JudgeMethod.ALL_AT_ONCE, Answers())
+    screen = io.StringIO()
+    print_note(compose_note("a-1", run.run_id, report, run), Console(file=screen, width=100))
+
+    assert "Check RELAB_LLM__BASE_URL" in " ".join(screen.getvalue().split())
 
 
 def test_names_of_steps_are_escaped_in_the_opinion() -> None:
