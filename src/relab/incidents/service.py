@@ -271,9 +271,8 @@ class IncidentService:
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
         """Turn the kill switch of a target on (None: that of all targets), and return the new state of the switch.
 
-        While the switch is on, the responder requests no actions on the target.
-
-        Polls and probes continue. `by` is the name of the person, and `why` the reason.
+        While the switch is on, the responder requests no actions on the target; polls and probes continue. `by` is
+        the name of the person, and `why` the reason.
         """
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 

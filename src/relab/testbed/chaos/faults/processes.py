@@ -42,9 +42,10 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Suspend the share `level` (0 to 1) of the workers by SIGSTOP; if too many are suspended, resume the others.
+        """Suspend the share `level` (0 to 1) of the workers by SIGSTOP.
 
-        Leave workers alone that something else, such as a repair, has resumed or restarted.
+        If this injector has suspended more workers before, resume the workers beyond this share. Leave workers alone
+        that something else, such as a repair, has resumed or restarted.
         """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
