@@ -135,5 +135,5 @@ def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: Services
     summary="Delete the label of a run for a behaviour",
 )
 def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:
-    """Delete the label that says whether a run shows a behaviour; 404 if the run has no such label."""
+    """Delete the label that says whether a run shows a behaviour (a pattern); 404 if the run has no such label."""
     services.rca.behaviours.labels.remove(run_id, behaviour)

@@ -83,7 +83,10 @@ def open_command(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the report in a browser.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Verify a bundle, unpack it into a new folder, and open its report. A damaged or unsafe bundle is not unpacked."""
+    """Verify a bundle (an archive of a run), unpack it into a new folder, and open its report.
+
+    A damaged or unsafe bundle is not unpacked.
+    """
     target = to or Path.cwd() / bundle.with_suffix("").name
     if not 0 < max_gb < math.inf:
         raise InvalidInputError(f"--max-gb: the largest size is a number above 0, not {max_gb:g}.")

@@ -126,7 +126,10 @@ def verification_json(found: Verification) -> dict[str, Any]:
 
 
 def bundle_json(found: BundleVerification) -> dict[str, Any]:
-    """Return the verification of a bundle as the fields that `--json` prints; `first` is the first damage, or null."""
+    """Return the verification of a bundle (an archive of a run) as the fields that `--json` prints.
+
+    `first` is the first damage, or null.
+    """
     damage = [each.to_json() for each in found.damage]
     manifest = found.manifest
     return {

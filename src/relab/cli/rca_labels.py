@@ -32,7 +32,7 @@ def label(
 ) -> None:
     """Record your judgement of a run: the step that went wrong first. Your older label is replaced.
 
-    Without options, show the label. With --behaviour, record whether the run shows a behaviour.
+    Without options, show the label. With --behaviour, record whether the run shows a behaviour (a pattern of a rule).
     """
     from pydantic import ValidationError
 

@@ -166,7 +166,10 @@ def _summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) -> dic
 
 
 def _not_judged(found: Sequence[ScannedRun]) -> dict[str, Counter[str]]:
-    """Count the runs for which the language model gave no judgement: return `{behaviour: {reason: number of runs}}`."""
+    """Count the runs about which the language model gave no judgement: `{behaviour: {reason: number of runs}}`.
+
+    The model judges behaviours (patterns in runs) that a rule describes by a sentence.
+    """
     reasons: dict[str, Counter[str]] = {}
     for scanned in found:
         for name, reason in scanned.not_judged.items():

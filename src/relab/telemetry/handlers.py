@@ -36,6 +36,8 @@ class TelemetryHandlers:
     def mark_behaviours(self, args: Mapping[str, Any]) -> None:
         """Store which behaviours a search found in a run, unless the run's content has changed since the search.
 
+        A behaviour is a pattern in runs that a rule describes.
+
         `args` has `run_id`, `content_hash` (the hash of the searched content), `behaviours` (the names that were found)
         and `kept` (names that this search did not cover; their stored results stay).
         """

@@ -292,7 +292,7 @@ class RunFilter(BaseModel):
     """A filter of runs. A run must match every field that is not None.
 
     - `started_after_us` (included) and `started_before_us` (excluded) are in microseconds since 1970.
-    - `behaviour` is the name of a behaviour that an analysis found in the run.
+    - `behaviour` is the name of a behaviour (a pattern that a rule describes) that was found in the run.
     - `text` must occur in an id, a name or an error message of the run or of its timeline items; case is ignored.
     - Each other field must equal the run's field with the same name.
     """

@@ -65,7 +65,7 @@ class BundleRedactor:
         """Return the content of a file without credentials.
 
         A DuckDB database becomes one Parquet file for each table. A compressed file and a SQLite database are left out
-        of the bundle: the result has no content, and its `left_out` says why.
+        of the bundle (archive): the result has no content, and its `left_out` says why.
 
         Args:
             path: the path of the file; its suffix says whether it is JSON.

@@ -271,7 +271,7 @@ class _Bundle:
             self._put(file.path, data, is_original=False, masked=Counter({**file.masked, "digest": count}))
 
     def _name(self, folder: str, name: str) -> str:
-        """Return the path in the bundle for a folder's entry: without credentials, and valid on every system.
+        """Return the path in the bundle (archive) for a folder's entry: without credentials, and valid on every system.
 
         Args:
             folder: the path of the folder in the bundle.

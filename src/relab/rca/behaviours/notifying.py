@@ -62,7 +62,7 @@ def _take_turn(session: Session, behaviour: str, now_us: int, every_us: int) -> 
 
     Args:
         session: the session of the transaction.
-        behaviour: the name of the behaviour.
+        behaviour: the name of the behaviour (a pattern that a rule describes).
         now_us: the current time, in microseconds since 1970.
         every_us: the length of a window, in microseconds.
 
