@@ -7,8 +7,10 @@ Frameworks ask a person before they execute a tool. A call that the person rejec
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from relab.telemetry.models import CALL, StepStatus
@@ -53,7 +55,8 @@ def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator
     """Yield the spans of calls that had to wait for a person, and have another span in which they were executed.
 
     These are the earliest spans without a result among the spans of the same tool with the same arguments, if there are
-    more such spans than requests of models. Spans with the id of their call are left out: it tells the calls apart.
+    more such spans than requests of models, and no model was called before the next one of them: after a wait, the call
+    is executed first. Spans with the id of their call are left out: it tells the calls apart.
     """
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):
@@ -64,12 +67,18 @@ def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator
         if facts.role is Role.LLM
         for request in facts.talk.requests
     )
+    asked = [facts.span.start_us for facts in spans if facts.role is Role.LLM]
     same: dict[tuple[str, str], list[SpanFacts]] = defaultdict(list)
     for facts in tools if requests else ():
         same[call_key(facts.item["tool_name"], facts.item["args_json"])].append(facts)
     for call, reports in same.items():
         surplus = len(reports) - requests[call] if call in requests else 0
-        yield from [facts for facts in reports[:-1] if not _has_result(facts)][: max(surplus, 0)]
+        waiting = [
+            facts
+            for facts, after in pairwise(reports)
+            if not _has_result(facts) and bisect(asked, facts.span.start_us) == bisect(asked, after.span.start_us)
+        ]
+        yield from waiting[: max(surplus, 0)]
 
 
 def _has_result(facts: SpanFacts) -> bool:

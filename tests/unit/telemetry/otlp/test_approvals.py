@@ -125,6 +125,18 @@ def test_equal_calls_that_were_all_requested_are_all_shown() -> None:
     assert [call.call_id for call in calls] == [id_of("one"), id_of("two")]
 
 
+def test_equal_call_after_a_model_call_without_captured_texts_is_shown() -> None:
+    calls = run_of(
+        span("root", None, AGENT, end=9),
+        span("first", "root", FIRST, start=1),
+        span("one", "root", CALLED, start=2, end=3),
+        span("again", "root", CHAT, start=4),
+        span("two", "root", CALLED, start=5, end=6),
+    ).tool_calls
+
+    assert [call.call_id for call in calls] == [id_of("one"), id_of("two")]
+
+
 def test_approval_repeats_the_request_and_is_no_call_of_its_own() -> None:
     """Microsoft's Agent Framework has the person's answer in the input of the agent that goes on."""
     call = {"type": "function_call", "call_id": "c1", "name": "order_lookup", "arguments": json.dumps(ARGUMENTS)}
