@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -116,9 +117,36 @@ def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], bloc
         blocks: the blocks of this worker.
     """
     patterns = {block.rule.survived for block in blocks if block.rule.survived is not None}
-    last = {each: max((at for at in positions if each.match(lines[at].text)), default=-1) for each in patterns}
-    return [block for block in blocks if block.rule.survived is None or block.positions[-1] > last[block.rule.survived]]
+    installed: dict[tuple[re.Pattern[str] | None, str | None], int] = {
+        (pattern, _plain(package.rpartition("-")[0])): at
+        for pattern in patterns
+        for at in positions
+        if (match := pattern.match(lines[at].text)) is not None
+        for package in match["names"].split()
+    }
+    texts = [lines[at].text for at in positions] if installed else []
+    return [
+        block
+        for block in blocks
+        if installed.get((block.rule.survived, _failed_package(block, positions, texts)), -1) < block.positions[-1]
+    ]
 
+
+def _failed_package(block: Block, positions: Sequence[int], texts: Sequence[str]) -> str | None:
+    """Return the package that a block says to have failed, or a line soon after the block; None if none does."""
+    if block.rule.failed is None or not texts:
+        return None
+    first, last = (bisect_left(positions, at) for at in (block.positions[0], block.positions[-1]))
+    named = (block.rule.failed.match(text) for text in texts[first : last + 1 + _LINES_AFTER])
+    return next((_plain(match["name"]) for match in named if match is not None), None)
+
+
+def _plain(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).casefold()
+
+
+_LINES_AFTER: Final = 5
+"""pip names the package this many lines after the output of its build at most."""
 
 _NOISE_OVER: Final = 0.65
 """A rule with a lower weight is so vague that it does not start a block at a line that is noise."""

@@ -109,3 +109,20 @@ def test_progress_of_test_runners_is_no_failed_assertion() -> None:
 
     assert [quote.text for quote in suggested(pytest_log).quotes] == ["ERROR tests/test_z.py::test_z"]
     assert [quote.text for quote in suggested(phpunit_log).quotes] == ['Error: Class "Foo" not found']
+
+
+def test_wheel_that_failed_is_not_explained_away_by_a_later_installation_of_another_package() -> None:
+    log = """\
+  ERROR: Command errored out with exit status 1:
+  z.c:1:10: fatal error: zlib.h: No such file or directory
+  ----------------------------------------
+  ERROR: Failed building wheel for My.Pkg
+ERROR: Could not build wheels for My.Pkg, which is required to install pyproject.toml-based projects
+"""
+    alone = suggested(log)
+    other = suggested(f"{log}Successfully installed coverage-7.0 my-pkg-extras-1.0\n")
+    same = suggested(f"{log}Successfully installed coverage-7.0 my_pkg-1.0\n")
+
+    assert alone.incident == "c_header_missing"
+    assert other.incident == "c_header_missing"
+    assert same.incident == "python_wheel_failed"

@@ -31,8 +31,10 @@ class BlockRule:
         role: the role of the first line. If it is an error, the further lines are details of the error; if it is a
             consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
-        survived: the pattern of a later line which shows that the tool got past the error, so that the block is dropped;
-            None if the tool prints no such line.
+        failed: the pattern of a line that names the package that failed (group `name`); None if blocks name none.
+        survived: the pattern of a later line which lists packages that were installed even so (group `names`, each with
+            `-` and its version). If the package that failed is among them, the tool got past the error, and the block
+            is dropped. None if the tool prints no such line.
         words: words in lower case. If there are any, only a line with one of them can start the block; the line is
             compared in lower case.
     """
@@ -46,6 +48,7 @@ class BlockRule:
     role: LineRole = LineRole.ERROR
     max_lines: int = MAX_BLOCK_LINES
     words: tuple[str, ...] = ()
+    failed: re.Pattern[str] | None = None
     survived: re.Pattern[str] | None = None
 
 

@@ -32,7 +32,8 @@ FORMAT = LogFormat(
             bridge=1,
             weight=0.9,
             max_lines=60,
-            survived=re.compile(r"\s*Successfully installed \S"),
+            failed=re.compile(r"\s{0,8}ERROR: Failed building wheel for (?P<name>\S{1,200})"),
+            survived=re.compile(r"\s*Successfully installed (?P<names>\S.*)"),
         ),
         BlockRule(
             "error of pip",
