@@ -43,9 +43,9 @@ def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
 
 
 def build_training(base: Foundation) -> TrainingService:
-    """Return the service that trains the build policy `dqn` on simulated builds.
+    """Return the service that trains the policy `dqn`, a neural network that chooses build actions.
 
-    `base` has the database, clock and settings of the process.
+    The network is trained on simulated builds. `base` has the database, clock and settings of the process.
     """
     from relab.builds.training.service import TrainingService
 

@@ -123,7 +123,7 @@ class Services(Foundation):
 
     @composed
     def build_training(self) -> TrainingService:
-        """The service that trains the build policy `dqn` on simulated builds."""
+        """The service that trains the policy `dqn` (a neural network that chooses actions) on simulated builds."""
         from relab.bootstrap.builds import build_training
 
         return build_training(self)

@@ -1,4 +1,7 @@
-"""Delete old builds with their logs, old decisions and old suggestions, while servers and builds continue to run."""
+"""Delete old builds with their logs, old decisions of the build optimizer and old suggestions of fixes.
+
+Servers and builds continue to run meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ DEFAULT_BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class PrunedBuilds:
-    """The numbers of deleted builds, decisions and suggestions, or of those that would be deleted."""
+    """The numbers of builds, optimizer decisions and suggested fixes that were deleted or would be deleted."""
 
     builds: int = 0
     decisions: int = 0
@@ -27,7 +30,7 @@ class PrunedBuilds:
 
 
 class BuildRetention:
-    """Deletes old builds, decisions and suggestions; running builds are kept.
+    """Deletes old builds, decisions of the build optimizer and suggestions of fixes; running builds are kept.
 
     The counters of `/metrics` and the agent runs in telemetry are kept too.
 
@@ -44,9 +47,10 @@ class BuildRetention:
             return PrunedBuilds(*repository.count_old(session, before_us))
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
-        """Delete builds, decisions and suggestions that are older than a time, oldest first, in several transactions.
+        """Delete builds, optimizer decisions and suggested fixes that are older than a time, in several transactions.
 
-        A build is as old as its start. A caller may stop at any time; the next call continues.
+        The oldest are deleted first. A build is as old as its start. A caller may stop at any time; the next call
+        continues.
 
         Args:
             before_us: the time, in microseconds since 1970.

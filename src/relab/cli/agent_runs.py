@@ -205,7 +205,9 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield `(origin, bytes of one run)` for each run in a file.
+    """Yield `(place, bytes of one run)` for each run in a file.
+
+    The place is the name of the file; if the file is a list of runs, it also has the run's line or index.
 
     Args:
         origin: the name of the file.

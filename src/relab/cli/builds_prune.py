@@ -28,7 +28,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old builds with their logs, and old decisions and suggestions, oldest first.
+    """Delete old builds with their logs, oldest first, and old decisions of the build optimizer and suggested fixes.
 
     The command also removes the caches and workspaces of projects whose last build on this machine is older than AGE.
     If all other caches and workspaces exceed RELAB_BUILDS__MAX_KEPT_GB, the least recently used ones are removed too.

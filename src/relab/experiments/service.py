@@ -216,7 +216,10 @@ class ExperimentService:
         return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
 
     def show_trial(self, root: Path, named: str) -> dict[str, Any]:
-        """Return a trial as JSON: row, documents, last events, end of the output, changed files, reason for its end.
+        """Return a trial as JSON.
+
+        The result has the trial's row of the results table, the documents that it got and wrote (its input and output),
+        its last events, the end of what it printed, its changed files, and the reasons for its outcome or pause.
 
         `named` is `<run>.<trial>`, or the folder of the trial.
 

@@ -259,7 +259,7 @@ class IncidentService:
         Args:
             incident_id: the id of the incident.
             by: the name of the person who dismisses it.
-            why: the reason, for the timeline.
+            why: the reason, which is stored in the incident's timeline.
 
         Raises:
             NotFoundError: no incident has this id.

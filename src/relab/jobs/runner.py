@@ -251,7 +251,10 @@ class JobRunner:
 
 
 def _storable(message: str) -> str:
-    """Return a message that every database can store: without NUL and lone surrogates, cut at 4,000 characters."""
+    """Return a message that every database can store: NUL is removed, and `?` replaces lone surrogates.
+
+    Only the first 4,000 characters are used.
+    """
     return message[:MAX_ERROR_CHARS].replace("\x00", "").encode(errors="replace").decode()
 
 

@@ -106,7 +106,10 @@ def learnt_runbooks(
 
 
 def usual_facts(incidents: Iterable[PastIncident]) -> dict[str, tuple[FactValue, ...]]:
-    """Return the distinct values that each fact had when incidents were over, by the name of the fact."""
+    """Return the usual values of each fact (named value of the service, such as `errors.pct`), by the fact's name.
+
+    The usual values are the distinct values that the fact had when `incidents` were over.
+    """
     found: dict[str, dict[FactValue, None]] = {}
     for incident in incidents:
         for fact, value in incident.well.items():

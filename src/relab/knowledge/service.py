@@ -197,7 +197,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def delete(self, incident_id: str) -> Relearnt:
-        """Delete a past incident; return it, and the causes for which the deletion adds or removes a learnt runbook.
+        """Delete a past incident; return it, and the causes that gained or lost a runbook learnt from past incidents.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.

@@ -73,7 +73,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
         errors: for each comparison, how much each cluster contributes to the error of the estimate. The correlations
             of the estimates are computed from these contributions. None if they are not known.
         level: the joint level, 0..1.
-        draws: number of random draws of the largest error, for its quantile.
+        draws: number of simulations. Each draws random errors of all estimates and keeps the largest; the level is
+            computed from the quantile `level` of these largest errors.
 
     Raises:
         ValueError: the level is not between 0 and 1.

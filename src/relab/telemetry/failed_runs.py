@@ -16,7 +16,13 @@ _FAILURES = tuple(outcome.value for outcome in RunOutcome if outcome.is_failure)
 
 
 class FailedRun(NamedTuple):
-    """A failed run: its id, its start in microseconds since 1970, and the hash and the receipt time of its content."""
+    """A failed run.
+
+    Attributes:
+        run_id: the id of the run.
+        started_at: its start, in microseconds since 1970.
+        content: the hash of its current content, and the time when content with its id was first received.
+    """
 
     run_id: str
     started_at: int

@@ -29,7 +29,7 @@ class BuildOptimizer:
         store: the log of decisions, from which the policy is trained anew for each decision.
         clock: the clock.
         generator: the source of randomness.
-        models: the trained networks of the policy `dqn`.
+        models: the trained neural networks, by which the policy `dqn` chooses actions.
     """
 
     def __init__(self, store: DecisionStore, clock: Clock, generator: np.random.Generator, models: ModelStore) -> None:
@@ -49,7 +49,7 @@ class BuildOptimizer:
 
         Raises:
             UnknownPolicyError: no policy has this name.
-            UnknownBuildActionError: the policy names an unknown action.
+            UnknownBuildActionError: the policy is `fixed:ID` (it always chooses one action), and no action has this ID.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """
         made = train(make_policy(policy, self._models), self.logged(project))

@@ -88,9 +88,9 @@ class TrainingService:
         ]
 
     def train(self, training_id: str, request: TrainingRequest) -> TrainedPolicy:
-        """Train the policy `dqn`, write its files, and return their paths and the facts about the training.
+        """Train the policy `dqn`, write its files, and return their paths and facts about the training.
 
-        The progress is published as events of the training.
+        The policy is a neural network that chooses build actions. The progress is published as events of the training.
 
         Raises:
             RlExtraMissingError: the extra `[rl]` is not installed.

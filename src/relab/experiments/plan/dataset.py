@@ -57,8 +57,8 @@ class Task:
 
     Attributes:
         payload: the object that the harness gets as `task`.
-        boundary: whether the row has the format `task_boundary_v1`: files, mounts and limits around the payload, which
-            is its field `task`. Any other row is itself the payload.
+        boundary: whether the row has the format `task_boundary_v1`: the payload in its field `task`, and the files,
+            mounts and limits in other fields. In any other format, the whole row is the payload.
         files: files that are added to the workspace.
         mounts: the data set packs (files or folders below `.lab/dataset_packs/`) that the task reads.
         limits: `{name: value}` of limits for this task, which replace the experiment's limits; `LIMITS` has the names.

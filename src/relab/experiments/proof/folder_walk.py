@@ -79,12 +79,13 @@ def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> List
 
 
 def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
-    """Open a file that was found by `listings`, for reading; return its descriptor and its status.
+    """Open a file below a folder for reading; return its descriptor and its status.
 
-    The caller closes the descriptor. Return None if the path is not a regular file any more.
+    The caller closes the descriptor. Return None if the path, which was a regular file when the folder was listed, is
+    not one any more.
 
     Args:
-        root: the folder that was listed.
+        root: the folder.
         path: the path of the file below `root`, with `/`.
 
     Raises:
@@ -106,10 +107,12 @@ def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
 
 
 def open_listed(root: Path, path: str) -> BinaryIO | None:
-    """Open a file below a folder for reading; return None if it is not a regular file any more.
+    """Open a file below a folder for reading.
+
+    Return None if the path, which was a regular file when the folder was listed, is not one any more.
 
     Args:
-        root: the folder, whose files `listings` has listed.
+        root: the folder.
         path: the path of the file below `root`, with `/`.
 
     Raises:

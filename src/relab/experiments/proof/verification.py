@@ -156,7 +156,7 @@ class _Records:
         chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
-        with_events: the paths of the files of events that exist, with the digests that the run's seal records.
+        with_events: the paths of the files of events that exist and have the digest that the run's seal names for them.
     """
 
     tally: TrialTally = field(default_factory=TrialTally)

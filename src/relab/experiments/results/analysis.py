@@ -93,9 +93,9 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the primary metrics, first the metric that a trainer (it trains a model) optimizes.
+    """Return the names of the primary metrics; for a trainer, the metric that it optimizes comes first.
 
-    `data` are the tables of the run; they are needed only for a trainer.
+    A trainer is a harness that trains a model. `data` are the tables of the run; they are needed only for a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.
@@ -107,8 +107,8 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The first source that knows it decides: the configuration; the trials, if a trainer (it trains a model) optimizes
-    the metric; the metric's name. `data` are the tables of the run, needed only for a trainer.
+    The first source that knows it decides: the configuration; the trials, if the harness is a trainer (it trains a
+    model) and optimizes the metric; the metric's name. `data` are the tables of the run, needed only for a trainer.
 
     Raises:
         ValueError: `data` is None, and the harness is a trainer.

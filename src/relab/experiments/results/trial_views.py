@@ -94,7 +94,10 @@ def list_trials(
 
 
 def show_trial(root: Path, named: str) -> dict[str, Any]:
-    """Return a trial as JSON: row, documents, last events, end of the output, changed files, reasons for the outcome.
+    """Return a trial as JSON.
+
+    The result has the trial's row of the results table, the documents that it got and wrote (its input and output), its
+    last events, the end of what it printed, its changed files, and the reasons for its outcome or pause.
 
     Args:
         root: the folder of the project.

@@ -29,7 +29,7 @@ class PollFeed:
 
     @property
     def latest(self) -> Snapshot | None:
-        """The last poll of the target; None before the first poll."""
+        """The last poll (values of the target at one time); None before the first poll."""
         return self._polls[-1][1] if self._polls else None
 
     @property
@@ -38,12 +38,12 @@ class PollFeed:
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:
-        """Delete all polls of the target; later polls continue the numbering."""
+        """Delete all polls (values of the target); later polls continue the numbering."""
         async with self._arrival:
             self._polls.clear()
 
     async def put(self, poll: Snapshot) -> None:
-        """Add the result of a poll of the target, and wake the tasks that wait for it in the method `after`."""
+        """Add a poll (values of the target at one time), and wake the tasks that wait for it in the method `after`."""
         async with self._arrival:
             self._number += 1
             self._polls.append((self._number, poll))

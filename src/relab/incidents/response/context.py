@@ -47,7 +47,7 @@ class PollState:
     """The state that the polling loop shares with the nodes of the incident workflow.
 
     Attributes:
-        feed: the polls of the target.
+        feed: the polls (the values that the target had at one time).
         baseline: the usual values of the target's signals.
         findings: the result of the detectors after the last poll.
         wrong_at_us: the time of the last poll with anomalies that open an incident; None if there was none.

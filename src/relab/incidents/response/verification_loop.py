@@ -193,7 +193,10 @@ class VerificationLoop:
 
 
 class _Follow:
-    """Waits for polls of the target after an action, and collects them for verification."""
+    """Waits for polls (the values that the target had at one time) after an action, and collects them for verification.
+
+    The responder's polling loop measures these values at an interval.
+    """
 
     def __init__(self, world: ResponseContext, incident_id: str) -> None:
         self._world = world
@@ -202,7 +205,9 @@ class _Follow:
         self._polls: list[Snapshot] = []
 
     async def polls(self) -> list[Snapshot]:
-        """Wait for the next poll of the target; return the polls since this object was created, at most `_MAX_POLLS`.
+        """Wait for the next poll (values of the target); return the polls since this object was created.
+
+        At most the last `_MAX_POLLS` polls are returned.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.

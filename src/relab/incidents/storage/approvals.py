@@ -103,7 +103,7 @@ class ApprovalLog:
         Args:
             approval_id: the id of the approval request.
             now_us: the current time, in microseconds since 1970.
-            why: the reason for the timeline: a clause that begins with a small letter and ends with a full stop.
+            why: the reason for the withdrawal, as a sentence; the message in the incident's timeline ends with it.
 
         Returns:
             The decision if a person decided the request earlier; that decision remains in force. None if the request is

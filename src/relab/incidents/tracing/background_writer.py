@@ -47,7 +47,7 @@ class BackgroundWriter:
 
     Args:
         responder: the state of the responder: the open incident, and whether this process leads.
-        feed: the latest polls of the target.
+        feed: the latest polls (the values that the target had at one time).
         recorder: stores the incidents as agent runs.
         keeper: stores the signals of the open incident in its timeline.
     """

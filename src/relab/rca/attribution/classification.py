@@ -139,7 +139,8 @@ def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
 
     For a loop, return whether the new version takes more steps than the previous one. For any other problem, return
     whether the new version uses the problem's tool in another way. `regression` is the cause "the new version is worse
-    than the previous one"; its problems quote what differs between the versions.
+    than the previous one". Each of its problems is a difference between the versions, such as a higher number of
+    steps; the attributes of its quotes say which.
     """
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

@@ -66,8 +66,10 @@ class RankingModelKeeper:
     def train(self, agent_name: str | None = None) -> list[TrainedModel]:
         """Train a model for each agent that has at least `MIN_RUNS` labelled runs.
 
-        It replaces an older model of the agent. If `agent_name` is given, only the model of this agent is trained. A
-        label is ignored if it names no step, or a step that contains other steps.
+        The model ranks the steps of a failed run by how likely each contains the first mistake. In a label, a person
+        has named the step with the first mistake; labels that name no step, or a step that contains other steps, are
+        ignored. The model replaces an older model of the agent. If `agent_name` is given, only the model of this agent
+        is trained.
 
         Raises:
             RankingModelError: no agent has enough labels.

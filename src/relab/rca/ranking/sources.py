@@ -99,8 +99,8 @@ class Signature(BaseModel):
             identifies must have at least the share `CORE_NEEDED` of these words, or begin with `opening`.
         words: words that occur in these names in at least two training runs, in alphabetical order.
         opening: the fixed lines that the program writes before and after the text of each task, in order; may be empty.
-            A run has this opening if the input or output of its first unit begins with the first line and has most of
-            the other lines.
+            A run has this opening if the input or output of its first unit begins with the first line and contains at
+            least the share `OPENING_NEEDED` of all lines.
         max_units: the number of units of the longest training run.
     """
 
@@ -135,11 +135,12 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with the source's opening; None if the source (the program) has no opening.
+        """Return whether a run begins with the opening of its source (the program that makes such runs).
 
-        The opening consists of the fixed lines that the program writes before and after the text of each task. The
-        first text of the run must begin with the first line and have most of the other lines. `units` are the steps and
-        tool calls of the run.
+        The opening consists of the fixed lines that the program writes before and after the text of each task. A run
+        begins with it if the input or output of its first unit begins with the first line, and contains at least the
+        share `OPENING_NEEDED` of all lines. Return None if the source has no opening. `units` are the steps and tool
+        calls of the run.
         """
         if not self.opening:
             return None

@@ -53,14 +53,15 @@ class Pairs:
 class RunningEffect:
     """The effect of new flags (arm B) compared with the old flags (arm A) after each round.
 
-    A round has one measurement of each arm.
+    A round has one measurement of each arm. Its log ratio is the logarithm of the quotient of two figures (P95 latency
+    or another metric): arm B's divided by arm A's. The arms are measured one after the other, so a linear trend of
+    the figures over time would change the log ratio; from 3 rounds on, this part of it is subtracted.
 
     The last axis of each array is the round; element i is computed from the rounds 0 to i. The shape is (rounds,), or
     (rollouts, rounds) for simulated rollouts.
 
     Attributes:
-        mean: estimate of the log ratio: the logarithm of arm B's figure (P95 latency or metric) divided by arm A's,
-            without a linear trend over time.
+        mean: the effect: the mean of the rounds' log ratios.
         sd: standard deviation of the rounds' log ratios; nan after the first round.
         error: standard error of `mean`; nan after the first round.
     """
@@ -89,7 +90,8 @@ def running_effect(pairs: Pairs) -> RunningEffect:
     The effect is the log ratio of arm B (new flags) to arm A (old flags). `pairs` has the figures (P95 latency or
     metric) of both arms.
 
-    From 3 rounds on, a linear trend over time is removed.
+    The arms are measured one after the other, so a linear trend of the figures over time would change the log ratio;
+    from 3 rounds on, this part of it is subtracted.
     """
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
     # Counted from the first round, so that the sums of squares lose no digits.

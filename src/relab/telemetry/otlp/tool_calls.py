@@ -258,7 +258,11 @@ class _Joining:
         return found
 
     def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
-        """Remove spans of tools from the front of `spans` until one belongs to no request yet; return it, or None."""
+        """Return the first span of a tool in `spans` that is not assigned to a request yet; None if there is none.
+
+        A request is a model's demand to call the tool. The returned span and all spans before it are removed from
+        `spans`.
+        """
         while spans:
             facts = spans.popleft()
             if facts.span.span_id not in self._taken:

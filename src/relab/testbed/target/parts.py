@@ -41,12 +41,13 @@ class Parts:
     """All objects of one worker of the target, wired together.
 
     Args:
-        settings: the content of the settings file.
+        settings: the settings, which the caller has read from their file.
         worker: the worker's number, from 1.
         logger: the worker's log.
 
     Raises:
-        BadSettingsError: the products cannot be read.
+        BadSettingsError: the file of the shop's products, which `settings` name, cannot be read, is invalid, or has no
+            products.
         OSError: the worker's folders cannot be created.
     """
 

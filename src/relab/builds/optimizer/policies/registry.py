@@ -68,11 +68,12 @@ def usable_policies(models: ModelStore) -> list[str]:
 def check_policy(name: str) -> None:
     """Check that a policy (rule that chooses build actions) has this name.
 
-    Whether the policy `dqn` can be used is not checked.
+    `fixed:ID` is the name of the policy that always chooses the action with the number ID. Whether the policy `dqn`
+    has a trained neural network, without which it cannot be used, is not checked.
 
     Raises:
         UnknownPolicyError: no policy has this name.
-        UnknownBuildActionError: `fixed:ID` names an unknown action.
+        UnknownBuildActionError: the name is `fixed:ID`, and no action has this number.
     """
     if name != _DQN:
         make_policy(name)
@@ -81,13 +82,15 @@ def check_policy(name: str) -> None:
 def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
     """Return a policy (rule that chooses build actions) that has not learnt from any decision yet.
 
+    `fixed:ID` is the name of the policy that always chooses the action with the number ID.
+
     Args:
         name: the name of the policy.
-        models: the trained networks, for the policy `dqn`; None: no trained network.
+        models: the trained neural networks, for the policy `dqn`; None: no trained network.
 
     Raises:
         UnknownPolicyError: no policy has this name.
-        UnknownBuildActionError: `fixed:ID` names an unknown action.
+        UnknownBuildActionError: the name is `fixed:ID`, and no action has this number.
         PolicyModelMissingError: the policy is `dqn`, and has no trained network.
         PolicyModelError: the policy is `dqn`, and its network is damaged or of another version.
         RlExtraMissingError: the policy is `dqn`, and the extra `[rl]` is not installed.

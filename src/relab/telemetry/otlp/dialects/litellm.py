@@ -55,7 +55,11 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _is_of_litellm(span: Span) -> bool:
-    """Return whether LiteLLM made the span, and not the program. With current conventions, its name names the call."""
+    """Return whether LiteLLM made the span, and not the user's program.
+
+    A span that LiteLLM made has one of two fixed names or, with OpenTelemetry's current conventions, a name that
+    consists of the operation and the model.
+    """
     operation, model = span.attributes.get(v.OPERATION), span.attributes.get(v.REQUEST_MODEL)
     return span.name in _OWN_SPANS or span.name == f"{operation} {model}"
 

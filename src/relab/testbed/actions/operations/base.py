@@ -46,7 +46,7 @@ class PlantOperation(ABC, Generic[Given]):
 
         Raises:
             PreconditionError: the action would be useless or harmful in this state.
-            PlantError: a part of the service does not answer.
+            PlantError: the supervisor, database, cache or target does not answer.
         """
         return self._find(cast("Given", parameters))
 
@@ -58,7 +58,7 @@ class PlantOperation(ABC, Generic[Given]):
             before: the state immediately before the action, as `look` returned it.
 
         Raises:
-            PlantError: a part of the service rejects the change or does not answer.
+            PlantError: the supervisor, database, cache or target rejects the change, or does not answer.
         """
         return self._do(cast("Given", parameters), before)
 
@@ -71,7 +71,7 @@ class PlantOperation(ABC, Generic[Given]):
 
         Raises:
             NotReversibleError: the action cannot be undone.
-            PlantError: a part of the service rejects the change or does not answer.
+            PlantError: the supervisor, database, cache or target rejects the change, or does not answer.
         """
         return self._take_back(cast("Given", parameters), before)
 

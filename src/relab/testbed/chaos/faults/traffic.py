@@ -323,10 +323,10 @@ class TrafficFault(Fault[Given]):
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the overload is present: it ends when the target is no longer overloaded.
+        """Return an object that tests whether the overload of the target that this fault caused is still present.
 
-        A change of the target's flow control also counts as the end. `ground` gives access to the testbed's
-        components.
+        It counts as ended as soon as the target is no longer overloaded, or its flow control (which rejects excess
+        requests) has been changed. `ground` gives access to the testbed's components.
         """
         return Overload(ground)
 
