@@ -31,6 +31,8 @@ _Request = Annotated[
 def post_training(services: ServicesDep, request: _Request) -> Training:
     """Queue a training of the policy `dqn` for a worker, in the lane (urgency) `training`.
 
+    The policy is a neural network that chooses build actions.
+
     503 if the packages of the extra `[rl]` are not installed.
     """
     return services.build_training.request(request)
@@ -43,8 +45,9 @@ def post_training(services: ServicesDep, request: _Request) -> Training:
     summary="Show the progress of a training",
 )
 def get_training(training_id: ObjectId, services: ServicesDep) -> Training:
-    """Return the status of a training of the build policy `dqn`: `pending`, `running`, `done` or `failed`.
+    """Return the status of a training of the policy `dqn`: `pending`, `running`, `done` or `failed`.
 
-    The field `message` says how far it is, such as the mean reward of the policy's choices so far.
+    The policy is a neural network that chooses build actions. The field `message` says how far the training is, such as
+    the mean reward of the policy's choices so far.
     """
     return services.build_training.get(training_id)

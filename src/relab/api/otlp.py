@@ -101,7 +101,7 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
         UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not gzip.
         OverloadedError: the service is overloaded; nothing was stored.
         TooLargeError, MalformedBodyError: the body cannot be accepted; nothing was stored.
-        UnavailableError: a part of the service cannot be used; nothing was stored.
+        UnavailableError: the database cannot be used, or this process is stopping; nothing was stored.
     """
     given = media_type(request, default="")
     if given not in PROTOBUF_TYPES and given != JSON_TYPE:

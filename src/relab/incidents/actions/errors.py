@@ -84,7 +84,7 @@ class ActionServerStoppedError(ActionServerError, UnavailableError):
 
 
 class UnreachableError(ActionServerError, UnavailableError):
-    """The action server cannot be reached, or reports that a part of the service does not answer; no action began."""
+    """The action server is unreachable, or reports that a component of the service is; no action began."""
 
     code = "action_server_unreachable"
     reaction = Reaction.WAIT

@@ -31,7 +31,7 @@ AUTHOR: Final = "operator"
 
 
 class PlantError(UnavailableError):
-    """A part of the service did not answer or rejected a request; the message names the part and its answer."""
+    """A component of the testbed (such as its database) did not answer or rejected a request; the message names it."""
 
     code = "not_done"
 
