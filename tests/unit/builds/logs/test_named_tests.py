@@ -36,6 +36,9 @@ def found(text: str) -> dict[str, str]:
         (" 1/2 Test #1: alpha ......   Passed    0.01 sec\n 2/2 Test #2: beta .......***Exception: SegFault\n", {"alpha": "passed", "beta": "failed"}),
         ("[       OK ] S.Good (3 ms)\n[  FAILED  ] S.Bad (3 ms)\n[  FAILED  ] 1 test, listed below:\n", {"S.Good": "passed", "S.Bad": "failed"}),
         ("PASS: parse\nXFAIL: old\nFAIL: run-suites\n# FAIL:  1\n", {"parse": "passed", "old": "skipped", "run-suites": "failed"}),
+        ("ERROR: tests/setup.sh\nXPASS: old\n", {"tests/setup.sh": "failed", "old": "failed"}),
+        ("PASS: 12\nFAIL: 0\nERROR: 0\n", {}),
+        ("ERROR: canceled\nERROR: timeout.\n", {}),
         ("make: *** [all] Error 1\n", {}),
     ],
 )  # fmt: skip

@@ -173,3 +173,12 @@ def test_hostile_lines_take_linear_time(line: str) -> None:
     text = f"{line}\n" * 40
 
     assert len(chosen(text, passing="ok\n")) <= 60
+
+
+def test_failed_installation_of_an_old_pip_is_quoted_although_a_later_one_succeeds() -> None:
+    failed = "ERROR: Command errored out with exit status 1: python setup.py egg_info Check the logs for full command output."
+    lines = chosen(
+        f"Collecting foo\n{failed}\nCollecting bar\nSuccessfully installed bar-1\nModuleNotFoundError: no foo\n"
+    )
+
+    assert failed in [line.text for line in lines]

@@ -5,6 +5,9 @@ import re
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
+# Scripts print counts such as "FAIL: 0", and many tools print an error of one word, such as "ERROR: canceled".
+_AUTOMAKE_FAILED = r"(?:FAIL|XPASS|ERROR(?=: [\w./+-]{0,300}[./]\w)): (?!\d+$)[\w./+-]{1,300}$"
+
 FORMAT = LogFormat(
     "make",
     rules=(
@@ -22,7 +25,7 @@ FORMAT = LogFormat(
             weight=0.85,
             max_lines=200,
         ),
-        BlockRule("failed test of Automake", re.compile(r"(?:FAIL|XPASS|ERROR): [\w./+-]{1,300}$"), weight=0.9),
+        BlockRule("failed test of Automake", re.compile(_AUTOMAKE_FAILED), weight=0.9),
         BlockRule(
             "failed test of CTest",
             re.compile(r"\s*\d{1,6}/\d{1,6} Test +#\d{1,6}: .{1,400}\*\*\*(?:Failed|Timeout|Exception)"),
@@ -48,7 +51,9 @@ FORMAT = LogFormat(
     tests=(
         # Automake.
         NamedTestRule(
-            re.compile(r"(?P<outcome>PASS|FAIL|SKIP|XFAIL|XPASS|ERROR): (?P<name>[\w./+-]{1,300})$"),
+            re.compile(
+                r"(?P<outcome>PASS|FAIL|SKIP|XFAIL|XPASS|ERROR(?=: [\w./+-]{0,300}[./]\w)): (?P<name>(?!\d+$)[\w./+-]{1,300})$"
+            ),
             {
                 "PASS": BuildTestOutcome.PASSED,
                 **dict.fromkeys(("SKIP", "XFAIL"), BuildTestOutcome.SKIPPED),

@@ -24,10 +24,10 @@ FORMAT = LogFormat(
             weight=0.9,
             max_lines=8,
         ),
-        # Old versions of pip then install the package without a wheel.
+        # Old versions of pip then install the package without a wheel; a line that names the command ends the installation.
         BlockRule(
             "wheel that pip could not build",
-            re.compile(r"\s{0,8}ERROR: (?:Failed building wheel for|Command errored out with exit status)"),
+            re.compile(r"\s{0,8}ERROR: (?:Failed building wheel for|Command errored out with exit status \d{1,9}:$)"),
             re.compile(r"\s+\S|╰─>|note: "),
             bridge=1,
             weight=0.9,
