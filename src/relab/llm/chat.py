@@ -103,9 +103,8 @@ class ChatBackend:
                         return await model.ainvoke(messages)
                     except (self.base_error, LlmError, *_MALFORMED) as error:
                         failure = _translate(error, self, config)
-                    if isinstance(failure, LlmUnavailableError):
-                        # An earlier attempt may have reached the model.
-                        failure.may_cost = may_cost = may_cost or failure.may_cost
+                    # An earlier attempt may have reached the model.
+                    failure.may_cost = may_cost = may_cost or failure.may_cost
                     # Raise outside of the `except` block, so that the server's text is not chained to the error.
                     pause_s = _pause_s(failure, attempt, config)
                     if pause_s is None or time.monotonic() + pause_s >= ends_at:

@@ -10,9 +10,14 @@ from relab.core.errors import ConfigurationError, UnavailableError
 
 
 class LlmError(UnavailableError):
-    """The model gave no answer. The caller continues without an answer."""
+    """The model gave no answer. The caller continues without an answer.
+
+    Attributes:
+        may_cost: whether the call may have cost tokens; False if the server rejected or never received it.
+    """
 
     code = "llm_error"
+    may_cost: bool = True
 
 
 class LlmDisabledError(LlmError):
@@ -26,7 +31,6 @@ class LlmUnavailableError(LlmError):
 
     Attributes:
         status: the HTTP status of the response, or None if there was no response.
-        may_cost: whether the call may have cost tokens; False if the server rejected or never received it.
         retry_after_s: the wait that the server requested before a retry, in seconds, or None.
     """
 
@@ -82,3 +86,4 @@ class LlmNotConfiguredError(ConfigurationError, LlmError):
     """The optional package, the key or the model name is missing or wrong: an operator must act."""
 
     code = "llm_not_configured"
+    may_cost = False

@@ -13,7 +13,7 @@ from relab.llm.answers import read_message, read_usage
 from relab.llm.budget import Budget, Charge
 from relab.llm.config import LlmConfig
 from relab.llm.deadline import DeadlineRunner
-from relab.llm.errors import LlmBusyError, LlmError, LlmNotConfiguredError, LlmUnavailableError
+from relab.llm.errors import LlmBusyError, LlmError, LlmNotConfiguredError
 from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import Prompt, TokenUsage
 from relab.llm.providers import PROVIDERS
@@ -132,10 +132,7 @@ class LangChainGateway:
             message = self._runner.run(
                 lambda ends_at: backend.ask(self._config, prompt, schema, ends_at=ends_at), bound_s
             )
-        except LlmNotConfiguredError:
-            self._budget.settle(charge, _NOTHING_BILLED)
-            raise
-        except LlmUnavailableError as error:
+        except LlmError as error:
             if not error.may_cost:
                 self._budget.settle(charge, _NOTHING_BILLED)
             raise
