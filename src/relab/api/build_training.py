@@ -25,7 +25,7 @@ _Request = Annotated[
     "/build-trainings",
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[requires(Scope.OPERATE)],
-    responses=scoped_problems(has_body=True),
+    responses=scoped_problems(409, has_body=True),
     summary="Train the policy dqn",
 )
 def post_training(services: ServicesDep, request: _Request) -> Training:
@@ -33,7 +33,7 @@ def post_training(services: ServicesDep, request: _Request) -> Training:
 
     The policy is a neural network that chooses build actions.
 
-    503 if the packages of the extra `[rl]` are not installed.
+    409 if the packages of the extra `[rl]` are not installed.
     """
     return services.build_training.request(request)
 

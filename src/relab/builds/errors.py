@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.core.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from relab.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    ExtraMissingError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 
 
 class BuildNotFoundError(NotFoundError):
@@ -170,11 +177,10 @@ class PolicyModelError(UnavailableError):
     code = "policy_model_unusable"
 
 
-class RlExtraMissingError(ConfigurationError):
+class RlExtraMissingError(ExtraMissingError):
     """The policy `dqn`, a neural network that chooses build actions, needs the extra `[rl]`, which is not installed."""
 
     code = "rl_extra_missing"
-    is_safe_to_show = True
 
     def __init__(self) -> None:
         super().__init__(

@@ -189,7 +189,14 @@ def _replace(path: Path, content: bytes) -> None:
 def report_error(error: Exception) -> int:
     """Print an error to stderr, or with `--json` as JSON to stdout, and return the exit code for it."""
     from relab.core.atomic_files import is_disk_full
-    from relab.core.errors import ConfigurationError, InUseError, InvalidInputError, RelabError, UnavailableError
+    from relab.core.errors import (
+        ConfigurationError,
+        ExtraMissingError,
+        InUseError,
+        InvalidInputError,
+        RelabError,
+        UnavailableError,
+    )
 
     if isinstance(error, OSError) and is_disk_full(error):
         place = error.filename or "A file or the output"
@@ -220,7 +227,7 @@ def report_error(error: Exception) -> int:
     if isinstance(error, InvalidInputError) and error.problems:
         details["problems"] = [{"field": field, "message": message} for field, message in error.problems]
     print_error(error.code, str(error), details)
-    if isinstance(error, UnavailableError | ConfigurationError | InUseError):
+    if isinstance(error, UnavailableError | ConfigurationError | InUseError | ExtraMissingError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 

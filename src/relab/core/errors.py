@@ -86,6 +86,12 @@ class InUseError(ConflictError):
     code = "in_use"
 
 
+class ExtraMissingError(ConflictError):
+    """The request needs packages of one of relab's extras that are not installed; an operator must install them."""
+
+    code = "extra_missing"
+
+
 class PreconditionFailedError(ConflictError):
     """The stored object has changed since the caller read it; the caller must read it again."""
 

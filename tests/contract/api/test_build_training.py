@@ -15,7 +15,7 @@ def test_training_is_queued_or_rejected_with_the_name_of_the_missing_extra(api: 
     answer = api.post("/build-trainings", json={"builds": 1_000, "seed": 7})
 
     if not has_rl():
-        assert "relab[rl]" in assert_problem(answer, 503, "rl_extra_missing")["detail"]
+        assert "relab[rl]" in assert_problem(answer, 409, "rl_extra_missing")["detail"]
         return
     assert answer.status_code == 202
     training = answer.json()
