@@ -50,7 +50,7 @@ def messages_of_simulation(record: Record) -> Body:
     """Convert a simulation to the body of a run, in which each message is a step of its role."""
     messages: list[Record] = record["messages"]
     steps = [
-        _step(index, entry["role"], entry["role"], entry["content"])
+        step_of_entry(index, entry["role"], entry["role"], entry["content"])
         for index, entry in enumerate(messages)
         if not _is_of_customer_device(entry)
     ]
@@ -112,7 +112,8 @@ def _run(record: Record) -> Body:
     }
 
 
-def _step(index: int, name: str, agent: str, text: str | None) -> Body:
+def step_of_entry(index: int, name: str, agent: str, text: str | None) -> Body:
+    """Return the step of the entry with the number `index`, from 0, of a log: its text is the step's output."""
     return {
         "step_id": f"turn-{index}",
         "name": name,
@@ -131,7 +132,7 @@ def _agent_steps(messages: list[Record]) -> list[Body]:
             asked = entry["content"]
         elif entry["role"] == AGENT:
             calls = entry.get("tool_calls") or []
-            step = _step(index, f"call {calls[0]['name']}" if calls else "reply", AGENT, entry["content"])
+            step = step_of_entry(index, f"call {calls[0]['name']}" if calls else "reply", AGENT, entry["content"])
             steps.append({**step, "input_summary": asked})
             asked = None
     return steps

@@ -112,7 +112,7 @@ def as_messages(messages: Sequence[Record]) -> Body:
     """Return a run in which each message is a step of its role, and tool calls are text: what a plain log has."""
     return _body(
         [
-            _step(
+            tau2_bench.step_of_entry(
                 index,
                 message["role"],
                 message["role"],
@@ -140,7 +140,7 @@ def as_calls(messages: Sequence[Record]) -> Body:
         elif message["role"] == "assistant":
             waiting = list(message.get("tool_calls") or [])
             name = f"call {waiting[0]['function']['name']}" if waiting else "reply"
-            steps.append({**_step(index, name, AGENT, message["content"]), "input_summary": asked})
+            steps.append({**tau2_bench.step_of_entry(index, name, AGENT, message["content"]), "input_summary": asked})
             asked = None
         elif message["role"] == "tool" and waiting:
             calls.append(_call(index, steps[-1]["step_id"], waiting.pop(0)["function"], message["content"]))
@@ -177,17 +177,6 @@ def _with_call(message: Record) -> Record:
     action = _ACTION.search(message["content"])
     requested = [{"function": {"name": action["name"], "arguments": action["arguments"]}}] if action else []
     return {**message, "tool_calls": requested}
-
-
-def _step(index: int, name: str, agent: str, text: str | None) -> Body:
-    return {
-        "step_id": f"turn-{index}",
-        "name": name,
-        "agent_name": agent,
-        "status": "success",
-        "started_at": moment(index),
-        "output_summary": text or None,
-    }
 
 
 def _body(steps: list[Body], calls: list[Body]) -> Body:
