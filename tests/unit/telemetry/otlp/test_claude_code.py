@@ -12,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category
 from relab.telemetry.models import AgentRun, StepStatus
+from relab.telemetry.otlp.dialects.claude_code import events_by_subject
 from relab.telemetry.otlp.facts import facts_of
 from relab.telemetry.otlp.logs import decode_logs, read_event, with_events
 from relab.telemetry.otlp.projection import project
@@ -238,14 +239,10 @@ def test_sub_agent_is_an_agent_of_the_run() -> None:
 
 
 def test_only_the_first_of_many_spans_that_claim_a_call_gets_its_events() -> None:
-    spans = [
-        TRACE.span(f"call {number}", "claude_code.interaction", {"span.type": "tool", "tool_name": "Edit", **CALL_ID})
-        for number in range(3)
-    ]
-    run = run_of(interaction(), *spans, events=[event("tool_result", **RESULT)] * 2)
-    given = [call.args_json for call in run.tool_calls]
-    assert given[0] == {"old_string": "a"}
-    assert not any(given[1:])
+    claims = [TRACE.span(f"call {number}", None, {"span.type": "tool", **CALL_ID}) for number in range(3)]
+    told = SpanEvent("claude_code.tool_result", 0, RESULT)
+    placed = events_by_subject({"elsewhere": [told, told]}, [read_span(span.SerializeToString()) for span in claims])
+    assert [len(placed[span_id(f"call {number}")]) for number in range(3)] == [2, 0, 0]
 
 
 @pytest.mark.parametrize("request_id", [["req_1"], {"id": "req_1"}, 7])
