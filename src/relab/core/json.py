@@ -137,6 +137,17 @@ def whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def equal_json(first: JsonValue, second: JsonValue) -> bool:
+    """Return whether two JSON values are equal, as JSON compares them: 1 equals 1.0, and does not equal true or "1"."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(equal_json(first[name], second[name]) for name in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(equal_json, first, second))
+    if is_number(first) or is_number(second):
+        return is_number(first) and is_number(second) and first == second
+    return first == second
+
+
 def canonical_json(value: object) -> str:
     """Return compact JSON with sorted keys: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

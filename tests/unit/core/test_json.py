@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import canonical_json, depth_of, digest, parse_json
+from relab.core.json import canonical_json, depth_of, digest, equal_json, parse_json
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 NUMBERS = st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
@@ -185,3 +185,28 @@ def test_nan_and_infinity_are_not_written(value: object) -> None:
 @pytest.mark.parametrize(("value", "depth"), [(1, 0), ("[[", 0), ([], 1), ({"a": [1, {}]}, 3), ([[1], 2], 2)])
 def test_depth_counts_nested_lists_and_objects(value: object, depth: int) -> None:
     assert depth_of(value) == depth
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(1, 1.0), ({"a": [2.0, None]}, {"a": [2, None]}), (True, True), ("1", "1")]
+)
+def test_equal_json_values(first: Any, second: Any) -> None:
+    assert equal_json(first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (1, True),
+        (0, False),
+        (1, "1"),
+        ([1], [True]),
+        ({"a": 0}, {"a": False}),
+        ([1], [1, 2]),
+        ({}, {"a": None}),
+        (0, None),
+    ],
+)
+def test_unequal_json_values(first: Any, second: Any) -> None:
+    assert not equal_json(first, second)
+    assert not equal_json(second, first)

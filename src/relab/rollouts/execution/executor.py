@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from relab.core.clock import Clock
 from relab.core.errors import RelabError, UnavailableError
-from relab.core.json import canonical_json
+from relab.core.json import equal_json
 from relab.core.logging import get_logger
 from relab.rollouts.errors import (
     EndNotStoredError,
@@ -36,7 +36,7 @@ from relab.rollouts.record import (
     RolloutStatus,
 )
 from relab.rollouts.targets.opening import RolloutTarget
-from relab.rollouts.targets.protocol import FlagState
+from relab.rollouts.targets.protocol import FlagState, read_agreed
 from relab.stats.verdicts import Verdict
 
 CANARY_ROUND: Final = 0
@@ -134,7 +134,7 @@ class RolloutExecution:
             raise TargetUnhealthyError(health.reason, remedy="Repair the target, then start the rollout again.")
         self._enter(RolloutPhase.PLAN, "Reading the flags")
         # A rollout that continues after a restart has its snapshot already.
-        before = FlagState(self._record.before) if self._record.before is not None else self._target.flags.read()
+        before = FlagState(self._record.before) if self._record.before is not None else read_agreed(self._target.flags)
         planned: dict[Arm, Any] = {}
         if self._plan.subject.flags.kind == "service":
             document: Any = before.value
@@ -179,7 +179,7 @@ class RolloutExecution:
             FlagsChangedError: another client has changed the flags.
         """
         state = self._target.flags.read()
-        if canonical_json(state.value) != canonical_json(self._record.before):
+        if state.others or not equal_json(state.value, self._record.before):
             raise FlagsChangedError(
                 f"Another client changed the flags of {self._target.flags.name} since this rollout read them.",
                 remedy="That change stays. Start a new rollout from these flags.",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from relab.core.json import JsonValue, canonical_json
+from relab.core.json import JsonValue, equal_json
 from relab.rollouts.errors import FlagsChangedError
-from relab.rollouts.targets.protocol import FlagState, FlagTarget, change_flags
+from relab.rollouts.targets.protocol import FlagState, FlagTarget, change_flags, shown_values
 
 
 class FlagSwitch:
@@ -39,11 +39,16 @@ class FlagSwitch:
         """Check that the flags are still as this rollout last read or set them, and return them.
 
         Raises:
-            FlagsChangedError: another client has changed the flags.
+            FlagsChangedError: another client has changed the flags, or parts of the target report different ones.
             TargetUnavailableError: the target does not answer.
         """
         found = self._flags.read()
-        if found.version != self._state.version or canonical_json(found.value) != canonical_json(self._state.value):
+        if found.others:
+            raise FlagsChangedError(
+                f"The flags of {self._flags.name} are not the same in all processes ({shown_values(found)}).",
+                remedy="Repeat the rollout while nothing else changes the flags, on a service whose processes share them.",
+            )
+        if found.version != self._state.version or not equal_json(found.value, self._state.value):
             raise FlagsChangedError(
                 f"Another client changed the flags of {self._flags.name} during the rollout.",
                 remedy="Repeat the rollout while nothing else changes the flags.",

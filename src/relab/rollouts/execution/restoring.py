@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from relab.core.logging import get_logger
@@ -60,13 +60,14 @@ def restore_flags(
     while True:
         try:
             state = flags.read()
-            if not any(flags.holds(state, value) for value in own):
+            found = [replace(state, value=value, others=()) for value in state.values]
+            if not all(any(flags.holds(part, value) for value in own) for part in found):
                 message = "The flags were changed by another client during the rollout; that change stays."
                 _log.warning("rollout_flags_changed", target=flags.name)
                 return RestoredFlags(False, message)
             # Sent even if the flags seem unchanged: it invalidates a change that the target has not
             # processed yet.
-            change_flags(flags, change.inverse, expected=state.version, within_s=within_s)
+            change_flags(flags, change.inverse, expected=state.version, within_s=within_s, repeats=True)
         except FlagsRejectedError as error:
             # For example, a credential has expired: without this, no later rollout could ever begin.
             if not flags.holds(state, change.inverse):

@@ -16,8 +16,9 @@ from relab.rollouts.plans.urls import HttpUrl, UrlPath
 
 Pointer = Annotated[str, Field(pattern=r"^(?:/[^/]*)*$", max_length=500)]
 """A JSON pointer (RFC 6901); empty for the whole document."""
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$")]
 Headers = dict[
-    Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$")],
+    HeaderName,
     Annotated[str, Field(pattern=r"^[ -~]*$", max_length=4_000)],
 ]
 """HTTP headers, in ASCII; `${ROLLOUT_NAME}` in a value is replaced by that environment variable."""
@@ -46,11 +47,16 @@ class HttpFlagSubject(PlanSection):
     Attributes:
         url: the URL to which a change is sent. The new value, as text or JSON, replaces `$value` in it.
         method: the HTTP method of a change.
-        body: the body of a change, as JSON; the new value replaces each text in it that is exactly `$value`.
+        body: the body of a change, as JSON; the new value replaces each text in it that is exactly `$value`. None (`null`
+            in a plan) for changes without a body.
         read_url: the URL at which the flag is read; None for `url`.
         pointer: the JSON pointer to the flag's value in the answer to a read.
         version_pointer: the JSON pointer to the flag's version in the answer to a read; None for a flag without
             versions. A change sends the version in an `If-Match` header.
+        version_header: the HTTP header with the flag's version in the answer to a read, such as `ETag`, in place of
+            `version_pointer`.
+        reads: how many GET requests, over one connection each, are one read of the flag; all answers must agree. The first
+            read, and those after a disagreement, have eight times as many. 1: always a single request.
         headers: HTTP headers of each request.
         a: the old value (arm A); None for the value that the flag has before the rollout.
         b: the new value (arm B).
@@ -65,13 +71,17 @@ class HttpFlagSubject(PlanSection):
     read_url: HttpUrl | None = None
     pointer: Pointer = ""
     version_pointer: Pointer | None = None
+    version_header: HeaderName | None = None
+    reads: Annotated[int, Field(ge=1, le=100)] = 5
     headers: Headers = Field(default={}, repr=False)
     a: JsonValue = None
     b: JsonValue
     sent_as: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
-    def _arms_can_be_sent(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.version_pointer is not None and self.version_header is not None:
+            raise ValueError("version_pointer and version_header both name the version; give one of them")
         if self.a is not None:
             self.check_can_be_sent(self.a, "a")
         self.check_can_be_sent(self.b, "b")

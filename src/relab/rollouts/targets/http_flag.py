@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import quote
 
-from relab.core.json import JsonValue, canonical_json
-from relab.rollouts.errors import TargetUnavailableError
+from relab.core.json import JsonValue, canonical_json, equal_json
+from relab.rollouts.errors import SubjectError, TargetUnavailableError
 from relab.rollouts.plans.subject import HttpFlagSubject
 from relab.rollouts.targets.identity import flag_identity
-from relab.rollouts.targets.json_client import JsonClient, at_pointer, curl, shown_url, with_environment
+from relab.rollouts.targets.json_client import (
+    NO_BODY,
+    JsonAnswer,
+    JsonClient,
+    NoBody,
+    at_pointer,
+    curl,
+    shown_url,
+    with_environment,
+)
 from relab.rollouts.targets.protocol import FlagState, check_size
 from relab.rollouts.targets.service_flags import check_change
 
-_PLACEHOLDER = "$value"
+_PLACEHOLDER: Final = "$value"
+_THOROUGH: Final = 8
+"""The factor of the plan's `reads` for a thorough read: with the default, a value in one of four processes is missed in
+1 of 100,000 cases."""
 
 
 class HttpFlagTarget:
     """A flag with one JSON value; each change replaces the whole value.
+
+    A service may have several processes at one address, and a common mistake is to keep the flag in the memory of each.
+    Therefore the flag is read several times at once, over one connection each. The first read is thorough, because an
+    earlier change may have reached some of the processes, and so are all reads after the answers have differed.
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
@@ -28,6 +45,7 @@ class HttpFlagTarget:
     def __init__(self, subject: HttpFlagSubject, environment: Mapping[str, str], *, timeout_s: float) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+        self._is_thorough = True
 
     @property
     def name(self) -> str:
@@ -35,13 +53,35 @@ class HttpFlagTarget:
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:
-        """Return the value of the flag, and its version if the plan names a `version_pointer`."""
+        """Return the value of the flag, with its version if the plan says where answers have it.
+
+        If processes of the service return different values, the state has all of them.
+        """
+        reads = self._subject.reads
+        state = self._read_at_once(reads)
+        if self._is_thorough and reads > 1 and not state.others:
+            more = self._read_at_once(reads * (_THOROUGH - 1))
+            state = _joined([state, more])
+        self._is_thorough = bool(state.others)
+        return state
+
+    def _read_at_once(self, times: int) -> FlagState:
         url = self._subject.read_url or self._subject.url
-        document = self._client.get(url)
+        return _joined([self._state(url, answer) for answer in self._client.get_all(url, times)])
+
+    def _state(self, url: str, answer: JsonAnswer) -> FlagState:
+        """Return the value and the version of the flag in one answer to a read.
+
+        Raises:
+            TargetUnavailableError: the answer has no value or no version where the plan says, or a value that could not
+                be restored.
+            SubjectError: the version cannot be used in a conditional change.
+        """
+        document = answer.document
         try:
             value = at_pointer(document, self._subject.pointer)
             pointer = self._subject.version_pointer
-            version = None if pointer is None else str(at_pointer(document, pointer))
+            version = None if pointer is None else f'"{at_pointer(document, pointer)}"'
         except LookupError as error:
             raise TargetUnavailableError(
                 f"The answer of {shown_url(url)} has nothing at {error}.",
@@ -53,18 +93,19 @@ class HttpFlagTarget:
         except ValueError as error:
             # Checked before the first change: a value that cannot be sent could not be restored.
             raise TargetUnavailableError(f"{error}.", remedy="Add it to `subject.flags.sent_as`.") from error
-        return FlagState(value, version)
+        name = self._subject.version_header
+        return FlagState(value, version if name is None else _version_in(answer, name, url))
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
         """Set the flag to the value `wanted`, if its version is `expected`; None skips this check."""
-        headers = {} if expected is None else {"If-Match": f'"{expected}"'}
+        headers = {} if expected is None else {"If-Match": expected}
         url, body = self._request_for(wanted)
         answer = self._client.request(self._subject.method, url, body, headers=headers)
         check_change(shown_url(self._subject.url), answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
         """Return whether the value in `state` equals `wanted`."""
-        return canonical_json(state.value) == canonical_json(wanted)
+        return all(equal_json(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
         """Return the value in `before`: a change to this value restores the flag, whatever `wanted` is."""
@@ -75,13 +116,41 @@ class HttpFlagTarget:
         url, body = self._request_for(wanted)
         return curl(self._subject.method, url, body, self._subject.headers)
 
-    def _request_for(self, wanted: JsonValue) -> tuple[str, JsonValue]:
+    def _request_for(self, wanted: JsonValue) -> tuple[str, JsonValue | NoBody]:
         url, sent_as = self._subject.url, self._subject.sent_as
         sent = wanted if sent_as is None else sent_as[canonical_json(wanted)]
         if _PLACEHOLDER in url:
             text = sent if isinstance(sent, str) else canonical_json(sent)
             url = url.replace(_PLACEHOLDER, quote(text, safe=""))
-        return url, _filled(self._subject.body, sent)
+        body = self._subject.body
+        return url, NO_BODY if body is None else _filled(body, sent)
+
+
+def _joined(states: list[FlagState]) -> FlagState:
+    """Return the state of a flag of which several answers report these states."""
+    first, others = states[0], list[JsonValue]()
+    for value in (value for state in states for value in state.values):
+        if not any(equal_json(value, found) for found in (first.value, *others)):
+            others.append(value)
+    is_applied = not others and all(state.is_applied and state.version == first.version for state in states)
+    return FlagState(first.value, first.version, is_applied, tuple(others))
+
+
+def _version_in(answer: JsonAnswer, name: str, url: str) -> str:
+    """Return the version in the header `name` of an answer, in the form in which `If-Match` sends it."""
+    version = answer.headers.get(name.lower())
+    if version is None:
+        raise SubjectError(
+            f"The answer of {shown_url(url)} has no header {name}.",
+            remedy="Remove `version_header` from `subject.flags`.",
+        )
+    if version.startswith("W/"):
+        # RFC 9110, 13.1.1: a change with a weak tag is always rejected.
+        raise SubjectError(
+            f"The header {name} of {shown_url(url)} is a weak tag, which no conditional change may name.",
+            remedy="Remove `version_header` from `subject.flags`.",
+        )
+    return version if version.startswith('"') else f'"{version}"'
 
 
 def _filled(template: JsonValue, value: JsonValue) -> JsonValue:

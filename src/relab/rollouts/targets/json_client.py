@@ -11,7 +11,9 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from relab.core.errors import MalformedBodyError
@@ -28,6 +30,16 @@ _PRINTABLE: Final = re.compile(r"[ -~]*")
 _CREDENTIAL_NAME: Final = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
 _CREDENTIAL_VALUE: Final = re.compile(r"\s*(basic|bearer|digest|token)\s", re.IGNORECASE)
 _SHOWN: Final = 300
+_AT_ONCE: Final = 4
+
+
+class NoBody(Enum):
+    """The type of `NO_BODY`, which stands for a request without a body; None is the JSON value `null`."""
+
+    NO_BODY = "no body"
+
+
+NO_BODY: Final = NoBody.NO_BODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +50,13 @@ class JsonAnswer:
         status: the status.
         document: the body as JSON; None if it is not JSON.
         is_json: whether the body is JSON; an empty body is not.
+        headers: the headers, by their names in lower case.
     """
 
     status: int
     document: JsonValue
     is_json: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_success(self) -> bool:
@@ -69,14 +83,19 @@ class JsonClient:
         self._timeout_s = timeout_s
 
     def request(
-        self, method: str, url: str, body: JsonValue = None, *, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        body: JsonValue | NoBody = NO_BODY,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> JsonAnswer:
         """Send a request and return its answer, whatever its status. Redirects are not followed.
 
         Args:
             method: the HTTP method.
             url: the URL.
-            body: the JSON to send; None sends no body with GET, and `null` with other methods.
+            body: the JSON to send; `NO_BODY` sends no body.
             headers: added to the client's own headers.
 
         Raises:
@@ -85,12 +104,12 @@ class JsonClient:
         """
         import httpx
 
-        content = None if body is None and method == "GET" else canonical_json(body).encode()
+        content = None if isinstance(body, NoBody) else canonical_json(body).encode()
         sent = {**self._headers, **(headers or {})}
         if content is not None:
             sent["Content-Type"] = "application/json"
         try:
-            status, found = asyncio.run(self._exchange(method, url, content, sent))
+            status, found, received = asyncio.run(self._exchange(method, url, content, sent))
         except (TimeoutError, httpx.TimeoutException) as error:
             raise _unavailable(url, f"no whole answer within {self._timeout_s:g} s") from error
         except (httpx.ProtocolError, UnicodeError) as error:
@@ -99,14 +118,14 @@ class JsonClient:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise _unavailable(url, str(error) or type(error).__name__) from error
         try:
-            return JsonAnswer(status, parse_json(found), is_json=True)
+            return JsonAnswer(status, parse_json(found), is_json=True, headers=received)
         except MalformedBodyError:
-            return JsonAnswer(status, None, is_json=False)
+            return JsonAnswer(status, None, is_json=False, headers=received)
 
     async def _exchange(
         self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Send a request, and return (status, whole body) of the answer.
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Send a request, and return (status, whole body, headers) of the answer.
 
         Raises:
             TimeoutError: the answer is not complete within the client's time limit.
@@ -126,7 +145,7 @@ class JsonClient:
                 found += part
                 if len(found) > MAX_BYTES:
                     raise TargetUnavailableError(f"{shown_url(url)} answers with more than {MAX_BYTES:,} bytes.")
-            return answer.status_code, bytes(found)
+            return answer.status_code, bytes(found), dict(answer.headers)
 
     def _context_for(self, url: str) -> ssl.SSLContext:
         """Return the TLS context that checks the server's certificate; an empty context for plain HTTP."""
@@ -150,12 +169,26 @@ class JsonClient:
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
         """
+        return self._get(url).document
+
+    def get_all(self, url: str, times: int) -> list[JsonAnswer]:
+        """Return the answers to `times` GET requests, of which up to 4 are sent at the same time.
+
+        Raises:
+            TargetUnavailableError: one of them has no answer, a status that is not 2xx, or a body that is not JSON.
+        """
+        if times == 1:
+            return [self._get(url)]
+        with ThreadPoolExecutor(min(times, _AT_ONCE)) as threads:
+            return list(threads.map(self._get, [url] * times))
+
+    def _get(self, url: str) -> JsonAnswer:
         answer = self.request("GET", url)
         if not answer.is_success:
             raise TargetUnavailableError(f"{shown_url(url)} answers {answer.problem()}.")
         if not answer.is_json:
             raise TargetUnavailableError(f"{shown_url(url)} answers with something that is not JSON.")
-        return answer.document
+        return answer
 
 
 def shown_url(url: str) -> str:
@@ -218,18 +251,19 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
     return value
 
 
-def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | None = None) -> str:
+def curl(method: str, url: str, body: JsonValue | NoBody, headers: Mapping[str, str] | None = None) -> str:
     """Return a curl command for a shell that sends `body` as JSON.
 
     Args:
         method: the HTTP method.
         url: the URL.
-        body: the JSON.
+        body: the JSON; `NO_BODY` for a request without a body.
         headers: the headers of the plan. The shell replaces `${ROLLOUT_NAME}` in them by the environment variable.
     """
-    lines = [f"curl -X {method} {shlex.quote(url)}", "-H 'Content-Type: application/json'"]
+    lines = [f"curl -X {method} {shlex.quote(url)}"]
+    lines += [] if isinstance(body, NoBody) else ["-H 'Content-Type: application/json'"]
     lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in (headers or {}).items()]
-    lines.append(f"-d {shlex.quote(json.dumps(body))}")
+    lines += [] if isinstance(body, NoBody) else [f"-d {shlex.quote(json.dumps(body))}"]
     return " \\\n  ".join(lines)
 
 

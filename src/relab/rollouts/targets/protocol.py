@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-from relab.core.json import JsonValue, canonical_json
+from relab.core.json import JsonValue, canonical_json, equal_json
 from relab.rollouts.errors import FlagsNotAppliedError, SubjectError
 
 MAX_VALUE_BYTES: Final = 65_536
@@ -26,11 +26,18 @@ class FlagState:
         value: the whole value: a document with several flags, or the value of a single flag.
         version: the version of the flags, for conditional changes; None if the target has no versions.
         is_applied: whether all parts of the target, such as its workers, use this value.
+        others: other values that parts of the target have reported in place of `value`; empty if they agree.
     """
 
     value: JsonValue
     version: str | None = None
     is_applied: bool = True
+    others: tuple[JsonValue, ...] = ()
+
+    @property
+    def values(self) -> tuple[JsonValue, ...]:
+        """All values that parts of the target have reported."""
+        return (self.value, *self.others)
 
 
 class FlagTarget(Protocol):
@@ -98,12 +105,30 @@ def check_size(value: JsonValue, where: str) -> None:
         )
 
 
+def read_agreed(target: FlagTarget) -> FlagState:
+    """Return the current flags of a target, in which all of its parts agree.
+
+    Raises:
+        FlagsNotAppliedError: parts of the target report different values.
+        TargetUnavailableError: the target does not answer.
+    """
+    found = target.read()
+    if found.others:
+        raise FlagsNotAppliedError(
+            f"The flags of {target.name} are not the same in all processes ({shown_values(found)}).",
+            found=found.value,
+            remedy="Set them in all processes; a service whose processes do not share its flags cannot be measured.",
+        )
+    return found
+
+
 def change_flags(
     target: FlagTarget,
     wanted: JsonValue,
     *,
     expected: str | None = None,
     within_s: float,
+    repeats: bool = False,
 ) -> FlagState:
     """Change the flags of a target, wait until they are in force, and return them.
 
@@ -112,6 +137,8 @@ def change_flags(
         wanted: the change.
         expected: the version that the flags must have before the change; None accepts any version.
         within_s: how long the target may take, in seconds.
+        repeats: whether to send the change again while parts of the target report different values. A service that
+            keeps its flags in the memory of each worker makes a change only in the worker that receives it.
 
     Raises:
         FlagsNotAppliedError: the flags are not in force within this time.
@@ -127,7 +154,9 @@ def change_flags(
             return found
         if time.monotonic() >= deadline_s:
             state = "are accepted, but not by all parts,"
-            if not target.holds(found, wanted):
+            if found.others:
+                state = f"are not the same in all processes ({shown_values(found)})"
+            elif not target.holds(found, wanted):
                 differences = list(islice(_differences(found.value, wanted), _MAX_DIFFERENCES))
                 state = f"have other values ({'; '.join(differences) or 'fields that the change does not have'})"
             raise FlagsNotAppliedError(
@@ -136,7 +165,15 @@ def change_flags(
                 remedy="Check that the target has these fields and keeps them, and that nothing else changes them; "
                 "describe flags of another form in `subject.flags` of the plan.",
             )
+        if repeats and found.others:
+            target.send(wanted, found.version)
         time.sleep(_POLL_S)
+
+
+def shown_values(state: FlagState) -> str:
+    """Return the values that parts of a target have reported, shortened, for a message: "20 and 10"."""
+    shown = [canonical_json(value)[:_MAX_SHOWN] for value in state.values[:_MAX_DIFFERENCES]]
+    return " and ".join(shown)
 
 
 def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
@@ -151,6 +188,6 @@ def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterato
                 yield from _differences(found[name], value, place)
             else:
                 yield f"{place} is missing"
-    elif canonical_json(found) != canonical_json(wanted):
+    elif not equal_json(found, wanted):
         shown, asked = canonical_json(found)[:_MAX_SHOWN], canonical_json(wanted)[:_MAX_SHOWN]
         yield f"{path or 'the value'} is {shown}, not {asked}"
