@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relab.rollouts.judging.carry_over import carry_over
 from relab.rollouts.judging.early import certain_harm, early_look, error_upper_pct
 from relab.rollouts.judging.effects import RunningEffect, effect_pct, log_of, running_effect
 from relab.rollouts.judging.factors import factor_effects
@@ -125,16 +126,18 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
 def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return `(problems, warnings)`, one sentence each; only the problems make the verdict INVALID.
 
-    Three kinds of doubts exist: missing data, biased data (such as dropped requests, or very different numbers of
-    requests of the arms), and an unstable arm A (its figures drift or vary too much). Arm A has the old flags, arm B
-    the new ones. The plan's policy says which doubts are problems; the others are warnings:
+    Four kinds of doubts exist: missing data, biased data (such as dropped requests, or very different numbers of
+    requests of the arms), an unstable arm A (its figures drift or vary too much), and a carry-over (figures depend on the
+    flags of the window before). Arm A has the old flags, arm B the new ones. The plan's policy says which doubts are problems; the others are warnings:
 
     - `seed`: missing data are a problem.
-    - `statistical`: all doubts are problems, but an unstable arm A is only a warning if the change is clearly harmful.
+    - `statistical`: all doubts are problems, but the last two are only warnings if the change is clearly harmful.
 
     `running` is the effect after each round (one measurement of each arm); None if it cannot be computed.
     """
     missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
+    late = carry_over(data)
+    unstable = unstable if late is None else (late, *unstable)
     if plan.policy is DecisionPolicy.SEED:
         # The seed's rule compares the figures alone.
         return missing, (*biased, *unstable)

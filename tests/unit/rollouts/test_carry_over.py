@@ -1,0 +1,73 @@
+"""Verdicts about services that apply a change of flags late: a window then shows the flags of the window before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rollouts.judging import judge
+from relab.rollouts.models import Arm, ArmWindow
+from relab.rollouts.plans.models import Plan
+from relab.stats.verdicts import Verdict
+from unit.rollouts.rollout_windows import assert_invalid, plan_of, rollout
+
+PLAN = plan_of(16)
+
+
+def late_rollout(plan: Plan, own_pct: float, previous_pct: float) -> list[ArmWindow]:
+    """Return windows whose figure depends on their own arm and on the arm of the window before them."""
+    windows = rollout(plan, 16, own_pct)
+    before = [Arm.A, *(window.arm for window in windows)]
+    return [
+        window.model_copy(update={"metric": window.metric * (1 + previous_pct / 100 * (arm is Arm.B))})
+        for window, arm in zip(windows, before, strict=False)
+        if window.metric is not None
+    ]
+
+
+def test_harmful_change_that_is_applied_a_window_late_does_not_pass() -> None:
+    found = judge(late_rollout(PLAN, 0, 50), PLAN)
+
+    # The estimate alone would pass: windows of arm A show the slow flags.
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct < -10
+    assert_invalid(found, "applies changes late")
+
+
+def test_improvement_that_is_applied_in_time_passes() -> None:
+    assert judge(late_rollout(PLAN, -30, 0), PLAN).verdict is Verdict.PASS
+
+
+def test_carry_over_that_is_small_beside_the_effect_passes() -> None:
+    assert judge(late_rollout(PLAN, -50, -15), PLAN).verdict is Verdict.PASS
+
+
+def test_change_that_is_harmful_beyond_chance_fails_although_it_is_carried_over() -> None:
+    found = judge(late_rollout(PLAN, 1_500, 300), PLAN)
+
+    assert found.verdict is Verdict.FAIL
+    assert any("applies changes late" in warning for warning in found.warnings)
+
+
+def test_slow_first_window_is_no_late_change() -> None:
+    windows = rollout(PLAN, 16, -30)
+    cold = windows[0].model_copy(update={"metric": 2_000.0})
+
+    assert not any("late" in problem for problem in judge([cold, *windows[1:]], PLAN).problems)
+
+
+@pytest.mark.parametrize("order", ["abab", "abba"])
+def test_fixed_order_cannot_show_a_late_change(order: str) -> None:
+    plan = plan_of(16, experiment=f"order: {order}")
+
+    assert judge(late_rollout(plan, 0, 50), plan).problems == ()
+
+
+def test_change_that_is_applied_two_windows_late_is_invalid() -> None:
+    windows = rollout(PLAN, 16, 0)
+    before = [Arm.A, Arm.A, *(window.arm for window in windows)]
+    late = [
+        window.model_copy(update={"metric": (window.metric or 0) * (1 + 0.5 * (arm is Arm.B))})
+        for window, arm in zip(windows, before, strict=False)
+    ]
+
+    assert_invalid(judge(late, PLAN), "Windows two after one of arm B differ")
