@@ -15,9 +15,9 @@ from relab.rollouts.judging.rollout_data import RolloutData, is_usable
 from relab.rollouts.models import Arm
 from relab.stats.distributions import t_quantile
 
-CARRY_OVER_ALPHA: Final = 0.002
+CARRY_OVER_ALPHA: Final = 0.01
 """Two-sided level of the tests of both lags together. A target that applies changes at once, and whose windows are
-independent, is suspected in 2 of 1,000 rollouts."""
+independent, is suspected in at most 1 of 100 rollouts, and in fewer if the change has an effect."""
 _LAGS: Final = ("Windows after one of arm {}", "Windows two after one of arm {}")
 """How far back an earlier window may be, in order, and the beginning of a sentence about it."""
 _OWN: Final = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relab.rollouts.judging import pass_obstacles
 from relab.rollouts.models import Effect, RolloutJudgement
 from relab.rollouts.record import RolloutRecord
 from relab.stats.verdicts import Verdict
@@ -83,8 +84,17 @@ def next_steps(record: RolloutRecord) -> list[str]:
             "Compare the flags with those under ROLLBACK; run its command, unless the change of another client must stay"
         ]
     if record.judgement is None or (record.error is not None and not record.changes):
-        return ["Run without --dry-run" if record.is_dry_run else "Remove the cause, then run the rollout again"]
+        if not record.is_dry_run:
+            return ["Remove the cause, then run the rollout again"]
+        return [f"Change the plan, which can never pass: {reason}" for reason in _obstacles(record)] or [
+            "Run without --dry-run"
+        ]
     return _after_verdict(record, record.judgement)
+
+
+def _obstacles(record: RolloutRecord) -> tuple[str, ...]:
+    """Return why the measurement of a rollout could not pass by its plan; an experiment that decides it needs none."""
+    return pass_obstacles(record.plan) if record.experiment is None else ()
 
 
 def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
@@ -108,4 +118,5 @@ def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
     needed, measured = found.rounds_needed, max(found.windows.values(), default=0)
     if needed is not None and needed > measured:
         steps.append(f"Or measure {needed} rounds (experiment.rounds: {needed}); this run has {measured}")
+    steps += [f"Or change the plan, which can never pass: {reason}" for reason in _obstacles(record)]
     return steps

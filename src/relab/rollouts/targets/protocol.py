@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
@@ -15,6 +16,7 @@ MAX_VALUE_BYTES: Final = 65_536
 """The size of flags as JSON; rollouts store and show them."""
 _POLL_S: Final = 0.05
 _MAX_DIFFERENCES: Final = 5
+_SENT_AT_ONCE: Final = 4
 _MAX_SHOWN: Final = 100
 
 
@@ -166,8 +168,17 @@ def change_flags(
                 "describe flags of another form in `subject.flags` of the plan.",
             )
         if repeats and found.others:
-            target.send(wanted, found.version)
+            _send_again(target, wanted, found.version)
         time.sleep(_POLL_S)
+
+
+def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> None:
+    """Send a change again; several times at once if flags have no version, because these requests reach more processes."""
+    if version is not None:
+        target.send(wanted, version)
+        return
+    with ThreadPoolExecutor(_SENT_AT_ONCE) as threads:
+        list(threads.map(lambda _number: target.send(wanted, None), range(_SENT_AT_ONCE)))
 
 
 def shown_values(state: FlagState) -> str:
