@@ -18,7 +18,7 @@ from relab.stats.distributions import t_quantile
 CARRY_OVER_ALPHA: Final = 0.01
 """Two-sided level of the tests of both lags together. A target that applies changes at once, and whose windows are
 independent, is suspected in at most 1 of 100 rollouts, and in fewer if the change has an effect."""
-_LAGS: Final = ("Windows after one of arm {}", "Windows two after one of arm {}")
+_LAGS: Final = ("Windows after arm B", "Windows two after arm B")
 """How far back an earlier window may be, in order, and the beginning of a sentence about it."""
 _OWN: Final = 2
 _COLUMNS: Final = 3 + len(_LAGS)
@@ -46,8 +46,8 @@ def carry_over(data: RolloutData) -> str | None:
         slope = float(slopes[place])
         if abs(slope) > least * float(errors[place]) and abs(slope) >= abs(float(slopes[_OWN])) / 2:
             return (
-                f"{sentence.format(Arm.B)} differ by {percent(slope):+.0f} % from those after arm {Arm.A}: the target "
-                "applies changes late, or its queues or caches outlast a window. Raise `warmup_sec`."
+                f"{sentence} differ by {percent(slope):+.0f} % from those after arm A, so changes are applied late. "
+                "Raise `warmup_sec`."
             )
     return None
 
