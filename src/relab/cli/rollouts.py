@@ -307,7 +307,7 @@ def _print_changes(record: RolloutRecord) -> None:
     """Print, after a dry run of a rollout, which flags the rollout would change in each arm (set of flags)."""
     from json import dumps
 
-    from relab.rollouts.judging import pass_obstacles
+    from relab.rollouts.service import pass_obstacles
 
     print(f"Dry run on {plain(record.target)}: the target is healthy.")
     for arm, change in sorted(record.changes.items()):

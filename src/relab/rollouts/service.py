@@ -16,6 +16,7 @@ from relab.progress.service import ProgressLog
 from relab.rollouts.decisions import PersonalDecisions
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
+from relab.rollouts.judging import pass_obstacles
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
 from relab.rollouts.plans.models import Plan
@@ -49,6 +50,7 @@ __all__ = [
     "flag_plan",
     "override_plan",
     "parse_plan",
+    "pass_obstacles",
     "read_plan",
     "starter_text",
 ]
@@ -67,8 +69,7 @@ class RolloutService:
         experiments: returns the service that compares variants of experiments.
         gateway: returns the gateway to the language model, for commentaries.
         home: the folder for lock files and for reports of rollouts started over HTTP.
-        environment: the environment variables. A rollout's plan may use those that begin with `ROLLOUT_` in the headers
-            of its HTTP requests.
+        environment: the environment variables; HTTP headers of a plan may use those that begin with `ROLLOUT_`.
         allowed_hosts: the hosts, besides this machine, to which a plan that came over HTTP may send requests.
     """
 
@@ -121,8 +122,7 @@ class RolloutService:
             root: the folder to which the plan's report paths are relative.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins, and after each measurement.
-            is_dry_run: only check the target's health, and compute the changes of flags. A failed dry run is not
-                stored.
+            is_dry_run: only check the target's health, and compute the changes of flags; a failure is not stored.
 
         Raises:
             ReportFolderError: the reports cannot be written; nothing was changed.
