@@ -231,8 +231,8 @@ def report_error(error: Exception) -> int:
         except OSError:
             _discard_stdout()
         return EXIT_UNAVAILABLE
-    if (message := _usage_problem(error)) is not None:
-        print_error("usage", message)
+    if (problem := _usage_problem(error)) is not None:
+        print_error("usage", problem)
         return EXIT_USAGE
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
