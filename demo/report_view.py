@@ -188,8 +188,9 @@ def summary_table(outcomes: Iterable[Outcome], disagreements: Sequence[str | Non
         title="What happened, and what the lab found", title_justify="left", box=box.HORIZONTALS, show_edge=False
     )
     table.add_column("Run", no_wrap=True)
+    # The only column without a fixed width, so that a narrow terminal shows all digits of the last one.
     table.add_column("What the tool server really did", overflow="fold", ratio=1)
-    table.add_column("Category found", overflow="fold", min_width=MAX_CATEGORY_LENGTH + 2)
+    table.add_column("Category found", overflow="fold", width=MAX_CATEGORY_LENGTH + 2)
     table.add_column("Evidence cited", overflow="fold", width=EVIDENCE_WIDTH)
     table.add_column("ms to\nreport", justify="right", no_wrap=True)
     for outcome, disagreement in zip(outcomes, disagreements, strict=True):

@@ -23,7 +23,7 @@ from relab.builds.service import (
 )
 from relab.core.json import parse_json
 from relab.http.access import requires
-from relab.http.body import JsonBody, PackedBody, declared_length, read_body, read_model, require_json
+from relab.http.body import IngestGate, JsonBody, PackedBody, declared_length, read_body, read_model, require_json
 from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep
 from relab.http.openapi import BodyReadByRoute
 from relab.http.problems import scoped_problems
@@ -158,9 +158,11 @@ async def post_build(request: Request, response: Response, services: ServicesDep
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
-    async with request.app.state.ingest_gate.reserve(declared_length(request)) as reservation:
+    gate: IngestGate = request.app.state.ingest_gate
+    async with gate.reserve(declared_length(request)) as reservation:
         body = await read_body(request, reservation)
-        build, is_new = await run_in_threadpool(lambda: services.builds.ingest.report(_reported(body, max_bytes)))
+        async with gate.decoding:
+            build, is_new = await run_in_threadpool(lambda: services.builds.ingest.report(_reported(body, max_bytes)))
     response.status_code = 201 if is_new else 200
     return build
 

@@ -137,11 +137,14 @@ def timeline(
 
     with open_services() as services:
         page = services.telemetry.timeline(run_id, limit=limit)
+        started_at = services.telemetry.get(run_id).started_at
     if as_json:
         print_json("agent-runs timeline", **page.model_dump(mode="json"))
         return
     print_table(
-        f"Timeline of {plain(run_id)} ({len(page.items)} of {page.total})", TIMELINE_COLUMNS, timeline_rows(page.items)
+        f"Timeline of {plain(run_id)} ({len(page.items)} of {page.total})",
+        TIMELINE_COLUMNS,
+        timeline_rows(page.items, started_at),
     )
 
 

@@ -87,6 +87,8 @@ def open_command(
 
     A damaged or unsafe bundle is not unpacked.
     """
+    if not bundle.name:
+        raise InvalidInputError(f"{bundle} is not a bundle.", remedy="Name a file that `lab publish` wrote.")
     target = to or Path.cwd() / bundle.with_suffix("").name
     if not 0 < max_gb < math.inf:
         raise InvalidInputError(f"--max-gb: the largest size is a number above 0, not {max_gb:g}.")

@@ -15,6 +15,7 @@ from relab.cli.output import EXIT_UNAVAILABLE, JsonOption, print_json, print_tab
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
+    from relab.storage import Database
 
 _MODEL_SERVER_S = 10.0
 """How long the server of the language model may take to list its models, in seconds."""
@@ -84,12 +85,21 @@ def _try(name: str, found: str, check: Callable[[], None]) -> Check:
 
 
 def _database(services: Services) -> list[Check]:
-    from relab.storage.schema import prepare
-
     reached = _try("database", services.database.describe(), services.database.ping)
     if reached.state == "problem":
         return [reached]
-    return [reached, _try("schema", "fits this version", lambda: prepare(services.database))]
+    return [reached, _schema(services.database)]
+
+
+def _schema(database: Database) -> Check:
+    from relab.core.errors import RelabError
+    from relab.storage.schema import prepare
+
+    try:
+        prepare(database)
+    except RelabError as error:
+        return Check("schema", "problem", error.message, error.remedy)
+    return Check("schema", "ok", "fits this version")
 
 
 def _queue(services: Services) -> Check:

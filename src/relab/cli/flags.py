@@ -94,7 +94,7 @@ def set_flag(
     from relab.flags.models import FlagContent
     from relab.flags.service import read_as
 
-    content = read_as(FlagContent, parse_json(_read(file)))
+    content = read_as(FlagContent, parse_json(_read(file), "Standard input" if file == "-" else file))
     with open_services() as services:
         try:
             expected = {services.flags.get(key).version} if if_version is None else {if_version}
@@ -208,7 +208,7 @@ def evaluate(
     from relab.core.json import canonical_json, parse_json
     from relab.flags.service import read_context
 
-    attributes = dict(read_context(parse_json(context.encode(errors="surrogateescape"))))
+    attributes = dict(read_context(parse_json(context.encode(errors="surrogateescape"), "The value of --context")))
     if targeting_key is not None:
         attributes["targetingKey"] = targeting_key
     with open_services() as services:

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,8 @@ import typer
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 PIPE_WIDTH = 240
+READABLE = 8
+"""A narrower column, in characters, cuts most words."""
 
 EXIT_FAILED = 1
 EXIT_UNDECIDED = 2
@@ -70,7 +72,8 @@ def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table below its title; each row has a cell for each column, and None is shown as a hyphen.
 
-    The first column is never wrapped. If stdout is not a terminal, lines have at most 240 characters.
+    The first column is never wrapped. If stdout is not a terminal, lines have at most 240 characters. In a terminal that
+    is too narrow for the columns, each row is printed as a list of its cells.
     """
     from rich import box
     from rich.console import Console
@@ -81,9 +84,29 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     table = Table(title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text("-" if cell is None else plain(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    texts = [["-" if cell is None else plain(cell) for cell in row] for row in rows]
+    for row in texts:
+        table.add_row(*map(Text, row))
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else PIPE_WIDTH)
+    names = [str(column.header) for column in table.columns]
+    if texts and is_terminal and _readable_width(names, texts) > console.width:
+        print("\n".join([plain(title), *(_as_list(names, row) for row in texts)]))
+    else:
+        console.print(table)
+
+
+def _readable_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the width in characters that a table needs so that no column is narrower than `READABLE` or its text."""
+    widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
+    return widths[0] + sum(min(width, READABLE) for width in widths[1:]) + 2 * len(widths) + len(widths) - 1
+
+
+def _as_list(names: Sequence[str], row: Sequence[str]) -> str:
+    """Return a row of a table as text: its first cell, and a line for each other cell with the name of the column."""
+    return "\n".join(
+        [f"\n{names[0]}: {row[0]}", *(f"  {name}: {cell}" for name, cell in zip(names[1:], row[1:], strict=True))]
+    )
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -194,6 +217,7 @@ def report_error(error: Exception) -> int:
         ExtraMissingError,
         InUseError,
         InvalidInputError,
+        NotConfiguredError,
         RelabError,
         UnavailableError,
     )
@@ -207,13 +231,8 @@ def report_error(error: Exception) -> int:
         except OSError:
             _discard_stdout()
         return EXIT_UNAVAILABLE
-    if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument(error.object)) is not None:
-        print_error("usage", f"The argument '{plain(argument)}' is not valid UTF-8.")
-        return EXIT_USAGE
-    if isinstance(error, FileNotFoundError) and not _has_working_directory():
-        print_error(
-            "usage", "The working directory does not exist any more. Change to an existing folder, then try again."
-        )
+    if (problem := _usage_problem(error)) is not None:
+        print_error("usage", problem)
         return EXIT_USAGE
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
@@ -227,9 +246,21 @@ def report_error(error: Exception) -> int:
     if isinstance(error, InvalidInputError) and error.problems:
         details["problems"] = [{"field": field, "message": message} for field, message in error.problems]
     print_error(error.code, str(error), details)
-    if isinstance(error, UnavailableError | ConfigurationError | InUseError | ExtraMissingError):
+    if isinstance(error, UnavailableError | ConfigurationError | InUseError | ExtraMissingError | NotConfiguredError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
+
+
+def _usage_problem(error: Exception) -> str | None:
+    """Return a message if an argument or the working directory of the command caused the error; otherwise None."""
+    if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument(error.object)) is not None:
+        return f"The argument '{plain(argument)}' is not valid UTF-8."
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        # Only a name in an argument is so long: relab's own file names are short.
+        return f"A name is too long for a file: {str(error.filename)[:100]}… Give a shorter one."
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return "The working directory does not exist any more. Change to an existing folder, then try again."
+    return None
 
 
 def _has_working_directory() -> bool:

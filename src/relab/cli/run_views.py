@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from relab.cli.cost_text import cost_text, run_tokens, token_text
@@ -89,26 +89,39 @@ def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
             yield name, canonical_json(value) if isinstance(value, dict | list) else value
 
 
-def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
+def timeline_rows(items: Sequence[TimelineItem], started_at: int) -> Iterator[tuple[object, ...]]:
     """Yield a row of table cells (see `TIMELINE_COLUMNS`) for each item of a timeline.
 
     The calls and events of a step follow it, indented. An item without an agent shows the agent of its step.
+
+    Args:
+        items: the items, oldest first.
+        started_at: the start of the run in microseconds since 1970; the column `after` counts from it.
     """
-    start = items[0].at if items else 0
     agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}
     for depth, item in _tree(items):
         data = item.data
-        took = data.get("latency_ms")
+        took = _took_ms(data)
         yield (
-            f"+{(item.at - start) / 1e6:.3f} s",
+            f"{(item.at - started_at) / 1e6:+.3f} s",
             f"{'  ' * min(depth, MAX_DEPTH)}{_title(item)} [{item.ref_id}]",
             data.get("agent_name") or agents.get(item.step_id or ""),
             item.status,
-            f"{took:,.0f} ms" if isinstance(took, int | float) else None,
+            f"{took:,.0f} ms" if took is not None else None,
             token_text({kind: data.get(f"tokens_{kind}") for kind in _TOKEN_KINDS}),
             data.get("model"),
             _detail(data),
         )
+
+
+def _took_ms(data: Mapping[str, Any]) -> float | None:
+    """Return the latency that was sent, else the time from the start to the end of the item; None if unknown."""
+    from relab.core.clock import parse_time
+
+    sent, start, end = data.get("latency_ms"), data.get("started_at"), data.get("ended_at")
+    if isinstance(sent, int | float):
+        return sent
+    return (parse_time(end) - parse_time(start)) / 1_000 if isinstance(start, str) and isinstance(end, str) else None
 
 
 def _title(item: TimelineItem) -> str:

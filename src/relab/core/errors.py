@@ -92,6 +92,12 @@ class ExtraMissingError(ConflictError):
     code = "extra_missing"
 
 
+class NotConfiguredError(ConflictError):
+    """The request needs an optional part of relab, such as a language model, that no setting configures."""
+
+    code = "not_configured"
+
+
 class PreconditionFailedError(ConflictError):
     """The stored object has changed since the caller read it; the caller must read it again."""
 

@@ -33,8 +33,8 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def parse_json(raw: bytes) -> JsonValue:
-    """Parse UTF-8 JSON and return its value.
+def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
+    """Parse UTF-8 JSON and return its value. `what` names its source in error messages.
 
     These are rejected, besides invalid JSON:
 
@@ -49,7 +49,7 @@ def parse_json(raw: bytes) -> JsonValue:
     try:
         value: JsonValue = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
+        raise MalformedBodyError(f"{what} is not valid JSON: {error}.") from error
     # Both checks visit the complete tree, so they run only if the bytes contain a sign of such a value.
     if b"\\u0000" in raw:
         _refuse_nul(value)

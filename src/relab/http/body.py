@@ -43,6 +43,8 @@ class IngestGate:
         self._max_bytes = max_bytes
         self.requests = 0
         self.bytes = 0
+        self.decoding = asyncio.Semaphore(1)
+        """Held by the request whose body is decompressed and read. Many small bodies may be very large decompressed."""
 
     @asynccontextmanager
     async def reserve(self, declared: int = 0) -> AsyncGenerator[IngestReservation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError
+from relab.core.errors import ConflictError, InvalidInputError, NotConfiguredError, NotFoundError, RelabError
 from relab.jobs.errors import PermanentJobError
 
 
@@ -30,7 +30,7 @@ class NoReportError(ConflictError):
     code = "no_report"
 
 
-class NoJudgeError(ConflictError):
+class NoJudgeError(NotConfiguredError):
     """A judge (a language model) was requested, but none is configured.
 
     Repeat the request without a judge, or configure a model.

@@ -172,9 +172,13 @@ def translate_errors() -> Iterator[None]:
         if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
             # SQLite rejected the statement (for example: no such table), so a retry cannot succeed.
             raise
+        code = getattr(error.orig, "sqlite_errorcode", None)
         raise DatabaseUnavailableError(
             f"The database cannot be used right now: {_first_line(error)}.",
-            remedy="Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",
+            # The low byte is the kind of the error; the other ones are details.
+            remedy="Check that the file's folder exists and that this user may write there (RELAB_HOME, DATABASE_URL)."
+            if code is not None and code & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+            else "Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",
         ) from error
     except IntegrityError as error:
         raise ConstraintError(f"A constraint of the database was violated: {_first_line(error)}.") from error

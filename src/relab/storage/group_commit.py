@@ -150,16 +150,24 @@ class GroupWriter(Generic[Item, Result]):
         try:
             results = self._write([waiting.item for waiting in batch])
         except DatabaseUnavailableError as error:
-            for waiting in batch:
-                resolve(waiting.answer, error)
+            _resolve_all(batch, [error] * len(batch))
         except Exception as error:  # noqa: BLE001 the waiting callers get the error, and the items of others are still written
             if len(batch) == 1:
-                resolve(batch[0].answer, error)
+                _resolve_all(batch, [error])
                 return
             _log.warning("batch_split", items=len(batch), error=f"{type(error).__name__}: {error}"[:500])
             middle = len(batch) // 2
             self._settle(batch[:middle])
             self._settle(batch[middle:])
         else:
-            for waiting, result in zip(batch, results, strict=True):
-                resolve(waiting.answer, result)
+            _resolve_all(batch, results)
+        finally:
+            # The traceback of an error refers to this frame. If the frame still referred to the future that has the
+            # error, this cycle would keep the items in memory until a garbage collection, and those are rare.
+            del batch
+
+
+def _resolve_all(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result | Exception]) -> None:
+    """Set the result or the exception of each item's future; `results` are in the order of the batch."""
+    for waiting, result in zip(batch, results, strict=True):
+        resolve(waiting.answer, result)

@@ -88,7 +88,7 @@ class TelemetryIntake:
         """
         threads = self._running()
         answer: Future[Any] = Future()
-        _submit_to(threads.reader, self._read, threads.writer, read, answer)
+        _submit_to(threads.reader, _Reading(threads.writer, read, answer))
         return answer
 
     def read(self, read: Callable[[], Any]) -> Future[Any]:
@@ -123,23 +123,37 @@ class TelemetryIntake:
             raise _stopped()
         return self._threads
 
-    @staticmethod
-    def _read(writer: GroupWriter[Posted, Receipt], read: Callable[[], Posted], answer: Future[Any]) -> None:
+
+class _Reading:
+    """A call of the reader thread: it reads the posted data, and queues them for the next group commit.
+
+    The traceback of an error refers to the frames of this call and of its caller. If they still referred to the future
+    that has the error, this cycle would keep the request's body in memory until a garbage collection, and those are
+    rare. So the call keeps no reference to its arguments.
+    """
+
+    def __init__(self, writer: GroupWriter[Posted, Receipt], read: Callable[[], Posted], answer: Future[Any]) -> None:
+        self._arguments = [(writer, read, answer)]
+
+    def __call__(self) -> None:
+        writer, read, answer = self._arguments.pop()
         try:
             posted = read()
             writer.submit(posted, posted.weight, answer)
         except Exception as error:  # noqa: BLE001 the caller waits for the future
             resolve(answer, error)
+        finally:
+            del read, answer
 
 
-def _submit_to(reader: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Call `function` with `args` on the reader thread, which decodes received bodies; return the future of the result.
+def _submit_to(reader: ThreadPoolExecutor, function: Callable[[], Any]) -> Future[Any]:
+    """Call `function` on the reader thread, which decodes received bodies; return the future of the result.
 
     Raises:
         WriterStoppedError: the reader thread no longer accepts calls, because the intake was stopped.
     """
     try:
-        return reader.submit(function, *args)
+        return reader.submit(function)
     except RuntimeError as error:
         raise _stopped() from error
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from relab.api import builds
 from relab.bootstrap import Services
+from relab.http.body import PackedBody
 from support.api.client import assert_problem
 from support.builds.logs import as_github_step, recorded
 
@@ -117,6 +119,22 @@ def test_body_may_be_gzip_and_secrets_are_not_stored(api: TestClient, installati
     assert answer.status_code == 201, answer.text
     assert "hunter2" not in answer.text
     assert "hunter2" not in (installation.builds.log(answer.json()["build_id"]) or "")
+
+
+def test_one_body_at_a_time_is_decompressed(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 bodies of 64 KB each may be 4 GB when they are decompressed."""
+    gate, real, was_held = api.app.state.ingest_gate, builds._reported, []  # type: ignore[attr-defined]
+
+    def reported(body: PackedBody, max_bytes: int) -> object:
+        was_held.append(gate.decoding.locked())
+        return real(body, max_bytes)
+
+    monkeypatch.setattr(builds, "_reported", reported)
+    invalid = api.post("/builds", content=b"{", headers={"content-type": "application/json"})
+
+    assert invalid.status_code == 422
+    assert was_held == [True]
+    assert not gate.decoding.locked()
 
 
 def test_description_forbids_nul_in_names_of_settings(api: TestClient) -> None:

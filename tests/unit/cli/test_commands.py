@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_help_and_version_need_no_home(empty: Lab) -> None:
         ["agent-runs", "ingest", "/proc/self/mem"],
         ["agent-runs", "ingest", "x" * 300],
         ["builds", "ingest", "x" * 300],
+        ["verify", "x" * 300],
+        ["open", ""],
         ["metrics", "--hours", "nan"],
         ["worker", "--lanes", "interactive,slow"],
         ["rca"],
@@ -277,6 +280,20 @@ def test_the_schema_is_checked_and_migrated(empty: Lab) -> None:
     assert current["state"] == "current"
     assert current["revision"] == current["head"]
     assert empty.run("db", "check", "--json", code=EXIT_FAILED).json["state"] == "empty"
+
+
+def test_doctor_does_not_say_that_a_newer_schema_fits(empty: Lab) -> None:
+    empty.run("agent-runs", "list")
+    with sqlite3.connect(empty.home / "relab.db") as connection:
+        connection.execute("update relab_alembic_version set version_num = '9999'")
+    connection.close()
+
+    checks = empty.run("doctor", "--json", code=EXIT_UNAVAILABLE).json["checks"]
+
+    (row,) = [check for check in checks if check["name"] == "schema"]
+    assert row["state"] == "problem"
+    assert row["found"].startswith("The database ")
+    assert "fits" not in row["found"]
 
 
 def test_doctor_reports_present_and_missing_parts(lab: Lab) -> None:

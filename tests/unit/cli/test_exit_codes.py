@@ -8,6 +8,7 @@ import pytest
 
 from relab.builds.errors import RlExtraMissingError
 from relab.cli.output import EXIT_USAGE, report_error
+from relab.rca.errors import NoJudgeError
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 
 
@@ -24,6 +25,23 @@ def test_training_without_the_extra_is_unavailable_and_not_a_failed_training(
 ) -> None:
     assert report_error(RlExtraMissingError()) == 69
     assert "pip install 'relab[rl]'" in capsys.readouterr().err
+
+
+def test_missing_model_for_a_judge_is_unavailable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_error(NoJudgeError()) == 69
+    assert "No language model is configured" in capsys.readouterr().err
+
+
+def test_name_that_is_too_long_for_a_file_is_a_usage_error_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(OSError, match="too long") as raised:
+        Path("x" * 3_000).stat()
+
+    assert report_error(raised.value) == EXIT_USAGE
+    err = capsys.readouterr().err
+    assert err.startswith("lab: A name is too long for a file: xxx")
+    assert len(err) < 200
 
 
 def test_removed_working_directory_is_a_usage_error_without_a_traceback(

@@ -85,7 +85,7 @@ def test_flag_is_rolled_back_and_archived(flagged: Lab) -> None:
 REFUSED: list[tuple[list[str], Any, int, str]] = [
     (["set", "x", "no-such-file"], "", EXIT_USAGE, "no-such-file"),
     (["set", "x", "."], "", EXIT_USAGE, "directory"),
-    (["set", "x", "-"], "{", EXIT_USAGE, "not valid JSON"),
+    (["set", "x", "-"], "{", EXIT_USAGE, "Standard input is not valid JSON"),
     (["set", "x", "-"], "{}", EXIT_USAGE, "value_type"),
     (["set", "a b", "-"], document(), EXIT_USAGE, "key"),
     (["set", "x", "-", "--if-version", "1"], document(), EXIT_FAILED, "no flag"),
@@ -96,7 +96,7 @@ REFUSED: list[tuple[list[str], Any, int, str]] = [
     (["show", "f", "--version", "9"], "", EXIT_FAILED, "no version 9"),
     (["rollback", "f", "--to", "9"], "", EXIT_FAILED, "no version 9"),
     (["evaluate", "f", "--context", "[]"], "", EXIT_USAGE, "context"),
-    (["evaluate", "f", "--context", "{"], "", EXIT_USAGE, "not valid JSON"),
+    (["evaluate", "f", "--context", "{"], "", EXIT_USAGE, "The value of --context is not valid JSON"),
     (["evaluate", "f", "--context", '{"targetingKey": 3}'], "", EXIT_USAGE, "targeting"),
     (["diff", "f", "1"], "", EXIT_USAGE, "Missing"),
 ]

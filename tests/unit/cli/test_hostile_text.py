@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,24 @@ def test_tables_show_markup_as_it_is(capsys: pytest.CaptureFixture[str], text: s
     assert not OBEYED.search(out)
     squeezed = re.sub(r"[\s│┃]", "", out)
     assert squeezed.count(re.sub(r"\s", "", plain(text))) == 2
+
+
+@pytest.mark.parametrize(("columns", "is_list"), [("60", True), ("160", False)])
+def test_table_in_a_terminal_too_narrow_for_its_columns_is_a_list_with_all_texts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str, is_list: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", columns)
+    run_id = "0192f0c1-0000-7000-8000-000000000000"
+
+    print_table(
+        "Agent runs", ("run", "agent", "outcome", "cause"), [(run_id, "support-agent", "failed", f"x{HOSTILE}")]
+    )
+
+    out = capsys.readouterr().out
+    assert not OBEYED.search(re.sub(r"\x1b\[\d*m", "", out))
+    assert run_id in out
+    assert (f"run: {run_id}\n  agent: support-agent\n  outcome: failed\n  cause: x" in out) == is_list
 
 
 def test_every_command_prints_a_hostile_run_harmlessly(empty: Lab) -> None:

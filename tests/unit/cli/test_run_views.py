@@ -29,7 +29,7 @@ def item(ref_id: str, kind: str = "step", second: float = 0.0, **data: Any) -> T
 
 def names(*items: TimelineItem) -> list[str]:
     """Return the cells of the timeline's name column."""
-    return [str(row[1]) for row in timeline_rows(items)]
+    return [str(row[1]) for row in timeline_rows(items, START_US)]
 
 
 def test_calls_are_below_their_steps_and_steps_below_their_parents() -> None:
@@ -61,10 +61,18 @@ def test_row_has_time_duration_tokens_model_arguments_and_error() -> None:
         "m", latency_ms=1_234.5, tokens_prompt=120, tokens_completion=None, model="gpt-x", output_summary="Hello."
     )
     call = item("c", "tool_call", second=1.5, status="failure", args_json={"order": 5}, error_message="no such order")
-    first, second = timeline_rows([model, call])
+    first, second = timeline_rows([model, call], START_US)
     assert first == ("+0.000 s", "m [m]", None, "success", "1,234 ms", "120 + -", "gpt-x", "Hello.")
     assert second[0] == "+1.500 s"
     assert second[7] == '{"order":5} → no such order'
+
+
+def test_timeline_counts_from_the_start_of_the_run_and_a_step_without_latency_took_its_times() -> None:
+    sent = {"started_at": "2024-01-15T10:30:05Z", "ended_at": "2024-01-15T10:30:15.5Z"}
+
+    (row,) = timeline_rows([item("s", second=5, **sent)], START_US)
+
+    assert (row[0], row[4]) == ("+5.000 s", "10,500 ms")
 
 
 def test_item_names_its_agent_or_that_of_its_step_and_the_agent_that_it_hands_over_to() -> None:
@@ -75,7 +83,7 @@ def test_item_names_its_agent_or_that_of_its_step_and_the_agent_that_it_hands_ov
     )
     sub_agent = item("a", "tool_call", second=3, step_id="m", title="ask", to_agent="billing", relation="called")
 
-    rows = list(timeline_rows([step, call, handover, sub_agent]))
+    rows = list(timeline_rows([step, call, handover, sub_agent], START_US))
 
     assert [row[2] for row in rows] == ["front", "front", "front", "front"]
     assert str(rows[2][1]).strip() == "transfer → hand-over to billing [h]"

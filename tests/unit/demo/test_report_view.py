@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from io import StringIO
 
 import pytest
@@ -144,6 +145,12 @@ def test_lines_fit_into_100_columns():
     text = printed(report_panel(outcome_of(long))) + printed(summary_table([outcome_of(long)], ["wrong"]))
     assert max(map(len, text.splitlines())) <= 100
     assert cited(long)[0].snippet.startswith("word")
+
+
+def test_narrow_terminal_shows_all_digits_of_the_time_of_a_report():
+    late = dataclasses.replace(outcome_of(report_of()), request_to_report_ms=12345.6, answered=["GET /a → 200 " * 5])
+
+    assert "12346" in printed(summary_table([late], [None]), width=80)
 
 
 @pytest.mark.parametrize(

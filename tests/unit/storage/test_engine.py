@@ -110,3 +110,14 @@ def test_invalid_database_file_is_not_reported_as_unavailable(tmp_path: Path) ->
         unit.session.execute(text("SELECT 1"))
     database.close()
     assert path.read_text().startswith("this is a letter")
+
+
+def test_sqlite_file_that_cannot_be_opened_names_the_folder_and_not_a_server(tmp_path: Path) -> None:
+    (tmp_path / "relab.db").mkdir()
+    database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
+
+    with pytest.raises(DatabaseUnavailableError, match="this user may write there") as raised:
+        database.ping()
+
+    assert "server" not in str(raised.value)
+    database.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -339,3 +341,29 @@ def test_each_of_many_threads_gets_the_answer_to_its_own_item() -> None:
     assert failures == []
     assert len(store.written) == 400
     assert max(map(len, store.batches)) <= 7
+
+
+class Heavy:
+    """An item that a weak reference may refer to."""
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailableError("gone"), PoisonError("cannot be stored")])
+def test_failed_items_are_freed_without_a_garbage_collection(error: Exception) -> None:
+    def write(batch: Sequence[Heavy]) -> list[str | Exception]:
+        # Not the same object each time: the error refers to the frames that it passed.
+        raise type(error)(*error.args)
+
+    writer: GroupWriter[Heavy, str] = GroupWriter(write, max_batch=1_000, max_waiting=1_000_000)
+    item, answer = Heavy(), Future[str]()
+    freed = weakref.ref(item)
+    gc.collect()
+    gc.disable()
+    try:
+        writer.start()
+        writer.submit(item, 1, answer)
+        assert type(answer.exception(SOON_S)) is type(error)
+        writer.stop()
+        del item, answer
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -119,6 +119,22 @@ def test_postgres_and_redis_programs_are_found() -> None:
     assert Path(find_redis()[0]).is_file()
 
 
+def test_redis_server_that_is_a_link_to_another_program_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's redis-server is a link to redis-check-rdb, which is a server only if it is called redis-server."""
+    program = tmp_path / "redis-check-rdb"
+    program.write_text("#!/bin/sh\ncase $0 in */redis-server) echo 'Redis server v=7.0.15 sha=0';; *) exit 1;; esac\n")
+    program.chmod(0o755)
+    (tmp_path / "redis-server").symlink_to(program.name)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    path, version = find_redis()
+
+    assert version == "7.0.15"
+    assert path == str(tmp_path / "redis-server")
+
+
 def test_cgroup_hierarchies_of_both_versions_are_found(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "mine").mkdir(parents=True)
     (tmp_path / "two" / "slice" / "scope").mkdir(parents=True)
