@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
-from relab.llm import LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError, Prompt
-
-PROMPT = Prompt(system="You answer.", user="What is the secret-free question?")
-GOOD = '{"word": "yes"}'
-
-MakeGateway = Callable[..., LangChainGateway]
-
-
-class Word(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    word: str
+from relab.llm import LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError
+from support.llm.words import GOOD, PROMPT, MakeGateway, Word
 
 
 @pytest.mark.parametrize(
@@ -30,7 +18,8 @@ class Word(BaseModel):
         (403, "RELAB_LLM__API_KEY"),
         (404, "'m'.* RELAB_LLM__MODEL"),
         (400, "RELAB_LLM__TEMPERATURE"),
-        (302, "RELAB_LLM__BASE_URL"),
+        (302, "a redirect.* RELAB_LLM__BASE_URL"),
+        (307, "a redirect.* RELAB_LLM__BASE_URL"),
     ],
 )
 def test_rejected_call_is_a_configuration_error_and_not_retried(
