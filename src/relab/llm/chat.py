@@ -233,15 +233,17 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
             remedy="Use a model or a server with a larger context; for the judge, lower RELAB_RCA__JUDGE_CONTEXT_TOKENS.",
         )
     if status in _RETRYABLE_4XX or status >= 500:
+        wait_s = _retry_after_s(response.headers)
         return LlmUnavailableError(
-            f"{said}.",
+            f"{said}." if wait_s is None else f"{said}, and asks for a wait of {wait_s:g} s.",
             status=status,
-            retry_after_s=_retry_after_s(response.headers),
-            remedy=other_methods(config) if status == 500 else None,
+            retry_after_s=wait_s,
+            remedy=(other_methods(config) if status == 500 else None) or "Repeat it later.",
         )
     if status == 404:
         return LlmNotConfiguredError(
-            f"{said} for the model {config.model!r}.", remedy="Check RELAB_LLM__MODEL and RELAB_LLM__BASE_URL."
+            f"{said} for the model {config.model!r}.",
+            remedy="Check RELAB_LLM__MODEL and RELAB_LLM__BASE_URL; many servers need /v1 at its end.",
         )
     if 300 <= status < 400:
         return LlmNotConfiguredError(

@@ -16,7 +16,7 @@ from support.llm.words import GOOD, PROMPT, MakeGateway, Word
     [
         (401, "RELAB_LLM__API_KEY"),
         (403, "RELAB_LLM__API_KEY"),
-        (404, "'m'.* RELAB_LLM__MODEL"),
+        (404, "'m'.* RELAB_LLM__MODEL.* need /v1"),
         (400, "RELAB_LLM__TEMPERATURE"),
         (302, "a redirect.* RELAB_LLM__BASE_URL"),
         (307, "a redirect.* RELAB_LLM__BASE_URL"),

@@ -166,3 +166,5 @@ def test_requested_wait_is_read_as_seconds_or_as_a_date(
         gateway(server).complete(PROMPT, Word)
 
     assert caught.value.retry_after_s == wait_s
+    assert ("asks for a wait of" in str(caught.value)) is (wait_s is not None)
+    assert "Repeat it later." in str(caught.value)
