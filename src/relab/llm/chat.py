@@ -55,6 +55,9 @@ _TOO_LONG = (
 )
 """Words by which servers say that a prompt does not fit the model's context; they have no common error code."""
 
+_NO_SUCH_MODEL = ("model_not_found", "model not found", "invalid model name", "unknown model", "no such model")
+"""Words by which servers and proxies say with a status other than 404 that they do not have the model."""
+
 _TOO_LONG_STATUSES = frozenset({400, 413, 422})
 
 _NOT_CONNECTED = frozenset({"ConnectError", "ConnectTimeout"})
@@ -240,19 +243,30 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
             retry_after_s=wait_s,
             remedy=(other_methods(config) if status == 500 else None) or "Repeat it later.",
         )
+    if status in {400, 422} and any(words in response.text.lower() for words in _NO_SUCH_MODEL):
+        return LlmNotConfiguredError(
+            f"{said}: it does not have the model {config.model!r}.",
+            remedy="Set RELAB_LLM__MODEL to one of its models, which `lab doctor` names.",
+        )
     if status == 404:
         return LlmNotConfiguredError(
             f"{said} for the model {config.model!r}.",
             remedy="Check RELAB_LLM__MODEL and RELAB_LLM__BASE_URL; many servers need /v1 at its end.",
         )
+    return _rejection(said, status, config)
+
+
+def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredError:
+    """Return the error for a status whose cause the answer does not show; `said` begins its message."""
     if 300 <= status < 400:
         return LlmNotConfiguredError(
             f"{said}, a redirect. relab does not follow it, because it would send the API key to another address.",
             remedy="Set RELAB_LLM__BASE_URL to the final address, often https instead of http, or with /v1 at its end.",
         )
+    # Some proxies answer a wrong key with 400 too.
     checks = (
-        f"Check RELAB_LLM__BASE_URL, RELAB_LLM__MODEL ({config.model}) and RELAB_LLM__TEMPERATURE (some models accept "
-        "only default)."
+        f"Check RELAB_LLM__API_KEY, RELAB_LLM__BASE_URL, RELAB_LLM__MODEL ({config.model}) and RELAB_LLM__TEMPERATURE "
+        "(some models accept only default)."
     )
     return LlmNotConfiguredError(f"{said}.", remedy=" ".join(filter(None, (checks, other_methods(config)))))
 

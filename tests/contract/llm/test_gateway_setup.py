@@ -33,6 +33,25 @@ def test_rejected_call_is_a_configuration_error_and_not_retried(
     assert len(server.requests) == 1
 
 
+def test_model_that_a_proxy_does_not_have_is_named(server: Any, make_gateway: MakeGateway) -> None:
+    # What LiteLLM 1.108.7 answered.
+    said = "/chat/completions: Invalid model name passed in model=m. Call `/v1/models` to view available models for your key."
+    error = {"message": said, "type": "invalid_request_error", "param": None, "code": "400"}
+    server.will(server.raw(json.dumps({"error": error}).encode(), status=400))
+
+    with pytest.raises(LlmNotConfiguredError, match=r"it does not have the model 'm'\. Set RELAB_LLM__MODEL"):
+        make_gateway().complete(PROMPT, Word)
+
+
+def test_rejection_names_the_key_too(server: Any, make_gateway: MakeGateway) -> None:
+    # What LiteLLM 1.108.7 without a database answered to a wrong key.
+    body = b'{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}'
+    server.will(server.raw(body, status=400))
+
+    with pytest.raises(LlmNotConfiguredError, match="Check RELAB_LLM__API_KEY"):
+        make_gateway().complete(PROMPT, Word)
+
+
 @pytest.mark.parametrize("status", [400, 422, 500])
 def test_rejection_names_the_other_methods_for_json(server: Any, status: int) -> None:
     # llama-cpp-python answers so to a JSON schema, other servers with 400 or 422.
