@@ -288,7 +288,7 @@ def _date(text: str) -> datetime | None:
     """Return the moment that an HTTP date names, as an aware datetime; None if `text` is no such date."""
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 

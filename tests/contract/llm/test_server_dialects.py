@@ -154,6 +154,7 @@ def test_error_page_of_a_proxy_is_unavailable(server: Any, status: int) -> None:
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-5"}, None),
         ({"Retry-After": "Thu, 99 Nov 2026 21:00:30 GMT"}, None),
+        ({"Retry-After": "Thu, 26 Nov 2026 21:00:30 +" + "9" * 30}, None),
         ({}, None),
     ],
 )
