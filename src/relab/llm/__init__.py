@@ -15,6 +15,7 @@ from relab.llm.errors import (
     LlmInvalidOutputError,
     LlmNotConfiguredError,
     LlmRefusedError,
+    LlmTooSlowError,
     LlmUnavailableError,
 )
 from relab.llm.gateway import Billed, LlmGateway, NullGateway
@@ -41,6 +42,7 @@ __all__ = [
     "LlmInvalidOutputError",
     "LlmNotConfiguredError",
     "LlmRefusedError",
+    "LlmTooSlowError",
     "LlmUnavailableError",
     "MeteredGateway",
     "NullGateway",

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from relab.core.errors import MalformedBodyError
-from relab.core.json import parse_json
 from relab.llm.errors import LlmInvalidOutputError, LlmRefusedError
 from relab.llm.gateway import AnswerT
+from relab.llm.json_in_text import find_json
 from relab.llm.models import TokenUsage
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-# Models wrap JSON in a Markdown code fence even if the prompt forbids it.
-# Each blank can match in only one way: otherwise an answer with thousands of empty lines would take minutes.
-_FENCED = re.compile(r"\A```(?:json)?[^\S\n]*\n(.*)\n[^\S\n]*```\Z", re.DOTALL | re.IGNORECASE)
-
 _DECLINED = frozenset({"content_filter", "refusal"})
 _CUT_OFF = frozenset({"length", "max_tokens"})
 
+_TEXT_PARTS: Final = frozenset({None, "text", "output_text"})
+"""The types of the parts of a message that belong to its answer; other parts hold reasoning, for example."""
+
 
 def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
-    """Parse a model's reply as JSON, with or without a Markdown code fence, and return it as an object of `schema`.
+    """Return the one JSON object in a model's reply as an object of `schema`; see `find_json` for the rules.
 
     Raises:
-        LlmInvalidOutputError: the text is not JSON, or the JSON does not fit the schema.
+        LlmInvalidOutputError: the reply has no JSON object or is ambiguous, or the object does not fit the schema.
     """
-    text = text.strip()
-    fenced = _FENCED.match(text)
-    raw = (fenced.group(1) if fenced else text).encode(errors="surrogatepass")
-    try:
-        value = parse_json(raw)
-    except MalformedBodyError:
-        value = None
-        readable = False
-    else:
-        readable = True
-    # Raise outside of the `except` block, so that the parser's error, which quotes the answer, is not chained.
-    if not readable:
-        raise LlmInvalidOutputError("The model's answer is not JSON.")
-    return validate_value(value, schema)
+    return validate_value(find_json(text), schema)
 
 
 def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
@@ -64,11 +48,11 @@ def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
 def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
     """Convert a model's chat message to an object of `schema`.
 
-    The arguments of the message's first tool call are converted. If it has no tool call, its text is converted.
+    The arguments of the message's tool call are converted. If it has no tool call, its text is converted.
 
     Raises:
         LlmRefusedError: the model or the provider's filter refused to answer.
-        LlmInvalidOutputError: the answer was cut off, is empty, or does not fit the schema.
+        LlmInvalidOutputError: the answer was cut off, is empty or ambiguous, or does not fit the schema.
     """
     reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
     if message.additional_kwargs.get("refusal") or reason in _DECLINED:
@@ -78,7 +62,10 @@ def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
             "The model's answer was cut off at its token limit.", remedy="Raise RELAB_LLM__MAX_COMPLETION_TOKENS."
         )
     if message.tool_calls:
-        return validate_value(message.tool_calls[0]["args"], schema)
+        arguments = [call["args"] for call in message.tool_calls]
+        if any(each != arguments[0] for each in arguments):
+            raise LlmInvalidOutputError("The model's answer is ambiguous: it has several function calls that differ.")
+        return validate_value(arguments[0], schema)
     if message.invalid_tool_calls:
         # Some servers give a cut-off call the same finish reason as a complete one.
         raise LlmInvalidOutputError(
@@ -87,15 +74,18 @@ def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
         )
     text = _text(message.content)
     if not text.strip():
-        raise LlmInvalidOutputError("The model's answer is empty.")
+        raise LlmInvalidOutputError(
+            "The model's answer is empty.",
+            remedy="If the model reasons before it answers, raise RELAB_LLM__MAX_COMPLETION_TOKENS.",
+        )
     return validate_text(text, schema)
 
 
 def _text(content: str | list[Any]) -> str:
     if isinstance(content, str):
         return content
-    blocks = [block for block in content if isinstance(block, dict) and isinstance(block.get("text"), str)]
-    return "".join(block["text"] for block in blocks)
+    blocks = [block for block in content if isinstance(block, dict) and block.get("type") in _TEXT_PARTS]
+    return "".join(block["text"] for block in blocks if isinstance(block.get("text"), str))
 
 
 def read_usage(message: AIMessage) -> TokenUsage | None:

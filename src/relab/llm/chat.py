@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,10 +36,12 @@ from relab.llm.bounded_http import bounded
 from relab.llm.config import LlmConfig
 from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredError, LlmUnavailableError
 from relab.llm.models import OutputMethod, Prompt
-from relab.llm.providers import PROVIDERS
+from relab.llm.output_methods import other_methods
 
 _KEYLESS = SecretStr("none")
 """The key for a server that needs no key: if no key were set, the SDK would send `OPENAI_API_KEY` to it."""
+
+_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 _RETRYABLE_4XX = frozenset({408, 409, 425, 429})
 
@@ -49,6 +54,9 @@ _TOO_LONG = (
     "prompt is too long",
 )
 """Words by which servers say that a prompt does not fit the model's context; they have no common error code."""
+
+_NO_SUCH_MODEL = ("model_not_found", "model not found", "invalid model name", "unknown model", "no such model")
+"""Words by which servers and proxies say with a status other than 404 that they do not have the model."""
 
 _TOO_LONG_STATUSES = frozenset({400, 413, 422})
 
@@ -228,40 +236,61 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
             remedy="Use a model or a server with a larger context; for the judge, lower RELAB_RCA__JUDGE_CONTEXT_TOKENS.",
         )
     if status in _RETRYABLE_4XX or status >= 500:
+        wait_s = _retry_after_s(response.headers)
         return LlmUnavailableError(
-            f"{said}.",
+            f"{said}." if wait_s is None else f"{said}, and asks for a wait of {wait_s:g} s.",
             status=status,
-            retry_after_s=_seconds(response.headers.get("Retry-After")),
-            remedy=_other_methods(config) if status == 500 else None,
+            retry_after_s=wait_s,
+            remedy=(other_methods(config) if status == 500 else None) or "Repeat it later.",
+        )
+    if status in {400, 422} and any(words in response.text.lower() for words in _NO_SUCH_MODEL):
+        return LlmNotConfiguredError(
+            f"{said}: it does not have the model {config.model!r}.",
+            remedy="Set RELAB_LLM__MODEL to one of its models, which `lab doctor` names.",
         )
     if status == 404:
         return LlmNotConfiguredError(
-            f"{said} for the model {config.model!r}.", remedy="Check RELAB_LLM__MODEL and RELAB_LLM__BASE_URL."
+            f"{said} for the model {config.model!r}.",
+            remedy="Check RELAB_LLM__MODEL and RELAB_LLM__BASE_URL; many servers need /v1 at its end.",
         )
+    return _rejection(said, status, config)
+
+
+def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredError:
+    """Return the error for a status whose cause the answer does not show; `said` begins its message."""
+    if 300 <= status < 400:
+        return LlmNotConfiguredError(
+            f"{said}, a redirect. relab does not follow it, because it would send the API key to another address.",
+            remedy="Set RELAB_LLM__BASE_URL to the final address, often https instead of http, or with /v1 at its end.",
+        )
+    # Some proxies answer a wrong key with 400 too.
     checks = (
-        f"Check RELAB_LLM__BASE_URL, RELAB_LLM__MODEL ({config.model}) and RELAB_LLM__TEMPERATURE (some models accept "
-        "only default)."
+        f"Check RELAB_LLM__API_KEY, RELAB_LLM__BASE_URL, RELAB_LLM__MODEL ({config.model}) and RELAB_LLM__TEMPERATURE "
+        "(some models accept only default)."
     )
-    return LlmNotConfiguredError(f"{said}.", remedy=" ".join(filter(None, (checks, _other_methods(config)))))
+    return LlmNotConfiguredError(f"{said}.", remedy=" ".join(filter(None, (checks, other_methods(config)))))
 
 
-def _other_methods(config: LlmConfig) -> str | None:
-    """Return the remedy for a server that does not know how relab asks for JSON; None if the protocol has one way only.
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the wait in seconds that the header Retry-After requests; None if it is missing or not valid.
 
-    Such a server answers with status 400, 422 or 500.
+    The header has a number of seconds, of which some servers send fractions, or a date. A date is compared with the
+    date of the answer, because the clocks of the server and of this machine may differ.
     """
-    others = [method for method in PROVIDERS[config.provider].methods if method is not config.method]
-    if not others:
-        return None
-    return f"If the server does not know {config.method}, set RELAB_LLM__OUTPUT_METHOD to {' or '.join(others)}."
+    text = headers.get("Retry-After", "")
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    at, now = _date(text), _date(headers.get("Date", "")) or datetime.now(UTC)
+    return None if at is None else max(0.0, (at - now).total_seconds())
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Return the number of seconds in a Retry-After header; None if the header is missing or holds no such number."""
-    # HTTP also allows a date, but no model provider sends one.
-    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
+def _date(text: str) -> datetime | None:
+    """Return the moment that an HTTP date names, as an aware datetime; None if `text` is no such date."""
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
         return None
-    return float(retry_after)
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _origin(config: LlmConfig) -> str:

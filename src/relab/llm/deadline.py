@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from relab.llm.errors import LlmBusyError, LlmUnavailableError
+from relab.llm.errors import LlmBusyError, LlmTooSlowError
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class DeadlineRunner:
         Raises:
             LlmBusyError: the time limit passed while `max_concurrency` other coroutines ran; the coroutine was not
                 started.
-            LlmUnavailableError: the time limit passed while the coroutine ran.
+            LlmTooSlowError: the time limit passed while the coroutine ran.
             Exception: the exception of the coroutine.
         """
         ends_at = time.monotonic() + timeout_s
@@ -105,7 +105,7 @@ async def _deliver(
     result.set_exception(_too_slow(timeout_s) if deadline.expired() else failure)
 
 
-def _too_slow(timeout_s: float) -> LlmUnavailableError:
-    return LlmUnavailableError(
+def _too_slow(timeout_s: float) -> LlmTooSlowError:
+    return LlmTooSlowError(
         f"The model did not answer within {timeout_s:g} s.", remedy="Raise RELAB_LLM__TIMEOUT_S, or use a faster model."
     )

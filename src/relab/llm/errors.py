@@ -55,6 +55,10 @@ class LlmBusyError(LlmUnavailableError):
     """No request was made, because `max_concurrency` other calls ran until the deadline: a later call may succeed."""
 
 
+class LlmTooSlowError(LlmUnavailableError):
+    """The model had not answered when the time limit of the call passed: a caller with a limit of its own names it."""
+
+
 class LlmRefusedError(LlmError):
     """The model, or its provider's filter, refused this prompt: do not retry it."""
 

@@ -13,9 +13,10 @@ from relab.llm.answers import read_message, read_usage
 from relab.llm.budget import Budget, Charge
 from relab.llm.config import LlmConfig
 from relab.llm.deadline import DeadlineRunner
-from relab.llm.errors import LlmBusyError, LlmError, LlmNotConfiguredError
+from relab.llm.errors import LlmBusyError, LlmError, LlmInvalidOutputError, LlmNotConfiguredError
 from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import Prompt, TokenUsage
+from relab.llm.output_methods import other_methods
 from relab.llm.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -139,7 +140,12 @@ class LangChainGateway:
         usage = read_usage(message)
         if usage is not None:
             self._budget.settle(charge, usage)
-        return read_message(message, schema)
+        try:
+            return read_message(message, schema)
+        except LlmInvalidOutputError as error:
+            # A server that ignores the way in which it is asked for JSON answers with prose.
+            error.remedy = error.remedy or other_methods(self._config)
+            raise
 
 
 @functools.cache

@@ -155,7 +155,7 @@ class RcaSettings(_Section):
     judge_max_s: Annotated[float, Field(gt=0, le=500)] = Field(
         300.0, description="The most time that the calls of one judgement take together."
     )
-    judge_context_tokens: Annotated[int, Field(ge=4_000, le=10_000_000)] = Field(
+    judge_context_tokens: Annotated[int, Field(ge=1_500, le=10_000_000)] = Field(
         60_000, description="The most tokens of one prompt; a longer run is cut."
     )
 

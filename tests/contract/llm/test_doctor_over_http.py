@@ -75,3 +75,21 @@ def test_server_that_fails_is_noted(server: Any, tmp_path: Path) -> None:
 
     assert row["state"] == "note"
     assert "HTTP 503" in row["found"]
+
+
+def test_page_instead_of_a_model_server_is_a_problem(server: Any, tmp_path: Path) -> None:
+    server.will(server.raw(b"<!DOCTYPE html><html></html>", headers={"Content-Type": "text/html; charset=utf-8"}))
+    row = checked(tmp_path, server.url, code=EXIT_UNAVAILABLE)
+
+    assert row["state"] == "problem"
+    assert "answered with an HTML page" in row["found"]
+    assert "RELAB_LLM__BASE_URL; many servers need /v1" in row["remedy"]
+
+
+def test_redirect_is_a_problem(server: Any, tmp_path: Path) -> None:
+    server.will(server.raw(b"", status=307, headers={"Location": "https://models.example/v1/models?key=sk-hidden"}))
+    row = checked(tmp_path, server.url, code=EXIT_UNAVAILABLE)
+
+    assert row["state"] == "problem"
+    assert "HTTP 307, a redirect" in row["found"]
+    assert "RELAB_LLM__BASE_URL to the final address" in row["remedy"]

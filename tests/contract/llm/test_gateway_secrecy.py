@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import SecretStr
 
-from relab.llm import LangChainGateway, LlmError, Prompt
+from relab.llm import LlmError
+from support.llm.words import GOOD, PROMPT, MakeGateway, Word
 
 KEY = "sk-very-secret-0123456789"
-PROMPT = Prompt(system="You answer.", user="What is the meaning of this?")
-GOOD = '{"word": "yes"}'
-
-MakeGateway = Callable[..., LangChainGateway]
-
-
-class Word(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    word: str
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 429, 500])

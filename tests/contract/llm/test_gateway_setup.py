@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
-from relab.llm import LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError, Prompt
-
-PROMPT = Prompt(system="You answer.", user="What is the secret-free question?")
-GOOD = '{"word": "yes"}'
-
-MakeGateway = Callable[..., LangChainGateway]
-
-
-class Word(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    word: str
+from relab.llm import LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError
+from support.llm.words import GOOD, PROMPT, MakeGateway, Word
 
 
 @pytest.mark.parametrize(
@@ -28,9 +16,10 @@ class Word(BaseModel):
     [
         (401, "RELAB_LLM__API_KEY"),
         (403, "RELAB_LLM__API_KEY"),
-        (404, "'m'.* RELAB_LLM__MODEL"),
+        (404, "'m'.* RELAB_LLM__MODEL.* need /v1"),
         (400, "RELAB_LLM__TEMPERATURE"),
-        (302, "RELAB_LLM__BASE_URL"),
+        (302, "a redirect.* RELAB_LLM__BASE_URL"),
+        (307, "a redirect.* RELAB_LLM__BASE_URL"),
     ],
 )
 def test_rejected_call_is_a_configuration_error_and_not_retried(
@@ -42,6 +31,25 @@ def test_rejected_call_is_a_configuration_error_and_not_retried(
         make_gateway(max_retries=3).complete(PROMPT, Word)
 
     assert len(server.requests) == 1
+
+
+def test_model_that_a_proxy_does_not_have_is_named(server: Any, make_gateway: MakeGateway) -> None:
+    # What LiteLLM 1.108.7 answered.
+    said = "/chat/completions: Invalid model name passed in model=m. Call `/v1/models` to view available models for your key."
+    error = {"message": said, "type": "invalid_request_error", "param": None, "code": "400"}
+    server.will(server.raw(json.dumps({"error": error}).encode(), status=400))
+
+    with pytest.raises(LlmNotConfiguredError, match=r"it does not have the model 'm'\. Set RELAB_LLM__MODEL"):
+        make_gateway().complete(PROMPT, Word)
+
+
+def test_rejection_names_the_key_too(server: Any, make_gateway: MakeGateway) -> None:
+    # What LiteLLM 1.108.7 without a database answered to a wrong key.
+    body = b'{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}'
+    server.will(server.raw(body, status=400))
+
+    with pytest.raises(LlmNotConfiguredError, match="Check RELAB_LLM__API_KEY"):
+        make_gateway().complete(PROMPT, Word)
 
 
 @pytest.mark.parametrize("status", [400, 422, 500])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +17,10 @@ from relab.rca.judge.transcript import Transcript
 from relab.rca.judge_models import JudgeVerdict
 from relab.rca.models import JudgeMethod
 from relab.telemetry.models import AgentRun
+from support.llm.words import MakeGateway
 from support.rca.judges import Answers
 from support.telemetry.runs import failed_run, step
 
-MakeGateway = Callable[..., LangChainGateway]
 MAX_CHARS = 100_000
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from relab.llm import (
     PROVIDERS,
@@ -21,20 +20,9 @@ from relab.llm import (
     LlmRefusedError,
     LlmUnavailableError,
     OutputMethod,
-    Prompt,
     Spent,
 )
-
-PROMPT = Prompt(system="You answer.", user="What is the secret-free question?")
-GOOD = '{"word": "yes"}'
-
-MakeGateway = Callable[..., LangChainGateway]
-
-
-class Word(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    word: str
+from support.llm.words import GOOD, PROMPT, MakeGateway, Word
 
 
 def wait_for(condition: Callable[[], bool], *, within_s: float = 60.0) -> bool:

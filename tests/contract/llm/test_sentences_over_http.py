@@ -69,7 +69,8 @@ def test_broken_model_leaves_the_sentence_not_judged(server: Any, lab: Lab) -> N
     server.will(server.say("yes"))
     found = lab.json("rca", "rules", "test", str(lab.home / "rules.yaml"), "--judge")
 
-    assert found["not_judged"] == {
-        "blames": {"the model's answer was dropped (invalid_answer): The model's answer is not JSON": 1}
-    }
+    ((reason, count),) = found["not_judged"]["blames"].items()
+    assert reason.startswith("the model's answer was dropped (invalid_answer): The model's answer is not JSON")
+    assert "RELAB_LLM__OUTPUT_METHOD" in reason
+    assert count == 1
     assert found["cost"]["dropped"] == {"invalid_answer": 1}

@@ -71,6 +71,24 @@ def test_sentence_with_figures_of_the_record_is_shown() -> None:
     assert found.dropped == ()
 
 
+def test_false_sentences_of_a_real_model_are_dropped() -> None:
+    # What Qwen2.5-Coder 1.5B (Q4_K_M) on llama-cpp-python 0.3.36 answered about `SUMMARY`.
+    found = commented(
+        claim(
+            "The QPS (queries per second) was increased to 10, which improved the service's performance by 28.4%.", "f1"
+        ),
+        claim(
+            "The window size was reduced from 120 seconds to 60 seconds, which resulted in a decrease in error rate "
+            "from 0.31% to 0.12%.",
+            "f3",
+            "f4",
+        ),
+    )
+
+    assert found.claims == ()
+    assert found.dropped == ("ungrounded_token", "ungrounded_token")
+
+
 @pytest.mark.parametrize(
     ("text", "fact_ids", "reason"),
     [

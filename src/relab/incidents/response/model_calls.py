@@ -21,6 +21,7 @@ from relab.llm import (
     LlmBudgetExceededError,
     LlmError,
     LlmGateway,
+    LlmTooSlowError,
     LlmUnavailableError,
     Prompt,
     Spent,
@@ -34,6 +35,9 @@ NOT_ASKED: Final = "model_not_asked"
 _MIN_CALL_S: Final = 1.0
 """The least remaining time, in seconds, with which a call is still made."""
 _MAX_ATTEMPTS: Final = 5
+_CALLS: Final = "RELAB_INCIDENTS__MAX_MODEL_CALLS_PER_INCIDENT"
+_TOKENS: Final = "RELAB_INCIDENTS__MAX_MODEL_TOKENS_PER_INCIDENT"
+_TIME: Final = "RELAB_INCIDENTS__MAX_MODEL_TIME_PER_INCIDENT_S"
 
 _log = get_logger(__name__)
 
@@ -104,6 +108,11 @@ class ModelCalls:
             answer = await complete_in_background(
                 self._gateway, prompt, ModelAnswer, timeout_s=within_s, billed=bills.append
             )
+        except LlmTooSlowError as error:
+            failure = error
+            if within_s < self._settings.call_timeout_s:
+                # The time that is left for the incident, and not the time limit of a call, ended this call.
+                failure.remedy = f"Raise {_TIME} ({self._settings.max_total_s:g}), or use a faster model."
         except LlmError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 a second opinion that fails must not end the incident
@@ -188,20 +197,22 @@ class ModelCalls:
         settings = self._settings
         tokens = so_far.tokens + prompt.most_tokens() + settings.max_answer_tokens
         if so_far.calls >= settings.max_calls:
-            problem = f"{settings.max_calls} calls are allowed for an incident"
+            problem, setting = f"{settings.max_calls} calls are allowed for an incident", _CALLS
         elif tokens > settings.max_tokens:
             problem = f"an incident may take {settings.max_tokens} tokens, and this call could bring it to {tokens}"
+            setting = _TOKENS
         elif within_s < _MIN_CALL_S:
             problem = (
                 f"the model may take {settings.max_total_s:g} s for an incident, and has taken {so_far.took_s:.0f} s"
             )
+            setting = _TIME
         else:
             return
-        said = f"The model is not called: {problem}."
+        error = LlmBudgetExceededError(f"The model is not called: {problem}.", remedy=f"Raise {setting}.")
         await self._append(
-            NewEvent(NOT_ASKED, f"{said} The result of the rules is used.", once=f"{NOT_ASKED}.{so_far.requested}")
+            NewEvent(NOT_ASKED, f"{error} The result of the rules is used.", once=f"{NOT_ASKED}.{so_far.requested}")
         )
-        raise LlmBudgetExceededError(said, remedy="Raise the limit in the settings.")
+        raise error
 
     async def _append(self, event: NewEvent) -> TimelineEvent:
         at_us = self._clock.now_us()

@@ -58,7 +58,7 @@ class JudgeRun:
 
         Raises:
             DroppedAnswerError: the answer is not valid.
-            JudgeLimitError: the time for requests about this run is over.
+            JudgeLimitError: the time for requests about this run is over, or no step fits a prompt.
             LlmError: the model gave no answer, or the budget is spent.
         """
         steps = self._transcript.steps
@@ -77,7 +77,7 @@ class JudgeRun:
 
         Raises:
             DroppedAnswerError: an answer is not valid.
-            JudgeLimitError: the time for requests about this run is over.
+            JudgeLimitError: the time for requests about this run is over, or no step fits a prompt.
             LlmError: the model gave no answer, or the budget is spent.
         """
 
@@ -99,7 +99,7 @@ class JudgeRun:
 
         Raises:
             DroppedAnswerError: an answer is not valid.
-            JudgeLimitError: the time for requests about this run is over.
+            JudgeLimitError: the time for requests about this run is over, or no step fits a prompt.
             LlmError: the model gave no answer, or the budget is spent.
         """
         low, high = 0, len(self._transcript.steps) - 1
@@ -138,7 +138,7 @@ class JudgeRun:
 
         Raises:
             DroppedAnswerError: the answer is not valid.
-            JudgeLimitError: the time for requests about this run is over.
+            JudgeLimitError: the time for requests about this run is over, or no step fits a prompt.
             LlmError: the model gave no answer, or the budget is spent.
         """
 
@@ -168,6 +168,7 @@ class JudgeRun:
         self.left_out = max(self.left_out, excerpt.left_out)
         self.cut = max(self.cut, excerpt.cut)
         self.withheld = max(self.withheld, excerpt.withheld)
+        self._session.require_steps(excerpt.shown)
         prompt, code = build_prompt(name, excerpt.data)
         return self._session.ask(prompt, code, schema, lambda answer: check(answer, excerpt.shown))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -65,7 +65,7 @@ class JudgeLimits:
 
 
 class JudgeLimitError(RelabError):
-    """The requests about one run have taken `JudgeLimits.max_s` seconds, so that no further request is sent."""
+    """A limit of `JudgeLimits` other than the budget is reached, so that no further request is sent."""
 
     code = "judge_limit"
 
@@ -93,6 +93,21 @@ class JudgeSession:
         self._cache = cache
         self.dropped: Counter[JudgeDrop] = Counter()
         self.cached_answers = 0
+
+    def require_steps(self, shown: Collection[int]) -> None:
+        """Check that a prompt has at least one step of the run.
+
+        Args:
+            shown: the numbers of the steps in the prompt.
+
+        Raises:
+            JudgeLimitError: it has none, because no step fits `JudgeLimits.context_tokens`.
+        """
+        if not shown:
+            raise JudgeLimitError(
+                f"No step fits a prompt of {self._limits.context_tokens} tokens.",
+                remedy="Raise RELAB_RCA__JUDGE_CONTEXT_TOKENS.",
+            )
 
     def cost(self) -> dict[str, Any]:
         """Return the cost of this judgement and the numbers of dropped answers, as the fields of a `JudgeCost`."""

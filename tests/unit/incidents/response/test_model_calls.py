@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from relab.incidents.response.model_calls import Spending, spending_of
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import Billed, LlmBudgetExceededError, LlmError, LlmUnavailableError, Prompt, ScriptedGateway, Spent
-from relab.llm.errors import LlmBusyError
+from relab.llm.errors import LlmBusyError, LlmTooSlowError
 from relab.llm.gateway import AnswerT
 from rig.children import read_line
 from support.incidents.modelled_cases import Case, ThinkingGateway, a_log, case, named
@@ -63,7 +64,9 @@ def test_number_of_calls_per_incident_is_limited(log: IncidentLog) -> None:
     made = case(log, ScriptedGateway([ANSWER] * 3), max_calls=2)
     ask(made)
     ask(made)
-    assert refusal(made).startswith("The model is not called: 2 calls are allowed for an incident.")
+    assert refusal(made).startswith(
+        "The model is not called: 2 calls are allowed for an incident. Raise RELAB_INCIDENTS__MAX_MODEL_CALLS_PER_INCIDENT."
+    )
     # The refusal is recorded once, however often a call is wanted.
     assert refusal(made)
     assert len(made.told("model_asked")) == 2
@@ -76,11 +79,28 @@ def test_tokens_are_reserved_before_a_call_and_counted_after_it(log: IncidentLog
     ask(made)
     ask(made)
     assert "tokens, and this call could bring it to" in refusal(made)
+    assert "Raise RELAB_INCIDENTS__MAX_MODEL_TOKENS_PER_INCIDENT." in refusal(made)
 
 
 def test_incident_continues_without_a_slow_model(log: IncidentLog) -> None:
     made = case(log, ScriptedGateway([ANSWER] * 2), max_total_s=0.5)
     assert "the model may take 0.5 s for an incident" in refusal(made)
+    assert "Raise RELAB_INCIDENTS__MAX_MODEL_TIME_PER_INCIDENT_S." in refusal(made)
+
+
+@pytest.mark.parametrize(
+    ("max_total_s", "setting"),
+    [(30.0, "RELAB_INCIDENTS__MAX_MODEL_TIME_PER_INCIDENT_S (30)"), (600.0, "RELAB_LLM__TIMEOUT_S")],
+)
+def test_call_that_was_too_slow_names_the_limit_that_ended_it(
+    log: IncidentLog, max_total_s: float, setting: str
+) -> None:
+    slow = LlmTooSlowError("The model did not answer.", remedy="Raise RELAB_LLM__TIMEOUT_S.")
+    made = case(log, ScriptedGateway([slow]), call_timeout_s=300.0, max_total_s=max_total_s)
+    with pytest.raises(LlmTooSlowError, match=re.escape(f"Raise {setting}")):
+        ask(made)
+    (failed,) = made.told("model_failed")
+    assert f"Raise {setting}" in failed.message
 
 
 def test_failures_count_as_calls_and_cost_what_was_billed(log: IncidentLog) -> None:

@@ -146,7 +146,7 @@ def test_each_sentence_is_judged_separately() -> None:
     assert quoted(found) == {"b0": "your own fault", "b3": "look for the order"}
     assert found.judgement.judged == ("b0", "b1", "b3")
     assert found.judgement.reasons() == (
-        "b2: the model's answer was dropped (invalid_answer): The model's answer is not JSON",
+        "b2: the model's answer was dropped (invalid_answer): The model's answer is not JSON: it has no JSON object",
     )
 
 

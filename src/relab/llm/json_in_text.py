@@ -1,0 +1,89 @@
+"""Find the one JSON object in a model's reply, which may also have reasoning, prose and a Markdown code fence."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import JsonValue, parse_json
+from relab.llm.errors import LlmInvalidOutputError
+
+_TAG: Final = re.compile(
+    r"<(?P<end>/)?(?:think|thinking|thought|reasoning|reflection)>|\[(?P<end_2>/)?THINK\]", re.IGNORECASE
+)
+"""The tags around the reasoning of models. Some chat templates write the first tag, so that a reply has only the last one."""
+
+_BEFORE_PART: Final = ("[", '"')
+_AFTER_PART: Final = ("]", ",", '"')
+"""The characters beside an object that is only a part of a list or of a quotation."""
+
+_MORE_TOKENS: Final = "Raise RELAB_LLM__MAX_COMPLETION_TOKENS, or turn the model's reasoning off on its server."
+
+
+def find_json(text: str) -> JsonValue:
+    """Return the value of a model's reply: the whole reply, or the one JSON object in it, parsed as strict JSON.
+
+    From the first `{` to the last `}`, a reply that is more than JSON must be one object. If it is not, the same holds
+    for the part of the reply after its last reasoning. So an object in the reasoning, in a list or in a broken object
+    is not accepted, and neither is one of several objects. The time is linear in the length of the text, which
+    `LlmConfig.max_response_bytes` limits; `parse_json` limits the nesting.
+
+    Raises:
+        LlmInvalidOutputError: the reply has no such object; the message has the reason, and no part of the reply.
+    """
+    text = text.strip()
+    is_json, value = _parsed(text)
+    if is_json:
+        return value
+    # A text of the run, which the reasoning repeats, may contain an end tag. So only the last one counts.
+    ends = [tag.end() for tag in _TAG.finditer(text) if _ends(tag)]
+    try:
+        return _find_object(text)
+    except LlmInvalidOutputError:
+        if not ends:
+            raise
+    return _find_object(text[ends[-1] :])
+
+
+def _find_object(text: str) -> JsonValue:
+    start, end = text.find("{"), text.rfind("}") + 1
+    if start < 0 or end <= start:
+        raise LlmInvalidOutputError("The model's answer is not JSON: it has no JSON object.")
+    before, found, after = text[:start], text[start:end], text[end:]
+    tags = list(_TAG.finditer(before))
+    if _TAG.search(after) or (tags and not _ends(tags[-1])):
+        raise LlmInvalidOutputError("The model's answer ends inside its reasoning.", remedy=_MORE_TOKENS)
+    is_json, value = _parsed(found)
+    if not is_json:
+        raise LlmInvalidOutputError(f"The model's answer is not JSON: {_problem(found)}.")
+    if before.rstrip().endswith(_BEFORE_PART) or after.lstrip().startswith(_AFTER_PART):
+        raise LlmInvalidOutputError(
+            "The model's answer is not JSON: its JSON object is a part of a list or of a quotation."
+        )
+    return value
+
+
+def _ends(tag: re.Match[str]) -> bool:
+    return bool(tag["end"] or tag["end_2"])
+
+
+def _parsed(text: str) -> tuple[bool, JsonValue]:
+    """Return `(True, value)` of strict JSON, or `(False, None)` if `text` is not strict JSON."""
+    try:
+        return True, parse_json(text.encode(errors="surrogatepass"))
+    except MalformedBodyError:
+        # The error quotes the text, so it must not become the context of the caller's error.
+        return False, None
+
+
+def _problem(found: str) -> str:
+    """Return why `found`, a text from a `{` to a `}`, is not one object of strict JSON."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(found)
+    except (ValueError, RecursionError):
+        return "its JSON object is broken, or the text around it has braces"
+    if end < len(found):
+        return "it has more than one JSON object, or braces after the first one"
+    return "its JSON object has a duplicate key, or a value that relab does not accept"

@@ -1,0 +1,17 @@
+"""Which other ways of asking for JSON a provider's protocol has, for the remedies of errors."""
+
+from __future__ import annotations
+
+from relab.llm.config import LlmConfig
+from relab.llm.providers import PROVIDERS
+
+
+def other_methods(config: LlmConfig) -> str | None:
+    """Return the remedy for a server that ignores or rejects the way in which it is asked for JSON.
+
+    Such a server answers with prose or with status 400, 422 or 500. The result is None if the protocol has one way only.
+    """
+    others = [method for method in PROVIDERS[config.provider].methods if method is not config.method]
+    if not others:
+        return None
+    return f"If the server does not know {config.method}, set RELAB_LLM__OUTPUT_METHOD to {' or '.join(others)}."
