@@ -63,11 +63,11 @@ def init(
 ) -> None:
     """Write a commented example of .lab/experiment.yaml, and its JSON Schema, which editors use for completion."""
     from relab.core.errors import InvalidInputError
+    from relab.experiments.service import write_experiment
 
     if workload_type not in {"agent_harness", "trainer"}:
         raise InvalidInputError(f"--workload-type must be agent_harness or trainer, not {workload_type!r}.")
-    with open_experiments(telemetry=False) as service:
-        files = service.init(Path.cwd(), workload_type=workload_type, container=container)
+    files = write_experiment(Path.cwd(), workload_type=workload_type, container=container)
     _print_written(
         "init", files, json, "fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml"
     )
@@ -234,8 +234,9 @@ def run_experiment(
 @app.command("list")
 def list_runs(json: JsonOption = False) -> None:
     """List the runs of this project, newest first."""
-    with open_experiments(telemetry=False) as service:
-        found = service.list_runs(Path.cwd())
+    from relab.experiments.service import list_runs as runs_of
+
+    found = runs_of(Path.cwd())
     if json:
         print_json("experiments list", runs=found)
         return
@@ -254,8 +255,9 @@ def show(
     run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")], json: JsonOption = False
 ) -> None:
     """Show the settings of a run, its outcomes by variant, and its unsuccessful trials."""
-    with open_experiments(telemetry=False) as service:
-        found = service.show_run(Path.cwd(), run_dir)
+    from relab.experiments.service import show_run
+
+    found = show_run(Path.cwd(), run_dir)
     if json:
         print_json("experiments show", run=found)
         return
@@ -320,9 +322,10 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
 
 def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress
+    from relab.experiments.service import find_run
 
     with open_experiments(telemetry=not no_telemetry) as service:
-        folder = service.run_folder(Path.cwd(), run_dir)
+        folder = find_run(Path.cwd(), run_dir)
         with stoppable_run() as stop, live_progress(*service.runs.extent(folder), quiet=quiet or json) as on_result:
             summary = service.runs.continue_run(folder, stop, on_result, options)
     return report_run("run", summary, json, {"continued": True})
