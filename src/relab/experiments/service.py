@@ -10,13 +10,11 @@ from relab.core.clock import Clock
 from relab.experiments import pausing, rescoring
 from relab.experiments.config.knobs import load_overrides
 from relab.experiments.config.starter_files import write_experiment, write_knobs
-from relab.experiments.forking import PlannedFork
 from relab.experiments.models import StopSwitch
 from relab.experiments.pausing import PauseAnswer
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning, clean
 from relab.experiments.records.run_folder import open_checked_run, open_run
-from relab.experiments.replaying import Replayed
 from relab.experiments.rescoring import Rescored, Scorer, rescored_folder
 from relab.experiments.results.compare import VariantComparison
 from relab.experiments.results.compare import compare as compare_run
@@ -38,9 +36,6 @@ __all__ = [
     "Cleaning",
     "ExperimentService",
     "PauseAnswer",
-    "PlannedFork",
-    "Replayed",
-    "Rescored",
     "Scorer",
     "VariantComparison",
     "check_file",
