@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,9 +68,12 @@ def init(
     if workload_type not in {"agent_harness", "trainer"}:
         raise InvalidInputError(f"--workload-type must be agent_harness or trainer, not {workload_type!r}.")
     files = write_experiment(Path.cwd(), workload_type=workload_type, container=container)
-    _print_written(
-        "init", files, json, "fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml"
-    )
+    if json:
+        print_json("init", written=[str(path) for path in files])
+        return
+    for path in files:
+        print(f"wrote: {plain(path)}")
+    print("next: fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml")
 
 
 def describe(
@@ -391,12 +394,3 @@ def stoppable_run() -> Iterator[StopSwitch]:
 
     with stop_signals(pressed):
         yield switch
-
-
-def _print_written(command: str, files: Sequence[Path], json: bool, then: str) -> None:
-    if json:
-        print_json(command, written=[str(path) for path in files])
-        return
-    for path in files:
-        print(f"wrote: {plain(path)}")
-    print(f"next: {then}")
