@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
-from relab.experiments import pausing, rescoring
+from relab.experiments import rescoring
 from relab.experiments.config.knobs import load_overrides
 from relab.experiments.config.starter_files import write_experiment, write_knobs
 from relab.experiments.models import StopSwitch
-from relab.experiments.pausing import PauseAnswer
+from relab.experiments.pausing import PauseAnswer, pause_trials
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning, clean
 from relab.experiments.records.run_folder import open_checked_run, open_run
@@ -45,6 +45,7 @@ __all__ = [
     "list_runs",
     "list_trials",
     "load_overrides",
+    "pause_trials",
     "schema_named",
     "show_run",
     "show_trial",
@@ -55,7 +56,7 @@ __all__ = [
 
 
 class ExperimentService:
-    """Runs, pauses, compares and deletes experiments. All data except telemetry is in the project's own folder.
+    """Runs, compares and deletes experiments. All data except telemetry is in the project's own folder.
 
     Args:
         clock: the source of the times in manifests and in the rows with the results of trials.
@@ -79,31 +80,6 @@ class ExperimentService:
         self._clock = clock
         self.runs = ForkRuns(clock, telemetry, environment, signing_key)
         self.sets = ExperimentSets(self.runs, clock)
-
-    def pause(
-        self,
-        run_dir: Path,
-        trials: Sequence[str] = (),
-        *,
-        label: str | None = None,
-        timeout_s: float = 60.0,
-        on_asked: Callable[[str], None] = lambda _trial_id: None,
-    ) -> list[PauseAnswer]:
-        """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
-
-        Args:
-            run_dir: the folder of the run.
-            trials: the ids of the trials; empty to pause the whole run.
-            label: a name for the checkpoint at which a trial is paused; None for no name.
-            timeout_s: the time in seconds after which a harness that has not stopped by itself is ended.
-            on_asked: is called with the id of each trial, after the trial was asked to pause.
-
-        Raises:
-            InvalidInputError: the label or the time-out is out of range.
-            RunNotFoundError, RunNotRunningError: there is no such run, or no process works on it.
-            TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
-        """
-        return pausing.pause(open_run(run_dir), trials, label=label, timeout_s=timeout_s, on_asked=on_asked)
 
     def compare(
         self,
