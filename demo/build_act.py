@@ -17,7 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from demo.lab_server import STOP_TIMEOUT_S, impatience_ignored, server_environment
+from demo.lab_server import end_process, impatience_ignored, server_environment
 from demo.report_view import as_data
 from relab.testbed.errors import MissingProgramError
 
@@ -159,13 +159,7 @@ def _lab(arguments: list[str], home: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         with impatience_ignored():
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(STOP_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            end_process(process)
             if process.stdout is not None:
                 process.stdout.close()
 

@@ -17,6 +17,7 @@ from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.overview_models import MetricsOverview
 
 TIMEOUT_S = 30.0
+"""The time-out of HTTP requests in seconds; longer than the interval between two heartbeats of a stream."""
 FINAL_STATUSES = frozenset({"done", "failed"})
 
 
@@ -37,8 +38,8 @@ class Stage:
 _STAGE = TypeAdapter(Stage)
 
 
-class LabClient:
-    """A client of one lab. Use it as a context manager, which closes its connections."""
+class HttpClient:
+    """A client of one HTTP server. Use it as a context manager, which closes its connections."""
 
     def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
@@ -48,6 +49,10 @@ class LabClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._http.close()
+
+
+class LabClient(HttpClient):
+    """A client of one lab. Use it as a context manager, which closes its connections."""
 
     def ingest(self, run: Mapping[str, Any]) -> None:
         """Post a run to the lab.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -85,12 +85,7 @@ class LabServer:
         if process is None:
             return
         with impatience_ignored():
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end_process(process)
             # The worker exits with the server; this check ensures it. The group's id is the server's process id.
             if not poll(lambda: not group_exists(process.pid), WORKER_STOP_TIMEOUT_S):
                 with suppress(ProcessLookupError):  # It may have ended in the meantime.
@@ -137,6 +132,16 @@ def is_ready(client: httpx.Client, url: str) -> bool:
         return client.get(url).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def end_process(process: subprocess.Popen[Any]) -> None:
+    """Terminate a process and wait for its end; kill it if it does not end in time."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def group_exists(group_id: int) -> bool:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import quote
 
-import httpx
 from pydantic import BaseModel
 
-from demo.lab_client import LabError, check_status, checked, event_data
+from demo.lab_client import HttpClient, LabError, check_status, checked, event_data
 
-TIMEOUT_S = 30.0
-"""The time-out of HTTP requests in seconds; longer than the interval between two heartbeats of a stream."""
 ENDS = frozenset({"closed", "escalated"})
 """Kinds of events after which the responder has finished an incident."""
 
@@ -54,17 +50,8 @@ class _Event(BaseModel):
     data: Data
 
 
-class ResponderClient:
+class ResponderClient(HttpClient):
     """A client of one responder. Use it as a context manager, which closes its connections."""
-
-    def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._http.close()
 
     def look(self) -> Look:
         """Return the responder's status.

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.broken_shop import a_shop
-from demo.lab_server import STOP_TIMEOUT_S, impatience_ignored, server_environment
+from demo.lab_server import end_process, impatience_ignored, server_environment
 from demo.report_view import as_data
 from relab.testbed.scoring.testbeds import LeasedTestbed
 
@@ -145,13 +145,7 @@ def _lab_rollout(plan: Path, home: Path, token: str) -> Iterator[subprocess.Pope
         yield process
     finally:
         with impatience_ignored():
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(STOP_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            end_process(process)
 
 
 def read_end(code: int, in_force: dict[str, Any], home: Path) -> RolloutEnd:

@@ -18,7 +18,7 @@ from relab.core.errors import RelabError
 from relab.experiments.results.compare import compare
 from relab.experiments.results.integrity import check_compared
 from relab.experiments.results.run_metadata import read_facts
-from relab.experiments.service import ExperimentService
+from relab.experiments.service import ExperimentService, show_run
 from support.experiments.projects import Project, Run, answering
 
 Change = Callable[[bytes], bytes]
@@ -67,7 +67,7 @@ def read(run: Run, project: Project) -> dict[str, Any]:
 
     readers: dict[str, Callable[[], Any]] = {
         "compare": compared,
-        "show": lambda: service.show_run(project.root, run.path),
+        "show": lambda: show_run(project.root, run.path),
         "continue": lambda: service.runs.extent(run.path),
     }
     found = {}

@@ -195,10 +195,6 @@ class Services(Foundation):
                     remedy="Check the object that the job was for; repeat its request if it is still queued.",
                 )
 
-    def worker_lives(self) -> bool:
-        """Return whether at least one worker of the queue is alive."""
-        return self.queue.worker_lives()
-
     def tailer(self) -> ProgressTailer[ProgressEvent]:
         """Return a new tailer, which sends new progress events of jobs to its subscribers in one event loop."""
         from relab.progress.tailer import ProgressTailer

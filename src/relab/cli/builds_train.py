@@ -45,7 +45,7 @@ def _follow(services: Services, training_id: str, *, is_quiet: bool) -> Training
 
     If no worker is alive, this process runs the training.
     """
-    if services.worker_lives():
+    if services.queue.worker_lives():
         return _print_until_end(services, training_id, is_quiet=is_quiet)
     ended: list[Training] = []
     printer = threading.Thread(

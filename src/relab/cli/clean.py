@@ -33,6 +33,8 @@ def clean(
     json: JsonOption = False,
 ) -> None:
     """Delete runs, or the files of `lab init`, in this project. Without --yes, the command asks for confirmation."""
+    from relab.experiments.service import clean
+
     older_than_us = None if older_than is None else parse_age_us("--older-than", older_than)
     with open_experiments(telemetry=False) as service:
         planned = service.plan_cleaning(Path.cwd(), run or (), init=init, runs=runs, older_than_us=older_than_us)
@@ -44,7 +46,7 @@ def clean(
         if planned.paths and not dry_run:
             if not yes:
                 confirm(f"Delete {_describe(planned)} of {plain(Path.cwd())}?")
-            service.clean(planned)
+            clean(planned)
     if json:
         print_json("clean", removed=[str(path) for path in planned.paths], dry_run=dry_run)
         return

@@ -54,7 +54,7 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB
 
-    if services.worker_lives():
+    if services.queue.worker_lives():
         return
     runner = services.runner()
     for job in services.queue.list(status=JobStatus.PENDING, limit=at_most):

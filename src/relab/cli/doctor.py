@@ -110,7 +110,7 @@ def _queue(services: Services) -> Check:
     from relab.core.errors import RelabError
 
     try:
-        counts, alive = services.queue.counts(), services.worker_lives()
+        counts, alive = services.queue.counts(), services.queue.worker_lives()
     except RelabError as error:
         return Check("queue", "problem", f"{mode}: {error.message}", error.remedy)
     found = f"{mode}; {counts.pending} pending, {counts.parked} parked; {'a' if alive else 'no'} worker is alive"

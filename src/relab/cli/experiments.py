@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,14 +63,17 @@ def init(
 ) -> None:
     """Write a commented example of .lab/experiment.yaml, and its JSON Schema, which editors use for completion."""
     from relab.core.errors import InvalidInputError
+    from relab.experiments.service import write_experiment
 
     if workload_type not in {"agent_harness", "trainer"}:
         raise InvalidInputError(f"--workload-type must be agent_harness or trainer, not {workload_type!r}.")
-    with open_experiments(telemetry=False) as service:
-        files = service.init(Path.cwd(), workload_type=workload_type, container=container)
-    _print_written(
-        "init", files, json, "fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml"
-    )
+    files = write_experiment(Path.cwd(), workload_type=workload_type, container=container)
+    if json:
+        print_json("init", written=[str(path) for path in files])
+        return
+    for path in files:
+        print(f"wrote: {plain(path)}")
+    print("next: fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml")
 
 
 def describe(
@@ -234,8 +237,9 @@ def run_experiment(
 @app.command("list")
 def list_runs(json: JsonOption = False) -> None:
     """List the runs of this project, newest first."""
-    with open_experiments(telemetry=False) as service:
-        found = service.list_runs(Path.cwd())
+    from relab.experiments.service import list_runs as runs_of
+
+    found = runs_of(Path.cwd())
     if json:
         print_json("experiments list", runs=found)
         return
@@ -254,8 +258,9 @@ def show(
     run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")], json: JsonOption = False
 ) -> None:
     """Show the settings of a run, its outcomes by variant, and its unsuccessful trials."""
-    with open_experiments(telemetry=False) as service:
-        found = service.show_run(Path.cwd(), run_dir)
+    from relab.experiments.service import show_run
+
+    found = show_run(Path.cwd(), run_dir)
     if json:
         print_json("experiments show", run=found)
         return
@@ -320,9 +325,10 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
 
 def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress
+    from relab.experiments.service import find_run
 
     with open_experiments(telemetry=not no_telemetry) as service:
-        folder = service.run_folder(Path.cwd(), run_dir)
+        folder = find_run(Path.cwd(), run_dir)
         with stoppable_run() as stop, live_progress(*service.runs.extent(folder), quiet=quiet or json) as on_result:
             summary = service.runs.continue_run(folder, stop, on_result, options)
     return report_run("run", summary, json, {"continued": True})
@@ -388,12 +394,3 @@ def stoppable_run() -> Iterator[StopSwitch]:
 
     with stop_signals(pressed):
         yield switch
-
-
-def _print_written(command: str, files: Sequence[Path], json: bool, then: str) -> None:
-    if json:
-        print_json(command, written=[str(path) for path in files])
-        return
-    for path in files:
-        print(f"wrote: {plain(path)}")
-    print(f"next: {then}")

@@ -83,12 +83,13 @@ def fork(
     """
     from relab.cli.experiment_output import live_progress, warn
     from relab.experiments.models import ForkOptions
+    from relab.experiments.service import find_run
 
     options = ForkOptions(
         at, from_trial or (), variant, changes or (), strict, control, keep_of(keep), executor, address, allow_drift
     )
     with open_experiments(telemetry=not no_telemetry) as service:
-        planned = service.runs.plan_fork(service.run_folder(Path.cwd(), run_dir), options)
+        planned = service.runs.plan_fork(find_run(Path.cwd(), run_dir), options)
         warn(planned.warnings)
         with stoppable_run() as stop, live_progress(planned.trials, 0, quiet=quiet or json) as on_result:
             summary = service.runs.fork(planned, options, stop, on_result)

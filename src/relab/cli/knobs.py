@@ -15,10 +15,9 @@ def knobs_init(json: JsonOption = False) -> None:
 
     An empty file of overrides (new values of knobs) is written beside the manifest.
     """
-    from relab.cli.experiments import open_experiments
+    from relab.experiments.service import write_knobs
 
-    with open_experiments(telemetry=False) as service:
-        files = service.init_knobs(Path.cwd())
+    files = write_knobs(Path.cwd())
     if json:
         print_json("knobs-init", written=[str(path) for path in files])
         return
@@ -40,10 +39,9 @@ def knobs_validate(
     A knob is a field of the experiment that may be changed, and an override is a new value for a knob.
     Each override must name a knob of the manifest, and its value must have the right type and lie within the bounds.
     """
-    from relab.cli.experiments import open_experiments
+    from relab.experiments.service import load_overrides
 
-    with open_experiments(telemetry=False) as service:
-        checked = service.validate_knobs(Path.cwd(), overrides, manifest)
+    checked = load_overrides(overrides, Path.cwd(), manifest)
     if json:
         values = {knob.id: value for knob, value in checked}
         print_json("knobs-validate", valid=True, values=values)

@@ -50,14 +50,14 @@ def pause(
     `lab resume` continues the trials. Exit code: 0 if each trial has paused or has ended by itself; 1 if a harness had
     to be ended.
     """
+    from relab.experiments.service import find_run, pause_trials
 
     def on_asked(trial_id: str) -> None:
         if not json:
             print(f"lab: asked {plain(trial_id)} for a checkpoint", file=sys.stderr)
 
-    with open_experiments(telemetry=False) as service:
-        path = service.run_folder(Path.cwd(), run_dir)
-        answers = service.pause(path, trial or (), label=label, timeout_s=timeout, on_asked=on_asked)
+    path = find_run(Path.cwd(), run_dir)
+    answers = pause_trials(path, trial or (), label=label, timeout_s=timeout, on_asked=on_asked)
     code = EXIT_FAILED if any(answer.status == "stopped" for answer in answers) else 0
     if json:
         rows = [_row(answer) for answer in answers]
@@ -96,9 +96,10 @@ def resume(
     """
     from relab.cli.experiment_output import live_progress, warn
     from relab.experiments.models import ContinueOptions
+    from relab.experiments.service import find_run
 
     with open_experiments(telemetry=not no_telemetry) as service:
-        path = service.run_folder(Path.cwd(), run_dir)
+        path = find_run(Path.cwd(), run_dir)
         with stoppable_run() as stop, live_progress(*service.runs.extent(path), quiet=quiet or json) as on_result:
             options = ContinueOptions(executor, address, paused=trial or (), allow_drift=allow_drift)
             summary = service.runs.continue_run(path, stop, on_result, options)

@@ -129,7 +129,7 @@ def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
     from relab.rca.models import RcaStatus
 
     runner = services.runner()
-    patience_ends = time.monotonic() + (PATIENCE_S if services.worker_lives() else 0.0)
+    patience_ends = time.monotonic() + (PATIENCE_S if services.queue.worker_lives() else 0.0)
     seen = 0
     while True:
         rca_run = services.rca.get(rca_run_id)

@@ -78,7 +78,7 @@ def _wait(services: Services, rca_run_ids: set[str], advance: Callable[[], objec
     from relab.rca.models import RcaStatus
 
     runner = services.runner()
-    patience_s = PATIENCE_S if services.worker_lives() else 0.0
+    patience_s = PATIENCE_S if services.queue.worker_lives() else 0.0
     ended: dict[str, RcaSummary] = {}
     left = sorted(rca_run_ids)
     heard = time.monotonic()

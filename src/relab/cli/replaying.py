@@ -34,8 +34,10 @@ def replay(
     A harness of the level sdk_full (see --strict) writes events and checkpoints, and answers the control file (the
     runner's requests to continue, checkpoint or stop) after each step.
     """
+    from relab.experiments.service import find_run
+
     with open_experiments(telemetry=False) as service, stoppable_run() as stop:
-        path = service.run_folder(Path.cwd(), run_dir)
+        path = find_run(Path.cwd(), run_dir)
         found = service.runs.replay(path, trial, stop, strict=strict)
     if found is None:
         if json:

@@ -14,12 +14,12 @@ MAX_SHOWN = 20
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
-def print_report(agent_run_id: str, report: Report, console: Console | None = None) -> None:
+def print_report(agent_run_id: str, report: Report) -> None:
     """Print the cause of a run's failure, its location, its evidence, and the recommended actions.
 
-    `report` is the report of an analysis of the run `agent_run_id`. Without a `console`, stdout is used.
+    `report` is the report of an analysis of the run `agent_run_id`.
     """
-    console = console or Console()
+    console = Console()
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
     console.print(Text.assemble(("Run ", "bold"), plain(agent_run_id), (": ", "bold"), (cause, "bold cyan")))
     console.print(Text(plain(report.summary)))

@@ -21,21 +21,20 @@ def schema_validate(
     json: JsonOption = False,
 ) -> None:
     """Check a document of an experiment, such as a trial's output; without --file, print the schema."""
-    from relab.cli.experiments import open_experiments
+    from relab.experiments.service import check_file, schema_named
 
-    with open_experiments(telemetry=False) as service:
-        if file is None:
-            if schema is None:
-                raise typer.BadParameter(
-                    "give the name of the schema to print, or the --file to check", param_hint="--schema"
-                )
-            found = service.schema(schema)
-            if json:
-                print_json("schema-validate", schema=found)
-            else:
-                print(dumps(found, indent=2))
-            return
-        name, documents = service.validate_schema(file, schema)
+    if file is None:
+        if schema is None:
+            raise typer.BadParameter(
+                "give the name of the schema to print, or the --file to check", param_hint="--schema"
+            )
+        found = schema_named(schema)
+        if json:
+            print_json("schema-validate", schema=found)
+        else:
+            print(dumps(found, indent=2))
+        return
+    name, documents = check_file(file, schema)
     if json:
         print_json("schema-validate", valid=True, schema=name, documents=documents)
         return
@@ -51,10 +50,9 @@ def hooks_validate(
 
     In the control file, the runner asks the harness to continue, to write a checkpoint, or to stop.
     """
-    from relab.cli.experiments import open_experiments
+    from relab.experiments.service import validate_hooks
 
-    with open_experiments(telemetry=False) as service:
-        found = service.validate_hooks(manifest, events)
+    found = validate_hooks(manifest, events)
     if json:
         counts = dict(found.counts)
         print_json("hooks-validate", valid=True, integration_level=found.level, events=found.events, counts=counts)

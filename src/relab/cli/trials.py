@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from relab.cli.choices import choice_of
-from relab.cli.experiments import open_experiments
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 app = typer.Typer(help="One trial: `show`; two trials: `diff`.", no_args_is_help=True)
@@ -29,11 +28,11 @@ def trials(
 ) -> None:
     """List the trials of a run that have a result, in the order of their ends."""
     from relab.experiments.models import TrialOutcome
+    from relab.experiments.service import list_trials
 
     if outcome is not None:
         choice_of(TrialOutcome, "--outcome", "an outcome", outcome)
-    with open_experiments(telemetry=False) as service:
-        found = service.list_trials(Path.cwd(), run, outcome=outcome, variant=variant, task=task)
+    found = list_trials(Path.cwd(), run, outcome=outcome, variant=variant, task=task)
     shown = found[:limit]
     if json:
         print_json("trials", trials=shown, total=len(found))
@@ -74,8 +73,9 @@ def trials(
 @app.command("show")
 def show(trial: TrialArgument, json: JsonOption = False) -> None:
     """Show a trial: its outcome and the reason, input, output, last events, the end of stdout, and changed files."""
-    with open_experiments(telemetry=False) as service:
-        found = service.show_trial(Path.cwd(), trial)
+    from relab.experiments.service import show_trial
+
+    found = show_trial(Path.cwd(), trial)
     if json:
         print_json("trial show", **found)
         return
@@ -107,8 +107,9 @@ def show(trial: TrialArgument, json: JsonOption = False) -> None:
 @app.command("diff")
 def diff(first: TrialArgument, second: TrialArgument, json: JsonOption = False) -> None:
     """Compare two trials: outcomes, metrics, answers, events, and the files that they changed."""
-    with open_experiments(telemetry=False) as service:
-        found = service.diff_trials(Path.cwd(), first, second)
+    from relab.experiments.service import diff_trials
+
+    found = diff_trials(Path.cwd(), first, second)
     if json:
         print_json("trial diff", **found)
         return

@@ -15,7 +15,7 @@ from relab.experiments.errors import RunNotRunningError, TrialNotFoundError, Tri
 from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.forks import plan_of_run
 from relab.experiments.records.journal import read_journal
-from relab.experiments.records.run_folder import RunFolder, is_locked
+from relab.experiments.records.run_folder import RunFolder, is_locked, open_run
 from relab.experiments.results.run_metadata import COMPLETED
 from relab.experiments.trial.pausing import (
     MAX_LABEL,
@@ -62,8 +62,8 @@ class PauseAnswer:
         return "paused" if self.paused.acknowledged else "stopped"
 
 
-def pause(
-    run: RunFolder,
+def pause_trials(
+    run_dir: Path,
     trials: Sequence[str],
     *,
     label: str | None,
@@ -73,7 +73,7 @@ def pause(
     """Ask the process that works on a run to pause trials; wait until the trials are paused or have ended.
 
     Args:
-        run: the run.
+        run_dir: the folder of the run.
         trials: the ids of the trials; empty to pause the whole run: no further trial starts, and the process ends.
         label: a name for the checkpoint at which a trial is paused; None for no name.
         timeout_s: the time in seconds after which a harness that has not stopped by itself is ended.
@@ -81,10 +81,12 @@ def pause(
 
     Raises:
         InvalidInputError: the label or the time-out is out of range.
+        RunNotFoundError: there is no such run.
         RunNotRunningError: no process works on the run, or the process ended without an answer.
         TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
         RunDamagedError: a record cannot be read.
     """
+    run = open_run(run_dir)
     request = _request(label, timeout_s)
     if not is_locked(run.path):
         raise RunNotRunningError(

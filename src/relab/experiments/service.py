@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
-from relab.experiments import pausing, rescoring
-from relab.experiments.config import knobs, starter_files
-from relab.experiments.forking import PlannedFork as PlannedFork  # noqa: PLC0414 part of this service
+from relab.experiments import rescoring
+from relab.experiments.config.knobs import load_overrides
+from relab.experiments.config.starter_files import write_experiment, write_knobs
 from relab.experiments.models import StopSwitch
-from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC0414 part of this service
+from relab.experiments.pausing import PauseAnswer, pause_trials
 from relab.experiments.records import cleaning
-from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
+from relab.experiments.records.cleaning import Cleaning, clean
 from relab.experiments.records.run_folder import open_checked_run, open_run
-from relab.experiments.replaying import Replayed as Replayed  # noqa: PLC0414 part of this service
-from relab.experiments.rescoring import Rescored as Rescored  # noqa: PLC0414 part of this service
-from relab.experiments.rescoring import Scorer as Scorer  # noqa: PLC0414 part of this service
-from relab.experiments.rescoring import rescored_folder
-from relab.experiments.results import listing, trial_views
-from relab.experiments.results.compare import (
-    VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
-)
+from relab.experiments.rescoring import Rescored, Scorer, rescored_folder
+from relab.experiments.results.compare import VariantComparison
 from relab.experiments.results.compare import compare as compare_run
-from relab.experiments.results.hooks import ValidHooks, validate_hooks
+from relab.experiments.results.hooks import validate_hooks
 from relab.experiments.results.integrity import check_compared, damage_of_run
+from relab.experiments.results.listing import find_run, list_runs, show_run
 from relab.experiments.results.run_metadata import read_facts
+from relab.experiments.results.trial_views import diff_trials, list_trials, show_trial
 from relab.experiments.running_forks import ForkRuns
-from relab.experiments.schemas import documents
 from relab.experiments.schemas.check import check_file
+from relab.experiments.schemas.documents import schema_named
 from relab.experiments.sets import ExperimentSets
 from relab.experiments.trial.result_cache import whole_cache
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
+__all__ = [
+    "Cleaning",
+    "ExperimentService",
+    "PauseAnswer",
+    "Scorer",
+    "VariantComparison",
+    "check_file",
+    "clean",
+    "diff_trials",
+    "find_run",
+    "list_runs",
+    "list_trials",
+    "load_overrides",
+    "pause_trials",
+    "schema_named",
+    "show_run",
+    "show_trial",
+    "validate_hooks",
+    "write_experiment",
+    "write_knobs",
+]
+
 
 class ExperimentService:
-    """Runs, pauses, compares, lists and deletes experiments. All data except telemetry is in the project's own folder.
+    """Runs, compares and deletes experiments. All data except telemetry is in the project's own folder.
 
     Args:
         clock: the source of the times in manifests and in the rows with the results of trials.
@@ -62,44 +80,6 @@ class ExperimentService:
         self._clock = clock
         self.runs = ForkRuns(clock, telemetry, environment, signing_key)
         self.sets = ExperimentSets(self.runs, clock)
-
-    def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
-        """Write the skeleton of an experiment; return the paths of the files.
-
-        Args:
-            root: the folder of the project.
-            workload_type: `agent_harness` or `trainer`.
-            container: whether the skeleton runs trials in a container.
-
-        Raises:
-            ExperimentInvalidError: the project already has an experiment, or the folder cannot be written.
-        """
-        return starter_files.write_experiment(root, workload_type=workload_type, container=container)
-
-    def pause(
-        self,
-        run_dir: Path,
-        trials: Sequence[str] = (),
-        *,
-        label: str | None = None,
-        timeout_s: float = 60.0,
-        on_asked: Callable[[str], None] = lambda _trial_id: None,
-    ) -> list[PauseAnswer]:
-        """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
-
-        Args:
-            run_dir: the folder of the run.
-            trials: the ids of the trials; empty to pause the whole run.
-            label: a name for the checkpoint at which a trial is paused; None for no name.
-            timeout_s: the time in seconds after which a harness that has not stopped by itself is ended.
-            on_asked: is called with the id of each trial, after the trial was asked to pause.
-
-        Raises:
-            InvalidInputError: the label or the time-out is out of range.
-            RunNotFoundError, RunNotRunningError: there is no such run, or no process works on it.
-            TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
-        """
-        return pausing.pause(open_run(run_dir), trials, label=label, timeout_s=timeout_s, on_asked=on_asked)
 
     def compare(
         self,
@@ -129,7 +109,7 @@ class ExperimentService:
             RunDamagedError: a file that the comparison reads was changed after the run wrote it.
             GateInvalidError: a gate cannot be parsed.
         """
-        run_dir = listing.find_run(root, named)
+        run_dir = find_run(root, named)
         facts = read_facts(run_dir)
         if scores is not None:
             run_dir = rescored_folder(root, facts.run_id, scores)
@@ -150,7 +130,7 @@ class ExperimentService:
             RunNotFoundError, RunDamagedError: there is no such run, or a file of the run was changed.
             InvalidInputError, ScoresExistError: the scorer cannot be run, or there are scores of this name.
         """
-        run = open_checked_run(listing.find_run(root, named))
+        run = open_checked_run(find_run(root, named))
         return rescoring.rescore(run, root, scorer, clock=self._clock, stop=stop)
 
     def variants(self, root: Path, named: Path) -> tuple[str, ...]:
@@ -164,79 +144,7 @@ class ExperimentService:
             RunNotFoundError: there is no such run.
             RunDamagedError: a file of the run was changed or is missing.
         """
-        return tuple(read_facts(listing.find_run(root, named)).variants)
-
-    def run_folder(self, root: Path, named: Path) -> Path:
-        """Return the folder of a run as an absolute path; `named` is the run's folder or its id.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        return listing.find_run(root, named)
-
-    def list_runs(self, root: Path) -> list[dict[str, Any]]:
-        """Return the runs of a project as JSON objects, newest first.
-
-        Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number of trials with a result), `created_at`.
-        """
-        return listing.list_runs(root)
-
-    def show_run(self, root: Path, named: Path) -> dict[str, Any]:
-        """Return the configuration, status and results of a run as JSON; `named` is the run's folder or its id.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            RunDamagedError: a file of the run was changed or is missing.
-        """
-        return listing.show_run(root, named)
-
-    def list_trials(
-        self,
-        root: Path,
-        named: Path,
-        *,
-        outcome: str | None = None,
-        variant: str | None = None,
-        task: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return the trials of a run that have a result, in the order in which they ended, as JSON.
-
-        Args:
-            root: the folder of the project.
-            named: the run's folder or its id.
-            outcome: only trials with this outcome.
-            variant: only trials of the variant with this id.
-            task: only trials of the task with this id.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            RunDamagedError: the journal is damaged.
-        """
-        run = open_run(listing.find_run(root, named))
-        return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
-
-    def show_trial(self, root: Path, named: str) -> dict[str, Any]:
-        """Return a trial as JSON.
-
-        The result has the trial's row of the results table, the documents that it got and wrote (its input and output),
-        its last events, the end of what it printed, its changed files, and the reasons for its outcome or pause.
-
-        `named` is `<run>.<trial>`, or the folder of the trial.
-
-        Raises:
-            RunNotFoundError, TrialNotFoundError: there is no such run or trial.
-            RunDamagedError: a record of the run is damaged.
-        """
-        return trial_views.show_trial(root, named)
-
-    def diff_trials(self, root: Path, first: str, second: str) -> dict[str, Any]:
-        """Return how the trials `first` and `second` differ, as JSON: outcomes, metrics, answers, events and changed files.
-
-        Raises:
-            RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
-            RunDamagedError: a record of a run is damaged.
-        """
-        return trial_views.diff_trials(root, first, second)
+        return tuple(read_facts(find_run(root, named)).variants)
 
     def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
         """Check every file of a run and its trials; return the run's folder and a sentence for each damage found.
@@ -246,7 +154,7 @@ class ExperimentService:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        run_dir = open_run(listing.find_run(root, named)).path
+        run_dir = open_run(find_run(root, named)).path
         return run_dir, damage_of_run(run_dir)
 
     def list_cache(self, root: Path) -> list[dict[str, Any]]:
@@ -287,68 +195,3 @@ class ExperimentService:
         """
         before_us = None if older_than_us is None else self._clock.now_us() - older_than_us
         return cleaning.plan_cleaning(root, named, init=init, runs=runs, before_us=before_us)
-
-    def clean(self, planned: Cleaning) -> Sequence[Path]:
-        """Delete the planned files and folders; return their paths.
-
-        Raises:
-            RunBusyError: a process works on one of the runs; nothing is deleted.
-        """
-        return cleaning.clean(planned)
-
-    def init_knobs(self, root: Path) -> Sequence[Path]:
-        """Write an example manifest of knobs (fields that may be overridden) and an empty file of overrides.
-
-        Return the paths of both files.
-
-        Raises:
-            ExperimentInvalidError: the files exist already.
-        """
-        return starter_files.write_knobs(root)
-
-    def validate_schema(self, file: Path, name: str | None = None) -> tuple[str, int]:
-        """Check a file against a JSON Schema; return the schema's name and the number of documents checked.
-
-        `name` is the name of the schema; None for the schema that the field `schema_version` of the first document
-        names.
-
-        Raises:
-            ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
-        """
-        return check_file(file, name)
-
-    def validate_hooks(self, manifest: Path, events: Path) -> ValidHooks:
-        """Check a file of events against the manifest of the harness that wrote the events.
-
-        The schema, the ids and the order of the events are checked. A harness that can be paused must also report after
-        each step that it has read the control file, in which the runner asks it to continue, checkpoint or stop.
-
-        Raises:
-            ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.
-        """
-        return validate_hooks(manifest, events)
-
-    def schema(self, name: str) -> dict[str, Any]:
-        """Return the JSON Schema with this name, such as `trial_output_v1`.
-
-        Raises:
-            ExperimentInvalidError: there is no schema of this name.
-        """
-        return documents.schema_named(name)
-
-    def validate_knobs(
-        self, root: Path, overrides: Path, manifest: Path | None = None
-    ) -> Sequence[tuple[knobs.Knob, Any]]:
-        """Check a file of overrides (values for knobs); return each knob in it, with its value.
-
-        A knob is a field of an experiment that may be overridden.
-
-        Args:
-            root: the folder of the project.
-            overrides: the file of overrides.
-            manifest: the manifest of knobs; None for the manifest named in the file.
-
-        Raises:
-            ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds.
-        """
-        return knobs.load_overrides(overrides, root, manifest)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from relab.core.errors import ConflictError, NotFoundError
-from relab.experiments.service import ExperimentService, VariantComparison
+from relab.experiments.service import ExperimentService, VariantComparison, find_run
 from relab.rollouts.errors import ExperimentEvidenceError, PlanInvalidError, RolloutStateError
 from relab.rollouts.models import (
     Arm,
@@ -76,7 +76,7 @@ def read_evidence(
         found = service.compare(
             question.root, question.run, baseline=baseline, metrics=question.metrics, gates=question.gates
         )
-        run_dir = str(service.run_folder(question.root, question.run))
+        run_dir = str(find_run(question.root, question.run))
     except (NotFoundError, ConflictError) as error:
         raise ExperimentEvidenceError(error.message, remedy=error.remedy) from error
     if not found.results:

@@ -14,6 +14,7 @@ from relab.settings import load_settings
 from rig.servers import PostgresServer, RedisServer
 from support.api.client import running_api
 from support.lab.process import SETTING_NAMES
+from support.otlp.traces import Trace, assert_taken, encode, post
 from support.storage.migrated import create_migrated, migrate
 
 _numbers = itertools.count()
@@ -52,3 +53,18 @@ def api(installation: Services) -> Iterator[TestClient]:
 def run_id() -> str:
     """A run id that no other test uses."""
     return f"run-{next(_numbers)}"
+
+
+@pytest.fixture
+def trace(run_id: str) -> Trace:
+    """A trace whose id no other test uses."""
+    return Trace(run_id)
+
+
+@pytest.fixture
+def the_api_goes_on(api: TestClient, trace: Trace) -> Iterator[None]:
+    """Check after the test that the API stores a valid trace."""
+    yield
+    after = Trace(f"after {trace.name}")
+    assert assert_taken(post(api, encode(after.good()))) == (0, "")
+    assert api.get(f"/agent-runs/{after.id}").json()["counts"]["steps"] == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,20 +33,8 @@ from support.otlp.traces import (
     stored_spans,
 )
 
+pytestmark = pytest.mark.usefixtures("the_api_goes_on")
 BINARY_TYPE = "application/x-protobuf"
-
-
-@pytest.fixture
-def trace(run_id: str) -> Trace:
-    return Trace(run_id)
-
-
-@pytest.fixture(autouse=True)
-def the_api_goes_on(api: TestClient, trace: Trace) -> Iterator[None]:
-    yield
-    after = Trace(f"after {trace.name}")
-    assert assert_taken(post(api, encode(after.good()))) == (0, "")
-    assert api.get(f"/agent-runs/{after.id}").json()["counts"]["steps"] == 1
 
 
 def assert_nothing_stored(api: TestClient, trace: Trace) -> None:

@@ -15,11 +15,6 @@ QUESTION, ANSWER = "Where is order A-17?", "It was shipped."
 ARGUMENTS = {"order": "A-17"}
 
 
-@pytest.fixture
-def trace(run_id: str) -> Trace:
-    return Trace(run_id)
-
-
 def said(role: str, *parts: dict[str, Any]) -> dict[str, Any]:
     return {"role": role, "parts": list(parts)}
 

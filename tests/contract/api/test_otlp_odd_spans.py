@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,20 +31,8 @@ from support.otlp.traces import (
     stored_spans,
 )
 
+pytestmark = pytest.mark.usefixtures("the_api_goes_on")
 MB = 1_048_576
-
-
-@pytest.fixture
-def trace(run_id: str) -> Trace:
-    return Trace(run_id)
-
-
-@pytest.fixture(autouse=True)
-def the_api_goes_on(api: TestClient, trace: Trace) -> Iterator[None]:
-    yield
-    after = Trace(f"after {trace.name}")
-    assert assert_taken(post(api, encode(after.good()))) == (0, "")
-    assert api.get(f"/agent-runs/{after.id}").json()["counts"]["steps"] == 1
 
 
 def items(api: TestClient, trace: Trace) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,22 +36,10 @@ from support.otlp.traces import (
 )
 from support.telemetry.runs import failed_run
 
+pytestmark = pytest.mark.usefixtures("the_api_goes_on")
 YEAR_NS = 31_557_600 * 10**9
 START, END = "start_time_unix_nano", "end_time_unix_nano"
 BAD_ID = span_id("bad")
-
-
-@pytest.fixture
-def trace(run_id: str) -> Trace:
-    return Trace(run_id)
-
-
-@pytest.fixture(autouse=True)
-def the_api_goes_on(api: TestClient, trace: Trace) -> Iterator[None]:
-    yield
-    after = Trace(f"after {trace.name}")
-    assert assert_taken(post(api, encode(after.good()))) == (0, "")
-    assert api.get(f"/agent-runs/{after.id}").json()["counts"]["steps"] == 1
 
 
 def put(field: str, value: Any) -> Callable[[Span], None]:

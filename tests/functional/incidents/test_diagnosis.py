@@ -20,8 +20,7 @@ from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue
 from relab.testbed.chaos.faults.catalogue import FAULTS
 from rig.waiting import wait_until
-from support.testbed.beds import bed_home
-from support.testbed.fault_field import Field, a_field
+from support.testbed.fault_field import Field
 from support.testbed.signals import SIGNALS
 
 pytestmark = [pytest.mark.full, pytest.mark.matrix]
@@ -32,12 +31,6 @@ GIVEN: Mapping[str, Mapping[str, Any]] = {"memory_leak": {"mb_per_s": 40}, "db_l
 NO_FAULT = ("batch_job", "slow_client", "deploy_restart")
 LIKE_EACH_OTHER = frozenset(("traffic_spike", "retry_storm"))
 """Faults with the same symptom, too many requests, and the same repair."""
-
-
-@pytest.fixture(scope="module")
-def whole_field() -> Iterator[Field]:
-    with bed_home() as home, a_field(home) as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,23 +14,10 @@ from rig.children import Child, read_line
 from rig.waiting import wait_until
 from support.incidents.responders import TARGET
 from support.lab.forked import forked
-from support.testbed.beds import bed_home
-from support.testbed.fault_field import Field, a_field
+from support.testbed.fault_field import Field
 
 pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(300)]
 MOMENTS = ["gather", "investigate", "plan", "execute", "asked", "done", "verify", "learn"]
-
-
-@pytest.fixture(scope="module")
-def whole_field() -> Iterator[Field]:
-    with bed_home() as home, a_field(home) as found:
-        yield found
-
-
-@pytest.fixture
-def field(whole_field: Field) -> Iterator[Field]:
-    yield whole_field
-    whole_field.reset()
 
 
 def responder(field: Field, home: Path, moment: str) -> AbstractContextManager[Child]:

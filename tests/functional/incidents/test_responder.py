@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import pytest
 from relab.incidents.actions.policy import Policy
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from support.incidents.responders import Running, acting, responding
-from support.testbed.beds import bed_home
-from support.testbed.fault_field import Field, a_field
+from support.testbed.fault_field import Field
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 CAUSES = {
@@ -24,18 +23,6 @@ CAUSES = {
 }
 SAMPLE = "db_pool"
 """The fault that is tested with the other long tests; the others are tested with the matrix of faults."""
-
-
-@pytest.fixture(scope="module")
-def whole_field() -> Iterator[Field]:
-    with bed_home() as home, a_field(home) as found:
-        yield found
-
-
-@pytest.fixture
-def field(whole_field: Field) -> Iterator[Field]:
-    yield whole_field
-    whole_field.reset()
 
 
 def respond(field: Field, home: Path, policy: Policy, story: Callable[[Running], Coroutine[Any, Any, None]]) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -19,9 +15,8 @@ from rig.waiting import wait_until
 from support.lab.installation import Lab
 from support.otlp.traces import AGENT, CHAT, TOOL, Trace, assert_refused, assert_taken, encode, post
 from support.otlp.traces import span_id as span_id_of
+from support.telemetry.posters import PAUSE_S, Senders
 
-THREADS = 4
-PAUSE_S = 0.05
 KINDS = {"step": 0, "tool_call": 1, "guardrail_event": 2}
 """The values of `timeline_items.kind` by the kind of an item."""
 
@@ -52,51 +47,26 @@ def key_of(span: Span) -> SpanKey:
 
 
 @dataclass
-class Exporters:
+class Exporters(Senders):
     """Threads that export new traces while the block runs; unacknowledged spans are sent again.
 
     Attributes:
         acknowledged: the spans of requests that were answered with 200.
         kinds: the kinds of all sent spans that are in a timeline.
         requests: the number of acknowledged requests.
-        refused: the responses with other statuses.
-        unanswered: the number of requests without a response.
     """
 
-    url: str
     acknowledged: set[SpanKey] = field(default_factory=set)
     kinds: dict[SpanKey, str] = field(default_factory=dict)
     requests: int = 0
-    refused: list[httpx.Response] = field(default_factory=list)
-    unanswered: int = 0
     _choice: random.Random = field(default_factory=lambda: random.Random(20_260_502))
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
     _left: list[list[Span]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
-    _ends: list[Future[None]] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self._ends = [self._threads.submit(self._export) for _ in range(THREADS)]
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stop.set()
-        self._threads.shutdown()
-        if kind is None:
-            for end in self._ends:
-                end.result()
 
     def wait_for_acknowledgements(self, enough: int = 25) -> None:
         """Wait until `enough` more requests have been acknowledged."""
         wanted = self.requests + enough
         wait_until(lambda: self.requests >= wanted, within_s=60.0, what="exports being acknowledged")
-
-    def wait_for_refusal(self) -> None:
-        """Wait until one more request has been rejected."""
-        before = len(self.refused)
-        wait_until(lambda: len(self.refused) > before, within_s=60.0, what="an export being refused")
 
     def _next(self) -> list[Span]:
         """Return the spans of the next export: parts of two traces in random order, some spans twice."""
@@ -112,13 +82,11 @@ class Exporters:
                 self._left = [spans[start : start + 9] for start in range(0, len(spans), 9)]
             return self._left.pop()
 
-    def _export(self) -> None:
-        with httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30.0) as client:
-            while not self._stop.is_set():
-                spans = self._next()
-                while not self._is_taken(client, spans) and not self._stop.is_set():
-                    # A pause, because an unavailable server needs time to recover.
-                    self._stop.wait(PAUSE_S)
+    def _send(self, client: httpx.Client) -> None:
+        spans = self._next()
+        while not self._is_taken(client, spans) and not self._stop.is_set():
+            # A pause, because an unavailable server needs time to recover.
+            self._stop.wait(PAUSE_S)
 
     def _is_taken(self, client: httpx.Client, spans: list[Span]) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Clients that keep posting runs while the server or its database fails."""
+"""Clients that keep sending requests while the server or its database fails; some of them post runs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ PAUSE_S = 0.05
 
 
 @dataclass
-class Posters:
-    """Threads that post new runs while the block runs.
+class Senders:
+    """Threads that send requests to a server while the block runs; a subclass defines `_send`.
 
     Attributes:
-        acknowledged: the ids of runs that were answered with 2xx.
-        refused: the responses with other statuses.
-        unanswered: the number of posts without a response.
+        refused: the responses that reject a request.
+        unanswered: the number of requests without a response.
     """
 
     url: str
-    acknowledged: list[str] = field(default_factory=list)
     refused: list[httpx.Response] = field(default_factory=list)
     unanswered: int = 0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -42,7 +40,7 @@ class Posters:
     _ends: list[Future[None]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._ends = [self._threads.submit(self._post) for _ in range(THREADS)]
+        self._ends = [self._threads.submit(self._run) for _ in range(THREADS)]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -52,32 +50,49 @@ class Posters:
             for end in self._ends:
                 end.result()
 
+    def wait_for_refusal(self) -> None:
+        """Wait until one more request has been rejected."""
+        before = len(self.refused)
+        wait_until(lambda: len(self.refused) > before, within_s=60.0, what="a request being refused")
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30.0) as client:
+            while not self._stop.is_set():
+                self._send(client)
+
+    def _send(self, client: httpx.Client) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class Posters(Senders):
+    """Threads that post new runs while the block runs.
+
+    Attributes:
+        acknowledged: the ids of runs that were answered with 2xx.
+    """
+
+    acknowledged: list[str] = field(default_factory=list)
+
     def wait_for_acknowledgements(self) -> None:
         """Wait until 25 more runs have been acknowledged."""
         wanted = len(self.acknowledged) + ENOUGH
         wait_until(lambda: len(self.acknowledged) >= wanted, within_s=60.0, what="runs being acknowledged")
 
-    def wait_for_refusal(self) -> None:
-        """Wait until one more post has been rejected."""
-        before = len(self.refused)
-        wait_until(lambda: len(self.refused) > before, within_s=60.0, what="a post being refused")
-
-    def _post(self) -> None:
-        with httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30.0) as client:
-            while not self._stop.is_set():
-                agent_run_id = f"posted-{next(self._numbers)}"
-                body = encode(rate_limited_run(agent_run_id, steps=STEPS))
-                try:
-                    answer = client.post("/agent-runs", content=body, headers={"Content-Type": "application/json"})
-                except httpx.TransportError:
-                    self.unanswered += 1
-                else:
-                    if answer.is_success:
-                        self.acknowledged.append(agent_run_id)
-                        continue
-                    self.refused.append(answer)
-                # A pause, because an unavailable server needs time to recover.
-                self._stop.wait(PAUSE_S)
+    def _send(self, client: httpx.Client) -> None:
+        agent_run_id = f"posted-{next(self._numbers)}"
+        body = encode(rate_limited_run(agent_run_id, steps=STEPS))
+        try:
+            answer = client.post("/agent-runs", content=body, headers={"Content-Type": "application/json"})
+        except httpx.TransportError:
+            self.unanswered += 1
+        else:
+            if answer.is_success:
+                self.acknowledged.append(agent_run_id)
+                return
+            self.refused.append(answer)
+        # A pause, because an unavailable server needs time to recover.
+        self._stop.wait(PAUSE_S)
 
 
 def assert_stored_once_and_whole(lab: Lab, acknowledged: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relab.experiments import pausing
-from relab.experiments.pausing import PauseAnswer, pause
+from relab.experiments.pausing import PauseAnswer, pause_trials
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.trial.pausing import PauseRequest
 from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
@@ -23,18 +23,13 @@ def test_trial_that_is_named_twice_is_paused_once(tmp_path: Path, monkeypatch: p
     def answered(_run: RunFolder, folder: TrialFolder, _request: PauseRequest, _since: float) -> PauseAnswer:
         return PauseAnswer(folder.root.name, None, 0.0)
 
+    monkeypatch.setattr(pausing, "open_run", lambda path: RunFolder(path, "run_1", config(), {}))
     monkeypatch.setattr(pausing, "is_locked", lambda _path: True)
     monkeypatch.setattr(pausing, "_running", running)
     monkeypatch.setattr(pausing, "_wait", answered)
     asked: list[str] = []
 
-    answers = pause(
-        RunFolder(tmp_path, "run_1", config(), {}),
-        ["trial_1", "trial_1"],
-        label=None,
-        timeout_s=1.0,
-        on_asked=asked.append,
-    )
+    answers = pause_trials(tmp_path, ["trial_1", "trial_1"], label=None, timeout_s=1.0, on_asked=asked.append)
 
     assert asked == ["trial_1"]
     assert [answer.trial_id for answer in answers] == ["trial_1"]

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
-from relab.experiments.inspect_logs.exporting import Exported as Exported  # noqa: PLC0414 part of this service
-from relab.experiments.inspect_logs.exporting import export_run
-from relab.experiments.inspect_logs.importing import Imported as Imported  # noqa: PLC0414 part of this service
-from relab.experiments.inspect_logs.importing import ImportOptions as ImportOptions  # noqa: PLC0414 part of this service
-from relab.experiments.inspect_logs.importing import import_logs
+from relab.experiments.inspect_logs.exporting import Exported, export_run
+from relab.experiments.inspect_logs.importing import Imported, ImportOptions, import_logs
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.results.listing import find_run
 from relab.experiments.results.telemetry_link import TelemetryLink
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
+
+__all__ = ["ImportOptions", "InspectLogService"]
 
 
 class InspectLogService:

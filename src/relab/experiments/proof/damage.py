@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from relab.experiments.proof.fingerprints import (
     digest_of,
     find_change,
     first_difference,
-    sha256_of,
 )
 from relab.experiments.proof.folder_walk import Listing, list_folder, open_listed
 from relab.experiments.proof.seal import NOT_SEALED, FileReader, SealDamagedError, SealedFolder, read_seal, sealed_file
@@ -189,7 +189,7 @@ class SealCheck:
                 if copy is None:
                     continue
                 with copy, (self._root / path).open("rb") as file:
-                    if sha256_of(copy) != before.sha256:
+                    if hashlib.file_digest(copy, "sha256").hexdigest() != before.sha256:
                         continue
                     copy.seek(0)
                     at = first_difference(copy, file)

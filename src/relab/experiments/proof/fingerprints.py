@@ -97,14 +97,6 @@ def digest_of(descriptor: int, size: int) -> tuple[str, int]:
     return whole.hexdigest(), read
 
 
-def sha256_of(file: BinaryIO) -> str:
-    """Return the SHA-256 of a file that is open for reading, in hexadecimal."""
-    whole = hashlib.sha256()
-    while piece := file.read(_PIECE):
-        whole.update(piece)
-    return whole.hexdigest()
-
-
 def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
     """Return the range with the first changed byte of a file, according to its fingerprint; None without a change.
 

@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from relab.experiments.workspace.untrusted_trees import MAX_HOLES, check_holes
 
@@ -106,7 +107,7 @@ def descriptor_of(root: Path, path: str) -> tuple[int, os.stat_result] | None:
     return None
 
 
-def open_listed(root: Path, path: str) -> BinaryIO | None:
+def open_listed(root: Path, path: str) -> FileIO | None:
     """Open a file below a folder for reading.
 
     Return None if the path, which was a regular file when the folder was listed, is not one any more.

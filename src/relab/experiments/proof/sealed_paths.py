@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from relab.experiments.errors import damaged
-from relab.experiments.proof.fingerprints import sha256_of
 from relab.experiments.proof.folder_walk import list_folder, open_listed
 from relab.experiments.proof.seal import SealDamagedError, SealedFolder, read_seal
 from relab.experiments.records.file_names import SEAL
@@ -71,6 +71,6 @@ def _is_same(run_dir: Path, sealed: SealedFolder, name: str) -> bool:
         if file is None or before is None:
             return False
         with file:
-            return sha256_of(file) == before.sha256
+            return hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
     except OSError:
         return before is None

@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from relab.experiments.proof.bundle_reading import (
-    BundleVerification as BundleVerification,  # noqa: PLC0414 part of this service
-)
-from relab.experiments.proof.bundle_reading import OpenedBundle as OpenedBundle  # noqa: PLC0414 part of this service
-from relab.experiments.proof.bundle_reading import unpack_bundle, verify_bundle
-from relab.experiments.proof.bundling import BundleRequest as BundleRequest  # noqa: PLC0414 part of this service
-from relab.experiments.proof.bundling import Published as Published  # noqa: PLC0414 part of this service
-from relab.experiments.proof.bundling import publish
-from relab.experiments.proof.damage import Damage as Damage  # noqa: PLC0414 part of this service
-from relab.experiments.proof.keys import PublicKey as PublicKey  # noqa: PLC0414 part of this service
-from relab.experiments.proof.keys import SigningKey, read_public_key
-from relab.experiments.proof.verification import ProofVerdict as ProofVerdict  # noqa: PLC0414 part of this service
-from relab.experiments.proof.verification import Verification as Verification  # noqa: PLC0414 part of this service
-from relab.experiments.proof.verification import verify_run
+from relab.experiments.proof.bundle_reading import BundleVerification, OpenedBundle, unpack_bundle, verify_bundle
+from relab.experiments.proof.bundling import BundleRequest, Published, publish
+from relab.experiments.proof.keys import PublicKey, SigningKey, read_public_key
+from relab.experiments.proof.verification import ProofVerdict, Verification, verify_run
 from relab.experiments.results.listing import find_run
+
+__all__ = [
+    "BundleRequest",
+    "BundleVerification",
+    "ProofService",
+    "ProofVerdict",
+    "Verification",
+]
 
 
 class ProofService:

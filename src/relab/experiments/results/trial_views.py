@@ -68,7 +68,7 @@ class _Seen:
 
 
 def list_trials(
-    run: RunFolder, *, outcome: str | None = None, variant: str | None = None, task: str | None = None
+    root: Path, named: Path, *, outcome: str | None = None, variant: str | None = None, task: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the trials of a run that have a result, in the order in which they ended, as JSON.
 
@@ -76,14 +76,17 @@ def list_trials(
     has the ids of this earlier trial, as `<run>.<trial>`.
 
     Args:
-        run: the run.
+        root: the folder of the project.
+        named: the run's folder or its id.
         outcome: only trials with this outcome.
         variant: only trials of the variant with this id.
         task: only trials of the task with this id.
 
     Raises:
+        RunNotFoundError: there is no such run.
         RunDamagedError: the journal is damaged.
     """
+    run = open_run(find_run(root, named))
     wanted = {"outcome": outcome, "variant_id": variant, "task_id": task}
     parents = {name: f"{source.parent_run_id}.{source.parent_trial_id}" for name, source in sources_of(run).items()}
     return [

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from relab.core.clock import Clock, SystemClock, format_time
+from relab.core.clock import SystemClock, format_time
 from relab.experiments.sandbox.egress_rules import LOCALHOST, EgressRule, address_of, is_special, split_authority
 
 Resolve = Callable[[str], Awaitable[list[str]]]
@@ -86,7 +86,6 @@ class EgressProxy:
         log: the file to which a JSON line is appended for each decision; created with the first line.
         resolve: resolves names; None for the resolver of this machine.
         bounds: the largest number of connections, and the time-outs; None for the defaults.
-        clock: the source of the times in the log; None for the machine's clock.
         destination: the host and port to which every connection is forwarded unread; None to act as an HTTP proxy.
 
     Raises:
@@ -100,7 +99,6 @@ class EgressProxy:
         *,
         resolve: Resolve | None = None,
         bounds: ProxyLimits | None = None,
-        clock: Clock | None = None,
         destination: tuple[str, int] | None = None,
     ) -> None:
         self._destination = destination
@@ -108,7 +106,7 @@ class EgressProxy:
         self._log = log
         self._resolve = resolve or _look_up
         self._bounds = bounds or ProxyLimits()
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock()
         self._lines = 0
         self._open: set[asyncio.Task[None]] = set()
 

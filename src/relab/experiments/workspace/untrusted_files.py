@@ -13,10 +13,10 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-_PIECE: Final = 65_536
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # O_PATH is enough to open entries of a folder, and works without the permission to list it.
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -48,7 +48,7 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
     return found if len(found) <= limit else None
 
 
-def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
+def open_plain(path: Path, *, below: Path) -> BufferedReader | None:
     """Open a file for reading; return None if it is missing or not a regular file.
 
     A file that is reached through a link below the folder `below` counts as missing.
@@ -68,18 +68,11 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 
     A file that is reached through a link below the folder `below` counts as missing.
     """
-    descriptor = _open(path, below)
-    if descriptor is None:
+    file = open_plain(path, below=below)
+    if file is None:
         return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        digest = hashlib.sha256()
-        while piece := os.read(descriptor, _PIECE):
-            digest.update(piece)
-        return digest.hexdigest()
-    finally:
-        os.close(descriptor)
+    with file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def path_exists(path: Path, *, below: Path) -> bool:

@@ -261,14 +261,14 @@ def _times(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
     values = sorted(float(metrics[name]) for metrics in troubled if name in metrics)
     if not values:
         return None
-    return {"of": len(values), "median": statistics.median(values), "p90": _quantile(values, 0.9), "most": values[-1]}
+    import numpy as np  # noqa: PLC0415 loads slowly
 
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    at = share * (len(ordered) - 1)
-    low = int(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+    return {
+        "of": len(values),
+        "median": statistics.median(values),
+        "p90": float(np.quantile(values, 0.9)),
+        "most": values[-1],
+    }
 
 
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class Outbox:
     def earlier_diagnosis(self, incident_id: str, seq: int) -> dict[str, Any] | None:
         """Return the content of the last `diagnosed` event of an incident before event `seq`; None if there is none."""
         with self._database.read() as session:
-            return repository.event_before(session, incident_id, "diagnosed", seq)
+            return repository.diagnosis_before(session, incident_id, seq)
 
     def first_alerts(self, incident_id: str) -> list[dict[str, Any]]:
         """Return the contents of the first `alert` events of an incident, at most five."""

@@ -138,13 +138,10 @@ def add_delivery(session: Session, receiver: str, notice_id: str) -> None:
     session.execute(values.on_conflict_do_nothing())
 
 
-def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dict[str, Any] | None:
-    """Return the content of the last event of one kind in an incident's timeline before event number `seq`.
-
-    Return None if there is no such event.
-    """
+def diagnosis_before(session: Session, incident_id: str, seq: int) -> dict[str, Any] | None:
+    """Return the content of the last diagnosis in an incident's timeline before event number `seq`; None without one."""
     statement = select(EventRow.content).where(
-        EventRow.incident_id == incident_id, EventRow.kind == kind, EventRow.seq < seq
+        EventRow.incident_id == incident_id, EventRow.kind == "diagnosed", EventRow.seq < seq
     )
     return session.execute(statement.order_by(EventRow.seq.desc()).limit(1)).scalar_one_or_none()
 

@@ -53,7 +53,7 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
     size = max(math.ceil(len(polls) / most), 1)
     groups = [polls[start : start + size] for start in range(0, len(polls), size)]
-    middle = {name: _median(poll.numbers[name] for poll in polls if name in poll.numbers) for name in names}
+    middle = {name: statistics.median(poll.numbers[name] for poll in polls if name in poll.numbers) for name in names}
     return Signals(
         times_us=tuple(group[-1].at_us for group in groups),
         numbers={name: tuple(_furthest(group, name, middle[name]) for group in groups) for name in names},
@@ -126,13 +126,9 @@ def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     size = max(math.ceil(len(points) / MAX_SHOWN), 1)
     if size == 1:
         return list(points)
-    middle = _median(value for _, value in points)
+    middle = statistics.median(value for _, value in points)
     groups = (points[start : start + size] for start in range(0, len(points), size))
     return [max(group, key=lambda point: abs(point[1] - middle)) for group in groups]
-
-
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(values)
 
 
 def _furthest(group: Sequence[Snapshot], name: str, middle: float) -> float | None:

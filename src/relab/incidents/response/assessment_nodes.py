@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -95,7 +94,7 @@ class AssessmentNodes:
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)
         new_event = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
-        await self._world.append_events(state["incident_id"], Phase.GATHER, new_event, symptoms=_plain(known.facts))
+        await self._world.append_events(state["incident_id"], Phase.GATHER, new_event, symptoms=dict(known.facts))
         return {"known": dump_known(known)}
 
     async def diagnose(self, state: IncidentState) -> IncidentState:
@@ -164,7 +163,7 @@ class AssessmentNodes:
             new_event,
             diagnosis=changed["diagnosis"],
             probability=changed["confidence"],
-            symptoms=_plain(thought.known.facts),
+            symptoms=dict(thought.known.facts),
             content={"candidates": _short(thought.candidates)},
         )
         return changed
@@ -205,7 +204,3 @@ def _together(thought: InvestigationResult) -> list[dict[str, Any]]:
 
 def _short(candidates: Any) -> list[dict[str, Any]]:
     return [{"cause": item.cause, "probability": round(item.probability, 4)} for item in candidates[:5]]
-
-
-def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(facts)

@@ -96,7 +96,7 @@ class ClosingNodes:
         thought = state.get("diagnosis", UNNAMED)
         said = f"A person is needed. {reason}"
         # A person who takes over needs all facts; and if that person ends the incident, the responder learns from them.
-        known = load_known(state.get("known", {})).with_probes(PROBES, await self._world.run_probes(list(PROBES)))
+        known = load_known(state.get("known", {})).with_probes(PROBES, await self._world.probes.run(list(PROBES)))
         new_event = NewEvent(
             "escalated",
             said,
@@ -261,7 +261,7 @@ class ClosingNodes:
         """
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
-        return {**found, **(await self._world.run_probes(probes)).facts}
+        return {**found, **(await self._world.probes.run(probes)).facts}
 
     def _resolver(self, state: IncidentState, others: Sequence[ServerRecord]) -> Resolver:
         if state.get("is_resolved"):

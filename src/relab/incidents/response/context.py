@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,7 +24,6 @@ from relab.incidents.models import Snapshot
 from relab.incidents.polling.feed import PollFeed
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.client import ProbeClient
-from relab.incidents.probes.models import ProbeResult
 from relab.incidents.response.model_calls import ModelCalls
 from relab.incidents.settings import ResponderSettings
 from relab.incidents.storage.log import IncidentLog
@@ -121,10 +120,6 @@ class ResponseContext:
             self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change
         )
 
-    async def run_probes(self, names: Sequence[str]) -> ProbeResult:
-        """Run the named probes of the target, and return their facts and evidence."""
-        return await self.probes.run(names)
-
     def usual(self) -> dict[str, float]:
         """Return the medians of error share, P95 latency and request rate in the baseline, by signal.
 
@@ -215,7 +210,7 @@ class ResponseContext:
         gone = frozenset(mended) | await self.mended(incident_id)
         if self.gateway is None or settings.model.when is AskWhen.NEVER or not asks_model:
             return Investigator(
-                self.run_probes,
+                self.probes.run,
                 books,
                 usual=usual,
                 onset=onset,
@@ -224,7 +219,7 @@ class ResponseContext:
                 settings=settings.investigation,
             )
         return ModelInvestigator(
-            self.run_probes,
+            self.probes.run,
             books,
             ModelCalls(self.gateway, self.log, self.clock, incident_id, settings.model),
             seen=InvestigationInput(usual, memory, templates, onset, gone),

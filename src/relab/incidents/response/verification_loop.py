@@ -163,7 +163,7 @@ class VerificationLoop:
         return bool(book.mended) and all(condition.holds(facts) is True for condition in book.mended)
 
     async def _facts(self, probes: Sequence[str]) -> dict[str, FactValue]:
-        seen: dict[str, FactValue] = dict((await self._world.run_probes(probes)).facts)
+        seen: dict[str, FactValue] = dict((await self._world.probes.run(probes)).facts)
         numbers = {name: value for name, value in seen.items() if isinstance(value, float)}
         return seen | relative_facts(numbers, self._world.usual())
 

@@ -4,6 +4,6 @@ Input: a report and its run. Output: a `RunNote`, which commands print, and whic
 page. All modules except `reader.py` are pure.
 """
 
-from relab.rca.notes.models import NoteChange, NoteQuote, RunNote, WaterfallRow
+from relab.rca.notes.models import NoteQuote, RunNote
 
-__all__ = ["NoteChange", "NoteQuote", "RunNote", "WaterfallRow"]
+__all__ = ["NoteQuote", "RunNote"]

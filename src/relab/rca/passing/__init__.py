@@ -5,7 +5,6 @@ Input: a report, its run, and passing runs. Output: the report with the differen
 selects the passing runs.
 """
 
-from relab.rca.passing.comparison import FoundDifference, compare
 from relab.rca.passing.reporting import with_comparison
 
-__all__ = ["FoundDifference", "compare", "with_comparison"]
+__all__ = ["with_comparison"]

@@ -7,18 +7,16 @@ The source of a run is the program that made the run. `rules.py` ranks runs of a
 only for the source on whose runs it was trained (`sources.py`). `training.py` trains a model on labelled runs.
 """
 
-from relab.rca.ranking.details import DETAILS, Detail
-from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking, Suspicion
+from relab.rca.ranking.details import DETAILS
+from relab.rca.ranking.guesses import Guess, Odds, Ranking, Suspicion
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
 from relab.rca.ranking.training import MIN_RUNS, TrainingRun, train
 from relab.rca.ranking.units import Unit, UnitKey, units_of
 
 __all__ = [
-    "CANDIDATES",
     "DETAILS",
     "MIN_RUNS",
-    "Detail",
     "Guess",
     "Odds",
     "Ranking",

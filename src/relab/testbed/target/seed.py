@@ -118,19 +118,18 @@ def seed(
     connection.autocommit = was_autocommit
 
 
-def write_products(path: Path, *, products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> None:
+def write_products(path: Path, *, products: int = PRODUCTS) -> None:
     """Write the products file for search: one JSON line per product, with `id`, `name` and `description`.
 
     Args:
         path: the path of the file; an existing file is replaced.
         products: number of products.
-        seed: the seed of the products. Use the seed of the database, so that the file has the same products.
 
     Raises:
         OSError: the file cannot be written.
     """
     lines = [
         json.dumps({"id": product.id, "name": product.name, "description": product.description})
-        for product in catalogue(products, seed)
+        for product in catalogue(products)
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One testbed for the cases of a module, reset after each case."""
+"""A testbed that the tests of a module share, for tests with the parameter `field`."""
 
 from __future__ import annotations
 
