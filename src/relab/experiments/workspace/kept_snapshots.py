@@ -117,12 +117,12 @@ def _update(root: Path, building: Path, manifest: FileManifest, known: Known) ->
         known: the stamps and entries of the files in the earlier snapshot.
     """
     kept: Known = {}
-    for path, entry in list(walk_files(building, None)) if building.is_dir() else ():
-        stamp = seen_of(entry.stat(follow_symlinks=False))
+    for path, found in list(walk_files(building, None)) if building.is_dir() else ():
+        stamp = seen_of(found.stat(follow_symlinks=False))
         if known.get(path) == (stamp, manifest.files.get(path)):
             kept[path] = known[path]
         else:
-            os.unlink(entry.path)  # noqa: PTH108 the entry's path is text
+            os.unlink(found.path)  # noqa: PTH108 the entry's path is text
     missing = FileManifest({path: entry for path, entry in manifest.files.items() if path not in kept})
     fresh = building.with_name(uuid.uuid4().hex)
     TreeCopier(root, missing).copy(fresh)
