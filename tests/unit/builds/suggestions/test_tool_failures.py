@@ -18,8 +18,11 @@ KNOWN = {
     "cargo_dependency": ["error: no matching package named `serde` found"],
     "npm_package_not_found": ["npm error code E404", "npm ERR! code ETARGET"],
     "node_module_missing": ["Error: Cannot find package 'ts-node' imported from /w/node_modules/jest-config/index.js"],
-    "generated_files_outdated": ["Diff in /w/src/lib.rs:567:"],
-    "lint_finding": ["src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━"],
+    "generated_files_outdated": ["Diff in /w/src/lib.rs:567:", "diff dce.go.orig dce.go"],
+    "lint_finding": [
+        './mux.go:608:15: fmt.Printf format %d has arg "x" of wrong type string',
+        "src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━",
+    ],
     "linker_library_missing": [
         "Package 'zlib', required by 'virtual:world', not found",
         'meson.build:10:0: ERROR: Dependency "zlib" not found (tried pkg-config and cmake)',
@@ -53,6 +56,8 @@ KNOWN = {
     "syntax_error": [
         "SyntaxError: from __future__ imports must occur at the beginning of the file",
         "meson.build:1:18: ERROR: Expecting rparen got comma.",
+        "../lib/bidi.c:61:1: error: version control conflict marker in file",
+        "Makefile:97: *** missing separator.  Stop.",
     ],
     "rust_ownership": [
         "error[E0382]: borrow of moved value: `parts`",
