@@ -80,6 +80,10 @@ EXCEPTIONS = {
     ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
     (
         "builds",
+        "experiments.workspace.kept_snapshots",
+    ): "the copy of a project stays between its builds, and only its changes are copied",
+    (
+        "builds",
         "experiments.workspace.untrusted_trees",
     ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
     (

@@ -17,7 +17,8 @@ from typing import Final
 from relab.builds.errors import BuildFolderError, ProjectBusyError
 from relab.builds.monitor.build_file import BuildProject
 from relab.experiments.sandbox.protocol import Folders
-from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
+from relab.experiments.workspace.kept_snapshots import keep_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, clone
 from relab.experiments.workspace.untrusted_trees import remove_tree, walk
 
 LOCK: Final = "lock"
@@ -181,17 +182,13 @@ def _locked(descriptor: int) -> bool:
 
 
 def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
-    """Return a read-only copy of the project's current files, and delete the older copies in the same folder.
+    """Return a read-only copy of the project's current files, made from the copy of the last build where there is one.
 
     Raises:
         ExperimentInvalidError: a pattern in `ignore` is invalid, or a file cannot be read.
         RunDiskFullError: the disk is full.
     """
-    snapshot = take_snapshot(project.root, folder.snapshots, project.file.ignore)
-    for other in snapshot.root.parent.iterdir():
-        if other != snapshot.root:
-            remove_tree(other)
-    return snapshot
+    return keep_snapshot(project.root, folder.snapshots, project.file.ignore)
 
 
 def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> None:

@@ -17,6 +17,8 @@ MAX_LINES: Final = 2_000
 MIN_COVERAGE: Final = 0.85
 """The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
 _ROUNDING: Final = 1e-9
+_SHORT: Final = 2
+"""The greatest number of words of a short sign. Two words apart from each other are in many lines that mean other things."""
 HINT_CONFIDENCE: Final = 0.5
 """The confidence of a match by a hint is multiplied by this factor."""
 
@@ -27,8 +29,8 @@ def match_failures(
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
     A known failure has signs: typical log lines, as sequences of words. Words that few signs have get more weight. A
-    line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight. The strength of a
-    match is the weight of these words in the best line.
+    line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight; the words of a sign
+    of two words must be neighbours in the line, apart from numbers between them. The strength of a match is the weight of these words in the best line.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are compared, errors first.
@@ -118,7 +120,7 @@ class _SignIndex:
 
         A sign is a typical line of a known failure, as words. Each word has a weight; a rare word weighs more. The
         share, from `MIN_COVERAGE` to 1, is the total weight of the sign's words that the line has in the same order,
-        divided by the total weight of all words of the sign.
+        divided by the total weight of all words of the sign. A short sign matches only neighbouring words.
         """
         known = [word for word in line if word in self._by_word]
         present: dict[int, float] = {}
@@ -128,9 +130,19 @@ class _SignIndex:
         for number, weight in present.items():
             # The order is compared only where it matters, because that takes time.
             if weight >= MIN_COVERAGE * self.totals[number] - _ROUNDING:
-                coverage = _common_weight(self._signs[number], known, self._weights) / self.totals[number]
-                if coverage >= MIN_COVERAGE:
+                sign = self._signs[number]
+                coverage = _common_weight(sign, known, self._weights) / self.totals[number]
+                if coverage >= MIN_COVERAGE and (len(sign) > _SHORT or _is_part(sign, line)):
                     yield number, coverage
+
+
+def _is_part(sign: Sequence[str], line: Sequence[str]) -> bool:
+    """Return whether a line has the words of a sign one directly after the other; both are sequences of words.
+
+    Other numbers between them are skipped: many are places, such as in `main.go:12:5: undefined`.
+    """
+    rest = [word for word in line if word in sign or not word.isdigit()]
+    return any(rest[start : start + len(sign)] == list(sign) for start in range(len(rest) - len(sign) + 1))
 
 
 def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:

@@ -81,13 +81,13 @@ class Clone:
 
     def _read(self) -> FileManifest:
         files: dict[str, FileEntry] = {}
-        for path, entry in _walk(self.root, None):
+        for path, entry in walk_files(self.root, None):
             known = self.manifest.files.get(path)
             status = entry.stat(follow_symlinks=False)
             if known is not None and self._seen.get(path) == seen_of(status):
                 files[path] = known
             else:
-                files[path] = _entry(path, Path(entry.path), status)
+                files[path] = file_entry(path, Path(entry.path), status)
         return FileManifest(files)
 
 
@@ -103,29 +103,34 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
         ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed during the copying.
         RunDiskFullError: the disk is full.
     """
-    try:
-        spec = GitIgnoreSpec.from_lines(ignore)
-    except ValueError as error:
-        raise ExperimentInvalidError(f"runtime.workspace.ignore: {error}") from error
-    manifest = _read_manifest(root, spec)
+    manifest = _read_manifest(root, ignore_spec(ignore))
     target = snapshot_folder(cache, manifest.digest)
     if cached_snapshot(cache, manifest.digest) is None:
         # Written under a temporary name and then renamed, so that an incomplete snapshot is never used.
         building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
         try:
             TreeCopier(root, manifest).copy(building)
-            for path, entry in manifest.files.items():
-                if _digest_at(building / path, entry) != entry.digest:
-                    raise ExperimentInvalidError(
-                        f"The file {root / path} changed while it was copied; start the run again."
-                    )
+            for entry in manifest.files.values():
+                check_copy(root, building, entry)
             _move(building, cache, manifest.digest)
         except OSError as error:
-            raise _no_room(error, root) from error
+            raise copy_error(error, root) from error
         finally:
             with contextlib.suppress(OSError):
                 remove_tree(building)
     return ProjectSnapshot(target, manifest)
+
+
+def ignore_spec(patterns: Iterable[str]) -> GitIgnoreSpec:
+    """Compile patterns as in .gitignore.
+
+    Raises:
+        ExperimentInvalidError: a pattern is invalid.
+    """
+    try:
+        return GitIgnoreSpec.from_lines(patterns)
+    except ValueError as error:
+        raise ExperimentInvalidError(f"runtime.workspace.ignore: {error}") from error
 
 
 def manifest_of(root: Path) -> FileManifest:
@@ -194,7 +199,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
         path.write_bytes(item.content)
         path.chmod(0o755 if item.executable else 0o644)
         status = path.lstat()
-        files[item.path] = _entry(item.path, path, status)
+        files[item.path] = file_entry(item.path, path, status)
         seen[item.path] = seen_of(status)
     return Clone(target, FileManifest(files), _settled(seen))
 
@@ -210,19 +215,26 @@ def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
 
 
 def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
-    files: dict[str, FileEntry] = {}
     try:
-        for path, entry in _walk(root, spec):
-            files[path] = _entry(path, Path(entry.path), entry.stat(follow_symlinks=False))
+        return FileManifest(
+            {
+                path: file_entry(path, Path(entry.path), entry.stat(follow_symlinks=False))
+                for path, entry in walk_files(root, spec)
+            }
+        )
     except OSError as error:
-        raise ExperimentInvalidError(
-            f"The project's file {error.filename} cannot be read: {error.strerror}.",
-            remedy="If no trial needs it, add it to runtime.workspace.ignore.",
-        ) from error
-    return FileManifest(files)
+        raise read_error(error) from error
 
 
-def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def read_error(error: OSError) -> ExperimentInvalidError:
+    """Return the error for a file of the project that cannot be read."""
+    return ExperimentInvalidError(
+        f"The project's file {error.filename} cannot be read: {error.strerror}.",
+        remedy="If no trial needs it, add it to runtime.workspace.ignore.",
+    )
+
+
+def walk_files(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices.
 
     `spec` has patterns of further files and folders to skip; None to skip no others.
@@ -243,7 +255,17 @@ def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirE
                     yield path, entry
 
 
-def _entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
+def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
+    """Read a file, or the target of a link, and return its entry of a manifest.
+
+    Args:
+        path: its path below the folder of the manifest.
+        file: its path.
+        status: its status (stat), of the link itself if it is one.
+
+    Raises:
+        OSError: the file cannot be read, is replaced by a link, or has more holes than can be read.
+    """
     if stat.S_ISLNK(status.st_mode):
         target = os.fsencode(file.readlink())
         return FileEntry(path, "sha256:" + hashlib.sha256(target).hexdigest(), len(target), -1)
@@ -254,8 +276,20 @@ def _entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
     return FileEntry(path, _digest(file), status.st_size, mode)
 
 
-def _digest_at(file: Path, entry: FileEntry) -> str:
-    return entry.digest if entry.mode < 0 else _digest(file)
+def check_copy(root: Path, copy: Path, entry: FileEntry) -> None:
+    """Check that the copy of a file has the content that the manifest of its original has.
+
+    Args:
+        root: the folder of the project.
+        copy: the folder with the copy.
+        entry: the entry of the file in the manifest of the project; links are not checked.
+
+    Raises:
+        ExperimentInvalidError: the original changed while it was copied.
+        OSError: the copy cannot be read.
+    """
+    if entry.mode >= 0 and _digest(copy / entry.path) != entry.digest:
+        raise ExperimentInvalidError(f"The file {root / entry.path} changed while it was copied; start the run again.")
 
 
 def _digest(file: Path) -> str:
@@ -284,7 +318,8 @@ def _make_parents(path: Path, root: Path) -> list[str]:
     return replaced
 
 
-def _no_room(error: OSError, root: Path) -> Exception:
+def copy_error(error: OSError, root: Path) -> ExperimentInvalidError | RunDiskFullError:
+    """Return the error for a project that cannot be copied; `root` is the project's folder."""
     if is_disk_full(error):
         return RunDiskFullError(
             f"The disk has too little free space for a copy of {root}.",

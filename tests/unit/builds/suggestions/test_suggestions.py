@@ -106,6 +106,8 @@ def test_nothing_is_suggested_for_an_unknown_failure(text: str) -> None:
         "error: module sh of the project was not yet found",
         "error: found sh, not bash",
         "error: header.html: No such file or directory fatal",
+        "error: the lint step has a worse performance than before",
+        "ERROR: [shop] could not configure the store after the last error",
     ],
 )
 def test_words_of_a_sign_with_another_meaning_are_not_recognised(line: str) -> None:

@@ -18,8 +18,11 @@ KNOWN = {
     "cargo_dependency": ["error: no matching package named `serde` found"],
     "npm_package_not_found": ["npm error code E404", "npm ERR! code ETARGET"],
     "node_module_missing": ["Error: Cannot find package 'ts-node' imported from /w/node_modules/jest-config/index.js"],
-    "generated_files_outdated": ["Diff in /w/src/lib.rs:567:"],
-    "lint_finding": ["src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━"],
+    "generated_files_outdated": ["Diff in /w/src/lib.rs:567:", "diff dce.go.orig dce.go"],
+    "lint_finding": [
+        './mux.go:608:15: fmt.Printf format %d has arg "x" of wrong type string',
+        "src/index.ts:245:46 lint/suspicious/noDoubleEquals  FIXABLE  ━━━━━━━━━━━━━━━",
+    ],
     "linker_library_missing": [
         "Package 'zlib', required by 'virtual:world', not found",
         'meson.build:10:0: ERROR: Dependency "zlib" not found (tried pkg-config and cmake)',
@@ -50,7 +53,31 @@ KNOWN = {
         'mux.go:677:24: cannot use "a" (untyped string constant) as int value in return statement\nnote: module requires Go 1.20'
     ],
     "name_not_declared": ['Error: Class "Foo\\Bar" not found'],
-    "syntax_error": ["SyntaxError: from __future__ imports must occur at the beginning of the file"],
+    "syntax_error": [
+        "SyntaxError: from __future__ imports must occur at the beginning of the file",
+        "meson.build:1:18: ERROR: Expecting rparen got comma.",
+        "../lib/bidi.c:61:1: error: version control conflict marker in file",
+        "Makefile:97: *** missing separator.  Stop.",
+    ],
+    "rust_ownership": [
+        "error[E0382]: borrow of moved value: `parts`",
+        "error[E0499]: cannot borrow `*v` as mutable more than once at a time",
+        "error[E0502]: cannot borrow `*v` as mutable because it is also borrowed as immutable",
+        "error[E0106]: missing lifetime specifier",
+    ],
+    "ruby_load": [
+        "<internal:/w/rubygems/core_ext/kernel_require.rb>:85:in `require': cannot load such file -- nokogiri (LoadError)",
+        "Could not find gem 'rake (~> 13.0)' in locally installed gems.",
+    ],
+    "configure_check": ["configure: error: libevent is required"],
+    "text_encoding": [
+        "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xe9 in position 31: invalid continuation byte",
+        "src/Main.java:19: error: unmappable character (0xC3) for encoding US-ASCII",
+    ],
+    "config_syntax": [
+        "tomllib.TOMLDecodeError: Illegal character '\\n' (at line 6, column 17)",
+        "error: failed to parse manifest at `/w/Cargo.toml`",
+    ],
 }
 
 
@@ -72,6 +99,25 @@ def test_line_of_a_tool_shows_its_failure(line: str, failure: str) -> None:
 )
 def test_findings_of_staticcheck_and_golangci_are_known(line: str) -> None:
     assert suggested(line).incident == "lint_finding"
+
+
+def test_error_of_an_example_of_rspec_is_known_although_its_message_has_a_line_of_its_own() -> None:
+    log = """\
+Failures:
+
+  1) Cart adds a line
+     Failure/Error: Cart.new(Prce.new)
+
+     NameError:
+       uninitialized constant Cart::Prce
+     # ./lib/cart.rb:10:in `add'
+
+Finished in 0.03 seconds (files took 0.08 seconds to load)
+"""
+    suggestion = suggested(log)
+
+    assert suggestion.incident == "name_not_declared"
+    assert suggestion.confidence > 0.9
 
 
 def test_error_that_werror_made_of_a_warning_is_quoted_and_not_its_summary() -> None:

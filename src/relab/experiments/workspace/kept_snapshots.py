@@ -1,0 +1,177 @@
+"""Keep one snapshot of a project up to date: only files that changed since the last call are read and copied again.
+
+A file counts as unchanged if its stamp (size, times, inode) is the recorded one, as in git's index. The index beside the
+snapshot has the stamps of the project's files and of their copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
+from relab.experiments.workspace.manifests import FileEntry, FileManifest
+from relab.experiments.workspace.snapshots import (
+    ProjectSnapshot,
+    check_copy,
+    copy_error,
+    file_entry,
+    ignore_spec,
+    read_error,
+    snapshot_folder,
+    walk_files,
+)
+from relab.experiments.workspace.untrusted_trees import remove_tree
+
+Known: TypeAlias = dict[str, tuple[FileStamp, FileEntry]]
+"""`{path: (stamp, entry)}`: a file that still has the stamp still has the content of the entry."""
+
+_INDEX: Final = "snapshot-index.json"
+_FORMAT: Final = 1
+_TICK_NS: Final = 50_000_000
+"""Longer than a tick of the clock of file systems. A file that changes twice within a tick may keep its stamp."""
+
+
+@dataclass
+class _Index:
+    digest: str = ""
+    project: Known = field(default_factory=dict)
+    copies: Known = field(default_factory=dict)
+
+
+def keep_snapshot(
+    root: Path, folder: Path, ignore: Iterable[str] = (), *, now_ns: Callable[[], int] = time.time_ns
+) -> ProjectSnapshot:
+    """Return a snapshot of the project's current files; the earlier snapshot in the same folder becomes this one.
+
+    A copy whose stamp is not the recorded one is replaced, so a process that changes the snapshot changes no later one.
+
+    Args:
+        root: the folder of the project.
+        folder: the folder for the snapshot and its index; no other process may use it during the call.
+        ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
+        now_ns: the clock by which file systems stamp files, in nanoseconds since 1970.
+
+    Raises:
+        ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed during the copying.
+        RunDiskFullError: the disk is full.
+        OSError: the folder cannot be read, or an old file in it cannot be deleted.
+    """
+    spec = ignore_spec(ignore)
+    index = _read_index(folder)
+    # If this process is killed below, the next call finds no index, and copies everything anew.
+    (folder / _INDEX).unlink(missing_ok=True)
+    started_ns = now_ns()
+    try:
+        project = dict(_entries(walk_files(root, spec), index.project))
+    except OSError as error:
+        raise read_error(error) from error
+    manifest = FileManifest({path: entry for path, (_, entry) in project.items()})
+    target = snapshot_folder(folder, manifest.digest)
+    building = target.with_name(uuid.uuid4().hex)
+    try:
+        if index.digest and (old := snapshot_folder(folder, index.digest)).is_dir() and not old.is_symlink():
+            old.rename(building)
+        copies = _update(root, building, manifest, index.copies)
+        remove_tree(target)
+        building.rename(target)
+    except OSError as error:
+        raise copy_error(error, root) from error
+    finally:
+        for other in target.parent.iterdir() if target.parent.is_dir() else ():
+            if other != target:
+                remove_tree(other)
+    # The project's files were read after the start, the copies were checked before now.
+    _write_index(folder, manifest.digest, _settled(project, started_ns), _settled(copies, now_ns()))
+    return ProjectSnapshot(target, manifest)
+
+
+def _entries(
+    found: Iterator[tuple[str, os.DirEntry[str]]], known: Known
+) -> Iterator[tuple[str, tuple[FileStamp, FileEntry]]]:
+    """Yield the path, stamp and entry of each file; only a file without a known stamp is read."""
+    for path, each in found:
+        status = each.stat(follow_symlinks=False)
+        stamp = seen_of(status)
+        earlier = known.get(path)
+        if earlier is not None and earlier[0] == stamp:
+            yield path, earlier
+        else:
+            yield path, (stamp, file_entry(path, Path(each.path), status))
+
+
+def _update(root: Path, building: Path, manifest: FileManifest, known: Known) -> Known:
+    """Make a folder contain exactly the files of a manifest; return the stamps and entries of its files.
+
+    Args:
+        root: the folder of the project.
+        building: the earlier snapshot, or a path that does not exist.
+        manifest: the files of the project.
+        known: the stamps and entries of the files in the earlier snapshot.
+    """
+    kept: Known = {}
+    for path, found in list(walk_files(building, None)) if building.is_dir() else ():
+        stamp = seen_of(found.stat(follow_symlinks=False))
+        if known.get(path) == (stamp, manifest.files.get(path)):
+            kept[path] = known[path]
+        else:
+            os.unlink(found.path)  # noqa: PTH108 the entry's path is text
+    missing = FileManifest({path: entry for path, entry in manifest.files.items() if path not in kept})
+    fresh = building.with_name(uuid.uuid4().hex)
+    TreeCopier(root, missing).copy(fresh)
+    for entry in missing.files.values():
+        check_copy(root, fresh, entry)
+    if not building.is_dir():
+        fresh.rename(building)
+    else:
+        for path in missing.files:
+            _move(fresh / path, building / path)
+    copied = {path: (seen_of((building / path).lstat()), entry) for path, entry in missing.files.items()}
+    return {path: kept.get(path) or copied[path] for path in manifest.files}
+
+
+def _move(file: Path, target: Path) -> None:
+    if target.is_dir():
+        # The folder has no file of the project any more.
+        remove_tree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.rename(target)
+
+
+def _read_index(folder: Path) -> _Index:
+    """Return the index of the last call; an empty one if it is missing, damaged or of another format."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        if stored["format"] == _FORMAT:
+            return _Index(stored["digest"], _known(stored["project"]), _known(stored["copies"]))
+    return _Index()
+
+
+def _known(rows: Mapping[str, list[object]]) -> Known:
+    return {
+        path: (FileStamp(*row[:4]), FileEntry(path, *row[4:]))  # type: ignore[arg-type]  # the format names their types
+        for path, row in rows.items()
+    }
+
+
+def _settled(known: Known, read_ns: int) -> Known:
+    """Return the files whose last change is older than a tick at the time `read_ns`: a later one changes their stamp."""
+    return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _TICK_NS}
+
+
+def _write_index(folder: Path, digest: str, project: Known, copies: Known) -> None:
+    stored = {"format": _FORMAT, "digest": digest, "project": _rows(project), "copies": _rows(copies)}
+    # Without an index, the next call is slower and gives the same result.
+    with contextlib.suppress(OSError):
+        (folder / _INDEX).write_text(json.dumps(stored), encoding="utf-8")
+
+
+def _rows(known: Known) -> dict[str, list[object]]:
+    return {path: [*stamp, entry.digest, entry.size, entry.mode] for path, (stamp, entry) in known.items()}

@@ -1,0 +1,147 @@
+"""One snapshot of a project is kept up to date: what changed is copied, and nothing else is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.workspace.kept_snapshots import keep_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, manifest_of
+
+
+def later_ns() -> int:
+    """Return a time at which no file counts as just changed."""
+    return time.time_ns() + 10**9
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "main.c").write_text("int main;")
+    (root / "Makefile").write_text("all:")
+    (root / "link").symlink_to("Makefile")
+    return root
+
+
+def kept(project: Path, *ignore: str) -> ProjectSnapshot:
+    return keep_snapshot(project, project.parent / "kept", ignore, now_ns=later_ns)
+
+
+def is_exact(snapshot: ProjectSnapshot, project: Path) -> bool:
+    return manifest_of(snapshot.root).files == snapshot.manifest.files == manifest_of(project).files
+
+
+def test_first_snapshot_has_all_files_of_the_project(project: Path) -> None:
+    assert is_exact(kept(project), project)
+
+
+def test_unchanged_files_are_not_copied_again(project: Path) -> None:
+    before = (kept(project).root / "Makefile").stat()
+    (project / "src" / "main.c").write_text("int other;")
+    snapshot = kept(project)
+
+    assert (snapshot.root / "Makefile").stat().st_ino == before.st_ino
+    assert is_exact(snapshot, project)
+
+
+def test_only_one_snapshot_stays(project: Path) -> None:
+    first = kept(project)
+    (project / "Makefile").write_text("all: check")
+    second = kept(project)
+
+    assert list(first.root.parent.iterdir()) == [second.root]
+
+
+def test_added_removed_and_replaced_files_are_followed(project: Path) -> None:
+    kept(project)
+    (project / "link").unlink()
+    (project / "link").mkdir()
+    (project / "link" / "inside").write_text("x")
+    (project / "src" / "main.c").unlink()
+    (project / "src").rmdir()
+    (project / "src").write_text("a file")
+    (project / "Makefile").chmod(0o755)
+
+    assert is_exact(kept(project), project)
+
+
+def test_change_with_the_same_size_and_modification_time_is_found(project: Path) -> None:
+    kept(project)
+    status = (project / "Makefile").stat()
+    (project / "Makefile").write_text("any:")
+    os.utime(project / "Makefile", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert is_exact(kept(project), project)
+
+
+def test_file_that_changed_just_before_the_call_is_read_again(project: Path) -> None:
+    # The clock of the call stands at the last change, so a second change may get the same stamp.
+    folder = project.parent / "kept"
+    at_ns = (project / "Makefile").stat().st_ctime_ns
+    keep_snapshot(project, folder, now_ns=lambda: at_ns)
+
+    assert '"Makefile"' not in (folder / "snapshot-index.json").read_text()
+
+
+def test_changed_snapshot_is_repaired(project: Path) -> None:
+    snapshot = kept(project)
+    (snapshot.root / "Makefile").write_text("rm:")
+    (snapshot.root / "src" / "main.c").unlink()
+    (snapshot.root / "added").write_text("x")
+
+    assert is_exact(kept(project), project)
+
+
+def test_link_in_place_of_a_folder_of_the_snapshot_is_not_followed(project: Path, tmp_path: Path) -> None:
+    snapshot = kept(project)
+    outside = tmp_path / "outside"
+    (snapshot.root / "src").rename(outside)
+    (snapshot.root / "src").symlink_to(outside)
+    (project / "src" / "main.c").write_text("int new;")
+
+    assert is_exact(kept(project), project)
+    assert (outside / "main.c").read_text() == "int main;"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 1}', '{"format": 9, "digest": "", "project": {}, "copies": {}}']
+)
+def test_damaged_index_costs_only_time(project: Path, text: str) -> None:
+    kept(project)
+    (project.parent / "kept" / "snapshot-index.json").write_text(text)
+
+    assert is_exact(kept(project), project)
+
+
+def test_interrupted_call_leaves_no_index_to_trust(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sendfile", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        (project / "large").write_bytes(b"x" * 200_000)
+        with pytest.raises(KeyboardInterrupt):
+            kept(project)
+
+    assert is_exact(kept(project), project)
+
+
+def test_ignored_files_are_not_copied(project: Path) -> None:
+    snapshot = kept(project, "*.c")
+
+    assert sorted(snapshot.manifest.files) == ["Makefile", "link"]
+
+
+def test_invalid_pattern_is_reported(project: Path) -> None:
+    with pytest.raises(ExperimentInvalidError, match="ignore"):
+        kept(project, "!")
+
+
+def test_name_that_is_not_utf8_is_kept(project: Path) -> None:
+    (project / os.fsdecode(b"caf\xe9")).write_text("x")
+    kept(project)
+
+    assert is_exact(kept(project), project)
