@@ -57,7 +57,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         parts: dict[str, list[SpanFacts]] = {}
         for facts in spans:
             span_id = facts.span.span_id
-            if facts.is_plumbing and facts.role is Role.TOOL:
+            if facts.role is Role.TOOL:
                 call_id = _call_of_part(facts, around, by_id)
                 # A part without a span of its call is the only report of the call, so it stays.
                 if call_id is not None:
@@ -79,25 +79,36 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _call_of_part(part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts]) -> str | None:
-    """Return the id of the outermost tool call that `part` is a part of; None if `part` is no part of another call.
-
-    A part that names its tool, such as the span of an MCP server, belongs to the calls of the same tool around it. A
-    call of another tool around it is a call of its own, whose tool has called this one.
+    """Return the id of the outermost tool call that `part`, a span of a tool, is a part of; None if it is a call itself.
 
     Args:
-        part: the span of a part of a tool call.
+        part: the span of a part of a tool call, or of a tool call.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of all spans of the trace.
     """
-    name = text_attribute(part.span.attributes, v.TOOL_NAME)
-    found, outer_id = None, around[part.span.span_id].call
+    found, inner = None, part
     for _ in range(_MAX_LAYERS):
-        outer = by_id[outer_id] if outer_id is not None else None
-        if outer is None or (name is not None and not _is_same_tool(name, outer.item["tool_name"])):
+        outer_id = around[inner.span.span_id].call
+        if outer_id is None or not _is_part(inner, by_id[outer_id], around):
             break
-        found = outer_id
-        outer_id = around[outer.span.span_id].call if outer.is_plumbing else None
+        found, inner = outer_id, by_id[outer_id]
     return found
+
+
+def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]) -> bool:
+    """Return whether `inner`, a span inside the tool call `outer`, reports the same call or a part of it.
+
+    A part that names a tool, such as the span of an MCP server, belongs to the calls of this tool only: a call of
+    another tool around it has called this one. Other spans of tools are parts of a call of the same tool if they have
+    the same arguments or none, and no agent is between the two.
+    """
+    name = text_attribute(inner.span.attributes, v.TOOL_NAME)
+    if name is None or not _is_same_tool(name, outer.item["tool_name"]):
+        return name is None and inner.is_plumbing
+    given, known = inner.item.get("args_json"), outer.item.get("args_json")
+    is_other = isinstance(given, dict) and isinstance(known, dict) and given != known
+    is_direct = around[inner.span.span_id].agent == around[outer.span.span_id].agent
+    return inner.is_plumbing or (is_direct and not is_other)
 
 
 def _is_same_tool(one: str, other: str) -> bool:
@@ -143,14 +154,14 @@ _REDACTED: Final = re.compile(r"\bdetails are redacted\b")
 def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple[bool, bool, bool]:
     """Return which kinds of redundant spans a trace may have, as `(internal steps, nested calls, ends of streams)`.
 
-    The first value is true if a span is an internal step of a framework, the second one if a model call is inside
-    another model call, and the third one if a span reports the end of a streamed answer. `around` is
+    The first value is true if a span is an internal step of a framework or a tool's span inside a tool call, the second
+    one if a model call is inside another model call, and the third one if a span reports the end of a streamed answer. `around` is
     `{span id: what encloses the span}`.
     """
     has_plumbing = has_nested = has_stream = False
     model = Role.LLM
     for facts in spans:
-        if facts.is_plumbing:
+        if facts.is_plumbing or (facts.role is Role.TOOL and around[facts.span.span_id].call is not None):
             has_plumbing = True
         if facts.role is model:
             if around[facts.span.span_id].is_in_model:

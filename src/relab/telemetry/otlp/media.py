@@ -74,9 +74,11 @@ def content_text(content: Any) -> str | None:
     if isinstance(given, dict) and isinstance(given.get("content"), list) and not _OF_RESULTS.isdisjoint(given):
         return content_text(given["content"]) if given["content"] else as_text(content)
     parts = given if isinstance(given, list) else [given]
-    lines = [_line(part) for part in parts] if parts and all(isinstance(part, dict) for part in parts) else [None]
-    is_plain = isinstance(content, list) or all(map(_is_text, parts)) or any(map(_medium_with_data, parts))
-    return "\n".join(line for line in lines if line is not None) if None not in lines and is_plain else as_text(content)
+    has_medium = any(map(_medium_with_data, parts))
+    is_plain = isinstance(content, list) or has_medium or all(map(_is_text, parts))
+    # A list of plain texts alone is a value of the tool.
+    lines = [part if has_medium and isinstance(part, str) else _line(part) for part in parts] if is_plain else [None]
+    return as_text(content) if None in lines or not parts else "\n".join(line for line in lines if line is not None)
 
 
 _OF_RESULTS: Final = frozenset(("isError", "is_error", "structuredContent", "structured_content"))
@@ -88,8 +90,8 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "text" and part.keys() <= _OF_TEXTS
 
 
-def _line(part: dict[str, Any]) -> str | None:
-    text = part.get("text")
+def _line(part: Any) -> str | None:
+    text = part.get("text") if isinstance(part, dict) else None
     medium = _medium_with_data(part)
     return f"[{medium}]" if medium is not None else text if isinstance(text, str) else None
 
