@@ -133,3 +133,43 @@ def test_result_with_fields_of_its_own_beside_a_text_is_shown_whole() -> None:
     output = '{"type": "text", "text": "shipped", "carrier": "Northpost"}'
     [call] = agent(span("tool", "agent", TOOL | {"gen_ai.tool.call.result": output}, start=3, end=20)).tool_calls
     assert call.result_summary == output
+
+
+OPENLLMETRY = {
+    "traceloop.span.kind": "tool",
+    "traceloop.entity.name": "order_lookup",
+    "traceloop.entity.input": '{"tool_name": "order_lookup", "arguments": {"order_id": "A-17"}}',
+    "traceloop.entity.output": '{"result": "no such table: orders", "is_error": true}',
+}
+
+
+def test_arguments_and_result_of_openllmetrys_mcp_client_are_those_of_the_tool() -> None:
+    [call] = agent(span("client", "agent", OPENLLMETRY, start=3, end=20, title="order_lookup.tool")).tool_calls
+    assert (call.args_json, call.result_summary) == ({"order_id": "A-17"}, "no such table: orders")
+    assert call.status is StepStatus.FAILURE
+
+
+def test_span_of_the_same_tool_with_the_same_arguments_inside_a_call_is_the_call() -> None:
+    arguments = {"gen_ai.tool.call.arguments": '{"order_id": "A-17"}'}
+    run = agent(
+        span("tool", "agent", TOOL | arguments, start=3, end=20),
+        span("client", "tool", OPENLLMETRY, start=4, end=19, title="order_lookup.tool"),
+    )
+    assert [(call.call_id, call.status) for call in run.tool_calls] == [(id_of("tool"), StepStatus.FAILURE)]
+
+
+def test_tool_that_calls_itself_with_other_arguments_has_two_calls() -> None:
+    run = agent(
+        span("tool", "agent", TOOL | {"gen_ai.tool.call.arguments": '{"order_id": "B-20"}'}, start=3, end=20),
+        span("client", "tool", OPENLLMETRY, start=4, end=19),
+    )
+    assert [call.call_id for call in run.tool_calls] == [id_of("tool"), id_of("client")]
+
+
+def test_call_of_an_agent_that_the_tool_of_the_same_name_asked_is_a_call_of_its_own() -> None:
+    run = agent(
+        span("tool", "agent", TOOL, start=3, end=20),
+        span("desk", "tool", AGENT | {"gen_ai.agent.name": "desk"}, start=4, end=19),
+        span("inner", "desk", TOOL, start=5, end=18),
+    )
+    assert [call.call_id for call in run.tool_calls] == [id_of("tool"), id_of("inner")]
