@@ -36,8 +36,7 @@ class ShownRun(NamedTuple):
 
     Attributes:
         outcome: the outcome of the run that ended last.
-        question, answer: the question of the first run that has one (a connection to a server of tools is a trace of its
-            own), and the answer of the run that ended last.
+        question, answer: the question of the run that began first, and the answer of the run that ended last.
         agents: the agents of the run with question, answer and outcome, as far as the API has them.
         tool_calls: the tool calls of the timeline.
         blamed: the tool call that the analysis blames; the text `model` for a model call; None if it blames neither.
@@ -80,7 +79,7 @@ def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
     models = {item["data"]["step_id"] for _, item in items if item["data"].get("span_kind") == "llm"}
     return ShownRun(
         outcome=_outcome(runs[-1]),
-        question=next((found for run in runs if (found := run.get("question"))), None),
+        question=runs[0].get("question"),
         answer=runs[-1].get("answer"),
         agents=[_without_evidence(agent) for run in runs for agent in run.get("agents") or []],
         tool_calls=list(calls.values()),

@@ -26,6 +26,12 @@ TIMEOUT_S = 60.0
 
 
 async def main() -> str:
+    # One trace for the connection to the server and the agent's run.
+    with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
+        return await answer()
+
+
+async def answer() -> str:
     async with MCPServerStdio(SERVER, client_session_timeout_seconds=TIMEOUT_S) as server:
         desk = agents.Agent(
             name="order_desk",
