@@ -93,7 +93,7 @@ def _in_group(stack: object) -> tuple[str, str] | None:
     found = None
     for named in _GROUPED.finditer(stack) if isinstance(stack, str) else ():
         # The innermost error is printed last.
-        found = named if not named["name"].endswith(_GROUP) else found
+        found = named
     return (found["name"], found["message"] or found["name"]) if found is not None else None
 
 
