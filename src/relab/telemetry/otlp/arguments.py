@@ -52,12 +52,20 @@ def plain_name(tool: str) -> str:
 
 _NOT_WORD: Final = re.compile(r"[\W_]+")
 _PRINTED_OBJECT: Final = re.compile(r"\{'")
+_OF_BEEAI: Final = frozenset(("input", "options"))
 _WRAPPERS: Final = frozenset(("args", "kwargs", "sanitize_inputs_outputs"))
 
 
 def unwrapped_arguments(value: JsonValue) -> JsonValue:
-    """Return the arguments of a function without the `args` and `kwargs` in which instrumentations wrap them."""
-    if not isinstance(value, dict) or not value or not value.keys() <= _WRAPPERS:
+    """Return the arguments of a function without the `args` and `kwargs` in which instrumentations wrap them.
+
+    BeeAI wraps them in `input`, beside its own `options`.
+    """
+    if not isinstance(value, dict) or not value:
+        return value
+    if value.keys() == _OF_BEEAI and isinstance(value["input"], dict):
+        return value["input"]
+    if not value.keys() <= _WRAPPERS:
         return value
     args, kwargs = value.get("args"), value.get("kwargs")
     if isinstance(kwargs, dict) and kwargs:

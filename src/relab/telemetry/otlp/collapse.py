@@ -6,12 +6,15 @@ name. The stored spans are not changed.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relab.telemetry.models import StepStatus
 from relab.telemetry.otlp import vocabulary as v
-from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, times_of
+from relab.telemetry.otlp.arguments import plain_name
+from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, text_attribute, times_of
 from relab.telemetry.otlp.lineage import Ancestors
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.talk import Talk
@@ -22,6 +25,9 @@ _OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "start
 
 
 _ERROR_FIELDS: Final = ("status", "error_class", "error_message", "status_code")
+_MAX_LAYERS: Final = 8
+"""How many nested reports of one tool call are joined: such as those of a framework, an MCP client, a proxy and a server."""
+_VALUES: Final = ("args_json", "result_summary")
 _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
@@ -48,18 +54,20 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
     changed: dict[str, SpanFacts] = {}
     if has_plumbing:
         explained = _ancestors_of_errors(spans, by_id)
+        parts: dict[str, list[SpanFacts]] = {}
         for facts in spans:
             span_id = facts.span.span_id
-            if facts.is_plumbing and facts.role is Role.TOOL:
-                call_id = around[span_id].call
+            if facts.role is Role.TOOL:
+                call_id = _call_of_part(facts, around, by_id)
                 # A part without a span of its call is the only report of the call, so it stays.
                 if call_id is not None:
-                    changed[call_id] = _with_part(changed.get(call_id, by_id[call_id]), facts)
+                    parts.setdefault(call_id, []).append(facts)
                     changed[span_id] = facts._replace(kind=NO_ITEM, role=Role.OTHER)
                 continue
             is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
             if facts.is_plumbing and around[span_id].is_known and is_silent:
                 changed[span_id] = facts._replace(kind=NO_ITEM)
+        changed |= {call_id: _with_parts(by_id[call_id], found) for call_id, found in parts.items()}
     if has_nested:
         _join_model_calls(spans, around, by_id, changed)
     if has_stream:
@@ -70,28 +78,90 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
     return [changed.get(facts.span.span_id, facts) for facts in spans]
 
 
-def _with_part(call: SpanFacts, part: SpanFacts) -> SpanFacts:
-    """Return the tool call `call`, with the status and error of `part` if `part` reports a failure and `call` does not.
+def _call_of_part(part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts]) -> str | None:
+    """Return the id of the outermost tool call that `part`, a span of a tool, is a part of; None if it is a call itself.
 
-    `part` is the span of one part of the call, such as its execution.
+    Args:
+        part: the span of a part of a tool call, or of a tool call.
+        around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
+        by_id: `{span id: facts}` of all spans of the trace.
     """
-    if part.outcome.status in _SILENT_ENDS or call.outcome.status not in _SILENT_ENDS:
+    found, inner = None, part
+    for _ in range(_MAX_LAYERS):
+        outer_id = around[inner.span.span_id].call
+        if outer_id is None or not _is_part(inner, by_id[outer_id], around):
+            break
+        found, inner = outer_id, by_id[outer_id]
+    return found
+
+
+def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]) -> bool:
+    """Return whether `inner`, a span inside the tool call `outer`, reports the same call or a part of it.
+
+    A part that names a tool, such as the span of an MCP server, belongs to the calls of this tool only: a call of
+    another tool around it has called this one. Other spans of tools are parts of a call of the same tool if they have
+    the same arguments or none, and no agent is between the two.
+    """
+    name = text_attribute(inner.span.attributes, v.TOOL_NAME)
+    if name is None or not _is_same_tool(name, outer.item["tool_name"]):
+        return name is None and inner.is_plumbing
+    given, known = inner.item.get("args_json"), outer.item.get("args_json")
+    is_other = isinstance(given, dict) and isinstance(known, dict) and given != known
+    is_direct = around[inner.span.span_id].agent == around[outer.span.span_id].agent
+    return inner.is_plumbing or (is_direct and not is_other)
+
+
+def _is_same_tool(one: str, other: str) -> bool:
+    """Return whether two names can be those of one tool: frameworks and proxies put the name of a server before it."""
+    shorter, longer = sorted((plain_name(one), plain_name(other)), key=len)
+    return longer == shorter or longer.endswith(f"_{shorter}")
+
+
+def _with_parts(call: SpanFacts, parts: Sequence[SpanFacts]) -> SpanFacts:
+    """Return the tool call `call` with the arguments, the result and the error that only its parts report.
+
+    The error is that of the last part that failed and was not repeated. A call that reports an error keeps its own,
+    unless its framework has removed the details.
+
+    Args:
+        call: the tool call.
+        parts: the spans of its parts, such as its execution, sorted by start.
+    """
+    lacking = {field: part.item[field] for part in parts for field in _VALUES if field in part.item}
+    call = call._replace(item={**lacking, **call.item})
+    if call.outcome.status not in _SILENT_ENDS and not _REDACTED.search(call.item.get("error_message", "")):
         return call
-    error = {field: part.item[field] for field in _ERROR_FIELDS if field in part.item}
-    return call._replace(outcome=part.outcome, item={**call.item, **error})
+    last_good: dict[str, int] = {}
+    for part in parts:
+        if part.outcome.status in _SILENT_ENDS:
+            last_good[part.item["tool_name"]] = part.span.start_us
+    for part in parts:
+        # A later attempt at the same work may have succeeded.
+        was_repeated = last_good.get(part.item["tool_name"], -1) >= (part.span.end_us or math.inf)
+        if part.outcome.status not in _SILENT_ENDS and not was_repeated:
+            error = {field: part.item[field] for field in _ERROR_FIELDS if field in part.item}
+            if "result_summary" in call.item:
+                # A server of MCP often reports only that the call failed; the result says why.
+                error.setdefault("error_message", call.item["result_summary"])
+            call = call._replace(outcome=part.outcome, item={**call.item, **error})
+    return call
+
+
+_REDACTED: Final = re.compile(r"\bdetails are redacted\b")
+"""What the OpenAI Agents SDK writes in place of an exception."""
 
 
 def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple[bool, bool, bool]:
     """Return which kinds of redundant spans a trace may have, as `(internal steps, nested calls, ends of streams)`.
 
-    The first value is true if a span is an internal step of a framework, the second one if a model call is inside
-    another model call, and the third one if a span reports the end of a streamed answer. `around` is
+    The first value is true if a span is an internal step of a framework or a tool's span inside a tool call, the second
+    one if a model call is inside another model call, and the third one if a span reports the end of a streamed answer. `around` is
     `{span id: what encloses the span}`.
     """
     has_plumbing = has_nested = has_stream = False
     model = Role.LLM
     for facts in spans:
-        if facts.is_plumbing:
+        if facts.is_plumbing or (facts.role is Role.TOOL and around[facts.span.span_id].call is not None):
             has_plumbing = True
         if facts.role is model:
             if around[facts.span.span_id].is_in_model:

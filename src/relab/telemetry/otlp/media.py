@@ -49,7 +49,8 @@ def medium_of(part: Mapping[str, Any], kind: str) -> str | None:
     return next((known for known in _KNOWN if given.startswith(known)), found)
 
 
-_EMBEDDED: Final = re.compile(r"[\"']data[\"']|base64")
+_EMBEDDED: Final = re.compile(r"[\"']data[\"']|base64|\"(?:type\": ?\"text|isError|is_error|structuredContent)\"")
+"""Signs of a text that may be JSON of a medium, of a part of a message or of a result of MCP."""
 _PRINTED: Final = re.compile(r"type='(image|audio|file)' \w+='[^']{200,}'(?: \w+=(?:'[^']{0,1000}'|None))*")
 """A medium that a tool of the OpenAI Agents SDK returned, as Python prints it."""
 _MIN_DATA_CHARS: Final = 200
@@ -60,7 +61,7 @@ def content_text(content: Any) -> str | None:
     """Return the content of a message or of a tool result as text; None if it is None.
 
     A list of texts and of media becomes lines, with `[image]` or the like in place of a medium that holds its data; so
-    does a single medium. Other values are returned as JSON.
+    do a single part and the result of a call by the Model Context Protocol. Other values are returned as JSON.
     """
     given = content
     if isinstance(content, str):
@@ -70,14 +71,27 @@ def content_text(content: Any) -> str | None:
         if printed is not None:
             return f"[{printed[1]}]"
         given = _parsed(content) if content.startswith(("{", "[")) else None
+    if isinstance(given, dict) and isinstance(given.get("content"), list) and not _OF_RESULTS.isdisjoint(given):
+        return content_text(given["content"]) if given["content"] else as_text(content)
     parts = given if isinstance(given, list) else [given]
-    lines = [_line(part) for part in parts] if parts and all(isinstance(part, dict) for part in parts) else [None]
-    is_plain = isinstance(content, list) or any(map(_medium_with_data, parts))
-    return "\n".join(line for line in lines if line is not None) if None not in lines and is_plain else as_text(content)
+    has_medium = any(map(_medium_with_data, parts))
+    is_plain = isinstance(content, list) or has_medium or all(map(_is_text, parts))
+    # A list of plain texts alone is a value of the tool.
+    lines = [part if has_medium and isinstance(part, str) else _line(part) for part in parts] if is_plain else [None]
+    return as_text(content) if None in lines or not parts else "\n".join(line for line in lines if line is not None)
 
 
-def _line(part: dict[str, Any]) -> str | None:
-    text = part.get("text")
+_OF_RESULTS: Final = frozenset(("isError", "is_error", "structuredContent", "structured_content"))
+_OF_TEXTS: Final = frozenset(("type", "text", "annotations", "meta", "_meta", "id"))
+
+
+def _is_text(part: Any) -> bool:
+    """Return whether a part has nothing to show but a text."""
+    return isinstance(part, dict) and part.get("type") == "text" and part.keys() <= _OF_TEXTS
+
+
+def _line(part: Any) -> str | None:
+    text = part.get("text") if isinstance(part, dict) else None
     medium = _medium_with_data(part)
     return f"[{medium}]" if medium is not None else text if isinstance(text, str) else None
 

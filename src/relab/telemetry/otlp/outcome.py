@@ -78,9 +78,23 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
     if error_class == "Exception" and isinstance(message, str) and _TRACEBACK in message:
         return _in_traceback(message)
     error_class, message = (str(error_class) if error_class else None, str(message) if message else None)
+    if error_class is not None and error_class.endswith(_GROUP) and message is not None and _ONLY_ONE in message:
+        return _in_group(raised.get("exception.stacktrace")) or (error_class, message)
     if error_class in _UNNAMED_JS and message is not None:
         return _in_javascript(error_class, message)
     return error_class, message
+
+
+def _in_group(stack: object) -> tuple[str, str] | None:
+    """Return `(class, message)` of the only error in a group of Python; None if the stack trace does not contain it.
+
+    A task group raises the error of its only failed task in such a group, whose own message says nothing about it.
+    """
+    found = None
+    for named in _GROUPED.finditer(stack) if isinstance(stack, str) else ():
+        # The innermost error is printed last.
+        found = named
+    return (found["name"], found["message"] or found["name"]) if found is not None else None
 
 
 def _in_javascript(error_class: str | None, message: str) -> tuple[str | None, str]:
@@ -119,6 +133,10 @@ def _in_traceback(message: str) -> tuple[str, str]:
     return named["name"], line[named.end() :] if is_plain else printed.strip() or line
 
 
+_GROUP: Final = "ExceptionGroup"
+_ONLY_ONE: Final = "(1 sub-exception)"
+_GROUPED: Final = re.compile(r"^ {4,}\| (?P<name>[A-Za-z_]\w*(?:\.\w+)*)(?:: (?P<message>.*))?$", re.MULTILINE)
+"""A line of a group's stack trace that names an error."""
 _UNNAMED_JS: Final = (None, "Error")
 _AGENT_RUN: Final = "Error in agent run: "
 _JS_FRAME: Final = "\n    at "

@@ -153,6 +153,7 @@ class _Projection:
             "question": self._question(),
             "answer": self._answer() if end.status is not RunStatus.RUNNING else None,
             "agents": agents.fields(),
+            "has_messages": False if attributes.get(v.HAS_NO_MESSAGES) is True else None,
             "span_kind": str(Role.AGENT) if self._whole is not None and self._whole.role is Role.AGENT else None,
         }
         return {name: value for name, value in fields.items() if value is not None}

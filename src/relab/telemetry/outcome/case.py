@@ -194,7 +194,7 @@ class Case:
         """Whether the last call of a model has no output and no finish reason, and each earlier one has both.
 
         The only call of an agent's model is silent if it also has no tokens, and if the question shows that texts are
-        captured, or if not even the model has a name.
+        captured, or if not even the model has a name, or if the agent's span reports that it has no messages.
         """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
@@ -203,7 +203,9 @@ class Case:
         if others:
             return all(step.result and step.finish_reasons for step in others)
         run = self.fields
-        return self.has_agent and run.cost is None and (filled(run.question) is not None or run.model is None)
+        has_no_messages = (run.model_extra or {}).get("has_messages") is False
+        is_known = filled(run.question) is not None or run.model is None or has_no_messages
+        return self.has_agent and run.cost is None and is_known
 
     @property
     def has_agent(self) -> bool:

@@ -34,6 +34,7 @@ IN_NO_PACKAGE = {
     "gen_ai.system.message", "gen_ai.user.message", "gen_ai.assistant.message", "gen_ai.tool.message", "gen_ai.choice",
     "gen_ai.client.inference.operation.details",  # names of events
     "gen_ai.response.finish_reason",  # Semantic Kernel
+    "metadata.path", "metadata.class_name",  # OpenInference's instrumentation of BeeAI
     "gen_ai.retrieval.query",  # before it became gen_ai.retrieval.query.text
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM
     "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",

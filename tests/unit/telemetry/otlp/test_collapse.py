@@ -124,3 +124,24 @@ def test_layers_that_begin_at_the_same_time_are_one_step(layers: tuple[str, str,
     )
     assert names(run) == ["outer"]
     assert extra(run.steps[0], "model") == "m-1"
+
+
+def test_events_that_beeai_exports_as_spans_are_no_steps_calls_or_agents() -> None:
+    def event(name: str, parent: str, kind: str, path: str, **more: Any) -> Any:
+        attributes = {"openinference.span.kind": kind, "metadata.path": path, "metadata.id": "e5e3"}
+        return span(name, parent, attributes, title=path.rpartition(".")[2], **more)
+
+    tool = {"openinference.span.kind": "TOOL", "tool.name": "order_lookup", "metadata.class_name": "FunctionTool"}
+    wrapped = '{"input": {"order_id": "A-17"}, "options": null}'
+    run = run_of(
+        span(
+            "agent", None, {"openinference.span.kind": "AGENT", "agent.name": "order_desk"}, title="order_desk", end=9
+        ),
+        span("model", "agent", LLM, title="OpenAIChatModel", start=1),
+        event("failed", "model", "LLM", "backend.openai.chat.error", start=1),
+        span("tool", "agent", tool | {"input.value": wrapped}, title="order_lookup", start=2, status=ERROR),
+        event("error", "tool", "TOOL", "tool.custom.order_lookup.error", start=2, status=ERROR),
+        event("answer", "agent", "AGENT", "agent.requirement.final_answer", start=3),
+    )
+    assert (names(run), run.agent_name, extra(run, "agents")) == (["OpenAIChatModel"], "order_desk", None)
+    assert [(call.tool_name, call.args_json) for call in run.tool_calls] == [("order_lookup", {"order_id": "A-17"})]

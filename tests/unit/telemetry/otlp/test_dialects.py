@@ -7,7 +7,7 @@ import pytest
 from relab.telemetry.models import AgentRun
 from relab.telemetry.otlp.dialects import DIALECTS, normalize
 from relab.telemetry.otlp.spans import read_span
-from unit.telemetry.otlp.builders import AGENT, CHAT, extra, id_of, run_of, span
+from unit.telemetry.otlp.builders import AGENT, CHAT, extra, id_of, record_of_spans, run_of, span
 from unit.telemetry.otlp.dialect_spans import ANSWER, ARGUMENTS, QUESTION, RESULT, RUNS, as_json
 
 
@@ -68,6 +68,7 @@ def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     elsewhere = {"OpenTelemetry GenAI", "without a convention", "Haystack", "AutoGen", "LiteLLM"}
     elsewhere |= {"OpenAI Agents SDK", "OpenLIT", "Mastra", "Genkit", "VoltAgent", "Claude Code"}
     elsewhere |= {"Codex CLI", "Gemini CLI", "Qwen Code and opencode"}
+    elsewhere |= {"Model Context Protocol"}
     assert {dialect.name.partition(",")[0] for dialect in DIALECTS} == shown | elsewhere
 
 
@@ -207,3 +208,9 @@ def test_tool_of_dspy_has_the_name_before_the_method(title: str, more: dict[str,
     )
 
     assert [call.tool_name for call in run.tool_calls] == [name]
+
+
+def test_run_of_pydantic_ai_that_ended_before_its_first_answer_has_an_unknown_outcome() -> None:
+    agent = AGENT | {"agent_name": "shop-agent", "pydantic_ai.all_messages": "[]"}
+    record = record_of_spans(span("run", None, agent, end=9), span("chat", "run", CHAT, start=1, end=8))
+    assert (record.row.outcome, record.row.outcome_rule) == ("unknown", "no_answer")

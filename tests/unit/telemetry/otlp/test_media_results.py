@@ -14,6 +14,10 @@ URL = f"data:image/png;base64,{DATA}"
 
 MEDIA: dict[str, tuple[object, str]] = {
     "pydantic-ai": ({"data": DATA, "media_type": "image/png", "kind": "binary"}, "[image]"),
+    "pydantic-ai, beside a text": (
+        ["the photo", {"data": DATA, "media_type": "image/png", "kind": "binary"}],
+        "the photo\n[image]",
+    ),
     "LangChain, beside a text": (
         [{"type": "text", "text": "the photo"}, {"type": "image", "base64": DATA, "mime_type": "image/png"}],
         "the photo\n[image]",

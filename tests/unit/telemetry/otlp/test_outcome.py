@@ -129,3 +129,43 @@ def test_long_errors_are_cut() -> None:
     run = run_of(span("root", None, AGENT, status=ERROR, events=[exception("E" * 5_000, "m" * 50_000)]))
     assert run.error_type == "E" * 1_000
     assert run.error_message == "m" * 16_000
+
+
+GROUP = """  + Exception Group Traceback (most recent call last):
+  |   File "shop.py", line 3, in ask
+  |     async with anyio.create_task_group() as tasks:
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Exception Group Traceback (most recent call last):
+    |   File "shop.py", line 9, in connect
+    |     raise ShopError("no")
+    | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+    +-+---------------- 1 ----------------
+      | Traceback (most recent call last):
+      |   File "shop.py", line 12, in send
+      | mcp.shared.exceptions.MCPError: Connection closed
+      +------------------------------------
+"""
+ONE = "unhandled errors in a TaskGroup (1 sub-exception)"
+
+
+@pytest.mark.parametrize(
+    ("message", "stack", "shown"),
+    [
+        (ONE, GROUP, ("mcp.shared.exceptions.MCPError", "Connection closed")),
+        (
+            ONE,
+            GROUP.replace("MCPError: Connection closed", "TimeoutError"),
+            ("mcp.shared.exceptions.TimeoutError",) * 2,
+        ),
+        (ONE, None, ("ExceptionGroup", ONE)),
+        (ONE.replace("1", "2"), GROUP, ("ExceptionGroup", ONE.replace("1", "2"))),
+    ],
+)
+def test_error_of_a_task_group_is_that_of_its_only_failed_task(
+    message: str, stack: str | None, shown: tuple[str, str]
+) -> None:
+    kind, raised = exception("ExceptionGroup", message)
+    traced = {**raised, "exception.stacktrace": stack} if stack is not None else raised
+    call = call_of(TOOL, status=ERROR, events=[(kind, traced)])
+    assert (call.error_class, call.error_message) == shown

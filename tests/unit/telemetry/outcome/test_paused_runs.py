@@ -25,4 +25,5 @@ def test_agent_whose_only_model_call_brought_nothing_has_an_unknown_outcome() ->
     assert verdict(silent, **OF_AN_AGENT, question="Where is it?") == ("unknown", "no_answer")
     assert verdict(silent, **OF_AN_AGENT, question="Where is it?", cost=cost) == SUCCEEDED
     assert verdict(silent, **OF_AN_AGENT, model="gpt-x") == SUCCEEDED
+    assert verdict(silent, **OF_AN_AGENT, model="gpt-x", has_messages=False) == ("unknown", "no_answer")
     assert verdict(silent, question="Where is it?") == SUCCEEDED

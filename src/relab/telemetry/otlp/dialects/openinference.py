@@ -61,6 +61,16 @@ _MAX_OUTPUT_CHARS = 1_000_000
 
 
 def _translate(span: Span, values: Values) -> None:
+    if _is_event(span):
+        # BeeAI exports events of its agents, models and tools as spans of their kind.
+        values[v.ROLE] = Role.TOOL if values.get(v.ROLE) is Role.TOOL else Role.CHAIN
+        values[v.IS_PLUMBING] = True
+    else:
+        _translate_work(span, values)
+
+
+def _translate_work(span: Span, values: Values) -> None:
+    """Translate the attributes of a span that reports the work of an agent, a model or a tool."""
     attributes = span.attributes
     if str(attributes.get("input.value", "")).startswith(_MEMORY_STEP):
         # smolagents prints its own state to this attribute.
@@ -95,6 +105,12 @@ def _translate(span: Span, values: Values) -> None:
     elif role in (Role.CHAIN, Role.PROMPT) and (is_node or _PLUMBING.fullmatch(span.name)):
         values[v.IS_PLUMBING] = True
         _add_current_agent(span, values)
+
+
+def _is_event(span: Span) -> bool:
+    """Return whether a span only reports an event, such as an error, of the span around it."""
+    path = span.attributes.get("metadata.path")
+    return isinstance(path, str) and path.endswith(f".{span.name}") and "metadata.class_name" not in span.attributes
 
 
 def _graph_name(span: Span, metadata: Mapping[str, Any]) -> str | None:

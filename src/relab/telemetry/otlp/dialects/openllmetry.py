@@ -32,6 +32,7 @@ def _translate(span: Span, values: Values) -> None:
         # For LangChain, the current names have the same wrappers.
         values[v.TOOL_ARGUMENTS] = _inner(values.get(v.TOOL_ARGUMENTS), "inputs")
         values[v.TOOL_RESULT] = _inner(values.get(v.TOOL_RESULT), "output")
+        _unwrap_mcp(values)
     elif role is Role.AGENT:
         add(values, v.AGENT_NAME, entity)
     elif role is Role.CHAIN and attributes.get(_KIND) == "workflow":
@@ -71,6 +72,19 @@ def _inner(value: Any, key: str) -> Any:
         # A message of LangChain, as it is serialised.
         return {"type": "tool", **inner["kwargs"]}
     return inner
+
+
+def _unwrap_mcp(values: Values) -> None:
+    """Replace the objects in which the instrumentation of MCP clients wraps arguments and result of a tool by these."""
+    given = values[v.TOOL_ARGUMENTS]
+    wrapped = parsed(given) if isinstance(given, str) and given.startswith('{"tool_name"') else None
+    if not isinstance(wrapped, dict) or wrapped.keys() != {"tool_name", "arguments"}:
+        return
+    values[v.TOOL_ARGUMENTS] = wrapped["arguments"]
+    output = values[v.TOOL_RESULT]
+    result = parsed(output) if isinstance(output, str) and output.startswith("{") else None
+    if isinstance(result, dict) and "result" in result and result.keys() <= {"result", "is_error"}:
+        values[v.TOOL_RESULT] = {"role": "tool", "content": result["result"], "is_error": result.get("is_error")}
 
 
 OPENLLMETRY = Dialect(

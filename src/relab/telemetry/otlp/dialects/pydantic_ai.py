@@ -35,6 +35,9 @@ def _translate(span: Span, values: Values) -> None:
     messages = text_of(attributes, *_MESSAGES)
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)
+    elif messages == "[]":
+        # The request is added to the messages together with the answer of the model.
+        values[v.HAS_NO_MESSAGES] = True
     result = text_of(attributes, _RESULT)
     found = parsed(result) if result is not None and result.startswith(_CALLS_FIRST) else None
     if isinstance(found, dict) and found.keys() >= _DEFERRED:

@@ -26,6 +26,7 @@ from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
 from relab.telemetry.otlp.dialects.litellm import LITELLM
 from relab.telemetry.otlp.dialects.mastra import MASTRA
+from relab.telemetry.otlp.dialects.mcp import MCP
 from relab.telemetry.otlp.dialects.mlflow import MLFLOW
 from relab.telemetry.otlp.dialects.openai_agents import OPENAI_AGENTS
 from relab.telemetry.otlp.dialects.openinference import OPENINFERENCE
@@ -57,6 +58,7 @@ DIALECTS: Final = (
     GEMINI_CLI,
     CODING_AGENTS,
     LANGSMITH,
+    MCP,
     MLFLOW,
     LANGFUSE,
     SPRING_AI,
