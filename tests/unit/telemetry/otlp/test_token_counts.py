@@ -126,6 +126,21 @@ SPANS: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
         },
         ALL,
     ),
+    "Langfuse's wrapper of OpenAI's client": (
+        LANGFUSE
+        | {
+            "langfuse.observation.usage_details": json.dumps(
+                {
+                    "prompt_tokens": 1_000,
+                    "completion_tokens": 50,
+                    "total_tokens": 1_050,
+                    "prompt_tokens_details": {"cached_tokens": 600},
+                    "completion_tokens_details": {"reasoning_tokens": 20},
+                }
+            )
+        },
+        (1_000, 600, None, 50, 20),
+    ),
     "LangSmith": (
         {
             "langsmith.span.kind": "llm",
