@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 
 from relab.core.errors import (
     InvalidInputError,
-    MalformedBodyError,
     OverloadedError,
     TooLargeError,
     UnsupportedMediaError,

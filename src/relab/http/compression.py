@@ -78,8 +78,7 @@ def _inflate_zlib(raw: bytes, limit: int) -> _Unpacked:
 
 
 def _unzstd(raw: bytes, limit: int) -> _Unpacked:
-    # Imported here, because most clients send gzip or no encoding.
-    import zstandard
+    import zstandard  # noqa: PLC0415 most clients send gzip or no encoding
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     try:

@@ -48,10 +48,10 @@ def test_body_over_the_limit_is_rejected(encoding: str) -> None:
     ("damage", "reason"),
     [
         pytest.param(lambda raw: raw[:-3], "ends too early", id="cut short"),
-        pytest.param(lambda raw: b"", "ends too early", id="nothing"),
+        pytest.param(lambda _raw: b"", "ends too early", id="nothing"),
         pytest.param(lambda raw: raw + b"more", "followed by other bytes", id="followed by more"),
         pytest.param(lambda raw: raw * 2, "followed by other bytes", id="two streams"),
-        pytest.param(lambda raw: CONTENT, "is not", id="not compressed"),
+        pytest.param(lambda _raw: CONTENT, "is not", id="not compressed"),
     ],
 )
 def test_damaged_body_is_malformed(encoding: str, damage: Callable[[bytes], bytes], reason: str) -> None:
