@@ -109,7 +109,7 @@ run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 async def post_agent_run(request: Request, response: Response, services: ServicesDep) -> IngestReceipt:
     """Store an agent run with all its steps. A stored run with the same `run_id` is replaced.
 
-    When the response is sent, the run is stored durably. Unknown fields are kept. The body may be gzip.
+    When the response is sent, the run is stored durably. Unknown fields are kept. The body may be compressed.
     `X-Ingest-Secret` is required if the installation sets one.
     """
     require_json(request)

@@ -151,7 +151,7 @@ def post_outcome(decision_id: ObjectId, outcome: _Outcome, services: ServicesDep
     summary="Record a build that a CI has run",
 )
 async def post_build(request: Request, response: Response, services: ServicesDep) -> Build:
-    """Record a build, and return it with the lines of its log that explain its failure. The body may be gzip.
+    """Record a build, and return it with the lines of its log that explain its failure. The body may be compressed.
 
     Nothing is recorded if the project already has a build with the same `id` or, without an `id`, with the same
     content.

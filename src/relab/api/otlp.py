@@ -70,7 +70,7 @@ _CONTENT: Final[dict[str, Any]] = {
 
 def documented_body(signal: Signal) -> dict[str, Any]:
     """Return the OpenAPI description of the request body of the route for `signal`: traces, logs or metrics."""
-    description = f"An OTLP `Export{signal.service}ServiceRequest`; may be gzip."
+    description = f"An OTLP `Export{signal.service}ServiceRequest`; may be compressed with gzip, deflate or zstd."
     return {"requestBody": {"required": True, "description": description, "content": _CONTENT}}
 
 
@@ -98,7 +98,7 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
         signal: the signal of the request: traces, logs or metrics.
 
     Raises:
-        UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not gzip.
+        UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not in `DECODERS`.
         OverloadedError: the service is overloaded; nothing was stored.
         TooLargeError, MalformedBodyError: the body cannot be accepted; nothing was stored.
         UnavailableError: the database cannot be used, or this process is stopping; nothing was stored.

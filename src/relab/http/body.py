@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, HTTPException, Request
 from pydantic import BaseModel, ValidationError
@@ -16,16 +15,17 @@ from starlette.concurrency import run_in_threadpool
 
 from relab.core.errors import (
     InvalidInputError,
-    MalformedBodyError,
     OverloadedError,
     TooLargeError,
     UnsupportedMediaError,
 )
 from relab.core.json import JsonValue, canonical_json, parse_json, whole
 from relab.core.validation import problems_in
+from relab.http.compression import DECODERS, decompress
 from relab.http.openapi import DocumentedBody
 
 MAX_SMALL_BODY_BYTES = 262_144
+_IDENTITY: Final = "identity"
 
 
 class IngestGate:
@@ -109,38 +109,42 @@ def declared_length(request: Request) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PackedBody:
-    """A request's body as it was received, possibly compressed."""
+    """A request's body as it was received, possibly compressed.
+
+    `encoding` is a key of `DECODERS`, or `identity` if the body is not compressed.
+    """
 
     raw: bytes
-    is_gzip: bool
+    encoding: str
 
     def unpack(self, max_bytes: int) -> bytes:
-        """Return the content, decompressed if it is gzip; the size of other content is not checked.
+        """Return the content, decompressed if it is compressed; the size of other content is not checked.
 
         Raises:
             TooLargeError: the decompressed content is larger than `max_bytes`.
-            MalformedBodyError: the bytes are not valid gzip.
+            MalformedBodyError: the bytes are not valid in the encoding.
         """
-        return unpack_gzip(self.raw, max_bytes) if self.is_gzip else self.raw
+        return self.raw if self.encoding == _IDENTITY else decompress(self.raw, self.encoding, max_bytes)
 
 
 async def read_body(request: Request, reservation: IngestReservation) -> PackedBody:
-    """Return the body of an ingest request as it arrived; it may be compressed with gzip.
+    """Return the body of an ingest request as it arrived; it may be compressed (`DECODERS`).
 
     Args:
         request: the request.
         reservation: the request's reserved capacity, extended if the body is larger than declared.
 
     Raises:
-        UnsupportedMediaError: the encoding is not gzip.
+        UnsupportedMediaError: the encoding is not in `DECODERS`.
         TooLargeError: the body is over the server's limit.
         OverloadedError: a body that is larger than declared exceeds the capacity that other bodies leave.
         HTTPException: 408, the body did not arrive in time.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip"}:
+    encoding = request.headers.get("content-encoding", "").strip().lower() or _IDENTITY
+    if encoding != _IDENTITY and encoding not in DECODERS:
         raise UnsupportedMediaError(
-            f"The content encoding {encoding[:100]!r} is not supported here.", remedy="Send gzip, or no encoding."
+            f"The content encoding {encoding[:100]!r} is not supported here.",
+            remedy=f"Send one of {', '.join(DECODERS)}, or no encoding.",
         )
     chunks = []
     arrived = 0
@@ -150,7 +154,7 @@ async def read_body(request: Request, reservation: IngestReservation) -> PackedB
             if arrived > reservation.bytes:
                 reservation.add(arrived - reservation.bytes)
             chunks.append(chunk)
-    return PackedBody(b"".join(chunks), encoding == "gzip")
+    return PackedBody(b"".join(chunks), encoding)
 
 
 async def small_body(request: Request) -> bytes:
@@ -220,35 +224,6 @@ def require_json(request: Request) -> None:
             f"The content type {given[:100]!r} is not JSON.",
             remedy="Send `Content-Type: application/json`.",
         )
-
-
-def body_too_large(max_bytes: int) -> TooLargeError:
-    """Return (not raise) the error for a body that is larger than `max_bytes`."""
-    return TooLargeError(
-        f"The body is larger than {max_bytes:,} bytes.",
-        remedy="Send less at once, or raise RELAB_HTTP__MAX_BODY_MB.",
-    )
-
-
-def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
-    """Decompress gzip to at most `max_bytes` bytes.
-
-    Raises:
-        TooLargeError: the decompressed content is larger than `max_bytes`.
-        MalformedBodyError: the bytes are not valid gzip.
-    """
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        unpacked = unpacker.decompress(raw, max_bytes + 1)
-    except zlib.error as error:
-        raise MalformedBodyError(f"The body is not gzip: {error}.") from error
-    if len(unpacked) > max_bytes:
-        raise body_too_large(max_bytes)
-    if not unpacker.eof:
-        raise MalformedBodyError("The gzip body ends too early.")
-    if unpacker.unused_data:
-        raise MalformedBodyError("The gzip body is followed by other bytes.")
-    return unpacked
 
 
 RawBody = Annotated[bytes, Depends(small_body)]

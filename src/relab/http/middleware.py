@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from relab.access.models import Source
 from relab.core.ids import new_id
 from relab.core.logging import bound_contextvars, get_logger
-from relab.http.body import body_too_large
+from relab.http.compression import body_too_large
 from relab.http.metrics import HttpMetrics
 from relab.http.problems import problem_response
 

@@ -141,7 +141,7 @@ def test_other_content_types_are_rejected(api: TestClient, media_type: str) -> N
     assert len(response.content) < 2_000
 
 
-@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd", "x" * 500])
+@pytest.mark.parametrize("encoding", ["br", "snappy", "gzip, gzip", "x" * 500])
 def test_other_content_encodings_are_rejected(api: TestClient, encoding: str) -> None:
     response = api.post("/agent-runs", content=raw_with(), headers={**JSON, "content-encoding": encoding})
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import zstandard
 from starlette.testclient import TestClient
 
 from support.otlp.traces import (
@@ -85,6 +86,14 @@ def test_gzip_bomb_is_rejected_without_being_decompressed(
     with takes_at_most(300, f"4 GB as {len(raw) / MB:.1f} MB of gzip"):
         answer = post(api, raw, encoding, **{"content-encoding": "gzip"})
     assert "RELAB_HTTP__MAX_BODY_MB" in assert_refused(answer, 413, encoding)
+
+
+def test_zstandard_bomb_is_rejected_without_being_decompressed(api: TestClient, good: Callable[[], None]) -> None:
+    # Each frame of 4 KB holds 128 MB, and is read only up to the limit.
+    raw = zstandard.ZstdCompressor().compress(bytes(128 * MB))
+    with takes_at_most(300, f"128 MB as {len(raw) / MB:.3f} MB of Zstandard"):
+        answer = post(api, raw, **{"content-encoding": "zstd"})
+    assert "RELAB_HTTP__MAX_BODY_MB" in assert_refused(answer, 413, "protobuf")
 
 
 def test_nested_gzip_bomb_is_decompressed_only_once(api: TestClient, good: Callable[[], None]) -> None:

@@ -55,7 +55,8 @@ def outcome_of(span: Span) -> SpanOutcome:
     error_class, error_message = _name_error(span, error_type, exception)
     if (error_class or "").rpartition(".")[2] in _CONTROL_FLOW:
         return _SUCCESS if span.end_us is not None else _RUNNING
-    status = StepStatus.CANCELLED if is_cancellation(error_class or "") else StepStatus.FAILURE
+    is_cancelled = is_cancellation(error_class or "") and not _TIME_LIMIT.search((error_message or "")[:1_000])
+    status = StepStatus.CANCELLED if is_cancelled else StepStatus.FAILURE
     return SpanOutcome(status, error_class, error_message)
 
 
@@ -81,7 +82,12 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
     if error_class is not None and error_class.endswith(_GROUP) and message is not None and _ONLY_ONE in message:
         return _in_group(raised.get("exception.stacktrace")) or (error_class, message)
     if error_class in _UNNAMED_JS and message is not None:
-        return _in_javascript(error_class, message)
+        error_class, message = _in_javascript(error_class, message)
+    if error_class is None and message is not None and _CLASS_ALONE.fullmatch(message) is not None:
+        # Langfuse reports an exception without a text, such as Python's CancelledError, by the name of its class.
+        return message, message
+    if error_class is not None and error_class.isdecimal():
+        error_class = _named_in_stack(str(raised.get("exception.stacktrace") or "")) or error_class
     return error_class, message
 
 
@@ -95,6 +101,16 @@ def _in_group(stack: object) -> tuple[str, str] | None:
         # The innermost error is printed last.
         found = named
     return (found["name"], found["message"] or found["name"]) if found is not None else None
+
+
+def _named_in_stack(stack: str) -> str | None:
+    """Return the class of a JavaScript error whose printed stack is given; None if the stack does not name it.
+
+    OpenTelemetry for JavaScript reports the field `code` of an error, if it has one, in place of its class: the code of
+    an aborted request is 20 (AbortError), that of `AbortSignal.timeout` is 23 (TimeoutError).
+    """
+    named = _NAMED_ERROR.match(stack)
+    return named["name"] if named is not None and named["name"] not in _UNNAMED_JS else None
 
 
 def _in_javascript(error_class: str | None, message: str) -> tuple[str | None, str]:
@@ -143,5 +159,8 @@ _JS_FRAME: Final = "\n    at "
 _JS_ERROR: Final = re.compile(r"\n\n(?P<name>[A-Za-z_$][\w$.]{0,99}): ")
 _ABORTS: Final = frozenset(("Abort", "Request was aborted."))
 """The messages with which LangGraph.js, and the clients of OpenAI and Anthropic, report that their caller aborted them."""
+_TIME_LIMIT: Final = re.compile(r"\btime[ -]?out\b|\btimed[ -]out\b|\bdeadline\b", re.IGNORECASE)
+"""Words by which the message of a cancellation says that a time limit, and no person or program, ended the work."""
+_CLASS_ALONE: Final = re.compile(r"(?:[A-Za-z_]\w{0,99}\.){0,9}[A-Z]\w{0,99}(?:Error|Exception|Interrupt)")
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _NAMED_ERROR: Final = re.compile(r"(?P<name>[A-Za-z_][\w.]{0,199}): ")

@@ -35,6 +35,7 @@ from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
+from relab.telemetry.otlp.misplaced_errors import place_errors
 from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
@@ -76,6 +77,7 @@ class _Projection:
         if shown is not spans:
             spans = self._spans = shown
             around = ancestors_of({facts.span.span_id: facts for facts in spans})
+        spans = self._spans = place_errors(spans, around)
         self._around = around
         known = [facts for facts in spans if facts.role is not Role.OTHER]
         tops = [facts for facts in known if not self._around[facts.span.span_id].is_known]

@@ -137,6 +137,8 @@ class _Joining:
         """The spans without a call id, by the tool's plain name, sorted by start."""
         self._foreign: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
         """The spans whose call id is in no message, by tool and arguments: their instrumentation has ids of its own."""
+        self._unidentified: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
+        """The spans without a call id, by tool and arguments, for tools of another process than the model's."""
         self._printed: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
         """The spans that report only the value of their only argument, by the tool's plain name and this value."""
         self._called: dict[_Call, deque[SpanFacts]] = defaultdict(deque)
@@ -157,6 +159,7 @@ class _Joining:
                 self._identified[call_id, None].append(facts)
             else:
                 self._named[name].append(facts)
+                self._unidentified[call_key(name, facts.item.get("args_json"))].append(facts)
         self._next_named: dict[str, int] = defaultdict(int)
         self._results = _results(spans)
         self._added: dict[str, dict[str, Any]] = {}
@@ -247,6 +250,8 @@ class _Joining:
         else:
             found = self._next_of(self._printed.get((plain_name(request.name), _only_value(request.arguments))))
         if found is None:
+            found = self._in_other_process(model, request)
+        if found is None:
             found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
         if found is None:
             spans = self._foreign if request.call_id is not None else self._called
@@ -268,6 +273,16 @@ class _Joining:
             if facts.span.span_id not in self._taken:
                 return facts
         return None
+
+    def _in_other_process(self, model: SpanFacts, request: ToolRequest) -> SpanFacts | None:
+        """Return the first free span with the tool and arguments of `request`, if it is of another process than `model`.
+
+        Their clocks differ, so it may begin before `model`, for example if `model` is the span of a gateway.
+        """
+        spans = self._unidentified.get(call_key(request.name, request.arguments))
+        while spans and spans[0].span.span_id in self._taken:
+            spans.popleft()
+        return spans.popleft() if spans and spans[0].resource != model.resource else None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
         """Return the first span of the tool `name` that was not returned before; None if there is no such span.

@@ -177,6 +177,68 @@ RUNS: dict[str, list[tuple[str, dict[str, Any]]]] = {
             },
         ),
     ],
+    "Laminar": [
+        (
+            "Desk",
+            {
+                "lmnr.span.type": "DEFAULT",
+                "lmnr.span.path": ["Desk"],
+                "lmnr.span.input": as_json({"q": QUESTION}),
+                "lmnr.span.output": as_json(ANSWER),
+                "lmnr.association.properties.session_id": "s",
+                "lmnr.association.properties.user_id": "u",
+            },
+        ),
+        (
+            "lookup",
+            {
+                "lmnr.span.type": "TOOL",
+                "lmnr.span.input": as_json(ARGUMENTS),
+                "lmnr.span.output": as_json(RESULT),
+            },
+        ),
+        (
+            "openai.chat",
+            {
+                "lmnr.span.type": "LLM",
+                "gen_ai.system": "openai",
+                "gen_ai.request.model": "m-1",
+                "gen_ai.input.messages": as_json(CHAT_MESSAGES),
+                "gen_ai.output.messages": as_json([{"finish_reason": "stop", "index": 0, "message": CHAT_ANSWER}]),
+                "gen_ai.usage.input_tokens": 10,
+                "gen_ai.usage.output_tokens": 5,
+            },
+        ),
+    ],
+    "Braintrust": [
+        (
+            "Desk",
+            {
+                "braintrust.span_attributes": as_json({"type": "task"}),
+                "braintrust.input": QUESTION,
+                "braintrust.output": ANSWER,
+                "braintrust.metadata": as_json({"session_id": "s", "user_id": "u"}),
+            },
+        ),
+        (
+            "lookup",
+            {
+                "braintrust.span_attributes.type": "tool",
+                "braintrust.input_json": as_json(ARGUMENTS),
+                "braintrust.output": RESULT,
+            },
+        ),
+        (
+            "Chat Completion",
+            {
+                "braintrust.span_attributes": as_json({"type": "llm"}),
+                "braintrust.input_json": as_json(CHAT_MESSAGES),
+                "braintrust.output_json": as_json([{"index": 0, "message": CHAT_ANSWER, "finish_reason": "stop"}]),
+                "braintrust.metadata": as_json({"model": "m-1", "provider": "openai"}),
+                "braintrust.metrics": as_json({"prompt_tokens": 10, "completion_tokens": 5}),
+            },
+        ),
+    ],
     "Langfuse": [
         (
             "Desk",

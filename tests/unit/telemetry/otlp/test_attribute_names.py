@@ -19,7 +19,7 @@ from tests.support.source import syntax_tree
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
-    "ai.", "gcp.vertex.agent.", "instructor.", "langfuse.", "litellm.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.",
+    "ai.", "braintrust.", "gcp.vertex.agent.", "instructor.", "langfuse.", "litellm.", "lmnr.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.",
     "spring.ai.", "traceloop.",
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
@@ -37,6 +37,7 @@ IN_NO_PACKAGE = {
     "metadata.path", "metadata.class_name",  # OpenInference's instrumentation of BeeAI
     "gen_ai.retrieval.query",  # before it became gen_ai.retrieval.query.text
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM
+    "gen_ai.cost.total_cost", "llm.user", "metadata.requester_metadata", "metadata.usage_object", "metadata.user_api_key_end_user_id",  # LiteLLM's proxy
     "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",
     "llm.request.type",  # OpenLLMetry
     "gen_ai.usage.cache_write_input_tokens", "gen_ai.tool.json_schema",  # AWS Strands
@@ -100,4 +101,4 @@ def test_every_listed_exception_is_read_and_is_in_no_package() -> None:
     assert exceptions & set(conventions()) == set()
 
 
-NOT_ATTRIBUTES = {"model.name"}  # of Langfuse, after the prefix of its observations
+NOT_ATTRIBUTES = {"model.name", "span_attributes.type"}  # of Langfuse and Braintrust, after their prefixes

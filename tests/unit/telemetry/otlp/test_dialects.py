@@ -214,3 +214,29 @@ def test_run_of_pydantic_ai_that_ended_before_its_first_answer_has_an_unknown_ou
     agent = AGENT | {"agent_name": "shop-agent", "pydantic_ai.all_messages": "[]"}
     record = record_of_spans(span("run", None, agent, end=9), span("chat", "run", CHAT, start=1, end=8))
     assert (record.row.outcome, record.row.outcome_rule) == ("unknown", "no_answer")
+
+
+def test_call_of_litellms_proxy_has_the_cost_and_the_session_and_user_of_its_client() -> None:
+    run = run_of(
+        span("request", None, {"http.route": "/v1/chat/completions"}, end=9, title="Received Proxy Server Request"),
+        span(
+            "call",
+            "request",
+            {
+                "litellm.call_id": "9dc19e74",
+                "gen_ai.operation.name": "acompletion",
+                "gen_ai.request.model": "gpt-4o-mini",
+                "gen_ai.usage.input_tokens": 120,
+                "gen_ai.cost.total_cost": 2.4e-05,
+                "llm.user": "u",
+                "metadata.usage_object": "{'prompt_tokens': 120, 'prompt_tokens_details': {'cached_tokens': 64}}",
+                "metadata.user_api_key_end_user_id": "",
+                "metadata.requester_metadata": "{'session_id': 's', 'headers': {'host': '127.0.0.1'}}",
+            },
+            title="litellm_request",
+        ),
+    )
+
+    assert run.cost is not None
+    assert (run.cost.total_cost_usd, run.cost.tokens_cached) == (2.4e-05, 64)
+    assert (run.conversation_id, (run.model_extra or {})["user_id"]) == ("s", "u")

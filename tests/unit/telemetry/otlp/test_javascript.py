@@ -134,6 +134,37 @@ def test_run_that_its_caller_aborted_is_cancelled(message: str) -> None:
     assert run.error_type == "AbortError"
 
 
+def reported(code: str, name: str, message: str) -> Any:
+    """Return an agent's span that failed with an error with a code, as OpenTelemetry for JavaScript records it."""
+    made = failed("shop", None, "AGENT", message, end=9)
+    attributes = made.events.add(name="exception").attributes
+    stack = f"{name}: {message}{STACK}"
+    for key, value in (("type", code), ("message", message), ("stacktrace", stack)):
+        attributes.add(key=f"exception.{key}").value.string_value = value
+    return made
+
+
+def test_aborted_request_is_known_by_its_code_and_stack() -> None:
+    run = run_of(reported("20", "AbortError", "This operation was aborted"))
+    assert (run.status, run.error_type) == (RunStatus.CANCELLED, "AbortError")
+
+
+def test_time_out_of_an_abort_signal_is_a_failure() -> None:
+    run = run_of(reported("23", "TimeoutError", "The operation was aborted due to timeout"))
+    assert (run.status, run.error_type) == (RunStatus.FAILURE, "TimeoutError")
+
+
+@pytest.mark.parametrize(("code", "name"), [("ENOENT", "Error"), ("14", "Error"), ("429", "")])
+def test_code_stays_the_class_of_an_error_whose_stack_names_none(code: str, name: str) -> None:
+    assert run_of(reported(code, name, "out of reach")).error_type == code
+
+
+@pytest.mark.parametrize("message", ["Aborted due to timeout of 5 s", "the agent timed out", "Deadline exceeded"])
+def test_cancellation_whose_message_names_a_time_limit_is_a_failure(message: str) -> None:
+    run = run_of(failed("shop", None, "AGENT", stacked("AbortError", message), end=9))
+    assert (run.status, run.error_type) == (RunStatus.FAILURE, "AbortError")
+
+
 def test_interrupt_of_langgraph_js_is_no_error() -> None:
     waiting = failed(
         "hitl", "shop", "CHAIN", stacked("GraphInterrupt", '[\n  {\n    "id": "1"\n  }\n]'), start=3, end=4

@@ -33,6 +33,17 @@ ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str | None, str
         {},
         ("failure", None, "m"),
     ),
+    "a class in place of a message, of Langfuse": (
+        {"langfuse.observation.level": "ERROR", "langfuse.observation.status_message": "CancelledError"},
+        {"status": ERROR, "message": "CancelledError"},
+        ("cancelled", "CancelledError", "CancelledError"),
+    ),
+    "a class in place of a message": (
+        {},
+        {"status": ERROR, "message": "httpx.ReadTimeoutError"},
+        ("failure", "httpx.ReadTimeoutError", "httpx.ReadTimeoutError"),
+    ),
+    "a word in place of a message": ({}, {"status": ERROR, "message": "error"}, ("failure", None, "error")),
     "an empty error type": ({"error.type": ""}, {}, ("success", None, None)),
     "an exception that the status denies": (
         {},

@@ -126,6 +126,37 @@ SPANS: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
         },
         ALL,
     ),
+    "Langfuse's wrapper of OpenAI's client": (
+        LANGFUSE
+        | {
+            "langfuse.observation.usage_details": json.dumps(
+                {
+                    "prompt_tokens": 1_000,
+                    "completion_tokens": 50,
+                    "total_tokens": 1_050,
+                    "prompt_tokens_details": {"cached_tokens": 600},
+                    "completion_tokens_details": {"reasoning_tokens": 20},
+                }
+            )
+        },
+        (1_000, 600, None, 50, 20),
+    ),
+    "Braintrust": (
+        {
+            "braintrust.span_attributes": '{"type": "llm"}',
+            "braintrust.metadata": '{"model": "m"}',
+            "braintrust.metrics": json.dumps(
+                {
+                    "prompt_tokens": 1_000,
+                    "prompt_cached_tokens": 600,
+                    "prompt_cache_creation_tokens": 100,
+                    "completion_tokens": 50,
+                    "completion_reasoning_tokens": 20,
+                }
+            ),
+        },
+        ALL,
+    ),
     "LangSmith": (
         {
             "langsmith.span.kind": "llm",

@@ -11,6 +11,8 @@ from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
 _PREFIX: Final = "langfuse.observation."
+_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 _ROLES: Final = {
     "generation": Role.LLM,
     "agent": Role.AGENT,
@@ -53,6 +55,7 @@ def _translate(span: Span, values: Values) -> None:
 
 def _add_usage(usage: dict[str, Any], values: Values) -> None:
     """Add the token counts in `usage` to `values`, under the names of `vocabulary.py`."""
+    given, answered = (_details(usage, kind) for kind in (_INPUT_DETAILS, _OUTPUT_DETAILS))
     cached = _first(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens")
     written = _first(usage, "input_cache_creation", "cache_creation_input_tokens")
     thought = _first(usage, "output_reasoning_tokens", "output_reasoning")
@@ -64,6 +67,15 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
     add(values, v.OUTPUT_TOKENS, _sum(usage.get("output"), thought))
     add(values, v.INPUT_TOKENS, _first(usage, "prompt_tokens", "input_tokens"))
     add(values, v.OUTPUT_TOKENS, _first(usage, "completion_tokens", "output_tokens"))
+    # Langfuse's wrapper of OpenAI's client exports the usage as OpenAI reports it.
+    add(values, v.CACHED_TOKENS, given.get("cached_tokens"))
+    add(values, v.REASONING_TOKENS, answered.get("reasoning_tokens"))
+
+
+def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the first object in `usage` with one of these names; an empty object if there is none."""
+    found = _first(usage, *names)
+    return found if isinstance(found, dict) else {}
 
 
 def _sum(count: Any, *parts: Any) -> Any:

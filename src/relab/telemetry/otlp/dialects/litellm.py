@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
-from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
 from relab.telemetry.otlp.printed import read_printed
 from relab.telemetry.otlp.roles import Role
-from relab.telemetry.otlp.spans import Span
+from relab.telemetry.otlp.spans import Attributes, Span
 
 _CALL_ID: Final = "litellm.call_id"
 _OWN_SPANS: Final = ("litellm_request", "raw_gen_ai_request")
@@ -38,6 +38,8 @@ def _translate(span: Span, values: Values) -> None:
             values.pop(name, None)
         values[v.ROLE] = Role.CHAIN
         return
+    if _CALL_ID in attributes:
+        _add_caller(attributes, values)
     prefix = next((prefix for key, prefix in _MESSAGES.items() if key in attributes), None)
     if prefix is None:
         return
@@ -52,6 +54,17 @@ def _translate(span: Span, values: Values) -> None:
     ]
     add(values, v.OUTPUT_MESSAGES, given or None)
     _add_usage(attributes.get(f"{prefix}usage"), values)
+
+
+def _add_caller(attributes: Attributes, values: Values) -> None:
+    """Add what LiteLLM's proxy reports beside a model call: its cost, and the session and user that the client named."""
+    add(values, v.COST_USD, attributes.get("gen_ai.cost.total_cost"))
+    add(values, v.USER_ID, text_of(attributes, "metadata.user_api_key_end_user_id", "llm.user"))
+    metadata = text_of(attributes, "metadata.requester_metadata")
+    sent = read_printed(metadata) if metadata is not None else None
+    if isinstance(sent, dict):
+        add(values, v.CONVERSATION_ID, sent.get("session_id"))
+    _add_usage(attributes.get("metadata.usage_object"), values)
 
 
 def _is_of_litellm(span: Span) -> bool:

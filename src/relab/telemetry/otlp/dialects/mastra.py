@@ -30,7 +30,11 @@ def _translate(span: Span, values: Values) -> None:
         # The message of the error is on the agent's span only.
         add(values, v.ERROR_TYPE, "error")
     elif kind == "processor_run" and span.status == STATUS_ERROR:
+        # A processor fails to stop its agent, whose span reports success and the rejected answer.
         values[v.ROLE] = Role.GUARDRAIL
+        values[v.STOPS_AGENT] = True
+    elif kind is not None and kind.startswith("workflow_"):
+        values[v.ROLE] = Role.CHAIN
 
 
 def _translate_end(output: str, values: Values) -> None:

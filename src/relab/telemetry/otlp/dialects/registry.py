@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from relab.telemetry.otlp.dialects.autogen import AUTOGEN
+from relab.telemetry.otlp.dialects.braintrust import BRAINTRUST
 from relab.telemetry.otlp.dialects.claude_code import CLAUDE_CODE
 from relab.telemetry.otlp.dialects.codex import CODEX
 from relab.telemetry.otlp.dialects.coding_agents import CODING_AGENTS
@@ -22,6 +23,7 @@ from relab.telemetry.otlp.dialects.genkit import GENKIT
 from relab.telemetry.otlp.dialects.google_adk import GOOGLE_ADK
 from relab.telemetry.otlp.dialects.hand_written import HAND_WRITTEN
 from relab.telemetry.otlp.dialects.haystack import HAYSTACK
+from relab.telemetry.otlp.dialects.laminar import LAMINAR
 from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
 from relab.telemetry.otlp.dialects.litellm import LITELLM
@@ -61,6 +63,8 @@ DIALECTS: Final = (
     MCP,
     MLFLOW,
     LANGFUSE,
+    LAMINAR,
+    BRAINTRUST,
     SPRING_AI,
     OLDER_GENAI,
     GENERIC,

@@ -1,0 +1,82 @@
+"""The dialect of Braintrust: its names for fields of its own, beside those of other conventions.
+
+A value is a text (`braintrust.input`), or JSON (`braintrust.input_json`); an object is one JSON text
+(`braintrust.metrics`), or has one attribute for each of its fields (`braintrust.metrics.prompt_tokens`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed, read_messages
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Attributes, Span
+
+_PREFIX: Final = "braintrust."
+_INPUTS: Final = (f"{_PREFIX}input_json", f"{_PREFIX}input")
+_OUTPUTS: Final = (f"{_PREFIX}output_json", f"{_PREFIX}output")
+_OBJECTS: Final = (f"{_PREFIX}span_attributes", f"{_PREFIX}metadata", f"{_PREFIX}metrics")
+_ROLES: Final = {
+    "llm": Role.LLM,
+    "tool": Role.TOOL,
+    "function": Role.CHAIN,
+    "task": Role.CHAIN,
+    "score": Role.EVALUATOR,
+    "classifier": Role.EVALUATOR,
+}
+_COUNTS: Final = (
+    ("prompt_tokens", v.INPUT_TOKENS),
+    ("completion_tokens", v.OUTPUT_TOKENS),
+    ("prompt_cached_tokens", v.CACHED_TOKENS),
+    ("prompt_cache_creation_tokens", v.CACHE_WRITE_TOKENS),
+    ("completion_reasoning_tokens", v.REASONING_TOKENS),
+    ("estimated_cost", v.COST_USD),
+)
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    kind = _field(attributes, "span_attributes", "type")
+    if v.ROLE not in values and isinstance(kind, str) and kind in _ROLES:
+        values[v.ROLE] = _ROLES[kind]
+    given, result = _captured(attributes, _INPUTS), _captured(attributes, _OUTPUTS)
+    role = values.get(v.ROLE)
+    if role is Role.TOOL:
+        add(values, v.TOOL_NAME, span.name or None)
+        add(values, v.TOOL_ARGUMENTS, given)
+        add(values, v.TOOL_RESULT, result)
+    elif role is Role.LLM:
+        add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
+        add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+        add(values, v.REQUEST_MODEL, _field(attributes, "metadata", "model"))
+    else:
+        add(values, v.INPUT, given)
+        add(values, v.OUTPUT, result)
+        if role is Role.CHAIN:
+            add(values, v.WORKFLOW_NAME, span.name or None)
+    add(values, v.CONVERSATION_ID, _field(attributes, "metadata", "session_id"))
+    add(values, v.USER_ID, _field(attributes, "metadata", "user_id"))
+    for name, target in _COUNTS:
+        add(values, target, _field(attributes, "metrics", name))
+
+
+def _captured(attributes: Attributes, names: tuple[str, ...]) -> Any:
+    return next((attributes[name] for name in names if attributes.get(name) is not None), None)
+
+
+def _field(attributes: Attributes, owner: str, name: str) -> Any:
+    """Return the field `name` of the object `owner`, from its own attribute or the object's JSON; None without it."""
+    own = attributes.get(f"{_PREFIX}{owner}.{name}")
+    if own is not None:
+        return own
+    found = parsed(text_of(attributes, f"{_PREFIX}{owner}") or "")
+    return found.get(name) if isinstance(found, dict) else None
+
+
+BRAINTRUST = Dialect(
+    name="Braintrust",
+    signs=frozenset((*_INPUTS, *_OUTPUTS, *_OBJECTS, f"{_PREFIX}span_attributes.type")),
+    translate=_translate,
+)
