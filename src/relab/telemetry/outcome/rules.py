@@ -209,6 +209,8 @@ def _no_answer(case: Case) -> OutcomeReport | None:
       program that is cancelled or waits for a person ends in this way.
     - The last model call had requested tools, and the tools were called: failed.
     - The last model call of an agent had requested tools, and none was called: unknown, for the same reason.
+    - The last model call of an agent had requested tools, and nothing followed, not even a request in the messages,
+      although the question shows that texts are captured: unknown, for the same reason.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -229,7 +231,8 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     asked = [call for call in case.activities if call.kind == CALL and call.at_us >= model.at_us]
     called = [call for call in asked if call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)]
     # Without an agent, a request may be the whole task: some clients read a structured answer from it.
-    if reason is None or not (called or (asked and case.has_agent)):
+    was_stopped = not asked and case.is_last(model) and filled(case.fields.question) is not None
+    if reason is None or not (called or (case.has_agent and (asked or was_stopped))):
         return None
     is_open = any(call.is_good and call.arguments is not None and call.result is None for call in called)
     value = RunOutcome.UNKNOWN if is_open or not called else RunOutcome.FAILED
