@@ -12,7 +12,7 @@ from typing import Final
 from relab.telemetry.otlp.spans import Attributes
 from relab.telemetry.otlp.vocabulary import AGENT_NAME, OPERATION, REQUEST_MODEL, ROLE, TOOL_NAME
 
-MAPPER_VERSION: Final = 15
+MAPPER_VERSION: Final = 16
 """Increase it when the same spans are projected to another run; late spans then rewrite runs of older versions."""
 
 
@@ -35,9 +35,12 @@ class Role(StrEnum):
     """No known role in an agent's run: only the raw span is stored."""
 
 
+CREATE_AGENT: Final = "create_agent"
+"""The operation of spans that report the creation of an agent, which is no activity of the agent."""
+
 _GENAI: Final = {
     "invoke_agent": Role.AGENT,
-    "create_agent": Role.CHAIN,
+    CREATE_AGENT: Role.CHAIN,
     "invoke_workflow": Role.CHAIN,
     "plan": Role.CHAIN,
     "execute_tool": Role.TOOL,
