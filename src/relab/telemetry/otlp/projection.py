@@ -160,9 +160,9 @@ class _Projection:
     def _span_kind(self, end: _End, conversation_id: str | None) -> str | None:
         """Return `agent` if an agent's span is the whole run, `other` if the trace has no agent activity, else None.
 
-        A trace has no agent activity if it ended without an error in any of its spans, if no span has a known role, a
-        question or an answer (the creation of an agent does not count), and if no span names a conversation, a user or
-        a trial. Late spans may change this.
+        A trace has no agent activity if it ended successfully, if no span has a known role, a question or an answer
+        (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
+        may change this.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
             return str(Role.AGENT)
@@ -366,10 +366,10 @@ def _has_failed(facts: SpanFacts) -> bool:
 
 
 def _shows_agent(facts: SpanFacts) -> bool:
-    """Return whether a span shows the activity of an agent, or an error that may be the end of one."""
+    """Return whether a span shows the activity of an agent."""
     is_known = facts.role is not Role.OTHER and facts.span.attributes.get(v.OPERATION) != CREATE_AGENT
     has_talk = facts.talk.question is not None or facts.talk.answer is not None
-    return is_known or has_talk or facts.outcome.status in (StepStatus.FAILURE, StepStatus.CANCELLED)
+    return is_known or has_talk
 
 
 def _carries_message(facts: SpanFacts) -> bool:
