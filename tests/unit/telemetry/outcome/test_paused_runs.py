@@ -28,6 +28,15 @@ def test_agent_that_asked_for_a_tool_and_reports_nothing_after_it_was_stopped() 
     assert verdict(asking, role("chain", "s", 2), **OF_AN_AGENT, question="Where is it?") == SUCCEEDED
 
 
+def test_model_call_that_ended_by_an_error_that_no_span_reports_leaves_the_outcome_unknown() -> None:
+    ended = model("m1", 0, finish_reasons=["error"])
+
+    assert verdict(ended, **OF_AN_AGENT) == ("unknown", "no_answer")
+    assert verdict(ended, **OF_AN_AGENT, answer="Shipped.") == SUCCEEDED
+    assert verdict(ended, model("m2", 2, "Shipped.", finish_reasons=["stop"]), **OF_AN_AGENT) == SUCCEEDED
+    assert verdict(model("m1", 0, "Shipped", finish_reasons=["error"]), **OF_AN_AGENT) == SUCCEEDED
+
+
 def test_agent_whose_only_model_call_brought_nothing_has_an_unknown_outcome() -> None:
     silent = model("m1", 0)
     cost = {"tokens_prompt": 12, "tokens_completion": 0}
