@@ -22,6 +22,7 @@ from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 from relab.cli.run_views import TIMELINE_COLUMNS, cause_cell, field_rows, summary_rows, timeline_rows
 
 if TYPE_CHECKING:
+    from relab.telemetry.models import RunFilter, RunPage
     from relab.telemetry.service import TelemetryService
 
 app = typer.Typer(
@@ -82,7 +83,9 @@ def list_runs(
     from relab.core.clock import format_time
 
     with open_services() as services:
-        page = services.telemetry.list_runs(options.read(services.clock.now_us()), limit=limit)
+        wanted = options.read(services.clock.now_us())
+        page = services.telemetry.list_runs(wanted, limit=limit)
+        left_out = 0 if as_json or wanted.all_traces else _count_left_out(services.telemetry, wanted, page)
     if as_json:
         print_json("agent-runs list", **page.model_dump(mode="json"))
         return
@@ -102,6 +105,17 @@ def list_runs(
     print_table("Agent runs", ("run", "agent", "version", "status", "outcome", "cause", "started", "steps/calls"), rows)
     if page.next_cursor:
         print(f"More runs match. Show more with --limit {limit * 2}.")
+    if left_out:
+        traces = "1 trace" if left_out == 1 else f"{left_out:,} traces"
+        print(f"{traces} without an agent, workflow, model call or tool call left out. Show them with --all-traces.")
+
+
+def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPage) -> int:
+    """Return the number of traces without agent activity that would be between the runs of a list's first page."""
+    if page.next_cursor:
+        oldest_us = min(run.started_at for run in page.items)
+        wanted = wanted.model_copy(update={"started_after_us": max(oldest_us, wanted.started_after_us or 0)})
+    return telemetry.plain_traces.count(wanted)
 
 
 @app.command()

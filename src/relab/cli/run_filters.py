@@ -42,6 +42,10 @@ class RunFilterOptions:
     until: Annotated[str | None, typer.Option(help="Started before a time or an age.")] = None
     text: Annotated[str | None, typer.Option(help="Text in ids, names and error messages.")] = None
 
+    all_traces: Annotated[
+        bool, typer.Option("--all-traces", help="Also traces without an agent, workflow, model call or tool call.")
+    ] = False
+
     def read(self, now_us: int) -> RunFilter:
         """Return the filter that the options describe; an age such as 24h is counted back from `now_us`.
 
@@ -67,6 +71,7 @@ class RunFilterOptions:
             started_after_us=moment_us("--since", self.since, now_us),
             started_before_us=moment_us("--until", self.until, now_us),
             text=self.text,
+            all_traces=self.all_traces or None,
         )
 
 

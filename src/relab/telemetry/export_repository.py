@@ -25,11 +25,12 @@ _IDS_PER_FETCH = 5_000
 def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
     """Yield `(run id, number of timeline items)` of the runs that match the filter, oldest first.
 
+    Traces without agent activity are always included, so that an export has all that is stored.
     If `with_spans` is true, yield only runs that have stored spans.
     """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     columns: list[Any] = [AgentRunRow.run_id, items]
-    statement = filtered(select(*columns), run_filter)
+    statement = filtered(select(*columns), run_filter.model_copy(update={"all_traces": True}))
     if with_spans:
         statement = statement.where(AgentRunRow.source == "otlp")
     statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVarTuple
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from relab.storage.base import table_of
 from relab.telemetry.models import RunFilter
+from relab.telemetry.outcome_models import OutcomeRule
 from relab.telemetry.tables import NEVER_PROJECTED, AgentRunRow, RunBehaviourRow, StoredRun
 
 Columns = TypeVarTuple("Columns")
@@ -19,13 +20,21 @@ _EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredR
 SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
 """The condition for runs that were computed at least once. Lists leave out the others; these arrived after the list's read had begun."""
 
+IS_AGENT_RUN: Final = AgentRunRow.outcome_rule.is_distinct_from(OutcomeRule.NO_AGENT_ACTIVITY.value)
+"""The condition that leaves out the runs of traces without agent activity."""
+SHOWN_AGENT_RUN: Final = and_(SHOWN, IS_AGENT_RUN)
+"""The condition for the runs that analyses compare with each other."""
+
 
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     """Add the conditions of a filter to a query of runs, and return the query.
 
-    The query leaves out runs of which only spans are stored, because the run was not computed from them yet.
+    The query leaves out runs of which only spans are stored, because the run was not computed from them yet. It also
+    leaves out traces without agent activity, unless the filter includes them.
     """
     statement = statement.where(SHOWN)
+    if not run_filter.all_traces:
+        statement = statement.where(IS_AGENT_RUN)
     for name in _EQUAL:
         wanted = getattr(run_filter, name)
         if wanted is not None:

@@ -294,6 +294,7 @@ class RunFilter(BaseModel):
     - `started_after_us` (included) and `started_before_us` (excluded) are in microseconds since 1970.
     - `behaviour` is the name of a behaviour (a pattern that a rule describes) that was found in the run.
     - `text` must occur in an id, a name or an error message of the run or of its timeline items; case is ignored.
+    - `all_traces` is the exception: true adds the traces without agent activity, which are left out otherwise.
     - Each other field must equal the run's field with the same name.
     """
 
@@ -311,6 +312,7 @@ class RunFilter(BaseModel):
     started_after_us: int | None = None
     started_before_us: int | None = None
     text: str | None = None
+    all_traces: bool | None = None
 
 
 class RunPage(BaseModel):

@@ -36,6 +36,7 @@ class RunOutcome(StrEnum):
 class OutcomeRule(StrEnum):
     """The rule that decided the outcome of a run. The rules are tried in the order of these members."""
 
+    NO_AGENT_ACTIVITY = "no_agent_activity"
     NOT_FINISHED = "not_finished"
     CANCELLED = "cancelled"
     REPORTED_FAILURE = "reported_failure"
@@ -60,6 +61,7 @@ class OutcomeRule(StrEnum):
 
 
 _REASONS: Final = {
+    OutcomeRule.NO_AGENT_ACTIVITY: "its trace has no agent, workflow, model call or tool call",
     OutcomeRule.NOT_FINISHED: "it is still running",
     OutcomeRule.CANCELLED: "it was cancelled",
     OutcomeRule.REPORTED_FAILURE: "it is reported as failed",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from relab.telemetry.intake import TelemetryIntake
     from relab.telemetry.marks import RunMarks
     from relab.telemetry.passing import PassingReader
+    from relab.telemetry.plain_traces import PlainTraces
     from relab.telemetry.prices import PriceBook, PriceTable
 
 ROLLUP_SHARDS = 16
@@ -59,6 +60,13 @@ class TelemetryParts(RunRemapper):
         from relab.telemetry.failed_runs import FailedRuns
 
         return FailedRuns(self.projector)
+
+    @composed
+    def plain_traces(self) -> PlainTraces:
+        """Counts the traces without agent activity, which lists of runs leave out."""
+        from relab.telemetry.plain_traces import PlainTraces
+
+        return PlainTraces(self.projector)
 
     @composed
     def marks(self) -> RunMarks:

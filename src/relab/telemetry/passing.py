@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
-from relab.telemetry.filtering import SHOWN
+from relab.telemetry.filtering import SHOWN_AGENT_RUN
 from relab.telemetry.models import CALL, AgentRun, StepStatus
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.past_models import PassedCall, PassingRun, PassingRuns
@@ -65,7 +65,7 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
     # This reads a range of the index of agent and start, whatever the other conditions are.
     newest = (
         select(*columns)
-        .where(row.agent_name == run.agent_name, SHOWN)
+        .where(row.agent_name == run.agent_name, SHOWN_AGENT_RUN)
         .order_by(row.started_at.desc())
         .limit(MAX_SEARCHED)
         .subquery()

@@ -20,6 +20,7 @@ from relab.telemetry.cost_models import billed_tokens, usage_by_model
 from relab.telemetry.models import CALL, EVENT, ITEM_KINDS, STEP, AgentRun, RunFields, StepStatus
 from relab.telemetry.outcome import (
     OUTCOME_VERSION,
+    UNKNOWN_ROLE,
     OutcomeReport,
     RunActivity,
     call_activity,
@@ -161,6 +162,9 @@ def decide(
         activities: the steps and tool calls of the run; they are only read if the outcome depends on them.
         source: how the run was received: `json`, or `otlp` if it was computed from spans.
     """
+    # A run that was posted as JSON is a run, whatever it contains.
+    if source == "otlp" and (fields.model_extra or {}).get("span_kind") == UNKNOWN_ROLE:
+        return OutcomeReport(value=RunOutcome.UNKNOWN, rule=OutcomeRule.NO_AGENT_ACTIVITY)
     names_agents = bool(fields.agents) or (source == "json" and any('"agent_name"' in item.data for item in items))
     return outcome_of(fields, activities, names_agents=names_agents)
 

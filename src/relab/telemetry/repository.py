@@ -16,7 +16,7 @@ from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.filtering import SHOWN, filtered, newest_quiet
+from relab.telemetry.filtering import IS_AGENT_RUN, SHOWN, SHOWN_AGENT_RUN, filtered, newest_quiet
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
@@ -188,6 +188,7 @@ def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[fl
             AgentRunRow.started_at < end_us,
             TimelineItemRow.kind == STEP,
             latency.is_not(None),
+            IS_AGENT_RUN,
         )
         .order_by(latency)
     )
@@ -334,7 +335,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
     Both times are in microseconds since 1970.
     """
     statement = select(func.min(AgentRunRow.started_at)).where(
-        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN
+        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN_AGENT_RUN
     )
     return session.execute(statement).scalar_one()
 
@@ -350,7 +351,7 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
             AgentRunRow.agent_name == agent_name,
             AgentRunRow.environment == environment if environment is not None else AgentRunRow.environment.is_(None),
             AgentRunRow.started_at < before_us,
-            SHOWN,
+            SHOWN_AGENT_RUN,
         )
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(1)
@@ -375,7 +376,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
             AgentRunRow.step_count,
             AgentRunRow.tool_stats,
         )
-        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN)
+        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN_AGENT_RUN)
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(limit)
     )

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 
 from relab.stats.log_histogram import bucket_of, quantile
 from relab.telemetry.cost_models import BilledTokens
-from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 from relab.telemetry.overview_models import FailingTool, MetricsOverview, TokenSums
 from relab.telemetry.prices import PriceTable, estimate
 from relab.telemetry.tables import FormerRun, StoredRun
@@ -49,6 +49,7 @@ class Contribution:
             reported.
         models: `[provider, model, prompt, cached, cache_write, completion]` of each model, with numbers of tokens;
             empty if the tokens or the name of a model are not known.
+        is_agent_run: false for a trace without agent activity, which is not in the sums.
     """
 
     started_at: int
@@ -59,6 +60,7 @@ class Contribution:
     latencies_ms: list[float]
     tokens: Sequence[int | None] = ()
     models: Sequence[Sequence[Any]] = ()
+    is_agent_run: bool = True
 
     @classmethod
     def of(cls, run: StoredRun | FormerRun, latencies_ms: list[float]) -> Contribution:
@@ -76,6 +78,7 @@ class Contribution:
             latencies_ms,
             usage.get("sums", ()),
             usage.get("models") or (),
+            is_agent_run=run.outcome_rule != OutcomeRule.NO_AGENT_ACTIVITY,
         )
 
 
@@ -280,7 +283,12 @@ class Changes:
             self.count(Contribution.of(run, latencies_ms), -1)
 
     def count(self, run: Contribution, sign: int) -> None:
-        """Add a run to the sums of the minute in which it started (`sign` 1), or subtract it (`sign` -1)."""
+        """Add a run to the sums of the minute in which it started (`sign` 1), or subtract it (`sign` -1).
+
+        A trace without agent activity is not in the sums; nothing is added or subtracted then.
+        """
+        if not run.is_agent_run:
+            return
         minute = run.started_at - run.started_at % MINUTE_US
         sums = self.minutes.get(minute)
         if sums is None:

@@ -19,6 +19,7 @@ from relab.storage.bulk import chunks
 from relab.storage.upsert import insert_into
 from relab.telemetry.filtering import newest_quiet, recent_times
 from relab.telemetry.models import RunStatus
+from relab.telemetry.outcome_models import OutcomeRule
 from relab.telemetry.records import RunRecord
 from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
 
@@ -35,11 +36,12 @@ def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None
 
     Args:
         session: the session of the transaction that writes the runs.
-        records: the runs. A run is skipped if it is still running. It is also skipped if it failed or has unrecovered
-            errors (`RunRecord.is_suspect`), because its analysis searches it for behaviours, too.
+        records: the runs. A run is skipped if it is still running, or if its trace has no agent activity. It is also
+            skipped if it failed or has unrecovered errors (`RunRecord.is_suspect`), because its analysis searches it
+            for behaviours, too.
         now_us: the time of the write, in microseconds since 1970.
     """
-    ids = sorted({each.run_id for each in records if not each.is_suspect and each.row.status != RunStatus.RUNNING})
+    ids = sorted({each.run_id for each in records if _is_searched(each)})
     # Searches may be switched off.
     if not ids or not _is_on(session):
         return
@@ -104,6 +106,12 @@ class RunSearches:
                 here = (table.c.run_id == run_id, table.c.written_at == written_at)
                 unit.session.execute(delete(table).where(*here))
             unit.session.execute(delete(table).where(table.c.written_at < self._clock.now_us() - KEPT_US))
+
+
+def _is_searched(record: RunRecord) -> bool:
+    row = record.row
+    has_agent = row.outcome_rule != OutcomeRule.NO_AGENT_ACTIVITY
+    return not record.is_suspect and row.status != RunStatus.RUNNING and has_agent
 
 
 def _is_on(session: Session) -> bool:

@@ -180,6 +180,7 @@ class FormerRun(NamedTuple):
     started_at: int
     status: str
     outcome: str
+    outcome_rule: str | None
     total_cost_usd: float | None
     token_usage: str | None
     tool_stats: str

@@ -69,7 +69,7 @@ class Trace:
         run_id = self.id.hex()
         run, _ = self.service.load(run_id)
         assert self.service.get(run_id).run_id == run_id
-        assert self.service.list_runs(RunFilter(text=run_id)).items[0].run_id == run_id
+        assert self.service.list_runs(RunFilter(text=run_id, all_traces=True)).items[0].run_id == run_id
         assert self.service.timeline(run_id).total == sum(map(len, (run.steps, run.tool_calls, run.guardrail_events)))
         self.service.spans(run_id)
 

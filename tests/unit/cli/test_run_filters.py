@@ -17,7 +17,7 @@ from relab.core.errors import InvalidInputError
 from relab.telemetry.models import RunFilter
 
 NOW_US = parse_time("2024-01-15T10:30:00Z")
-VALUES = {"status": "failure", "outcome": "failed", "since": "7d", "until": "2024-01-15T10:00:00Z"}
+VALUES = {"all_traces": True, "status": "failure", "outcome": "failed", "since": "7d", "until": "2024-01-15T10:00:00Z"}
 ALL = RunFilterOptions(**{field.name: VALUES.get(field.name, "x") for field in dataclasses.fields(RunFilterOptions)})  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def test_every_field_of_the_filter_has_a_query_parameter() -> None:
     times = {"started_after", "started_before"}
     given = {name: "2024-01-15T10:30:00Z" if name in times else "x" for name in parameters}
 
-    found = run_filter(**{**given, "status": "failure", "outcome": "failed"})
+    found = run_filter(**{**given, "status": "failure", "outcome": "failed", "all_traces": True})
 
     assert found.model_dump(exclude_none=True).keys() == RunFilter.model_fields.keys()
     assert found.started_after_us == NOW_US

@@ -11,7 +11,7 @@ from relab.telemetry.repository import ITEM_COLUMNS, RUN_COLUMNS
 from relab.telemetry.span_tables import SpanRow, StoredSpan
 from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun, TimelineItemRow
 
-NOT_COLUMNS = {"behaviour", "started_after_us", "started_before_us", "text"}
+NOT_COLUMNS = {"all_traces", "behaviour", "started_after_us", "started_before_us", "text"}
 """The fields of a filter with their own condition instead of equality with a column."""
 
 

@@ -35,7 +35,7 @@ WORDING = Phrases(
             r"permission[ _]?denied|\bpermission error|\bEACCES\b|\bEPERM\b|\[errno 13\]|operation not permitted"
             r"|insufficient[ _](?:permission|privilege)|\b(?:missing|lacks?|without|no|need\w*|requires?) "
             r"(?:the )?(?:required )?.{0,30}\bpermissions?\b(?! to (?:be|have))"
-            r"|not have (?:the )?(?:\w+ )?permission",
+            r"|not have (?:the )?(?:\w+ )?permission|\bpermission to [^.\n]{1,80} (?:was |is |has been )denied",
         ),
         phrase(
             "authorization",

@@ -36,7 +36,7 @@ from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.misplaced_errors import place_errors
-from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
+from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
 from relab.telemetry.outcome import FILTERED
@@ -71,7 +71,7 @@ class _Projection:
     def __init__(self, trace_id: str, spans: Sequence[SpanFacts], without_end: RunStatus) -> None:
         self._trace_id = trace_id
         self._without_end = without_end
-        self._spans = spans
+        self._all_spans = self._spans = spans
         around = ancestors_of({facts.span.span_id: facts for facts in spans})
         shown = collapse(spans, around)
         if shown is not spans:
@@ -156,9 +156,23 @@ class _Projection:
             "answer": self._answer() if end.status is not RunStatus.RUNNING else None,
             "agents": agents.fields(),
             "has_messages": False if attributes.get(v.HAS_NO_MESSAGES) is True else None,
-            "span_kind": str(Role.AGENT) if self._whole is not None and self._whole.role is Role.AGENT else None,
+            "span_kind": self._span_kind(end, conversation_id),
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def _span_kind(self, end: _End, conversation_id: str | None) -> str | None:
+        """Return `agent` if an agent's span is the whole run, `other` if the trace has no agent activity, else None.
+
+        A trace has no agent activity if it ended successfully, if no span has a known role, a question or an answer
+        (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
+        may change this.
+        """
+        if self._whole is not None and self._whole.role is Role.AGENT:
+            return str(Role.AGENT)
+        is_named = conversation_id or self._first_text(v.USER_ID) or "relab.agent_run_id" in self._principal.resource
+        if end.status is not RunStatus.SUCCESS or is_named or any(map(_shows_agent, self._all_spans)):
+            return None
+        return str(Role.OTHER)
 
     def _agent_name(self) -> str:
         principal = self._principal
@@ -352,6 +366,13 @@ def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
 
 def _has_failed(facts: SpanFacts) -> bool:
     return facts.outcome.status is StepStatus.FAILURE
+
+
+def _shows_agent(facts: SpanFacts) -> bool:
+    """Return whether a span shows the activity of an agent."""
+    is_known = facts.role is not Role.OTHER and facts.span.attributes.get(v.OPERATION) != CREATE_AGENT
+    has_talk = facts.talk.question is not None or facts.talk.answer is not None
+    return is_known or has_talk
 
 
 def _carries_message(facts: SpanFacts) -> bool:

@@ -35,9 +35,12 @@ class Role(StrEnum):
     """No known role in an agent's run: only the raw span is stored."""
 
 
+CREATE_AGENT: Final = "create_agent"
+"""The operation of spans that report the creation of an agent, which is no activity of the agent."""
+
 _GENAI: Final = {
     "invoke_agent": Role.AGENT,
-    "create_agent": Role.CHAIN,
+    CREATE_AGENT: Role.CHAIN,
     "invoke_workflow": Role.CHAIN,
     "plan": Role.CHAIN,
     "execute_tool": Role.TOOL,

@@ -4,7 +4,7 @@ Input: `RunFields` and activities (steps and tool calls in the form that the rul
 Only `RunRecovery` decides whether a run recovered from an error.
 """
 
-from relab.telemetry.outcome.activities import RunActivity, activities_of, call_activity, step_activity
+from relab.telemetry.outcome.activities import UNKNOWN_ROLE, RunActivity, activities_of, call_activity, step_activity
 from relab.telemetry.outcome.case import Case
 from relab.telemetry.outcome.phrases import FILTERED, is_step_limit
 from relab.telemetry.outcome.recovery import RunRecovery
@@ -21,6 +21,7 @@ from relab.telemetry.outcome_models import OUTCOME_VERSION, OutcomeEvidence, Out
 __all__ = [
     "FILTERED",
     "OUTCOME_VERSION",
+    "UNKNOWN_ROLE",
     "Case",
     "OutcomeEvidence",
     "OutcomeReport",

@@ -13,6 +13,8 @@ from relab.telemetry.outcome_models import AgentRelation
 AGENT_ROLE = "agent"
 MODEL_ROLE = "llm"
 HANDOVER_ROLE = "handoff"
+UNKNOWN_ROLE = "other"
+"""The role of the whole trace if it has no agent activity."""
 
 
 class RunActivity(NamedTuple):

@@ -209,6 +209,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
       program that is cancelled or waits for a person ends in this way.
     - The last model call had requested tools, and the tools were called: failed.
     - The last model call of an agent had requested tools, and none was called: unknown, for the same reason.
+    - As before, but not even messages have a request, although texts are captured (there is a question): unknown.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -229,11 +230,25 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     asked = [call for call in case.activities if call.kind == CALL and call.at_us >= model.at_us]
     called = [call for call in asked if call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)]
     # Without an agent, a request may be the whole task: some clients read a structured answer from it.
-    if reason is None or not (called or (asked and case.has_agent)):
+    was_stopped = not asked and case.is_last(model) and filled(case.fields.question) is not None
+    if reason is None or not (called or (case.has_agent and (asked or was_stopped))):
         return None
     is_open = any(call.is_good and call.arguments is not None and call.result is None for call in called)
     value = RunOutcome.UNKNOWN if is_open or not called else RunOutcome.FAILED
     return report_of(value, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
+
+
+def _model_ended_by_error(case: Case) -> OutcomeReport | None:
+    """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
+
+    It matches if the run has no answer, and the last model call has the finish reason `error` and no output, but reports
+    no error. GitHub Copilot CLI reports a model call that its user cancelled in this way.
+    """
+    model = case.last_model
+    has_text = model is not None and (model.result or filled(case.fields.answer) is not None)
+    if model is None or has_text or "error" not in model.finish_reasons or not case.is_last(model):
+        return None
+    return report_of(RunOutcome.UNKNOWN, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", "error")])
 
 
 def _repeated_calls(case: Case) -> OutcomeReport | None:
@@ -345,6 +360,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _model_failed,
     _cancelled,
     _no_answer,
+    _model_ended_by_error,
     _answer_reports_failure,
     _tool_failed,
     _repeated_calls,
@@ -355,6 +371,7 @@ _RULES: Final[tuple[Rule, ...]] = (
 _RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (
     _step_limit,
     _no_answer,
+    _model_ended_by_error,
     _answer_reports_failure,
     _repeated_calls,
     _answer_empty,

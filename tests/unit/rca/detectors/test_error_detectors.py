@@ -50,6 +50,7 @@ POSITIVE: list[tuple[Category, str | None, str, dict[str, Any]]] = [
     (PERMISSION, "authorization", "high", {"error_class": "PermissionError", "error_message": "[Errno 13] Permission denied: '/etc/x'"}),
     (PERMISSION, "authorization", "medium", {"error_message": "Permission error: 403"}),
     (PERMISSION, "authorization", "high", {"error_class": "tool_permission"}),
+    (PERMISSION, "authorization", "medium", {"error_class": "denied", "error_message": "Permission to run this tool was denied due to the following rules: `shell`"}),
     (PERMISSION, "authentication", "medium", {"error_message": "Incorrect API key provided"}),
     (PERMISSION, "authentication", "medium", {"error_message": "The access token has expired"}),
     (PERMISSION, "authorization", "medium", {"error_message": "insufficient_scope: needs repo:write"}),

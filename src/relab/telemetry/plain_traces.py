@@ -1,0 +1,43 @@
+"""Traces without agent activity: the spans of programs that are instrumented but ran no agent.
+
+Coding agents and other programs export spans of their own functions, such as queries of a database, as traces of
+their own. The run of such a trace is stored like all others and found by its id, but lists and sums leave it out.
+`otlp/projection.py` decides which traces these are; a late span can make an agent run of one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select
+
+from relab.telemetry.filtering import filtered
+from relab.telemetry.outcome_models import OutcomeRule
+from relab.telemetry.tables import AgentRunRow
+
+if TYPE_CHECKING:
+    from relab.telemetry.models import RunFilter
+    from relab.telemetry.projector import Projector
+
+MAX_COUNTED: Final = 1_000
+"""The greatest number that `PlainTraces.count` returns, so that a long history is not read for it."""
+
+
+class PlainTraces:
+    """Counts traces without agent activity.
+
+    Args:
+        projector: computes runs from their stored spans (projects them) before they are read.
+    """
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
+
+    def count(self, run_filter: RunFilter) -> int:
+        """Return the number of traces without agent activity that match the filter, at most `MAX_COUNTED`."""
+        wanted = run_filter.model_copy(update={"all_traces": True})
+        plain = AgentRunRow.outcome_rule == OutcomeRule.NO_AGENT_ACTIVITY.value
+        found = filtered(select(AgentRunRow.run_id).where(plain), wanted).limit(MAX_COUNTED).subquery()
+        with self._projector.reading(from_us=run_filter.started_after_us or 0) as session:
+            number: int = session.execute(select(func.count()).select_from(found)).scalar_one()
+        return number
