@@ -75,8 +75,11 @@ _PARAMETERS = {
 
 
 def run_filter(**query: Any) -> RunFilter:
-    """Build a `RunFilter` from the query parameters of a request, `{name: value}`; times are parsed."""
-    fields = {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
+    """Build a `RunFilter` from the query parameters of a request, `{name: value}`; times are parsed.
+
+    Without `all_traces`, traces without agent activity are included: for clients, every trace is a run.
+    """
+    fields = {"all_traces": True} | {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
     return RunFilter(**{name: parse_time(value) if name.endswith("_us") else value for name, value in fields.items()})
 
 

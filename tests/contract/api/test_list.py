@@ -13,7 +13,9 @@ from starlette.testclient import TestClient
 from relab.bootstrap import Services
 from relab.core.cursor import encode_cursor
 from support.api.client import assert_problem, fields_of, run_jobs, running_api
+from support.otlp.traces import Trace
 from support.telemetry.runs import examples, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
+from support.telemetry.unprojected import send
 
 
 @pytest.fixture
@@ -69,6 +71,17 @@ def test_every_filter_selects_and_all_must_match(alone: TestClient, services: Se
     assert found(alone, started_before=time_text(2)) == ["r1", "r0"]
     assert found(alone, started_after=time_text(2), started_before=time_text(4)) == ["r3", "r2"]
     assert found(alone, agent="%") == []
+
+
+def test_trace_without_agent_activity_is_listed_unless_the_client_leaves_it_out(
+    alone: TestClient, services: Services
+) -> None:
+    plain = Trace("plain")
+    send(services, [plain.span("query", None, {"db.system.name": "sqlite"})])
+
+    assert found(alone) == [plain.id]
+    assert found(alone, all_traces="true") == [plain.id]
+    assert found(alone, all_traces="false") == []
 
 
 def test_label_is_removed_only_when_the_run_changes(alone: TestClient, services: Services) -> None:

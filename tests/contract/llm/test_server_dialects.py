@@ -28,7 +28,7 @@ def completion(message: dict[str, Any], *, finish: str = "stop", **fields: Any) 
     ).encode()
 
 
-# What Qwen2.5-Coder 1.5B on llama-cpp-python 0.3.36 answered, byte for byte.
+# What Qwen2.5-Coder 1.5B on llama-cpp-python 0.3.36 answered, with the field of this test in its JSON.
 FENCED = (
     b'{"id":"chatcmpl-2a869fb0-2342-4054-85c9-667729f25cd6","object":"chat.completion","created":1795726403,'
     b'"model":"qwen","choices":[{"index":0,"message":{"content":"```json\\n{\\n  \\"word\\": \\"yes\\"\\n}\\n```",'
