@@ -16,9 +16,9 @@ from relab.progress.service import ProgressLog
 from relab.rollouts.decisions import PersonalDecisions
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
-from relab.rollouts.judging import pass_obstacles
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
+from relab.rollouts.obstacles import pass_obstacles
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import default_plan, flag_plan, override_plan, parse_plan, read_plan, starter_text
 from relab.rollouts.record import AuditEntry, RolloutPage, RolloutPhase, RolloutRecord, RolloutStatus

@@ -6,13 +6,13 @@ import pytest
 
 from relab.telemetry.projector import MAX_SUM_SIZE
 from support.lab.cli import Lab
-from support.otlp.traces import Trace, encode
+from support.otlp.traces import AGENT, Trace, encode
 
 
 @pytest.mark.full
 def test_last_line_says_how_many_runs_are_not_in_the_figures(empty: Lab) -> None:
     trace = Trace("large")
-    spans = [trace.span(f"span-{number}", None) for number in range(MAX_SUM_SIZE + 1)]
+    spans = [trace.span(f"span-{number}", None, AGENT) for number in range(MAX_SUM_SIZE + 1)]
     empty.run("agent-runs", "ingest", "-", stdin=encode(spans, "json"))
 
     printed = empty.run("metrics", "--hours", "1000000").out.splitlines()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relab.rollouts.judging import judge, pass_obstacles
+from relab.rollouts.judging import judge
+from relab.rollouts.obstacles import pass_obstacles
 from relab.stats.verdicts import Verdict
 from unit.rollouts.rollout_windows import plan_of, rollout
 

@@ -4,7 +4,6 @@
 """
 
 from relab.rollouts.judging.early import EarlyLook, early_look, plan_rounds, rounds_in_all
-from relab.rollouts.judging.obstacles import pass_obstacles
 from relab.rollouts.judging.quantiles import window_quantile_ms
 from relab.rollouts.judging.verdict import effect_so_far, effects_by_round, judge
 
@@ -14,7 +13,6 @@ __all__ = [
     "effect_so_far",
     "effects_by_round",
     "judge",
-    "pass_obstacles",
     "plan_rounds",
     "rounds_in_all",
     "window_quantile_ms",

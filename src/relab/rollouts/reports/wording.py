@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from relab.rollouts.judging import pass_obstacles
 from relab.rollouts.models import Effect, RolloutJudgement
+from relab.rollouts.obstacles import pass_obstacles
 from relab.rollouts.record import RolloutRecord
 from relab.stats.verdicts import Verdict
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from relab.rollouts.judging.procedure import last_rounds
-from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS
 from relab.rollouts.models import DecisionPolicy
 from relab.rollouts.plans.models import Plan
-from relab.stats.intervals import clopper_pearson
 
 _MOST_REQUESTS: Final = 10**9
 
@@ -20,6 +17,9 @@ def pass_obstacles(plan: Plan) -> tuple[str, ...]:
     flags that the upper bound of their error rate is below the limit if no request fails. Requests of live traffic are
     not known before the rollout, and the policy `seed` has neither condition.
     """
+    from relab.rollouts.judging.procedure import last_rounds
+    from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS
+
     if plan.policy is DecisionPolicy.SEED:
         return ()
     rounds, found = last_rounds(plan), []
@@ -39,6 +39,8 @@ def pass_obstacles(plan: Plan) -> tuple[str, ...]:
 
 def _upper_pct(requests: int) -> float:
     """Return the upper bound of the error rate, in percent, if none of the requests fails."""
+    from relab.stats.intervals import clopper_pearson
+
     return 100 * clopper_pearson(0, requests).high if requests else 100.0
 
 
