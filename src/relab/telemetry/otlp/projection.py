@@ -163,8 +163,8 @@ class _Projection:
     def _span_kind(self, end: _End, conversation_id: str | None) -> str | None:
         """Return `agent` if an agent's span is the whole run, `other` if the trace has no agent activity, else None.
 
-        A trace has no agent activity if it ended successfully, if no span has a known role, a question or an answer
-        (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
+        A trace has no agent activity if it ended successfully, if no span has a known role, an agent's name, a
+        question or an answer (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
         may change this.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
@@ -369,10 +369,11 @@ def _has_failed(facts: SpanFacts) -> bool:
 
 
 def _shows_agent(facts: SpanFacts) -> bool:
-    """Return whether a span shows the activity of an agent."""
-    is_known = facts.role is not Role.OTHER and facts.span.attributes.get(v.OPERATION) != CREATE_AGENT
+    """Return whether a span shows the activity of an agent: by its role, by the agent that it names or by messages."""
+    attributes = facts.span.attributes
+    is_known = facts.role is not Role.OTHER or text_attribute(attributes, v.AGENT_NAME) is not None
     has_talk = facts.talk.question is not None or facts.talk.answer is not None
-    return is_known or has_talk
+    return has_talk or (is_known and attributes.get(v.OPERATION) != CREATE_AGENT)
 
 
 def _carries_message(facts: SpanFacts) -> bool:
