@@ -106,8 +106,18 @@ def list_runs(
     if page.next_cursor:
         print(f"More runs match. Show more with --limit {limit * 2}.")
     if left_out:
-        traces = "1 trace" if left_out == 1 else f"{left_out:,} traces"
-        print(f"{traces} without an agent, workflow, model call or tool call left out. Show them with --all-traces.")
+        print(
+            f"{_traces(left_out)} without an agent, workflow, model call or tool call left out. Show them with --all-traces."
+        )
+
+
+def _traces(number: int) -> str:
+    """Return a number of traces as words; the count ends at `MAX_COUNTED`."""
+    from relab.telemetry.plain_traces import MAX_COUNTED
+
+    if number >= MAX_COUNTED:
+        return f"At least {MAX_COUNTED:,} traces"
+    return "1 trace" if number == 1 else f"{number:,} traces"
 
 
 def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPage) -> int:
