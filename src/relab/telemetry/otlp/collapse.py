@@ -68,7 +68,10 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
             is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
             if facts.is_plumbing and around[span_id].is_known and is_silent:
                 changed[span_id] = facts._replace(kind=NO_ITEM)
-        changed |= {call_id: _with_parts(by_id[call_id], found) for call_id, found in parts.items()}
+        # A call inside further calls than `_MAX_LAYERS` is itself a part, which stays hidden.
+        changed |= {
+            call_id: _with_parts(by_id[call_id], found) for call_id, found in parts.items() if call_id not in changed
+        }
     if has_nested:
         _join_model_calls(spans, around, by_id, changed)
     if has_stream:

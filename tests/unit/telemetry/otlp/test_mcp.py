@@ -222,3 +222,9 @@ def test_tool_that_calls_itself_twice_has_three_calls_without_captured_arguments
 def test_second_report_of_a_call_without_captured_arguments_is_the_call() -> None:
     run = agent(span("tool", "agent", TOOL, start=3, end=20), span("again", "tool", TOOL, start=4, end=9))
     assert [call.call_id for call in run.tool_calls] == [id_of("tool")]
+
+
+def test_very_many_reports_of_a_call_inside_each_other_are_one_call() -> None:
+    layers = [span("0", "agent", TOOL, start=3, end=40)]
+    layers += [span(str(number), str(number - 1), SERVER, start=3 + number, end=40) for number in range(1, 20)]
+    assert [call.call_id for call in agent(*layers).tool_calls] == [id_of("0")]
