@@ -86,6 +86,7 @@ def list_runs(
         wanted = options.read(services.clock.now_us())
         page = services.telemetry.list_runs(wanted, limit=limit)
         left_out = 0 if as_json or wanted.all_traces else _count_left_out(services.telemetry, wanted, page)
+        max_counted = services.telemetry.plain_traces.max_counted
     if as_json:
         print_json("agent-runs list", **page.model_dump(mode="json"))
         return
@@ -106,8 +107,16 @@ def list_runs(
     if page.next_cursor:
         print(f"More runs match. Show more with --limit {limit * 2}.")
     if left_out:
-        traces = "1 trace" if left_out == 1 else f"{left_out:,} traces"
-        print(f"{traces} without an agent, workflow, model call or tool call left out. Show them with --all-traces.")
+        print(
+            f"{_traces(left_out, max_counted)} without an agent, workflow, model call or tool call left out. Show them with --all-traces."
+        )
+
+
+def _traces(number: int, max_counted: int) -> str:
+    """Return a number of traces as words, if they were counted up to `max_counted`."""
+    if number >= max_counted:
+        return f"At least {max_counted:,} traces"
+    return "1 trace" if number == 1 else f"{number:,} traces"
 
 
 def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPage) -> int:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from relab.telemetry.models import RunFilter
     from relab.telemetry.projector import Projector
 
-MAX_COUNTED: Final = 1_000
-"""The greatest number that `PlainTraces.count` returns, so that a long history is not read for it."""
-
 
 class PlainTraces:
     """Counts traces without agent activity.
@@ -30,14 +27,17 @@ class PlainTraces:
         projector: computes runs from their stored spans (projects them) before they are read.
     """
 
+    max_counted: Final = 1_000
+    """The greatest number that `count` returns, so that a long history is not read for it."""
+
     def __init__(self, projector: Projector) -> None:
         self._projector = projector
 
     def count(self, run_filter: RunFilter) -> int:
-        """Return the number of traces without agent activity that match the filter, at most `MAX_COUNTED`."""
+        """Return the number of traces without agent activity that match the filter, at most `max_counted`."""
         wanted = run_filter.model_copy(update={"all_traces": True})
         plain = AgentRunRow.outcome_rule == OutcomeRule.NO_AGENT_ACTIVITY.value
-        found = filtered(select(AgentRunRow.run_id).where(plain), wanted).limit(MAX_COUNTED).subquery()
+        found = filtered(select(AgentRunRow.run_id).where(plain), wanted).limit(self.max_counted).subquery()
         with self._projector.reading(from_us=run_filter.started_after_us or 0) as session:
             number: int = session.execute(select(func.count()).select_from(found)).scalar_one()
         return number

@@ -28,3 +28,10 @@ def test_list_counts_only_the_traces_between_the_runs_that_it_shows(empty: Lab) 
 
     assert LEFT_OUT not in empty.run("agent-runs", "list", "--limit", "1").out
     assert LEFT_OUT in empty.run("agent-runs", "list", "--limit", "2").out
+
+
+def test_list_says_that_it_did_not_count_all_of_very_many_traces(empty: Lab) -> None:
+    many = [Trace(f"query {number}").span("query") for number in range(1_001)]
+    empty.run("agent-runs", "ingest", "-", stdin=encode(many, "json"))
+
+    assert empty.run("agent-runs", "list").out.endswith(f"\nAt least 1,000 traces {LEFT_OUT}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 from relab.telemetry.models import StepStatus
@@ -55,10 +55,11 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
     if has_plumbing:
         explained = _ancestors_of_errors(spans, by_id)
         parts: dict[str, list[SpanFacts]] = {}
+        recursive = _recursive_calls(spans, around)
         for facts in spans:
             span_id = facts.span.span_id
             if facts.role is Role.TOOL:
-                call_id = _call_of_part(facts, around, by_id)
+                call_id = _call_of_part(facts, around, by_id, recursive)
                 # A part without a span of its call is the only report of the call, so it stays.
                 if call_id is not None:
                     parts.setdefault(call_id, []).append(facts)
@@ -67,7 +68,10 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
             is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
             if facts.is_plumbing and around[span_id].is_known and is_silent:
                 changed[span_id] = facts._replace(kind=NO_ITEM)
-        changed |= {call_id: _with_parts(by_id[call_id], found) for call_id, found in parts.items()}
+        # A call inside further calls than `_MAX_LAYERS` is itself a part, which stays hidden.
+        changed |= {
+            call_id: _with_parts(by_id[call_id], found) for call_id, found in parts.items() if call_id not in changed
+        }
     if has_nested:
         _join_model_calls(spans, around, by_id, changed)
     if has_stream:
@@ -78,18 +82,35 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
     return [changed.get(facts.span.span_id, facts) for facts in spans]
 
 
-def _call_of_part(part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts]) -> str | None:
+def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> set[str]:
+    """Return the ids of the spans of tools without arguments that have another such span of their tool beside them.
+
+    Two of them directly inside one tool call cannot both report this call again. `around` is
+    `{span id: what encloses the span}`. Internal spans of frameworks (`is_plumbing`) are left out: they may be attempts.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for facts in spans:
+        call_id = around[facts.span.span_id].call
+        if facts.role is Role.TOOL and call_id is not None and not facts.is_plumbing and "args_json" not in facts.item:
+            found.setdefault((call_id, plain_name(facts.item["tool_name"])), []).append(facts.span.span_id)
+    return {span_id for together in found.values() if len(together) > 1 for span_id in together}
+
+
+def _call_of_part(
+    part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts], recursive: Container[str]
+) -> str | None:
     """Return the id of the outermost tool call that `part`, a span of a tool, is a part of; None if it is a call itself.
 
     Args:
         part: the span of a part of a tool call, or of a tool call.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of all spans of the trace.
+        recursive: the ids of spans that are calls of their own (`_recursive_calls`).
     """
     found, inner = None, part
     for _ in range(_MAX_LAYERS):
         outer_id = around[inner.span.span_id].call
-        if outer_id is None or not _is_part(inner, by_id[outer_id], around):
+        if outer_id is None or inner.span.span_id in recursive or not _is_part(inner, by_id[outer_id], around):
             break
         found, inner = outer_id, by_id[outer_id]
     return found
@@ -99,22 +120,26 @@ def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]
     """Return whether `inner`, a span inside the tool call `outer`, reports the same call or a part of it.
 
     A part that names a tool, such as the span of an MCP server, belongs to the calls of this tool only: a call of
-    another tool around it has called this one. Other spans of tools are parts of a call of the same tool if they have
-    the same arguments or none, and no agent is between the two.
+    another tool around it has called this one. No agent is between the two, since it would have made a call of its own.
+    Other spans of tools are parts of a call of the same tool if they have the same arguments or none.
     """
     name = text_attribute(inner.span.attributes, v.TOOL_NAME)
-    if name is None or not _is_same_tool(name, outer.item["tool_name"]):
-        return name is None and inner.is_plumbing
+    if name is None:
+        return inner.is_plumbing
+    if around[inner.span.span_id].agent != around[outer.span.span_id].agent:
+        return False
     given, known = inner.item.get("args_json"), outer.item.get("args_json")
     is_other = isinstance(given, dict) and isinstance(known, dict) and given != known
-    is_direct = around[inner.span.span_id].agent == around[outer.span.span_id].agent
-    return inner.is_plumbing or (is_direct and not is_other)
+    one, other = plain_name(name), plain_name(outer.item["tool_name"])
+    if one == other:
+        return inner.is_plumbing or not is_other
+    return inner.is_plumbing and not is_other and _is_qualified(one, other)
 
 
-def _is_same_tool(one: str, other: str) -> bool:
-    """Return whether two names can be those of one tool: frameworks and proxies put the name of a server before it."""
-    shorter, longer = sorted((plain_name(one), plain_name(other)), key=len)
-    return longer == shorter or longer.endswith(f"_{shorter}")
+def _is_qualified(one: str, other: str) -> bool:
+    """Return whether two plain names can be those of one tool: frameworks and proxies put a server's name before it."""
+    shorter, longer = sorted((one, other), key=len)
+    return longer.endswith(f"_{shorter}")
 
 
 def _with_parts(call: SpanFacts, parts: Sequence[SpanFacts]) -> SpanFacts:

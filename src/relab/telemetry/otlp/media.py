@@ -71,7 +71,7 @@ def content_text(content: Any) -> str | None:
         if printed is not None:
             return f"[{printed[1]}]"
         given = _parsed(content) if content.startswith(("{", "[")) else None
-    if isinstance(given, dict) and isinstance(given.get("content"), list) and not _OF_RESULTS.isdisjoint(given):
+    if isinstance(given, dict) and isinstance(given.get("content"), list) and _is_mcp_result(given):
         return content_text(given["content"]) if given["content"] else as_text(content)
     parts = given if isinstance(given, list) else [given]
     has_medium = any(map(_medium_with_data, parts))
@@ -82,7 +82,13 @@ def content_text(content: Any) -> str | None:
 
 
 _OF_RESULTS: Final = frozenset(("isError", "is_error", "structuredContent", "structured_content"))
+_BESIDE_RESULTS: Final = frozenset(("content", "_meta", "meta", "data", "resultType", "result_type"))
 _OF_TEXTS: Final = frozenset(("type", "text", "annotations", "meta", "_meta", "id"))
+
+
+def _is_mcp_result(value: Mapping[str, Any]) -> bool:
+    """Return whether an object with a `content` is a result of MCP, without fields that a tool has added."""
+    return not _OF_RESULTS.isdisjoint(value) and value.keys() <= _OF_RESULTS | _BESIDE_RESULTS
 
 
 def _is_text(part: Any) -> bool:

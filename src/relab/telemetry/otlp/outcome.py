@@ -96,11 +96,11 @@ def _in_group(stack: object) -> tuple[str, str] | None:
 
     A task group raises the error of its only failed task in such a group, whose own message says nothing about it.
     """
-    found = None
-    for named in _GROUPED.finditer(stack) if isinstance(stack, str) else ():
-        # The innermost error is printed last.
-        found = named
-    return (found["name"], found["message"] or found["name"]) if found is not None else None
+    if not isinstance(stack, str):
+        return None
+    # The innermost error is printed last. Further lines of its message follow, and a line can be a single word.
+    named = _GROUPED.search(stack, max(stack.rfind(_TRACEBACK), 0))
+    return (named["name"], named["message"] or named["name"]) if named is not None else None
 
 
 def _named_in_stack(stack: str) -> str | None:

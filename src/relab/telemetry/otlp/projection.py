@@ -32,7 +32,7 @@ from relab.telemetry.otlp.agents import TraceAgents, Transfer, without_operation
 from relab.telemetry.otlp.approvals import settle_approvals
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
-from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
+from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.misplaced_errors import place_errors
@@ -88,6 +88,8 @@ class _Projection:
         # If a single top span covers the whole run, it is the run itself and not one of its steps.
         self._whole = tops[0] if len(tops) == 1 and containers else None
         self._principal = (containers or tops or roots or spans)[0]
+        # The analysis of failed calls needs them.
+        self._schemas = GivenSchemas(facts.span.attributes for facts in spans if facts.role in (Role.LLM, Role.AGENT))
 
     def record(self) -> RunRecord:
         end = self._end()
@@ -163,8 +165,8 @@ class _Projection:
     def _span_kind(self, end: _End, conversation_id: str | None) -> str | None:
         """Return `agent` if an agent's span is the whole run, `other` if the trace has no agent activity, else None.
 
-        A trace has no agent activity if it ended successfully, if no span has a known role, a question or an answer
-        (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
+        A trace has no agent activity if it ended successfully, if no span has a known role, an agent's name, a
+        question or an answer (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
         may change this.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
@@ -272,7 +274,7 @@ class _Projection:
                 if span_id in calls.added:
                     item |= calls.added[span_id]
                 if item["status"] == StepStatus.FAILURE:
-                    _tie(item, "tool_schema", own_schema(facts.span.attributes) or self._schema_of(item["tool_name"]))
+                    _tie(item, "tool_schema", own_schema(facts.span.attributes) or self._schemas.of(item["tool_name"]))
                 asker = calls.asked_by.get(span_id)
                 _tie(item, "step_id", step or (asker if asker in steps else None))
             else:
@@ -288,17 +290,9 @@ class _Projection:
                 _tie(call.item, "agent_name", agents.names.get(asker))
                 _tie_agents(call.item, agents.to_agent.get(call.item["call_id"]))
             if call.status is StepStatus.FAILURE:
-                _tie(call.item, "tool_schema", self._schema_of(call.item["tool_name"]))
+                _tie(call.item, "tool_schema", self._schemas.of(call.item["tool_name"]))
             items.append(self._stored(call.at_us, CALL, call.item["call_id"], call.item))
         return items
-
-    def _schema_of(self, tool: str) -> dict[str, Any] | None:
-        """Return the JSON Schema of a tool's arguments from the tool definitions that models or agents got.
-
-        Return None if no definition of the tool has one.
-        """
-        spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
-        return given_schema(tool, spans)
 
     def _stored(self, at_us: int, kind: int, ref_id: str, item: dict[str, Any]) -> tuple[StoredItem, dict[str, Any]]:
         # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
@@ -369,10 +363,11 @@ def _has_failed(facts: SpanFacts) -> bool:
 
 
 def _shows_agent(facts: SpanFacts) -> bool:
-    """Return whether a span shows the activity of an agent."""
-    is_known = facts.role is not Role.OTHER and facts.span.attributes.get(v.OPERATION) != CREATE_AGENT
+    """Return whether a span shows the activity of an agent: by its role, by the agent that it names or by messages."""
+    attributes = facts.span.attributes
+    is_known = facts.role is not Role.OTHER or text_attribute(attributes, v.AGENT_NAME) is not None
     has_talk = facts.talk.question is not None or facts.talk.answer is not None
-    return is_known or has_talk
+    return has_talk or (is_known and attributes.get(v.OPERATION) != CREATE_AGENT)
 
 
 def _carries_message(facts: SpanFacts) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from relab.telemetry.models import RunStatus, StepStatus
-from unit.telemetry.otlp.builders import run_of, span
+from unit.telemetry.otlp.builders import id_of, run_of, span
 
 ERROR = 2
 STACK = "\n    at listener (file:///app/runner.js:133:44)\n    at abort (node:internal/abort_controller:392:5)"
@@ -253,3 +253,8 @@ def test_processor_of_mastra_that_stops_an_answer_is_a_guardrail_event() -> None
     [event] = run.guardrail_events
     assert event.type == "processor_run no_secrets"
     assert event.message == "no_secrets: a secret"
+
+
+def test_type_of_a_mastra_span_that_is_no_text_gives_no_role() -> None:
+    [step] = run_of(span("shop", None, MASTRA_AGENT), span("m1", "shop", {**MASTRA_CALL, "mastra.span.type": 7})).steps
+    assert step.step_id == id_of("m1")

@@ -135,6 +135,12 @@ def test_result_with_fields_of_its_own_beside_a_text_is_shown_whole() -> None:
     assert call.result_summary == output
 
 
+def test_object_with_fields_of_its_own_beside_those_of_the_protocol_is_shown_whole() -> None:
+    output = '{"content": [{"type": "text", "text": "shipped"}], "is_error": false, "carrier": "Northpost"}'
+    [call] = agent(span("tool", "agent", TOOL | {"gen_ai.tool.call.result": output}, start=3, end=20)).tool_calls
+    assert call.result_summary == output
+
+
 OPENLLMETRY = {
     "traceloop.span.kind": "tool",
     "traceloop.entity.name": "order_lookup",
@@ -173,3 +179,52 @@ def test_call_of_an_agent_that_the_tool_of_the_same_name_asked_is_a_call_of_its_
         span("inner", "desk", TOOL, start=5, end=18),
     )
     assert [call.call_id for call in run.tool_calls] == [id_of("tool"), id_of("inner")]
+
+
+@pytest.mark.parametrize("attributes", [SERVER, OPENLLMETRY])
+def test_tool_of_a_longer_name_that_calls_a_tool_with_other_arguments_has_a_call_of_its_own(
+    attributes: dict[str, Any],
+) -> None:
+    outer = {"gen_ai.tool.name": "late_order_lookup", "gen_ai.tool.call.arguments": '{"days": 3}'}
+    given = {"gen_ai.tool.call.arguments": '{"order_id": "A-17"}'}
+    run = agent(
+        span("tool", "agent", TOOL | outer, start=3, end=20), span("inner", "tool", given | attributes, start=4, end=19)
+    )
+    assert [call.call_id for call in run.tool_calls] == [id_of("tool"), id_of("inner")]
+
+
+def test_call_that_failed_inside_a_successful_tool_of_a_longer_name_is_a_call_of_its_own() -> None:
+    run = agent(
+        span("tool", "agent", TOOL | {"gen_ai.tool.name": "safe_order_lookup"}, start=3, end=20),
+        span("inner", "tool", TOOL, start=4, end=19, status=ERROR, message="no such order"),
+    )
+    assert [call.status for call in run.tool_calls] == [StepStatus.SUCCESS, StepStatus.FAILURE]
+
+
+def test_call_that_an_agent_inside_the_tool_makes_is_a_call_of_its_own_without_a_span_of_its_framework() -> None:
+    run = agent(
+        span("tool", "agent", TOOL, start=3, end=20),
+        span("desk", "tool", AGENT | {"gen_ai.agent.name": "desk"}, start=4, end=19),
+        span("inner", "desk", CLIENT, start=5, end=18, title=TITLE),
+    )
+    assert [call.call_id for call in run.tool_calls] == [id_of("tool"), id_of("inner")]
+
+
+def test_tool_that_calls_itself_twice_has_three_calls_without_captured_arguments() -> None:
+    run = agent(
+        span("tool", "agent", TOOL, start=3, end=20),
+        span("left", "tool", TOOL, start=4, end=9),
+        span("right", "tool", TOOL, start=4, end=9),
+    )
+    assert {call.call_id for call in run.tool_calls} == {id_of("tool"), id_of("left"), id_of("right")}
+
+
+def test_second_report_of_a_call_without_captured_arguments_is_the_call() -> None:
+    run = agent(span("tool", "agent", TOOL, start=3, end=20), span("again", "tool", TOOL, start=4, end=9))
+    assert [call.call_id for call in run.tool_calls] == [id_of("tool")]
+
+
+def test_very_many_reports_of_a_call_inside_each_other_are_one_call() -> None:
+    layers = [span("0", "agent", TOOL, start=3, end=40)]
+    layers += [span(str(number), str(number - 1), SERVER, start=3 + number, end=40) for number in range(1, 20)]
+    assert [call.call_id for call in agent(*layers).tool_calls] == [id_of("0")]

@@ -169,6 +169,11 @@ ONE = "unhandled errors in a TaskGroup (1 sub-exception)"
             GROUP.replace("MCPError: Connection closed", "TimeoutError"),
             ("mcp.shared.exceptions.TimeoutError",) * 2,
         ),
+        (
+            ONE,
+            GROUP.replace("Connection closed", "1 validation error\n      | order_id\n      |   Field required"),
+            ("mcp.shared.exceptions.MCPError", "1 validation error"),
+        ),
         (ONE, None, ("ExceptionGroup", ONE)),
         (ONE.replace("1", "2"), GROUP, ("ExceptionGroup", ONE.replace("1", "2"))),
     ],

@@ -33,6 +33,11 @@ def test_span_with_a_role_makes_an_agent_run(known: dict[str, Any]) -> None:
     assert outcome_of(span("root", end=9), span("known", "root", known))[1] != PLAIN[1]
 
 
+def test_span_of_an_operation_without_a_role_that_names_its_agent_makes_an_agent_run() -> None:
+    named = {"gen_ai.operation.name": "assess_risk", "gen_ai.agent.name": "risk-desk"}
+    assert outcome_of(span("root", attributes=named, end=9)) == ("succeeded", "no_unrecovered_error")
+
+
 @pytest.mark.parametrize("talk", ["gen_ai.input.messages", "gen_ai.output.messages"])
 def test_question_or_answer_makes_an_agent_run(talk: str) -> None:
     role = "user" if "input" in talk else "assistant"

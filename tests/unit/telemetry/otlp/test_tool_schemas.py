@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, run_of, span
 
 SCHEMA = {"type": "object", "properties": {"customer_id": {"type": "string"}}, "required": ["customer_id"]}
@@ -72,3 +73,17 @@ def test_very_long_schema_is_left_out() -> None:
     assert (
         schema_of({"gen_ai.tool.definitions": json.dumps([{"name": "order_lookup", "parameters": long}])}, {}) is None
     )
+
+
+def test_definitions_are_read_once_for_all_failed_calls() -> None:
+    once = iter([OF_THE_MODEL["OpenTelemetry"]])
+    schemas = GivenSchemas(once)
+    assert [schemas.of(tool) for tool in ("refund", "order_lookup", "order_lookup")] == [None, SCHEMA, SCHEMA]
+
+
+def test_first_definition_with_a_schema_is_used() -> None:
+    spans = [
+        {"gen_ai.tool.definitions": json.dumps([{"name": "order_lookup", "parameters": it}])}
+        for it in (7, SCHEMA, OTHER["function"]["parameters"])
+    ]
+    assert GivenSchemas(spans).of("order_lookup") == SCHEMA

@@ -33,7 +33,7 @@ def _translate(span: Span, values: Values) -> None:
         # A processor fails to stop its agent, whose span reports success and the rejected answer.
         values[v.ROLE] = Role.GUARDRAIL
         values[v.STOPS_AGENT] = True
-    elif kind is not None and kind.startswith("workflow_"):
+    elif isinstance(kind, str) and kind.startswith("workflow_"):
         values[v.ROLE] = Role.CHAIN
 
 

@@ -18,6 +18,8 @@ _OF_THE_TOOL: Final = ("tool.parameters", "gen_ai.tool.json_schema", "spring.ai.
 """Attributes of a tool's own span that have its schema."""
 _OF_ALL_TOOLS: Final = ("gen_ai.tool.definitions", "ai.prompt.tools")
 """Attributes with a list of tool definitions, or a list of their JSON texts."""
+_KEYS: Final = ("parameters", "inputSchema", "input_schema", "parameters_json_schema")
+"""Keys of a tool definition that have its schema."""
 _NUMBERED: Final = "llm.tools."
 _NUMBERED_SCHEMA: Final = ".tool.json_schema"
 
@@ -27,25 +29,41 @@ def own_schema(attributes: Attributes) -> dict[str, Any] | None:
     return next((found for name in _OF_THE_TOOL if (found := _schema(attributes.get(name))) is not None), None)
 
 
-def given_schema(tool: str, spans: Iterable[Attributes]) -> dict[str, Any] | None:
-    """Return the JSON Schema of a tool's arguments from the tool definitions that models or agents got.
+class GivenSchemas:
+    """The JSON Schemas of tools' arguments in the tool definitions that models or agents got.
 
-    Return None if no definition of this tool has one.
+    Each definition is read at most once, and only if a schema is needed.
 
     Args:
-        tool: the name of the tool.
-        spans: the attributes of the spans of models and agents. The first definition of the tool is used.
+        spans: the attributes of the spans of models and agents. The first definition of a tool that has a schema is
+            used.
     """
+
+    def __init__(self, spans: Iterable[Attributes]) -> None:
+        self._left = _named_schemas(spans)
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def of(self, tool: str) -> dict[str, Any] | None:
+        """Return the JSON Schema of the tool's arguments; None if no definition of the tool has one."""
+        while tool not in self._found:
+            following = next(self._left, None)
+            if following is None:
+                return None
+            name, schema = following
+            self._found.setdefault(name, schema)
+        return self._found[tool]
+
+
+def _named_schemas(spans: Iterable[Attributes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `(name, schema)` of each tool definition in the attributes of spans that has a schema."""
     for attributes in spans:
         for definition in _definitions(attributes):
             function = definition.get("function")
             fields = function if isinstance(function, dict) else definition
-            if fields.get("name") == tool:
-                for key in ("parameters", "inputSchema", "input_schema", "parameters_json_schema"):
-                    schema = _schema(fields.get(key))
-                    if schema is not None:
-                        return schema
-    return None
+            name, schemas = fields.get("name"), (_schema(fields.get(key)) for key in _KEYS)
+            schema = next((schema for schema in schemas if schema is not None), None)
+            if isinstance(name, str) and schema is not None:
+                yield name, schema
 
 
 def _definitions(attributes: Attributes) -> Iterator[dict[str, Any]]:
