@@ -78,7 +78,7 @@ def restore_flags(
                 raise
         except FlagsNotAppliedError as error:
             # The target may have adapted the value itself, so this is no change of another client.
-            own.append(error.found)
+            own.extend(error.values)
             if time.monotonic() >= ends_s:
                 raise
         except TargetUnavailableError:
