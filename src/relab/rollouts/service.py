@@ -16,7 +16,6 @@ from relab.progress.service import ProgressLog
 from relab.rollouts.decisions import PersonalDecisions
 from relab.rollouts.errors import RolloutStateError, TargetBusyError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
-from relab.rollouts.judging import pass_obstacles
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
 from relab.rollouts.plans.models import Plan
@@ -50,7 +49,6 @@ __all__ = [
     "flag_plan",
     "override_plan",
     "parse_plan",
-    "pass_obstacles",
     "read_plan",
     "starter_text",
 ]
@@ -328,15 +326,20 @@ class RolloutService:
         return comment_on(self.get(rollout_id), self.summary(rollout_id), self._gateway())
 
     @staticmethod
+    def pass_obstacles(plan: Plan) -> tuple[str, ...]:
+        """Return one sentence for each reason why no rollout of a plan can pass, whatever it measures."""
+        from relab.rollouts.judging import pass_obstacles
+
+        return pass_obstacles(plan)
+
+    @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
         """Return `(lines, message)`: the lines of a plan's history, oldest first, and what is wrong with the history.
 
-        A line describes one rollout. The message is about the first line that was changed after it was written; it is
-        None without such a line.
+        A line describes one rollout. The message is about the first line that was changed later; None without one.
 
         Args:
-            plan: the plan; its section `report` has the path of the history.
-            root: the folder to which this path is relative.
+            plan, root: the plan, whose section `report` has the path of the history, relative to the folder `root`.
 
         Raises:
             ReportFolderError: the history cannot be read.
@@ -361,10 +364,7 @@ class RolloutService:
         return RolloutPage(items=items[:limit], next_before=items[limit - 1].rollout_id if len(items) > limit else None)
 
     def counts(self) -> dict[tuple[str, str | None], int]:
-        """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
-
-        Each status has the key (status, None), even if its number is 0.
-        """
+        """Return `{(status, verdict): number of stored rollouts}`, verdict None before the judgement; this number may be 0."""
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
