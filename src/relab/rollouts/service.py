@@ -339,16 +339,16 @@ class RolloutService:
         A line describes one rollout. The message is about the first line that was changed later; None without one.
 
         Args:
-            plan, root: the plan, whose section `report` has the path of the history, relative to the folder `root`.
+            plan: the plan; its section `report` has the path of the history.
+            root: the folder to which this path is relative.
 
         Raises:
             ReportFolderError: the history cannot be read.
         """
         from relab.rollouts.reports import paths_of, read_history, verify_history
 
-        path = paths_of(plan, root).history
-        entries, problem = read_history(path), verify_history(path)
-        return entries, None if problem is None else f"{path}:{problem.line}: {problem.message}"
+        problem = verify_history(path := paths_of(plan, root).history)
+        return read_history(path), None if problem is None else f"{path}:{problem.line}: {problem.message}"
 
     def get(self, rollout_id: str) -> RolloutRecord:
         """Return a rollout with its windows (measurements).
