@@ -11,9 +11,14 @@ from relab.core.json import JsonValue, parse_json
 from relab.llm.errors import LlmInvalidOutputError
 
 _TAG: Final = re.compile(
-    r"<(?P<end>/)?(?:think|thinking|thought|reasoning|reflection)>|\[(?P<end_2>/)?THINK\]", re.IGNORECASE
+    r"<(?P<end>/)?(?:\w{1,10}:)?(?:think|thinking|thought|reasoning|reflection|analysis)>|\[(?P<end_2>/)?THINK\]"
+    r"|◁(?P<end_3>/)?think▷|<\|channel\|>(?:analysis|commentary|(?P<end_4>final))",
+    re.IGNORECASE,
 )
-"""The tags around the reasoning of models. Some chat templates write the first tag, so that a reply has only the last one."""
+"""The tags around the reasoning of models. Some chat templates write the first tag, so that a reply has only the last one.
+
+In the format Harmony (gpt-oss), the name of the next channel ends the reasoning.
+"""
 
 _BEFORE_PART: Final = ("[", '"')
 _AFTER_PART: Final = ("]", ",", '"')
@@ -66,7 +71,7 @@ def _find_object(text: str) -> JsonValue:
 
 
 def _ends(tag: re.Match[str]) -> bool:
-    return bool(tag["end"] or tag["end_2"])
+    return any(tag.groups())
 
 
 def _parsed(text: str) -> tuple[bool, JsonValue]:

@@ -149,7 +149,7 @@ class PersonalDecisions:
             change_flags(target.flags, wanted, expected=state.version, within_s=record.plan.timeout)
         except RelabError as error:
             if isinstance(error, FlagsNotAppliedError):
-                change = change.model_copy(update={"values": [*change.values, error.found]})
+                change = change.model_copy(update={"values": [*change.values, *error.values]})
             result = restore_flags(target.flags, change, within_s=record.plan.timeout)
             message = f"{error.message} {result.message}"
             undone = Application(applied=False, message=message, at=self._clock.now_us(), by="rollout")

@@ -76,14 +76,19 @@ class ChangesForbiddenError(FlagsRejectedError):
 class FlagsNotAppliedError(UnavailableError):
     """The target accepted new flags, but then reported other flags.
 
-    `found` is the value that the target reported.
+    Attributes:
+        found: the value that the target reported.
+        values: `found`, and the different values that other parts of the target reported.
     """
 
     code = "flags_not_applied"
 
-    def __init__(self, message: str, *, found: JsonValue, remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, found: JsonValue, others: tuple[JsonValue, ...] = (), remedy: str | None = None
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.found = found
+        self.values = (found, *others)
 
 
 class FlagsNotRestoredError(UnavailableError):

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from relab.rollouts.errors import FlagsChangedError, SubjectError
+from relab.rollouts.errors import FlagsChangedError, SubjectError, TargetUnavailableError
+from relab.rollouts.execution.restoring import restore_flags
 from relab.rollouts.plans.subject import HttpFlagSubject
+from relab.rollouts.record import OpenChange
 from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.protocol import change_flags
 
@@ -25,12 +27,16 @@ class Limit(ThreadingHTTPServer):
         limit: the limit.
         revision: the number of changes; the answer to a read has it in its `ETag`.
         weak: whether the `ETag` is weak.
+        untagged: the number of next reads whose answers have no `ETag`.
+        most_reads: the number of reads after which reads are rejected with 429.
         bodies: the bodies of all changes.
     """
 
     limit = 10.0
     revision = 1
     weak = False
+    untagged = 0
+    most_reads = 1_000
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -49,7 +55,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: Limit
 
     def do_GET(self) -> None:
-        self._answer(200, json.dumps({"limit": self.server.limit}).encode(), ETag=self.server.tag)
+        self.server.most_reads -= 1
+        self.server.untagged -= 1
+        tags = {} if self.server.untagged >= 0 else {"ETag": self.server.tag}
+        status = 429 if self.server.most_reads < 0 else 200
+        self._answer(status, json.dumps({"limit": self.server.limit}).encode(), **tags)
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -116,6 +126,23 @@ def test_weak_etag_is_an_error_before_the_first_change(limit: Limit) -> None:
 def test_missing_header_of_the_version_is_an_error(limit: Limit) -> None:
     with pytest.raises(SubjectError, match="no header X-Revision"):
         target_of(limit.url, version_header="X-Revision").read()
+
+
+def test_restoration_is_repeated_after_an_answer_without_the_version(limit: Limit) -> None:
+    limit.limit, limit.untagged = 20, 1
+    target = target_of(limit.url, version_header="ETag", reads=1)
+
+    assert restore_flags(target, OpenChange(inverse=10, values=[20]), within_s=10.0).restored
+    assert limit.limit == 10
+
+
+def test_limit_of_requests_is_an_error_that_names_the_number_of_reads(limit: Limit) -> None:
+    limit.most_reads = 20
+
+    with pytest.raises(TargetUnavailableError, match="429") as caught:
+        target_of(limit.url).read()
+
+    assert "`reads: 1`" in (caught.value.remedy or "")
 
 
 def test_two_places_of_the_version_are_rejected() -> None:

@@ -28,12 +28,14 @@ class Processes(ThreadingHTTPServer):
 
     Attributes:
         values: the value of the flag in the memory of each process.
+        most: the greatest value that a process keeps; it replaces a greater one by this.
         reads: number of GET requests so far.
     """
 
     def __init__(self, values: list[Any]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.values = values
+        self.most = 1_000
         self.reads = 0
         self._turns = {"GET": count(), "PUT": count()}
         self._lock = threading.Lock()
@@ -56,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.values[self.server.process_of("PUT")] = wanted
+        self.server.values[self.server.process_of("PUT")] = min(wanted, self.server.most)
         self._answer({})
 
     def _answer(self, document: dict[str, Any]) -> None:
@@ -149,6 +151,16 @@ def run_on(lab: RolloutLab, processes: Processes) -> None:
 
 
 def test_rollout_on_processes_without_a_shared_flag_restores_all_of_them(lab: RolloutLab, processes: Processes) -> None:
+    with pytest.raises(FlagsNotAppliedError, match="not the same in all processes"):
+        run_on(lab, processes)
+
+    assert lab.last().flags_restored
+    assert processes.values == [10, 10, 10, 10]
+
+
+def test_value_that_one_process_has_reduced_is_restored(lab: RolloutLab, processes: Processes) -> None:
+    processes.most = 15
+
     with pytest.raises(FlagsNotAppliedError, match="not the same in all processes"):
         run_on(lab, processes)
 

@@ -7,8 +7,9 @@ import pytest
 from relab.rollouts.judging import judge
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import windows_of
 from relab.stats.verdicts import Verdict
-from unit.rollouts.rollout_windows import assert_invalid, plan_of, rollout
+from unit.rollouts.rollout_windows import assert_invalid, plan_of, rollout, window
 
 PLAN = plan_of(16)
 
@@ -71,3 +72,22 @@ def test_change_that_is_applied_two_windows_late_is_invalid() -> None:
     ]
 
     assert_invalid(judge(late, PLAN), "Windows two after arm B differ")
+
+
+@pytest.mark.parametrize("run", [0, 4, 5, 6])
+def test_identical_figures_show_no_late_change(run: int) -> None:
+    # The rounding errors of the fit of these orders seem significant.
+    windows = [window(planned, 200.0) for planned in windows_of(PLAN, 16, f"rollout-{run}")]
+
+    assert not any("late" in warning for warning in judge(windows, PLAN).warnings)
+
+
+def test_carry_over_below_half_a_percent_is_ignored() -> None:
+    windows = [window(planned, 200.0) for planned in windows_of(PLAN, 16, "rollout-1")]
+    before = [Arm.A, *(found.arm for found in windows)]
+    late = [
+        found.model_copy(update={"metric": 200.0 * (1.004 if arm is Arm.B else 1.0)})
+        for found, arm in zip(windows, before, strict=False)
+    ]
+
+    assert not any("late" in warning for warning in judge(late, PLAN).warnings)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
 from relab.experiments.workspace.manifests import FileEntry, FileManifest
@@ -37,6 +38,11 @@ _INDEX: Final = "snapshot-index.json"
 _FORMAT: Final = 1
 _TICK_NS: Final = 50_000_000
 """Longer than a tick of the clock of file systems. A file that changes twice within a tick may keep its stamp."""
+_COARSE_TICK_NS: Final = 2_100_000_000
+"""The same for file systems whose stamps are whole seconds; those of FAT are even seconds."""
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_ROW: Final = (int, int, int, int, str, int, int)
+"""The types of a row of the index: the fields of `FileStamp`, then digest, size and mode."""
 
 
 @dataclass
@@ -79,7 +85,7 @@ def keep_snapshot(
     try:
         if index.digest and (old := snapshot_folder(folder, index.digest)).is_dir() and not old.is_symlink():
             old.rename(building)
-        copies = _update(root, building, manifest, index.copies)
+        copies, checked_ns = _update(root, building, project, index.copies, now_ns)
         remove_tree(target)
         building.rename(target)
     except OSError as error:
@@ -88,8 +94,8 @@ def keep_snapshot(
         for other in target.parent.iterdir() if target.parent.is_dir() else ():
             if other != target:
                 remove_tree(other)
-    # The project's files were read after the start, the copies were checked before now.
-    _write_index(folder, manifest.digest, _settled(project, started_ns), _settled(copies, now_ns()))
+    # The project's files were read after the first time, the new copies after the second one.
+    _write_index(folder, manifest.digest, _settled(project, started_ns), _settled(copies, checked_ns))
     return ProjectSnapshot(target, manifest)
 
 
@@ -107,34 +113,46 @@ def _entries(
             yield path, (stamp, file_entry(path, Path(each.path), status))
 
 
-def _update(root: Path, building: Path, manifest: FileManifest, known: Known) -> Known:
-    """Make a folder contain exactly the files of a manifest; return the stamps and entries of its files.
+def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Callable[[], int]) -> tuple[Known, int]:
+    """Make a folder contain exactly the files of a project.
 
     Args:
         root: the folder of the project.
         building: the earlier snapshot, or a path that does not exist.
-        manifest: the files of the project.
+        project: the stamps and entries of the project's files.
         known: the stamps and entries of the files in the earlier snapshot.
+        now_ns: the clock by which file systems stamp files.
+
+    Returns:
+        `(stamps and entries of the folder's files, time)`: the new files were stamped before this time, and read after it.
     """
     kept: Known = {}
     for path, found in list(walk_files(building, None)) if building.is_dir() else ():
         stamp = seen_of(found.stat(follow_symlinks=False))
-        if known.get(path) == (stamp, manifest.files.get(path)):
+        if path in project and known.get(path) == (stamp, project[path][1]) and _same_time(stamp, project[path]):
             kept[path] = known[path]
         else:
             os.unlink(found.path)  # noqa: PTH108 the entry's path is text
-    missing = FileManifest({path: entry for path, entry in manifest.files.items() if path not in kept})
+    missing = FileManifest({path: entry for path, (_, entry) in project.items() if path not in kept})
     fresh = building.with_name(uuid.uuid4().hex)
     TreeCopier(root, missing).copy(fresh)
-    for entry in missing.files.values():
-        check_copy(root, fresh, entry)
     if not building.is_dir():
         fresh.rename(building)
     else:
         for path in missing.files:
             _move(fresh / path, building / path)
     copied = {path: (seen_of((building / path).lstat()), entry) for path, entry in missing.files.items()}
-    return {path: kept.get(path) or copied[path] for path in manifest.files}
+    # Checked after they are stamped: a process of an earlier build may write into them at any time.
+    checked_ns = now_ns()
+    for entry in missing.files.values():
+        check_copy(root, building, entry)
+    return {path: kept.get(path) or copied[path] for path in project}, checked_ns
+
+
+def _same_time(copy: FileStamp, original: tuple[FileStamp, FileEntry]) -> bool:
+    """Return whether a copy has the modification time of its original, which build tools compare; links have none."""
+    stamp, entry = original
+    return entry.mode < 0 or copy.mtime_ns == stamp.mtime_ns
 
 
 def _move(file: Path, target: Path) -> None:
@@ -147,23 +165,27 @@ def _move(file: Path, target: Path) -> None:
 
 def _read_index(folder: Path) -> _Index:
     """Return the index of the last call; an empty one if it is missing, damaged or of another format."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         stored = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        if stored["format"] == _FORMAT:
+        if stored["format"] == _FORMAT and _DIGEST.fullmatch(stored["digest"]):
             return _Index(stored["digest"], _known(stored["project"]), _known(stored["copies"]))
     return _Index()
 
 
-def _known(rows: Mapping[str, list[object]]) -> Known:
-    return {
-        path: (FileStamp(*row[:4]), FileEntry(path, *row[4:]))  # type: ignore[arg-type]  # the format names their types
-        for path, row in rows.items()
-    }
+def _known(rows: Mapping[str, list[Any]]) -> Known:
+    """Return the stamps and entries in rows of the index; raise ValueError for a row of another form."""
+    if any(tuple(map(type, row)) != _ROW for row in rows.values()):
+        raise ValueError
+    return {path: (FileStamp(*row[:4]), FileEntry(path, *row[4:])) for path, row in rows.items()}
 
 
 def _settled(known: Known, read_ns: int) -> Known:
     """Return the files whose last change is older than a tick at the time `read_ns`: a later one changes their stamp."""
-    return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _TICK_NS}
+    return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _tick_ns(each[0])}
+
+
+def _tick_ns(stamp: FileStamp) -> int:
+    return _TICK_NS if stamp.ctime_ns % 1_000_000_000 else _COARSE_TICK_NS
 
 
 def _write_index(folder: Path, digest: str, project: Known, copies: Known) -> None:

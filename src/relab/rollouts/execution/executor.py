@@ -109,7 +109,7 @@ class RolloutExecution:
                 is_applied = self._judge_and_apply(measurement, switch, stopped_early=stopped_early)
         except FlagsNotAppliedError as error:
             # The target may have adapted the values; this rollout must undo them, because no other client made them.
-            change = change.model_copy(update={"values": [*change.values, error.found]})
+            change = change.model_copy(update={"values": [*change.values, *error.values]})
             raise
         finally:
             if not is_applied:

@@ -12,6 +12,7 @@ from relab.rollouts.errors import (
     FlagsNotAppliedError,
     FlagsNotRestoredError,
     FlagsRejectedError,
+    SubjectError,
     TargetUnavailableError,
 )
 from relab.rollouts.record import OpenChange
@@ -52,6 +53,7 @@ def restore_flags(
 
     Raises:
         TargetUnavailableError: the target does not answer within `within_s`. The flags may still be changed.
+        SubjectError: the answers of the target have no version that a conditional change may name, until `within_s` is over.
         FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags.
         FlagsNotRestoredError: the target rejects the inverse change, and the flags are still changed.
     """
@@ -78,10 +80,11 @@ def restore_flags(
                 raise
         except FlagsNotAppliedError as error:
             # The target may have adapted the value itself, so this is no change of another client.
-            own.append(error.found)
+            own.extend(error.values)
             if time.monotonic() >= ends_s:
                 raise
-        except TargetUnavailableError:
+        except (TargetUnavailableError, SubjectError):
+            # One answer without the version of the flags may be that of a proxy.
             if time.monotonic() >= ends_s:
                 raise
         else:

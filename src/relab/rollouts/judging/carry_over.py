@@ -17,7 +17,9 @@ from relab.stats.distributions import t_quantile
 
 CARRY_OVER_ALPHA: Final = 0.01
 """Two-sided level of the tests of both lags together. A target that applies changes at once, and whose windows are
-independent, is suspected in at most 1 of 100 rollouts, and in fewer if the change has an effect."""
+independent with normal noise, is suspected in at most 1 of 100 rollouts, and in fewer if the change has an effect."""
+_LEAST_SLOPE: Final = 0.005
+"""The least effect of an earlier arm, as a logarithm (0.5 %). The effects in identical windows are rounding errors."""
 _LAGS: Final = ("Windows after arm B", "Windows two after arm B")
 """How far back an earlier window may be, in order, and the beginning of a sentence about it."""
 _OWN: Final = 2
@@ -31,10 +33,10 @@ def carry_over(data: RolloutData) -> str | None:
 
     A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by a
     linear trend, the window's own arm, and the arms of the two windows before it. The effect of one of these two must be
-    significant, and at least half as large as that of the window's own arm.
+    significant, at least 0.5 %, and at least half as large as that of the window's own arm.
 
-    Nothing is found if all arms are measured at once, if there are more than two arms, or with the fixed orders `abab` and
-    `abba`, in which a window's own arm determines one of the arms before it.
+    Nothing is found if all arms are measured at once, if there are more than two arms, in fewer than 6 rounds, or with the fixed
+    orders `abab` and `abba`, in which a window's own arm determines one of the arms before it.
 
     Source of the model: B. Jones and M. G. Kenward, "Design and Analysis of Cross-Over Trials", chapter 5.
     """
@@ -44,7 +46,8 @@ def carry_over(data: RolloutData) -> str | None:
     least = t_quantile(1 - CARRY_OVER_ALPHA / (2 * len(_LAGS)), freedom)
     for place, sentence in enumerate(_LAGS, _OWN + 1):
         slope = float(slopes[place])
-        if abs(slope) > least * float(errors[place]) and abs(slope) >= abs(float(slopes[_OWN])) / 2:
+        relevant = max(_LEAST_SLOPE, abs(float(slopes[_OWN])) / 2)
+        if abs(slope) > least * float(errors[place]) and abs(slope) >= relevant:
             return (
                 f"{sentence} differ by {percent(slope):+.0f} % from those after arm A, so changes are applied late. "
                 "Raise `warmup_sec`."

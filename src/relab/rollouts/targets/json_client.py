@@ -31,6 +31,8 @@ _CREDENTIAL_NAME: Final = re.compile(r"auth|cookie|credential|key|pass|secret|se
 _CREDENTIAL_VALUE: Final = re.compile(r"\s*(basic|bearer|digest|token)\s", re.IGNORECASE)
 _SHOWN: Final = 300
 _AT_ONCE: Final = 4
+_TOO_MANY: Final = frozenset({429, 503})
+"""The statuses with which servers limit the number of requests or of connections."""
 
 
 class NoBody(Enum):
@@ -180,14 +182,20 @@ class JsonClient:
         if times == 1:
             return [self._get(url)]
         with ThreadPoolExecutor(min(times, _AT_ONCE)) as threads:
-            return list(threads.map(self._get, [url] * times))
+            return list(threads.map(lambda _number: self._get(url, times), range(times)))
 
-    def _get(self, url: str) -> JsonAnswer:
+    def _get(self, url: str, times: int = 1) -> JsonAnswer:
+        """Return the answer to one of `times` GET requests, with the remedies for an answer that has no value."""
         answer = self.request("GET", url)
         if not answer.is_success:
-            raise TargetUnavailableError(f"{shown_url(url)} answers {answer.problem()}.")
+            remedy = "Check the URL and the headers in the plan, and the log of the service."
+            if times > 1 and answer.status in _TOO_MANY:
+                remedy = f"The flag was read {times} times in a row; set `reads: 1` in `subject.flags` of the plan."
+            raise TargetUnavailableError(f"{shown_url(url)} answers {answer.problem()}.", remedy=remedy)
         if not answer.is_json:
-            raise TargetUnavailableError(f"{shown_url(url)} answers with something that is not JSON.")
+            raise TargetUnavailableError(
+                f"{shown_url(url)} answers with something that is not JSON.", remedy="Check the URL in the plan."
+            )
         return answer
 
 

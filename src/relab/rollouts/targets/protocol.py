@@ -119,6 +119,7 @@ def read_agreed(target: FlagTarget) -> FlagState:
         raise FlagsNotAppliedError(
             f"The flags of {target.name} are not the same in all processes ({shown_values(found)}).",
             found=found.value,
+            others=found.others,
             remedy="Set them in all processes; a service whose processes do not share its flags cannot be measured.",
         )
     return found
@@ -164,6 +165,7 @@ def change_flags(
             raise FlagsNotAppliedError(
                 f"The flags of {target.name} {state} {within_s:g} s after the change.",
                 found=found.value,
+                others=found.others,
                 remedy="Check that the target has these fields and keeps them, and that nothing else changes them; "
                 "describe flags of another form in `subject.flags` of the plan.",
             )

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.workspace import kept_snapshots
+from relab.experiments.workspace.copier import FileStamp, seen_of
 from relab.experiments.workspace.kept_snapshots import keep_snapshot
+from relab.experiments.workspace.manifests import FileEntry
 from relab.experiments.workspace.snapshots import ProjectSnapshot, manifest_of
 
 
@@ -109,7 +112,18 @@ def test_link_in_place_of_a_folder_of_the_snapshot_is_not_followed(project: Path
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": 1}', '{"format": 9, "digest": "", "project": {}, "copies": {}}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 1}',
+        '{"format": 9, "digest": "", "project": {}, "copies": {}}',
+        '{"format": 1, "digest": "", "project": [], "copies": {}}',
+        '{"format": 1, "digest": 5, "project": {}, "copies": {}}',
+        '{"format": 1, "digest": "", "project": {"Makefile": 5}, "copies": {}}',
+        "[" * 100_000,
+    ],
 )
 def test_damaged_index_costs_only_time(project: Path, text: str) -> None:
     kept(project)
@@ -143,5 +157,56 @@ def test_invalid_pattern_is_reported(project: Path) -> None:
 def test_name_that_is_not_utf8_is_kept(project: Path) -> None:
     (project / os.fsdecode(b"caf\xe9")).write_text("x")
     kept(project)
+
+    assert is_exact(kept(project), project)
+
+
+def test_index_cannot_name_a_folder_outside_of_the_snapshots(project: Path, tmp_path: Path) -> None:
+    kept(project)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("x")
+    index = '{"format": 1, "digest": "sha256:../../outside", "project": {}, "copies": {}}'
+    (project.parent / "kept" / "snapshot-index.json").write_text(index)
+    kept(project)
+
+    assert (tmp_path / "outside" / "file").read_text() == "x"
+
+
+def test_change_within_a_second_is_found_where_stamps_are_whole_seconds(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_ns = 100 * 10**9
+
+    def coarse(status: os.stat_result) -> FileStamp:
+        return seen_of(status)._replace(mtime_ns=at_ns, ctime_ns=at_ns)
+
+    monkeypatch.setattr(kept_snapshots, "seen_of", coarse)
+    for text in ("any:", "all:"):
+        (project / "Makefile").write_text(text)
+        snapshot = keep_snapshot(project, project.parent / "kept", now_ns=lambda: at_ns + 5 * 10**8)
+
+    assert is_exact(snapshot, project)
+
+
+def test_touched_file_has_its_new_time_beside_another_change(project: Path) -> None:
+    kept(project)
+    (project / "src" / "main.c").write_text("int other;")
+    os.utime(project / "Makefile", ns=(5 * 10**9, 5 * 10**9))
+
+    assert (kept(project).root / "Makefile").stat().st_mtime_ns == 5 * 10**9
+
+
+def test_copy_that_changed_after_its_check_is_replaced(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A process that survived a build without isolation may write into the snapshot at any time.
+    check = kept_snapshots.check_copy
+
+    def check_then_change(root: Path, copy: Path, entry: FileEntry) -> None:
+        check(root, copy, entry)
+        if entry.path == "Makefile":
+            (copy / "Makefile").write_text("rm:")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_snapshots, "check_copy", check_then_change)
+        kept(project)
 
     assert is_exact(kept(project), project)
