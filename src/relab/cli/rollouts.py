@@ -307,7 +307,7 @@ def _print_changes(record: RolloutRecord) -> None:
     """Print, after a dry run of a rollout, which flags the rollout would change in each arm (set of flags)."""
     from json import dumps
 
-    from relab.rollouts.service import RolloutService
+    from relab.rollouts.service import pass_obstacles
 
     print(f"Dry run on {plain(record.target)}: the target is healthy.")
     for arm, change in sorted(record.changes.items()):
@@ -315,5 +315,5 @@ def _print_changes(record: RolloutRecord) -> None:
     measured = record.plan.experiment
     took = record.planned_windows * (measured.warmup_sec + measured.window_sec)
     print(f"{record.planned_windows} windows, {took:,.0f} s at least; nothing was changed or measured.")
-    for obstacle in RolloutService.pass_obstacles(record.plan):
+    for obstacle in pass_obstacles(record.plan):
         print(f"This plan can never pass: {obstacle}")

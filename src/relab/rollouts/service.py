@@ -50,6 +50,7 @@ __all__ = [
     "flag_plan",
     "override_plan",
     "parse_plan",
+    "pass_obstacles",
     "read_plan",
     "starter_text",
 ]
@@ -327,17 +328,11 @@ class RolloutService:
         return comment_on(self.get(rollout_id), self.summary(rollout_id), self._gateway())
 
     @staticmethod
-    def pass_obstacles(plan: Plan) -> tuple[str, ...]:
-        """Return one sentence for each reason why no rollout of a plan can pass, whatever it measures."""
-        from relab.rollouts.judging import pass_obstacles
-
-        return pass_obstacles(plan)
-
-    @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
         """Return `(lines, message)`: the lines of a plan's history, oldest first, and what is wrong with the history.
 
-        A line describes one rollout. The message is about the first line that was changed later; None without one.
+        A line describes one rollout. The message is about the first line that was changed after it was written; it is
+        None without such a line.
 
         Args:
             plan: the plan; its section `report` has the path of the history.
@@ -348,8 +343,9 @@ class RolloutService:
         """
         from relab.rollouts.reports import paths_of, read_history, verify_history
 
-        problem = verify_history(path := paths_of(plan, root).history)
-        return read_history(path), None if problem is None else f"{path}:{problem.line}: {problem.message}"
+        path = paths_of(plan, root).history
+        entries, problem = read_history(path), verify_history(path)
+        return entries, None if problem is None else f"{path}:{problem.line}: {problem.message}"
 
     def get(self, rollout_id: str) -> RolloutRecord:
         """Return a rollout with its windows (measurements).
@@ -365,7 +361,10 @@ class RolloutService:
         return RolloutPage(items=items[:limit], next_before=items[limit - 1].rollout_id if len(items) > limit else None)
 
     def counts(self) -> dict[tuple[str, str | None], int]:
-        """Return `{(status, verdict): number of stored rollouts}`, verdict None before the judgement; this number may be 0."""
+        """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
+
+        Each status has the key (status, None), even if its number is 0.
+        """
         return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
