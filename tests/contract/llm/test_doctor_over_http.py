@@ -93,3 +93,4 @@ def test_redirect_is_a_problem(server: Any, tmp_path: Path) -> None:
     assert row["state"] == "problem"
     assert "HTTP 307, a redirect" in row["found"]
     assert "RELAB_LLM__BASE_URL to the final address" in row["remedy"]
+    assert "sk-hidden" not in str(row)

@@ -18,6 +18,7 @@ from relab.rollouts.plans.subject import HttpFlagSubject
 from relab.rollouts.record import OpenChange
 from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.protocol import change_flags
+from support.components.required import require_program
 
 
 class Limit(ThreadingHTTPServer):
@@ -27,6 +28,7 @@ class Limit(ThreadingHTTPServer):
         limit: the limit.
         revision: the number of changes; the answer to a read has it in its `ETag`.
         weak: whether the `ETag` is weak.
+        quoted: whether the `ETag` has the quotation marks of HTTP.
         untagged: the number of next reads whose answers have no `ETag`.
         most_reads: the number of reads after which reads are rejected with 429.
         bodies: the bodies of all changes.
@@ -35,6 +37,7 @@ class Limit(ThreadingHTTPServer):
     limit = 10.0
     revision = 1
     weak = False
+    quoted = True
     untagged = 0
     most_reads = 1_000
 
@@ -57,7 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.most_reads -= 1
         self.server.untagged -= 1
-        tags = {} if self.server.untagged >= 0 else {"ETag": self.server.tag}
+        tag = self.server.tag if self.server.quoted else self.server.tag.strip('"')
+        tags = {} if self.server.untagged >= 0 else {"ETag": tag}
         status = 429 if self.server.most_reads < 0 else 200
         self._answer(status, json.dumps({"limit": self.server.limit}).encode(), **tags)
 
@@ -114,6 +118,15 @@ def test_change_names_the_etag_that_was_read(limit: Limit) -> None:
     assert limit.limit == 20
 
 
+def test_change_quotes_a_version_that_the_service_returns_without_quotation_marks(limit: Limit) -> None:
+    limit.quoted = False
+    target = target_of(limit.url, version_header="ETag")
+
+    target.send(20, target.read().version)
+
+    assert limit.limit == 20
+
+
 def test_weak_etag_is_an_error_before_the_first_change(limit: Limit) -> None:
     limit.weak = True
 
@@ -150,7 +163,8 @@ def test_two_places_of_the_version_are_rejected() -> None:
         target_of("http://127.0.0.1/limit", version_header="ETag", version_pointer="/version")
 
 
-def test_change_without_a_body_and_its_printed_command(limit: Limit) -> None:
+def test_change_without_a_body_is_sent_and_printed_without_one(limit: Limit) -> None:
+    require_program("curl", "apt-get install curl")
     target = target_of(f"{limit.url}/$value", read_url=limit.url, body=None)
 
     target.send(20, None)

@@ -55,6 +55,16 @@ def test_sums_count_only_the_runs_of_the_list(services: Services) -> None:
     assert (overview.total_runs, overview.success_rate) == (1, 100.0)
 
 
+def test_steps_of_a_trace_without_agent_activity_are_not_in_the_latencies(services: Services) -> None:
+    store_both(services)
+    before = services.telemetry.overview(HOURS)
+    create = {"gen_ai.operation.name": "create_agent", "gen_ai.agent.name": "desk"}
+
+    send(services, [Trace("created").span("outer"), Trace("created").span("create", "outer", create, end_ms=9_000)])
+
+    assert services.telemetry.overview(HOURS) == before
+
+
 def test_late_span_of_an_agent_makes_an_agent_run_of_a_trace_without_agent_activity(services: Services) -> None:
     agent = store_both(services)
     assert ids(services.telemetry.list_runs(RunFilter())) == [agent.id]

@@ -92,6 +92,7 @@ def test_table_in_a_terminal_too_narrow_for_its_columns_is_a_list_with_all_texts
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
     run_id = "0192f0c1-0000-7000-8000-000000000000"
 
     print_table(

@@ -79,7 +79,7 @@ def test_identical_figures_show_no_late_change(run: int) -> None:
     # The rounding errors of the fit of these orders seem significant.
     windows = [window(planned, 200.0) for planned in windows_of(PLAN, 16, f"rollout-{run}")]
 
-    assert not any("late" in warning for warning in judge(windows, PLAN).warnings)
+    assert not any("late" in problem for problem in judge(windows, PLAN).problems)
 
 
 def test_carry_over_below_half_a_percent_is_ignored() -> None:
@@ -90,4 +90,4 @@ def test_carry_over_below_half_a_percent_is_ignored() -> None:
         for found, arm in zip(windows, before, strict=False)
     ]
 
-    assert not any("late" in warning for warning in judge(late, PLAN).warnings)
+    assert not any("late" in problem for problem in judge(late, PLAN).problems)

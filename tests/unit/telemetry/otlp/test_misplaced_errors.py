@@ -66,6 +66,17 @@ def test_model_call_after_which_its_agent_went_on_keeps_its_own_error() -> None:
     assert (first.status, first.error_message) == (StepStatus.FAILURE, None)
 
 
+def test_model_call_after_which_its_agent_called_a_tool_keeps_its_own_error() -> None:
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "find", "mastra.span.type": "tool_call"}
+    run = run_of(
+        agent(status=2, message="no stock"), model("first", 10, "error"), span("tool", "agent", tool, start=20, end=25)
+    )
+
+    [step] = [step for step in run.steps if step.model]
+    assert step.status is StepStatus.FAILURE
+    assert step.error_message is None
+
+
 def test_model_call_of_a_successful_agent_keeps_its_own_error() -> None:
     [step] = [step for step in run_of(agent(), model("only", 10, "error")).steps if step.model]
 
