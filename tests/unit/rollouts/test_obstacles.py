@@ -6,7 +6,9 @@ import pytest
 
 from relab.rollouts.judging import judge
 from relab.rollouts.obstacles import pass_obstacles
+from relab.rollouts.reports.wording import next_steps
 from relab.stats.verdicts import Verdict
+from unit.rollouts.rollout_records import record_of
 from unit.rollouts.rollout_windows import plan_of, rollout
 
 
@@ -36,6 +38,13 @@ def test_number_of_requests_is_the_one_at_which_a_rollout_passes(requests: int, 
 
     assert judge(windows, plan).verdict is verdict
     assert (pass_obstacles(plan) == ()) is (verdict is Verdict.PASS)
+
+
+def test_next_step_of_an_edge_names_the_obstacle_of_its_plan() -> None:
+    plan = plan_of(8, experiment="qps: 45, window_sec: 1")
+    record = record_of(plan=plan, windows=rollout(plan, 8, -30, offered=45, sent=45, completed=45))
+
+    assert any("a PASS needs 368" in step for step in next_steps(record))
 
 
 def test_policy_of_the_seed_has_no_obstacles() -> None:
