@@ -113,7 +113,7 @@ def list_runs(
 
 
 def _traces(number: int, max_counted: int) -> str:
-    """Return a number of traces as words, if they were counted up to `max_counted`."""
+    """Return the text for a number of traces; `max_counted`, at which counting stops, is shown as "at least"."""
     if number >= max_counted:
         return f"At least {max_counted:,} traces"
     return "1 trace" if number == 1 else f"{number:,} traces"

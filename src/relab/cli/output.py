@@ -23,7 +23,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 PIPE_WIDTH = 240
 READABLE = 8
-"""A narrower column, in characters, cuts most words."""
+"""The minimum width of a readable column, in characters; a narrower column splits most words."""
 
 EXIT_FAILED = 1
 EXIT_UNDECIDED = 2
@@ -97,7 +97,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 
 def _readable_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return the width in characters that a table needs so that no column is narrower than `READABLE` or its text."""
+    """Return the minimum width of a readable table, in characters.
+
+    The first column is never wrapped. Each other column needs the width of its longest text, but at most `READABLE`.
+    """
     widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
     return widths[0] + sum(min(width, READABLE) for width in widths[1:]) + 2 * len(widths) + len(widths) - 1
 
@@ -256,7 +259,7 @@ def _usage_problem(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and (argument := _undecodable_argument(error.object)) is not None:
         return f"The argument '{plain(argument)}' is not valid UTF-8."
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        # Only a name in an argument is so long: relab's own file names are short.
+        # Only an argument can contain such a name, because relab's own file names are short.
         return f"A name is too long for a file: {str(error.filename)[:100]}… Give a shorter one."
     if isinstance(error, FileNotFoundError) and not _has_working_directory():
         return "The working directory does not exist any more. Change to an existing folder, then try again."

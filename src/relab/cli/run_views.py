@@ -115,7 +115,7 @@ def timeline_rows(items: Sequence[TimelineItem], started_at: int) -> Iterator[tu
 
 
 def _took_ms(data: Mapping[str, Any]) -> float | None:
-    """Return the latency that was sent, else the time from the start to the end of the item; None if unknown."""
+    """Return the reported latency of an item in ms, else the time from its start to its end; None if unknown."""
     from relab.core.clock import parse_time
 
     sent, start, end = data.get("latency_ms"), data.get("started_at"), data.get("ended_at")

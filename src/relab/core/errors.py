@@ -93,7 +93,7 @@ class ExtraMissingError(ConflictError):
 
 
 class NotConfiguredError(ConflictError):
-    """The request needs an optional part of relab, such as a language model, that no setting configures."""
+    """The request needs an optional part of relab, such as a language model, that is not configured."""
 
     code = "not_configured"
 

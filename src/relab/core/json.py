@@ -34,7 +34,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
-    """Parse UTF-8 JSON and return its value. `what` names its source in error messages.
+    """Parse UTF-8 JSON and return its value. The message about invalid JSON begins with `what`, the name of the source.
 
     These are rejected, besides invalid JSON:
 
@@ -130,7 +130,7 @@ def whole(value: object) -> object:
 
 
 def equal_json(first: JsonValue, second: JsonValue) -> bool:
-    """Return whether two JSON values are equal, as JSON compares them: 1 equals 1.0, and does not equal true or "1"."""
+    """Return whether two JSON values are equal. Numbers are compared by value: 1 equals 1.0, but not true or "1"."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(equal_json(first[name], second[name]) for name in first)
     if isinstance(first, list) and isinstance(second, list):

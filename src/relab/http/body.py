@@ -44,7 +44,7 @@ class IngestGate:
         self.requests = 0
         self.bytes = 0
         self.decoding = asyncio.Semaphore(1)
-        """Held by the request whose body is decompressed and read. Many small bodies may be very large decompressed."""
+        """`POST /builds` holds it while it decompresses and parses a body, because small bodies may become large."""
 
     @asynccontextmanager
     async def reserve(self, declared: int = 0) -> AsyncGenerator[IngestReservation]:

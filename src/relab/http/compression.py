@@ -82,7 +82,7 @@ def _unzstd(raw: bytes, limit: int) -> _Unpacked:
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     try:
-        # Only the reader has a limit, and only the other object reports how the data ended. So the reader goes first.
+        # Only the reader can stop at a limit, and only `decompressobj` reports how the data ended, so both are used.
         content = decompressor.stream_reader(raw, read_across_frames=False).read(limit)
         if len(content) >= limit:
             return _Unpacked(content, is_whole=False, is_followed=False)
@@ -94,9 +94,9 @@ def _unzstd(raw: bytes, limit: int) -> _Unpacked:
 
 DECODERS: Final[Mapping[str, Callable[[bytes, int], _Unpacked]]] = {
     "gzip": _gunzip,
-    # The content encoding `deflate` is the format of zlib (RFC 9110); the Collector also knows it by this name.
+    # The content encoding `deflate` is the format of zlib (RFC 9110); OpenTelemetry's Collector also calls it `zlib`.
     "deflate": _inflate_zlib,
     "zlib": _inflate_zlib,
     "zstd": _unzstd,
 }
-"""By content encoding, the function that decompresses at most the given number of bytes."""
+"""`{content encoding: function}`; each function stops after the given number of decompressed bytes."""

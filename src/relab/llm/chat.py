@@ -56,7 +56,7 @@ _TOO_LONG = (
 """Words by which servers say that a prompt does not fit the model's context; they have no common error code."""
 
 _NO_SUCH_MODEL = ("model_not_found", "model not found", "invalid model name", "unknown model", "no such model")
-"""Words by which servers and proxies say with a status other than 404 that they do not have the model."""
+"""Words in the answers of servers and proxies that lack the model, but do not answer with the status 404."""
 
 _TOO_LONG_STATUSES = frozenset({400, 413, 422})
 
@@ -257,7 +257,7 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
 
 
 def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredError:
-    """Return the error for a status whose cause the answer does not show; `said` begins its message."""
+    """Return the error for a status whose cause is unknown. Its message begins with `said`."""
     if 300 <= status < 400:
         return LlmNotConfiguredError(
             f"{said}, a redirect. relab does not follow it, because it would send the API key to another address.",
@@ -274,8 +274,8 @@ def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredErr
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return the wait in seconds that the header Retry-After requests; None if it is missing or not valid.
 
-    The header has a number of seconds, of which some servers send fractions, or a date. A date is compared with the
-    date of the answer, because the clocks of the server and of this machine may differ.
+    The header has a date or a number of seconds; some servers send fractions of a second. A date is compared with the
+    header Date of the answer, if it exists, because the clocks of the server and of this machine may differ.
     """
     text = headers.get("Retry-After", "")
     if _SECONDS.fullmatch(text):

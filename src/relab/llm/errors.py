@@ -56,7 +56,7 @@ class LlmBusyError(LlmUnavailableError):
 
 
 class LlmTooSlowError(LlmUnavailableError):
-    """The model had not answered when the time limit of the call passed: a caller with a limit of its own names it."""
+    """The model did not answer within the time limit of the call. Callers with their own limit replace the remedy."""
 
 
 class LlmRefusedError(LlmError):

@@ -15,9 +15,10 @@ _TAG: Final = re.compile(
     r"|◁(?P<end_3>/)?think▷|<\|channel\|>(?:analysis|commentary|(?P<end_4>final))",
     re.IGNORECASE,
 )
-"""The tags around the reasoning of models. Some chat templates write the first tag, so that a reply has only the last one.
+"""The tags before and after the reasoning of models. Some chat templates put the first tag into the prompt, so that the
+reply has only the end tag.
 
-In the format Harmony (gpt-oss), the name of the next channel ends the reasoning.
+In Harmony, the format of gpt-oss, the reasoning ends where the channel `final` begins.
 """
 
 _BEFORE_PART: Final = ("[", '"')
@@ -30,10 +31,10 @@ _MORE_TOKENS: Final = "Raise RELAB_LLM__MAX_COMPLETION_TOKENS, or turn the model
 def find_json(text: str) -> JsonValue:
     """Return the value of a model's reply: the whole reply, or the one JSON object in it, parsed as strict JSON.
 
-    From the first `{` to the last `}`, a reply that is more than JSON must be one object. If it is not, the same holds
-    for the part of the reply after its last reasoning. So an object in the reasoning, in a list or in a broken object
-    is not accepted, and neither is one of several objects. The time is linear in the length of the text, which
-    `LlmConfig.max_response_bytes` limits; `parse_json` limits the nesting.
+    If the whole reply is not JSON, its text from the first `{` to the last `}` must be one object. If it is not, this
+    must hold for the part of the reply after the last end of reasoning. So an object in the reasoning, in a list or in
+    a broken object is rejected, and several objects are rejected too. The time is linear in the length of the text,
+    which `LlmConfig.max_response_bytes` limits; `parse_json` limits the nesting.
 
     Raises:
         LlmInvalidOutputError: the reply has no such object; the message has the reason, and no part of the reply.
@@ -42,7 +43,7 @@ def find_json(text: str) -> JsonValue:
     is_json, value = _parsed(text)
     if is_json:
         return value
-    # A text of the run, which the reasoning repeats, may contain an end tag. So only the last one counts.
+    # The reasoning may repeat a text of the run that contains an end tag, so only the last end tag counts.
     ends = [tag.end() for tag in _TAG.finditer(text) if _ends(tag)]
     try:
         return _find_object(text)
@@ -84,7 +85,7 @@ def _parsed(text: str) -> tuple[bool, JsonValue]:
 
 
 def _problem(found: str) -> str:
-    """Return why `found`, a text from a `{` to a `}`, is not one object of strict JSON."""
+    """Return the reason for which `found`, a text from a `{` to a `}`, is not one object of strict JSON."""
     try:
         _, end = json.JSONDecoder().raw_decode(found)
     except (ValueError, RecursionError):

@@ -143,7 +143,7 @@ class LangChainGateway:
         try:
             return read_message(message, schema)
         except LlmInvalidOutputError as error:
-            # A server that ignores the way in which it is asked for JSON answers with prose.
+            # Some servers ignore the output method (the way in which JSON is requested), and answer with prose.
             error.remedy = error.remedy or other_methods(self._config)
             raise
 

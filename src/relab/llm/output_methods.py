@@ -1,4 +1,4 @@
-"""Which other ways of asking for JSON a provider's protocol has, for the remedies of errors."""
+"""Remedies that name the other output methods of a provider's protocol, that is, its other ways to request JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from relab.llm.providers import PROVIDERS
 
 
 def other_methods(config: LlmConfig) -> str | None:
-    """Return the remedy for a server that ignores or rejects the way in which it is asked for JSON.
+    """Return the remedy for a server that ignores or rejects the configured output method (the way to request JSON).
 
-    Such a server answers with prose or with status 400, 422 or 500. The result is None if the protocol has one way only.
+    Such a server answers with prose or with status 400, 422 or 500. Return None if the protocol has only one method.
     """
     others = [method for method in PROVIDERS[config.provider].methods if method is not config.method]
     if not others:

@@ -1,4 +1,4 @@
-"""Find out before a rollout whether its plan can pass: whether it measures enough rounds and requests."""
+"""Check before a rollout whether its plan can pass: whether it measures enough rounds and sends enough requests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ _MOST_REQUESTS: Final = 10**9
 
 
 def pass_obstacles(plan: Plan) -> tuple[str, ...]:
-    """Return one sentence for each reason why no rollout of a plan can pass, whatever it measures; empty without one.
+    """Return one sentence for each reason why no rollout of a plan can pass; an empty tuple if a rollout can pass.
 
-    A PASS needs a number of rounds (measurements of each set of flags). It also needs so many requests with the new
-    flags that the upper bound of their error rate is below the limit if no request fails. Requests of live traffic are
-    not known before the rollout, and the policy `seed` has neither condition.
+    A PASS needs a minimum number of rounds (one measurement of each set of flags). It also needs enough requests with
+    the new flags: if none of them fails, the upper bound of their error rate must be below the limit. The number of
+    requests of live traffic is unknown before the rollout, so it is not checked. The policy `seed` has neither
+    condition.
     """
     from relab.rollouts.judging.procedure import last_rounds
     from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS
@@ -45,7 +46,7 @@ def _upper_pct(requests: int) -> float:
 
 
 def _requests_needed(limit_pct: float) -> int:
-    """Return the smallest number of requests without an error that excludes an error rate of `limit_pct`, in percent."""
+    """Return the smallest number of requests that, if none fails, excludes an error rate of `limit_pct` percent."""
     low, high = 0, 1
     while _upper_pct(high) >= limit_pct and high < _MOST_REQUESTS:
         low, high = high, 2 * high

@@ -175,7 +175,7 @@ def translate_errors() -> Iterator[None]:
         code = getattr(error.orig, "sqlite_errorcode", None)
         raise DatabaseUnavailableError(
             f"The database cannot be used right now: {_first_line(error)}.",
-            # The low byte is the kind of the error; the other ones are details.
+            # The low byte of SQLite's error code is the kind of the error; the other bytes are details.
             remedy="Check that the file's folder exists and that this user may write there (RELAB_HOME, DATABASE_URL)."
             if code is not None and code & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
             else "Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",

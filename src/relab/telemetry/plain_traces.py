@@ -2,7 +2,7 @@
 
 Coding agents and other programs export spans of their own functions, such as queries of a database, as traces of
 their own. The run of such a trace is stored like all others and found by its id, but lists and sums leave it out.
-`otlp/projection.py` decides which traces these are; a late span can make an agent run of one.
+`otlp/projection.py` decides which traces these are. A late span of an agent can turn such a trace into an agent run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PlainTraces:
     """
 
     max_counted: Final = 1_000
-    """The greatest number that `count` returns, so that a long history is not read for it."""
+    """The maximum result of `count`; the limit avoids that a long history is read only to count it."""
 
     def __init__(self, projector: Projector) -> None:
         self._projector = projector

@@ -182,7 +182,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
-    """Return a read-only copy of the project's current files, made from the copy of the last build where there is one.
+    """Return a read-only copy of the project's current files; the copy of the last build is updated if it exists.
 
     Raises:
         ExperimentInvalidError: a pattern in `ignore` is invalid, or a file cannot be read.

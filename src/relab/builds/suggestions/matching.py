@@ -18,7 +18,8 @@ MIN_COVERAGE: Final = 0.85
 """The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
 _ROUNDING: Final = 1e-9
 _SHORT: Final = 2
-"""The greatest number of words of a short sign. Two words apart from each other are in many lines that mean other things."""
+"""The maximum number of words of a short sign. Many unrelated lines contain the words of such a sign, but not as
+neighbours."""
 HINT_CONFIDENCE: Final = 0.5
 """The confidence of a match by a hint is multiplied by this factor."""
 
@@ -29,8 +30,9 @@ def match_failures(
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
     A known failure has signs: typical log lines, as sequences of words. Words that few signs have get more weight. A
-    line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight; the words of a sign
-    of two words must be neighbours in the line, apart from numbers between them. The strength of a match is the weight of these words in the best line.
+    line matches a sign if it has, in the same order, words with at least 85 % of the sign's weight. The words of a sign
+    of two words must also be neighbours in the line; numbers between them are ignored. The strength of a match is the
+    weight of the matching words in the best line.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are compared, errors first.
@@ -137,9 +139,9 @@ class _SignIndex:
 
 
 def _is_part(sign: Sequence[str], line: Sequence[str]) -> bool:
-    """Return whether a line has the words of a sign one directly after the other; both are sequences of words.
+    """Return whether the words of `sign` are neighbours in the words of `line`, in the same order.
 
-    Other numbers between them are skipped: many are places, such as in `main.go:12:5: undefined`.
+    Numbers that are not in the sign are ignored, because many are positions, as in `main.go:12:5: undefined`.
     """
     rest = [word for word in line if word in sign or not word.isdigit()]
     return any(rest[start : start + len(sign)] == list(sign) for start in range(len(rest) - len(sign) + 1))

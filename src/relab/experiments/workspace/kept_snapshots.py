@@ -1,7 +1,7 @@
 """Keep one snapshot of a project up to date: only files that changed since the last call are read and copied again.
 
-A file counts as unchanged if its stamp (size, times, inode) is the recorded one, as in git's index. The index beside the
-snapshot has the stamps of the project's files and of their copies.
+A file counts as unchanged if it still has its recorded stamp (size, times, inode), as in git's index. The index is a
+file beside the snapshot; it has the stamps of the project's files and of their copies.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class _Index:
 def keep_snapshot(
     root: Path, folder: Path, ignore: Iterable[str] = (), *, now_ns: Callable[[], int] = time.time_ns
 ) -> ProjectSnapshot:
-    """Return a snapshot of the project's current files; the earlier snapshot in the same folder becomes this one.
+    """Return a snapshot of the project's current files, which replaces the earlier snapshot in the same folder.
 
-    A copy whose stamp is not the recorded one is replaced, so a process that changes the snapshot changes no later one.
+    A copy without its recorded stamp is replaced, so a process that changes this snapshot does not change later ones.
 
     Args:
         root: the folder of the project.
@@ -94,7 +94,7 @@ def keep_snapshot(
         for other in target.parent.iterdir() if target.parent.is_dir() else ():
             if other != target:
                 remove_tree(other)
-    # The project's files were read after the first time, the new copies after the second one.
+    # `started_ns` precedes all reads of the project's files, and `checked_ns` all reads of the new copies.
     _write_index(folder, manifest.digest, _settled(project, started_ns), _settled(copies, checked_ns))
     return ProjectSnapshot(target, manifest)
 
@@ -124,7 +124,7 @@ def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Ca
         now_ns: the clock by which file systems stamp files.
 
     Returns:
-        `(stamps and entries of the folder's files, time)`: the new files were stamped before this time, and read after it.
+        `(stamps and entries of the folder's files, time)`; new files were stamped before this time and read after it.
     """
     kept: Known = {}
     for path, found in list(walk_files(building, None)) if building.is_dir() else ():
@@ -142,7 +142,7 @@ def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Ca
         for path in missing.files:
             _move(fresh / path, building / path)
     copied = {path: (seen_of((building / path).lstat()), entry) for path, entry in missing.files.items()}
-    # Checked after they are stamped: a process of an earlier build may write into them at any time.
+    # The copies are checked after their stamps were read, because a process of an earlier build may write into them.
     checked_ns = now_ns()
     for entry in missing.files.values():
         check_copy(root, building, entry)
@@ -150,14 +150,14 @@ def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Ca
 
 
 def _same_time(copy: FileStamp, original: tuple[FileStamp, FileEntry]) -> bool:
-    """Return whether a copy has the modification time of its original, which build tools compare; links have none."""
+    """Return whether a copy has the modification time of its original, which build tools compare; true for a link."""
     stamp, entry = original
     return entry.mode < 0 or copy.mtime_ns == stamp.mtime_ns
 
 
 def _move(file: Path, target: Path) -> None:
     if target.is_dir():
-        # The folder has no file of the project any more.
+        # The project no longer has a file in this folder.
         remove_tree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     file.rename(target)
@@ -180,7 +180,7 @@ def _known(rows: Mapping[str, list[Any]]) -> Known:
 
 
 def _settled(known: Known, read_ns: int) -> Known:
-    """Return the files whose last change is older than a tick at the time `read_ns`: a later one changes their stamp."""
+    """Return the files that last changed more than a tick before `read_ns`: each later change alters their stamp."""
     return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _tick_ns(each[0])}
 
 
@@ -190,7 +190,7 @@ def _tick_ns(stamp: FileStamp) -> int:
 
 def _write_index(folder: Path, digest: str, project: Known, copies: Known) -> None:
     stored = {"format": _FORMAT, "digest": digest, "project": _rows(project), "copies": _rows(copies)}
-    # Without an index, the next call is slower and gives the same result.
+    # If the index cannot be written, the next call is slower, but its result is the same.
     with contextlib.suppress(OSError):
         (folder / _INDEX).write_text(json.dumps(stored), encoding="utf-8")
 

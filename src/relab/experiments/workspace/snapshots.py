@@ -259,12 +259,12 @@ def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
     """Read a file, or the target of a link, and return its entry of a manifest.
 
     Args:
-        path: its path below the folder of the manifest.
-        file: its path.
-        status: its status (stat), of the link itself if it is one.
+        path: the path of the file, relative to the folder of the manifest.
+        file: the path at which the file is read.
+        status: the status of the file, without following a link (`lstat`).
 
     Raises:
-        OSError: the file cannot be read, is replaced by a link, or has more holes than can be read.
+        OSError: the file cannot be read, was replaced by a link, or has too many holes.
     """
     if stat.S_ISLNK(status.st_mode):
         target = os.fsencode(file.readlink())
@@ -277,7 +277,7 @@ def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
 
 
 def check_copy(root: Path, copy: Path, entry: FileEntry) -> None:
-    """Check that the copy of a file has the content that the manifest of its original has.
+    """Check that the copy of a file has the content that the manifest of the project records.
 
     Args:
         root: the folder of the project.

@@ -65,7 +65,7 @@ class JudgeLimits:
 
 
 class JudgeLimitError(RelabError):
-    """A limit of `JudgeLimits` other than the budget is reached, so that no further request is sent."""
+    """A limit of `JudgeLimits` other than the budget is reached, so no further request is sent."""
 
     code = "judge_limit"
 
@@ -101,7 +101,7 @@ class JudgeSession:
             shown: the numbers of the steps in the prompt.
 
         Raises:
-            JudgeLimitError: it has none, because no step fits `JudgeLimits.context_tokens`.
+            JudgeLimitError: the prompt has no step, because each step is too long for `JudgeLimits.context_tokens`.
         """
         if not shown:
             raise JudgeLimitError(

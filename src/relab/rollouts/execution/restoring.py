@@ -53,7 +53,7 @@ def restore_flags(
 
     Raises:
         TargetUnavailableError: the target does not answer within `within_s`. The flags may still be changed.
-        SubjectError: the answers of the target have no version that a conditional change may name, until `within_s` is over.
+        SubjectError: within `within_s`, no answer of the target has a version that can be used in a conditional change.
         FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags.
         FlagsNotRestoredError: the target rejects the inverse change, and the flags are still changed.
     """
@@ -84,7 +84,7 @@ def restore_flags(
             if time.monotonic() >= ends_s:
                 raise
         except (TargetUnavailableError, SubjectError):
-            # One answer without the version of the flags may be that of a proxy.
+            # A single answer without the version of the flags may come from a proxy.
             if time.monotonic() >= ends_s:
                 raise
         else:

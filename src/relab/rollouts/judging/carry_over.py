@@ -1,7 +1,7 @@
 """Find a carry-over: windows whose figure depends on the flags of an earlier window.
 
-A service that applies a change late serves the flags of the previous window. If it is late by a whole window, arm A
-often shows what arm B does, and a harmful change looks like an improvement.
+A service that applies a change late still uses the flags of the previous window. If it is late by a whole window, many
+windows of arm A show the effect of arm B, and a harmful change looks like an improvement.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from relab.rollouts.models import Arm
 from relab.stats.distributions import t_quantile
 
 CARRY_OVER_ALPHA: Final = 0.01
-"""Two-sided level of the tests of both lags together. A target that applies changes at once, and whose windows are
-independent with normal noise, is suspected in at most 1 of 100 rollouts, and in fewer if the change has an effect."""
+"""Two-sided significance level of both tests together (one for each lag). If a target applies changes at once and its
+windows are independent with normal noise, at most 1 of 100 rollouts is a false positive, and fewer if the change has an
+effect."""
 _LEAST_SLOPE: Final = 0.005
-"""The least effect of an earlier arm, as a logarithm (0.5 %). The effects in identical windows are rounding errors."""
+"""The minimum effect of an earlier arm, as a logarithm (0.5 %). Rounding errors cause smaller effects."""
 _LAGS: Final = ("Windows after arm B", "Windows two after arm B")
-"""How far back an earlier window may be, in order, and the beginning of a sentence about it."""
+"""For each lag, 1 and 2 windows: the beginning of the sentence about the windows at this lag after arm B."""
 _OWN: Final = 2
 _COLUMNS: Final = 3 + len(_LAGS)
 _LEAST_FREEDOM: Final = 4
@@ -31,12 +32,13 @@ _LEAST_EIGENVALUE: Final = 1e-9
 def carry_over(data: RolloutData) -> str | None:
     """Return a sentence if the figures depend on the flags of an earlier window beyond chance; None otherwise.
 
-    A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by a
-    linear trend, the window's own arm, and the arms of the two windows before it. The effect of one of these two must be
-    significant, at least 0.5 %, and at least half as large as that of the window's own arm.
+    A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
+    a linear trend, the window's own arm, and the arms of the two windows before it. The effect of one of these two
+    earlier arms must be significant, at least 0.5 %, and at least half as large as that of the window's own arm.
 
-    Nothing is found if all arms are measured at once, if there are more than two arms, in fewer than 6 rounds, or with the fixed
-    orders `abab` and `abba`, in which a window's own arm determines one of the arms before it.
+    A carry-over cannot be found if all arms are measured at the same time, if there are more than two arms, in fewer
+    than 6 rounds, or with the fixed orders `abab` and `abba`, in which a window's own arm determines one of the arms
+    before it.
 
     Source of the model: B. Jones and M. G. Kenward, "Design and Analysis of Cross-Over Trials", chapter 5.
     """
@@ -56,10 +58,11 @@ def carry_over(data: RolloutData) -> str | None:
 
 
 def _model(data: RolloutData) -> tuple[Floats, Floats]:
-    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window; no rows if it does not fit.
+    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window.
 
-    The columns are: 1, the position in time, the window's own arm, and the arms of the two windows before it (0 for A, 1
-    for B). The first windows have no row: a target that is cold at the start is not late.
+    The columns are: 1, the position in time, the window's own arm, and the arms of the two windows before it (0 for A,
+    1 for B). The first two windows have no row, so a cold target is not mistaken for a late one. There are no rows if
+    the arms are measured at the same time, or are not exactly A and B.
     """
     windows = {window.index: window for window in data.every_window()}
     if data.is_live or {window.arm for window in windows.values()} != {Arm.A, Arm.B}:
@@ -78,8 +81,8 @@ def _fitted(matrix: Floats, logs: Floats) -> tuple[Floats, Floats, int]:
     """Fit a linear model by least squares.
 
     Returns:
-        `(slopes, errors, freedom)`: the slope of each column with its standard error, and the degrees of freedom, which are 0 if
-            the rows do not determine the slopes.
+        `(slopes, errors, freedom)`: the slope of each column with its standard error, and the degrees of freedom, which
+            are 0 if the rows do not determine the slopes.
     """
     freedom, products = len(matrix) - _COLUMNS, matrix.T @ matrix
     nothing = np.zeros(_COLUMNS)

@@ -127,8 +127,9 @@ def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tup
     """Return `(problems, warnings)`, one sentence each; only the problems make the verdict INVALID.
 
     Four kinds of doubts exist: missing data, biased data (such as dropped requests, or very different numbers of
-    requests of the arms), an unstable arm A (its figures drift or vary too much), and a carry-over (figures depend on the
-    flags of the window before). Arm A has the old flags, arm B the new ones. The plan's policy says which doubts are problems; the others are warnings:
+    requests of the arms), an unstable arm A (its figures drift or vary too much), and a carry-over (figures depend on
+    the flags of an earlier window). Arm A has the old flags, arm B the new ones. The plan's policy says which doubts
+    are problems; the others are warnings:
 
     - `seed`: missing data are a problem.
     - `statistical`: all doubts are problems, but the last two are only warnings if the change is clearly harmful.
@@ -143,6 +144,7 @@ def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tup
         return missing, (*biased, *unstable)
     if _is_harmful(data, plan, running):
         # An unstable arm A widens the interval and does not shift it, so it is no reason against a FAIL beyond chance.
+        # A carry-over may shift it, but a FAIL only keeps the old flags.
         return (*missing, *biased), unstable
     return (*missing, *biased, *unstable), ()
 

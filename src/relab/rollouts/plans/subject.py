@@ -47,16 +47,17 @@ class HttpFlagSubject(PlanSection):
     Attributes:
         url: the URL to which a change is sent. The new value, as text or JSON, replaces `$value` in it.
         method: the HTTP method of a change.
-        body: the body of a change, as JSON; the new value replaces each text in it that is exactly `$value`. None (`null`
-            in a plan) for changes without a body.
+        body: the body of a change, as JSON; the new value replaces each text in it that is exactly `$value`. None
+            (`null` in a plan) for changes without a body.
         read_url: the URL at which the flag is read; None for `url`.
         pointer: the JSON pointer to the flag's value in the answer to a read.
         version_pointer: the JSON pointer to the flag's version in the answer to a read; None for a flag without
             versions. A change sends the version in an `If-Match` header.
-        version_header: the HTTP header with the flag's version in the answer to a read, such as `ETag`, in place of
+        version_header: the HTTP header with the flag's version in the answer to a read, such as `ETag`; used instead of
             `version_pointer`.
-        reads: how many GET requests, over one connection each, are one read of the flag; all answers must agree. The first
-            read, and those after a disagreement, have eight times as many. 1: always a single request.
+        reads: the number of GET requests for one read of the flag, each over its own connection; all answers must
+            agree. The first read, and each read after a disagreement, has eight times as many. With 1, each read is a
+            single request.
         headers: HTTP headers of each request.
         a: the old value (arm A); None for the value that the flag has before the rollout.
         b: the new value (arm B).

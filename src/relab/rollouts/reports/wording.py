@@ -93,7 +93,7 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 
 def _obstacles(record: RolloutRecord) -> tuple[str, ...]:
-    """Return why the measurement of a rollout could not pass by its plan; an experiment that decides it needs none."""
+    """Return the reasons why the rollout of a record cannot pass; empty if an experiment decides the rollout."""
     return pass_obstacles(record.plan) if record.experiment is None else ()
 
 

@@ -33,8 +33,9 @@ class HttpFlagTarget:
     """A flag with one JSON value; each change replaces the whole value.
 
     A service may have several processes at one address, and a common mistake is to keep the flag in the memory of each.
-    Therefore the flag is read several times at once, over one connection each. The first read is thorough, because an
-    earlier change may have reached some of the processes, and so are all reads after the answers have differed.
+    Therefore one read sends several requests, each over its own connection. The first read is thorough (it sends more
+    requests), because an earlier change may have reached only some of the processes. So is each read that follows a
+    read with different answers.
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
@@ -53,7 +54,7 @@ class HttpFlagTarget:
         return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:
-        """Return the value of the flag, with its version if the plan says where answers have it.
+        """Return the value of the flag, and its version if the plan names a pointer or a header for it.
 
         If processes of the service return different values, the state has all of them.
         """
@@ -104,7 +105,7 @@ class HttpFlagTarget:
         check_change(shown_url(self._subject.url), answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether the value in `state` equals `wanted`."""
+        """Return whether all values in `state` equal `wanted`."""
         return all(equal_json(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
@@ -127,7 +128,7 @@ class HttpFlagTarget:
 
 
 def _joined(states: list[FlagState]) -> FlagState:
-    """Return the state of a flag of which several answers report these states."""
+    """Return one state for the states that several answers report; values other than the first are its `others`."""
     first, others = states[0], list[JsonValue]()
     for value in (value for state in states for value in state.values):
         if not any(equal_json(value, found) for found in (first.value, *others)):

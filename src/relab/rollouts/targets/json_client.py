@@ -185,7 +185,12 @@ class JsonClient:
             return list(threads.map(lambda _number: self._get(url, times), range(times)))
 
     def _get(self, url: str, times: int = 1) -> JsonAnswer:
-        """Return the answer to one of `times` GET requests, with the remedies for an answer that has no value."""
+        """Return the answer to one of `times` GET requests.
+
+        Raises:
+            TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON. If the server
+                limits the number of requests, the remedy names `times`.
+        """
         answer = self.request("GET", url)
         if not answer.is_success:
             remedy = "Check the URL and the headers in the plan, and the log of the service."

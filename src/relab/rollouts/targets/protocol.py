@@ -108,7 +108,7 @@ def check_size(value: JsonValue, where: str) -> None:
 
 
 def read_agreed(target: FlagTarget) -> FlagState:
-    """Return the current flags of a target, in which all of its parts agree.
+    """Return the current flags of a target; all parts of the target must report the same flags.
 
     Raises:
         FlagsNotAppliedError: parts of the target report different values.
@@ -175,7 +175,7 @@ def change_flags(
 
 
 def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> None:
-    """Send a change again; several times at once if flags have no version, because these requests reach more processes."""
+    """Send a change again: once if flags have a version, else several times at once, to reach more processes."""
     if version is not None:
         target.send(wanted, version)
         return

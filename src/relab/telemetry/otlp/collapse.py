@@ -26,7 +26,7 @@ _OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "start
 
 _ERROR_FIELDS: Final = ("status", "error_class", "error_message", "status_code")
 _MAX_LAYERS: Final = 8
-"""How many nested reports of one tool call are joined: such as those of a framework, an MCP client, a proxy and a server."""
+"""The maximum number of nested reports that are joined to one tool call, such as those of a client and its server."""
 _VALUES: Final = ("args_json", "result_summary")
 _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
@@ -68,7 +68,7 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
             is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
             if facts.is_plumbing and around[span_id].is_known and is_silent:
                 changed[span_id] = facts._replace(kind=NO_ITEM)
-        # A call inside further calls than `_MAX_LAYERS` is itself a part, which stays hidden.
+        # A span more than `_MAX_LAYERS` deep can be joined to a call that is itself a part; that part stays hidden.
         changed |= {
             call_id: _with_parts(by_id[call_id], found) for call_id, found in parts.items() if call_id not in changed
         }
@@ -83,10 +83,11 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> set[str]:
-    """Return the ids of the spans of tools without arguments that have another such span of their tool beside them.
+    """Return the ids of tool spans without arguments that share their tool and their enclosing call with another one.
 
-    Two of them directly inside one tool call cannot both report this call again. `around` is
-    `{span id: what encloses the span}`. Internal spans of frameworks (`is_plumbing`) are left out: they may be attempts.
+    Two such spans directly inside one tool call cannot both report this call again, so they are calls of their own.
+    `around` is `{span id: what encloses the span}`. Internal spans of frameworks (`is_plumbing`) are left out, because
+    they may be attempts.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for facts in spans:
@@ -119,9 +120,10 @@ def _call_of_part(
 def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]) -> bool:
     """Return whether `inner`, a span inside the tool call `outer`, reports the same call or a part of it.
 
-    A part that names a tool, such as the span of an MCP server, belongs to the calls of this tool only: a call of
-    another tool around it has called this one. No agent is between the two, since it would have made a call of its own.
-    Other spans of tools are parts of a call of the same tool if they have the same arguments or none.
+    An internal span that names no tool is a part of the call. A span that names a tool, such as that of an MCP server,
+    is a part only of a call of the same tool, and only if no agent is between the two: another tool or an agent would
+    have made a call of its own. A span with other arguments than `outer` is not a part, except for an internal span
+    with exactly the same name of the tool.
     """
     name = text_attribute(inner.span.attributes, v.TOOL_NAME)
     if name is None:
@@ -137,7 +139,7 @@ def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]
 
 
 def _is_qualified(one: str, other: str) -> bool:
-    """Return whether two plain names can be those of one tool: frameworks and proxies put a server's name before it."""
+    """Return whether two plain names may mean one tool: frameworks and proxies put a server's name before it."""
     shorter, longer = sorted((one, other), key=len)
     return longer.endswith(f"_{shorter}")
 
@@ -145,8 +147,8 @@ def _is_qualified(one: str, other: str) -> bool:
 def _with_parts(call: SpanFacts, parts: Sequence[SpanFacts]) -> SpanFacts:
     """Return the tool call `call` with the arguments, the result and the error that only its parts report.
 
-    The error is that of the last part that failed and was not repeated. A call that reports an error keeps its own,
-    unless its framework has removed the details.
+    The error is that of the last part that failed and was not repeated with success. A call that reports an error keeps
+    it, unless its framework has removed the details.
 
     Args:
         call: the tool call.
@@ -180,8 +182,8 @@ def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple
     """Return which kinds of redundant spans a trace may have, as `(internal steps, nested calls, ends of streams)`.
 
     The first value is true if a span is an internal step of a framework or a tool's span inside a tool call, the second
-    one if a model call is inside another model call, and the third one if a span reports the end of a streamed answer. `around` is
-    `{span id: what encloses the span}`.
+    one if a model call is inside another model call, and the third one if a span reports the end of a streamed answer.
+    `around` is `{span id: what encloses the span}`.
     """
     has_plumbing = has_nested = has_stream = False
     model = Role.LLM

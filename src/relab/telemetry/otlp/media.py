@@ -76,7 +76,7 @@ def content_text(content: Any) -> str | None:
     parts = given if isinstance(given, list) else [given]
     has_medium = any(map(_medium_with_data, parts))
     is_plain = isinstance(content, list) or has_medium or all(map(_is_text, parts))
-    # A list of plain texts alone is a value of the tool.
+    # A list that has strings but no medium is a value of the tool, so it stays JSON.
     lines = [part if has_medium and isinstance(part, str) else _line(part) for part in parts] if is_plain else [None]
     return as_text(content) if None in lines or not parts else "\n".join(line for line in lines if line is not None)
 

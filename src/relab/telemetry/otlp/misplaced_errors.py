@@ -1,6 +1,7 @@
 """Give spans the errors that their framework reports on other spans.
 
-Some frameworks report the error of a model call on the agent around it, or the end of an agent on its guardrail.
+Some frameworks report the error of a model call only on the agent around it, or the failure of an agent only on its
+guardrail.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 def place_errors(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
     """Return the spans of a trace with errors at the spans that they belong to.
 
-    - A model call that failed without a message gets the error of the agent or step around it, if this one failed with
-      a message and began no further model or tool call afterwards.
-    - An agent that reports success fails with the error of a guardrail that stopped it (`STOPS_AGENT`), unless the
-      agent began a further model or tool call afterwards.
+    - A model call that failed without a message gets the error of the step or agent around it, if this step or agent
+      failed with a message and began no model or tool call after the failed one.
+    - An agent that reports success gets the status `failure` and the error of a guardrail that stopped it
+      (`STOPS_AGENT`), unless the agent began a model or tool call after the guardrail.
 
     If no span changes, the result is `spans` itself.
 

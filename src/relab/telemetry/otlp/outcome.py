@@ -92,13 +92,14 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
 
 
 def _in_group(stack: object) -> tuple[str, str] | None:
-    """Return `(class, message)` of the only error in a group of Python; None if the stack trace does not contain it.
+    """Return `(class, message)` of the only error in an `ExceptionGroup`; None if the stack trace does not name it.
 
-    A task group raises the error of its only failed task in such a group, whose own message says nothing about it.
+    A task group raises the error of its only failed task in such a group, whose own message does not name the error.
     """
     if not isinstance(stack, str):
         return None
-    # The innermost error is printed last. Further lines of its message follow, and a line can be a single word.
+    # The traceback of the innermost error comes last, and its first line that matches names the error: further lines of
+    # the error's message, which can match too, come after it.
     named = _GROUPED.search(stack, max(stack.rfind(_TRACEBACK), 0))
     return (named["name"], named["message"] or named["name"]) if named is not None else None
 
@@ -160,7 +161,7 @@ _JS_ERROR: Final = re.compile(r"\n\n(?P<name>[A-Za-z_$][\w$.]{0,99}): ")
 _ABORTS: Final = frozenset(("Abort", "Request was aborted."))
 """The messages with which LangGraph.js, and the clients of OpenAI and Anthropic, report that their caller aborted them."""
 _TIME_LIMIT: Final = re.compile(r"\btime[ -]?out\b|\btimed[ -]out\b|\bdeadline\b", re.IGNORECASE)
-"""Words by which the message of a cancellation says that a time limit, and no person or program, ended the work."""
+"""Words in the message of a cancellation that show that a time limit, not a person or a program, ended the work."""
 _CLASS_ALONE: Final = re.compile(r"(?:[A-Za-z_]\w{0,99}\.){0,9}[A-Z]\w{0,99}(?:Error|Exception|Interrupt)")
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _NAMED_ERROR: Final = re.compile(r"(?P<name>[A-Za-z_][\w.]{0,199}): ")

@@ -88,7 +88,7 @@ class _Projection:
         # If a single top span covers the whole run, it is the run itself and not one of its steps.
         self._whole = tops[0] if len(tops) == 1 and containers else None
         self._principal = (containers or tops or roots or spans)[0]
-        # The analysis of failed calls needs them.
+        # A failed call is stored with the schema of its tool, which its analysis needs.
         self._schemas = GivenSchemas(facts.span.attributes for facts in spans if facts.role in (Role.LLM, Role.AGENT))
 
     def record(self) -> RunRecord:
@@ -165,9 +165,9 @@ class _Projection:
     def _span_kind(self, end: _End, conversation_id: str | None) -> str | None:
         """Return `agent` if an agent's span is the whole run, `other` if the trace has no agent activity, else None.
 
-        A trace has no agent activity if it ended successfully, if no span has a known role, an agent's name, a
-        question or an answer (the creation of an agent does not count), and if no span names a conversation, a user or a trial. Late spans
-        may change this.
+        A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
+        name, a question or an answer (the creation of an agent does not count); and no span names a conversation, a
+        user or a trial. Late spans may change this.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
             return str(Role.AGENT)

@@ -243,7 +243,7 @@ class _Joining:
             request: the request.
             is_earlier: whether the request comes from an earlier turn, so that its tool may have begun before `model`.
         """
-        # First by id and name, then by name without an id; by id alone comes last, because some programs reuse ids.
+        # First by id and name, then without an id; by id alone comes last, because some programs reuse ids.
         found = None
         if request.call_id is not None:
             found = self._next_of(self._identified.get((request.call_id, plain_name(request.name))))
@@ -275,9 +275,9 @@ class _Joining:
         return None
 
     def _in_other_process(self, model: SpanFacts, request: ToolRequest) -> SpanFacts | None:
-        """Return the first free span with the tool and arguments of `request`, if it is of another process than `model`.
+        """Return the first free span with the tool and arguments of `request`, if it has another resource.
 
-        Their clocks differ, so it may begin before `model`, for example if `model` is the span of a gateway.
+        The clocks of two processes may differ: if `model` is the span of a gateway, the tool may seem to begin earlier.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:

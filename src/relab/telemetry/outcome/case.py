@@ -193,8 +193,9 @@ class Case:
     def last_model_is_silent(self) -> bool:
         """Whether the last call of a model has no output and no finish reason, and each earlier one has both.
 
-        The only call of an agent's model is silent if it also has no tokens, and if the question shows that texts are
-        captured, or if not even the model has a name, or if the agent's span reports that it has no messages.
+        If the run of an agent has only one model call, the run must also have no tokens. In addition, one of these must
+        show that the output is missing and not merely uncaptured: there is a question, the model has no name, or the
+        agent's span reports an empty list of messages.
         """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]

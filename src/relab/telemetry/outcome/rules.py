@@ -209,7 +209,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
       program that is cancelled or waits for a person ends in this way.
     - The last model call had requested tools, and the tools were called: failed.
     - The last model call of an agent had requested tools, and none was called: unknown, for the same reason.
-    - As before, but not even messages have a request, although texts are captured (there is a question): unknown.
+    - An agent's last model call had requested tools, but no call or request follows, and a question is known: unknown.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -241,8 +241,8 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 def _model_ended_by_error(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run has no answer, and the last model call has the finish reason `error` and no output, but reports
-    no error. GitHub Copilot CLI reports a model call that its user cancelled in this way.
+    It matches if the run has no answer, and its last activity is a model call with the finish reason `error`, without
+    output and without a reported error. GitHub Copilot CLI reports a model call that its user cancelled in this way.
     """
     model = case.last_model
     has_text = model is not None and (model.result or filled(case.fields.answer) is not None)

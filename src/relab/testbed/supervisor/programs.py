@@ -79,7 +79,8 @@ def find_redis() -> tuple[str, str]:
         if found is not None and os.access(found, os.X_OK):
             matched = re.search(r"v=(\S+)", _output(found, "--version"))
             if matched:
-                # Links stay, because Debian's redis-server is a link to redis-check-rdb, which acts by the name it is called.
+                # Links are not resolved: Debian's redis-server is a link to redis-check-rdb, a program that behaves
+                # according to the name by which it is called.
                 return str(Path(found).absolute()), matched[1]
     raise MissingProgramError("No redis-server is installed.", remedy=_PACKAGES)
 

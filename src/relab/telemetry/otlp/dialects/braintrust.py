@@ -1,4 +1,4 @@
-"""The dialect of Braintrust: its names for fields of its own, beside those of other conventions.
+"""The dialect of Braintrust: attributes with names of its own, beside those of other conventions.
 
 A value is a text (`braintrust.input`), or JSON (`braintrust.input_json`); an object is one JSON text
 (`braintrust.metrics`), or has one attribute for each of its fields (`braintrust.metrics.prompt_tokens`).
@@ -67,7 +67,7 @@ def _captured(attributes: Attributes, names: tuple[str, ...]) -> Any:
 
 
 def _field(attributes: Attributes, owner: str, name: str) -> Any:
-    """Return the field `name` of the object `owner`, from its own attribute or the object's JSON; None without it."""
+    """Return the field `name` of the object `owner`, from its own attribute or the object's JSON; None if missing."""
     own = attributes.get(f"{_PREFIX}{owner}.{name}")
     if own is not None:
         return own

@@ -33,14 +33,14 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.TOOL_ARGUMENTS, given)
         add(values, v.TOOL_RESULT, _plain(result))
     elif role is Role.CHAIN:
-        # The service is named after the file of the program unless the program names it.
+        # Without this name, the agent would be named after the service, by default the file of the program.
         add(values, v.WORKFLOW_NAME, span.name or None)
         add(values, v.INPUT, given)
         add(values, v.OUTPUT, _plain(result))
 
 
 def _plain(value: object) -> object:
-    """Return the text that a result in JSON holds; a result that is no JSON text is returned unchanged."""
+    """Decode a result that is a JSON string; return any other result unchanged."""
     found = parsed(value) if isinstance(value, str) and value.startswith('"') else None
     return found if isinstance(found, str) else value
 

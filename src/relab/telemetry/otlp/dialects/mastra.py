@@ -30,7 +30,7 @@ def _translate(span: Span, values: Values) -> None:
         # The message of the error is on the agent's span only.
         add(values, v.ERROR_TYPE, "error")
     elif kind == "processor_run" and span.status == STATUS_ERROR:
-        # A processor fails to stop its agent, whose span reports success and the rejected answer.
+        # A processor stops its agent by an error, although the agent's span reports success and the rejected answer.
         values[v.ROLE] = Role.GUARDRAIL
         values[v.STOPS_AGENT] = True
     elif isinstance(kind, str) and kind.startswith("workflow_"):

@@ -1,7 +1,7 @@
 """OpenTelemetry's conventions for the Model Context Protocol (MCP): spans of its clients and servers.
 
-Client and server report one call of a tool in a span each. The official SDK for Python writes no names of GenAI
-attributes on the client's span, only its method.
+The client and the server each report a tool call as a span. On the client's span, the official SDK for Python sets no
+GenAI attributes, only the method.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _translate(span: Span, values: Values) -> None:
     values.setdefault(v.ROLE, Role.TOOL)
     _, _, target = span.name.partition(f"{_CALL} ")
     add(values, v.TOOL_NAME, target or None)
-    # The framework has a span for the same call, if it has spans for calls of tools.
+    # A framework that exports spans of tool calls has its own span for the same call.
     values[v.IS_PLUMBING] = True
 
 

@@ -62,7 +62,7 @@ _MAX_OUTPUT_CHARS = 1_000_000
 
 def _translate(span: Span, values: Values) -> None:
     if _is_event(span):
-        # BeeAI exports events of its agents, models and tools as spans of their kind.
+        # BeeAI exports events of its agents, models and tools as spans of the kinds AGENT, LLM and TOOL.
         values[v.ROLE] = Role.TOOL if values.get(v.ROLE) is Role.TOOL else Role.CHAIN
         values[v.IS_PLUMBING] = True
     else:

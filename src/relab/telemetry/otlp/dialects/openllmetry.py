@@ -75,7 +75,7 @@ def _inner(value: Any, key: str) -> Any:
 
 
 def _unwrap_mcp(values: Values) -> None:
-    """Replace the objects in which the instrumentation of MCP clients wraps arguments and result of a tool by these."""
+    """Unwrap the arguments and the result of a tool, which the instrumentation of MCP clients wraps in objects."""
     given = values[v.TOOL_ARGUMENTS]
     wrapped = parsed(given) if isinstance(given, str) and given.startswith('{"tool_name"') else None
     if not isinstance(wrapped, dict) or wrapped.keys() != {"tool_name", "arguments"}:

@@ -36,7 +36,7 @@ def _translate(span: Span, values: Values) -> None:
     if messages is not None and read_messages(messages):
         add(values, v.INPUT_MESSAGES, messages)
     elif messages == "[]":
-        # The request is added to the messages together with the answer of the model.
+        # pydantic-ai adds the request to the messages only together with the model's answer.
         values[v.HAS_NO_MESSAGES] = True
     result = text_of(attributes, _RESULT)
     found = parsed(result) if result is not None and result.startswith(_CALLS_FIRST) else None
