@@ -100,7 +100,7 @@ class RunProgress:
         total: the number of planned trials.
         done: the number of trials with a result.
         outcomes: `{variant id: {outcome: trials}}`.
-        problems: the problems by kind.
+        problems: `{kind of problem: the problem, with the number of trials that had it}`.
         cached: the number of trials whose result is from the result cache.
     """
 

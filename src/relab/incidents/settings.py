@@ -59,9 +59,9 @@ def settings_for(
     Args:
         poll_interval_s: the time between two polls, in seconds.
         policy: the limits for actions.
-        critical_error_rate_pct: the percentage of failed requests from which the detector `seed_rule` can report an
-            anomaly (`ANOMALY_THRESHOLD_ERROR_RATE`). It reports one only if, in addition, answers are slow and the
-            target calls its connection pool critical.
+        critical_error_rate_pct: a threshold of the detector `seed_rule` (`ANOMALY_THRESHOLD_ERROR_RATE`). It reports an
+            anomaly if at least this percentage of requests fails, answers are slow, and the target reports that its
+            connection pool is in a critical state.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
         model: when a language model is called; None: never.
     """

@@ -258,9 +258,9 @@ class PastIncident(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Relearnt:
-    """A past incident that was deleted or corrected, and what changed in the runbooks learnt from past incidents.
+    """A past incident that was deleted or corrected, and the resulting changes of learnt runbooks.
 
-    Only incidents of the same target are affected.
+    These are the runbooks learnt from past incidents of the same target (monitored service).
 
     Attributes:
         incident: the deleted incident, or the incident after the correction.

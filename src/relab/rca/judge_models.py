@@ -111,7 +111,7 @@ def add_costs(costs: Iterable[JudgeCost]) -> JudgeCost:
 
 
 class SentenceJudgement(JudgeCost):
-    """The cost of a language model's judgement on the behaviours of a run, and which behaviours were judged.
+    """The names of the behaviours on which a language model judged a run, and the cost; not the judgements themselves.
 
     Only behaviours that a rule describes by a sentence are judged by a model.
     """

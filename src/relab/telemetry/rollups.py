@@ -276,8 +276,8 @@ class Changes:
     def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
         """Subtract a stored run from the sums.
 
-        A run that was never computed from its spans is not in the sums; nothing is subtracted then. `latencies_ms` are
-        the latencies of the run's steps.
+        If the run is not counted in the sums, because its spans are stored and the run was not computed from them yet,
+        nothing is subtracted. `latencies_ms` are the latencies of the run's steps.
         """
         if run.is_counted:
             self.count(Contribution.of(run, latencies_ms), -1)

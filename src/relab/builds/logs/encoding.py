@@ -69,7 +69,7 @@ class _Utf16:
         self._has_ended = False
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes of UTF-8; empty at the end."""
+        """Read UTF-16 from the source, and return it as at most `size` bytes of UTF-8; empty at the end."""
         while not self._ready and not self._has_ended:
             piece = self._source.read(size)
             self._has_ended = not piece

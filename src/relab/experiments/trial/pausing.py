@@ -41,7 +41,7 @@ class PauseRequest(BaseModel):
 
     Attributes:
         request_id: the id of the request.
-        label: a name for the checkpoint, which is passed on to the harness; None for no name.
+        label: a name for the checkpoint that the harness writes before it stops; None for no name.
         timeout_s: the time in seconds after which the runner ends a harness that has not stopped by itself.
     """
 

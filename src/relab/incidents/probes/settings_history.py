@@ -56,8 +56,8 @@ def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observat
 def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
     """Return the newest settings change of the last `RECENT_S` seconds that may have caused a problem.
 
-    A repair (a change by an operator or the supervisor) is never returned. If a later repair changed a setting again,
-    the earlier change of this setting is ignored.
+    A repair (a change by an operator or the supervisor) is never returned. A setting that a later repair changed again
+    is ignored, because the earlier change is no longer in force.
 
     Args:
         rows: the versions of the settings, the oldest first.

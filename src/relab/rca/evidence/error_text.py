@@ -92,7 +92,7 @@ class ErrorText:
     memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
-        """Return the place in the original text of a match in `masked` (the text in which quoted input is blanked)."""
+        """Convert the place of a match in `masked` (the text in which quoted input is blanked) to a place in the original text."""
         shift = self.tail_shift if match.start() >= self.tail_at else 0
         return TextMatch(match.start() + shift, match.end() + shift)
 

@@ -47,8 +47,8 @@ def summarise(
         causes: the causes to report, most likely first.
         reason: why the evidence is insufficient; None if it is sufficient.
         explanation: the facts of the first cause; None if there are none.
-        guess: the step that most likely went wrong first by the ranking, if the report names it as the place of the
-            failure; otherwise None.
+        guess: the step that the ranking puts first, if the report names it as the place of the failure; otherwise
+            None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."

@@ -65,9 +65,9 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
 
     Args:
         plan: the plan, which determines after how many rounds a rollout ends.
-        pairs: the simulated figures of the old flags (`log_a`) and of the new flags (`log_b`), as logarithms. Each
-            array has one row for each rollout and one column for each round (one measurement of each set of flags), up
-            to the greatest number of rounds of the plan.
+        pairs: the logarithms of the simulated measurements with the old flags (`log_a`) and with the new flags
+            (`log_b`). Each array has one row for each rollout, and one column for each round (one measurement with
+            each set of flags), up to the greatest number of rounds of the plan.
     """
     running = running_effect(pairs)
     planned = _planned(plan, running)

@@ -240,9 +240,10 @@ def write(
 
 
 def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
-    """Yield the parts `unknown-N` of an evaluation, with causes for which the measured responder lacks runbooks.
+    """Yield the parts `unknown-N` of an evaluation, which measure the responder without runbooks for some causes.
 
-    The causes are divided among the parts. The episodes of a part have only faults with the causes of this part.
+    The causes are divided among the parts. In a part, the runbooks for its causes are withheld from the responder, and
+    all episodes have faults with these causes.
 
     Args:
         wanted: the request for the evaluation.
