@@ -91,7 +91,10 @@ def create() -> FastAPI:
 
 @asynccontextmanager
 async def _otlp_grpc(services: Services, gate: IngestGate, metrics: HttpMetrics) -> AsyncGenerator[None]:
-    """Serve OTLP/gRPC while the block runs, if the settings name a port."""
+    """Return a context manager that serves OTLP/gRPC while its block runs.
+
+    It serves nothing if the settings name no port for gRPC, or if the server serves only a part of relab.
+    """
     if services.settings.grpc.port is None or services.settings.serve_only != "all":
         yield
         return

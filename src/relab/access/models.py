@@ -96,10 +96,9 @@ class AccessState(BaseModel):
 
 
 class AccessEventKind(StrEnum):
-    """What an event of the audit log records.
+    """The kind of an event in the audit log: a token was created or revoked, or the installation was reopened.
 
-    A token was created or revoked, or the installation was reopened: it accepts requests from this machine without a
-    token again.
+    A reopened installation accepts requests from this machine without a token again.
     """
 
     TOKEN_CREATED = "token_created"  # noqa: S105 a kind of event, not a token

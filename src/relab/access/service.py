@@ -152,7 +152,7 @@ class AccessService:
         return [_info(row) for row in rows]
 
     def revoke_token(self, token_id: str, *, by: str = "unknown") -> None:
-        """Revoke a token; a token that is already revoked stays as it is.
+        """Revoke a token; a token that is already revoked is not changed.
 
         Requests still need a token, even if no valid token is left.
 
@@ -239,8 +239,9 @@ class AccessService:
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return the caller of a request; raise an error if the caller may not use routes that require `scope`.
 
-        A token identifies its caller. For the scope `ingest`, the ingest secret is accepted too. While the installation
-        has no tokens, any request from this machine is accepted.
+        A request with a token is judged by its token. Without a token, the scope `ingest` requires the ingest secret if
+        one is set. In all other cases, a request without a token must come from this machine, and the installation
+        must be open: no token was created, or the installation was reopened.
 
         Args:
             credentials: the data in the request that identify its caller.

@@ -77,7 +77,8 @@ _PARAMETERS = {
 def run_filter(**query: Any) -> RunFilter:
     """Build a `RunFilter` from the query parameters of a request, `{name: value}`; times are parsed.
 
-    Without `all_traces`, traces without agent activity are included: for clients, every trace is a run.
+    If the request does not set `all_traces`, the filter also matches traces without agent activity, because for clients
+    every trace is a run.
     """
     fields = {"all_traces": True} | {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
     return RunFilter(**{name: parse_time(value) if name.endswith("_us") else value for name, value in fields.items()})
@@ -113,7 +114,7 @@ async def post_agent_run(request: Request, response: Response, services: Service
     """Store an agent run with all its steps. A stored run with the same `run_id` is replaced.
 
     When the response is sent, the run is stored durably. Unknown fields are kept. The body may be compressed.
-    `X-Ingest-Secret` is required if the installation sets one.
+    If the installation sets an ingest secret, a request without a token must send it as `X-Ingest-Secret`.
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)

@@ -40,7 +40,7 @@ _Verdict = Annotated[
 
 
 async def _reserved(request: Request) -> AsyncGenerator[None]:
-    """Reserve memory for the body of a request until the response is sent; reject the request if none is left.
+    """Reserve memory for the body of a request until the response is sent; reject the request if too little is left.
 
     If the request does not declare the length of its body, the largest allowed length is reserved.
     """

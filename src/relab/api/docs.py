@@ -2,7 +2,8 @@
 
 The page's scripts are those of Swagger UI, from the package `fastapi-standalone-docs`. A browser cannot send
 `Authorization: Bearer` when it opens a page, so these routes, which only read, also accept a token as the password of
-HTTP Basic. No other route does: a browser adds Basic credentials by itself, also to requests of other sites' pages.
+HTTP Basic. No other route accepts HTTP Basic, because a browser adds Basic credentials by itself, even to a request
+that a page of another site causes.
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ def get_overview(
 ) -> MetricsOverview:
     """Return figures of the runs that started in the last `hours`.
 
-    Among them are the success rate in percent, failing tools, the nearest-rank P95 of step latency in ms, and the cost in USD.
+    Among the figures are the success rate in percent, the tools that fail, the 95th percentile (nearest rank) of the
+    latency of steps in ms, and the cost in USD.
     """
     return services.telemetry.overview(hours)
 

@@ -64,7 +64,7 @@ class FailedEvaluation(BaseModel):
 
 
 class FlagNotFound(BaseModel):
-    """The error response for a key that no flag has, or only an archived flag."""
+    """The error response if no flag has the key, or if the flag is archived."""
 
     key: str
     errorCode: Literal["FLAG_NOT_FOUND"] = "FLAG_NOT_FOUND"  # noqa: N815
@@ -224,5 +224,5 @@ def _json(status: int, answer: BaseModel) -> Response:
 
 
 def _names(if_none_match: str, tag: str) -> bool:
-    """Return whether the header `If-None-Match` names the entity tag `tag`, with or without quotation marks."""
+    """Return whether the header `If-None-Match` contains the entity tag `tag` (quoted or not), or is `*`."""
     return if_none_match.strip() == "*" or tag in re.findall(r"[0-9a-f]{32}", if_none_match)

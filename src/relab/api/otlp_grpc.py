@@ -1,8 +1,8 @@
 """OTLP over gRPC: the export services of traces, logs and metrics, with the rules of OTLP over HTTP.
 
-The methods are unary for their clients. This server handles them as streams of one message, which are the same bytes on
-the wire. So it authorizes the caller and reserves capacity before it reads the message, as over HTTP. gRPC itself
-decompresses messages, and limits their size before and after.
+Clients call the methods as unary methods. This server handles each call as a stream of one message; the bytes on the
+wire are the same. In this way, the server authorizes the caller and reserves capacity before it reads the message, as
+over HTTP. gRPC itself decompresses a message, and limits its size before and after the decompression.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 """

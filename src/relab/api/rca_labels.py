@@ -1,4 +1,4 @@
-"""Routes of labels: what a person says about the first mistake of a run, and about the behaviours of a run."""
+"""Routes of labels: a person's statements about the first wrong step of a run, and about its behaviours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Behaviour = Annotated[
 
 
 class BehaviourLabelList(BaseModel):
-    """The labels of one run: whether it shows a behaviour (a pattern) such as `blames-user`; ordered by behaviour."""
+    """The labels of one run, by behaviour. Each says whether the run shows a behaviour (pattern) like `blames-user`."""
 
     items: list[RunBehaviourLabel]
 
@@ -110,7 +110,7 @@ def put_behaviour_label(
     summary="List the labels of a run for behaviours",
 )
 def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
-    """Return a run's behaviour labels: people's statements whether it shows a behaviour (a pattern); may be empty."""
+    """Return the labels that say whether a run shows certain behaviours (patterns); empty if it has no such label."""
     services.telemetry.get_content(run_id)
     return BehaviourLabelList(items=services.rca.behaviours.labels.of_run(run_id))
 

@@ -35,7 +35,8 @@ class SignatureCheck:
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:
         """Check the signature of a request, and return the Slack command in its body.
 
-        The response is 401 if the signature is not valid, 404 if Slack commands are not set up.
+        The response is 401 if the signature is not valid, 404 if Slack commands are not set up, and 415 if the body is
+        not a form.
         """
         body = await body_of_at_most(request, MAX_BYTES)
         command: SlackCommand = await run_in_threadpool(

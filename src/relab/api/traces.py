@@ -31,7 +31,8 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
     """Store spans; each trace becomes an agent run whose id is the trace id.
 
     When the response is sent, the spans are stored durably. The spans of a trace may arrive in several requests, late,
-    repeatedly and in any order. `X-Ingest-Secret` is required if the installation sets one.
+    repeatedly and in any order. If the installation sets an ingest secret, a request without a token must send it as
+    `X-Ingest-Secret`.
     """
     return await receive(request, services, TRACES)
 

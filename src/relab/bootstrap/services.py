@@ -116,7 +116,7 @@ class Services(Foundation):
 
     @composed
     def build_promotion(self) -> PromotionService:
-        """The service that stores which build policy each project uses, and replaces it only by a better one."""
+        """The service that stores which build policy each project uses; only a better policy may replace it."""
         from relab.bootstrap.builds import build_promotion
 
         return build_promotion(self, self.flags)

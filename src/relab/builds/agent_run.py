@@ -103,9 +103,9 @@ def _call(build: Build, number: int, log_of: Callable[[str], str | None]) -> dic
 
 
 def _outcome(build: Build) -> dict[str, Any]:
-    """Return the status, the times and the error of a build, as fields of an agent run's step or tool call.
+    """Return the status, the times and the error of a build, in the fields that a step or a tool call has for them.
 
-    Telemetry stores builds as agent runs, in which a step or tool call stands for the build.
+    In the agent run of a pass (a build and its retries), each build is a step and a tool call.
     """
     found: dict[str, Any] = {
         "status": _STATUS[build.result.status],

@@ -93,6 +93,7 @@ class BuildDecisions:
 
         Raises:
             DecisionLogError: the log of decisions is too short.
+            PolicyModelError, RlExtraMissingError: the policy `dqn` is trained, and its network cannot be read.
         """
         from relab.builds.optimizer.policies.registry import usable_policies
 

@@ -45,7 +45,7 @@ class ObservedOutcome:
         lane: identifies a sequence of comparable builds: the same job, configuration and branch. Changes of the outcome
             count only within a lane.
         outcome: `passed` or `failed`; `flaky` if the test both failed and passed in this build.
-        is_inferred: True if the log does not name the test, which counts as passed because the build succeeded.
+        is_inferred: True if the log does not name the test; it counts as passed, because the build succeeded.
     """
 
     build_id: str

@@ -82,7 +82,7 @@ def last_group_of(session: Session, project: str) -> str | None:
     """Return the key of the failure group that a project's last build is in; None if it is in no group.
 
     A failure group has the builds that failed for the same cause. The last build is the one that started last, among
-    builds that succeeded or failed.
+    the `_NEWEST` builds that were recorded last and that succeeded or failed.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])

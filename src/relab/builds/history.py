@@ -33,7 +33,7 @@ class HistoryEvidence(BaseModel):
         build_id: the id of the build.
         started_at: when the build started.
         outcome: how the test ended in this build; `flaky` if it both failed and passed.
-        is_inferred: True if the log does not name the test, which counts as passed because the build succeeded.
+        is_inferred: True if the log does not name the test; it counts as passed, because the build succeeded.
         commit: the commit that was built; None if unknown.
         job, branch: the CI job that built, and the branch that was built; None if unknown.
     """

@@ -320,8 +320,8 @@ class KeptFiles:
     """The amount of files (caches, workspaces, snapshots) that builds have left on this machine for later builds.
 
     Attributes:
-        folders: the number of projects that still have kept files after the removal; in a preview, of all projects with
-            kept files, including those to remove.
+        folders: the number of projects that have kept files after the removal. A preview removes nothing, so it counts
+            all projects with kept files.
         size_bytes: the size of the files of the projects that `folders` counts.
         removed_folders: the number of projects whose files were removed or, in a preview, would be removed.
         removed_bytes: the size of the files of the removed projects.

@@ -229,7 +229,7 @@ def count_running(session: Session) -> int:
 def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
     """Return `(builds, decisions, suggestions)`: how many are older than a time, in microseconds since 1970.
 
-    A build is as old as its start. Running builds are not counted.
+    The age of a build counts from its start. Running builds are not counted.
     """
     builds = select(func.count()).select_from(BuildRow).where(*_is_old_build(before_us))
     decisions = select(func.count()).select_from(BuildDecisionRow).where(BuildDecisionRow.decided_at < before_us)
@@ -257,7 +257,7 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the longest beginning of `ids` whose builds have at most `_MAX_TESTS_OF_BATCH` test results together.
+    """Return the first of `ids`: as many as possible whose builds have together at most `_MAX_TESTS_OF_BATCH` results.
 
     The result has at least the first id, however many results its build has.
     """

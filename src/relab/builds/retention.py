@@ -49,8 +49,8 @@ class BuildRetention:
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
         """Delete builds, optimizer decisions and suggested fixes that are older than a time, in several transactions.
 
-        The oldest are deleted first. A build is as old as its start. A caller may stop at any time; the next call
-        continues.
+        The oldest are deleted first. The age of a build counts from its start. A caller may stop at any time; the next
+        call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.

@@ -98,7 +98,7 @@ class BuildService:
         database, clock: the database and the clock of this process.
         telemetry: stores each pass (a build and its retries) as an agent run.
         home: the folder that contains the workspaces, caches and snapshots of all projects.
-        taught: the folder of the known failures (kinds of failures, with fixes) that people have added; need not exist.
+        taught: the folder of the known failures (kinds of failures, with fixes) that people have added; may be missing.
         environment: the environment variables of this process, from which builds get PATH.
         models: the folder of trained policies.
         max_kept_bytes: the disk space that workspaces, caches and snapshots may use.
@@ -175,6 +175,7 @@ class BuildService:
             ProjectBusyError: another process builds the project.
             BuildSandboxError: the sandbox that the build file requires does not work here.
             BuildFolderError: a file of the build cannot be written.
+            KnownFailuresInvalidError: a file of known failures that people have added is invalid.
         """
         from relab.builds.agent_run import send_to_telemetry
         from relab.builds.controller import BuildController, PassEvents
@@ -214,14 +215,14 @@ class BuildService:
         on_pass: Callable[[BuildPass], None] = lambda _done: None,
         on_error: Callable[[RelabError], None] = lambda _error: None,
     ) -> None:
-        """Run one pass (a build and its retries) over a project per interval until `stop` is set.
+        """Run one pass (a build and its retries) over a project per interval until the plan ends or `stop` is set.
 
         Each pass reads the project anew.
 
         Args:
             folder: the folder of the project.
             knobs: the settings that differ from the defaults of the build file: `{knob: value as text}`.
-            plan: when passes start, and their budget of retries.
+            plan: when passes start, how many there are, and their budget of retries.
             stop: ends the running build and the watch when set.
             policy_of: returns the name of a project's policy (rule that chooses build actions); called for each pass.
             on_build: called with each finished build.
@@ -324,7 +325,9 @@ class BuildService:
         return self._store.get(build_id)
 
     def log(self, build_id: str) -> str | None:
-        """Return the log of a build, shortened to about 1 MiB; None if the build is running or its process died.
+        """Return the log of a build, shortened to about 1 MiB; None if no log is stored.
+
+        No log is stored while the build runs, or if its process died.
 
         Raises:
             BuildNotFoundError: no build has this id.

@@ -136,7 +136,10 @@ class BuildStore:
         return Build.model_validate(found, strict=False)
 
     def log(self, build_id: str) -> str | None:
-        """Return the stored log of a build, shortened to about 1 MiB; None if the build is running or its process died."""
+        """Return the stored log of a build, shortened to about 1 MiB; None if no log is stored.
+
+        No log is stored while the build runs, or if its process died.
+        """
         with self._database.read() as session:
             return repository.log(session, build_id)
 

@@ -71,7 +71,7 @@ def watch(build_once: Callable[[RetryBudget], BuildPass], plan: WatchPlan, *, st
     An error in one pass does not end the others.
 
     Args:
-        build_once: runs one pass within the given budget, and counts each retry in it.
+        build_once: runs one pass within the given budget, and takes each retry from this budget.
         plan: when passes start, how many there are, and their budget of retries.
         stop: ends the watch when set.
         events: functions to call after each pass.

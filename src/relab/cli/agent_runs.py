@@ -120,7 +120,7 @@ def _traces(number: int, max_counted: int) -> str:
 
 
 def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPage) -> int:
-    """Return the number of traces without agent activity that would be between the runs of a list's first page."""
+    """Return how many traces without agent activity are left out of `page`, the first page of a list of runs."""
     if page.next_cursor:
         oldest_us = min(run.started_at for run in page.items)
         wanted = wanted.model_copy(update={"started_after_us": max(oldest_us, wanted.started_after_us or 0)})
@@ -233,7 +233,7 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
     """Yield `(place, bytes of one run)` for each run in a file.
 
-    The place is the name of the file; if the file is a list of runs, it also has the run's line or index.
+    The place is the name of the file, with the line number if each line is a run, or the index if the file is a list.
 
     Args:
         origin: the name of the file.

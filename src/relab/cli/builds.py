@@ -256,7 +256,8 @@ def policies(
 ) -> None:
     """Estimate the mean reward of each policy from the log of the optimizer's decisions.
 
-    After a failed build, the optimizer decides with which change the project is built again. Each policy learns from the older half of the log, and its reward is estimated on the newer half.
+    After a failed build, the optimizer decides with which change the project is built again. Each policy learns from
+    the older half of the log, and its reward is estimated on the newer half.
     """
     from relab.cli.context import open_services
 

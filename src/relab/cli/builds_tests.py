@@ -123,7 +123,7 @@ def _only_flaky(status: HistoryStatus | None) -> HistoryStatus:
     """Return the status `flaky` for the option --flaky.
 
     Raises:
-        InvalidInputError: `status`, the value of --status, is another one.
+        InvalidInputError: `status`, the value of --status, is another status.
     """
     from relab.builds.service import HistoryStatus
     from relab.core.errors import InvalidInputError

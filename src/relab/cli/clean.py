@@ -57,7 +57,7 @@ def clean(
 
 
 def _describe(planned: Cleaning) -> str:
-    """Return what would be deleted as text: "3 run(s) and 1 other file(s) or folder(s) (12.5 MB)"."""
+    """Return a text about the files to delete, such as "3 run(s) and 1 other file(s) or folder(s) (12.5 MB)"."""
     parts = [f"{len(planned.runs)} run(s)"] if planned.runs else []
     parts += [f"{len(planned.others)} other file(s) or folder(s)"] if planned.others else []
     return f"{' and '.join(parts)} ({planned.size_bytes / _MEGABYTE:,.1f} MB)"

@@ -34,7 +34,7 @@ def read_settings() -> Settings:
 
 
 def operator() -> str:
-    """Return the person who runs this command, for audit logs: `user@host`, or the user's id if there is no name."""
+    """Return the person who runs this command, for audit logs: `user@host`. The user's id replaces a missing name."""
     import getpass
     import socket
 
@@ -71,7 +71,7 @@ def open_services(*, prepare: bool = True) -> Iterator[Services]:
             any other schema that does not fit is an error.
 
     Raises:
-        ConfigurationError, DatabaseUnavailableError: the settings or the database cannot be used.
+        ConfigurationError, DatabaseUnavailableError, SchemaError: the settings or the database cannot be used.
     """
     from relab.bootstrap import build
     from relab.core.logging import configure_logging

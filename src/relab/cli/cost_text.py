@@ -1,4 +1,4 @@
-"""Costs and tokens in words."""
+"""Convert costs and numbers of tokens to text for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def usd_text(usd: float) -> str:
-    """Return an amount in USD as text, with four decimals, or with more if it is less than a cent."""
+    """Return an amount in USD as text: with four decimals, or with three significant digits if it is below 0.01 USD."""
     return f"{usd:,.4f} USD" if usd == 0 or usd >= 0.01 else f"{usd:.3g} USD"
 
 
@@ -55,7 +55,7 @@ def cost_text(run: RunHeader) -> str | None:
 
 
 def run_tokens(run: RunHeader) -> str | None:
-    """Return the tokens of a run in words; None if they are not known."""
+    """Return the numbers of tokens of a run as text, as `token_text` does; None if they are unknown."""
     if run.cost is None:
         return None
     kinds = ("prompt", "cached", "cache_write", "completion", "reasoning")

@@ -47,7 +47,7 @@ ResultCacheOption = Annotated[
 
 
 def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
-    """Return the limits of a run that the user gave, as `{name of the argument: limit}`; None is left out."""
+    """Return the limits that the user gave for a run, as `{name of the argument: limit}`; None means: not given."""
     asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
     return {name: value for name, value in asked.items() if value is not None}
 

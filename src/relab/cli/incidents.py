@@ -110,7 +110,10 @@ def watch(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the events of incidents so far, then new ones as they happen; with --json, one CloudEvent per line."""
+    """Print the past events of an incident, or of all open incidents, then new events as they happen.
+
+    With --json, each event is printed as a CloudEvent on one line.
+    """
     from relab.cli.context import open_services
     from relab.cli.stopping import stoppable
 
@@ -231,7 +234,7 @@ def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator
 def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
     """Yield the timeline events of all open incidents, as they happen, until `stop` is set.
 
-    An incident that opens later is included. For an incident that is already open, earlier events come first.
+    The past events of the incidents that are already open come first. Incidents that open later are included.
     """
     from relab.core.errors import NotFoundError
     from relab.incidents.service import IncidentStatus
@@ -287,7 +290,7 @@ def _print_switch(command: str, state: SwitchState, targets: Sequence[str], *, a
 
 
 def _warn_of_unwatched(target: str, watched: Sequence[str]) -> None:
-    """Print a warning if a target is not among the targets that were ever watched: its name may be wrong."""
+    """Print a warning if `target` is not in `watched`, the names of all targets that a responder has ever watched."""
     if target in watched:
         return
     known = plain(", ".join(watched)) or "none"

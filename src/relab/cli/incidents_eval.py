@@ -126,7 +126,7 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
         is_run: whether episodes will be run; if False, nothing is done.
 
     Raises:
-        ConfigurationError: no model is configured.
+        ConfigurationError: no model is configured, or its package is not installed.
     """
     from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access

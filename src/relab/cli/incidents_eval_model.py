@@ -25,8 +25,10 @@ A proxy's address may contain a password, so only the names are stored.
 def model_access(settings: Settings) -> ModelAccess:
     """Return the environment variables that give the responders of an evaluation access to the language model.
 
-    The result has variables with their values, but of variables with secrets, such as the API key, only the names,
-    because the result is stored in files. The values of secrets are put into the environment of this process.
+    The result is stored in files. So it has only the names of variables that may contain a secret: the API keys, the
+    address of the model, and the proxies. All other variables have their values in the result.
+
+    The API keys and the address are put into the environment of this process, so that the responders inherit them.
 
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.

@@ -37,8 +37,8 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
     Args:
         run: the agent run.
-        items: the run's timeline, which has the title of the item that an evidence quotes. Without an item, the kind of
-            the evidence is its title.
+        items: the run's timeline. A piece of evidence is shown with the title of the item that it quotes, or with its
+            own kind if `items` does not contain this item.
     """
     titles = {item.ref_id: item.title for item in items}
     yield "question", run.question
@@ -57,7 +57,7 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
 
 
 def _agent_text(agent: RunAgent) -> str:
-    """Return a text about one agent of a run: which agent called it, its outcome, its question and its answer."""
+    """Return a text about one agent of a run: its caller, numbers of steps and calls, outcome, question and answer."""
     arrival = ""
     if agent.parent is not None:
         arrival = f"{_ARRIVALS.get(agent.relation or '', 'from')} {agent.parent}; "
@@ -125,7 +125,7 @@ def _took_ms(data: Mapping[str, Any]) -> float | None:
 
 
 def _title(item: TimelineItem) -> str:
-    """Return the title of a timeline item; if the item calls or hands over to another agent, with that agent's name."""
+    """Return the title of a timeline item. If the item calls or hands over to another agent, add the agent's name."""
     target = item.data.get("to_agent")
     if target is None or item.title == f"handoff to {target}":
         return item.title

@@ -105,7 +105,7 @@ def _export_options(only: str | None, autonomy: str | None, grpc_port: int | Non
 
 
 def _serves_grpc(settings: Settings) -> bool:
-    """Return whether the server also serves OTLP/gRPC: a port is set, and --only does not limit it to one part."""
+    """Return whether the server also serves OTLP/gRPC: a port is set, and `serve_only` is `all`."""
     return settings.grpc.port is not None and settings.serve_only == "all"
 
 

@@ -54,7 +54,10 @@ def cause_of(text: str) -> str:
     - Masked: numbers that stand alone, with their units, versions, times, dates, digests, addresses, random
       identifiers.
     - Kept: digits inside names (`E0308`, `test_2`), HTTP status codes, error codes and exit codes.
-    - Shortened: an absolute path to the file's name; a path in a temporary folder to the file's suffix.
+    - Shortened: an absolute path to the file's name; a path in a temporary folder to `<tmp>` and the suffix.
+    - Removed: prefixes that mark an error in a log, and the user and the query of a URL.
+
+    Secrets are masked as by `mask_secrets`. The result has at most `MAX_CAUSE_CHARS` characters.
     """
     text = mask_secrets(text[: 8 * MAX_CAUSE_CHARS])
     start = _PREFIX.match(text)

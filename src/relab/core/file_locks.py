@@ -11,17 +11,18 @@ from pathlib import Path
 
 @contextmanager
 def file_lock(path: Path, *, shared: bool = False, mode: int = 0o600) -> Iterator[None]:
-    """Hold a lock on a file; wait while another thread or process of this machine excludes it.
+    """Hold a lock on a file; wait while another thread or process of this machine has a conflicting lock.
 
-    A lock ends with its process. The file stays afterwards, because another process may already wait for its lock.
+    The lock is released if the process dies. The file is never deleted, because another process may wait for its lock.
 
     Args:
         path: the file, which is created if it is missing; its folder must exist.
-        shared: True to exclude only exclusive locks; False to exclude all other locks.
+        shared: True for a shared lock, which conflicts with exclusive locks only; False for an exclusive lock, which
+            conflicts with all locks.
         mode: permissions of a new file, reduced by the process's umask.
 
     Raises:
-        OSError: the file cannot be opened for writing.
+        OSError: the file cannot be opened for writing, or the file system does not support locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     try:

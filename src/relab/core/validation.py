@@ -40,7 +40,10 @@ def plain_message(message: str) -> str:
 
 
 def message_with_value(problem: ErrorDetails) -> str:
-    """Return the message of a Pydantic problem, followed by the wrong value if it is a scalar of up to 80 characters."""
+    """Return the message of a Pydantic problem, followed by the wrong value if it is a scalar of up to 80 characters.
+
+    The value does not follow if a field is missing or unknown, or if the message is from a validator of relab.
+    """
     message, given = plain_message(problem["msg"]), problem["input"]
     if problem["type"] in {"missing", "extra_forbidden", "value_error"} or isinstance(given, (dict, list)):
         return message

@@ -141,8 +141,8 @@ class YamlReader:
         """Read and parse a file.
 
         Raises:
-            InvalidInputError: the file does not exist (an error of the class `self.missing`), or cannot be read, or is
-                not YAML of plain values (of the class `self.error`).
+            InvalidInputError: the file cannot be read, or is not YAML of plain values; the class of the error is
+                `self.error`. For a file that does not exist, the class is `self.missing`, unless that is None.
         """
         return self.parse(self.read_text(path), path)
 
@@ -150,8 +150,8 @@ class YamlReader:
         """Read a file of at most `max_bytes` as UTF-8 text.
 
         Raises:
-            InvalidInputError: the file does not exist (an error of the class `self.missing`), or cannot be read, is not
-                UTF-8, or is too large (of the class `self.error`).
+            InvalidInputError: the file cannot be read, is not UTF-8, or is too large; the class of the error is
+                `self.error`. For a file that does not exist, the class is `self.missing`, unless that is None.
         """
         try:
             with open_regular_file(path) as file:

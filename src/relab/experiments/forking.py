@@ -183,15 +183,23 @@ def _parents(
 ) -> tuple[list[Parent], Counter[str]]:
     """Return the trials to fork with their checkpoints, and `{reason: number of trials that are not forked}`.
 
-    If `selector` matches no checkpoint of a trial, a trial that was chosen by its id is an error. If a whole variant
-    was chosen, the trial is not forked. A trial whose harness has named no checkpoints begins from its input, unless
-    other trials of a chosen variant have checkpoints: then it is not forked.
+    A fork of a trial without checkpoints begins from the trial's input.
+
+    If `options.variant` chooses all trials of a variant, two kinds of trials are not forked: those in which `selector`
+    matches nothing, and those without checkpoints if another trial of the variant has one.
 
     Args:
         run: the run of the trials.
         entries: the journal entries of the chosen trials.
         selector: which checkpoint of each trial the fork begins from.
         options: the options of the forks.
+
+    Raises:
+        SelectorUnmatchedError: `selector` matches nothing in a trial that was chosen by its id, or in all trials of the
+            chosen variant.
+        TrialStateError: a trial has no checkpoint, and `options.strict` is set.
+        CheckpointMissingError, CheckpointInvalidError: the file of a checkpoint is missing, or cannot be used.
+        RunDamagedError: a file of a trial was changed.
     """
     found: list[Parent] = []
     left_out: Counter[str] = Counter()
@@ -235,7 +243,7 @@ def _parent(run: RunFolder, row: Mapping[str, Any], selector: Selector) -> Paren
 def _drift(run: RunFolder, parents: Sequence[Parent], options: ForkOptions) -> list[dict[str, str]]:
     """Return `{path, digest}` (the present digest) of each checkpoint that was changed after the end of its run.
 
-    The run's seal has the digests of all files at its end.
+    The run's seal has the digests of all files from the end of the run.
 
     Raises:
         CheckpointChangedError: a checkpoint was changed, and `options.allow_drift` is not set.

@@ -249,6 +249,10 @@ def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeo
 
     `entry` is the trial's journal entry. The folder `home` gets the copy, and is the scorer's home folder. The scorer
     is ended after `timeout_s` seconds.
+
+    Raises:
+        _ScorerError: the scorer took too long, ended with an exit code other than 0, or printed too much.
+        OSError: the scorer cannot be started, or the workspace cannot be copied.
     """
     workspace, answer = home / "workspace", home / "answer"
     given = pydantic_core.to_json(_input(run, entry, workspace))

@@ -132,6 +132,7 @@ class ExperimentRuns:
         """Read and check the experiment in the file `path` before its run; write nothing.
 
         Raises:
+            CeilingInvalidError: a ceiling (limit of the whole run) is negative or not finite.
             ExperimentInvalidError: the file, the overrides, the data set or the harness is invalid.
             PostureRefusedError: the configuration does not provide the isolation that the command requires.
         """
@@ -149,12 +150,13 @@ class ExperimentRuns:
     def run(
         self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run an experiment until it ends or `stop` is pressed, and return its summary.
+        """Run an experiment until it ends, is paused, reaches a ceiling or `stop` is pressed; return its summary.
 
         `resolved` is the checked experiment from `prepare`. `options` are the options of the command. `on_result` is
         called after each trial.
 
         Raises:
+            ExperimentInvalidError: a secret is not set, or the project cannot be copied.
             SandboxUnavailableError: this machine cannot provide the sandbox.
             RunDiskFullError: the disk is full.
         """
@@ -195,7 +197,7 @@ class ExperimentRuns:
     def continue_run(
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions = CONTINUE_ALL
     ) -> ExperimentRunSummary:
-        """Continue a crashed, stopped or paused run: run its trials without a result; return the whole run's summary.
+        """Continue a crashed, stopped or paused run: run each trial that has no result; return the whole run's summary.
 
         A paused trial continues from its checkpoint.
 
@@ -206,7 +208,7 @@ class ExperimentRuns:
             options: the options of the command.
 
         Raises:
-            CeilingInvalidError: a ceiling is negative or not finite.
+            CeilingInvalidError, ExperimentInvalidError: a ceiling is negative or not finite, or a secret is not set.
             RunNotFoundError: the folder is not a run.
             RunBusyError: another process works on the run.
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
@@ -270,7 +272,7 @@ class ExperimentRuns:
         only: AbstractSet[str] | None = None,
         options: ContinueOptions = CONTINUE_ALL,
     ) -> ExperimentRunSummary:
-        """Run the trials without a result, and write the results of the run. The caller must hold the run's lock.
+        """Run each trial that has no result, and write the run's final files. The caller must hold the run's lock.
 
         `only` are the ids of the trials to run; None for all. The ceilings (limits of the whole run) in `options`
         replace those of the last process that worked on the run.

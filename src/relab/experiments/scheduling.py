@@ -135,7 +135,7 @@ class PlanRunner:
         return "paused" if paused else "interrupted"
 
     def run(self, stop: StopSwitch) -> None:
-        """Run the trials until all have a result, or `stop` is pressed.
+        """Run the trials until none is left to run, `stop` is pressed, a pause is requested or a ceiling is reached.
 
         After an error no further trial starts, and the results of the running trials are stored.
 

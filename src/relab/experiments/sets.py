@@ -128,7 +128,7 @@ class ExperimentSets:
         Args:
             paths: experiment files, and files that list experiments.
             options: the options with which each experiment is run.
-            name: the id of the set; None for the id that a set file gives or, if none gives one, a new id.
+            name: the id of the set; None for the id in a file that lists experiments or, if it has none, a new id.
 
         Raises:
             ExperimentInvalidError, PostureRefusedError: an experiment cannot be run, or the experiments are of several

@@ -70,8 +70,8 @@ class TrialRow:
         success: whether the outcome is success.
         started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
         duration_ms: the duration of the harness's process.
-        overhead_ms: the duration of the trial without `duration_ms`.
-        exit_code: the exit code of the harness; `-n` if signal n ended it; None if it never started.
+        overhead_ms: the duration of the whole trial minus `duration_ms`.
+        exit_code: the exit code of the harness: `-n` if signal n ended the harness, None if it never started.
         error_type, error_message: the error that the runner found or, if it found none, the error that the harness
             reported; None after a success.
         integration_level: how much the harness reports to the runner, as configured.

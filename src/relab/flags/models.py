@@ -75,7 +75,7 @@ class RoutingFlags(_Strict):
     manual_backend: Backend | None = None
 
     def backend(self, top_k: int) -> Backend:
-        """Return the search index that answers a search for `top_k` results: FAISS can be chosen for small numbers."""
+        """Return the name of the index that answers a search for `top_k` results, according to these flags."""
         if not self.enabled or self.policy == "manual":
             return self.manual_backend or "qdrant"
         return "faiss" if top_k <= self.topk_threshold else "qdrant"

@@ -28,7 +28,7 @@ def add_flag(session: Session, key: str, created_at: int) -> None:
 
 
 def lock(session: Session, key: str) -> int | None:
-    """Lock a flag's row until the transaction ends; return its current version's number, None without such a row."""
+    """Lock a flag's row until the transaction ends; return the flag's current version, None if no flag has this key."""
     return session.execute(select(FlagRow.version).where(FlagRow.key == key).with_for_update()).scalar_one_or_none()
 
 

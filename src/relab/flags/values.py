@@ -25,5 +25,5 @@ def is_scalar(value: object) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether the scalars `one` and `other` are equal. 1 equals 1.0, but neither true nor the text "1"."""
+    """Return whether two scalars are equal. 1 and 1.0 are equal; 1 and true are not, and 1 and the text "1" are not."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other

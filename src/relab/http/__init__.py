@@ -1,4 +1,4 @@
 """The parts that `api`, `web` and `mcp` share: access checks, body readers, problem documents, event streams, metrics.
 
-Routes use its dependencies and responses, and the apps its middleware.
+Routes use the dependencies and responses of this package; the apps use its middleware.
 """

@@ -80,7 +80,7 @@ def _credentials(request: Request, token: str | None) -> Credentials:
 
 
 def _header_text(request: Request, name: str) -> str | None:
-    """Return the text of a header, which clients encode in UTF-8 (curl) or Latin-1 (requests); None without the header."""
+    """Return the text of a header, decoded from UTF-8 (as curl sends it) or Latin-1; None if it is missing."""
     text = request.headers.get(name)
     try:
         return None if text is None else text.encode("latin-1").decode()

@@ -118,7 +118,7 @@ class PackedBody:
     encoding: str
 
     def unpack(self, max_bytes: int) -> bytes:
-        """Return the content, decompressed if it is compressed; the size of other content is not checked.
+        """Return the content, decompressed if it is compressed. The size of uncompressed content is not checked.
 
         Raises:
             TooLargeError: the decompressed content is larger than `max_bytes`.
@@ -207,7 +207,7 @@ async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
 
 
 def media_type(request: Request, default: str = "application/json") -> str:
-    """Return the content type of a request's body in lower case, without parameters; `default` if the header is missing."""
+    """Return the content type of a request's body, in lower case and without parameters; `default` without a header."""
     return request.headers.get("content-type", default).partition(";")[0].strip().lower()
 
 

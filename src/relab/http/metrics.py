@@ -95,7 +95,7 @@ class HttpMetrics:
         self._simulated.labels(status, failure).observe(seconds)
 
     def count_otlp(self, signal: str, receipt: OtlpReceipt) -> None:
-        """Count the accepted, rejected and ignored items of one OTLP request; `signal` is `traces`, `logs` or `metrics`."""
+        """Count the accepted, rejected and ignored items of an OTLP request for `traces`, `logs` or `metrics`."""
         for outcome in ("accepted", "rejected", "ignored"):
             self._received[signal].labels(outcome).inc(getattr(receipt, outcome))
 

@@ -12,7 +12,7 @@ def preferred(accept: str | None, offered: Sequence[str]) -> str:
     """Return the offered media type that the client prefers; the first one if the client has no preference.
 
     Args:
-        accept: the header `Accept`; None: it is absent.
+        accept: the value of the header `Accept`; None if the request has no such header.
         offered: media types such as `text/html`; the first one is the default.
     """
     ranges = [found for item in (accept or "").split(",")[:MAX_RANGES] if (found := _range(item)) is not None]

@@ -229,7 +229,7 @@ def methods_of(request: Request) -> list[str]:
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
     """Return the response for a client that disconnected while it sent its body.
 
-    The client does not receive it; its status appears only in the log and the metrics.
+    The client does not receive this response. The status of the response appears only in the log and the metrics.
     """
     # Not 400, because the request was not wrong.
     return problem_response(

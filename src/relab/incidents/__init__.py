@@ -1,1 +1,1 @@
-"""The blind incident responder: it polls a target, opens incidents, diagnoses, acts, verifies and learns from the result."""
+"""The blind incident responder: it polls a target, opens incidents, diagnoses, acts, verifies, learns from results."""

@@ -133,9 +133,9 @@ def read_notification(document: Any) -> Notified:
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
     """Return the title of the incident that a notification opens.
 
-    It is the summary that all alerts have in common. Without one, it is the text of the first alert in `firing`, or
-    else the name of the alert. The title ends with the number of further alerts, if any: those that were not stored
-    (`left_out`) and, if there is no common summary, the rest of `firing`.
+    The title is the first of these texts that exists: the summary that all alerts have in common, the text of the first
+    alert in `firing`, the name of the alerts. If there are further alerts, the title ends with their number. Further
+    alerts are the `left_out` alerts; without a common summary, also all alerts in `firing` except the first.
     """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)

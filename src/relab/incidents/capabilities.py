@@ -65,7 +65,7 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return a text for each class of actions, such as `restart`, in `named` that no action of a server has.
+    """Return a text for each class of actions in `named` that the action server does not offer.
 
     The text is the class in quotation marks, followed by a suggestion such as ` (did you mean 'restart'?)` if the
     server has a similar class.
@@ -73,7 +73,8 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
     Args:
         url: the address of the action server.
         token: the bearer token; None raises `ConfigurationError`.
-        named: the classes of actions that the settings name.
+        named: the classes of actions, such as `restart`, that the settings name. The server offers a class if one of
+            its actions has it.
 
     Raises:
         ConfigurationError: there is no token for the server, or the address is not valid.
@@ -83,10 +84,10 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 
 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return a text for each class of actions, such as `restart`, in `named` that no action of the catalogue has.
+    """Return a text for each class of actions in `named`, such as `restart`, that is missing in the catalogue.
 
-    The text is the class in quotation marks, followed by a suggestion such as ` (did you mean 'restart'?)` if the
-    catalogue has a similar class.
+    A class is missing if no action of the catalogue has it. The text is the class in quotation marks, followed by a
+    suggestion such as ` (did you mean 'restart'?)` if the catalogue has a similar class.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

@@ -56,7 +56,8 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
         home: the folder of that file, `checkpoints.db`.
 
     Raises:
-        ConfigurationError: PostgreSQL is used without its extra, or its user has no right to create the schema.
+        ConfigurationError: the database is PostgreSQL, and the packages for it are not installed, or its user has no
+            right to create the schema.
         DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
     # States are plain JSON, so the saver loads only plain values, even from manipulated data.

@@ -87,8 +87,8 @@ class IncidentService:
         knowledge: runbooks and past incidents.
         telemetry: stores each incident as an agent run.
         home: the folder for the responder's checkpoints if the database is SQLite.
-        watched: returns the watched target, or None if no target is watched; called once, at the first use. It raises
-            ConfigurationError if the settings of the target are not valid, which must not prevent reads and pauses.
+        watched: a function that returns the watched target, or None if no target is watched; it is called once, at the
+            first use. It raises ConfigurationError for invalid settings; reads and pauses must work even so.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class IncidentService:
         """Check that the responder can be started for the configured target; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: a setting of the target is not valid, the address of the action server (executes
-                repairs) is not valid, or the token for it is missing or not valid. A responder that may only observe
-                needs no token.
+            ConfigurationError: a setting of the target is not valid, the address of the action server is not valid, or
+                the token for the action server is missing or not valid. A responder that may only observe needs no
+                token.
         """
         if self.watched is not None:
             # The HTTP client takes long to load, and most processes send no actions.
@@ -137,8 +137,8 @@ class IncidentService:
         """Watch the target and respond to its incidents while the `async with` block runs; do nothing without a target.
 
         Raises:
-            ConfigurationError: the token for the action server (executes repairs) is missing, an address is not valid,
-                or an excluded runbook does not exist.
+            ConfigurationError: a setting of the target is not valid, the token for the action server is missing, or an
+                excluded runbook does not exist.
             RunbookFolderError: the folder of runbooks in the settings cannot be read.
             UnavailableError: checkpoints cannot be stored.
         """
@@ -160,6 +160,9 @@ class IncidentService:
         """Return the state of this process's responder, and the open incident and pending approvals of the target.
 
         The incident and the approvals are reported even if another process handles them.
+
+        Raises:
+            ConfigurationError: the settings of the target are not valid.
         """
         watched, responder = self.watched, self._responder
         policy = watched.settings.policy if watched is not None else Policy()
@@ -218,7 +221,7 @@ class IncidentService:
         return brief(events_of(self.log, incident_id), waiting)
 
     def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
-        """Return the events of an incident with a number greater than `after`, at most 5,000.
+        """Return at most 5,000 events of an incident, in order: those with numbers greater than `after`.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -269,7 +272,7 @@ class IncidentService:
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Turn the kill switch of a target on (None: that of all targets), and return the new state of the switch.
+        """Turn on the kill switch of a target, or of all targets (None), and return the new state of the switch.
 
         While the switch is on, the responder requests no actions on the target; polls and probes continue. `by` is
         the name of the person, and `why` the reason.
@@ -277,10 +280,10 @@ class IncidentService:
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 
     def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Turn the kill switch of a target off, which ends its pause; return the new state of the switch.
+        """Turn off the kill switch of a target, or of all targets (None), and return the new state of the switch.
 
-        With None as target, turn off the switch of all targets; a target with a pause of its own stays paused. `by` is
-        the name of the person, and `why` the reason.
+        With None, a target whose own switch is on stays paused. While the switch of all targets is on, every target
+        stays paused. `by` is the name of the person, and `why` the reason.
         """
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 
@@ -321,7 +324,7 @@ class IncidentService:
         return Triggered(incident_id=opened.incident.incident_id, created=opened.created)
 
     def take_in_alerts(self, document: Any) -> AlertsAccepted:
-        """Store the alerts of a notification from Alertmanager; a repeated notification changes nothing.
+        """Store the alerts of a notification from Alertmanager; an alert that is received again counts only once.
 
         Args:
             document: the JSON that Alertmanager's webhook sends.
@@ -330,6 +333,7 @@ class IncidentService:
             InvalidInputError: the document is not a notification from Alertmanager.
             NoTargetYetError: no target is watched yet; the sender should retry.
             NoTargetError: several targets are watched; a retry does not help.
+            ConfigurationError: the settings of the watched target are not valid.
         """
         sent = read_notification(document)
         taken = self.log.alerts.take_in(
@@ -355,6 +359,7 @@ class IncidentService:
         Raises:
             NoTargetError: this process watches no target, and other processes watch several.
             NoTargetError, NoTargetYetError: no process watches a target; `without` decides which of the two is raised.
+            ConfigurationError: the settings of this process's target are not valid.
         """
         if self.watched is not None:
             return self.watched.name

@@ -55,7 +55,7 @@ def target_name(url: str) -> str:
 
 
 def action_token(watched: WatchedTarget) -> str | None:
-    """Return the token for the action server (executes repairs); None if none is set and the responder only observes.
+    """Return the token for the action server; None if the responder only observes and no token is set.
 
     Raises:
         ConfigurationError: no token is set, although the responder may do more than observe.

@@ -42,10 +42,10 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """A job was deleted, but a callback that records that the job's work will never be done has failed.
+    """A job was deleted, but an `on_parked` callback of the subscriptions to jobs with this name has failed.
 
-    The callbacks are the `on_parked` functions of the subscriptions to jobs with this name. After such an error, an
-    analysis may be shown as queued, for example, although its job does not exist any more.
+    Such a callback records that the job's work will never be done. After this error, for example, an analysis may be
+    shown as queued although its job does not exist any more.
     """
 
     code = "job_listener_failed"

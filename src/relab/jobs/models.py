@@ -18,7 +18,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 class Lane(StrEnum):
     """The urgency of a job: interactive, background, long or training, the most urgent first.
 
-    A worker starts a job only if no more urgent job waits that is runnable and in a lane that the worker serves.
+    A worker starts a job only while the more urgent lanes that this worker serves have no runnable job.
     """
 
     INTERACTIVE = "interactive"

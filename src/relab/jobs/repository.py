@@ -51,7 +51,7 @@ def claim(
 
     Args:
         session: the session of the transaction.
-        job_id: the job to claim; None for the oldest runnable job of the most urgent lane that has a runnable job.
+        job_id: the job to claim. None: the oldest runnable job of the first lane in `lanes` that has a runnable job.
         owner: the name of the worker.
         now: the current time, in microseconds since 1970.
         lease_until: the end of the lease, in microseconds since 1970.
@@ -144,7 +144,7 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
-    """Correct jobs whose times are too far in the future because the clock was set back; return how many they are.
+    """Correct jobs whose times are too far in the future because the clock was set back; return their number.
 
     All times are in microseconds since 1970.
 
@@ -312,13 +312,13 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
 
 
 def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
-    """Lock the job with this id and return the id; return None if the job is not runnable."""
+    """Lock the job with this id and return the id; return None if it is not runnable, or locked by another worker."""
     statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
     return session.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
 
 
 def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
-    """Lock the oldest runnable job of this lane (urgency) and return its id; None if there is no such job."""
+    """Lock the oldest runnable job of this lane (urgency) that no other worker has locked; return its id, or None."""
     # One query for each way to be runnable: it reads the index in its order up to the first job. One query for both
     # would read and sort all runnable jobs of the lane.
     oldest: list[tuple[int, str]] = []

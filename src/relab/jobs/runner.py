@@ -90,8 +90,8 @@ class JobRunner:
         """Claim a runnable job, and run it until it succeeds or fails; return False if there is no runnable job.
 
         Args:
-            job_id: the job to run; None for the oldest runnable job of the most urgent lane (urgency) of this worker
-                that has a runnable job.
+            job_id: the job to run. None: of this worker's lanes (urgencies) with a runnable job, the most urgent one is
+                chosen, and its oldest runnable job is run.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.

@@ -36,8 +36,8 @@ class Deviation:
         fact: the name of the fact.
         seen: the condition that the fact equals its value in the incident.
         required: the condition that recognizes the same deviation in another incident. A learnt runbook may require it.
-        expected: all conditions that hold for the value in the incident, but for no usual value. A learnt runbook
-            expects them with a probability.
+        expected: conditions that hold for the value in the incident, but for no usual value: those of the active
+            runbooks, and one new condition. A learnt runbook expects them with a probability.
         usual: a condition that holds for usual values; None if the fact exists only during incidents.
         strength: how far the value was from the usual values, 0 to 1.
         is_symptom: whether such a deviation appears in many kinds of incidents, so that it identifies no cause.

@@ -1,9 +1,9 @@
-"""Create runbooks from what people did about unknown causes. Pure.
+"""Create runbooks from the actions with which people resolved incidents of unknown cause. Pure.
 
 With such a runbook, the responder need not wait for a person at the second incident with the same cause. The conditions
 of the runbook are made from deviations: facts that differed from their usual values. Errors and slow responses deviate
 in every incident, so they do not identify a cause: the runbook expects them, but they alone are never sufficient. If
-nothing else deviated, no runbook is created. Otherwise an action that helped once would be tried in any incident.
+nothing else deviated, no runbook is created, because it would propose its action in any incident.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class _Lesson:
     def cause(self) -> str:
         """The name of the cause: a digest of the deviations that the new runbook requires.
 
-        Incidents in which the same facts deviate in the same way get the same name. Of a number, only the direction of
-        the deviation counts, not its value.
+        Incidents in which the same facts deviate in the same way get the same name. If a fact's value is a
+        number, the name depends only on the direction of the deviation, not on the value.
         """
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
@@ -194,9 +194,10 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
     """Return the parameters of an action, by name, in the form in which a runbook can reuse them.
 
-    A value that came from a fact is replaced by a placeholder `{fact}`: the runbook will use the fact's later value. A
-    value counts as coming from a fact if the fact had this value in the incident and, besides, the value is a name with
-    a digit or a runbook has this placeholder. Other values stay the same.
+    A value that came from a fact is replaced by a placeholder `{fact}`: the runbook will use the fact's later value.
+    Other values stay the same. A value counts as coming from a fact in two cases:
+    - A runbook has the same action with a placeholder for this parameter, and the placeholder's fact has this value.
+    - The value is a text with a digit, such as `worker-3`, and a fact of the incident has this value.
 
     Args:
         act: the action that was tried.

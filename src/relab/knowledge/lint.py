@@ -70,7 +70,7 @@ class Surroundings:
 
 
 def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
-    """Return what should be corrected in the runbooks of one folder, sorted by file and line.
+    """Return the mistakes in the runbooks of one folder, and the conflicts between them, sorted by file and line.
 
     `surroundings` says which actions and facts the runbooks may use; None to skip the checks of their names.
     """
@@ -232,8 +232,8 @@ def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     """Yield an error for each fact that an action's parameter refers to, but that is not known by the runbook.
 
     A fact is known if a condition of the runbook (in `expects` or `requires`) tests it, one of the runbook's probes
-    gives it, or `around.facts` has it. If it is unknown which facts the probes give (`around.looks` is None), nothing
-    is yielded.
+    gives it, or `around.facts` has it. Nothing is yielded if the runbook has probes, and it is unknown
+    which facts they give (`around.looks` is None).
     """
     if runbook.looks and around.looks is None:
         return

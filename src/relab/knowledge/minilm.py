@@ -36,7 +36,7 @@ class MiniLm:
     """A sentence model, read from a folder with the model's files as Hugging Face names them.
 
     Attributes:
-        digest: the digest of weights and vocabulary; vectors of another digest cannot be compared.
+        digest: the digest of weights and vocabulary; vectors of models with different digests cannot be compared.
         size: the number of components of a vector.
 
     Raises:

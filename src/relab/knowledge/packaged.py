@@ -41,9 +41,10 @@ class _LoadedWhenAsked:
         self._loaded: Meaning | None = None
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """Return the cosine similarities of the query: for each text (a list of sentences), to its nearest sentence.
+        """Return how similar in meaning each of `texts` (lists of sentences) is to the query.
 
-        The model is loaded at the first call.
+        The similarity is the cosine similarity of the query and the text's nearest sentence. The first call loads the
+        model.
         """
         with self._lock:
             if self._loaded is None:

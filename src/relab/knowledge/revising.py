@@ -41,8 +41,9 @@ class _Record:
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
     """Return a runbook with improved actions, as past incidents suggest; None if they suggest no change.
 
-    An incident counts only if one action failed in it before another action helped. The actions are sorted by past
-    success, and missing actions that helped are added. A section of the text lists these incidents.
+    An incident counts only if one action failed in it before another action helped. A failed action is moved
+    behind an action that helped and has a better success rate. Missing actions that helped are added. A section of the
+    text lists the latest of these incidents.
 
     Args:
         runbook: the active runbook.
@@ -119,9 +120,9 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return a runbook's text with a section that lists past incidents.
+    """Return a runbook's text with a section that lists the first `_MAX_LISTED` of `incidents`.
 
-    If the text has the section already, only the incidents that it lacks are added.
+    If the text has the section already, only the incidents that the section lacks are added.
     """
     before, _, section_before = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]

@@ -95,7 +95,7 @@ def search(
 def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
     """Combine several rankings of documents into one; return `(document's number, score)` pairs, the best first.
 
-    At equal scores, the last ranking decides.
+    Documents with equal scores are sorted by their ranks in the last ranking.
 
     Args:
         rankings: each maps a document's number to its rank, from 1.

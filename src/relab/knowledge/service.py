@@ -178,13 +178,13 @@ class KnowledgeService:
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
-            UnavailableError: the sentence model or the store of its vectors cannot be used.
+            UnavailableError: SQLite has no full-text search, or the sentence model or its store cannot be used.
         """
         incidents = self.latest() if with_incidents and self._remembers else []
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over; a stored one with the same id is replaced, so that none counts twice."""
+        """Store an incident that is over. It replaces a stored incident with the same id, so none counts twice."""
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -250,7 +250,7 @@ class KnowledgeService:
     def latest(
         self, *, cause: str | None = None, target: str | None = None, limit: int = MAX_INCIDENTS
     ) -> list[PastIncident]:
-        """Return at most `limit` past incidents of a cause and a target (None: of any), the one that ended last first."""
+        """Return at most `limit` past incidents of a cause and a target (None: any), the one that ended last first."""
         with self._database.read() as session:
             contents = repository.latest(session, cause=cause, target=target, limit=limit)
         return [PastIncident.model_validate(content) for content in contents]
@@ -336,7 +336,7 @@ class KnowledgeService:
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of incidents that all runbooks are for, including runbooks that `without` excludes from use."""
+        """Return the causes of all runbooks, including the runbooks that `without` excludes from use."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:
@@ -347,7 +347,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder of own runbooks: that of the settings or, without one, the default folder if it exists."""
+        """Return the folder of own runbooks: the one in the settings, else the default one; None if this is missing."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None

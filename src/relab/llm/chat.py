@@ -257,7 +257,7 @@ def _status_error(status: int, response: Any, config: LlmConfig) -> LlmError:
 
 
 def _rejection(said: str, status: int, config: LlmConfig) -> LlmNotConfiguredError:
-    """Return the error for a status whose cause is unknown. Its message begins with `said`."""
+    """Return the error for an HTTP status that may have several causes. The error's message begins with `said`."""
     if 300 <= status < 400:
         return LlmNotConfiguredError(
             f"{said}, a redirect. relab does not follow it, because it would send the API key to another address.",

@@ -56,7 +56,7 @@ class LlmBusyError(LlmUnavailableError):
 
 
 class LlmTooSlowError(LlmUnavailableError):
-    """The model did not answer within the time limit of the call. Callers with their own limit replace the remedy."""
+    """The model did not answer within the time limit of the call. A caller with a shorter limit replaces `remedy`."""
 
 
 class LlmRefusedError(LlmError):

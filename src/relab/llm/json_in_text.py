@@ -31,10 +31,14 @@ _MORE_TOKENS: Final = "Raise RELAB_LLM__MAX_COMPLETION_TOKENS, or turn the model
 def find_json(text: str) -> JsonValue:
     """Return the value of a model's reply: the whole reply, or the one JSON object in it, parsed as strict JSON.
 
-    If the whole reply is not JSON, its text from the first `{` to the last `}` must be one object. If it is not, this
-    must hold for the part of the reply after the last end of reasoning. So an object in the reasoning, in a list or in
-    a broken object is rejected, and several objects are rejected too. The time is linear in the length of the text,
-    which `LlmConfig.max_response_bytes` limits; `parse_json` limits the nesting.
+    The first case that applies decides:
+    - The whole reply is JSON.
+    - The text from the first `{` to the last `}` of the reply is one JSON object.
+    - The same is true of the part of the reply after the last end tag of its reasoning.
+
+    So an object in the reasoning, in a list or in a broken object is rejected, and several objects are rejected too.
+    The time is linear in the length of the text, which `LlmConfig.max_response_bytes` limits; `parse_json` limits the
+    nesting.
 
     Raises:
         LlmInvalidOutputError: the reply has no such object; the message has the reason, and no part of the reply.

@@ -76,9 +76,9 @@ class LangChainGateway:
         _load(self._config.provider)
 
     def list_models(self, *, timeout_s: float) -> tuple[str, ...] | None:
-        """Return the names of the models that the server offers, without calling a model; it costs nothing.
+        """Return the names of the models that the server offers; None if the server has no such list.
 
-        None if the server has no such list.
+        No model is called, so the request costs nothing.
 
         Raises:
             LlmError: the server cannot be reached, rejects the key, or does not answer within `timeout_s` seconds.

@@ -1,4 +1,4 @@
-"""Timers that are precise to a few hundredths of a millisecond, where the event loop's own take whole milliseconds."""
+"""Timers that are precise to a few hundredths of a millisecond; the event loop's own timers use whole milliseconds."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) ->
 
 
 async def _ask(session: aiohttp.ClientSession, base: str, request: LoadRequest) -> int:
-    """Send a request and return the status of its answer, or 0 without an answer."""
+    """Send a request and return the status of its answer, or 0 if there is no answer."""
     url = URL(base + request.target, encoded=True)
     try:
         async with session.request(

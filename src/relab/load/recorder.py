@@ -197,7 +197,7 @@ class LoadRecorder:
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield, in order, the time windows that are over at `now_ns` and have no request in flight.
+        """Yield, in order, the time windows that are over at `now_ns`, up to the first one with a request in flight.
 
         The caller must have called `due` for all requests that were due before `now_ns`.
         """

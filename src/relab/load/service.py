@@ -122,7 +122,7 @@ async def run(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load to its end on the caller's event loop, on which other tasks would delay the requests.
+    """Run a load to its end on the caller's event loop. Other tasks on this loop delay the requests.
 
     If the target refuses connections, the requests count as failed sends.
 
@@ -154,7 +154,7 @@ def hdr_text(result: LoadResult) -> str:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files so that `connections` fit, at most to the hard limit."""
+    """Raise this process's soft limit of open files for this number of connections, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -24,7 +24,7 @@ _log = get_logger(__name__)
 class ProgressSignal(Protocol):
     """Wakes the readers of progress events in all processes, so that they read a new event without delay.
 
-    It is used after the event was committed.
+    Call `notify` only after the event was committed.
     """
 
     def notify(self) -> None:

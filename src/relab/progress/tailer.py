@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 
 class NumberedEvent(Protocol):
-    """An event of a topic. A topic is the id of what its events belong to: an analysis, training, rollout or incident."""
+    """An event of a topic. A topic is the id of the analysis, training, rollout or incident that has the events."""
 
     @property
     def seq(self) -> int:

@@ -116,8 +116,9 @@ class Hypothesis(CitedModel):
 class GuessOdds(RcaModel):
     """The probability that a ranked guess is right, by a model that was trained on runs of the same source (program).
 
-    The model was tested on runs that were held out of its training. In `all` of these runs, the most likely guess had a
-    probability in the same range (such as 0.2 to 0.35) as `probability`. In `right` of them, this guess was right.
+    The model was tested on runs that were held out of its training. `all` is the number of test runs whose most likely
+    guess had a probability in the same range (such as 0.2 to 0.35) as `probability`. `right` is the number of these
+    runs in which that guess was right.
     """
 
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -164,7 +165,7 @@ class CandidateStep(CitedModel):
 
 
 class HitRate(RcaModel):
-    """How often a search for a behaviour (a pattern) was right when it found it, measured on runs that people labelled.
+    """How often a found behaviour (a pattern) was really in the run, measured on runs that people labelled.
 
     The behaviour was found in `seen` labelled runs; the labels confirm it for `right` of them. `low` and `high` are the
     bounds of the 95 % confidence interval (Wilson) of right / seen.

@@ -13,7 +13,7 @@ class PassingDifferenceKind(StrEnum):
     """The kind of a difference between a failed run and runs that succeeded (passing runs).
 
     - `missing_tool`: the failed run did not call a tool that passing runs called.
-    - `argument`: the failed run called a tool without an argument, or with another value.
+    - `argument`: the failed run called a tool without an argument of the passing runs, or with another value for it.
     - `extra_tool`: the failed run called a tool that no passing run called.
     - `order`: the failed run called two tools in the other order.
     - `answer`: the final answer has another form.

@@ -18,10 +18,10 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the unique key of a run's content, for the column `current_key` of the content's current analysis.
+    """Return the value of the column `current_key` for the current analysis of a run's content.
 
-    The current analysis is the one that further requests for this content get. The column is unique, so each content of
-    a run has at most one current analysis; it is null for all other analyses.
+    The current analysis is the one that is returned for further requests for this content. The column is unique, so
+    each content of a run has at most one current analysis. All other analyses have null in this column.
     """
     return f"{content_hash}:{agent_run_id}"
 
@@ -41,9 +41,9 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content: the one that further requests for this content get.
+    """Return the current analysis of a run's content; None if there is none.
 
-    Return None if there is none.
+    The current analysis is the one that is returned for further requests for the same content.
     """
     columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
     statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
@@ -68,8 +68,8 @@ def add(session: Session, values: dict[str, Any]) -> None:
 
     Raises:
         sqlalchemy.exc.IntegrityError: `values` has a `current_key`, and another request has just inserted the analysis
-            with this key (the one that further requests for the same content get). Outside of the transaction's `with`
-            block, this error becomes a `ConstraintError`.
+            with this key (the current analysis of the content). Outside of the transaction's `with` block, this error
+            becomes a `ConstraintError`.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 

@@ -83,7 +83,7 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
 
 
 class RcaReceipt(BaseModel):
-    """The answer to a request for an analysis: its id, and whether it was created by this request (`created`)."""
+    """The answer to a request for an analysis: the analysis's id, and whether this request created the analysis."""
 
     rca_run_id: str
     created: bool
@@ -96,7 +96,7 @@ class RcaService:
         word: rewrites the summary of a report with a language model; None to keep the deterministic summary.
         judge: asks a language model which step went wrong first; None without a model.
         sentences: asks a language model which behaviours a run shows, in analyses with a judge; None without a model.
-        judge_by_default: how the judge (a language model) reads a run if a request does not say it; `off`: no judge.
+        judge_by_default: the method of the judge (a language model) for requests that name no method; `off`: no judge.
         rules: the rules of this installation that describe behaviours (patterns in runs).
 
     Attributes:
@@ -141,7 +141,7 @@ class RcaService:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
         A new one is enqueued if `force` is true, or if the existing one failed, lacks the requested judge method, or
-        has no summary by the configured language model. If `judge` is None, the settings decide the method.
+        was made on arrival, without the summary's language model. If `judge` is None, the settings decide the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.
@@ -349,9 +349,9 @@ class RcaService:
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis, judge: JudgeMethod) -> bool:
         """Return whether the analysis `current` can be returned for a person's request with the method `judge`.
 
-        - A person requested `current`: if `judge` is its method or OFF.
-        - It was started on arrival and is queued: always; it then gets the lane (urgency) and method of the person.
-        - It was started on arrival and is not queued: if `judge` is OFF, and it runs or no model rewrites summaries.
+        - A person requested `current`: True if `judge` is the method of `current`, or OFF.
+        - `current` was started on arrival and is queued: True. It then gets the lane and the method of the request.
+        - Otherwise: True if `judge` is OFF, and `current` is running or no language model rewrites summaries.
         """
         if not current.on_arrival:
             return judge in {JudgeMethod.OFF, current.judge}

@@ -101,7 +101,7 @@ class RcaBehaviourLabelRow(Base):
 class RcaRankingModelRow(Base):
     """The ranking model of one agent: it ranks the steps of the agent's runs by how likely each is the first mistake.
 
-    The model was trained on the labels of these runs, with which people mark the first mistake. `source` is the text
+    The model was trained on runs of this agent in which people labelled the first mistake. `source` is the text
     `agent NAME`; `artefact` is the model as JSON.
     """
 

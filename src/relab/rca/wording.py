@@ -100,9 +100,9 @@ class WordingOutcome:
 
 
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
-    """Return a copy of the report with a summary by a language model; if there is no acceptable one, the report itself.
+    """Return a copy of the report with a summary by a language model.
 
-    Errors of the model are logged and not raised.
+    If no such summary is accepted, return the report itself. Errors of the model are logged and not raised.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {

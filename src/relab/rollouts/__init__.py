@@ -1,6 +1,7 @@
 """Rollouts: change the flags of a running service, measure what the change does, and keep it only if it is better.
 
 A plan goes in (`plans/`); windows of load alternate between the old flags (arm A) and the new ones (arm B)
-(`execution/`); the measured windows are judged by statistics (`judging/`, pure); a PASS is applied, everything else
-leaves the flags as they were. Every rollout ends with a report, a line of history and the command that undoes it (`reports/`).
+(`execution/`); the measured windows are judged by statistics (`judging/`, pure). A change is applied if its verdict is
+PASS; otherwise, the old flags are restored. Every rollout ends with a report, a line of history and the command that
+undoes the rollout (`reports/`).
 """

@@ -1,4 +1,4 @@
-"""A language model's commentary on a finished rollout: only sentences whose figures and names are in its record.
+"""A language model's commentary on a finished rollout: sentences whose figures and names are in the rollout's record.
 
 The commentary is printed beside the report on request. It is not stored, and no verdict and no decision depends on it.
 """

@@ -85,15 +85,13 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Undo the change of an ended rollout, if it is in force, and return the updated record.
-
-        The flags get the values from before the rollout.
+        """Restore the flags from before an ended rollout whose change is in force, and return the updated record.
 
         `by` is the person; `note` is the reason, which is stored in the audit.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is not over, has changed nothing, or is rolled back already.
+            RolloutStateError: the rollout is not over, has no change, or the flags from before it are in force already.
             FlagsChangedError: another client has changed the flags since the rollout.
             TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: the flags were not restored.
         """

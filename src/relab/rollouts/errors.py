@@ -68,7 +68,7 @@ class FlagsRejectedError(InvalidInputError):
 
 
 class ChangesForbiddenError(FlagsRejectedError):
-    """The target rejects every change of this client, whatever its value: the credential, the URL or the method is wrong."""
+    """The target rejects every change of this client, whatever its value: the credential, URL or method is wrong."""
 
     code = "changes_forbidden"
 
@@ -113,7 +113,7 @@ class SubjectError(InvalidInputError):
 
 
 class ReportFolderError(UnavailableError):
-    """A file or folder of a rollout cannot be read or written: its reports, its history, or the lock file of its target."""
+    """A file or folder of a rollout cannot be read or written: a report, the history or the lock file of the target."""
 
     code = "report_folder_unavailable"
 
@@ -125,6 +125,6 @@ class PlanInvalidError(InvalidInputError):
 
 
 class ExperimentEvidenceError(InvalidInputError):
-    """A run of an experiment cannot decide a rollout: it is missing, unfinished, damaged, or has no such variant."""
+    """A run of an experiment cannot decide a rollout: it is missing, unfinished or damaged, or lacks the variant."""
 
     code = "experiment_evidence"

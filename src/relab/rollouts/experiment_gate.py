@@ -102,7 +102,7 @@ def evidence_of(found: VariantComparison, variant: str, run_dir: str) -> Experim
 
 
 def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
-    """Return the verdict about a variant: the worst of its gates (conditions) in `evidence`, and the reason of it."""
+    """Return the judgement of a variant: the worst verdict of its gates (conditions) in `evidence`, and the reason."""
     verdict = worst([gate.verdict for gate in evidence.gates])
     decisive = next(gate for gate in evidence.gates if gate.verdict is verdict)
     invalid = tuple(f"{gate.gate}: {gate.reason}" for gate in evidence.gates if gate.verdict is Verdict.INVALID)
@@ -131,12 +131,10 @@ def check_plan(plan: Plan) -> None:
 def earlier_decision(
     stored: Sequence[RolloutRecord], record: RolloutRecord, target: RolloutTarget
 ) -> RolloutRecord | None:
-    """Return an earlier rollout that has already decided this change of flags; None without one.
+    """Return the newest earlier rollout that has already decided this change of flags; None if there is none.
 
     The earlier rollout has an equal plan, apart from report files, and was decided by the same comparison of two
-    variants of an experiment.
-
-    A PASS that was not applied does not count as a decision.
+    variants of an experiment. A PASS that was not applied does not count as a decision.
 
     Args:
         stored: the rollouts of the target, newest first.
@@ -223,7 +221,10 @@ def _gate(result: dict[str, Any]) -> GateFigures:
 
 
 def _unused(plan: Plan, used: frozenset[str]) -> Iterator[str]:
-    """Yield the dotted names of the fields that the plan sets but that have no effect; `used` has all other fields."""
+    """Yield the dotted names of the fields that the plan sets although they have no effect.
+
+    `used` has the dotted names of the fields that have an effect.
+    """
     for name in sorted(plan.model_fields_set - used):
         section = getattr(plan, name)
         inner = {field for field in used if field.startswith(f"{name}.")}

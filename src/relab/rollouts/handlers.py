@@ -31,8 +31,14 @@ class RolloutHandlers:
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute or continue the rollout `args["rollout_id"]`.
 
-        An error is raised if a retry of the job can solve it: the target is in use, or its flags must still be
-        restored. Any other error marks the rollout as failed.
+        If the rollout does not exist, log a warning. After any other error that is not raised, mark the rollout as
+        failed.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; a retry of the job can succeed.
+            EndNotStoredError: the new flags are in force, but this could not be stored or reported.
+            TargetLeaseLostError: another process has taken over the rollout.
+            RelabError: the target is in use, or its flags must still be restored; a retry of the job can succeed.
         """
         service, rollout_id = self._service(), args["rollout_id"]
         try:

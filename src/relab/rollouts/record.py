@@ -93,8 +93,8 @@ class OpenChange(_Value):
 class Application(_Value):
     """The last decision about the new flags of a rollout: whether they are in force, and why, in one sentence.
 
-    `at` is the time of the decision. `by` made it: a person, a token, `rollout` or `recovery`. Both are None if the
-    rollout did not try to apply the new flags, because its verdict was not PASS.
+    `at` is the time of the decision. `by` says who or what decided: a person, a token, `rollout` or `recovery`. Both
+    are None if the rollout did not try to apply the new flags, because its verdict was not PASS.
     """
 
     applied: bool
@@ -110,7 +110,7 @@ class AuditEntry(_Value):
         at: the time of the action.
         actor: the person or token.
         action: the name of the action.
-        note: the reason that was given; empty without one.
+        note: the reason for the action; empty if the person or token gave none.
     """
 
     at: Timestamp

@@ -60,7 +60,7 @@ class FlagRecovery:
         self._clock = clock
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died, and return a result for each with flags to restore.
+        """Restore the flags of all rollouts whose process has died; return one result for each that had changed flags.
 
         A target that does not answer raises no error: its result has `restored` False.
         """

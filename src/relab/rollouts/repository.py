@@ -107,9 +107,10 @@ def stop_of(session: Session, rollout_id: str) -> Any | None:
 
 
 def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now: int, latest: int) -> bool:
-    """Acquire or renew a lease in one statement; return False while another owner holds it.
+    """Acquire the lease of a target in one statement; return whether this was possible.
 
-    A lease can be acquired if it has expired, if its owner is dead, or if its end is later than `latest`.
+    It is possible if no lease is stored, if the stored lease has expired or ends later than `latest`, or if its owner
+    is dead.
 
     Args:
         session: the session of the transaction.
@@ -135,7 +136,10 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
 
 
 def extend_lease(session: Session, target_key: str, owner: str, until: int) -> bool:
-    """Extend the lease of a target to the time `until`, in microseconds since 1970; return False if `owner` does not hold it."""
+    """Extend the lease of a target to the time `until`; return False if `owner` does not hold the lease.
+
+    `until` is in microseconds since 1970.
+    """
     statement = (
         update(table_of(RolloutLeaseRow))
         .where(RolloutLeaseRow.target_key == target_key, RolloutLeaseRow.owner == owner)

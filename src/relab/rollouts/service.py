@@ -153,7 +153,7 @@ class RolloutService:
     ) -> GatedRollout:
         """Apply the flags of a plan if a variant passes in an experiment. Only the steps of a canary are measured.
 
-        If an earlier call decided the same plan by the same comparison of variants, this call only returns its record.
+        If an earlier call decided the same plan by the same comparison, only return the record of that rollout.
 
         Args:
             plan: the target and its flags; the new flags correspond to the variant.
@@ -165,7 +165,7 @@ class RolloutService:
             is_dry_run: judge, check the target's health, and compute the changes of flags, but change nothing.
 
         Raises:
-            ExperimentEvidenceError: the run cannot be judged, or has no such variant.
+            ExperimentEvidenceError: the run cannot be judged, or lacks the variant.
             PlanInvalidError: the plan sets a field that has no effect here, such as the number of measurements.
             RolloutStateError: a person has rolled back this change, or its flags were changed since.
             RelabError: the rollout failed; the flags are restored, unless the message says otherwise.
@@ -253,7 +253,7 @@ class RolloutService:
         return self._runner.conclude(ended, error, target, self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Restore the flags of a rollout if possible, and mark it as failed with the message `error`."""
+        """Restore the flags of a rollout if possible; unless it is over, mark it as failed with the message `error`."""
         self.recover()
         record = self._store.get(rollout_id).record
         if not record.status.is_over:
@@ -303,7 +303,7 @@ class RolloutService:
         self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died; return a result for each with flags to restore."""
+        """Restore the flags of rollouts whose process has died; return one result for each that had changed flags."""
         return self._recovery.recover()
 
     def summary(self, rollout_id: str) -> str:

@@ -42,9 +42,10 @@ def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Itera
 
 
 def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
-    """Return the record with `request` (the request to stop the rollout) added to its audit.
+    """Return an interrupted rollout with `request`, a person's request to stop it, as its error and in its audit.
 
-    The record is returned unchanged if `request` is None, or if the rollout was not interrupted.
+    Return the record unchanged if `request` is None, if the rollout was not interrupted, or if its audit already has
+    the request.
     """
     if request is None or record.status is not RolloutStatus.INTERRUPTED or request in record.audit:
         return record

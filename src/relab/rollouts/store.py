@@ -144,10 +144,9 @@ class StoredJournal:
     def owns_change(self) -> bool:
         """Return whether this process still has the duty to restore the flags.
 
-        It has the duty until another process takes over the rollout.
+        A process that loses the lease keeps this duty until another process takes over the rollout.
 
-        If the lease is lost, and the database is unavailable and cannot show whether another process has taken over,
-        the result is True.
+        Return True also if the lease is lost and the database is unavailable, so that a takeover cannot be detected.
         """
         if self._lease.is_held:
             return True
@@ -183,7 +182,7 @@ class StoredJournal:
             _log.warning("rollout_phase_not_stored", rollout_id=self._rollout_id, error=str(error))
 
     def still_leased(self) -> bool:
-        """Return whether this rollout still holds the lease of its target; False once the lease has expired or was taken over."""
+        """Return whether this rollout holds the lease of its target: it has not expired and was not taken over."""
         return self._lease.is_held
 
 

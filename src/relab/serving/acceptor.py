@@ -1,4 +1,4 @@
-"""Accept connections in a loop that continues when file descriptors run out, and then logs a warning."""
+"""Accept connections in a loop. If file descriptors run out, the loop logs a warning and continues."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ MakeProtocol = Callable[[str, Admission], LimitedProtocol]
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to the hard limit, and return the resulting soft limit."""
+    """Raise this process's soft limit of open files to the hard limit, and return the resulting soft limit.
+
+    The soft limit is raised at most to `MAX_DESCRIPTORS`, which is also returned for an infinite soft limit. If the
+    system rejects the change, the limit stays.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -29,8 +29,8 @@ class HttpLimits:
 
     Attributes:
         max_request_line_bytes: the largest request target; above it 414.
-        max_header_bytes: the largest total size of a request's header fields, also of its trailers and chunk framing;
-            above it 431.
+        max_header_bytes: the largest total size of a request's header fields; above it 431. Trailers (fields after the
+            body) have the same limit. Chunk framing has a similar limit; above it 400.
         max_headers: the largest number of header fields of a request; above it 431.
         header_timeout_s: the longest time from the first byte of a request to the end of its headers; then 408. A new
             connection without a byte is closed after this time.

@@ -1,4 +1,7 @@
-"""The security headers of every response: they stop a browser from guessing types, framing pages and sending referrers."""
+"""The security headers of every response: a browser then guesses no content type and sends no referrer.
+
+They also forbid showing the pages in frames.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ HEADERS: Final = {
 class SecurityHeaders:
     """ASGI middleware that adds to each response the security headers that the response does not set itself.
 
-    If a response sets its own Content-Security-Policy, `frame-ancestors 'none'` is added to the policy.
+    If a response sets its own Content-Security-Policy without `frame-ancestors`, `frame-ancestors 'none'` is added to
+    it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -251,8 +251,8 @@ def _plain_names(settings_cls: type[BaseSettings]) -> frozenset[str]:
 def _may_set(variables: Iterable[str], plain_names: frozenset[str], *, has_home: bool) -> bool:
     """Return whether at least one of these environment variables may set a setting of relab.
 
-    A variable may set one if its name begins with `relab_`, or if the part of its name before the first double
-    underscore, which separates the name of a section from that of a setting, is in `plain_names`.
+    A variable may set one if its name begins with `relab_`, or if its name is in `plain_names`. If the name contains a
+    double underscore, only the part before the first one (the name of a section) must be in `plain_names`.
 
     Args:
         variables: the names of the variables that have a value, in lower case.

@@ -50,7 +50,10 @@ def gamma_quantile(level: float, shape: float) -> float:
 
 
 def fair_coin_two_sided(heads: int, tosses: int) -> float:
-    """Return the two-sided p-value of `heads` in `tosses` of a fair coin (binomial), at most 1."""
+    """Return the two-sided p-value of the hypothesis that a coin is fair, if `tosses` tosses give `heads` heads.
+
+    This is the binomial test with the probability 1/2.
+    """
     from scipy import special
 
     return min(1.0, 2 * float(special.bdtr(min(heads, tosses - heads), tosses, 0.5)))

@@ -37,8 +37,8 @@ class Interval:
 def unbounded_text(method: str | None) -> str:
     """Return a text for an infinite interval, such as `unbounded: the values do not vary`, or only `unbounded`.
 
-    `method` is the interval's method, or `none: <reason>` if no method could be used; the text then has this reason.
-    None if the method is unknown.
+    `method` is the method of the interval, or `none: REASON` if no method could be used; None if it is unknown. The
+    text contains the reason, if there is one.
     """
     reason = (method or "").partition("none: ")[2]
     return f"unbounded: {reason}" if reason else "unbounded"

@@ -1,4 +1,4 @@
-"""Quantiles of values of which each is given with the number of its occurrences."""
+"""Quantiles of a sample that is given as distinct values, each with the number of its occurrences."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Insert many rows at once by the fastest method of each database driver.
 
-SQLAlchemy's bulk insert doubles the time per row: it takes as long as the insertion by the database itself. The
-functions here pass rows to the driver unchanged, as tuples of the driver's own types (JSON columns as text).
+SQLAlchemy's bulk insert doubles the time per row, because its own work takes as long as the insertion by the database.
+The functions here pass rows to the driver unchanged, as tuples of the driver's own types (JSON columns as text).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class GroupWriter(Generic[Item, Result]):
     The caller gives each item a weight, such as its number of rows.
 
     Args:
-        write: stores a batch of items; returns the result of each item in order, or the error of an item that failed.
+        write: stores a batch of items; returns, for each item in order, its result, or its error if the item failed.
         max_batch: the maximum total weight of a batch. A heavier item forms a batch alone.
         max_waiting: `submit` waits while the total weight of the queued items is at least this number.
         on_commit: called after each batch, with the weight of the batch and its duration in seconds.
@@ -129,7 +129,7 @@ class GroupWriter(Generic[Item, Result]):
                 _log.exception("commit_listener_failed")
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Wait for items and return the next batch; return an empty list if the writer is stopped and no item is queued."""
+        """Wait for items and return the next batch; return an empty list if the writer is stopped and has no items."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             batch: list[_Waiting[Item, Result]] = []
@@ -145,7 +145,8 @@ class GroupWriter(Generic[Item, Result]):
     def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         """Write a batch, and give each item's future its result or error.
 
-        If the write fails because of an item, the two halves of the batch are written separately.
+        If the database is unavailable, all items get this error. After another error, the two halves of the batch are
+        written separately, and so on, until only the items that cause an error get it.
         """
         try:
             results = self._write([waiting.item for waiting in batch])

@@ -116,7 +116,8 @@ class _Part:
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
     """Split a batch into parts that can be stored in one transaction each; the order of the batch is kept.
 
-    Within a part, no run is written twice: a posted run has another id than each other posted run and each trace.
+    No run is written twice within a part: the id of a posted run differs from the ids of all other posted runs and of
+    all traces in the part. Several requests in a part may have spans or log records of the same trace.
     """
     parts = [_Part()]
     for posted in batch:

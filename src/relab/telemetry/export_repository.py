@@ -25,8 +25,8 @@ _IDS_PER_FETCH = 5_000
 def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
     """Yield `(run id, number of timeline items)` of the runs that match the filter, oldest first.
 
-    Traces without agent activity are always included, so that an export has all that is stored.
-    If `with_spans` is true, yield only runs that have stored spans.
+    Matching traces without agent activity are included even if the filter's field `all_traces` is false, so that an
+    export is complete. If `with_spans` is true, yield only runs that were computed from spans.
     """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     columns: list[Any] = [AgentRunRow.run_id, items]

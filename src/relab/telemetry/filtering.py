@@ -58,9 +58,9 @@ def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
 def recent_times(now_us: int, quiet_us: int) -> range:
     """Return the range of write times, in microseconds since 1970, of rows that count as recently written.
 
-    The range begins less than `quiet_us` microseconds before `now_us`, and ends `quiet_us` after it. A later write time
-    shows that the system clock was set back. Such a row does not count: otherwise it would be recent until the clock
-    reaches its time.
+    A time is in the range if it is less than `quiet_us` before `now_us`, or at most `quiet_us` after it. A row with a
+    later time was written before the system clock was set back. It is not recent: otherwise it would stay recent until
+    the clock reaches this time.
     """
     return range(now_us - quiet_us + 1, now_us + quiet_us + 1)
 

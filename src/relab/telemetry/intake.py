@@ -125,11 +125,11 @@ class TelemetryIntake:
 
 
 class _Reading:
-    """A call of the reader thread: it reads the posted data, and queues them for the next group commit.
+    """A task of the reader thread: call `read`, and queue the posted data that it returns for the next group commit.
 
-    The traceback of an error refers to the frames of this call and of its caller. If they still referred to the future
-    that has the error, this cycle would keep the request's body in memory until a garbage collection, and those are
-    rare. So the call keeps no reference to its arguments.
+    The task drops its references to `read` and to the future `answer` before it ends. Otherwise the future, its error,
+    and the error's traceback, which refers to the task's variables, would form a reference cycle. The cycle would keep
+    the request's body in memory until a garbage collection, and garbage collections are rare.
     """
 
     def __init__(self, writer: GroupWriter[Posted, Receipt], read: Callable[[], Posted], answer: Future[Any]) -> None:

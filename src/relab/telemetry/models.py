@@ -44,7 +44,7 @@ Items = Annotated[Limited[Item], FailFast()]
 def _or_default(default: Any, kind: Any) -> BeforeValidator:
     """Return a validator that replaces null by `default`: many clients send null for a field that they do not fill.
 
-    `kind` is the type of the field, with null, for the API's description.
+    `kind` is the type of the field, including null, for the JSON Schema of the API.
     """
     return BeforeValidator(lambda value: default if value is None else value, json_schema_input_type=kind)
 
@@ -53,7 +53,7 @@ Retries = Annotated[Count, _or_default(0, Count | None)]
 
 
 class RunStatus(StrEnum):
-    """How a run ended according to its reporter, or that it still runs, or that its end was never reported."""
+    """The status of a run as its reporter states it; `incomplete` if the end of the run was never reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -64,7 +64,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """How a step or a tool call ended according to its reporter, or that it still runs or was skipped."""
+    """The status of a step or a tool call, as its reporter states it."""
 
     SUCCESS = "success"
     FAILURE = "failure"

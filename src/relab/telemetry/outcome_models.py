@@ -104,8 +104,8 @@ class AgentRelation(StrEnum):
 class AgentOutcome(BaseModel):
     """The outcome of one agent of a run, decided from the agent's own steps and calls.
 
-    `parent` is the agent that called this agent or handed over to it; None if there is none. `relation` states which of
-    the two; None if that is not known.
+    `parent` is the agent that called this agent or handed over to it; None if there is no such agent. `relation` states
+    whether it was a call or a hand-over; None if that is not known.
     """
 
     model_config = ConfigDict(frozen=True)

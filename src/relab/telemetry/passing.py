@@ -39,7 +39,8 @@ class PassingReader:
     def like(self, run: AgentRun) -> PassingRuns:
         """Return at most 20 succeeded runs with the same agent and task as `run`, newest first.
 
-        If there are none, return such runs with the same agent and version. `run` itself is never returned.
+        If there are no such runs, return at most 20 succeeded runs with the same agent and version. Only the newest
+        2,000 runs of the agent are searched. `run` itself is never returned.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.
@@ -54,6 +55,8 @@ class PassingReader:
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
     """Return at most `MAX_RUNS` succeeded runs of the same agent as `run`, newest first. `run` itself is left out.
+
+    Only the newest `MAX_SEARCHED` runs of the agent are searched. Runs with more than `MAX_CALLS` calls are left out.
 
     Args:
         session: the session of the transaction.

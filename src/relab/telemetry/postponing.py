@@ -72,10 +72,9 @@ class Backlog:
         self._added = _LOOK_EVERY
 
     def has_room(self, session: Session, size: int) -> bool:
-        """Return whether the total size of uncomputed runs, with the spans that were just stored, is within the limit.
+        """Add newly stored spans to the total size of uncomputed runs; return whether the total is within the limit.
 
-        `size` is the size of these spans (1 for each, plus 1 for each full 4,096 bytes of it), which this call adds to
-        the total.
+        `size` is the total size of these spans: 1 for each, plus 1 for each full 4,096 bytes of it.
         """
         self._added += size
         # The total of all processes is read from the database only now and then.

@@ -121,7 +121,7 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
     Args:
         session: the session of the transaction.
         run_ids: the ids of the runs.
-        recent: times in microseconds since 1970; a run that received a span or log record then is not changed.
+        recent: times in microseconds since 1970. A run whose last span or log record was received then is not changed.
         now_us: the current time, in microseconds since 1970.
         shard: the row to change, 0 to 15: each sum of the overview has 16 rows, so that parallel writers rarely wait.
     """
@@ -318,7 +318,7 @@ class _Remap:
         All other columns of the run stay unchanged, including the failure category.
 
         Args:
-            former: the values of the run with which it was added to the stored sums over all runs.
+            former: the run with the values that the stored sums over all runs include.
             run: the stored row of the same run.
             items: the run's timeline.
         """

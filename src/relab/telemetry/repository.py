@@ -341,9 +341,9 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Find an agent's newest run before `before_us`; return the key of the agent's version (`records.version_key`) in it.
+    """Return the version key of an agent's newest run that started before `before_us`; None if there is no such run.
 
-    Only runs in `environment` count. `before_us` is in microseconds since 1970. Return None if there is no such run.
+    Only runs with this `environment` (None: without one) count. `before_us` is in µs since 1970. See `version_key`.
     """
     statement = (
         select(AgentRunRow.version_key)

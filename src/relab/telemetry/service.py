@@ -357,7 +357,7 @@ class TelemetryService(TelemetryParts):
         return RunExport(self._database, reading, run_filter, what, self.prices.usable())
 
     def history(self, run: AgentRun) -> list[PastRun]:
-        """Return runs of the agent's version in `run` and of the agent's previous version, oldest first.
+        """Return runs of two versions of an agent, oldest first: the version in `run` and the version before it.
 
         An analysis compares the two versions. For each version, these are the newest runs that started no later than
         `run`; `run` itself may be among them. The list is empty if `run` names no version, or if there is no previous

@@ -5,9 +5,9 @@ received, and their runs are marked as unprojected: `projector.py` computes the 
 read. Only if too many runs are unprojected, this transaction computes the runs of the batch itself.
 
 Log records of a trace without a run wait for spans of this trace. The transaction that stores such records inserts a
-row for the run and deletes it again. The row is never visible, but until the end of the transaction it prevents that
-another transaction inserts a row with the same id. So another transaction that creates the run waits, and its run
-includes the log records.
+row for the run and deletes it again. The row is never visible, but until the end of the transaction, no other
+transaction can insert a row with the same id. So another transaction that creates the run waits, and its run includes
+the log records.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ class _Batch:
         Args:
             trace_id: the id of the trace.
             trace: the received spans.
-            stored: how many spans of the trace are stored already; with the new spans, the trace keeps to the limit.
+            stored: how many spans of the trace are stored already. New spans beyond the trace's limit are rejected.
         """
         repeated = span_repository.load_some(self._session, trace_id, trace.spans)
         fresh = trace.spans.keys() - repeated

@@ -1,4 +1,4 @@
-"""Errors of a testbed, each named for the reaction that the caller should have."""
+"""Errors of a testbed. The base class of each error says how the caller should react."""
 
 from __future__ import annotations
 

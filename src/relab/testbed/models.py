@@ -157,7 +157,9 @@ class ResourceLimits(Strict):
 
 
 class GroupFigures(BaseModel):
-    """The kernel's counters of a component's control groups; a counter is None if the component has no group with it.
+    """The kernel's counters of a component's control groups.
+
+    A counter is None if the component has no control group with this counter.
 
     Attributes:
         throttled_periods: number of 100 ms periods in which a used-up CPU quota paused the component's processes.
@@ -178,7 +180,7 @@ class ComponentStatus(BaseModel):
         name, group: the name of the component, and the name of its group.
         pid: the id of the component's main process; None without a process.
         port: the port on which the component listens; None for no port.
-        started_at, ready_at: when the current process was started, and when it became ready; None until then.
+        started_at, ready_at: when the current process was started, and when it became ready; None before that.
         restarts: how often the supervisor started the program again because it had ended by itself.
         starts: number of all starts.
         exit_code: the exit code of the last process that ended, negative for a signal; None if no process has ended
@@ -256,7 +258,10 @@ class SettingsRollback(Strict):
 
 
 class SignalRequest(Strict):
-    """A signal to send to the main process of a component, or, if `scope` is `all`, to all of its processes."""
+    """A signal for a component.
+
+    It is sent to the component's main process or, if `scope` is `all`, to all processes of the component.
+    """
 
     signal: SignalName
     scope: Literal["process", "all"] = "process"
@@ -309,7 +314,7 @@ class TestbedStatus(BaseModel):
 
     Attributes:
         limits_available: how this machine enforces each resource limit, as `{resource limit: method}`; the method is
-            None for a limit that it cannot enforce.
+            None if the machine cannot enforce the limit.
     """
 
     state: TestbedState

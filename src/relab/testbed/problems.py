@@ -23,6 +23,8 @@ _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 def add_problems(app: FastAPI, more: Statuses = ()) -> None:
     """Make an app answer errors with problem documents, and reject bodies over 64 KiB without reading them.
 
+    Bodies of unknown length (with the header Transfer-Encoding) are rejected, too.
+
     Args:
         app: one of the testbed's servers.
         more: further `(error class, HTTP status)` pairs, which take precedence over the common ones.
@@ -56,8 +58,8 @@ def document(
         status: the HTTP status.
         code: the code of the error, for programs.
         detail: the message for people.
-        more: further fields of the document; None for none.
-        headers: HTTP headers of the response; None for none.
+        more: further fields of the document; None to add no fields.
+        headers: HTTP headers of the response; None to add no headers.
     """
     content = {"type": "about:blank", "status": status, "code": code, "detail": detail, **(more or {})}
     return Response(json.dumps(content), status, headers=headers, media_type="application/problem+json")

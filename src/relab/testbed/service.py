@@ -96,7 +96,8 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
     Raises:
         WrongNameError: the name is not valid for a testbed.
         NotRunningError: no testbed has this name.
-        WrongScopeError: a scope does not exist.
+        WrongScopeError: a scope does not exist, or `scopes` is empty.
+        WrongTokenNameError: the label is empty, too long or not printable.
     """
     layout = Layout.of(home, name)
     if not layout.root.is_dir():
@@ -179,7 +180,7 @@ def ask(
         layout: the folders of the testbed.
         method: the HTTP method.
         path: the path of the route, with its query.
-        body: JSON to send; None to send none.
+        body: JSON to send; None to send no body.
         within_s: time limit for the answer.
 
     Raises:
@@ -331,7 +332,8 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 def _wait_gone(layout: Layout) -> None:
     """Wait until no process of the testbed is left.
 
-    After 5 s, send SIGTERM to the guard, the supervisor's parent process; after 5 s more, SIGKILL to the supervisor.
+    After 5 s, send SIGTERM to the guard, the supervisor's parent process. After 5 s more, send SIGKILL to the
+    supervisor.
 
     Raises:
         NotAnsweringError: a process is left 5 s after the SIGKILL.
@@ -356,7 +358,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
 
 
 def _kill_supervisor(layout: Layout) -> None:
-    """Kill the supervisor, the only process that its parent process, the guard, has started itself.
+    """Kill the supervisor, the only process that the guard has started.
 
     The supervisor's children then become children of the guard, and the guard ends them.
     """

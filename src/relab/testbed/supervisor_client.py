@@ -54,7 +54,7 @@ class SupervisorClient:
         Args:
             method: the HTTP method.
             path: the path of the route, such as `/components`.
-            body: JSON to send; None to send none.
+            body: JSON to send; None to send no body.
             params: the query of the request.
 
         Raises:

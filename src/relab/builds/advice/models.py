@@ -31,7 +31,7 @@ class SuggestionVerdict(BaseModel):
         verdict: `accepted` or `rejected`.
         by: the name of the person, or of the access token.
         at: the time of the verdict.
-        note: the reason, or the fix that helped, secrets masked; empty if there is none.
+        note: the reason, or the fix that helped, with masked secrets; empty if the person wrote no note.
     """
 
     model_config = ConfigDict(frozen=True)

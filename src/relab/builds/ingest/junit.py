@@ -44,7 +44,8 @@ class JUnitReport:
         left_out: the number of executions of tests that are not in `tests`.
         failed: the number of executions that failed, also of tests that are left out.
         executed: the number of executions.
-        duration_s: the sum of the times of the suites, in seconds; None if no suite has a time.
+        duration_s: the sum of the times of the suites, in seconds; None if no suite has a time. A suite inside another
+            suite with a time is not added, because the outer time contains it.
         started_at: the earliest time of a suite, in microseconds since 1970; None if no suite has a time.
     """
 

@@ -49,7 +49,7 @@ class SourceFacts:
         status: how the build ended; `unknown` if the source does not say so.
         started_at: when the build started, in microseconds since 1970; None if unknown.
         duration_s: the duration of the build in seconds; None if unknown.
-        repository, commit, branch: from the output of the checkout step in the log; None if unknown.
+        repository, commit, branch: what was built, as the checkout step reports it in the log; None if unknown.
         tests: the results of tests.
         tests_left_out: the number of further results, which were not read.
         lines: the lines that show a failure; empty if no line does.

@@ -109,7 +109,10 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
 
 
 def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], blocks: list[Block]) -> list[Block]:
-    """Return the blocks without those that a later line shows as survived, as `BlockRule.survived` describes.
+    """Return the blocks of one worker without errors that the tool got past.
+
+    The tool got past an error if a later line lists the package that failed among the installed packages (see
+    `BlockRule.survived`).
 
     Args:
         lines: all lines of the log.
@@ -133,7 +136,7 @@ def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], bloc
 
 
 def _failed_package(block: Block, positions: Sequence[int], texts: Sequence[str]) -> str | None:
-    """Return the package that a block says to have failed, or a line soon after the block; None if none does."""
+    """Return the package that failed, according to a block or the lines soon after it; None if no line names one."""
     if block.rule.failed is None or not texts:
         return None
     first, last = (bisect_left(positions, at) for at in (block.positions[0], block.positions[-1]))

@@ -260,9 +260,9 @@ def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine
     failure may show, such as "build failed".
 
     Args:
-        relevant: the lines that explain the failure. If some of them report an error (`LineRole.ERROR`), the last 30
-            lines of the log before the first of them are searched. If none of them does, the lines of `relevant` that
-            give details (`LineRole.DETAIL`), such as the last output before the failure, are searched.
+        relevant: the lines that explain the failure. If one of these lines reports an error (`LineRole.ERROR`), the
+            function searches the 30 lines of the log before the first error. Otherwise, it searches the lines of
+            `relevant` that give details (`LineRole.DETAIL`), such as the last output before the failure.
         lines: all lines of the log.
     """
     reported = [line.number for line in relevant if line.role is LineRole.ERROR]

@@ -24,8 +24,8 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
     """Join the patterns by which all log formats recognise lines about tests; return `(places, joined pattern)`.
 
     In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` says which
-    rule has this pattern: `(i, k)` is the rule for the result of a test `FORMATS[i].tests[k]`; `(i, None)` is the rule
-    for the file, package or crate of tests `FORMATS[i].test_scope`.
+    rule has this pattern: `(i, k)` means `FORMATS[i].tests[k]`, a rule for the result of a test. `(i, None)` means
+    `FORMATS[i].test_scope`, the rule for the file, package or crate of tests.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []

@@ -161,8 +161,8 @@ def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
     """Read a log; return `(beginning, end, number of lines left out between them)`.
 
     A log of at most 16 MiB is returned whole, as `(all bytes, b"", None)`. Otherwise, the beginning has at most 4 MiB
-    and the end at most 12 MiB. Both are cut between lines; only a line that is longer than such a part is cut in
-    itself.
+    and the end at most 12 MiB. Both parts are cut between lines. A part without a line end is cut inside its
+    line.
     """
     head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
     if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:

@@ -170,10 +170,10 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
     """Return the blocks that explain why a build failed: the sure errors of its failed step, and blocks near them.
 
     A block has the lines that report one error or one consequence; its weight (0 to 1) says how surely it explains a
-    failure. Errors with a weight of at least 0.65 are sure. If the log has no such error, those with a weight of at
-    least 0.5 are; if it has no such error either, all errors are. The failed step is the step with the last sure error.
-    The blocks near its sure errors are other errors, and consequences: lines that report only that the build failed.
-    The result is empty if the log has no error.
+    failure. An error is sure if its weight is at least 0.65. If no error has this weight, 0.5 is enough. If no error
+    has 0.5 either, every error is sure. The failed step is the step with the last sure error. The blocks near the sure
+    errors of this step are other errors, and consequences: lines that report only that the build failed. The result is
+    empty if the log has no error.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.

@@ -32,7 +32,7 @@ def end_all_abandoned(home: Path, store: BuildStore, running: Collection[str]) -
     """End the processes that dead builds left in the project folders, and set the builds to `interrupted`.
 
     A dead build is a build whose relab process has ended. A project folder is skipped if a process holds its lock, or
-    if an error occurs, which is logged.
+    if an error occurs; the error is logged.
 
     Args:
         home: the parent of the project folders.

@@ -150,7 +150,7 @@ class BuildSimulator:
         return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
 
     def fit(self, seed: int = 0) -> list[FitRow]:
-        """Show how well simulated builds fit the measured ones: return one comparison for each measured case.
+        """Compare simulated builds with the measured builds; return one comparison for each measured case.
 
         A case is a pair of a fault and an action (a change of the configuration). The measured builds of a case are
         compared with 2,000 simulated builds of the same case. `seed` is the seed of the simulation.

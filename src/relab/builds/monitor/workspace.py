@@ -111,9 +111,9 @@ class BuildFolder:
         return self.root / "copied.json"
 
     def _take_copied(self) -> set[str] | None:
-        """Return the paths of project files that were copied to the workspace, and delete this list from the disk.
+        """Read and delete the file that lists the project files in the workspace; return the paths of these files.
 
-        None if the list is missing or damaged.
+        None if the file with the list is missing or damaged.
         """
         try:
             return set(json.loads(self._copied.read_text()))

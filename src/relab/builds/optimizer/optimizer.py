@@ -93,13 +93,13 @@ class BuildOptimizer:
     def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
         """Estimate the mean reward that each policy would have earned in a project's builds, as `{policy: evaluation}`.
 
-        A policy is a rule that chooses actions for builds.
-
-        Each policy learns from the older half of the log, and is evaluated on the newer half.
+        A policy is a rule that chooses actions for builds. Each policy learns from the older half of the log, and is
+        evaluated on the newer half.
 
         Raises:
             DecisionLogError: the log is too short.
-            UnknownPolicyError: one of the names is not the name of a policy.
+            UnknownPolicyError, UnknownBuildActionError: one of the names is not the name of a policy.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy `dqn` cannot be used.
         """
         older, newer = halves(self.logged(project), project)
         return {name: evaluate(train(make_policy(name, self._models), older), newer) for name in policies}

@@ -195,6 +195,9 @@ class PromotionService:
         """Return a project's policy (rule that chooses build actions), and the estimated mean reward of each policy.
 
         The rewards are estimated from the project's log of decisions. If the log is too short, there are no estimates.
+
+        Raises:
+            PolicyModelError, RlExtraMissingError: the policy `dqn` is trained, and its network cannot be read.
         """
         import numpy as np
 

@@ -42,7 +42,8 @@ class FailureMatch:
 
     Attributes:
         failure: the known failure.
-        confidence: how well the quoted lines match a sign of the failure, from 0 to 1.
+        confidence: how well the decisive line matches a sign, and how much it says about the build's failure, from 0
+            to 1. Half as much if the line matches only a hint (a weaker sign).
         quotes: the lines that match best, in the order of the log.
         decisive: the line that matches best.
         strength: the total weight of the words that the decisive line shares with the sign; a rare word weighs more.
@@ -123,11 +124,11 @@ class PastFixKind(StrEnum):
 class PastFix(BaseModel):
     """A possible fix: it seems to have helped after an earlier build of the project failed in the same way.
 
-    The evidence does not prove that it was the cause of the success.
+    The evidence does not prove that the fix was the cause of the success.
 
     Attributes:
-        kind: `configuration` (a build of the same files succeeded with other settings), `flaky` (one succeeded with
-            nothing changed) or `recorded` (a person accepted a suggestion and wrote a note about the fix).
+        kind: `configuration` (a build of the same files succeeded with other settings), `flaky` (a build of the same
+            files succeeded with the same settings) or `recorded` (a person accepted a suggestion and noted the fix).
         text: one or two sentences with the evidence, for people.
         failed_build: the id of the earlier failed build; None if unknown.
         succeeded_build: the id of a later build of the same input that succeeded; None for a recorded fix.
@@ -157,8 +158,8 @@ class FixSuggestion(BaseModel):
 
     Attributes:
         suggestion: the advice or the statement that no fix is known, followed by the past fixes, in Markdown.
-        is_known: True for advice; False for an abstention, because the log shows no known failure, or because people
-            rejected all that it shows.
+        is_known: True for advice; False for an abstention. relab abstains if the log shows no known failure, or if
+            people mostly rejected the suggestions of each known failure that the log shows.
         incident: the id of the known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the kind of the known failure, such as `memory`; None for an abstention.
@@ -168,7 +169,7 @@ class FixSuggestion(BaseModel):
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
             projects. Only suggestions for builds that failed with the same log line (apart from numbers in it) count.
             For an abstention because of rejections, the numbers are those of the known failure that matches best.
-        past_fixes: what seems to have helped after earlier builds of the project failed in the same way.
+        past_fixes: possible fixes, found in earlier builds of the project that failed in the same way.
         suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """
 

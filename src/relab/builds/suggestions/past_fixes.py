@@ -1,4 +1,4 @@
-"""Find fixes in the past: what happened after earlier builds of a project failed in the same way."""
+"""Find past fixes: compare builds of a project that failed in the same way with later builds that succeeded."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _fix(change: Mapping[str, str | None], seen: _Change, failures: Sequence[Bui
 
 
 def _flaky(failed: Build, succeeded: Build) -> PastFix | None:
-    """Return a past fix of the kind `flaky`: a build of the same project files, with the same settings, succeeded later.
+    """Return the past fix of the kind `flaky` for two builds with the same input and settings; the later one succeeded.
 
     None if the builds keep a cache or a workspace, because these files may explain the success.
     """

@@ -48,14 +48,15 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode: draw the fault of a new input (state of the project's files), and simulate its first build.
 
-        The first build has no action.
-
-        Return the observation (the values of `FEATURES` after this build) and an empty dictionary.
+        The first build is simulated without an action.
 
         Args:
             seed: if given, start a new simulated project, whose faults and builds depend on the seed. If None, continue
                 with the current project.
             options: has no effect.
+
+        Returns:
+            `(observation, info)`: the values of `FEATURES` after the first build, and an empty dictionary.
         """
         super().reset(seed=seed)
         if self._project is None or seed is not None:
@@ -71,6 +72,9 @@ class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read
             `(observation, reward, terminated, truncated, info)`, as Gymnasium defines it: the values of `FEATURES`
             after the build, the reward (0 to 1), whether the episode has ended, always False, and always an empty
             dictionary.
+
+        Raises:
+            gymnasium.error.ResetNeeded: `reset` was not called before.
         """
         project = self._project
         if project is None:

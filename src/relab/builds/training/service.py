@@ -138,7 +138,7 @@ def require_rl() -> None:
 
 
 def _with_curve(file: Path, info: PolicyModelInfo) -> TrainedPolicy:
-    """Write the learning curve of a trained policy beside its file, as JSON and as an HTML page; return the paths.
+    """Write the learning curve of a trained policy beside its file, as JSON and as an HTML page; return all paths.
 
     Args:
         file: the path of the policy's file.

@@ -60,6 +60,9 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
     """Return the default memory limit in MB of one trial.
 
+    Trials that run at the same time share the part `MEMORY_SHARE` of the memory equally. But each trial may use at
+    least `MIN_MEMORY_MB`, or the whole part if it is smaller.
+
     Args:
         machine_mb: the memory of the machine in MB.
         at_once: the number of trials that run at the same time.

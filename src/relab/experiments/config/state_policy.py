@@ -33,7 +33,9 @@ class StatePolicy(StrEnum):
         return "dependent" if self.carries_state else "independent"
 
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
-        """Return the id of a trial's chain: trials of which each continues from the state of the trial before.
+        """Return the id of a trial's chain. In a chain, each trial continues from the state of the trial before.
+
+        With `ISOLATE_PER_TRIAL`, each trial has an id of its own.
 
         Args:
             variant_id: the id of the variant; it contains no slash.

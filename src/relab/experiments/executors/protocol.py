@@ -20,7 +20,7 @@ class ExecutorOptions:
 
     Attributes:
         settings: the settings of the run.
-        stop: when pressed, stops the run.
+        stop: the switch that stops the run.
         on_spans: is called with each OTLP export of a harness; several threads may call it at the same time.
         address: the address of a cluster; None for the default of the executor.
     """

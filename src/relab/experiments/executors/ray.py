@@ -77,8 +77,8 @@ class _NodeFilesError(Exception):
 class RayExecutor:
     """Runs trials on the nodes of a Ray cluster.
 
-    The options name the cluster's address; without one, the environment variable `RAY_ADDRESS` does. If neither is set,
-    Ray is started on this machine, on loopback addresses only.
+    The cluster's address is in the options or, if it is None there, in the environment variable `RAY_ADDRESS`. If both
+    are unset, Ray is started on this machine, on loopback addresses only.
     """
 
     def __init__(self, options: ExecutorOptions) -> None:

@@ -70,7 +70,7 @@ class InspectLog:
     Attributes:
         header: the log's header, with the keys `eval` (task, model, scorers, configuration), `plan`, `results`, `stats`
             and `status`.
-        is_finished: whether Inspect finished the log; if not, its process still runs or was killed.
+        is_finished: whether Inspect finished the log; False if Inspect is still running or was killed.
     """
 
     archive: LogArchive

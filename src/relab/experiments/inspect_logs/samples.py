@@ -67,7 +67,7 @@ class ExportedTrial:
         """Return `{scorer: score}` in Inspect's form.
 
         An imported trial has the scores of its sample. Another trial has `success`, and each number in the harness's
-        metrics.
+        metrics; it has no scores if it ended in neither success nor failure.
         """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}
@@ -118,7 +118,10 @@ class ExportedTrial:
         return document | {name: value for name, value in optional.items() if value}
 
     def error(self) -> dict[str, str] | None:
-        """Return the error of a trial whose outcome is an error, as Inspect writes an exception; None for other trials."""
+        """Return the error of a trial whose outcome is an error, as Inspect writes an exception; None for other trials.
+
+        Also return None for an imported sample that was ended by a limit.
+        """
         if self.row["outcome"] != TrialOutcome.ERROR or self.origin.get("limit"):
             return None
         kind, message = self.row["error_type"] or "error", self.row["error_message"] or ""

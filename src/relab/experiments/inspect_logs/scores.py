@@ -27,10 +27,10 @@ class Judged:
 
 
 def number_of(value: Any) -> float | None:
-    """Convert the value of a score to a number, as Inspect's metrics do: C is 1, P is 0.5, I and N are 0.
+    """Convert the value of a score to a number, as Inspect's metrics do.
 
-    Return None for any other text that is not a number, for infinities, for integers beyond 64 bits, and for NaN
-    (Inspect's value of an unscored sample).
+    C, yes and true are 1, P is 0.5, and I, N, no and false are 0. Return None for any other text that is not a number,
+    for infinities, for integers beyond 64 bits, and for NaN (Inspect's value of an unscored sample).
     """
     if isinstance(value, str):
         known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)

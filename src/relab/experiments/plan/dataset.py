@@ -143,8 +143,8 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
     """Check every line of a data set, and return the index of its first `limit` tasks; None is no limit.
 
     Raises:
-        ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those
-            lines.
+        ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists at most
+            `MAX_PROBLEMS` of those lines.
     """
     offsets, marks = array("q"), array("Q")
     problems: list[tuple[int, str]] = []

@@ -49,7 +49,7 @@ class Trial:
         variant: the compared configuration that the trial runs with.
         task_index: the position of the task in the data set, from 0.
         repl_idx: the number of the repeat, from 0.
-        chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
+        chain_id: the id of the trial's chain. In a chain, each trial continues from the state of the trial before.
         previous_id: the id of the trial whose workspace and state this trial continues from; None to start from the
             project's snapshot.
     """

@@ -1,8 +1,8 @@
 """Read bundles, which are not trusted: verify their content, and unpack them.
 
 An archive can name files outside of the folder, name one file twice, hold links, and inflate a few bytes to terabytes.
-So the names and the sizes of all entries are checked before any entry is read, and of each entry no more bytes are read
-than the archive states.
+So the names and the sizes of all entries are checked before any entry is read. If an entry is longer than the archive
+states, the rest is not read.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def unpack_bundle(
         max_bytes: the largest total size of the unpacked files.
 
     Raises:
-        BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
+        BundleNotFoundError: there is no such file.
+        BundleInvalidError: the file is not a bundle, an entry is unsafe, the target exists, or the disk is full.
         BundleDamagedError: an entry differs from the manifest, or the bundle is not signed by the key `given`.
         OSError: the files cannot be written.
     """

@@ -133,7 +133,8 @@ def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None
     """Return `{name: value}` of the secrets to mask: declared secrets, and environment variables with a secret's name.
 
     Args:
-        environment: environment variables; names such as `API_KEY` or `DB_PASSWORD` count.
+        environment: environment variables; names such as `API_KEY` or `DB_PASSWORD` count. A variable is ignored if its
+            value is shorter than `MIN_CHARS` or begins with a slash (the path of a file).
         declared: the value of each declared secret; None for a secret that is not set in this environment.
     """
     found = {

@@ -89,7 +89,7 @@ class ProofService:
 
         Raises:
             BundleNotFoundError: the file does not exist.
-            BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
+            BundleInvalidError: the file is not a bundle, an entry is unsafe, the target exists, or the disk is full.
             BundleDamagedError: an entry differs from the manifest, or the bundle is not signed by `key`.
             InvalidInputError: the key cannot be read.
         """

@@ -69,7 +69,7 @@ def results_of(run: RunFolder, subjects: Mapping[str, str], outcomes: Mapping[st
     - failed: the outcome is `failure` or `error`.
     - warned: the outcome is `missing` (not run).
 
-    The result is FAILED with a failed test, else WARNED with a warned test, else PASSED.
+    The result is FAILED if any test failed; otherwise WARNED if any test is warned; otherwise PASSED.
 
     Args:
         run: the run.

@@ -307,7 +307,7 @@ class _Check:
                 raise EnvelopeError(f"is about another {name}")
 
     def _contradictions(self, run: RunFolder, statements: list[Mapping[str, Any]]) -> Iterator[Damage]:
-        """Yield contradictions between the run's journal, its attestation (its digests) and the signed `statements`."""
+        """Yield a `Damage` for each contradiction between the run's files, journal, attestation and `statements`."""
         for path in self._refs:
             if (self._root / path).parent.is_dir():
                 yield Damage(path, "is missing, although the journal names it")
@@ -341,7 +341,7 @@ class _Check:
     def _attestation(
         self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
     ) -> Iterator[Damage]:
-        """Yield each value of the attestation (the run's digests) that its experiment, journal or signatures contradict."""
+        """Yield a `Damage` for each value of the attestation that contradicts the experiment, journal or signature."""
         ext = document["ext"]
         signed_by = ext.get("signed_by")
         if document.get("resolved_experiment_digest") != run.digest:
@@ -360,7 +360,7 @@ class _Check:
 
 
 def _without_seal(run_dir: Path, state: str) -> Verification:
-    """Return the verification of a run without a seal (file digests): it is unfinished, old, or lost its seal."""
+    """Return the verification of a run without a seal (file digests): DAMAGED, UNFINISHED, or UNSEALED (an old run)."""
     try:
         damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
     except RelabError as error:

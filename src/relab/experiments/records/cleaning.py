@@ -23,7 +23,7 @@ class Cleaning:
     Attributes:
         runs: folders of runs.
         others: further files and folders: caches, replays, scores from `lab rescore`, records of sets of experiments,
-            entries of the runs folder that are not runs, and the files that `lab init` and `lab knobs-init` wrote.
+            files in the runs folder that belong to no run, and the files that `lab init` and `lab knobs-init` wrote.
         damaged: folders of unreadable runs, whose age is unknown; they are kept.
     """
 
@@ -117,7 +117,7 @@ def _all_runs(root: Path) -> list[Path]:
 
 
 def _leftovers(root: Path) -> list[Path]:
-    """Return the entries of the runs folder that are not runs."""
+    """Return the entries of the runs folder that are not folders; each folder in it counts as a run."""
     folder = runs_folder(root)
     return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
 

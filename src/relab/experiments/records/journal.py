@@ -65,8 +65,8 @@ class Head:
 class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
-    A line survives a crash of this process when `append` has returned. One second later at the latest, and when `close`
-    has returned, it also survives a power failure.
+    A line survives a crash of this process when `append` has returned. It survives a power failure once the file was
+    flushed to the disk: by `close`, or by the first `append` that is a second or more after the previous flush.
     """
 
     def __init__(self, run_dir: Path) -> None:

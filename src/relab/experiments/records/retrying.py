@@ -34,15 +34,15 @@ def check_retryable(run: RunFolder) -> None:
 
 
 def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tuple[set[str], int]:
-    """Open the journal of a run; return the ids of the trials that have a result, and the number of withdrawn results.
+    """Open the journal of a run; return the ids of the trials that have a result, and the number of new withdrawals.
 
-    A withdrawn result is ignored, and its trial runs again. The caller must hold the run's lock, and no trial may be
-    running.
+    A withdrawn result is ignored, and its trial runs again. This call withdraws results only with `retry_errors`. The
+    caller must hold the run's lock, and no trial may be running.
 
     Args:
         run: the run.
         journal: the journal of the run, which must not be open.
-        retry_errors: whether the results of trials that ended in an error are withdrawn.
+        retry_errors: whether to withdraw the results of trials that ended in an error.
 
     Raises:
         RunDamagedError: the journal is damaged.
@@ -58,7 +58,8 @@ def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tup
 def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
     """Withdraw the results of the trials that ended in an error, so that they run again; return the ids of the trials.
 
-    The skipped (pruned) trials of the same variants run again as well. The caller must hold the lock of the run.
+    The results of the skipped (pruned) trials of the same variants are withdrawn as well. The caller must hold the lock
+    of the run.
 
     Args:
         run: the run.

@@ -1,4 +1,4 @@
-"""Add seals (digests of the content) to documents, and verify them; digest files; delete the seal of a run's folder."""
+"""Add seals (digests of the content) to documents, and verify them; compute files' digests; delete a run's seal."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
     """Return the attestation of a run (the digests of its records) as JSON; None if the run has never ended.
 
-    The attestation is checked against its seal (a digest of its content). An attestation that was written by an early
-    version of relab may have no seal.
+    The attestation is checked against its seal (a digest of its content). Only an attestation without `ext.journal`,
+    which an early version of relab wrote, may have no seal.
 
     Raises:
         RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.

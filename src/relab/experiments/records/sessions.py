@@ -74,7 +74,8 @@ class PastSessions:
         The end of a killed process is not known; the time of the run's last result counts as its end.
 
         Args:
-            last_us: the time of the last result, in microseconds since 1970; None if the run has no result.
+            last_us: the time of the last result, in microseconds since 1970. None if the run has no result; then the
+                time of a killed process is not counted.
         """
         if self.open_since_us is None or last_us is None:
             return self.seconds

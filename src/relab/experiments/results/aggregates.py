@@ -105,7 +105,7 @@ class TaskMeans:
 
     @property
     def can_be_summed(self) -> bool:
-        """Whether each task's mean is finite and at most `MAX_FIGURE`."""
+        """Whether each task's mean is a number between `-MAX_FIGURE` and `MAX_FIGURE`."""
         return bool((abs(self.means) <= MAX_FIGURE).all())
 
     def clusters(self) -> Clusters:

@@ -124,7 +124,7 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
 
 
 def _objective(facts: RunFacts, data: TrialData | None) -> str | None:
-    """Return the metric that the harness optimizes if it is a trainer (of a model); else, or if not reported, None."""
+    """Return the metric that a trainer (it trains a model) optimizes; None if unknown, or for another harness."""
     if not facts.is_trainer:
         return None
     if data is None:

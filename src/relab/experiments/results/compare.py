@@ -337,7 +337,7 @@ class _Judge:
     def _missing(self, variant: str, delta: Delta) -> str | None:
         """Return why variant and baseline cannot be judged; None if they can.
 
-        The variant or the baseline then has no results, or lacks more than the share `MAX_MISSING` of its values.
+        They cannot be judged if one of them has no results, or lacks more than the share `MAX_MISSING` of its values.
         """
         are_forks = self.facts.fork is not None
         if text := self.data.without_result(self.baseline, variant, delta.source_name, are_forks=are_forks):

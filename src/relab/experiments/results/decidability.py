@@ -1,4 +1,4 @@
-"""Compute the number of tasks or repeats that would decide a gate, and how stable a verdict is. Pure functions."""
+"""Compute how many tasks or repeats a run needs for a clear verdict, and how stable a verdict is. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MAX_REPEATS = 1e6
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return how many tasks or repeats a run needs for the verdict PASS or FAIL on a gate, under up to two assumptions.
 
-    1. Variant and baseline are equal. This assumption is not made if equal variants would not pass the gate.
-    2. The true difference equals the estimate. This assumption is not made if assumption 1 gives the same difference.
+    1. Variant and baseline are equal. This assumption is made only if a variant equal to the baseline passes the gate.
+    2. The true difference equals the estimate. This assumption is made unless assumption 1 gives the same difference.
 
     New tasks and repeats are assumed to vary as much as the present ones.
 
@@ -75,7 +75,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
         needed: the numbers of tasks and repeats, and the true difference that is assumed for them.
         tasks: the number of tasks of the run.
         repeats: the planned repeats of each task with each variant.
-        knows_repeats: whether the run repeated its tasks, which shows the effect of more repeats.
+        knows_repeats: whether the run repeated its tasks. Only such a run shows the effect of more repeats.
     """
     assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
     if needed.tasks is None:
@@ -90,7 +90,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return how many tasks or repeats would decide a gate (condition), with the assumed difference, as JSON."""
+    """Return how many tasks or repeats a run needs for a clear verdict, with the assumed difference, as JSON."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,

@@ -38,8 +38,8 @@ class Delta:
         baseline_mean, variant_mean: the means over the tasks that are compared.
         estimate: variant minus baseline. For a relative gate, such as the condition "at most 5 % more", variant minus
             1.05 times baseline.
-        interval: the confidence interval of the estimate; None if the difference cannot be judged.
-        test: the significance test for a true difference of zero; None if the difference cannot be judged.
+        interval: the confidence interval of the estimate; None if the data cannot be compared.
+        test: the significance test for a true difference of zero; None if the data cannot be compared.
         standard_error: the standard error of the estimate.
         tasks: the number of compared tasks; in an unpaired comparison, that of the variant or of the baseline,
             whichever is smaller.
@@ -50,7 +50,7 @@ class Delta:
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
             repeated.
         is_always_valid: whether interval and test are valid in a run that may stop early.
-        problem: why the difference cannot be judged; None if it can.
+        problem: why the difference cannot be judged: no comparable data, or too few clusters. None if it can be judged.
     """
 
     metric: str
@@ -294,7 +294,7 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return the variance of the mean over all tasks that is due to chance in the repeats of each task.
+    """Return the variance that the repeats of the tasks add, by chance, to the mean over all tasks.
 
     Return None if no task was repeated.
 

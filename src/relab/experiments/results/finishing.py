@@ -1,4 +1,4 @@
-"""Make the products of a run from its journal: tables, analysis, report, evidence and attestation. Repeatable."""
+"""Write a run's final files from its journal: tables, analysis, report, evidence and attestation. May be repeated."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _write_evidence(run_dir: Path) -> None:
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
     """Yield each trial's document `task_chain_state_v1`, in the order of the journal; None for a trial without it.
 
-    In a chain, each trial continues from the state of the previous trial. The document in the journal does not know the
-    other trials of the chain, so this function adds two values: the trial's position in the chain, and the reference to
-    the list of the workspace's files with which the chain began.
+    In a chain, each trial continues from the state of the previous trial. The document in the journal has no data about
+    the other trials of its chain. So this function adds two values: the trial's position in the chain (from 0), and the
+    reference to the list of the workspace's files at the start of the chain.
     """
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):

@@ -1,4 +1,4 @@
-"""Compute the grades of a run (`grades_v1`): a word each for replay, isolation, comparability, provenance, privacy.
+"""Rate a run by grades (`grades_v1`): one word each for replay, isolation, comparability, provenance and privacy.
 
 A grade claims only what was observed. If a better grade requires something that relab never does, such as replaying a
 trial, the next lower grade is given, with a note.

@@ -122,13 +122,13 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return the files of a finished run, `{path: digest}`, from the run's attestation (its digests).
+    """Return `{path: digest}` of the files of a finished run, from the attestation (the record of the digests).
 
     Return None if the run is incomplete, or if an earlier version of relab made it.
 
     Raises:
-        RunDamagedError: the status says that the run is finished, and the attestation is missing or says that it is
-            not; or the attestation says that the run is finished, and the status is missing.
+        RunDamagedError: the status of the run and the attestation contradict each other, or one of the two is missing
+            although the run has finished.
     """
     if facts.status not in (COMPLETED, None):
         return None

@@ -1,4 +1,4 @@
-"""Compute, before any trial, which differences of the success rate a plan can detect, and how likely it passes a gate."""
+"""Compute, before any trial, which differences of the success rate a plan can detect, and its power for each gate."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _kept(gate: Gate) -> float:
 
 
 def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int | None:
-    """Return the number of repeats of each task that decides a gate (a bound that a difference must reach).
+    """Return how many repeats of each task a plan needs to pass a gate (a bound on a difference) with power `POWER`.
 
     Return None for fewer than 2 tasks.
 

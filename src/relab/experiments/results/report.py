@@ -61,7 +61,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A section of the report; if it has no chart, `empty` says why."""
+    """A section of the report. If the section has no chart, `empty` is a sentence that says why."""
 
     id: str
     title: str
@@ -74,7 +74,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
 
     Args:
         run_dir: the run's folder.
-        is_ending: whether the run's own process calls this at its end, so that the run counts as completed already.
+        is_ending: True if the run's own process calls this function at its end. The run then counts as completed.
 
     Raises:
         RunNotFoundError: the folder is not a run.
@@ -338,7 +338,7 @@ def _range(interval: Mapping[str, Any] | None) -> str:
 
 
 def _cached(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return `{trials, of, cost_usd}`: the number of cached trials and of all trials, and the saved cost in USD."""
+    """Return the number of cached trials (`trials`), of all trials (`of`), and the saved cost (`cost_usd`, in USD)."""
     # A summary that an earlier version wrote does not have this key.
     found = [figures.get("cached", {"trials": 0, "cost_usd": 0.0}) for figures in variants.values()]
     return {

@@ -1,4 +1,4 @@
-"""The tables of a run, `analysis/tables/`: JSON Lines, Parquet beside each, and a script that loads them into DuckDB.
+"""Write a run's tables as JSON Lines and Parquet to `analysis/tables/`, with a script that loads them into DuckDB.
 
 Rows are written one at a time, so memory does not grow with the run. Every file is written under a temporary name and
 then renamed: a concurrent reader sees either the old file or the new one, and a failure leaves the old files.
@@ -270,7 +270,7 @@ def _instance(spill_dir: Path) -> duckdb.DuckDBPyConnection:
 
 
 def json_line(value: Any) -> bytes:
-    """Return a value as a line of JSON with a newline: non-finite numbers become null, and invalid Unicode becomes `?`."""
+    """Return a value as a line of JSON with a newline. Non-finite numbers become null; invalid Unicode becomes `?`."""
     try:
         return pydantic_core.to_json(value, inf_nan_mode="null") + b"\n"
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):

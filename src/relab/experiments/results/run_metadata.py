@@ -105,7 +105,7 @@ class RunFacts:
 
     @property
     def has_tables(self) -> bool:
-        """Whether the run has tables of its results, which are written after its last trial."""
+        """Whether the run has tables of its results. They are written when the run ends, is paused or is stopped."""
         return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
 
     def planned_trials(self, tasks: int) -> int:
@@ -154,7 +154,11 @@ def read_facts(run_dir: Path) -> RunFacts:
 
 
 def _status(path: Path) -> str | None:
-    """Return the status that a run wrote last; None if the file is missing."""
+    """Return the status that a run wrote last into the file `path`; None if the file is missing.
+
+    Raises:
+        RunDamagedError: the file cannot be read, or has an unknown status.
+    """
     if not path.is_file():
         return None
     status = _read_object(path).get("status")
@@ -164,7 +168,7 @@ def _status(path: Path) -> str | None:
 
 
 def direction_by_name(name: str) -> MetricDirection | None:
-    """Return whether a metric should be high or low, by the words of its name (`latency_ms`); None if no word decides."""
+    """Return whether a metric should be high or low, judged by the words of its name; None if no word decides."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
     if words & _BETTER_LOW:

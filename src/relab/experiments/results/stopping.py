@@ -97,8 +97,8 @@ class _TaskFigures:
         trials: the number of all trials.
         figures: the number of trials with a value of the metric.
         total: the sum of the values of the metric.
-        missing: the number of trials that were not run or have no value of the metric. A trial that was not run counts
-            as no success, so it has the value 0 of the metric `success` and is counted in `figures`, too.
+        missing: the number of trials that were not run or have no value of the metric. For the metric `success`, a
+            trial that was not run has the value 0. Such a trial is counted in `missing` and in `figures`.
     """
 
     trials: int = 0
@@ -118,8 +118,8 @@ class _TaskFigures:
 class _Sequence:
     """The differences between a variant and the baseline in the first tasks of the plan.
 
-    The first task that has a trial which has not ended ends the sequence. `positions` is the number of tasks before it.
-    `values` has the difference of each of these tasks that has values of the metric.
+    The sequence ends before the first task with a trial that has no result. `positions` is the number of its tasks.
+    `values` has the difference of each task for which both the variant and the baseline have values of the metric.
     """
 
     positions: int = 0
@@ -254,7 +254,7 @@ class StoppingMonitor:
 
 
 def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
-    """Return the value of a metric for one trial, as in the result tables; None without a finite value.
+    """Return the value of a metric for one trial, as in the result tables; None if the trial has no finite value.
 
     If the harness does not report `latency_ms`, the duration of its process is used.
 
@@ -276,7 +276,7 @@ def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
 def read_stopping(run_dir: Path) -> dict[str, Any] | None:
     """Return the document `stopping_v1` of a run: its stopping rule, the rule's decisions, and the tasks it examined.
 
-    Return None if the run has no stopping rule, or has not ended yet.
+    Return None if the run has no stopping rule, or if the run's final files have not been written yet.
 
     Raises:
         RunDamagedError: the document cannot be read.

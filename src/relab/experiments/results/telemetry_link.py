@@ -38,8 +38,8 @@ _log = get_logger(__name__)
 class TelemetryLink:
     """Sends the agent runs and spans of trials to telemetry.
 
-    Agent runs that cannot be stored are counted; the run goes on. Several threads may send spans, but only one thread
-    at a time may send agent runs.
+    If an agent run cannot be stored, the failure is counted, and the experiment's run continues. Several threads may
+    send spans, but only one thread at a time may send agent runs.
 
     Args:
         telemetry: the telemetry service; with None nothing is sent.

@@ -99,8 +99,8 @@ def list_trials(
 def show_trial(root: Path, named: str) -> dict[str, Any]:
     """Return a trial as JSON.
 
-    The result has the trial's row of the results table, the documents that it got and wrote (its input and output), its
-    last events, the end of what it printed, its changed files, and the reasons for its outcome or pause.
+    The result has the trial's row of the results table, its input and output documents, its last events, the ends of
+    its standard output and error, its changed files, and sentences about the reasons for its outcome or pause.
 
     Args:
         root: the folder of the project.
@@ -199,9 +199,10 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 
 
 def _why(row: Mapping[str, Any]) -> list[str]:
-    """Return sentences about a trial's end and its violations of the sanitization profile.
+    """Return sentences about a trial's error, exit code, exceeded guardrails, violated conditions and invalid events.
 
-    The profile names conditions that must be equal for all trials. `row` is the trial's row in the results.
+    The conditions are those of the sanitization profile, which must be equal for all trials. `row` is the trial's row
+    in the results.
     """
     found = []
     if row.get("error_type"):
@@ -300,7 +301,10 @@ def _is_file(item: object) -> bool:
 def _patches(
     run: RunFolder, folder: TrialFolder, changes: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, str]]:
-    """Return the unified differences of the text files that a trial changed, if both versions of a file are kept."""
+    """Return the unified differences of at most `MAX_PATCHES` text files that a trial changed or added.
+
+    A file is left out if one of its versions is not kept, too large, or not text.
+    """
     before = snapshot_folder(Path(run.facts["project_root"]) / LAB / "cache", run.facts["snapshot"])
     found: list[dict[str, str]] = []
     for item in [*changes["modified"], *changes["added"]]:
@@ -336,7 +340,8 @@ def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
     """Yield `{path, changed, patch}` for each file that at least one of two trials changed.
 
     - `changed`: `only in the first` or `only in the second` trial, or `alike` or `different` if both changed the file.
-    - `patch`: the unified difference from the first to the second trial if `changed` is `different`; else empty.
+    - `patch`: the unified difference from the first to the second trial if `changed` is `different` and both versions
+      are available as text; else empty.
     """
     changed = [_changed(one), _changed(other)]
     for path in sorted({*changed[0], *changed[1]}):

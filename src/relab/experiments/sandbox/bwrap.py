@@ -258,7 +258,7 @@ class BwrapSandbox:
         return None if self._user.is_runner else self._user
 
     def _check_isolation(self) -> None:
-        """Start a sandbox with the options of trials and check the capabilities, ids and seccomp mode of a process in it.
+        """Start a sandbox with the options of trials; check the capabilities, ids and seccomp mode of a process in it.
 
         Raises:
             SandboxUnavailableError: bubblewrap fails, or a value is not safe.
@@ -312,7 +312,11 @@ class BwrapSandbox:
         return set_rlimits(pid, self._limits, missing, max_file_bytes=launch.max_file_bytes, most_tasks=most)
 
     def _mounts(self, launch: Launch) -> tuple[list[str], dict[str, str]]:
-        """Return bubblewrap's options that mount an attempt's folders, and `{path in the sandbox: "rw" or "ro"}`."""
+        """Return bubblewrap's options that mount an attempt's folders, and `{path in the sandbox: "rw" or "ro"}`.
+
+        Raises:
+            SandboxError: one of these folders does not exist.
+        """
         folders = launch.folders
         written = {place: getattr(folders, place) for place in ("workspace", "state", "out", "home")}
         read = {place: getattr(folders, place) for place in ("harness", "dataset")}

@@ -164,7 +164,7 @@ class BwrapRunning:
     """An attempt that runs in a bubblewrap sandbox.
 
     Args:
-        remove: is called with this object when it is closed.
+        remove: `close` calls this function with the attempt, after the sandbox has ended.
         process: bubblewrap's process.
         posture: the isolation that is in effect.
         group: the control group of the attempt; None if it has none.
@@ -216,6 +216,9 @@ class BwrapRunning:
         """Send SIGTERM to the harness, and kill the sandbox after `grace_s` seconds.
 
         Return the exit code of the harness.
+
+        Raises:
+            SandboxError: the sandbox does not end.
         """
         self._is_ended = True
         if self.wait(0) is None:

@@ -90,7 +90,7 @@ class Group:
         return self._count("pids", ("pids.events", "pids.events"), "max") > 0
 
     def kill(self) -> None:
-        """Kill every process of this control group, even of a program that starts new processes without end."""
+        """Kill every process of this control group, even if its processes start new ones all the time (fork bomb)."""
         for hierarchy, folder in self._folders:
             if "pids" in hierarchy.controllers:
                 # A limit of 0 prevents new processes, which could otherwise start faster than the signals arrive.
@@ -196,7 +196,7 @@ class Cgroups:
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove from `base` the groups that earlier processes of this run left, and ended runs' empty groups."""
+        """Remove from `base` the groups of this run's earlier processes, and the empty groups of ended processes."""
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix):
                 if not folder.name.startswith(self._own_prefix):

@@ -161,7 +161,7 @@ class DockerSandbox:
         """Create and start the container of an attempt; the harness starts once the egress self-test has passed.
 
         Raises:
-            SandboxError: the engine refuses; the message contains its reason.
+            SandboxError: the engine rejects a request; the message contains the engine's reason.
         """
         sets_files = self._sets_files
         try:
@@ -220,7 +220,7 @@ class DockerSandbox:
     def remove(self, container: str) -> None:
         """Remove an attempt from this sandbox's list of running attempts; `container` is the id of its container.
 
-        Does nothing to the container, which is removed already. An attempt is one execution of a trial's harness.
+        The caller has already removed the container itself. An attempt is one execution of a trial's harness.
         """
         with self._lock:
             self._running.pop(container, None)
@@ -239,7 +239,7 @@ class DockerSandbox:
                 self._drop(container["Id"])
 
     def _find_shell(self) -> bool:
-        """Return whether the image has a shell, found by creating a container that is never started."""
+        """Return whether the image has a shell. The check creates a container, but does not start it."""
         created = self._engine.call(
             "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
         )

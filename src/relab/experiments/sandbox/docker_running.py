@@ -77,8 +77,8 @@ class DockerRunning:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
             with_line: whether a shell script in the container waits for a line of input before it starts the harness.
-            is_open: whether the harness may start. False if the container's network is not isolated as required, and
-                that shell script still waits. No line is then sent, so the harness never starts.
+            is_open: whether the harness may start. Pass False if the network is not isolated as required and the
+                script of `with_line` still waits. The script then gets no line, so the harness never starts.
         """
         self.posture = posture
         self._closers = closers
@@ -92,7 +92,7 @@ class DockerRunning:
     def exceeded(self) -> str | None:
         """Return the name of the `SandboxLimits` field that the attempt has exceeded; None if it has exceeded no limit.
 
-        An exceeded memory limit is reported by Docker, too. Every limit is checked by the `LimitWatch` of this process.
+        Docker reports an exceeded memory limit. The watch from `watch_limits` detects every exceeded limit.
         """
         if self._was_out_of_memory:
             return "memory_mb"
@@ -124,7 +124,11 @@ class DockerRunning:
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Send SIGTERM to the harness, and SIGKILL to the container after `grace_s` seconds; return the exit code."""
+        """Send SIGTERM to the harness, and SIGKILL to the container after `grace_s` seconds; return the exit code.
+
+        Raises:
+            SandboxError: the container cannot be ended, or the engine does not report its end.
+        """
         if not self._is_ended.is_set() and grace_s > 0:
             self._kill("SIGTERM")
             self._is_ended.wait(grace_s)

@@ -252,7 +252,7 @@ class EgressProxy:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        """Copy bytes in both directions until the server ends, the client's side fails, or the idle time-out expires."""
+        """Copy bytes in both directions until the server ends, copying to it fails, or the idle time-out expires."""
         loop = asyncio.get_running_loop()
         last = loop.time()
 

@@ -56,8 +56,8 @@ class EgressRule:
         """Return the loopback addresses to which this rule permits connections, as `(address, port)` pairs.
 
         Programs connect to loopback addresses directly, without the configured proxy. So a proxy must listen at each of
-        these addresses inside the sandbox, and pass on connections. The list is empty for a rule about a host that is
-        not a loopback address.
+        these addresses inside the sandbox, and pass on connections. The list is empty if the rule's host is neither
+        `localhost` nor a loopback address.
         """
         # Programs connect to loopback addresses without a proxy.
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)
@@ -89,7 +89,7 @@ def address_of(text: str) -> IpAddress | None:
 
 
 def is_special(address: IpAddress) -> bool:
-    """Return whether an address is loopback, link-local, multicast, unspecified, reserved or a cloud's metadata address.
+    """Return whether an address is loopback, link-local, multicast, unspecified, reserved, or a cloud metadata address.
 
     IPv4 addresses inside IPv6 addresses (mapped, 6to4, NAT64) are checked as IPv4.
     """

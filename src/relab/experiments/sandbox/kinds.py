@@ -63,7 +63,7 @@ class SandboxKind:
 
 
 class SandboxMode(StrEnum):
-    """The names of the kinds of sandboxes in the configuration; `container` and `docker` both mean Docker."""
+    """The names of the kinds of sandboxes. An experiment file may write `docker` instead of `container`."""
 
     LOCAL = "local"
     BWRAP = "bwrap"

@@ -39,8 +39,8 @@ class LimitWatch:
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
         own_tasks: the number of these processes that belong to the sandbox itself.
         memory_folders: the folders that are stored in memory, as paths inside the sandbox.
-        measures_all: True if the attempt has started outside of the group, which may then miss a part of its use. The
-            limits that the group enforces are then measured, too.
+        measures_all: whether to measure the use also for limits that the group enforces. Set it if the attempt started
+            outside of the group: the group may not count all of the attempt's use.
     """
 
     def __init__(

@@ -51,8 +51,8 @@ class LocalSandbox:
     def prepare(self) -> None:
         """Create the control groups of the run.
 
-        If the groups cannot limit the number of processes and threads of an attempt, compute an rlimit that does; a
-        process of root gets no such rlimit.
+        If the groups cannot limit the number of processes and threads of an attempt, compute a wide rlimit for this
+        number instead. No such rlimit is computed if the runner is root.
         """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
@@ -176,7 +176,11 @@ class LocalRunning:
         return self._child.wait(timeout_s)
 
     def end(self, grace_s: float) -> int:
-        """End the harness and its process group: SIGTERM, and SIGKILL after `grace_s` seconds; return its exit code."""
+        """End the harness and its process group: SIGTERM, and SIGKILL after `grace_s` seconds; return its exit code.
+
+        Raises:
+            SandboxError: the harness does not end after SIGKILL.
+        """
         return self._child.end(grace_s)
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ def exit_code_of(status: int) -> int:
 def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
     """Return the environment with every `{port:<n>}` in its values replaced by the port that is really used.
 
-    `ports` is `{port n that a service of the runner was to listen at: port that is really used}`.
+    `ports` is `{n: port that is really used}`, where n is the port that was intended for a service of the runner.
     """
     replaced = dict(environment)
     for port, real in ports.items():
@@ -138,7 +138,7 @@ class SandboxNetworks:
     One helper process enters the namespaces; it is started on first use.
 
     Args:
-        run_id: the id of the run. It is in the helper's environment, which shows whose helper the process is.
+        run_id: the id of the run. It is stored in the helper's environment, to identify the run of a helper process.
     """
 
     def __init__(self, run_id: str) -> None:

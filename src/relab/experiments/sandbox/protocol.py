@@ -104,7 +104,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One attempt of a trial, as a sandbox is to start it.
+    """The description of one attempt of a trial, with which a sandbox starts the attempt.
 
     Attributes:
         name: the name of the attempt.
@@ -112,8 +112,8 @@ class Launch:
         environment: the complete environment; the runner's own variables are not added.
         folders: the folders of the attempt, on this machine.
         stdin: the file that the harness reads as standard input.
-        stdout, stderr: the files for the harness's output, truncated first. If both are the same path, the lines of
-            both streams are in one file; in a container, lines of different streams may be in another order.
+        stdout, stderr: the files for the harness's output; existing content is deleted. If both are the same path, the
+            lines of both streams are in one file; in a container, lines of different streams may change their order.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.
@@ -168,6 +168,9 @@ class RunningAttempt(Protocol):
         """End all processes of the attempt: SIGTERM, then SIGKILL after `grace_s` seconds.
 
         Return the harness's exit code.
+
+        Raises:
+            SandboxError: the attempt cannot be ended.
         """
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ def set_rlimits(
 
 
 def tasks_of_user() -> int:
-    """Return the number of processes and threads of this process's user, which the kernel compares with RLIMIT_NPROC."""
+    """Return the number of processes and threads of this process's user: the number that RLIMIT_NPROC limits."""
     total = 0
     own = os.getuid()
     for name in os.listdir("/proc"):  # noqa: PTH208 a list of numbers

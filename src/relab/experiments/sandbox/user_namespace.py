@@ -75,9 +75,10 @@ def make_user_namespace(user: TrialUser) -> int:
 
 @contextlib.contextmanager
 def acting_as(user: TrialUser | None) -> Iterator[None]:
-    """Set the effective user id of this thread (of no other) to `user` in the `with` block; None changes nothing.
+    """Set the effective user id of this thread, but not of other threads, to `user` in the `with` block.
 
-    The block may then set the resource limits of that user's processes.
+    The block may then set the resource limits of that user's processes. Nothing is changed if `user` is None, or if
+    this module does not know the system call on this machine's processor architecture.
 
     Raises:
         OSError: the kernel refuses.

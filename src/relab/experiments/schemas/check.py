@@ -26,7 +26,7 @@ def check_file(file: Path, name: str | None = None, *, is_lines: bool | None = N
     Args:
         file: the file.
         name: the name of the schema; None for the schema that the field `schema_version` of the first document names.
-        is_lines: whether each line is a document; None for True if the file's suffix is .jsonl or .ndjson, else False.
+        is_lines: whether each line is a document; None to decide by the file's suffix: .jsonl and .ndjson mean True.
 
     Raises:
         ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.

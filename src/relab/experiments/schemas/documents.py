@@ -1,4 +1,4 @@
-"""The JSON Schemas of the documents that harnesses and users write, and that a run writes.
+"""The JSON Schemas of all documents of experiments: those that harnesses and users write, and those that a run writes.
 
 AgentLab's published schemas are in `agentlab.py`. This module has the schemas of documents that AgentLab's prototype
 describes without a schema, and those of relab's own documents.

@@ -134,7 +134,10 @@ class ExperimentBuilder:
         return self._set("design", max_concurrency=count)
 
     def policies(self, **policies: Any) -> Self:
-        """Set the policies for trials: `scheduling`, `state`, `retry` and `pruning`, as in the experiment file."""
+        """Set the policies `scheduling`, `state`, `retry`, `pruning` and `stopping`, as in the experiment file.
+
+        A policy that is not given gets its default, even if an earlier call has set it.
+        """
         return self._set("design", policies=policies)
 
     def baseline(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
@@ -177,16 +180,16 @@ class ExperimentBuilder:
         return self
 
     def timeouts(self, **seconds: float) -> Self:
-        """Set time-outs in seconds; those that are not given get their default.
+        """Set the time-outs, in seconds, and reset each time-out that is not given to its default.
 
-        `trial_seconds` is that of a whole trial, and `tool_seconds` that of one tool call, which only the harness can
-        enforce. `grace_seconds` is the time from SIGTERM until the harness is killed.
+        `trial_seconds` is the time-out of a whole trial. `tool_seconds` is the time-out of one tool call; only the
+        harness can enforce it. `grace_seconds` is the time from SIGTERM until the harness is killed.
         """
         self._document["runtime"]["timeouts"] = dict(seconds)
         return self
 
     def budgets(self, **most: int) -> Self:
-        """Set the limits of a trial on its events: `max_steps`, `max_total_tokens` and `max_tool_calls`."""
+        """Set the budget of a trial, counted from its events: `max_steps`, `max_total_tokens`, `max_tool_calls`."""
         self._document["runtime"]["budgets"] = dict(most)
         return self
 

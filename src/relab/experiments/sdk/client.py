@@ -20,7 +20,7 @@ class LabClient:
     """Runs the command `lab` and reads its answers.
 
     Args:
-        runner_bin: the program; None for `AGENTLAB_RUNNER_BIN` or, without it, `lab` beside this Python or on the PATH.
+        runner_bin: the program; None for the one in AGENTLAB_RUNNER_BIN or, if unset, `lab` beside Python or on PATH.
         cwd: the project's root; None for the working directory.
         env: environment variables to add to those of this process.
     """
@@ -193,7 +193,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             trial_id: the id of a trial with a result.
-            strict: whether to reject a retried or paused trial, or a harness below `sdk_full` (highest level of reports).
+            strict: whether to reject a retried or paused trial, or a harness below the highest level, `sdk_full`.
 
         Returns:
             The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
@@ -221,9 +221,9 @@ class LabClient:
             run_dir: the folder of the run.
             at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
             from_trial: the id of a trial with a result, or the ids of several trials of one variant.
-            variant: instead of `from_trial`, the id of a variant, to fork all its trials with the checkpoint.
+            variant: the id of a variant: fork all its trials that have the checkpoint. Replaces `from_trial`.
             bindings: new values for the harness, by dotted name such as `model.temperature`; None to change none.
-            strict: whether to reject a trial without checkpoints, or a harness below `sdk_full` (highest level of reports).
+            strict: whether to reject a trial without checkpoints, or a harness below the highest level, `sdk_full`.
             control: whether to fork each trial also without changes, for a comparison.
             allow_drift: whether to accept (and record) changes of checkpoints after the end of their run.
 
@@ -288,7 +288,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             baseline: the id of the variant to compare with; None for the configuration's baseline.
-            metrics: metrics in which a variant must be better; the primary metrics without `metrics` and `gates`.
+            metrics: metrics in which a variant must be better; empty for the primary metrics, unless `gates` are given.
             gates: conditions on the differences from the baseline, such as `success>=-0.02` or `latency_ms<=5%`.
 
         Raises:

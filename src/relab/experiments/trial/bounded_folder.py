@@ -33,7 +33,9 @@ class BoundedFolder:
         self._total: int | None = None
 
     def make_room(self, written: Path, added: int) -> None:
-        """Delete the least recently used files of this folder until the total size of its files is within the limit.
+        """If the files of this folder exceed the limit, delete the least recently used ones.
+
+        Files are deleted until the total size is at most `_KEPT_SHARE` of the limit.
 
         Args:
             written: the path of a file that was just written, and is therefore deleted last.

@@ -113,8 +113,8 @@ class ForkSource:
 def named_checkpoints(config: ExperimentConfig, folder: TrialFolder) -> list[Checkpoint]:
     """Return the checkpoints that are listed in the outputs of a finished trial, oldest first.
 
-    If the trial was paused, it has an output from before each pause as well; an invalid one of these is ignored. Of
-    several checkpoints with the same path, only the latest is returned.
+    If the trial was paused, the harness also wrote an output before each pause. Such an earlier output is ignored if it
+    is invalid. Of several checkpoints with the same path, only the latest is returned.
 
     Raises:
         RunDamagedError: the last output cannot be read.
@@ -173,8 +173,8 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
     Raises:
         CheckpointMissingError: the file does not exist.
         CheckpointInvalidError: the path leads out of the trial's folders, contains a link, or is neither a file nor a
-            folder; or the checkpoint includes the harness's input, output, events or control file, of which a fork gets
-            new ones.
+            folder; or the checkpoint includes the harness's input, output, events or control file. A fork gets its own
+            versions of these.
         RunDamagedError: the input of the trial cannot be read.
     """
     place = place_of(folder, checkpoint)
@@ -216,7 +216,10 @@ def _read(
 def _paths_inside(folder: TrialFolder) -> dict[str, str]:
     """Return the paths of a trial's folders `workspace`, `state` and `out` inside the sandbox, by folder name.
 
-    They are read from the trial's stored input.
+    The paths are read from the trial's stored input.
+
+    Raises:
+        RunDamagedError: the input cannot be read.
     """
     path = folder.root / INPUT
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=folder.root)

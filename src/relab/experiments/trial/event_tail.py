@@ -31,7 +31,7 @@ class EventTail:
     def read(self) -> list[dict[str, Any]] | None:
         """Return the events in the complete lines that were added to the events file since the last call.
 
-        At most 64 MB are read per call. None if nothing was added.
+        At most 64 MB are read per call. Return None if nothing was added, or if there is no readable file.
 
         Lines that are not JSON objects are left out, and so are lines of more than 128 MB. Lines of 64 to 128 MB are
         left out or returned, depending on where the reads begin.

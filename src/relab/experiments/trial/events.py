@@ -32,10 +32,10 @@ _VERSION = re.compile("sha256:[0-9a-f]{64}")
 
 @dataclass
 class EventStream:
-    """The valid events of a trial, and the problems of its other lines.
+    """The events of a trial, and the problems in its file of events.
 
     Attributes:
-        events: the valid events, in the order of the file.
+        events: the valid events, in the order of the file. An event that only violates the control protocol is valid.
         counts: the number of events by type, including unknown types.
         problems: the first `MAX_PROBLEMS` problems, each with its line number.
         problem_count: the number of problems.
@@ -134,8 +134,8 @@ def read_events(
         path: the file.
         ids: the ids that each event must have.
         below: the trial's folder; no link below it is followed.
-        is_answered: whether an event `control_ack` must follow each step. By it, the harness reports that it has read
-            the runner's commands; the integration levels `sdk_control` and `sdk_full` require it.
+        is_answered: whether an event `control_ack` must follow each step. With this event, the harness reports that it
+            has read the runner's commands; the integration levels `sdk_control` and `sdk_full` require the event.
         resumed_after: the `seq` of the last event before each pause of the trial, ascending.
     """
     stream = EventStream()

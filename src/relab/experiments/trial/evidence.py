@@ -36,7 +36,7 @@ class TrialEvidence:
         events: the file of the trial's events.
         before, after: the SHA-256, in hexadecimal, of the lists of files before and after the trial.
         diff: the SHA-256 of the list of changed files.
-        patch: the SHA-256 of the document with the changes themselves.
+        patch: the SHA-256 of the document that lists each change as an operation: add, remove or modify.
     """
 
     folder: TrialFolder
@@ -56,8 +56,8 @@ class TrialEvidence:
             chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
             state_policy: which earlier trials a trial continues from.
             own: `{file name in the trial's folder: "artifact://sha256/<digest>"}` of further documents that the runner
-                wrote. They are in the field `ext` of the record, because its schema, which other programs share, has no
-                field for them. None if there are none.
+                wrote; None for no further documents. The record has them in its field `ext`, because its schema has no
+                field for them, and other programs use the same schema.
         """
         root = self.folder.root
         files = {

@@ -51,8 +51,9 @@ def harness_identity(
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split `identity`, the digests that identify a harness; return `(fields in the documents' schemas, other fields)`.
 
-    The documents are those of a run. Their schemas are those of AgentLab, an experiment runner whose file formats relab
-    keeps. If `identity` has no digest, the digest of the command in `config` is used.
+    The documents of a run have the schemas of AgentLab, an experiment runner whose file formats relab keeps. These
+    schemas allow only some of the fields. If `identity` has no `exec_digest`, the digest of the command in `config` is
+    used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}

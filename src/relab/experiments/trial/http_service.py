@@ -108,7 +108,12 @@ def read_body(request: BaseHTTPRequestHandler) -> bytes:
 
 
 def _chunks(request: BaseHTTPRequestHandler) -> Iterator[bytes]:
-    """Yield the chunks of a body with chunked transfer coding (RFC 9112, section 7.1)."""
+    """Yield the chunks of a body with chunked transfer coding (RFC 9112, section 7.1).
+
+    Raises:
+        BodyTooLargeError: the body is larger than `MAX_BODY_BYTES`.
+        ValueError, EOFError: a chunk is not valid, or is incomplete.
+    """
     total = 0
     while True:
         line = request.rfile.readline(_LINE_BYTES + 1)

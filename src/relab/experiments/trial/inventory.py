@@ -1,9 +1,9 @@
 """Make the state inventory of a trial: the isolation that its sandbox enforced, and violations of its profile.
 
-The schema of this document (`state_inventory_v1`) is that of AgentLab, an experiment runner whose file formats relab
-keeps. It allows no other fields and fewer values than relab needs: it
-has no name for a network namespace, and no field for limits. Each field of the schema gets the nearest of the schema's
-values, and the full record is under `ext`.
+The document has the schema `state_inventory_v1` of AgentLab, an experiment runner whose file formats relab keeps. The
+schema lacks values and fields that relab needs, such as a name for a network namespace and a field for limits, and
+allows no additional fields. So each field gets the nearest value that the schema allows, and the full record is under
+`ext`.
 """
 
 from __future__ import annotations

@@ -53,10 +53,10 @@ class CacheKeys:
     start: int
 
     def request_digest(self, path: str, headers: Mapping[str, str], body: bytes) -> str | None:
-        """Return the digest of a request to a model without its credentials, by which the cache finds its answer.
+        """Return the digest of a request to a model, by which the cache finds the answer; credentials are left out.
 
-        Return None if the cache must not answer the request: its path is none of the model APIs', or it asks for
-        an answer in the background, or its body is not a JSON object.
+        Return None if the cache must not answer the request: its path does not belong to a known model API, it asks
+        for an answer in the background, or its body is not a JSON object or has no canonical form.
 
         Args:
             path: the path with its query.

@@ -113,7 +113,7 @@ class ModelGateway:
         """Answer a request from the cache or by the model's server; return `(kind of the answer, HTTP status)`.
 
         The kind is `hit` (from the cache), `miss` (from the server, to be cached) or `off` (never cached). The status
-        is 0 for an incomplete answer.
+        is that of `_forward`, or 200 for a cached answer.
         """
         headers = dict(request.headers.items())
         digest = None
@@ -145,7 +145,8 @@ class ModelGateway:
     ) -> int:
         """Send a request to the model's server and its answer to the harness; return the HTTP status.
 
-        The status is 0 if the answer broke off. A complete answer is cached under `key`; None stores nothing.
+        The status is 0 if the answer broke off or is larger than `MAX_ANSWER_BYTES`, and for the method HEAD. A
+        complete answer is cached under `key`; None stores nothing.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 

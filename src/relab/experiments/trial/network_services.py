@@ -1,4 +1,4 @@
-"""The runner's services inside a trial's network: a trace receiver, and a proxy that permits the listed hosts."""
+"""The runner's services in a trial's network: a trace receiver, proxies to permitted hosts, gateways to models."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class TrialNetwork:
         return next(port for port in itertools.count(wanted) if port not in taken)
 
     def _resource(self, ids: TrialIds) -> str:
-        """Return the `OTEL_RESOURCE_ATTRIBUTES` of a trial, which link its spans to the experiment and the agent run."""
+        """Return the `OTEL_RESOURCE_ATTRIBUTES` that link a trial's spans to its experiment and its agent run."""
         attributes = {
             "service.name": self._config.experiment.id,
             "service.version": ids.variant_id,
@@ -125,8 +125,8 @@ class TrialNetwork:
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
         """Return the ids of the traces that a trial's OTLP receiver has received, and remove the receiver.
 
-        Each attempt has its own receiver, and gets a new one after a pause: the ids are those since the attempt began,
-        or was resumed. The result is empty if the trial has no receiver, such as after an earlier call.
+        Each attempt gets a new receiver when it begins, and again when it is resumed. So the ids are those since that
+        time. The result is empty if the trial has no receiver, for example because of an earlier call.
         """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)

@@ -18,7 +18,7 @@ SpanSink = Callable[[bytes, Encoding], None]
 
 
 def stored_exports(folder: Path) -> Iterator[tuple[bytes, Encoding]]:
-    """Yield `(body, encoding)` of each OTLP request that a trial's receiver has stored in a folder, in order of arrival."""
+    """Yield `(body, encoding)` of each OTLP request in a folder of a trial's receiver, in the order of arrival."""
     for path in numbered_files(folder):
         body = read_plain(path, MAX_BODY_BYTES, below=folder)
         if body is not None:

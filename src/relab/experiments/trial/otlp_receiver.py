@@ -120,7 +120,7 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
 
     Raises:
         BodyTooLargeError: the whole decompressed body is larger than `MAX_BODY_BYTES`.
-        EOFError: the compressed body is incomplete.
+        EOFError, zlib.error: the compressed body is incomplete or damaged.
     """
     if encoding.strip().lower() != "gzip":
         return body

@@ -51,7 +51,9 @@ def write_output(config: ExperimentConfig, folder: TrialFolder, trial: Trial, at
 
 
 def keep_files(context: RunContext, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
-    """Copy the artifacts of a trial out of its workspace, and delete the workspace unless the run keeps it.
+    """Copy the artifacts of a trial out of its workspace, and delete the workspace.
+
+    The workspace is not deleted if the run keeps it, or if later trials continue from the state of earlier ones.
 
     Args:
         context: the values that all trials share.
@@ -92,8 +94,8 @@ def write_state(
         status: `completed`, `failed` or `paused`.
         exit_reason: why the trial ended with this status, such as an error type; None if there is no reason.
         label: the label of the trial's pause; None if the pause has no label or the trial was not paused.
-        checkpoint: the name of a checkpoint; None for no checkpoint. For a paused trial, it will be resumed from this
-            checkpoint. For a fork, it began from this checkpoint of another trial.
+        checkpoint: the name of a checkpoint: the one from which a paused trial will be resumed, or the one of another
+            trial from which a fork began. None for no checkpoint.
 
     Raises:
         OSError: the document cannot be written, for example on a full disk.

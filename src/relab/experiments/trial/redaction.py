@@ -67,7 +67,7 @@ class Redactor:
         return self._clean(data)
 
     def counted(self, data: bytes) -> tuple[bytes, int]:
-        """Return the data with each value of a secret replaced by the secret's name, and the number of replaced values."""
+        """Return the data with each value of a secret replaced by the secret's name, and the number of replacements."""
         return (data, 0) if self._pattern is None else self._pattern.subn(self._marked, data)
 
     def occurs_in(self, data: bytes) -> bool:
@@ -102,9 +102,9 @@ class Redactor:
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
         """Yield the files and links below a folder, then rename the files and folders whose names contain a secret.
 
-        If `root` is a file, only this file is yielded. Secrets in a folder that cannot be read cannot be redacted. So
-        the error is added to `errors`, the folder directly in `root` that is or contains the unreadable folder is
-        deleted, and all files that are left are yielded again from the beginning.
+        If `root` is a file, only this file is yielded. If a folder cannot be read, its secrets cannot be redacted. The
+        error is then added to `errors`, and the unreadable folder is deleted: the whole branch, from the entry directly
+        in `root` down. After that, all files that are left are yielded again from the beginning.
         """
         if root.is_symlink():
             return

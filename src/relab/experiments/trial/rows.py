@@ -163,7 +163,7 @@ def make_row(
         config: the experiment.
         trial: the trial.
         outcome: the outcome of the trial's last attempt.
-        error: `(error type, message)`; either is None if there is none.
+        error: `(error type, message)`; both are None if the trial has no error.
         attempts: the number of attempts.
         attempt: the last attempt; None for a trial that was not run.
         metrics: the metrics of the last attempt by name; None if there are none.

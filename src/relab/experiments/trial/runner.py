@@ -75,8 +75,8 @@ class TrialRunner:
         Raises:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             TrialPaused: the trial was paused; it has no result yet.
-            CheckpointMissingError: the checkpoint of a paused trial or of a fork is missing. The folder of a paused
-                trial is then unchanged.
+            CheckpointMissingError, CheckpointInvalidError: the checkpoint of a paused trial or of a fork is missing, or
+                is not in the trial's folders. The folder of a paused trial is then unchanged.
             RunDamagedError: the record or the input of a paused trial cannot be read. Its folder is then unchanged.
             RunDiskFullError: the disk is full; the trial has no result.
         """
@@ -303,9 +303,9 @@ class TrialRunner:
         """Write the record of a pause and the trial's `trial_state.json` (status: paused) into the trial's folder.
 
         The checkpoints and the number of the last event are read from the harness's output and events. `end` says how
-        the attempt with the number `number` ended, and `times` when it began and ended. `manifest` lists the
-        workspace's files at its beginning. `before` is the record of the attempt's previous pause; None if this pause
-        is the first one.
+        the attempt with the number `number` ended, and `times` when it began and ended. `manifest` lists the files of
+        the workspace when the attempt began. `before` is the record of the attempt's previous pause; None for the
+        first pause.
         """
         assert end.pause is not None
         _, output, stream = self._read_documents(trial, folder, end, before)

@@ -22,7 +22,7 @@ def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
 
     Raises:
         DecodeError: a binary body with secrets is not a valid OTLP request.
-        ValueError: a JSON body with secrets is not UTF-8.
+        ValueError: a JSON body with secrets is not UTF-8, or a binary body is nested deeper than `MAX_DEPTH`.
     """
     if not redactor.occurs_in(body):
         return body

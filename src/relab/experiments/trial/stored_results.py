@@ -237,7 +237,7 @@ def capture(
 def read_head(file: IO[bytes]) -> StoredHead:
     """Read the data about a stored result from the first line of its file.
 
-    `file` is then at the archive of the result's files, which follows this line.
+    Afterwards, the position of `file` is the end of this line, where the archive of the result's files begins.
 
     Raises:
         StoredResultInvalidError: the line is not the first line of a stored result.

@@ -38,7 +38,7 @@ class WatchLimits:
         grace_s: the seconds between SIGTERM and SIGKILL when the trial's processes are ended.
         output_bytes: the largest size of each file in `outputs`.
         outputs: the files with the harness's standard output and error.
-        disk_bytes: the largest total size of the files below `disk`; a single file may not be larger either.
+        disk_bytes: the largest total size of the files below `disk`, and the largest size of a single file.
         disk: the folders that the trial writes.
         budgets: the limits `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from the trial's events.
         events: the file of the trial's events.

@@ -122,7 +122,7 @@ class _Open(BaseModel):
 
 
 class Objective(_Open):
-    """The objective of a training run: the metric that it optimises, with its value and the direction that is better."""
+    """The objective of a training run: the metric that it optimizes, the metric's value, and the better direction."""
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME)]
     value: float | None

@@ -233,6 +233,10 @@ def _write(spool: IO[bytes], member: tarfile.TarInfo, path: str) -> None:
         spool: the whole archive.
         member: the entry; its content begins at `offset_data` in the archive.
         path: the path of the new file.
+
+    Raises:
+        ArchiveInvalidError: the archive ends within the file.
+        OSError: the path exists, or the file cannot be written.
     """
     spool.seek(member.offset_data)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

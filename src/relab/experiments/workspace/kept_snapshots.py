@@ -180,7 +180,10 @@ def _known(rows: Mapping[str, list[Any]]) -> Known:
 
 
 def _settled(known: Known, read_ns: int) -> Known:
-    """Return the files that last changed more than a tick before `read_ns`: each later change alters their stamp."""
+    """Return the files that changed last more than one tick of the file system's clock before `read_ns`.
+
+    Every later change of such a file alters its stamp. A change within the same tick might not.
+    """
     return {path: each for path, each in known.items() if each[0].ctime_ns < read_ns - _tick_ns(each[0])}
 
 

@@ -1,4 +1,4 @@
-"""Create workspaces: take one snapshot of the project, copy it for each trial, and find the files that the trial changed.
+"""Create workspaces: take one snapshot of the project, copy it for each trial, and find the files that trials changed.
 
 The snapshot is in `.lab/cache/` under the digest of its content, so that runs of an unchanged project share it. Files
 that a harness may write are never hard links, because a write in place would change the shared snapshot.
@@ -143,7 +143,11 @@ def manifest_of(root: Path) -> FileManifest:
 
 
 def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
-    """Return the snapshot with this digest from the cache; None if it is missing or damaged."""
+    """Return the snapshot with this digest from the cache; None if it is missing or damaged.
+
+    Raises:
+        ExperimentInvalidError: a file of the snapshot cannot be read, although it exists.
+    """
     root = snapshot_folder(cache, digest)
     try:
         manifest = manifest_of(root)
@@ -237,7 +241,8 @@ def read_error(error: OSError) -> ExperimentInvalidError:
 def walk_files(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices.
 
-    `spec` has patterns of further files and folders to skip; None to skip no others.
+    `spec` has patterns of further files and folders to skip, in addition to `ALWAYS_IGNORED`. If `spec` is None, no
+    others are skipped.
     """
     stack = [("", root)]
     while stack:
@@ -264,7 +269,7 @@ def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
         status: the status of the file, without following a link (`lstat`).
 
     Raises:
-        OSError: the file cannot be read, was replaced by a link, or has too many holes.
+        OSError: the file cannot be read, was replaced by a link, or has too many bytes of holes (no stored data).
     """
     if stat.S_ISLNK(status.st_mode):
         target = os.fsencode(file.readlink())

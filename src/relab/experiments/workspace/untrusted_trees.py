@@ -1,4 +1,4 @@
-"""Walk, measure and delete file trees that a harness left: of any depth and permissions, with links and sparse files."""
+"""Walk, measure and delete file trees that a harness left: any depth, any permissions, with links and sparse files."""
 
 from __future__ import annotations
 

@@ -195,10 +195,10 @@ def approval_state(
     """Return whether an approval request still allows to execute `plan` now. The first case that applies decides.
 
     - `REJECTED`: a person rejected the request.
-    - `EXPIRED`: its time is over.
+    - `EXPIRED`: `now_us` is not in the time in which the request is valid: from `asked_at` on, and before `expires_at`.
     - `STATE_CHANGED`: the plan, or the state of the target, is not the one that the request is about.
-    - `PENDING`: it is undecided.
-    - `APPROVED`: a person approved it.
+    - `PENDING`: no person has decided about the request.
+    - `APPROVED`: a person approved the request.
 
     Args:
         request: the approval request.

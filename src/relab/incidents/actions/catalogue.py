@@ -108,7 +108,7 @@ class ActionEntry:
     Attributes:
         title: the name for people.
         action_class: the kind of change; actions of the class `read` change nothing.
-        blast_radius: how many users notice the action.
+        blast_radius: the impact of the action: on nothing, some requests, one dependency, or the whole service.
         parameters: the rules for the parameters' values, by name.
         effect: the expected effect, in words.
         preconditions: the conditions for executing the action, in words.
@@ -168,8 +168,8 @@ class Catalogue:
 
     Attributes:
         actions: the actions by name.
-        unreadable: the number of entries that were left out: invalid ones, duplicates, and those after the first 500. It
-            is 1 if the whole catalogue is invalid.
+        unreadable: the number of entries that were left out: invalid ones, duplicates, and all after the first 500. If
+            the whole catalogue is invalid, the number is 1.
     """
 
     actions: Mapping[str, ActionEntry] = field(default_factory=dict)

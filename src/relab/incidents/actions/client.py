@@ -1,4 +1,4 @@
-"""Client of an action server: each call returns a checked value, or raises an error that names the reaction to it."""
+"""Client of an action server. Each call returns a checked value, or raises an error whose class says what to do."""
 
 from __future__ import annotations
 

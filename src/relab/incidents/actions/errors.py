@@ -9,7 +9,7 @@ from relab.core.errors import ConflictError, ForbiddenError, RelabError, Unavail
 
 
 class Reaction(StrEnum):
-    """What the responder does after an error of the action server (executes repairs), such as retry or escalate."""
+    """What the responder does after an error of the action server (the service that executes repairs)."""
 
     WAIT = "wait"
     """Nothing was done; retry the same action later."""
@@ -84,7 +84,7 @@ class ActionServerStoppedError(ActionServerError, UnavailableError):
 
 
 class UnreachableError(ActionServerError, UnavailableError):
-    """The action server is unreachable, or reports that a component of the service is; no action began."""
+    """The action server, or a component of the target that it needs, is unreachable; no action began."""
 
     code = "action_server_unreachable"
     reaction = Reaction.WAIT

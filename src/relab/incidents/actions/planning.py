@@ -157,9 +157,10 @@ def _unknown(standing: Sequence[Candidate], best: Candidate, *, was_refuted: boo
 
 
 def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bool:
-    """Return whether a cause is refuted: all of its executable actions were tried; False without such an action.
+    """Return whether a cause is refuted: all of its executable actions were tried.
 
-    `steps` are the actions of the cause's runbook; `tried` are the actions that must not be tried again.
+    A cause without an executable action is not refuted. `steps` are the actions of the cause's runbook; `tried` are the
+    actions that must not be tried again.
     """
     doable = [step for step in steps if step.entry is not None]
     return bool(doable) and all(_was_tried(step, tried) for step in doable)

@@ -155,7 +155,7 @@ class Situation:
         host_is_failing: whether the machine of the service lacks a resource, such as free disk space.
         others: recent actions of people or other clients, one sentence each, if the responder has not examined them
             yet; None if the action server's list of actions is incomplete.
-        actions: all actions of this responder on the target, for this incident and for others.
+        actions: this responder's actions: all of this incident, and those on the target within `action_window_s`.
     """
 
     now_us: int

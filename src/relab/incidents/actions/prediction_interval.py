@@ -17,13 +17,16 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
     """Return how far above the baseline's centre the next poll of a healthy service may be, in the signal's unit.
 
     The width is t(p, n - 1) * s * sqrt(1 + 1 / n), with p = Phi(deviations) (Hahn and Meeker, Statistical Intervals,
-    1991, section 4.7). n is the number of separate windows of time. s is the larger of two standard deviations of the
-    baseline: `deviation` (estimated from all values) and `upper_deviation` (estimated from high values). Fewer than 4
-    degrees of freedom count as 4.
+    1991, section 4.7):
+
+    - t: the quantile of Student's t-distribution; fewer than 4 degrees of freedom count as 4.
+    - Phi: the standard normal distribution function.
+    - n: the number of windows of time that do not overlap.
+    - s: the larger of the baseline's `deviation` (estimated from all values) and `upper_deviation` (from high values).
 
     Args:
         usual: the baseline of the signal.
-        deviations: the result in standard deviations, if the baseline were known exactly.
+        deviations: how many standard deviations the width would be if the baseline were known exactly.
         overlap: the number of consecutive polls whose figures cover the same window; values below 1 count as 1.
     """
     # Polls whose figures cover the same window repeat each other, so they count once.

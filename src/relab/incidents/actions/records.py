@@ -233,7 +233,8 @@ def read_records(document: Any) -> tuple[list[ServerRecord], int]:
     """Parse the JSON of an answer with several of the action server's records of actions.
 
     Returns:
-        The valid records in the server's order, newest first, and the number of rows that are not valid.
+        The valid records in the server's order, newest first, and the number of rows that were left out: invalid rows,
+        and rows after the first `_MAX_RECORDS`. `([], 1)` if the document has no list of records.
     """
     rows = document.get("records") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):

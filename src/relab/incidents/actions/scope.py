@@ -25,7 +25,7 @@ def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> UserImpact:
 
     Args:
         anomalies: the confirmed anomalies of the incident.
-        snapshot: the last poll; without health or metrics, the whole service counts as affected.
+        snapshot: the last poll. If its health or its metrics are absent, the whole service counts as affected.
     """
     scopes = [_scope(anomaly) for anomaly in anomalies]
     if _PARTS & snapshot.absent.keys():

@@ -23,7 +23,7 @@ _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class Transport:
-    """Sends requests to one action server (it executes repairs), each on a new connection.
+    """Sends requests to one action server (the service that executes repairs), each on a new connection.
 
     Args:
         url: the address of the server.
@@ -58,7 +58,7 @@ class Transport:
     async def send(
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float, *, key: str | None = None
     ) -> ServerResponse:
-        """Send a request to the action server (executes repairs) and return the answer, also with an error status.
+        """Send a request to the action server and return the answer; an HTTP error status raises no exception.
 
         Args:
             method: the HTTP method.

@@ -163,7 +163,8 @@ def _rest(
 ) -> RepairResult | None:
     """Return the verdict on an action whose cause is gone while the service is not back to normal; else None.
 
-    "Users get answers" means: in at least half of the recent polls. The first case that applies decides:
+    "Users get answers" means that they get answers in at least half of the recent polls. The first case that applies
+    decides:
     1. No recent probe shows that the cause is gone: None.
     2. Users get answers, and no recent poll shows a problem: None.
     3. Users get answers, and the service is better than before the action: `RECOVERING`.
@@ -185,13 +186,16 @@ def _rest(
 
 
 def _was_seen(course: ActionObservations) -> bool:
-    """Return whether `course.facts_before`, facts from before the action, showed the cause that it was to repair."""
+    """Return whether `course.facts_before` (facts from before the action) show the cause that the action repairs."""
     # The cause is present if one of the conditions that hold without it is false.
     return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether the last probe in `course` is recent, and shows that the cause of the incident is gone."""
+    """Return whether a recent probe shows that the cause that the action repairs is gone.
+
+    Only the last probe in `course` counts, and only if it was run `metrics_window_s` seconds or more after the action.
+    """
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False
     # A probe within `metrics_window_s` after the action is too early to show anything.
@@ -267,9 +271,9 @@ def _streak(
 ) -> list[Snapshot]:
     """Return the latest consecutive polls in which users were served well, oldest first.
 
-    Users are served well if the target answers with new figures (`course.stale` lists the polls with old ones) and does
-    not call itself unhealthy, and its errors and P95 are within `bounds`. A gap of more than three poll intervals
-    (`settings.poll_interval_s`) also ends the series.
+    Users are served well in a poll if the target reports new figures, does not report itself as unhealthy, and has
+    errors and P95 within `bounds`. `course.stale` lists the polls with old figures. A gap of more than three poll
+    intervals (`settings.poll_interval_s`) also ends the series.
     """
     found: list[Snapshot] = []
     for poll in reversed(polls):
@@ -281,7 +285,7 @@ def _streak(
 
 
 def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -> str:
-    """Return why users are not served well in a poll, as a text; empty if they are served well.
+    """Return why a poll does not show that users are served well, as a text; empty if it shows this.
 
     `course.stale` lists the polls with old figures; `bounds` are the bounds within which users are served well.
     """
@@ -315,11 +319,11 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 
 
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return a text for each sign of the action's success (`course.mended`) that is not known to be true.
+    """Return a text for each condition in `course.mended` that is not known to be true.
 
-    These signs are the conditions that are all true once the cause that the action repairs is gone. They are known only
-    from a recent probe made during `streak`, the latest polls in which users were served well. Without such a probe,
-    all are unknown.
+    These conditions are all true once the cause that the action repairs is gone. They are known only from a recent
+    probe that was run during `streak`, the latest polls in which users were served well. Without such a probe, the
+    result has a text for each of them.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
@@ -346,7 +350,7 @@ def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> s
 
 
 def _worse(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
-    """Return a text about a figure that is worse than before the action, and has been for `min_worse_s` seconds.
+    """Return a text about a figure that has been worse than before the action for `min_worse_s` seconds.
 
     The text is empty if there is no such figure. `course.before` is the last poll before the action.
     """

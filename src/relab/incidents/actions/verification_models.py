@@ -24,7 +24,7 @@ class VerificationSettings:
         min_healthy_s, min_healthy_polls: the least duration and number of polls in which users must be served well.
         min_quiet_s: how long users must be served well, without other anomalies, to end an incident without an action.
         effect_timeout_s: the time limit for verification, in seconds from the end of the action. An action that is not
-            verified by then counts as failed.
+            verified by then counts as failed. The limit is doubled while users are served well.
         cause_timeout_s: for this many seconds after an action, signs of its cause are normal; later they mean a
             failure.
         recovery_timeout_s: if the cause is gone, but the service is not back to normal this many seconds after the end
@@ -34,7 +34,8 @@ class VerificationSettings:
         min_worse_s: the service counts as worse when its figures have been worse than before the action for this many
             seconds.
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
-        worse_latency_factor, worse_latency_ms: the least increase of P95 that counts as worse; both must be exceeded.
+        worse_latency_factor, worse_latency_ms: P95 counts as worse if it has increased by more than this factor, and by
+            more than this number of milliseconds.
         much_worse_errors_pct: an increase of errors, in percentage points, that counts even within `metrics_window_s`.
     """
 

@@ -104,8 +104,8 @@ class Detector:
         Args:
             snapshot: the new poll. If its time is not after that of the last poll, or is much later, the earlier
                 history is deleted first.
-            learn: whether the baseline may learn from this poll if it has no anomalies; False while an incident is
-                open.
+            learn: whether the baseline may learn from this poll; False while an incident is open. It never learns from
+                a poll that has anomalies or lacks a part.
         """
         if self._is_apart(snapshot):
             # The clock was set back, or the machine has slept.

@@ -1,4 +1,4 @@
-"""Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse.
+"""Find outages of which people were not notified: new outages, recurrences after a recovery, and much worse outages.
 
 Pure. The notification of an open incident does not cover later outages. So this module stores, for each signal that
 users notice, since when the signal has been wrong without a break, and when people were last notified of it. An outage
@@ -249,8 +249,9 @@ class OutageTracker:
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
 
-        News is overdue 30 s after its beginning; if polls are more than 5 s apart, already after a quarter of the poll
-        interval, if that is less. News is urgent if people in charge of the incident must be notified at once.
+        News is overdue 30 s after its beginning. If polls are more than 5 s and less than 120 s apart, it is already
+        overdue after a quarter of the poll interval. News is urgent if people in charge of the incident must be
+        notified at once.
 
         The first case that applies decides:
         1. Less than 20 s have passed since the last notification of news: no news.

@@ -1,7 +1,7 @@
 """Compute the probabilities of causes by naive Bayes over the conditions of all runbooks, for one cause or two at once.
 
 Pure. A cause set is one cause, two causes at once, or an unknown cause, which no runbook describes. Every condition of
-a runbook is a feature. If a runbook does not name a condition, its cause has the base rate of that condition, so all
+a runbook is a feature. A cause whose runbook does not name a condition has the base rate of that condition, so all
 cause sets are judged by the same evidence. Features of one fact are highly dependent; only the most informative one of
 them counts. Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent
 Systems", 1988, 4.3.2), so evidence against one cause of a pair does not count against the pair if the other cause
@@ -46,7 +46,7 @@ Numbers = NDArray[np.float64]
 
 
 class _Model:
-    """Arrays with the probability of each feature with each cause.
+    """Arrays with the probability of each feature given each cause set.
 
     A feature is a condition that a runbook names. Its probability is the probability that the condition is true. A
     cause set is one cause or a pair of causes: first the single causes in the order of `causes`, then the pairs.
@@ -54,7 +54,7 @@ class _Model:
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the conditions of all runbooks, one for each feature.
-        likely: the probability of each feature for each present cause set; shape (features, cause sets).
+        likely: the probability of each feature if a cause set is present; shape (features, cause sets).
         otherwise: the base rate: the probability of each feature if no cause that affects it is present; shape
             (features,).
         first, second: for each pair, the indices of its two causes in `causes`.
@@ -95,10 +95,11 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior, limited to 1 to `MAX_HISTORY_FACTOR`.
-        mended: causes repaired in this incident. A repaired cause is a candidate again once a condition in `mended` of
-            its runbook (true while the cause is gone) is known to be false. Until then, the signs that the cause left
-            are not evidence for other causes.
+        memory: `{cause: factor}` by which past incidents raise the cause's prior. Factors below 1 count as 1, and
+            factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
+        mended: causes repaired in this incident. The conditions in `mended` of a cause's runbook are true while the
+            cause is gone. Once one of them is known to be false, the cause is a candidate again. Until then, the signs
+            that the cause left are not evidence for other causes.
     """
 
     def __init__(
@@ -201,8 +202,9 @@ class Diagnosis:
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
         """Return, for each set of one or two causes, a number to add to the log probability of the set.
 
-        The number is 0, less ln(10,000) for each condition that the runbook of a cause in the set requires and that is
-        known to be false. Each of these conditions thus makes the set 10,000 times less probable.
+        The number is -ln(10,000), multiplied by the number of violated conditions. A condition is violated if the
+        runbook of a cause in the set requires it and it is known to be false. Each violated condition thus makes the
+        set 10,000 times less probable.
         """
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]
@@ -255,7 +257,7 @@ class Diagnosis:
         Args:
             cause: the index of the cause.
             number: the index of the feature.
-            holds: whether the condition is true; False compares the probabilities that it is false.
+            holds: whether the condition is true. If not, the ratio is that of the probabilities that it is false.
         """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))

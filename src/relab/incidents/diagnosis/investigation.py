@@ -80,9 +80,9 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The second cause of the incident; None if there is probably only one.
+        """The cause that is probably present together with `best`, the most probable cause; None if there is none.
 
-        With a probability above 0.5, this cause and `best`, the most probable cause, are both present.
+        Probably means that the probability that both causes are present is above 0.5.
         """
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
@@ -142,12 +142,11 @@ class Investigator:
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Run rounds of probes until no further probe is needed and the best cause is confirmed, at most `max_rounds`.
+        """Run at most `max_rounds` rounds of probes, until no new probe is needed and the best cause is confirmed.
 
-        A cause is sure if its probability is high enough to act on it; two causes may be sure at once. No further probe
-        is needed if the best cause is sure, or if no probe would add enough information. Then one more round repeats
-        the probes for the best cause and for all sure causes. The best cause after this round is confirmed if it was
-        the best or a sure cause before the round.
+        If new probes are needed, a round runs them. Otherwise, the round repeats the probes for the best cause and for
+        all sure causes. A cause is sure if its probability is at least `sure_probability`; two causes may be sure at
+        once. The best cause after a repetition is confirmed if it was the best or a sure cause before.
 
         Args:
             known: the facts known at the start.
@@ -175,7 +174,14 @@ class Investigator:
         return Diagnosis(self._runbooks, known.facts, self._memory, self._mended)
 
     def _next(self, known: KnownFacts) -> list[str]:
-        """Return the names of the probes to run next; empty if the cause is sure or no probe adds enough information."""
+        """Return the names of the probes to run next, at most `max_concurrent_probes`; empty if none is needed.
+
+        Only probes that were not run yet count. The first case that applies decides. Cases 1 and 2 apply only if the
+        best cause is not `unknown`.
+        1. Probes find facts that the best or the suspected second cause requires and that are not known: these probes.
+        2. The best cause is sure, and no second cause is suspected: no probes.
+        3. Otherwise: the probes that are expected to add enough information, the most information per cost first.
+        """
         diagnosis = self._diagnosis(known)
         candidates = diagnosis.candidates()
         best, second = candidates[0], self._suspect(candidates)
@@ -194,10 +200,10 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return a second cause that may be present besides the first of `candidates`, and needs more probes; or None.
+        """Return the suspected second cause, which needs more probes, besides the first of `candidates`; or None.
 
-        Only the cause with the highest probability of being present together with the first one is considered. It needs
-        more probes if this joint probability is at least `suspected_probability` and less than `sure_probability`.
+        Only the cause with the highest probability of being present together with the first one is considered. It is
+        suspected if this joint probability is at least `suspected_probability` and less than `sure_probability`.
         """
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:

@@ -79,7 +79,7 @@ class InvestigationInput:
 
 
 class ModelInvestigator(Investigator):
-    """Investigates one incident by its runbooks, and calls a language model if the result is not sure.
+    """Investigates one incident by runbooks, and calls a language model for a second opinion as `asking` requires.
 
     Args:
         take: a function that runs the probes with the given names at the same time, and returns their result.

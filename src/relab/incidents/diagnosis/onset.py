@@ -30,7 +30,7 @@ _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
 
 
 def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBaseline | None]) -> str | None:
-    """Return the kind of signals that deviated first from its baseline; None if that cannot be determined.
+    """Return the kind of signals that deviated from their baselines first; None if that cannot be determined.
 
     Args:
         polls: the polls in the order in which they were made.

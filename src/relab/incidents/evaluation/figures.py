@@ -92,7 +92,7 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
         - `subjects`: the number of different subjects of these episodes with a fault.
         - `rates`: `{metric: rate with its interval}`, over the episodes with a fault.
         - `times`: `{metric: median and 90th percentile}`, over the episodes with a fault.
-        - `sums`: `{metric: sum}`, over all episodes.
+        - `sums`: `{metric: sum}`, over the episodes that did not end in an error.
         - `judged_failed`: the share of correct repairs that the responder judged as failed.
         - `false_alarms`: the rates of false alarms per 960 polls (eight hours, at one poll every 30 s).
     """
@@ -182,11 +182,14 @@ def compared(
         A mapping with these keys:
 
         - `episodes`: the number of pairs of episodes.
-        - `harm_user_error_s` (the harm to users in seconds; 1.0 is one second in which all requests were served badly),
-          `mitigated` (whether the fault was mitigated; only episodes with a fault), `harmful_actions` (their number):
-          the mean of each responder, and the difference of the means (own minus other). The confidence interval of the
-          difference does not treat episodes with the same subject (such as the injected fault) as independent.
+        - `harm_user_error_s`: the harm to users, in seconds; 1.0 is one second in which all requests were served badly.
+        - `mitigated`: the share of mitigated faults; missing if no episode has a fault.
+        - `harmful_actions`: the number of harmful actions.
         - `harm_ratio`: own harm divided by the other harm, with a confidence interval.
+
+        All except `episodes` and `harm_ratio` have the mean of each responder, and the difference of the means (own
+        minus other). The confidence interval of the difference does not treat episodes with the same subject (such as
+        the injected fault) as independent.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]

@@ -150,7 +150,7 @@ class NoticeSender:
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
         """Send the pending notices of one incident, in order; return whether to go on with further notices.
 
-        Return False after a failure, or if this process stops or has lost the lease.
+        Return False if a notice must be retried after a pause, if this process stops, or if it has lost the lease.
         """
         resources, name = self._resources, self._receiver.name
         passed: TimelineEvent | None = None
@@ -178,7 +178,7 @@ class NoticeSender:
     async def _notify_of_post(self, posted: PostedNotice, stop: asyncio.Event) -> bool:
         """Send a posted notice (a message of another part of relab); return whether to go on with further notices.
 
-        Return False after a failure, or if this process stops or has lost the lease.
+        Return False if the notice must be retried after a pause, if this process stops, or if it has lost the lease.
         """
         outbox, name = self._resources.outbox, self._receiver.name
         body = self._receiver.compose(posted.notice)
@@ -208,7 +208,9 @@ class NoticeSender:
         )
 
     async def _note(self, delivery: _Delivery, reply: DeliveryReply) -> bool:
-        """Store the result of sending a notice; return False if the notice must be retried after a pause.
+        """Store the result of sending a notice; return whether to go on with further notices.
+
+        Return False if the notice must be retried after a pause. A notice that was retried for too long is skipped.
 
         Args:
             delivery: the notice, with the functions that store its success or its failure.

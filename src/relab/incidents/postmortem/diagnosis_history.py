@@ -34,6 +34,8 @@ _ENDS: Final = {
 def diagnosis_periods(events: Sequence[TimelineEvent], outcome: IncidentOutcome | None) -> tuple[DiagnosisPeriod, ...]:
     """Return the diagnoses of a timeline in order, with consecutive diagnoses of the same causes merged.
 
+    If there are more than `_MAX_BELIEFS`, only the first and the last ones are returned, half of `_MAX_BELIEFS` each.
+
     Args:
         events: the timeline of the incident.
         outcome: how the incident ended; None if it is not over.

@@ -238,7 +238,7 @@ class Postmortem:
         follow_ups: the tasks for people after the incident, each with its reason.
         signals: the signals to draw as charts.
         marks: the moments that the charts mark, in order.
-        diagnoses: the diagnoses in order, each with the reason why it was given up.
+        diagnoses: the diagnoses in order, each with a sentence that says why it was given up, or that it was kept.
     """
 
     incident_id: str

@@ -69,7 +69,7 @@ def incident_record(log: IncidentLog, incident_id: str) -> IncidentRecord:
 def events_of(log: IncidentLog, incident_id: str) -> list[TimelineEvent]:
     """Return the timeline of an incident; empty if the incident does not exist.
 
-    The events are read in pages until there are at least `MAX_EVENTS`, so a few more may be returned.
+    The function reads pages of events until it has at least `MAX_EVENTS` events, so it may return a few more.
     """
     events: list[TimelineEvent] = []
     while len(events) < MAX_EVENTS and (more := log.read_after(incident_id, events[-1].seq if events else 0)):

@@ -54,7 +54,10 @@ def read_cache(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read which workers have search indexes that are not ready."""
+    """Read how many search indexes of the workers are not ready, and the worker, name and state of the first one.
+
+    A further fact gives the worker of the last one.
+    """
     found, workers = FactCollector(), root_of(answers, 0).at("workers")
     if not workers.is_list:
         return found.sightings

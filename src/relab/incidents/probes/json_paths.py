@@ -110,7 +110,7 @@ class JsonValue:
 
 
 class FactCollector:
-    """Collects, in the list `sightings`, the facts that a probe reads from answers, each with its position in them."""
+    """Collects the facts that a probe reads from answers in `sightings`; each fact has its position in an answer."""
 
     def __init__(self) -> None:
         self.sightings: list[Observation] = []

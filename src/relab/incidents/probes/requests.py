@@ -109,7 +109,7 @@ class ProbeTransport:
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
         """Send a request and return the first answer, or the last failure if all attempts fail.
 
-        If the server answers that it does not offer the path (such as 404), there is no further attempt. While an
+        If a status such as 404 shows that the server does not offer the path, there is no further attempt. While an
         attempt is slow, another attempt is sent over a new connection ("hedging").
         """
         attempts: set[asyncio.Task[tuple[ProbeResponse, bool]]] = set()
@@ -164,7 +164,7 @@ class ProbeTransport:
     async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
         """Send a request once; return the status, the body and the `Date` header of the response.
 
-        The body is `bytes`. If it cannot be read completely, the reason takes its place, as a `str`.
+        The body is `bytes`. If the body is compressed or too long, the second value is a `str` with this reason.
         """
         async with (
             self._turns[ask.base],

@@ -64,8 +64,8 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
         now_us: the current time, in microseconds since 1970.
 
     Returns:
-        `(index in rows of the version that made the change, names of its changed settings that are not ignored)`; None
-        if no change may have caused a problem.
+        `(index, names)`: the index in `rows` of the version that made the change, and the names of the changed settings
+        without the ignored ones. None if no change may have caused a problem.
     """
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):

@@ -127,7 +127,11 @@ class AssessmentNodes:
         return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
-        """Run new probes and diagnose the incident from the start; return the changed keys of the state."""
+        """Run new probes and diagnose the incident from the start; return the changed keys of the state.
+
+        If the state has a confirmed cause for which no plan was executed, and the new cause is unknown, repeat this
+        with the next polls, at most `_MAX_REPEATS` times.
+        """
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}

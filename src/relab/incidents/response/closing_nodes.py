@@ -368,8 +368,8 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts, and the number of log lines by template, that were known before the incident was repaired.
 
-    If a person repaired it, these values come from the last handover to people before the person's action. Without such
-    an action or without a handover, they come from the last diagnosis.
+    If a person repaired it after a handover, the values come from the last handover before the person's action, or else
+    from the first handover. Otherwise they come from the last diagnosis.
 
     Args:
         state: the state of the incident workflow.

@@ -84,8 +84,8 @@ class ExecutionNodes:
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
         """Return the last poll before the action, as JSON; if there is none, return the poll in `state["symptoms"]`.
 
-        That poll is the one with which the incident was opened, or its last diagnosis began. `known` is the stored
-        record of the action; None if the action was not requested yet. Polls after the time of the request do not
+        `state["symptoms"]` is the poll on which the incident was opened, or on which its last diagnosis began. `known`
+        is the stored record of the action; None if the action was not requested yet. Polls after the request do not
         count.
         """
         polls = self._world.watch.feed.polls
@@ -115,8 +115,7 @@ class ExecutionNodes:
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
         """Return the state's list `again`: the idempotency keys of the incident's actions that may be planned again.
 
-        If the action server refused `act`, and the list has fewer than `_MAX_REPEATS` keys, the returned list has the
-        key of `act` as well.
+        The key of `act` is added if the action server refused `act` and the list has fewer than `_MAX_REPEATS` keys.
         """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
@@ -205,7 +204,8 @@ class ExecutionNodes:
     async def _known(self, key: str) -> ActionRecord | None:
         """Return the stored action with an idempotency key; None if no action has this key.
 
-        If the outcome of the action is not known yet, it is first read from the action server's record.
+        If the outcome of the action is not known yet, it is first read from the action server's record. If that fails,
+        the action is returned as it is stored.
         """
         world = self._world
         try:
@@ -262,6 +262,10 @@ class ExecutionNodes:
         """Store the action of a plan before the action is requested, and return the action's record.
 
         If a person has paused the responder or rejected the action, return the changed keys of the state instead.
+
+        Raises:
+            IncidentOverError: the incident is over.
+            LeaseLostError: another process has acquired the lease of the target.
         """
         world, decision = self._world, None
         if state.get("approval_id"):

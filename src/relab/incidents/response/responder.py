@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return the anomalies of P95 that do not prevent the verification of a repair, because its bound is wider."""
+        """Return the P95 anomalies within the bound for a verified repair, which may be above the detector's bound."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item

@@ -28,7 +28,8 @@ class Rollback:
     ) -> ActionRecord | None:
         """Roll back an action and return the record of the rollback.
 
-        If the action cannot be rolled back, write the reason to the timeline and return None.
+        If the action cannot be rolled back, or if the outcome of the rollback is unknown, write this to the timeline
+        and return None.
 
         Args:
             state: the state of the incident workflow.

@@ -50,8 +50,8 @@ class VerificationLoop:
             act: the finished action.
             before: the last poll before the action.
             book: the runbook of the action; None if there is none.
-            facts_before: the facts that were known before the action. Only if they show the cause, its absence after
-                the action proves that the action was for the right cause.
+            facts_before: the facts that were known before the action. If they do not show the cause, its absence after
+                the action does not prove that the action was for the right cause.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.

@@ -44,8 +44,8 @@ class AlertLog:
         """Store the alerts of one notification about a target, and return which of them had an effect.
 
         All is one transaction. A new firing alert opens an incident, or joins the open incident of the target. An alert
-        that still fires ten minutes after its incident ended counts as new. When an alert ends, an event is appended to
-        the timeline of its incident.
+        that still fires ten minutes after its incident ended counts as new, unless a person dismissed that incident.
+        For each alert that is new or has ended, an event is appended to the timeline of its incident.
 
         Args:
             target: the target that the alerts are about.
@@ -115,7 +115,7 @@ def _note(
 ) -> dict[AlertKey, str | None]:
     """Store alerts; return the new and changed alerts as `{key: id of the alert's incident}`.
 
-    The id is None if the alert belongs to no incident, or if its incident is over but the alert still fires.
+    The id is None if the alert belongs to no incident, or if it still fires ten minutes after its incident ended.
 
     Args:
         unit: the transaction.

@@ -29,9 +29,9 @@ class Switches:
         self._timeline = timeline
 
     def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """Pause the responder on a target, or on all targets (None); append an event to their open incidents.
+        """Pause the responder on a target, or on all targets (None): it requests no actions on a paused target.
 
-        The responder requests no actions on a paused target.
+        An event is appended to the open incident of the target, or to all open incidents (None).
 
         Args:
             target: the target; None for all targets.
@@ -46,6 +46,8 @@ class Switches:
 
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
         """End the pause of one target, or the pause of all targets (None).
+
+        An event is appended to the open incident of the target, or to all open incidents (None).
 
         The two pauses are independent: while all targets are paused, a target without its own pause is paused as well.
 
@@ -97,10 +99,10 @@ class Leases:
     def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
         """Acquire or renew the lease of a target, and return the lease; return None while another owner holds it.
 
-        A lease that ends more than `MAX_LEASE_US` from now counts as expired.
+        A stored lease that ends more than `MAX_LEASE_US` after `now_us` counts as expired.
 
         Args:
-            target: the name of the target; for the loop that sends notices, which serves all targets, another name.
+            target: the name of the target. A loop that serves all targets, such as that of notices, uses another name.
             owner: the name of the process that acquires or renews the lease.
             now_us: the current time, in microseconds since 1970.
             until_us: when the lease is to end, in microseconds since 1970.
@@ -167,6 +169,6 @@ class Baselines:
             )
 
     def load(self, target: str) -> dict[str, Any] | None:
-        """Return the stored baseline (usual values) of a target, in the form in which it was saved; None if none is."""
+        """Return the stored baseline (usual values) of a target, as it was saved; None if no baseline is stored."""
         with self._database.read() as session:
             return coordination_repository.get_baseline(session, name_of(target))

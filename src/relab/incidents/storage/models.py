@@ -206,7 +206,7 @@ class IncidentPage(_Remembered):
     """A page of a list of incidents, the newest first.
 
     Attributes:
-        next_cursor: the cursor for the next page; None on the last one.
+        next_cursor: the cursor for the next page; None on the last page.
     """
 
     items: list[IncidentSummary]

@@ -55,7 +55,7 @@ def name_of(text: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Return whether a text is short enough, and has only valid characters, for a column that holds ids."""
+    """Return whether a column of ids can store a text: it has at most 200 characters, and all of them are valid."""
     return len(text) <= _MAX_ID and not _NO_TEXT.search(text)
 
 

@@ -45,7 +45,9 @@ class RunRecorder:
         self._written = {}
 
     def catch_up(self) -> int:
-        """Store in telemetry, as agent runs, all incidents that have new events; return how many were stored.
+        """Store the incidents that have new events as agent runs in telemetry; return how many were stored.
+
+        Only the latest `NEWEST` incidents of the target are checked.
 
         Raises:
             UnavailableError: the database cannot be reached.

@@ -239,7 +239,8 @@ def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, num
         row: the probe's name, facts and unanswered requests, as the event stores them.
         event: the timeline event; its time is the end of the call.
         began_us: when the probe began, in microseconds since 1970.
-        number: the number of the round of probes; it makes the calls of different rounds differ.
+        number: the number of the round of probes. It is an argument of the call, so that calls of different rounds are
+            not taken for repetitions.
     """
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())

@@ -23,7 +23,7 @@ class SingleUseClients:
     """Creates a new HTTP client for each request, but loads the TLS certificates only once.
 
     Args:
-        is_secure: whether requests use TLS; only then are certificates loaded, which is slow.
+        is_secure: whether requests use TLS. Certificates are loaded only in this case, because loading is slow.
         trust_env: whether to use the proxies and certificates that the environment names.
         given: further keyword arguments for `httpx.AsyncClient`.
 

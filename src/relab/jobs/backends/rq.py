@@ -177,7 +177,7 @@ class RqBackend:
 def open_backend(options: BackendOptions) -> RqBackend:
     """Return the back end on Redis; the option `poll_s` is not used.
 
-    The function only checks that the libraries are installed; they are loaded at the first job.
+    The function only checks that the libraries are installed; they are loaded when the back end is first used.
 
     Raises:
         ConfigurationError: the address of Redis is not set.

@@ -1,8 +1,8 @@
 """Find the possible causes of a failure: group the problems by category, and rank the groups.
 
-Unrecovered problems come before recovered ones, then problems of medium or high confidence before those of low
-confidence, then the earliest problem in the run first, because a cause comes before its effects. `_rank` has all
-criteria in order.
+Problems that quote no error message, or are only effects of others, come last. Among the others, unrecovered problems
+come before recovered ones, then problems of medium or high confidence before those of low confidence, then the earliest
+problem in the run first, because a cause comes before its effects. `_rank` has all criteria in order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class RankedCause:
     between two versions of the agent is a cause of its own, even if an error in the run has the same category.
 
     Attributes:
-        problems: the problems, most important first: unrecovered problems before recovered ones, then problems of
+        problems: the problems, most important first. Problems that quote no error message, or are only effects of
+            others, come last. Among the others, unrecovered problems come before recovered ones, then problems of
             medium or high confidence before those of low confidence, then earlier problems before later ones.
     """
 

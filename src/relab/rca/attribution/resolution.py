@@ -137,8 +137,9 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge each guardrail event in `errors` with the error of the call or step that the event is about.
 
-    An event stays a problem of its own if the call or step has no error, or if both have different categories, of which
-    neither only says that something failed. Return all problems.
+    An event is merged with the error of its call if both have the same category, or if one of them is vague: its detail
+    only says that something failed. If the call has no error, the event is merged with an error of its step that has
+    the same category. Any other event stays a problem of its own. Return all problems.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -237,10 +238,10 @@ def _with_run_error(
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Drop the run's own error (the one in the fields of the run) if another unrecovered problem explains it.
 
-    An unclassified error of the run is explained by any error with an error text. Every error of the run is explained
-    by an error or, without one, a loop of the same category. The earliest of these gets the quotations of the run's
-    error and a higher confidence, unless the run's error has low confidence or the earliest problem has high
-    confidence. Return the remaining `(errors, loops)`.
+    Any error with an error text explains an unclassified error of the run. For other errors of the run, an error of the
+    same category is the explanation or, if there is none, a loop of the same category. The earliest such problem also
+    gets the quotations of the run's error and a higher confidence. The problem stays unchanged if the run's error
+    has low confidence, or if the problem has high confidence already. Return the remaining `(errors, loops)`.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:

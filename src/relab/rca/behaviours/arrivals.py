@@ -66,8 +66,8 @@ class BehaviourArrivals:
     def search(self, quiet_s: float) -> int:
         """Search up to `SEARCHED_RUNS` new runs, newest first, for behaviours (patterns that rules describe).
 
-        Store the behaviours that the runs show, and return the number of searched runs. Runs that changed within the
-        last `quiet_s` seconds are left out.
+        Store the behaviours that the runs show, enqueue the notifications about them, and return the number of searched
+        runs. Runs that changed within the last `quiet_s` seconds are left out.
         """
         due = self._searches.due(quiet_s, SEARCHED_RUNS)
         for run, scanned in self._scanner.scan(self._scanner.book.rules(), due):
@@ -81,7 +81,8 @@ class BehaviourArrivals:
     def notify(self, unit: UnitOfWork, run: AgentRun, shown: Mapping[str, str | None]) -> None:
         """Enqueue notifications about the behaviours that a run shows, for the rules that ask for notifications.
 
-        Only the first run in each time window of a rule is notified, and no run that ended more than a day ago.
+        Each rule causes at most one notification per time window: about the first run in it. Runs that ended more than
+        a day ago cause none.
 
         Args:
             unit: the transaction.

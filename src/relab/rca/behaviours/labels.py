@@ -189,7 +189,7 @@ class BehaviourLabels:
     def of_run(self, agent_run_id: str) -> list[RunBehaviourLabel]:
         """Return the labels of a run (whether it shows a behaviour), ordered by behaviour.
 
-        Empty if the run has none or does not exist.
+        The list is empty if the run has no labels or does not exist.
         """
         return self._where(RcaBehaviourLabelRow.run_id == agent_run_id)
 

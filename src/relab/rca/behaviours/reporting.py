@@ -27,10 +27,10 @@ def with_behaviours(
         report: the report to extend.
         run: the run of the report.
         seen: the behaviours that the run shows.
-        judgement: how a language model judged the rules that describe a behaviour by a sentence; None if it judged
-            none.
-        hit_rates: `{behaviour: rate}`: of the labelled runs in which the search found the behaviour, the share whose
-            labels confirm it. None if this was not measured.
+        judgement: the names of the behaviours that a language model judged, and the cost; None if no rule has a
+            sentence.
+        hit_rates: `{behaviour: hit rate}`: how often labels confirm the behaviour in the labelled runs in which the
+            search found it. The hit rate is None if there are no such runs.
     """
     if not seen and judgement is None:
         return report

@@ -97,7 +97,7 @@ class RunTest(_RuleModel):
 
 
 class Item(_RuleModel):
-    """A test that a step or a tool call of a run passes or does not pass: exactly one of `step` and `call` is given."""
+    """A test for steps (`step`) or for tool calls (`call`) of a run; exactly one of the two fields is given."""
 
     step: StepTest | None = None
     call: CallTest | None = None

@@ -74,9 +74,9 @@ def key_of(report: Report, agent_name: str) -> FailureKey:
 def _place_of_cause(report: Report) -> Finding | Attribution | None:
     """Return the place (step or call) of a report's first cause; None if it is not known.
 
-    The result is the report's attribution: the place to which the report assigns the failure. If no error shows this
-    place (the attribution is only a ranked guess), the result is a finding, which is a problem that the report lists:
-    the first one that is not a guess itself, and cites the piece of evidence that the cause cites first.
+    The result is the report's attribution: the place to which the report assigns the failure. If the attribution
+    is only a ranked guess (no error shows the place), the result is a finding (a problem in the report) instead: the
+    first finding that is not a guess and cites the cause's first piece of evidence.
     """
     place = report.attribution
     if place is None or place.basis is not AttributionBasis.RANKED_GUESS:

@@ -30,8 +30,8 @@ class CategoryDescriptor:
         title: the name of the category for people; a hypothesis is called "<title> Root Cause".
         cause: completes the sentence "Tool call failed due to ...".
         clause: completes the sentence "The run failed because ..."; `{subject}` is the tool, the step or "it".
-        names: matches English names of the category in lower-case text. A language model's sentence that names a
-            category not in the report is removed, so a match that is wrong only removes a sentence.
+        names: matches English names of the category in lower-case text. If a language model's sentence names a
+            category that is not in the report, the sentence is removed. So a wrong match only removes a sentence.
         checks: how a person can verify the hypothesis.
         actions: what to change, the most effective action first.
         causes_by_detail: `{detail: text}`; for a problem with this detail, the text replaces `cause`.

@@ -249,8 +249,8 @@ def _loop(
 def _looping_steps(view: RunView, loops: Sequence[DetectedProblem]) -> Iterator[DetectedProblem]:
     """Yield a problem for each series of at least three equal steps in a row of one agent.
 
-    Equal steps have the same name (except digits), input and output. `loops` are the known loops of calls. Steps that
-    only request calls of these are left out, and if the run reports its calls, messages that an agent receives.
+    Equal steps have the same name (except digits), input and output. A series in which the agent requests calls of a
+    known loop (`loops`) is left out. If the run reports its calls, steps that are messages to an agent are skipped.
     """
     requested = _loop_starts(loops, view)
     chains: dict[str | None, list[PlacedStep]] = {}
@@ -304,7 +304,7 @@ def _loop_starts(loops: Sequence[DetectedProblem], view: RunView) -> dict[str | 
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain a loop: what the agent repeated, how often, with which result. None if no recorded text shows it."""
+    """Explain a loop: what was repeated, how often, with which result. Return None if no text shows the loop."""
     facts = Facts(problem, view)
     count = problem.occurrences
     if problem.detail not in ("identical_calls", "alternating_cycle", RETRIES):

@@ -46,7 +46,8 @@ class ErrorRule:
     def read(self, failure: Failure) -> Sign | None:
         """Return the strongest sign that `failure` belongs to the category of this rule; None without a sign.
 
-        From strong to weak, the signs are: the failure's status code, its error class, and the wording of its text.
+        From strong to weak, the signs are: the failure's status code, its error class, and its text (a status code, an
+        error class or a typical wording in it). For a guardrail event, they are the event's type and the wording.
         """
         found = self.phrases.find(failure.text)
         detail = found.detail if found is not None else None

@@ -71,7 +71,7 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Return what the status code of a failure says about the kind of failure (`detail`), and with which confidence.
+    """Return the sign in the status code of a failure: the kind of failure (`detail`), and how certain it is.
 
     The confidence is low if the code is only in the text of a result, if it is a 500 without details, or if no known
     code is found.

@@ -138,7 +138,7 @@ class EvidenceCollector:
         return len(self._by_id)
 
     def has_quoted(self, source: Quotable) -> bool:
-        """Whether the evidence quotes any field of `source`, which is an object of the run."""
+        """Whether `quote` has added a quotation of any field of `source`, which is an object of the run."""
         return id(source) in self._quoted
 
     def quote(self, quotation: Quotation) -> str:

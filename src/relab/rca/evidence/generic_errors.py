@@ -37,8 +37,8 @@ _GENERIC_CLASSES = frozenset(
 def is_generic_message(text: str | None) -> bool:
     """Return whether a message only says that something failed; True for None and "".
 
-    Such a message has at most 400 characters, and only phrases like "internal server error" or "please try again
-    later".
+    Such a message has at most 400 characters, and all of its words are from phrases such as "internal server error" or
+    "please try again later".
     """
     if not text:
         return True

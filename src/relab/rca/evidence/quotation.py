@@ -25,8 +25,8 @@ class Quotation:
     """A place in a run that can be cited: the part `start:end` of the text in the field `field` of the object `source`.
 
     Attributes:
-        kind: the kind of `source`, such as a step or call. If the quotation shows the version of the agent, `VERSION`;
-            `source` is then the run.
+        kind: the kind of `source`, such as a step or call. It is `VERSION` if the quotation shows the version of the
+            agent; `source` is then the run.
         attributes: facts that are added to the evidence.
         title: the title of the evidence; None for the default title of the object.
     """

@@ -1,6 +1,7 @@
-"""Roles: which steps of a run are messages that an agent receives, by the names of their speakers.
+"""Roles: recognise the steps of a run that are messages to an agent, by the names of their speakers.
 
-Longer names such as "Customer Support" and "Tool Expert" are names of agents.
+The name of such a speaker is a role, such as "user" or "tool". Longer names such as "Customer Support" and "Tool
+Expert" are names of agents.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ _GIVEN = re.compile(r"\A(?:system|tool|function|environment|observation) ?(?:[:(
 
 
 def is_person(speaker: str) -> bool:
-    """Return whether a speaker is a user: its name is such a role, alone or before a bracket or colon."""
+    """Return whether a speaker is a user: its name is a role such as `user`, alone or before a bracket or colon."""
     return _PERSON.search(speaker) is not None
 
 
 def is_given(speaker: str) -> bool:
-    """Return whether an agent receives the messages of a speaker: of a user, a tool, or a system prompt."""
+    """Return whether a speaker is a user, a tool, an environment or a system prompt. Agents receive its messages."""
     return is_person(speaker) or _GIVEN.search(speaker) is not None

@@ -108,7 +108,7 @@ class RunView:
         return is_given(step.agent_name or step.name) or self.is_tool_result(step)
 
     def is_tool_result(self, step: Step) -> bool:
-        """Return whether a step has the name of a tool, no other agent, and the result of a call of this tool."""
+        """Return whether a step's name is a tool, its output a result of the tool, and its agent the tool or None."""
         return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
 
     @cached_property
@@ -189,7 +189,7 @@ class RunView:
         )
 
     def _was_stopped(self, item: Step | ToolCall) -> bool:
-        """Return whether a step or call only ended because the run was cancelled, which is no error of its own."""
+        """Return whether a step or call ended only because the run was cancelled. Such an end is not an error."""
         is_only_stopped = item.error_class is None or is_cancellation(item.error_class)
         return item.status is StepStatus.CANCELLED and is_only_stopped and self.outcome.rule is OutcomeRule.CANCELLED
 
@@ -203,7 +203,7 @@ class RunView:
     def run_failure(self) -> Failure | None:
         """The error that the run itself reports, apart from those of its steps and calls; None if it reports none.
 
-        That a run was cancelled is no error.
+        The cancellation of a run is not an error.
         """
         run = self.run
         message = filled(run.error_message)
@@ -237,8 +237,8 @@ class RunView:
 
         A line with the id of a known call or step belongs to this call or step. Any other line belongs to the failed
         call or step that was in progress at the time of the line; if there are several, to the one with the shortest
-        duration. Lines that belong to no failed call or step are left out. They are kept only if the run failed, but
-        none of its calls and steps.
+        duration. Lines that belong to no failed call or step are left out, except if the run failed and none of its
+        calls and steps failed.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

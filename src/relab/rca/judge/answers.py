@@ -34,8 +34,8 @@ class DroppedAnswerError(RelabError):
 class JudgeAnswer(BaseModel):
     """Base of the answers of the judge (a language model): its confidence, and the code from the prompt.
 
-    The model must repeat the code. It shows that no text of the run has dictated the answer, because such a text cannot
-    contain the code.
+    The model must repeat the code. A correct code shows that no text of the run has dictated the answer, because no
+    text of the run can contain the code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

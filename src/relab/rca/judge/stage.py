@@ -78,7 +78,7 @@ class JudgeStage:
     def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
         """Return the method by which the judge is asked; `wanted` is the method that a request names.
 
-        If it names none (None), the method is the default of the settings, or `OFF` if no language model is configured.
+        If `wanted` is None, the method is the default of the settings, or `OFF` if no language model is configured.
 
         Raises:
             NoJudgeError: a method other than `OFF` is wanted, and no language model is configured.

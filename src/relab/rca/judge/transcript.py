@@ -60,7 +60,7 @@ class ShownTexts(ABC):
     def find(self, quote: str) -> Quotation | None:
         """Return the place of the words `quote` in the first text that contains them; None if no text does.
 
-        Differences in white space are ignored.
+        In the first 4,000 characters of a text, differences in white space are ignored.
         """
         words = quote.split()
         if not words:
@@ -190,7 +190,7 @@ class Transcript:
         Args:
             numbers: the numbers of the steps, in order.
             anchors: the numbers of important steps. They and two steps on either side of each are kept first, then the
-                steps nearest to the start and the end of the run.
+                steps nearest to the start and the end of `numbers`.
             facts: further values for the JSON object; they are not cut.
         """
         for limit in TEXT_CHARS:

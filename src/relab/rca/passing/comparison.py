@@ -1,8 +1,8 @@
 """Find differences between a failed run and runs that succeeded (passing runs). Pure.
 
-A difference counts only if at least 80 % of the passing runs show it, and at least two runs of the same task, or five
-runs of the same version. There is one exception: the first different call is found by comparing with a single passing
-run, the most similar one.
+A difference counts only if at least 80 % of the passing runs show it. Besides, at least two passing runs must show it
+if they have the same task as the failed run, and at least five if they only have the same version. There is one
+exception: the first different call is found by comparing with a single passing run, the most similar one.
 """
 
 from __future__ import annotations

@@ -98,10 +98,10 @@ def train_on(
 ) -> SourceModel:
     """Return a model that is trained on examples (features and labels of runs) of the program with the name `source`.
 
-    The model is for runs of `agents`; if empty, runs are recognised by names in them. `card` is stored with the model.
+    The model is for runs of `agents`; if this is empty, for runs like the examples. `card` is stored with the model.
 
     Raises:
-        RankingModelError: neither `MIN_RUNS` examples with a labelled step nor `MIN_RUNS` with labelled problems.
+        RankingModelError: neither labelled steps nor labelled problems are in at least `MIN_RUNS` examples.
     """
     placed = [example for example in examples if example.chosen is not None]
     marked = [example for example in examples if any(example.kinds)]
@@ -379,7 +379,7 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the sum of two greatest F1: of finding units with a problem, and of finding pairs (unit, kind of problem).
+    """Return the greatest F1 of finding units with a problem, plus that of finding pairs (unit, kind of problem).
 
     Only pairs of found units (steps, calls) count. `found` has the probabilities, and `true` the kinds of each unit.
     """

@@ -37,7 +37,7 @@ def gaps_of(view: RunView, turns: Sequence[Turn]) -> tuple[str, ...]:
 def _jumps(view: RunView) -> Iterator[str]:
     """Yield a sentence for each jump in the numbers at the end of the step ids.
 
-    Nothing is yielded if these numbers do not seem to count the steps.
+    Jumps over the numbers of tool calls are left out. Nothing is yielded if the numbers do not seem to count the steps.
     """
     ids = [placed.step.step_id for placed in view.steps]
     parts = [_NUMBERED.fullmatch(each) for each in ids]
@@ -76,7 +76,9 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence for the first turn with the output of executed code, if no earlier turn contains this code.
+    """Yield a sentence for the first turn with the output of executed code whose code is missing.
+
+    The code must be in a turn before the output, but after the previous output of executed code.
 
     Only runs with code in Markdown fences are examined.
     """

@@ -21,7 +21,7 @@ class Odds:
     Attributes:
         probability: the calibrated probability, from 0 to 1, of a model that was trained on runs of the same program as
             the ranked run.
-        right: in how many of the `all` runs the most likely guess was right.
+        right: the number of the runs counted in `all` whose most likely guess was right.
         all: the number of test runs (held out of the training) whose most likely guess had a probability in the same
             range, such as 0.2 to 0.35, as `probability`.
         stands_out: whether the report may single out this guess: no parts of the run are missing, and the probability

@@ -67,8 +67,8 @@ def writers_of(view: RunView, units: Sequence[Unit]) -> dict[UnitKey, Unit]:
 def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
     """Yield `(index in units, kind of problem)` for the steps whose output led to a reported failure.
 
-    `units` are steps and tool calls in order of time. Such a step is the last one inside a failed step, or it comes
-    right before a failed execution of code or a failed tool call of another step.
+    Two kinds of steps are found: the last step inside a failed step, and the step right before a failed execution of
+    code or a failed tool call of another step. `units` are steps and tool calls in order of time.
     """
     parts: defaultdict[str | None, list[int]] = defaultdict(list)
     for index, unit in enumerate(units):
@@ -99,12 +99,12 @@ def _is_model_call(unit: Unit) -> bool:
 
 
 def _has_failed(unit: Unit) -> bool:
-    """Return whether a unit (step or tool call) failed. The rules leave it out, because another detector reports it."""
+    """Return whether a unit (step or tool call) failed. Another detector reports failed units, so the rules do not."""
     return unit.source.status is StepStatus.FAILURE
 
 
 def _signs(units: Sequence[Unit], last: int) -> Iterator[tuple[int, str]]:
-    """Yield `(index of a unit, kind of problem)` for the steps whose text shows a sign of a problem.
+    """Yield `(index of a step, kind of problem)` for the steps whose input or output shows a sign of a problem.
 
     `units` are the run's steps and tool calls in order of time; `last` is the index of the step that gives the final
     answer.

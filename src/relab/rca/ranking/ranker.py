@@ -26,10 +26,11 @@ NOT_OPENED = "the run does not begin as other runs of its agents do"
 
 
 def rank_run(view: RunView, models: RankingModels) -> Ranking:
-    """Rank the steps of a run by the probability that they are the first mistake, and find problems of steps and calls.
+    """Rank the steps of a run by how likely each is the first mistake, and find problems of steps and tool calls.
 
     Steps are ranked only if the run failed and its innermost steps have enough content (`are_rankable`). A model that
-    was trained on runs of the same source (the program that made the run) does both; without such a model, rules do.
+    was trained on runs of the same source (the program that made the run) ranks the steps and finds the problems;
+    without such a model, rules do both.
     """
     known, units = known_source(view, models)
     found, suspicions = _problems(view, known, units)
@@ -58,8 +59,8 @@ def quote_unit(unit: Unit) -> Quotation:
 def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
     """Return the model for the run's source (the program that made it), and the units that the model reads.
 
-    The units are the innermost steps, and if the model reads them, the tool calls. Return `(None, ())` if no model is
-    for this source.
+    The units are the innermost steps and, for a model that reads tool calls, the tool calls. Return `(None, ())` if
+    there is no model for this source.
     """
     longest = max((model.signature.limit for model in models.sources), default=0)
     if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
@@ -79,8 +80,8 @@ def _problems(
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
     """Return `(problems, suspicions)` of the units (steps and tool calls) of a run.
 
-    `problems` has `(unit, kinds of its problems)`, found by the model, or by rules if there is no model. `suspicions` is
-    `{key of a unit: prediction of the model}` for all units with a text; it is empty without a model.
+    `problems` has `(unit, kinds of its problems)`, found by the model, or by rules if there is no model. `suspicions`
+    is `{key of a unit: prediction of the model}` for all units with a text; it is empty without a model.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}
@@ -103,7 +104,7 @@ def _is_quotable(unit: Unit) -> bool:
 def _ranked(
     view: RunView, model: StepModel, steps: Sequence[Unit], *, is_complete: bool
 ) -> tuple[tuple[Guess, ...], str | None]:
-    """Return `(guesses, agent)`: the most likely steps, and the agent that most likely made the first mistake.
+    """Return `(guesses, agent)`: the likeliest first mistakes (steps), and the likeliest agent of the first mistake.
 
     `is_complete` is false if steps of the run were not recorded.
     """

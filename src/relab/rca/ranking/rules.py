@@ -9,8 +9,8 @@ The first rule that applies makes the first guess:
 4. In a dialogue with a user, and in a short run of one agent with tools, the last turn of the agent.
 5. Otherwise, the second turn, which is the first reaction to the task.
 
-Turns of users, tools and system prompts are no guesses, because an agent receives them. The rules 2, 3 and 5 are the
-strict rule of `evals/rca/rules.py` and its equivalent for teams.
+Messages that an agent receives (of users, tools and system prompts) are never guessed, because the agent did not write
+them. The rules 2, 3 and 5 are the strict rule of `evals/rca/rules.py` and its equivalent for teams.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Reason(NamedTuple):
 
 
 def rank_by_rules(view: RunView, turns: Sequence[Turn]) -> tuple[Guess, ...]:
-    """Return at most `CANDIDATES` guesses which turn went wrong first, in the order in which the rules propose them.
+    """Return at most `CANDIDATES` guesses of the turn that went wrong first, in the order in which rules propose them.
 
     A turn is an innermost step. If several rules propose the same turn, it is one guess with several reasons. `turns`
     are the turns of the run in `view`.
@@ -97,8 +97,8 @@ def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
     """Return the agent that leads a team; None if there is none.
 
     The leader coordinates a team from the second turn on, after the task (`coordinator_of`), or begins the run itself
-    and hands out the work (`delegator_of`). Only the first turn and the turns at the indexes `authors` (those that an
-    agent wrote, so that they may be a mistake) are considered.
+    and hands out the work (`delegator_of`). Only the first turn and the turns that agents wrote are considered;
+    `authors` are the indexes of the latter.
     """
     spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
     return coordinator_of(spoken) or delegator_of(spoken)
@@ -109,21 +109,25 @@ def _calls_tools(view: RunView, turns: Sequence[Turn]) -> bool:
 
 
 def _is_short(view: RunView, turns: Sequence[Turn], authors: Sequence[int]) -> bool:
-    """Return whether a single agent wrote at most `SHORT_TURNS` turns, and called tools.
+    """Return whether a single agent wrote at most `SHORT_TURNS` turns, and the run has tool calls.
 
-    `authors` are the indexes of the turns that agents wrote, so that they may be a mistake.
+    `authors` are the indexes of the turns that agents wrote.
     """
     speakers = {turns[index].placed.step.agent_name or turns[index].speaker for index in authors}
     return len(speakers) == 1 and len(authors) <= SHORT_TURNS and _calls_tools(view, turns)
 
 
 def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue: bool) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for the first answer to the task, and for the beginning of the run.
+    """Yield `(index of a turn, reason)` for the first answer to the task, and for the first turn of an agent.
 
-    `authors` are the indexes of the turns that agents wrote, so that they may be a mistake. The first answer is the
-    first of these turns. In two cases, it is the second of these turns: the first one is the first turn of the run; or
-    the run is no dialogue, and turns of others, which the first one only requested, lie between the two. The beginning
-    of a dialogue that has no input is a greeting, and is not yielded.
+    `authors` are the indexes of the turns that agents wrote. The first answer is the first turn of an agent, except in
+    two cases, in which it is the second turn of an agent:
+
+    - The first turn of an agent is also the first turn of the run.
+    - The run is no dialogue, and other turns lie between the first and the second turn of an agent: the first one only
+      requested them.
+
+    In a dialogue, the first turn of an agent is not yielded if it has no input, because then it is a greeting.
     """
     first, second = authors[0], authors[min(1, len(authors) - 1)]
     answers = second if first == 0 or (not is_in_dialogue and second > first + 1) else first
@@ -133,7 +137,7 @@ def _reactions(turns: Sequence[Turn], authors: Sequence[int], *, is_in_dialogue:
 
 
 def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
-    """Yield `(index of a turn, reason)` for the first and, if there are several, the last turn that changed something."""
+    """Yield `(index of a turn, reason)` for the first turn that changed something, and for the last if it differs."""
     changed = [(index, turn.change) for index, turn in enumerate(turns) if turn.change is not None]
     for which, (index, change) in zip(("first", "last"), (*changed[:1], *changed[1:][-1:]), strict=False):
         words = f"it is the {which} step that changed something, by the tool {change.tool!r}"

@@ -120,8 +120,8 @@ class Signature(BaseModel):
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
         """Return whether a run belongs to the source (the program that makes such runs).
 
-        `agent_name` is the agent of the run, and `units` are its innermost steps and, if the ranking model of the source
-        uses tool calls, its tool calls.
+        `agent_name` is the agent of the run. `units` are its innermost steps and, if the ranking model of the source
+        reads tool calls, its tool calls.
         """
         if len(units) > self.limit:
             return False

@@ -58,7 +58,7 @@ class Spoken(Protocol):
 
     @property
     def is_executor(self) -> bool:
-        """Whether the step or tool call only has the output of executed code or of a tool, not the words of an agent."""
+        """Whether the step or call only has the output of executed code or of a tool, not the words of an agent."""
 
 
 class Change(NamedTuple):
@@ -122,8 +122,8 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """Return copies of the turns, in which `change` is the first tool call of the turn that changed something.
 
     A call that the run reports belongs to the turn of its step. If the step is not a turn, or is a message that an
-    agent receives, the call belongs to the last turn of an agent before the call. Only if the run reports no tool
-    calls, the calls that agents wrote into their texts as JSON are used; a call is left out if the next turn reports
+    agent receives, the call belongs to the last turn of an agent before the call. If the run reports no tool calls, the
+    calls that agents wrote into their texts as JSON are used instead. Such a call is left out if the next turn reports
     an error of executed code.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
@@ -133,8 +133,8 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
     """Return whether a run has further messages of the user, besides the task.
 
-    A message is a turn of the user or, in a run of one agent that calls tools, the new input after a turn without a
-    call: an agent that calls no tool has ended its work on the input before.
+    A turn of the user is a message. In a run of one agent that calls tools, the input of a turn is also a message if
+    this input is new and the turn before called no tool: without a call, the agent had finished its previous work.
     """
     if sum(turn.is_person for turn in turns) > 1:
         return True
@@ -166,12 +166,15 @@ def are_rankable(turns: Sequence[Turn], calls: Sequence[PlacedCall]) -> bool:
 def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that coordinates a team; None if there is no team or no coordinator.
 
-    A team has at least three speakers. `turns` are in order of time; only the last condition considers turns with
-    the output of executed code or of a tool (`is_executor`). The coordinator is the speaker with the most turns, if all conditions hold:
+    A team has at least three speakers. The coordinator is the speaker with the most turns, if all these conditions
+    hold:
 
     - It has the second turn, not the first one, and at least 40 % of all turns.
     - It speaks directly before or after at least 90 % of the changes of speaker, and at least three of them.
     - At most a quarter of its turns are followed by a report of executed code.
+
+    `turns` are in order of time. Turns with the output of executed code or of a tool (`is_executor`) count only for the
+    last condition.
     """
     speakers = [turn.speaker for turn in turns if not turn.is_executor]
     counts = Counter(speakers)

@@ -49,7 +49,7 @@ class Unit:
         is_executor: whether the unit only has the output of executed code or of a tool; true for tool calls.
         reports_error: whether the status or the text of the unit reports an error.
         has_failed_call: whether a tool call of the step failed, or the call itself failed.
-        is_in_failed_step: whether the enclosing step failed by its status, or its error message has a word such as
+        is_in_failed_step: whether the enclosing step has the status `failure`, or an error message with a word such as
             `error` or `traceback`.
         parent_id: the id of the enclosing step; for a call, its `step_id`. None if there is none.
         depth: the number of nested steps that enclose the unit; at most `MAX_DEPTH`.

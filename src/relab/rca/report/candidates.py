@@ -13,18 +13,18 @@ from relab.rca.ranking import Guess, Odds, Ranking
 def is_guess_better(view: RunView, ranking: Ranking, placed: DetectedProblem | None) -> bool:
     """Return whether the report should name the first ranked guess, and not `placed`, as the place of the failure.
 
-    `view` is the run. `placed` is the located problem of the first cause; None if it has none. Without a guess, the
-    result is False. The guess (the step that the ranking puts first) is better in these cases:
+    `view` is the run. `placed` is the located problem of the first cause; None if it has none. The guess is the step
+    that the ranking puts first. Return False if there is no guess, or if `placed` has high confidence. Otherwise, the
+    guess is better in these cases:
 
     - `placed` is None.
-    - `placed` does not have high confidence, and the guess is from a model that was trained on runs of the same
-      program.
-    - `placed` does not have high confidence, and the guess is an earlier step, which wrote code that failed.
-    - `placed` does not have high confidence, and the run recovered from it, so that it does not explain the failure.
-    - `placed` has low confidence, and the guess is a step that began after the problem `placed` and changed something,
-      so `placed` did not end the run.
-    - `placed` is a call of a tool that does not exist, another call succeeded after it, and the guess is a step that
-      began after it: the run went on with other tools.
+    - The guess is from a model that was trained on runs of the same program.
+    - The guess is an earlier step, which wrote code that failed.
+    - The run recovered from `placed`, so that `placed` does not explain the failure.
+    - `placed` has low confidence, and the guess is a step that began after `placed` and changed something, so `placed`
+      did not end the run.
+    - `placed` is a call of a tool that does not exist, another call succeeded after `placed`, and the guess is a step
+      that began after `placed`: the run went on with other tools.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)

@@ -175,10 +175,10 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
 
 
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
-    """Add to the evidence the errors that no claim of the report cites: of calls, steps, guardrails, log and run.
+    """Add the errors that no claim of the report cites to the evidence, at most `MAX_CONTEXT_EVIDENCE` of them.
 
-    At most `MAX_CONTEXT_EVIDENCE` are added. The error in the run's own fields is left out if neither its class nor its
-    text says which kind of error it is.
+    These are the errors of calls, steps, guardrails, log records and the run itself. The error of the run itself is
+    left out if neither its class nor its text says which kind of error it is.
     """
     left = MAX_CONTEXT_EVIDENCE
     for failure in view.failures:

@@ -109,7 +109,7 @@ class Grounds:
 
     @classmethod
     def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
-        """Return the texts that support a claim: the evidence that it cites, and the report's summary and hypotheses."""
+        """Return the texts that support a claim: the evidence it cites, and the report's summary and hypotheses."""
         pieces = [piece for evidence in cited for piece in _pieces(evidence)]
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)

@@ -27,9 +27,9 @@ _WHAT_FAILED = {
 def quoted(quotation: Quotation) -> str | None:
     """Return the text of the field that a quotation is from, in quotation marks, on one line.
 
-    A text of more than `MAX_QUOTE_CHARS` characters is cut to this length: to the part that ends with the quoted
-    passage or, if the passage ends earlier or there is none, to the beginning of the text. Return None if the field is
-    not an error, a result or an output, or is blank.
+    A text of more than `MAX_QUOTE_CHARS` characters is cut to this length: the part that ends with the quoted passage
+    is kept, or the beginning of the text if it contains the whole passage. Return None if the field is blank, or is not
+    an error, a result or an output.
     """
     if quotation.field not in (
         "error_message",
@@ -154,8 +154,8 @@ def build_hypotheses(
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations.
 
-    A cause has several detected problems. Its hypothesis cites the quotations of the first one; if the cause is a
-    difference between versions, up to `MAX_CITED` quotations of all of them.
+    A cause has one or more detected problems. Its hypothesis cites the quotations of the first problem. If the cause is
+    a difference between versions, it cites up to `MAX_CITED` quotations of all problems.
 
     Args:
         causes: the ranked causes, most likely first.

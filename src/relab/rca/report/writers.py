@@ -22,10 +22,13 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
     """Merge the detected problems of a run with the problems that the ranking guesses, so that each error occurs once.
 
     The writer of a failed call is the last step before it in the same parent step. The writer of a failed step is the
-    last step inside it. A detected problem of a failed call or step is moved to its writer in two cases: the ranking
-    guesses a problem at the writer; or the ranking's model gives a problem at the writer at least the probability of
-    one at the failed call or step. Failures that a service or a missing right causes are not moved. A guess of the same
-    kind at the writer is removed, because it is the same error.
+    last step inside it. A detected problem of a failed call or step is moved to its writer in two cases:
+
+    - The ranking guesses a problem at the writer.
+    - The ranking's model finds a problem at the writer at least as probable as one at the failed call or step.
+
+    A failure by a rate limit, a timeout or a missing permission is not moved. A guess of the same kind at the writer is
+    removed, because it is the same error.
 
     Returns:
         `(problems in order of time, remaining guessed problems)`.
@@ -86,15 +89,15 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the ranking model gives a problem of `writer` at least the probability of one of the failed place.
+    """Return whether the model finds a problem at `writer` at least as probable as one at the failed call or step.
 
-    The failed place is a tool call or step. If the model judged only `writer`, return True; if it did not judge
-    `writer`, return False.
+    If the model judged only `writer`, return True. If it did not judge `writer`, return False.
 
     Args:
-        writer: the step that wrote what failed: the last step before the failed call, or inside the failed step.
+        writer: the step that probably caused the failure: the last step before the failed call, or inside the failed
+            step.
         problem: the detected problem, which names the failed call or step.
-        ranking: the result of ranking the run, with the probabilities of the model.
+        ranking: the result of ranking the run, with the probabilities of the ranking model.
     """
     there = ranking.suspicions.get(writer.key)
     here = ranking.suspicions.get(_place_of(problem))

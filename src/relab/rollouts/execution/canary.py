@@ -43,7 +43,8 @@ def run_canary(
         check_health: returns why the target is unhealthy; "" if it is healthy.
 
     Returns:
-        The first violation: an exceeded limit, an unhealthy target, or a stop. None without a violation.
+        The first violation: an exceeded limit, a measurement without usable data, an unhealthy target, or a stop. None
+        if there is no violation.
     """
     baseline = [window.metric for window in windows if window.arm is Arm.A and window.metric is not None]
     for share_pct in canary.steps:
@@ -61,12 +62,14 @@ def run_canary(
 
 
 def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
-    """Return why a measurement of the new flags exceeds a limit of the guard, in one sentence; "" if it does not.
+    """Return why a measurement of the new flags does not allow the next step, in one sentence; "" if it does.
+
+    The reason is that the measurement is unusable, that it has no completed request, or that it exceeds a limit.
 
     Args:
         window: the measurement of arm B (new flags) during a step of the canary.
         baseline: the judged figure (P95 latency or metric) in each measurement of arm A (old flags). `window` is
-            compared with the median. If `baseline` is empty, only the error rate is checked.
+            compared with the median. If `baseline` is empty, the judged figure is not checked.
         guard: the limits.
     """
     if window.problems:

@@ -49,7 +49,8 @@ class RolloutExecution:
     """Executes one rollout. `run` may be called once.
 
     Args:
-        record: the rollout. Its complete rounds (one measurement of each arm, a set of flags) are not measured again.
+        record: the rollout. A round has one measurement of each set of flags; complete rounds in the record are not
+            repeated.
         target: the opened target.
         journal: stores the state that must survive a crash.
         clock: the wall clock.
@@ -187,7 +188,7 @@ class RolloutExecution:
         return state
 
     def _is_interrupted(self) -> bool:
-        """Return whether a person, a signal or a lost lease has ended the rollout; if so, set its status to `interrupted`."""
+        """Return whether a person, a signal or a lost lease ended the rollout; if so, set the status `interrupted`."""
         reason = self._halt.reason
         if reason is None or reason is HaltReason.BUDGET:
             return False

@@ -1,4 +1,4 @@
-"""What an execution stores while it runs, so that a killed process neither leaves flags changed nor loses windows."""
+"""The state that an execution stores, so that a killed process neither leaves flags changed nor loses windows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RolloutJournal(Protocol):
     def owns_change(self) -> bool:
         """Return whether this process still has the duty to restore the flags.
 
-        It has the duty until another process takes over the target, even if it has lost its lease before.
+        A process that loses the lease keeps this duty until another process takes over the target.
         """
         ...
 

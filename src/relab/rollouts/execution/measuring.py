@@ -1,4 +1,4 @@
-"""Measure windows: by load with the flags of one arm in force, or from the service's own traffic in both arms at once."""
+"""Measure windows: one arm after the other under a generated load, or all arms at once in the service's traffic."""
 
 from __future__ import annotations
 

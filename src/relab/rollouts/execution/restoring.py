@@ -1,4 +1,4 @@
-"""Restore the flags of a target, after a measurement, an error, a signal or the death of the process that changed them."""
+"""Restore the flags of a target after a measurement, an error or a signal, or after the rollout's process has died."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def restore_flags(
         SubjectError: within `within_s`, no answer of the target has a version that can be used in a conditional change.
         FlagsNotAppliedError: the target accepts the inverse change, but then reports other flags.
         FlagsNotRestoredError: the target rejects the inverse change, and the flags are still changed.
+        FlagsChangedError: other clients change the flags again and again until `within_s` is over.
     """
     ends_s = time.monotonic() + within_s
     own = [*change.values, change.inverse]

@@ -1,7 +1,7 @@
-"""Test the data before the last round (an early look), and stop the measurement as soon as a test decides the verdict.
+"""Test the data after each round before the last one (an early look), and stop as soon as a test decides the verdict.
 
-The levels of the tests are so strict that the probability of a wrong decision in any of them is at most the planned
-one.
+The levels of the tests are so strict that the probability of a wrong decision in any of the tests is at most the
+planned probability.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compute the effect of a change of flags from windows of arm A and B, paired by round.
 
-The effect of a round is its log ratio: the natural logarithm of the figure of B divided by that of A. A linear trend over
-the rollout is subtracted. The last axis of all arrays is the round, so that a rollout and thousands of simulated ones are
-computed by the same code.
+The effect of a round is its log ratio: the natural logarithm of the figure of B divided by that of A. A linear trend
+over the rollout is subtracted. The last axis of all arrays is the round, so that a rollout and thousands of simulated
+ones are computed by the same code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compute what flow control and routing each contribute, from rounds with all four combinations of old and new (2x2)."""
+"""Compute the separate effects of flow control and routing, from rounds with all four combinations of old and new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the throughput and the latency of single routes, beside the judged figure. Both only give warnings."""
+"""Compare the throughput, and the latency of each route, of old and new flags. Both comparisons only give warnings."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class Outcomes:
 def look_alpha(plan: Plan, rounds: int) -> float:
     """Return the one-sided significance level of the early look (interim analysis) after a number of rounds.
 
-    The k-th look has the level `alpha / (k * (k + 1))`, with the `alpha` of the plan's `early_stop`. The levels of all
-    looks add up to at most `alpha` (Bonferroni).
+    The k-th look has the level `alpha / (k * (k + 1))`; `alpha` is the `alpha` of the plan's `early_stop` times the
+    plan's `alpha_share`. The levels of all looks add up to at most `alpha` (Bonferroni).
 
     Args:
         plan: a plan with `early_stop`.

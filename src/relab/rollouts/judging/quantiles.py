@@ -1,4 +1,4 @@
-"""The quantile of a window's latencies that is judged."""
+"""Compute the judged quantile, the P95, of the latencies in a window."""
 
 from __future__ import annotations
 

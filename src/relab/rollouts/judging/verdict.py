@@ -107,7 +107,7 @@ def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
 
 
 def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
-    """Return pairs (number of rounds, effect after these rounds); from 2 rounds on, it has an interval.
+    """Return pairs (number of rounds, effect after these rounds); from 2 rounds on, the effect has an interval.
 
     The effect is the change from the old to the new flags. The intervals have the level 99 %, or a higher one if the
     plan's `alpha_share` is below 1. A round has one window (measurement) of each arm (set of flags). The pairs end

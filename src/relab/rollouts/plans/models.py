@@ -1,6 +1,7 @@
 """The plan of a rollout: the fields of its YAML file, with defaults and rules.
 
-The fields without a remark are those of the LabOps plan (`plan_combo.yaml`); those marked "ours" are additions.
+relab accepts the plans of LabOps, an older tool. Fields marked "ours" are additions; all other fields are those of the
+LabOps plan (`plan_combo.yaml`).
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class HttpFlagSubject(PlanSection):
         headers: HTTP headers of each request.
         a: the old value (arm A); None for the value that the flag has before the rollout.
         b: the new value (arm B).
-        sent_as: the JSON value that replaces `$value` for each value of the flag, by the flag's value as JSON text, such
-            as `{"true": "on", "false": "off"}`; None to send the value itself.
+        sent_as: the JSON value that replaces `$value` for each value of the flag, by the flag's value as JSON text,
+            such as `{"true": "on", "false": "off"}`; None to send the value itself.
     """
 
     kind: Literal["http"]
@@ -89,7 +89,7 @@ class HttpFlagSubject(PlanSection):
         return self
 
     def check_can_be_sent(self, value: JsonValue, name: str) -> None:
-        """Raise ValueError, which calls the value `name`, if `sent_as` lists values and `value` is not among them."""
+        """Raise ValueError if `sent_as` lists values and `value` is not among them; the message names `name`."""
         if self.sent_as is not None and canonical_json(value) not in self.sent_as:
             raise ValueError(f"sent_as has no entry for {canonical_json(value)}, the value of {name}")
 

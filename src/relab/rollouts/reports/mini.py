@@ -76,13 +76,13 @@ def _valid(record: RolloutRecord, arm: Arm) -> int:
 def _change(record: RolloutRecord, name: str, change_pct: float | None) -> float | None:
     """Return the change of a figure from arm A (old flags) to arm B (new flags), in the unit of the figure.
 
-    None if the mean of an arm is unknown.
+    Return None if the mean of an arm is unknown.
 
     Args:
         record: the rollout.
         name: the field of `ArmWindow` with the figure.
-        change_pct: the change of the figure in percent. If given, the result is this percentage of arm A's mean; None:
-            the result is arm B's mean minus arm A's mean.
+        change_pct: the change of the figure in percent: the result is this percentage of arm A's mean. If None, the
+            result is arm B's mean minus arm A's mean.
     """
     a, b = (_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B))
     if a is None or b is None:

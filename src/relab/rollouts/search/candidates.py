@@ -85,7 +85,7 @@ class Confirmation(_Value):
 
 
 class SearchResult(_Value):
-    """The state of a search for the best flags, which may still run.
+    """The state of a search for the best flags; the search may still be running.
 
     A candidate is a set of values for fields of the plan.
 

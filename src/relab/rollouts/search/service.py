@@ -204,7 +204,10 @@ class RolloutSearch:
 
 
 def folder_of(search: SearchResult) -> str:
-    """Return the path of the folder for the reports of a search: `search-ID`, in the folder of the plan's `report.output_path`."""
+    """Return the path of the folder for the reports of a search.
+
+    The folder `search-ID` is in the folder of the plan's `report.output_path`.
+    """
     return str(Path(search.spec.plan.report.output_path).parent / f"search-{search.search_id}")
 
 

@@ -1,4 +1,4 @@
-"""The file of a search: a plan, the values of its fields that are tried, and how many candidates are measured."""
+"""The file of a search: a plan, the values to try for fields of the plan, and the number of candidates to measure."""
 
 from __future__ import annotations
 
@@ -152,7 +152,8 @@ def read_search(path: Path) -> SearchSpec:
     """Read and validate the file of a search.
 
     Raises:
-        PlanInvalidError: the file is unreadable or invalid, or a value does not fit the plan; each problem is named.
+        PlanInvalidError: the file is unreadable or invalid, or a value does not fit the plan; the error names each
+            problem.
     """
     source = _YAML.read(path)
     try:

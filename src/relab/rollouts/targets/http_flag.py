@@ -33,9 +33,9 @@ class HttpFlagTarget:
     """A flag with one JSON value; each change replaces the whole value.
 
     A service may have several processes at one address, and a common mistake is to keep the flag in the memory of each.
-    Therefore one read sends several requests, each over its own connection. The first read is thorough (it sends more
-    requests), because an earlier change may have reached only some of the processes. So is each read that follows a
-    read with different answers.
+    Therefore one read sends several requests, each over its own connection. The first read sends even more requests,
+    because an earlier change may have reached only some of the processes. After a read with different answers, the next
+    read also sends more.
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
@@ -128,7 +128,7 @@ class HttpFlagTarget:
 
 
 def _joined(states: list[FlagState]) -> FlagState:
-    """Return one state for the states that several answers report; values other than the first are its `others`."""
+    """Join the states that several answers report: the first value is `value`, all different ones are `others`."""
     first, others = states[0], list[JsonValue]()
     for value in (value for state in states for value in state.values):
         if not any(equal_json(value, found) for found in (first.value, *others)):

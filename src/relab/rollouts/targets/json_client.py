@@ -185,11 +185,15 @@ class JsonClient:
             return list(threads.map(lambda _number: self._get(url, times), range(times)))
 
     def _get(self, url: str, times: int = 1) -> JsonAnswer:
-        """Return the answer to one of `times` GET requests.
+        """Send a GET request and return the answer.
+
+        Args:
+            url: the URL.
+            times: the number of such requests that the caller sends in total, for the remedy in an error about too many
+                requests.
 
         Raises:
-            TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON. If the server
-                limits the number of requests, the remedy names `times`.
+            TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
         """
         answer = self.request("GET", url)
         if not answer.is_success:

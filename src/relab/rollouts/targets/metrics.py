@@ -68,12 +68,13 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Request the figures of an arm (set of flags) in a window (measurement).
+        """Return the figures of an arm (set of flags) in a window (measurement).
 
         `arm` is the text for `$arm` in the URL. `started_at` and `ended_at` are the limits of the window, in
-        microseconds since 1970.
+        microseconds since 1970. A figure is None if the answer has no number at the figure's JSON pointer.
 
-        A figure is None if the answer has no number at the place that the JSON pointer in the plan names.
+        Raises:
+            TargetUnavailableError: the endpoint does not answer, or its answer is not JSON.
         """
         document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
         return MetricReading(
@@ -110,6 +111,10 @@ class PrometheusSource:
             arm: the text that replaces `$arm` in the queries.
             started_at: start of the measurement, in microseconds since 1970; replaces `$start`, in seconds.
             ended_at: end of the measurement, in microseconds since 1970; replaces `$end`, in seconds.
+
+        Raises:
+            TargetUnavailableError: Prometheus does not answer.
+            SubjectError: Prometheus rejects a query, or a query does not return one value.
         """
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)

@@ -190,9 +190,10 @@ def shown_values(state: FlagState) -> str:
 
 
 def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
-    """Yield one sentence for each field of `wanted` with another value in `found`: "control.policy is aimd, not off".
+    """Yield one text for each field of `wanted` that has another value, or none, in `found`.
 
-    `path` is the dotted name of the fields that contain `wanted`; empty for the whole flags.
+    An example is "control.policy is aimd, not off". `path` is the dotted name of the fields that contain `wanted`;
+    empty for the whole flags.
     """
     if isinstance(found, dict) and isinstance(wanted, dict):
         for name, value in wanted.items():

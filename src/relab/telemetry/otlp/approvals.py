@@ -1,4 +1,4 @@
-"""Tool calls that a person approves or rejects: which reports show no execution of a tool.
+"""Tool calls that need a person's approval: find the reports of calls that no tool executed.
 
 Frameworks ask a person before they execute a tool. A call that the person rejected was not executed, so its status is
 `skipped`, and the rejection, which the model reads in place of a result, is no error.
@@ -54,9 +54,14 @@ def _skipped(facts: SpanFacts) -> SpanFacts:
 def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator[SpanFacts]:
     """Yield the spans of calls that had to wait for a person, and have another span in which they were executed.
 
-    These are the earliest spans without a result among the spans of the same tool with the same arguments, if there are
-    more such spans than requests of models, and no model was called before the next one of them: after a wait, the call
-    is executed first. Spans with the id of their call are left out: it tells the calls apart.
+    Spans of the same tool with the same arguments are compared with each other. If there are more such spans than
+    requests of models for this call, the surplus spans are waits. The earliest spans with these two properties are
+    yielded:
+
+    - The span has no result.
+    - No model was called between this span and the next one of them: after a wait, the call is executed first.
+
+    Spans with a call id are left out, because the id already tells the calls apart.
     """
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):

@@ -83,11 +83,11 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> set[str]:
-    """Return the ids of tool spans without arguments that share their tool and their enclosing call with another one.
+    """Return the ids of tool spans without arguments that are calls of their own, not reports of the enclosing call.
 
-    Two such spans directly inside one tool call cannot both report this call again, so they are calls of their own.
-    `around` is `{span id: what encloses the span}`. Internal spans of frameworks (`is_plumbing`) are left out, because
-    they may be attempts.
+    These are two or more spans of the same tool directly inside one tool call: they cannot all report this call again.
+    Internal spans of frameworks (`is_plumbing`) are left out, because they may be attempts. `around` is
+    `{span id: what encloses the span}`.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for facts in spans:
@@ -100,10 +100,10 @@ def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]
 def _call_of_part(
     part: SpanFacts, around: Mapping[str, Ancestors], by_id: Mapping[str, SpanFacts], recursive: Container[str]
 ) -> str | None:
-    """Return the id of the outermost tool call that `part`, a span of a tool, is a part of; None if it is a call itself.
+    """Return the id of the outermost tool call that the span `part` is a part of; None if `part` is a call of its own.
 
     Args:
-        part: the span of a part of a tool call, or of a tool call.
+        part: the span of a tool: a part of a tool call, or a tool call of its own.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of all spans of the trace.
         recursive: the ids of spans that are calls of their own (`_recursive_calls`).
@@ -139,7 +139,7 @@ def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]
 
 
 def _is_qualified(one: str, other: str) -> bool:
-    """Return whether two plain names may mean one tool: frameworks and proxies put a server's name before it."""
+    """Return whether one name is the other name with a prefix: frameworks put a server's name before a tool's name."""
     shorter, longer = sorted((one, other), key=len)
     return longer.endswith(f"_{shorter}")
 

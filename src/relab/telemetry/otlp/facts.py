@@ -295,7 +295,7 @@ def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
 
 
 def model_of(attributes: Attributes) -> str | None:
-    """Return the name of the model in a span's attributes; None if they name none."""
+    """Return the name of the model in a span's attributes; None if they name no model."""
     return text_attribute(attributes, v.REQUEST_MODEL, v.RESPONSE_MODEL)
 
 

@@ -21,9 +21,9 @@ class Ancestors(NamedTuple):
     An ancestor is a span that encloses the span directly or indirectly.
 
     Attributes:
-        step: the span id of the nearest ancestor that is a step; None without one.
-        call: the span id of the nearest ancestor that is a tool call; None without one.
-        agent: the span id of the nearest ancestor that is an agent; None without one.
+        step: the span id of the nearest ancestor that is a step; None if there is no such ancestor.
+        call: the span id of the nearest ancestor that is a tool call; None if there is no such ancestor.
+        agent: the span id of the nearest ancestor that is an agent; None if there is no such ancestor.
         is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
         is_billed: whether any ancestor is a model's span that reports tokens. Its numbers already include the tokens of
             this span.
@@ -63,7 +63,7 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:
-    """Compute what encloses a span (its nearest enclosing step, tool call and agent), and each span above it.
+    """Find the nearest step, tool call and agent around a span, and those around each of the span's ancestors.
 
     Args:
         span_id: the id of the span.

@@ -1,4 +1,4 @@
-"""Recognise images, sounds, videos and files in messages and results of tools; their content is no text to show."""
+"""Recognise images, sounds, videos and files in messages and tool results: a timeline cannot show their data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def medium_of(part: Mapping[str, Any], kind: str) -> str | None:
 
     Args:
         part: the part of a message.
-        kind: the part's type, with `_` in place of `-`; empty if the part has none.
+        kind: the part's type, with `_` in place of `-`; empty if the part has no type.
     """
     wrapped = next((part[key] for key in _WRAPPED if isinstance(part.get(key), dict)), None)
     found = _KINDS.get(kind) if wrapped is None else "file"
@@ -58,10 +58,11 @@ _MIN_DATA_CHARS: Final = 200
 
 
 def content_text(content: Any) -> str | None:
-    """Return the content of a message or of a tool result as text; None if it is None.
+    """Return the content of a message or of a tool result as text; None if `content` is None.
 
-    A list of texts and of media becomes lines, with `[image]` or the like in place of a medium that holds its data; so
-    do a single part and the result of a call by the Model Context Protocol. Other values are returned as JSON.
+    A list of text parts and media is returned as one line for each of them. A medium that holds its data becomes
+    `[image]` or the like. A single text part, a single medium with data, and the content of a result of the Model
+    Context Protocol are treated in the same way. Other texts are returned unchanged, and other values as JSON.
     """
     given = content
     if isinstance(content, str):
@@ -92,7 +93,7 @@ def _is_mcp_result(value: Mapping[str, Any]) -> bool:
 
 
 def _is_text(part: Any) -> bool:
-    """Return whether a part has nothing to show but a text."""
+    """Return whether a message part is a text part without other content."""
     return isinstance(part, dict) and part.get("type") == "text" and part.keys() <= _OF_TEXTS
 
 

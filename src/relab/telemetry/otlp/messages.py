@@ -26,7 +26,7 @@ MAX_TOOL_NAME_CHARS = 1_000
 
 
 class ToolRequest(NamedTuple):
-    """A model's request to call the tool `name`; `call_id` is the model's id of the call, None if it has none."""
+    """A model's request to call the tool `name`; `call_id` is the id of the call, None if the model gave it no id."""
 
     call_id: str | None
     name: str

@@ -50,7 +50,7 @@ def _points_of(raw: bytes | InvalidItemError) -> int:
     """Return the number of data points of a metric in protobuf bytes.
 
     Raises:
-        InvalidItemError: the metric cannot be read; or `raw` itself, if it is this error.
+        InvalidItemError: the metric cannot be decoded. If `raw` is an `InvalidItemError`, `raw` is raised.
     """
     if isinstance(raw, InvalidItemError):
         raise raw

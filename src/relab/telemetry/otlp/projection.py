@@ -216,7 +216,7 @@ class _Projection:
         3. The answer of the model call that ended last.
         4. The last message that one agent sent to another: such a run reports its answer nowhere else.
 
-        An answer of case 2 or 3 does not count, and the result is None, if an agent or step around it failed later.
+        If the answer of case 2 or 3 reached nobody because of a failure (`_was_lost`), the result is None.
         """
         if self._whole is not None and self._whole.talk.answer and not _has_failed(self._whole):
             return self._whole.talk.answer
@@ -233,7 +233,7 @@ class _Projection:
     def _was_lost(self, speaker: SpanFacts) -> bool:
         """Return whether the answer of `speaker` (the span of an agent or a model call) reached nobody.
 
-        This is so if an agent or step around the span failed, or the span of the whole run.
+        This is so if one of these failed: the agent itself, the nearest agent or step around `speaker`, or the run.
         """
         around = self._around[speaker.span.span_id]
         outer = {around.step, around.agent} | ({speaker.span.span_id} if speaker.role is Role.AGENT else set())
@@ -375,7 +375,7 @@ def _carries_message(facts: SpanFacts) -> bool:
 
 
 def _tie_agents(item: dict[str, Any], transfer: Transfer | None) -> None:
-    """Add to a timeline item the agent that it calls or hands over to, and which of the two it does.
+    """Add to a timeline item the other agent that it calls or hands over to (`to_agent`), and the relation to it.
 
     If `transfer` is None, `item` stays unchanged.
     """

@@ -103,8 +103,9 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """Return the results of tools in messages.
 
-    A result without a name gets the name of the request that it answers: the one with its id or, if it has none, the
-    request at its place, because the results of an assistant's requests follow them in the same order.
+    A result without a name gets the name of its request. If the result has a call id, this is the request with the same
+    id. Otherwise it is the request at the same position, because results are in the order of the requests before them;
+    the result then also gets the call id of the request.
     """
     found: list[ToolResult] = []
     names: dict[str | None, str] = {}
@@ -125,7 +126,11 @@ def _results(messages: Sequence[Message]) -> list[ToolResult]:
 
 
 def _recalled(messages: Sequence[Message], count: int) -> int:
-    """Return how many of the last `count` requests in the messages stand before the newest text of the user."""
+    """Return how many of the last `count` tool requests in the messages come before the newest text of the user.
+
+    Return 0 if there is no such text. Requests of `ANSWERING_TOOLS` are not counted. Automatic feedback (`_FEEDBACK`)
+    is no text of the user.
+    """
     for message in reversed(messages):
         if message.role == "user" and message.text and not message.results and _FEEDBACK.match(message.text) is None:
             return max(count, 0)

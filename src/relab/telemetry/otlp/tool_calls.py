@@ -275,7 +275,7 @@ class _Joining:
         return None
 
     def _in_other_process(self, model: SpanFacts, request: ToolRequest) -> SpanFacts | None:
-        """Return the first free span with the tool and arguments of `request`, if it has another resource.
+        """Return the first free span without a call id for the requested call, if its resource is not the model's.
 
         The clocks of two processes may differ: if `model` is the span of a gateway, the tool may seem to begin earlier.
         """
@@ -342,7 +342,7 @@ class _Joining:
 
 
 def _only_value(arguments: JsonValue) -> str:
-    """Return the value of the only argument, which LangChain.js reports in place of the arguments; else an empty text."""
+    """Return the only argument if it is a text, else an empty text: LangChain.js reports only this text on a span."""
     values = [*arguments.values()] if isinstance(arguments, dict) and len(arguments) == 1 else []
     return values[0] if values and isinstance(values[0], str) else ""
 
@@ -350,7 +350,7 @@ def _only_value(arguments: JsonValue) -> str:
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
     """Return the tool results in the messages of the spans, as `{key of a call: its results in order of time}`.
 
-    The keys are `(call id, None)` if the result has an id, and `(None, tool name)` if it has a name or no id.
+    A result with an id has the key `(call id, None)`. One with a name or without an id has the key `(None, tool name)`.
     """
     longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:

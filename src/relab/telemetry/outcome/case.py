@@ -83,9 +83,12 @@ class Case:
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
         """Return fields of a run for the part of one agent, so that the part can be judged like a run.
 
-        The answer is that of the agent. The status becomes `success`, without an error, in two cases: the run failed,
-        and the agent is not the main agent or has a span that reports how the agent ended; or the run is incomplete,
-        and the agent has ended. All other fields are those of the whole run.
+        The answer is that of the agent. The status becomes `success`, without an error, in two cases:
+
+        - The run failed, and the agent is not the main agent, or a span reports how the agent ended.
+        - The run is incomplete, and a span reports that the agent has ended.
+
+        All other fields are those of the whole run.
 
         Args:
             name: the name of the agent.
@@ -148,7 +151,8 @@ class Case:
     def repeated_calls(self) -> list[RunActivity]:
         """The last `MIN_REPEATED` tool calls, if all have the same agent, tool, arguments and result.
 
-        The list is empty if they differ.
+        Skipped calls and hand-overs are left out. The list is empty if the calls differ, if there are fewer of them, or
+        if their arguments or results are not known.
         """
         calls = [
             call
@@ -191,11 +195,14 @@ class Case:
 
     @property
     def last_model_is_silent(self) -> bool:
-        """Whether the last call of a model has no output and no finish reason, and each earlier one has both.
+        """Whether the last model call succeeded, but gave neither an output nor a finish reason.
 
-        If the run of an agent has only one model call, the run must also have no tokens. In addition, one of these must
-        show that the output is missing and not merely uncaptured: there is a question, the model has no name, or the
-        agent's span reports an empty list of messages.
+        A call whose output was only not captured does not count. So if there are earlier model calls, each of them must
+        have an output and a finish reason. If there is only one model call, all of these conditions must hold:
+
+        - A span reports that an agent ran, and the run has neither tokens nor a cost.
+        - One of these is true: the run has a question, the model has no name, or the agent's span reports an empty list
+          of messages.
         """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]

@@ -69,9 +69,9 @@ def _judge_alone(case: Case) -> OutcomeReport:
 def _judge_incomplete(case: Case) -> OutcomeReport:
     """Return the outcome of a run without a reported end.
 
-    If the run has an unrecovered error, the first rule of `_RULES_OF_INCOMPLETE` that matches decides; without an error,
-    only the rule about a reached step limit can match. `completed_with_errors` becomes `failed` if the run has no
-    answer. If no rule matches, the outcome is unknown.
+    If any step or call reports an error, the first rule of `_RULES_OF_INCOMPLETE` that matches decides. Otherwise only
+    the rule about a reached step limit can match. `completed_with_errors` becomes `failed` if the run has no answer. If
+    no rule matches, the outcome is unknown.
     """
     rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
     report = next((report for rule in rules if (report := rule(case)) is not None), None)
@@ -205,11 +205,11 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     - The last model call has neither output nor finish reason, while each earlier one has both: unknown.
     - The last step was interrupted by the program, for example to ask a person: unknown.
     - The agent handed the conversation over: the rule does not match.
-    - The last model call had requested tools, and the tools were called, but one call reports no result: unknown. A
+    - The last model call had requested tools, and tools were executed, but a successful call has no result: unknown. A
       program that is cancelled or waits for a person ends in this way.
-    - The last model call had requested tools, and the tools were called: failed.
-    - The last model call of an agent had requested tools, and none was called: unknown, for the same reason.
-    - An agent's last model call had requested tools, but no call or request follows, and a question is known: unknown.
+    - The last model call had requested tools, and at least one tool was executed: failed.
+    - The last model call of an agent had requested tools, and none was executed: unknown, for the same reason.
+    - An agent's last model call had requested tools, nothing began after it, and a question is known: unknown.
     """
     model = case.last_model
     if model is None or filled(case.fields.answer) is not None:
@@ -241,8 +241,8 @@ def _no_answer(case: Case) -> OutcomeReport | None:
 def _model_ended_by_error(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `NO_ANSWER`; None if the rule does not match.
 
-    It matches if the run has no answer, and its last activity is a model call with the finish reason `error`, without
-    output and without a reported error. GitHub Copilot CLI reports a model call that its user cancelled in this way.
+    It matches if the run has no answer, nothing began after its last model call, and this call has the finish reason
+    `error` and no output. GitHub Copilot CLI reports a model call that its user cancelled in this way.
     """
     model = case.last_model
     has_text = model is not None and (model.result or filled(case.fields.answer) is not None)

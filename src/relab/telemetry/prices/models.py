@@ -112,8 +112,8 @@ class PriceTable:
         """Return the price of a model; None if the table has no price for it.
 
         Args:
-            provider: the provider as telemetry names it. If None, the provider at the start of `model` is used; if
-                there is none, the provider may be any.
+            provider: the provider as telemetry names it. If None, a provider at the start of `model` is used; if
+                `model` names no provider, prices of all providers are considered.
             model: the model as telemetry names it, with or without its provider (`openai/gpt-4o`, `models/gemini-…`).
         """
         whole = name = model.casefold()

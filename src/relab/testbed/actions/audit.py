@@ -108,10 +108,10 @@ class AuditLog:
             self._delete_records()
 
     def get(self, record_id: str) -> Record:
-        """Return the record of the action with this record id.
+        """Return the record with this id of an action in the current episode.
 
         Raises:
-            UnknownRecordError: no record has this id.
+            UnknownRecordError: no record of the current episode has this id.
         """
         try:
             return self._records[record_id]
@@ -121,7 +121,7 @@ class AuditLog:
     def by_key(self, actor: str, key: str) -> Record | None:
         """Return the record of the request that this caller (`actor`) sent with this idempotency key (`key`).
 
-        Return None if there is no such request.
+        Return None if there is no such request in the current episode.
         """
         found = self._by_key.get((actor, key))
         return None if found is None else self._records[found]

@@ -87,8 +87,8 @@ class Action:
     def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes with these parameters.
 
-        This is the action's own `part` if it has one, else the dependency that the parameters name, else the component
-        that they name, else the whole service.
+        It is the first of these that exists: the action's own `part`, the dependency that the parameters name, the
+        component that the parameters name, the whole service.
         """
         if self.part is not None:
             return self.part

@@ -1,4 +1,4 @@
-"""Access to what actions change: the supervisor, the database, the cache and the target's flags."""
+"""Access to the parts of a testbed that actions change: supervisor, database, cache, and the target's flags."""
 
 from __future__ import annotations
 

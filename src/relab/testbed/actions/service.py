@@ -172,26 +172,26 @@ class ActionService:
     ) -> ActionResult:
         """Perform an action and return its record; with `dry_run`, only return the state that it would change.
 
-        An action that fails raises no error: the status of its record is `failed`.
+        If the action fails, no error is raised: the status of its record is `failed`.
 
         Args:
             name: the name of the action.
             given: the action's parameters by name, not yet validated.
             actor: the name of the caller's token.
             key: the caller's `Idempotency-Key`, or None. If an earlier request of the same caller had this key, nothing
-                is done, and the record of the earlier request is returned.
+                is done, and the record of the earlier request is returned. A dry run ignores earlier requests.
             dry_run: do all checks and change nothing.
             if_state: the state digest from a dry run (`before["state_digest"]`); None accepts any state.
 
         Raises:
             UnknownActionError: no action has this name.
-            WrongParametersError: the parameters are invalid for the action.
+            WrongParametersError: the parameters are invalid for the action, or `key` is empty, too long or unprintable.
             KeyReusedError: the key was used for a request with another action or other parameters.
             StalePreconditionError: the current state has another digest than `if_state`.
             PreconditionError: the action would be useless or harmful in the current state.
             KillSwitchError: the kill switch is on.
             InProgressError: another action on the same part of the service is in progress.
-            TooManyActionsError: a rate limit is reached.
+            TooManyActionsError: a rate limit is reached, or the cooldown has not ended.
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)
@@ -221,6 +221,8 @@ class ActionService:
 
     def undo(self, record_id: str, *, actor: str) -> ActionResult:
         """Undo an action: restore the state from before the action; return the record of the undo.
+
+        If the undo fails, no error is raised: the status of its record is `failed`.
 
         Args:
             record_id: the id of the record of the action.
@@ -254,7 +256,7 @@ class ActionService:
         return found
 
     def _replayed(self, request: ActionRequest) -> ActionResult | None:
-        """Return the result of an earlier request that had the caller and the key of `request`; None without one.
+        """Return the result of the earlier request with the same caller and key as `request`; None if there was none.
 
         Raises:
             KeyReusedError: the earlier request was for another action, or had other parameters.

@@ -20,7 +20,10 @@ from relab.testbed.actions.models import ActionClass
 
 
 class ActionScope(StrEnum):
-    """The scopes of tokens: `act` allows actions of all classes, a scope like `act:restart` only those of one class."""
+    """The scopes of tokens: `act` allows all actions that change anything; `admin` allows everything.
+
+    A scope like `act:restart` allows only actions of one class. `read` allows requests that change nothing.
+    """
 
     READ = "read"
     ACT = "act"
@@ -72,10 +75,10 @@ class ActionCaller:
             raise MissingActionScopeError(f"The token {self.name!r} lacks the scope '{scope}'.")
 
     def require_any_act(self) -> None:
-        """Check that the token allows actions of at least one class.
+        """Check that the token allows at least one class of actions that change something.
 
         Raises:
-            MissingActionScopeError: the token allows no actions.
+            MissingActionScopeError: the token allows no such actions.
         """
         if not any(scope == ActionScope.ACT or scope.startswith("act:") for scope in self.scopes):
             self.require(ActionScope.ACT)
@@ -114,7 +117,6 @@ class Tokens:
         """Create a token for the action server and return it; it cannot be read again.
 
         An older token with this name becomes invalid.
-
 
         Args:
             name: the name of the token, shown as the caller in records of actions.

@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of which processes run some components, to find out later which components were restarted.
+    """A snapshot of some components' process ids; it shows later which of these components were restarted.
 
     Args:
         plant: operators' access to the testbed: its supervisor, database, cache and flags.
@@ -56,13 +56,13 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault must affect if it affects only a share of all components.
+        """Return the names of the components that a fault must affect, if the fault affects the share `level` of them.
 
-        The first components of the group are chosen. Those that were restarted since this object was created are then
-        left out of the result, without replacement.
+        This method selects the first components of the group. It then removes those that were restarted since this
+        object was created, and adds no others instead.
 
         Args:
-            level: the share of the components to choose, 0 to 1. Above 0, at least one is chosen.
+            level: the share of the components, 0 to 1. Above 0, at least one component is selected.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()

@@ -201,8 +201,8 @@ class ChaosManager:
 class _Running:
     """One injection in progress.
 
-    Where its parameters require it, a thread begins the injection after a delay, raises its strength in steps (ramp),
-    switches it off and on (period), and ends it after a duration.
+    If the injection has a delay, ramp, period or duration, a thread controls it. The thread begins the injection after
+    the delay, raises its strength in steps (ramp), switches it off and on (period), and ends it after the duration.
 
     Attributes:
         injection: the current state; each change replaces the whole object, so any thread may read it.
@@ -352,9 +352,9 @@ class _Running:
 def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
     """Yield the changes of an injection's strength after its beginning, as `(seconds since the beginning, level)`.
 
-    `level` is the new strength, from 0 (off) to 1 (full). A fault with a ramp begins with the first step of the ramp,
-    so the second step is the first change. An intermittent fault (with a period) then changes between 0 and its
-    intensity, without end.
+    `level` is the new strength, from 0 (off) to 1 (full). For a fault with a ramp, the first change is the second step
+    of the ramp, because the injection begins with the first step. An intermittent fault (with a period) then changes
+    between 0 and its intensity, without end.
     """
     if given.ramp_s > 0:
         for step in range(2, RAMP_STEPS + 1):

@@ -36,8 +36,8 @@ class FaultParameters(BaseModel):
         intensity: the strength of the fault, above 0 and at most 1; a fault with a ramp reaches it at the end of the
             ramp.
         seed: the seed of all random choices of the fault.
-        ramp_s: time in seconds in which the fault grows to its intensity (ramp); 0 for full intensity at once.
-        period_s: time in seconds in which an intermittent fault is on once and off once; 0 for a constant fault.
+        ramp_s: time in seconds in which the fault grows to its `intensity` (ramp); 0 to begin at this intensity.
+        period_s: length of one on-off cycle of an intermittent fault, in seconds; 0 for a constant fault.
         duty: share of each period, between 0 and 1, in which an intermittent fault is on.
     """
 

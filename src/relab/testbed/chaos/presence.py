@@ -34,7 +34,7 @@ class Presence:
 class ChangedDocument(Presence):
     """Tests whether a fault that changed values of a nested document (settings or flags) is still present.
 
-    The fault is present as long as every changed value is still as the fault set it.
+    The fault is present as long as every changed value is still the one that the fault has set.
 
     Args:
         read: returns the current document, as `{section: {name: value}}`.
@@ -47,9 +47,10 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Record which values the fault has changed: those that differ from the document when this object was created.
+        """Compare the document with its state when this object was created, and record the values that differ.
 
-        The caller must call this right after the injection.
+        The recorded values are those that the fault has set. The caller must call this method right after the
+        injection.
         """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {

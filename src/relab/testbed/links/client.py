@@ -18,8 +18,8 @@ _ANSWER_BYTES: Final = 1 << 20
 class LinksClient:
     """A client of the process with a testbed's links (TCP proxies that simulate network faults).
 
-    Every method opens a new connection, and raises two errors: `NotAnsweringError` if the process does not answer
-    within five seconds, `InvalidInputError` if it rejects the request.
+    Every method opens a new connection. Every method raises `NotAnsweringError` if the process does not answer within
+    five seconds, and `InvalidInputError` if the process rejects the request.
 
     Args:
         path: the path of the process's Unix socket.

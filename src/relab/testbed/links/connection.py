@@ -23,7 +23,7 @@ _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 
 
 class Half(asyncio.Protocol):
-    """One of the two sockets of a connection through a link (a TCP proxy): the one to the client or to the server.
+    """One of the two sockets of a connection through a link (a TCP proxy): the client's or the server's socket.
 
     The bytes that this socket receives are queued for the other socket.
 
@@ -158,7 +158,11 @@ class Pair:
         self._flows["up"].change(Conditions(held=True))
 
     def connected(self) -> None:
-        """Handle the server's acceptance of the connection: forward the bytes that the client has sent so far."""
+        """Handle the event that the server has accepted the connection.
+
+        Forward the bytes that the client has sent so far. If the client's socket is already closed, reset the server's
+        socket instead.
+        """
         if self._done or self.client.gone:
             self.server.reset()
             return
@@ -203,7 +207,9 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the end of one socket: close the other socket as soon as it has sent its queued bytes.
+        """Handle the end of one socket: close the other socket after it has sent its queued bytes.
+
+        If an error ended the socket and no bytes are queued, reset the other socket at once.
 
         Args:
             way: `up` if the client's socket has ended, `down` if the server's socket has ended.
@@ -222,12 +228,12 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Pause or resume reading from one side, because the send buffer of the other side is full or has room again.
+        """Pause or resume reading from one side, because the other side's send buffer is full or has room again.
 
         Args:
-            way: `up`: the client's buffer is meant, so reading from the server pauses or resumes. `down`: the server's
-                buffer is meant, so reading from the client pauses or resumes.
-            full: True: the buffer is full, so reading pauses. False: it has room again, so reading resumes.
+            way: `up` for the client's send buffer, which pauses or resumes reading from the server. `down` for the
+                server's send buffer, which pauses or resumes reading from the client.
+            full: True to pause, because the buffer is full; False to resume, because the buffer has room again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 

@@ -1,7 +1,7 @@
 """The delivery of bytes in one direction of a connection through a link: at once, later, more slowly, or suspended.
 
-Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, in pieces that each have an earliest
-delivery time. The end of the stream is a piece too, so that it is delayed like the bytes before it.
+Without toxics, bytes are written as they arrive. With toxics, bytes wait in a queue of pieces, and each piece has an
+earliest delivery time. The end of the stream is a piece too, so that it is delayed like the bytes before it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,10 @@ class ByteQueue:
             self._drain()
 
     def sink_is_full(self, full: bool) -> None:
-        """Pause reading from the sender if the receiver's buffer is full; otherwise resume reading."""
+        """Pause reading from the sender if the receiver's buffer is full; otherwise resume reading.
+
+        Do not resume reading while too many bytes are queued.
+        """
         self._paused_by_sink = full
         if full:
             self._pause()

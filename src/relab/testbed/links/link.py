@@ -112,9 +112,10 @@ class Link:
             pair.apply(self._toxics)
 
     async def _settle(self) -> None:
-        """Listen on the link's port if the server behind the link is up; otherwise stop listening.
+        """Start or stop listening on the link's port.
 
-        Also stop while the toxic `Refuse` (a simulated network fault that refuses connections) acts on the link.
+        The link listens if the server behind it is up and no toxic `Refuse` acts on the link. This toxic (a simulated
+        network fault) refuses connections.
         """
         async with self._lock:
             wanted = not self._upstream_is_down and not any(
@@ -166,7 +167,10 @@ class Link:
             self._start(self._follow_upstream())
 
     async def _follow_upstream(self) -> None:
-        """Stop listening while the server behind this link refuses connections; return when it accepts them again."""
+        """Stop listening while the server behind this link refuses connections; return when it accepts them again.
+
+        If the server accepts several connections in a row at the beginning, return without a change.
+        """
         try:
             # A server that shuts down closes its connections first and its port later, so probe several times.
             for pause_s in _POLL_PAUSES_S:

@@ -88,7 +88,8 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
     Args:
         text: the content of a scenario file.
         name: the name of the scenario.
-        source: the path or name of the text, for error messages.
+        source: the path or name of the text, for error messages; a `source` that ends with `.json` means JSON, any
+            other means YAML.
         allow_code: whether the text may contain commands and Python functions, which run on this machine.
 
     Raises:

@@ -218,7 +218,7 @@ class Run:
             return str(error)
 
     def execute(self, activity: Activity) -> dict[str, Any]:
-        """Perform an activity and return its entry in the journal; if the activity fails, the entry says so."""
+        """Perform an activity and return its entry in the journal; the entry also records a failure of the activity."""
         began = _now()
         row: dict[str, Any] = {
             "activity": activity.model_dump(mode="json", by_alias=True, exclude_unset=True),

@@ -74,7 +74,7 @@ def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
     """Parse lines `name[:type]=value` by the rules of chaostoolkit's `--var`; return the converted values by name.
 
     Raises:
-        ScenarioError: a line does not have this form.
+        ScenarioError: a line does not have this form, or a value does not have the type.
     """
     found: dict[str, Any] = {}
     for line in lines:

@@ -65,8 +65,8 @@ class Event(_Value):
         name: the name of the fault or noise in the chaos server's catalogue.
         parameters: the parameters by name; a missing parameter has its default.
         at_s: the time at which the event begins at the latest, in seconds after the responder was ready.
-        after_escalation_s: a delay in seconds: the event begins this long after the responder's escalation to a person,
-            if that is before `at_s`. None to begin the event at `at_s` exactly.
+        after_escalation_s: delay in seconds from the responder's escalation to a person to the beginning of the event.
+            The event begins after this delay or at `at_s`, whichever is earlier. None to begin the event at `at_s`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -86,7 +86,8 @@ class Episode(_Value):
         seed: the seed of the users' requests.
         faults: the faults to inject, the earliest first.
         noise: the noise events to inject, which look alarming but need no repair.
-        healthy_s: time in seconds from the moment at which the responder is ready to the first fault.
+        healthy_s: length of the healthy phase in seconds: it begins when the responder is ready, and ends at the first
+            fault.
         timeout_s: maximum time of the episode, in seconds after the beginning of the first fault that the responder
             must repair.
         rate_per_s: number of the users' requests that are due per second.
@@ -183,8 +184,8 @@ def make_episodes(
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes without a fault, but with noise events, which look alarming and need no repair.
         quiet_share: share of episodes without any event.
-        several_share: share of episodes with two faults, one of which is a fault of the cache. It counts as 0 if
-            `faults` has no such pair.
+        several_share: share of episodes with two faults, one of which is a fault of the cache. If `faults` has no such
+            pair, this share counts as 0.
         timeout_s: maximum time of an episode in seconds, after the beginning of its first fault; in an episode without
             a fault, after the end of its healthy phase (`Episode.healthy_s`).
         rate_per_s: number of the users' requests that are due per second.

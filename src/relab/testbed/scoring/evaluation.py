@@ -1,6 +1,7 @@
 """Plan an evaluation of responders: several experiments (parts), each with responders and episodes (tests).
 
-Each part answers another question. The measured responder runs in all parts, the other responders only in `compared`.
+Each part answers a different question. The measured responder runs in all parts, the other responders only in
+`compared`.
 Only the function `write` does I/O.
 
 - `compared`: every responder runs the same episodes, so that differences come from the responders;

@@ -111,7 +111,7 @@ def _run_of(out: Path) -> Path:
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that exist, without duplicates and without those inside another folder of the list."""
+    """Return the existing folders, sorted, without duplicates and without folders inside another one of them."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 
@@ -178,7 +178,7 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 def _keep(home: Path, kept: Path) -> None:
     """Copy the responder's files from `home` to `kept`.
 
-    If the files exceed 32 MiB in total, copy none of them and write a note there instead.
+    If the files exceed 32 MiB in total, write only a note with this fact into `kept`.
     """
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:

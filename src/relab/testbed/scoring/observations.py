@@ -120,7 +120,7 @@ class Observed:
     def first_fault_s(self) -> float | None:
         """When the first fault was injected, in seconds after the responder was ready; None without a fault.
 
-        It may be a fault that the responder need not repair.
+        The first fault may be one that the responder need not repair.
         """
         return self.onset_s if self.trouble_s is None else self.trouble_s
 
@@ -157,12 +157,10 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the baseline of an episode (a test of a responder): the median share of badly served requests per second.
+    """Return the baseline of an episode (a test of a responder): the usual share of badly served requests.
 
-    The share is from 0 to 1.
-
-
-    Seconds without requests are ignored. The result is 0 without requests.
+    The baseline is the median of the shares (0 to 1) of the seconds before `until_s`. Seconds without requests are
+    ignored. The baseline is 0 if no request was due before `until_s`.
 
     Args:
         seconds: how users were served, second by second.

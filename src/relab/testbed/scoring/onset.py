@@ -28,7 +28,8 @@ _POLL_INTERVAL_S: Final = 0.5
 class NotBroughtAboutError(UnavailableError):
     """A fault of an episode (a test of a responder) was not injected, so the episode is invalid.
 
-    Before the episode, the error also says that a noise event (harmless event) cannot be injected on this machine.
+    `Onset.check` also raises this error before the episode, for a fault or noise event (harmless event) that this
+    machine cannot inject.
     """
 
     code = "not_brought_about"

@@ -14,7 +14,7 @@ _MAX_GAP_S: Final = 10.0
 
 
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
-    """Yield `(start, end)` of each outage: a period after the onset in which users were served worse than before.
+    """Yield `(start, end)` of each outage: a period after the onset in which users were served worse than usual.
 
     A second belongs to an outage if its share of badly served requests exceeds the median share before the onset by
     more than `MAX_EXCESS_SHARE`. Outages less than 10 s apart are joined.

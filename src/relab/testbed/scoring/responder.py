@@ -53,8 +53,8 @@ class Bindings(BaseModel):
     """The settings in an experiment that say how to start a responder (a program that diagnoses and repairs incidents).
 
     Attributes:
-        responder_command: program and arguments; the whole word `{python}` stands for this Python interpreter, the
-            whole word `{port}` for the port on which the responder must listen.
+        responder_command: program and arguments. An argument `{python}` is replaced by the path of this Python
+            interpreter, and an argument `{port}` by the port on which the responder must listen.
         responder_environment: additional environment variables; `{notices}` stands for the address of a webhook for
             notices to people.
         responder_passes: names of this process's environment variables to pass on; relab does not record their values.

@@ -156,8 +156,9 @@ def _watch(
 ) -> None:
     """Poll the responder, inject the episode's events at their times, and record the observations in `seen`.
 
-    Return when the time limit of the episode is reached, or when users have been served well without a measured fault
-    for some seconds and the responder has closed its incident (or had enough time to close it).
+    Return when the time limit of the episode is reached. Return earlier if no measured fault was present and users were
+    served well for some seconds, and the responder has closed its incident or had enough time to close it. If an
+    unmeasured fault came first, do not wait for the incident to be closed.
 
     Args:
         episode: the episode (a test of a responder).
@@ -206,9 +207,9 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
 
 
 def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
-    """Return the actions since the testbed's reset from the action server's records, with times by `clock`.
+    """Return the actions since the testbed's reset, oldest first, with times by `clock`.
 
-    The oldest action comes first.
+    The actions come from the action server's records.
     """
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (

@@ -74,8 +74,8 @@ class Score:
     def is_success(self) -> bool:
         """Whether the responder was successful in the episode (test).
 
-        - In an episode with a measured fault (a fault to repair), the responder must have mitigated the fault.
-        - In an episode without a measured fault, it must have opened no incident and performed no action.
+        - With a measured fault (a fault to repair), the responder must have mitigated the fault.
+        - Without a measured fault, the responder must have opened no incident and performed no action.
         """
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
@@ -241,8 +241,12 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 def _harm(observed: Observed) -> float:
     """Return the harm to users in seconds: 1.0 is one second in which all requests were served badly.
 
-    The harm of each observed interval of about a second is its length, multiplied by the part of its share of badly
-    served requests that exceeds the baseline share.
+    The harm of an interval of about a second is its length times its excess share. The excess share is the share of
+    badly served requests minus the baseline share, and at least 0.
+
+    Without a measured fault (a fault to repair), all intervals count, and the baseline share is 0. Otherwise, the
+    intervals count from the injection of the first measured fault on. If no fault but an action came earlier, the
+    intervals count from the first action on.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

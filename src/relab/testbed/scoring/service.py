@@ -63,7 +63,7 @@ def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int
 
     Raises:
         EvaluationExistsError: the folder already has an evaluation.
-        WrongEpisodeError: the episodes cannot be generated, or there are none.
+        WrongEpisodeError: the episodes cannot be generated, or `wanted` requests no episodes.
         OSError: the folder cannot be written.
     """
     path = folder / _PLAN

@@ -42,9 +42,9 @@ class Sight:
         phase: the phase of the open incident, such as `diagnose`; empty if the status names none.
         causes: the names of the causes in the diagnosis, the most likely cause first; empty without a diagnosis.
         escalated: whether the incident is handed to a person, or waits for a person's approval.
-        polls: number of the responder's polls of the target so far; None if it does not count them.
-        cost_usd: cost of language models so far; None if it does not count it.
-        tokens: number of language model tokens so far; None if it does not count them.
+        polls: number of the responder's polls of the target so far; None if the status has no valid number.
+        cost_usd: cost of language models so far, in US dollars; None if the status has no valid cost.
+        tokens: number of language model tokens so far; None if the status has no valid number.
         acts: `(action, verdict)` of each action for the incident, oldest first; the verdict is empty before it exists.
     """
 

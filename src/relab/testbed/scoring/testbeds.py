@@ -76,7 +76,7 @@ class LeasedTestbed:
 
     @contextmanager
     def ground(self) -> Iterator[Ground]:
-        """Return a context manager that gives access to the components of this testbed, as fault injection needs it."""
+        """Return a context manager that gives fault injection's access to this testbed."""
         plant = Plant(self.layout.control_socket, self.target)
         try:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)

@@ -30,7 +30,7 @@ class Truth:
     Attributes:
         causes: names of the measured faults' causes, as in runbooks and diagnoses; empty in an episode without a fault.
         mends: names of the actions that repair an injected fault.
-        harms: names of the actions that look like a repair of an injected fault, but repair none.
+        harms: names of the actions that look like a repair of an injected fault, but do not repair any injected fault.
         forgives_refusals: whether rejecting excess requests is the right repair of a fault, so that rejected requests
             do not count as badly served.
         mends_of: for each measured fault, the names of the actions that repair the fault; one of them is enough.

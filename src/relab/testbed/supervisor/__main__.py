@@ -60,7 +60,7 @@ async def supervise(plan: SupervisorPlan, pipe: int) -> int:
 async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
     """Return None if the start of the testbed succeeded; otherwise the reason for the failure, as JSON.
 
-    If the start is still in progress, cancel it.
+    If the start is still in progress, cancel it: this counts as a failure.
     """
     if not starting.done():
         starting.cancel()

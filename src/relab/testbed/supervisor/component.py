@@ -121,7 +121,7 @@ class Component:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the readiness probe has succeeded since the last start of the component."""
+        """Whether the current process of the component has passed the readiness probe."""
         return self._is_ready.is_set()
 
     def status(self) -> ComponentStatus:
@@ -270,7 +270,7 @@ class Component:
 async def wait_all_ready(components: Sequence[Component], deadline: float) -> None:
     """Wait for the components one after another, until each of them has been ready at least once.
 
-    The function does not notice if a component that was ready ends while it waits for the next one.
+    If a component is ready and then ends before the others are ready, the function does not notice this.
 
     Args:
         components: the components to wait for.

@@ -125,7 +125,7 @@ class Groups:
         """Check that this machine can enforce these limits.
 
         Raises:
-            UnavailableLimitError: a limit needs a control group, and this process may create none for it.
+            UnavailableLimitError: a limit needs a control group that this process may not create.
         """
         wanted = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
         missing = [name for name in _CONTROLLERS if wanted[name] is not None and name not in self._hierarchies]

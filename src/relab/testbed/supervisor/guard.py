@@ -1,4 +1,4 @@
-"""The guard, the parent process of a supervisor: it holds the testbed's lock, and ends its orphaned processes.
+"""The guard, the parent process of a supervisor: it holds the testbed's lock, and ends orphaned processes.
 
 The guard runs as a file with `python -I -S` and imports no other module of relab. It inherits the lock as a descriptor.
 It turns itself into a daemon and a reaper of orphans, starts the supervisor and waits. When the supervisor dies, the
@@ -68,7 +68,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 def remove_groups(listing: str) -> None:
     """Remove all control groups in the file `listing` (one path per line), and then the file.
 
-    A group that still contains processes is retried, for up to one second in total.
+    If a group still contains processes, its removal is retried, for up to one second for all groups together.
     """
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
@@ -89,7 +89,7 @@ def remove_groups(listing: str) -> None:
 
 
 def unmount(volume: str) -> None:
-    """Unmount the file system at the path `volume`, even with open files; do nothing if none is mounted there."""
+    """Unmount the file system at the path `volume`, even if it has open files; do nothing without a mount there."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 
@@ -107,7 +107,7 @@ def end_children() -> None:
 
 
 def _keep_lock(descriptor: int) -> None:
-    """Write this process's pid into the lock file, and let no program that this process starts inherit the lock."""
+    """Write this process's pid into the lock file, and prevent child processes from inheriting the lock."""
     os.set_inheritable(descriptor, False)
     os.write(descriptor, f"{os.getpid()}\n".encode())
 

@@ -38,7 +38,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def become(order: dict[str, object]) -> None:
-    """Replace this process by a program, with the requested user, limits and open files; return only if this fails.
+    """Replace this process by a program, with the requested user, limits and open files; never return.
 
     Args:
         order: how to start the program, as JSON:
@@ -83,7 +83,7 @@ def become(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Replace this process by a program, which the only command-line argument describes.
+    """Replace this process by the program that the only command-line argument describes.
 
     The argument is a JSON object (see the parameter `order` of `become`). If the program cannot be started, print the
     reason to standard error and exit with 127.

@@ -67,7 +67,10 @@ def _taken(port: int) -> StartError:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Return whether the process with this pid itself listens on a TCP port, on loopback or all addresses."""
+    """Return whether the process with this pid itself listens on a TCP port, on any IPv4 address.
+
+    Return False if the process does not exist or cannot be read.
+    """
     try:
         found = psutil.Process(pid).net_connections("tcp4")
     except (psutil.Error, OSError):

@@ -96,10 +96,10 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{file descriptor: data folder}`: a server inherits its open data folder as this file descriptor.
+    """Return `{file descriptor: data folder}` for a server, which must inherit its data folder as this open descriptor.
 
-    PostgreSQL reaches its data folder through this descriptor, because its operating-system user may have no access to
-    the folder's path.
+    PostgreSQL reaches the data folder through the descriptor, because PostgreSQL's operating-system user may have no
+    access to the folder's path.
 
     Args:
         folder: the data folder of the server.

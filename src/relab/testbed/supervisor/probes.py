@@ -20,7 +20,10 @@ class ReadinessProbe(Protocol):
     """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:
-        """Return whether a component is ready; never raises. The supervisor started the process `pid` for it."""
+        """Return whether the component is ready; never raise an exception.
+
+        `pid` is the id of the process that the supervisor started for the component.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""Processes that the supervisor starts, each in its own session; neither they nor their descendants outlive it."""
+"""Child processes of the supervisor, each in its own session. They and their descendants end with the supervisor."""
 
 from __future__ import annotations
 

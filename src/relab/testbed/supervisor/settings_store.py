@@ -37,7 +37,7 @@ class SettingsStore:
         self._clock = clock
 
     def begin(self, document: Mapping[str, Any]) -> None:
-        """Start a new history of settings with `document` as version 1, and delete the files of older versions."""
+        """Delete all files in the folder, and start a new history of settings with `document` as version 1."""
         self._folder.mkdir(exist_ok=True)
         for path in self._folder.iterdir():
             path.unlink()
@@ -158,7 +158,8 @@ class SettingsStore:
 def mask(value: Any, name: str = "") -> Any:
     """Return a copy of a JSON document in which stars replace the values of all fields `password` and `token`.
 
-    An object as the value of such a field is kept; only its own fields `password` and `token` are masked.
+    If the value of such a field is None, it is kept. If it is an object, only the object's own fields `password` and
+    `token` are masked.
 
     Args:
         value: the document, or a part of it.

@@ -78,7 +78,7 @@ class Supervisor:
         """Start the testbed and wait until all components are ready.
 
         Raises:
-            StartError: a component does not become ready in time; the caller must call `shut_down`.
+            MissingProgramError, StartError: the testbed cannot be started; the caller must call `shut_down`.
             OSError: the disk is full, for example.
         """
         async with self._doing("starting"):

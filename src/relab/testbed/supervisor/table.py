@@ -68,7 +68,7 @@ def hold_ports(plan: SupervisorPlan) -> dict[str, HeldPort]:
     """Reserve all ports of a testbed and return them by name; the kernel chooses the private ones.
 
     Raises:
-        StartError: a public port is in use; then no port stays reserved.
+        StartError: a public port is in use; no port is reserved.
     """
     held: dict[str, HeldPort] = {}
     try:

@@ -58,7 +58,7 @@ class Template:
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:
-        """Return the passwords of the roles in the template's prepared database, which are those of each copy, too."""
+        """Return the passwords of the database roles in the template; every copy of the template has them, too."""
         return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:
@@ -119,7 +119,7 @@ async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) 
 
 
 async def _acquire(lock: int) -> None:
-    """Wait for the exclusive lock on an open file; the descriptor holds it until it is closed."""
+    """Wait for the exclusive lock on the open file `lock`, and acquire it; closing the file releases the lock."""
     # Not in a thread: a supervisor that is stopped meanwhile would have to wait for the thread.
     while True:
         try:

@@ -39,7 +39,7 @@ class Cache:
         self.client = make_client(settings)
 
     async def get(self, key: str) -> bytes | None:
-        """Return the cached value of a key, or None if it is absent or the cache fails."""
+        """Return the cached value of a key; None if the cache has no value or fails."""
         try:
             value: Any = await self.client.get(key)
         except FAILURES as error:

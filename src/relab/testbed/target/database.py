@@ -204,7 +204,7 @@ class ShopDatabase:
 
 
 def as_database_error(error: Exception) -> DatabaseError | None:
-    """Convert an error of the driver or of SQLAlchemy to a DatabaseError, after which the request may be repeated.
+    """Convert an error of the driver or of SQLAlchemy to a DatabaseError if the same request may succeed later.
 
     Return None for an error that would occur again, such as an error in the SQL statement.
     """

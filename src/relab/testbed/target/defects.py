@@ -108,7 +108,7 @@ class Defects:
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
-        """Start the server for the chaos server's commands (switch a defect on or off) on a Unix socket.
+        """Listen on a Unix socket for the chaos server's commands, which switch defects on and off.
 
         Args:
             path: the path of the socket; an existing file is replaced.

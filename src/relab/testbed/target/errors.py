@@ -1,4 +1,4 @@
-"""Errors of the shop, each named for the response that it should cause."""
+"""Errors of the shop. The base class of each error determines the HTTP status of the response."""
 
 from __future__ import annotations
 

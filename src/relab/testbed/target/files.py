@@ -1,4 +1,4 @@
-"""Append to the target's files without leaving parts of lines."""
+"""Append complete lines to the target's files: a failure leaves no partial line."""
 
 from __future__ import annotations
 

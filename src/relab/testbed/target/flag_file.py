@@ -66,12 +66,13 @@ class FlagFile:
     def refresh(self) -> bool:
         """Read the flags file if it may have changed since the last read; return whether the flags have changed.
 
-        The file has changed if its inode number, time or size has changed. A file that had been written less than two
-        seconds before the last read is read again in any case: within one tick of the file system's clock, a further
-        change can leave all three the same.
+        The file is read if its inode number, modification time or size differs from the last read. It is also read if
+        it was less than two seconds old at the last read: another change within one tick of the file system's clock can
+        leave all three values the same. If the file is absent, the defaults apply.
 
         Raises:
             RelabError: the file is invalid; the flags in `current` stay.
+            OSError: the file cannot be read; the flags in `current` stay.
         """
         now_us = self._clock.now_us()
         try:

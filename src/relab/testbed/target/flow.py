@@ -59,7 +59,7 @@ def route_of(method: str, path: str) -> str | None:
 
 
 class AdmissionQueue:
-    """Decides when a request to a worker may start: a limit of active requests, and a queue for further requests.
+    """Decides when a request to a worker may start: limits the active requests, and queues further requests.
 
     It is not thread-safe: use it in the event loop only.
 
@@ -207,7 +207,10 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Reject a request to the shop with status 503 if the admission queue is shut; otherwise uvicorn handles it."""
+        """Reject a request to the shop with status 503 if the admission queue is shut; otherwise uvicorn handles it.
+
+        While an earlier request on the connection is unanswered, uvicorn handles the request, too.
+        """
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
         before: Any = self.cycle

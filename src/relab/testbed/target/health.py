@@ -9,7 +9,7 @@
 | degraded | at least 1 % of the requests fail; or the P95 is above its target |
 | degraded | a worker does not answer; or a pool is nearly used up, or requests gave up waiting for it |
 
-Shares of requests are only considered if the window has at least `MIN_REQUESTS` requests.
+The share of failed requests and the P95 are only considered if the window has at least `MIN_REQUESTS` requests.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Logger:
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
-        """Write one line to the worker's log, unless this second has too many lines about the event already.
+        """Write one line to the worker's log, unless the event has written `LINES_PER_SECOND` lines in this second.
 
         Args:
             level: the severity of the event.

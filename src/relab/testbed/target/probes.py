@@ -27,7 +27,7 @@ class DependencyProbeResult:
         answer_ms: duration of the smallest request on the connection.
         payload_ms: duration of a request for `PAYLOAD_BYTES`, which shows a low bandwidth.
         error: the driver's error message; None without an error.
-        sqlstate: PostgreSQL's error code; None without one.
+        sqlstate: PostgreSQL's error code; None if there is no error, or the error has no code.
     """
 
     ok: bool

@@ -20,7 +20,7 @@ class MiniReport(BaseModel):
         delta_p95_pct, delta_qps_pct: change of the P95 latency and of the throughput, in percent.
         error_rate_pct: share of failed requests, in percent.
         faiss_share_pct: share of the searches that the FAISS index answered, in percent.
-        fallback_count: number of searches that the second index answered because the first one failed.
+        fallback_count: number of searches that Qdrant answered because FAISS failed.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,4 @@
-"""Search: choose an index by the flags, batch waiting searches, and fall back to the other index on a failure."""
+"""Search: choose an index by the flags, batch waiting searches, and fall back from FAISS to Qdrant on a failure."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Search:
         `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest first.
 
         Raises:
-            SearchError: neither of the two indexes (`faiss` and `qdrant`) can answer.
+            SearchError: the selected index cannot answer; if it is `faiss`, `qdrant` cannot answer either.
         """
         answer: asyncio.Future[tuple[Backend, list[Hit]]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Wanted(text, top_k, answer))

@@ -109,7 +109,7 @@ class Shop:
         `backend` (the name of the index that answered).
 
         Raises:
-            SearchError: no index can answer.
+            SearchError: the selected index cannot answer; if it is FAISS, Qdrant cannot answer either.
         """
         backend, hits = await self._search.find(text, top_k)
         names = self._products.names

@@ -48,7 +48,7 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return for how many of the last `window_s` seconds the target has been running; the result is at least 1.
+    """Return how long the target has run within the last `window_s` seconds, in seconds; the result is at least 1.
 
     Args:
         workers: the statistics of each worker, with its start.
@@ -65,7 +65,7 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
 
     - `requests`: number of answered requests, failed ones included.
     - `errors`, `client_errors`: number of answers with a status 5xx and 4xx.
-    - `shed`: how many of the `errors` flow control rejected.
+    - `shed`: number of requests that flow control rejected; `errors` includes them.
     - `requests_per_second`; `error_rate`: share of `errors` in percent.
     - `avg_response_time_ms`, `p50_ms`, `p95_ms`, `p99_ms`: response times in milliseconds; None without requests.
 

@@ -18,8 +18,8 @@ MAX_BLOCK_LINES: Final = 3_000
 class BlockRule:
     """Recognises a block: consecutive lines of a log that report one error or one consequence.
 
-    The patterns are matched at the start of a line's text (`re.match`), but `starts` anywhere in the line if `words` is
-    not empty. They must take linear time.
+    Each pattern is matched at the start of a line's text (`re.match`). The exception is `starts` if `words` is not
+    empty: it may match anywhere in the line. A pattern must match in linear time.
 
     Attributes:
         why: the name of the block for people, such as "compiler error".
@@ -32,9 +32,9 @@ class BlockRule:
             consequence, they are consequences too.
         max_lines: the maximum number of lines of the block.
         failed: the pattern of a line that names the package that failed (group `name`); None if blocks name none.
-        survived: the pattern of a later line which lists packages that were installed even so (group `names`, each with
-            `-` and its version). If the package that failed is among them, the tool got past the error, and the block
-            is dropped. None if the tool prints no such line.
+        survived: the pattern of a later line that lists the installed packages (group `names`), such as `foo-1.2`. If
+            the package that failed is in this list, the tool got past the error, and the block is dropped. None if the
+            tool prints no such line.
         words: words in lower case. If there are any, only a line with one of them can start the block; the line is
             compared in lower case.
     """
@@ -110,8 +110,8 @@ class LogFormat:
         name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
             matches a line starts a block.
-        noise: the pattern of a line that never explains a failure.
-        harmless: the pattern of a phrase in a line; after this phrase, a word like "failed" is no sign of a failure.
+        noise: the pattern of a line that does not explain a failure by itself; it is matched at the start of the line.
+        harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
         step_starts: the pattern of the line with which a step or command of the build starts.
         step_ends: the pattern of the line with which a step ends, if steps can be nested.
         step_fails: the pattern of the line which reports that the step before it failed.

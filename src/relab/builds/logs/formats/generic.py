@@ -1,4 +1,4 @@
-"""Lines that mention a failure and belong to no known format."""
+"""The fallback format: lines of any program that mention a failure and match no other format."""
 
 import re
 

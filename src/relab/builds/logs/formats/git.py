@@ -1,4 +1,4 @@
-"""git: fetches and checkouts that fail, and differences of files."""
+"""The log format of Git: failed fetches and checkouts, and differences of files."""
 
 import re
 

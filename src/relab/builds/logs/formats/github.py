@@ -1,4 +1,4 @@
-"""GitHub Actions: annotations, groups and the exit of a step."""
+"""The log format of GitHub Actions: annotations, groups, and the exit code of a step."""
 
 import re
 

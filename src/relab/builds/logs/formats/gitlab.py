@@ -1,4 +1,4 @@
-"""GitLab CI: the commands of a job and its end."""
+"""The log format of GitLab CI: the commands of a job, and the end of the job."""
 
 import re
 

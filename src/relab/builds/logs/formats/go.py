@@ -1,4 +1,4 @@
-"""Go: compiler, vet, tests and panics."""
+"""The log format of Go: compiler, vet, tests and panics."""
 
 import re
 

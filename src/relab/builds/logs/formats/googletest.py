@@ -1,4 +1,4 @@
-"""GoogleTest: the results of its tests."""
+"""The log format of GoogleTest: the results of tests."""
 
 import re
 

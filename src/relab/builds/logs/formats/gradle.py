@@ -1,4 +1,4 @@
-"""Gradle: failed tasks, failed tests, and what went wrong."""
+"""The log format of Gradle: failed tasks, failed tests, and the section "What went wrong"."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Java: errors of javac, and stack traces of the virtual machine."""
+"""The log format of Java: errors of javac, and stack traces of the virtual machine."""
 
 import re
 

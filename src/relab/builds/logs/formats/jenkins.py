@@ -1,4 +1,4 @@
-"""Jenkins: errors of plugins, and the steps that mark a build as failed."""
+"""The log format of Jenkins: errors of plugins, and the steps that mark a build as failed."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Linters whose findings have a form of their own: Ruff, Biome, RuboCop, ShellCheck, and the warnings of Sphinx."""
+"""The log format of linters that print findings in their own form: Ruff, Biome, RuboCop, ShellCheck and Sphinx."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Maven: lines with a level, and the summary of a failed build."""
+"""The log format of Maven: lines with a level, such as `[ERROR]`, and the summary of a failed build."""
 
 import re
 

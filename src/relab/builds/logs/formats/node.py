@@ -1,4 +1,4 @@
-"""Node.js: npm, Yarn and pnpm, test runners, and uncaught errors."""
+"""The log format of Node.js: npm, Yarn and pnpm, test runners, and uncaught errors."""
 
 import re
 

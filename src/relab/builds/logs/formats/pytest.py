@@ -1,4 +1,4 @@
-"""pytest and unittest: failures with their reports, and the summary."""
+"""The log format of pytest and unittest: failures with their reports, and the summary."""
 
 import re
 

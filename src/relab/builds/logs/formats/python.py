@@ -1,4 +1,4 @@
-"""Python: tracebacks, and errors of pip."""
+"""The log format of Python: tracebacks, and errors of pip."""
 
 import re
 

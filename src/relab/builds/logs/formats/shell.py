@@ -1,4 +1,4 @@
-"""The shell and the kernel: commands that are missing, rights, signals, memory and disk."""
+"""The log format of the shell and the kernel: missing commands, denied access, signals, memory and disk."""
 
 import re
 

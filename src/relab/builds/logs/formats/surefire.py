@@ -1,4 +1,4 @@
-"""Surefire and JUnit: tests that failed, as Maven and Ant print them."""
+"""The log format of Surefire and JUnit: failed tests, as Maven and Ant print them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Travis CI: the commands of a job and their exit."""
+"""The log format of Travis CI: the commands of a job, and their exit codes."""
 
 import re
 

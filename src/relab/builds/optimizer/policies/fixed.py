@@ -48,7 +48,7 @@ class FixedPolicy:
 
 
 class BestFixedPolicy:
-    """Chooses the action with the best mean reward so far, in every situation. Untried actions are chosen first."""
+    """Chooses the action with the best mean reward so far (untried actions first), but sometimes a random action."""
 
     def __init__(self) -> None:
         self._sums: dict[int, float] = defaultdict(float)

@@ -66,7 +66,7 @@ class _LinearPolicy:
 
 
 class LinUcbPolicy(_LinearPolicy):
-    """Chooses the action with the highest upper confidence bound of its reward."""
+    """Chooses the action with the highest upper confidence bound of its reward, but sometimes a random action."""
 
     def propensities(
         self,

@@ -39,7 +39,7 @@ class ValueNetwork:
 
 
 class NetworkPolicy:
-    """Chooses the possible action with the highest value. The network is trained beforehand and does not change.
+    """Chooses the possible action with the highest value, but sometimes a random action. The network does not change.
 
     Args:
         network: the trained network.

@@ -1,8 +1,8 @@
-"""The outcome of a run, and its counts in the roll-ups.
+"""Migration to revision 0009: the outcome of a run, and the counts of outcomes in the roll-ups.
 
-A stored run gets the outcome that its status alone gives, without a rule; the job `telemetry.remap`, which this migration
-enqueues, then decides by the rules in small batches, because that reads the whole timeline of each run.
-`lab agent-runs remap` does the same at once and shows its progress.
+The migration gives each stored run the outcome that follows from its status alone. It also enqueues the job
+`telemetry.remap`, which then decides the outcomes by the rules. The job works in small batches, because the rules read
+the whole timeline of each run. `lab agent-runs remap` does the same at once and shows its progress.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def downgrade() -> None:
 
 
 def _set_aside_other_values() -> None:
-    """Move values of `question` and `answer` that are no texts to another field, so that the run can still be read."""
+    """Move values of `question` and `answer` that are not texts to other fields, so that the run can still be read."""
     runs = sa.table("agent_runs", sa.column("run_id"), sa.column("data", sa.JSON(none_as_null=True)))
     text = sa.cast(runs.c.data, sa.Text)
     wanted = sa.or_(*(text.contains(f'"{name}"', autoescape=True) for name in _NEW_TEXTS))

@@ -1,4 +1,4 @@
-"""Log records of OTLP, by trace and time."""
+"""Migration to revision 0010: log records of OTLP, by trace and time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What is due for a run after its arrival: the end of an incomplete trace, and the analysis of a failed run.
+"""Migration to revision 0011: runs that wait for the end of their trace, or for the analysis of their failure.
 
-Indexes find both by the time of the last write. Runs that are stored already await no analysis. New are also the confidence
-of a run's category, and whether an analysis was requested by the arrival of its run.
+Indexes find these runs by the time of the last write. Runs that are stored already wait for no analysis. The migration
+also adds columns for the confidence of a run's category, and for whether an analysis was started on the arrival of its
+run.
 """
 
 from __future__ import annotations

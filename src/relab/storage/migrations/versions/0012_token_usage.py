@@ -1,7 +1,7 @@
-"""The tokens of a run by model, as the roll-ups add them up.
+"""Migration to revision 0012: the tokens of a run by model, as the roll-ups add them up.
 
-Stored runs get their tokens by the job `telemetry.remap`, which this migration enqueues. Until then the overview counts them
-as runs without an estimated cost; the cost that their reporter gave stays as it is.
+The migration enqueues the job `telemetry.remap`, which computes the tokens of stored runs. Until then, the overview
+counts these runs as runs without an estimated cost. The cost that a run's reporter gave does not change.
 """
 
 from __future__ import annotations

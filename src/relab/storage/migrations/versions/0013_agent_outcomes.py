@@ -1,7 +1,7 @@
-"""The outcomes of the agents of a run, for runs of several agents.
+"""Migration to revision 0013: the outcomes of the single agents of a run with several agents.
 
-The column is empty until the job `telemetry.remap`, which this migration enqueues, or `lab agent-runs remap` has decided the
-outcomes of the stored runs again.
+For stored runs, the new column is empty until the outcomes are decided again: by the job `telemetry.remap`, which this
+migration enqueues, or by `lab agent-runs remap`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def downgrade() -> None:
 
 
 def _set_aside_other_agents() -> None:
-    """Move a value of `agents` that is no list of agents to another field, so that the run can still be read."""
+    """Move a value of `agents` that is not a list of agents to another field, so that the run can still be read."""
     runs = sa.table("agent_runs", sa.column("run_id"), sa.column("data", sa.JSON(none_as_null=True)))
     wanted = sa.cast(runs.c.data, sa.Text).contains('"agents"', autoescape=True)
     for run_id, data in op.get_bind().execute(sa.select(runs.c.run_id, runs.c.data).where(wanted)).fetchall():

@@ -1,4 +1,4 @@
-"""An index of the runs whose newest spans are not projected yet, so that readers find them."""
+"""Migration to revision 0015: an index of the runs whose newest spans are not projected yet, for their readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration to revision 0019: the folder that each build runs in, and indexes for the retention of builds and decisions."""
+"""Migration to revision 0019: the folder of each build, and indexes for the retention of builds and decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration to revision 0020: the key of what a recorded build was read from, so that it is recorded once."""
+"""Migration to revision 0020: a unique key of the source of a recorded build, so that each build is recorded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration to revision 0022: suggestions for failed builds with their verdicts, and the key of how each build failed."""
+"""Migration to revision 0022: suggestions for failed builds with their verdicts, and a key for each kind of failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an unprojected run is projected by a worker, and the size of its trace."""
+"""Migration to revision 0026: when a worker will project an unprojected run, and the size of the run's trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration to revision 0028: ranking models that were trained on labels of one's own."""
+"""Migration to revision 0028: ranking models that were trained on this installation's own labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration to revision 0029: how a language model judges an analysed run, and its answers."""
+"""Migration to revision 0029: the method by which a language model judges an analysed run, and the model's answers."""
 
 from __future__ import annotations
 

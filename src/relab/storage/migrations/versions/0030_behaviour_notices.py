@@ -1,4 +1,4 @@
-"""Migration to revision 0030: notices of behaviours, and the runs that are to be searched for them."""
+"""Migration to revision 0030: notices about behaviours, and the list of runs that must be searched for behaviours."""
 
 from __future__ import annotations
 

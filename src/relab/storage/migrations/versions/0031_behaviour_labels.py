@@ -1,4 +1,4 @@
-"""Migration to revision 0031: whether people say that a run shows a behaviour."""
+"""Migration to revision 0031: labels by which people say whether a run shows a behaviour."""
 
 from __future__ import annotations
 

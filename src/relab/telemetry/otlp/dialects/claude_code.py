@@ -42,9 +42,10 @@ def _translate(span: Span, values: Values) -> None:
 def events_by_subject(
     events: Mapping[str, Sequence[SpanEvent]], spans: Iterable[Span]
 ) -> Mapping[str, Sequence[SpanEvent]]:
-    """Return the log events of a trace, with copies of those that name a model call or a tool call at its span.
+    """Return the log events of a trace as `{span id: events}`; some events are added to a second span.
 
-    If several spans claim to be the same call, the first one gets the copies.
+    An event that names a model call or a tool call is also added to the span of this call. If several spans have the
+    id of the call, only the first one gets the event.
 
     Args:
         events: `{span id: events}`.
@@ -88,9 +89,13 @@ def _translate_interaction(span: Span, values: Values) -> None:
 
 
 def _answers(events: Sequence[SpanEvent]) -> Iterator[str | None]:
-    """Yield the texts that the model said, None for each text or event after which it called a tool.
+    """Yield the text of each answer in `events`, and None for each event that shows a response without an answer.
 
-    `events` are those of a prompt, in order of time.
+    - A response of the model yields its text; None if the text is empty or hidden, or if the response requested a tool.
+    - A successful call of the tool by which a model answers (`_ANSWERING_TOOL`) yields the input of the tool.
+    - Any other tool result yields None if it has no request id, and nothing if it has one.
+
+    `events` are the log events of a prompt, in order of time.
     """
     results = [event.attributes for event in events if event.name == _TOOL_RESULT]
     calling = {text_of(found, _REQUEST_ID) for found in results} - {None}

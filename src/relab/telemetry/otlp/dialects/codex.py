@@ -1,6 +1,6 @@
-"""The dialect of OpenAI's Codex CLI: the spans of its own functions, of which few say something about the agent.
+"""The dialect of OpenAI's Codex CLI: it exports spans of its own functions, and few of them describe the agent.
 
-Prompts, arguments and results are in log events, of which a span has a copy without texts.
+Prompts, arguments and results are in log events. The spans have copies of these events without the texts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The dialect of Qwen Code and opencode: OpenTelemetry's GenAI names or those of the Vercel AI SDK.
+"""The dialect of the coding agents Qwen Code and opencode: it identifies spans of hooks and of parts of tool calls.
 
-Beside these, the coding agents report the parts of a tool call, and hooks.
+The other attributes of these agents have OpenTelemetry's GenAI names, or the names of the Vercel AI SDK.
 """
 
 from __future__ import annotations

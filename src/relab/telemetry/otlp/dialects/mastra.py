@@ -38,7 +38,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _translate_end(output: str, values: Values) -> None:
-    """Read how an agent ended that gave no answer: its caller aborted it, or it waits for a person."""
+    """Remove an agent's output from `values` if it only states that the agent was aborted or waits for a person.
+
+    If the agent was aborted, add the error type `cancelled` to `values`.
+    """
     if output.startswith(_ABORTED):
         add(values, v.ERROR_TYPE, "cancelled")
     if output.startswith((_ABORTED, _SUSPENDED)):

@@ -247,7 +247,7 @@ def _add_raw_end(attributes: Attributes, values: Values) -> None:
 
     OpenAI's messages have a refusal in the field `refusal`, with an empty content: its text becomes the answer. If the
     content is not empty, a field `refusal` is ignored, because it belongs to a structured answer. If the raw output is
-    the answer as a client in Python prints it, the finish reason is read from this text.
+    the answer as Python prints it (`repr`), the finish reason is read from this text.
     """
     output = text_of(attributes, "output.value")
     if output is None:
@@ -270,7 +270,7 @@ def _has_content(values: Values) -> bool:
 
 
 def _add_agent(span: Span, values: Values) -> None:
-    """Add the name of an agent to `values`, and remove a notice that the agent gave in place of an answer."""
+    """Add the name of an agent to `values`; remove the agent's output if it is only a notice in place of an answer."""
     attributes = span.attributes
     if _AGNO_NOTICE.fullmatch(text_of(attributes, "output.value") or ""):
         values.pop(v.OUTPUT, None)

@@ -25,12 +25,12 @@ _NUMBERED_SCHEMA: Final = ".tool.json_schema"
 
 
 def own_schema(attributes: Attributes) -> dict[str, Any] | None:
-    """Return the JSON Schema of a tool's arguments from the attributes of the tool's own span; None without one."""
+    """Return the JSON Schema of a tool's arguments from the attributes of the tool's span; None if they have none."""
     return next((found for name in _OF_THE_TOOL if (found := _schema(attributes.get(name))) is not None), None)
 
 
 class GivenSchemas:
-    """The JSON Schemas of tools' arguments in the tool definitions that models or agents got.
+    """Finds the JSON Schema of a tool's arguments in the tool definitions that a program gave to models or agents.
 
     Each definition is read at most once, and only if a schema is needed.
 

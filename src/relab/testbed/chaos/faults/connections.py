@@ -62,7 +62,11 @@ class PoolLeak:
                 self._leak(number, wanted - held)
 
     def end(self) -> None:
-        """Release the leaked connections in each worker that was not restarted since the injection."""
+        """Release the leaked connections in each worker that was not restarted since the injection.
+
+        Raises:
+            PlantError: a worker did not release its connections; the others did, if they answered.
+        """
         failed: PlantError | None = None
         for number in self._standing.workers():
             try:

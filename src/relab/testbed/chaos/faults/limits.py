@@ -44,7 +44,7 @@ class Quota(FaultParameters):
     def highest(self) -> float:
         """The highest CPU quota that the fault sets, in percent of one processor.
 
-        If the fault grows in steps (ramp), this is the quota of the first step, the weakest one.
+        If the fault grows in steps (ramp), the first step has the highest quota.
         """
         # During a ramp the quota falls step by step.
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)

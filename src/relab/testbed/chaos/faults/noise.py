@@ -48,7 +48,7 @@ class Slow(FaultParameters):
 class Deployment:
     """Injector of the harmless event `deploy_restart`: restarts the target's workers one by one, like a deployment.
 
-    The injector also adds a version to the settings history, in which no setting differs from the version before.
+    The injector also adds a version without changed settings to the settings history.
     """
 
     def __init__(self, ground: Ground) -> None:

@@ -24,8 +24,8 @@ class Growth(FaultParameters):
     """Parameters of a memory leak.
 
     Attributes:
-        mb_per_s: growth of each worker at full strength (level 1), in MB per second.
-        limit_mb: size of the leaked memory of each worker at which the growth ends.
+        mb_per_s: growth of each worker at full strength (level 1), in MiB per second.
+        limit_mb: amount of leaked memory per worker, in MiB, at which the growth ends.
     """
 
     mb_per_s: float = Field(20.0, gt=0, le=500)
@@ -33,7 +33,7 @@ class Growth(FaultParameters):
 
 
 class Hang:
-    """Injector that stops workers of the target by SIGSTOP; the level is the share of workers that are stopped."""
+    """Injector that suspends workers of the target by SIGSTOP; the level is the share of suspended workers."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -44,8 +44,8 @@ class Hang:
     def set_level(self, level: float) -> None:
         """Suspend the share `level` (0 to 1) of the workers by SIGSTOP.
 
-        If this injector has suspended more workers before, resume the workers beyond this share. Leave workers alone
-        that something else, such as a repair, has resumed or restarted.
+        If a lower level follows a higher one, resume the workers that are no longer needed. Do not touch a worker that
+        something else, such as a repair, has resumed or restarted.
         """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
@@ -57,7 +57,7 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Resume this injector's stopped workers, except workers that already run again."""
+        """Resume the workers that this injector has suspended, except those that run again already."""
         self.set_level(0.0)
 
 
@@ -70,7 +70,7 @@ class DefectInjector:
         ground: access to the testbed's processes, database, cache, network and flags.
         op: the command to a worker that switches the defect on: a JSON object with the command's name as `op`, and its
             arguments.
-        what: the name of the defect, such as `memory`, as the command that switches the defect off requires it.
+        what: the name of the defect in the command that switches the defect off, such as `memory`.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -82,7 +82,7 @@ class DefectInjector:
     def set_level(self, level: float) -> None:
         """Switch this injector's defect, such as a memory leak, on in the share `level` (0 to 1) of the workers.
 
-        Leave workers alone that were restarted since this injector was created.
+        Do nothing at level 0. Skip workers that were restarted since this injector was created.
         """
         for name in self._standing.share(level):
             self._ground.order_worker(worker_number(name), self._op)
@@ -100,7 +100,7 @@ class MemoryLeak(DefectInjector):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Make each worker leak `level` times the parameter `mb_per_s` (MB per second); at level 0, stop the growth."""
+        """Make each worker leak `level` times `mb_per_s` (MiB per second); at level 0, stop the growth."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
@@ -178,7 +178,8 @@ class MemoryLeakFault(Fault[Growth]):
     def draw(self, rng: Random) -> dict[str, Any]:
         """Return random `mb_per_s` and `limit_mb`.
 
-        `mb_per_s` is the growth of each worker in MB per second, `limit_mb` the size in MB at which the growth ends.
+        `mb_per_s` is the growth of each worker in MiB per second. `limit_mb` is the size in MiB at which the growth
+        ends.
         """
         return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
 

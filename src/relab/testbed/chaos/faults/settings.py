@@ -169,9 +169,10 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets wrong settings: with `given.setting` = `pool` a too small pool, or a wrong port.
+        """Return an injector that sets the harmful values that `given.setting` selects.
 
-        `ground` gives access to the testbed's components.
+        `pool`: a connection pool that is too small. `port`: a port on which no database listens. `ground` gives access
+        to the testbed's components.
         """
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
@@ -223,10 +224,10 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets wrong values of the flags that `given.flag` selects.
+        """Return an injector that sets the wrong flags that `given.flag` selects.
 
-        `concurrency`: far too few concurrent requests; `route`: one search index for all searches. `ground` is fault
-        injection's access to the testbed.
+        `concurrency`: far too few requests are admitted. `route`: all searches use the slower index. `ground` gives
+        access to the testbed's components.
         """
         return FlagsChanged(ground, self._WRONG[given.flag])
 

@@ -1,7 +1,7 @@
-"""Faults of the traffic, with a target that works: too many requests, and clients that retry when they are rejected.
+"""Faults of the traffic: too many requests, or clients that retry after a rejection. The target itself has no fault.
 
-All requests order the same product, as in a sale. Such orders wait for each other, so a small number of them exceeds
-the target's capacity, and the clients need few resources of the machine. The clients run in their own process.
+All requests order the same product, as in a sale. Such orders wait for each other. Therefore a small load exceeds the
+target's capacity, and the clients use little CPU and memory. The clients run in their own process.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load with `level` (0 to 1) times the request rates of the fault; at level 0 stop the load.
+        """Start the load with `level` (0 to 1) times the fault's request rates and `clients`; at level 0 stop the load.
 
         For the first `trigger_s` seconds, new requests arrive so fast that they overload the target. Later, only the
         usual number of visitors arrive, and their retries keep the target overloaded.
@@ -316,17 +316,17 @@ def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
 
 
 class TrafficFault(Fault[Given]):
-    """Base of faults in which too many requests arrive for the target; the right repair is to reject some of them."""
+    """Base of faults in which the target receives too many requests; the right repair is to reject some of them."""
 
     repairs = ("set-flow-control",)
     harms = ("restart-target", "restart-database", "restart-cache")
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the overload of the target that this fault caused is still present.
+        """Return an object that tests whether the overload that this fault caused is still present.
 
-        It counts as ended as soon as the target is no longer overloaded, or its flow control (which rejects excess
-        requests) has been changed. `ground` gives access to the testbed's components.
+        The overload has ended if the target was overloaded and has recovered, or if its flow control has changed. Flow
+        control rejects excess requests. `ground` gives access to the testbed's components.
         """
         return Overload(ground)
 
