@@ -115,7 +115,10 @@ def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mappi
     for event in events:
         if event.kind == DIAGNOSED:
             found = event.content
-        elif event.kind == EventKind.APPROVAL_ASKED and event.content.get("approval_id") == approval_id:
+        elif (
+            event.kind == EventKind.APPROVAL_ASKED
+            and event.content.get("request", {}).get("approval_id") == approval_id
+        ):
             break
     return found
 

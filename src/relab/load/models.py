@@ -126,7 +126,7 @@ class RequestTemplate(_Value):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] = "GET"
     path: str = Field(pattern=r"^/")
     query: dict[str, str | int | float | bool] = {}
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default={}, repr=False)
     body: JsonValue = None
     expect: tuple[int, ...] = ()
 
@@ -383,5 +383,6 @@ OnProgress = Callable[[Progress], None]
 def load_plan_json(plan: LoadPlan) -> dict[str, Any]:
     """Return a plan as JSON for display; values of headers, which may be secrets, are replaced by `(hidden)`."""
     shown = plan.model_dump(mode="json")
-    shown["headers"] = dict.fromkeys(plan.headers, "(hidden)")
+    for part in (shown, *shown["mix"]["requests"]):
+        part["headers"] = dict.fromkeys(part["headers"], "(hidden)")
     return shown

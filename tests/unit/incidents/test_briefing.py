@@ -67,9 +67,9 @@ def test_approval_request_has_impact_undo_expiry_and_default() -> None:
 def test_approval_request_belongs_to_the_diagnosis_before_it() -> None:
     events = [
         event(1, "diagnosed", {"n": 1}),
-        event(2, "approval_asked", {"approval_id": "i1.1"}),
+        event(2, "approval_asked", {"request": question("i1", "i1.1").model_dump(mode="json")}),
         event(3, "diagnosed", {"n": 2}),
-        event(4, "approval_asked", {"approval_id": "i1.2"}),
+        event(4, "approval_asked", {"request": question("i1", "i1.2").model_dump(mode="json")}),
         event(5, "diagnosed", {"n": 3}),
     ]
     assert diagnosis_before(events, "i1.1") == {"n": 1}

@@ -18,7 +18,7 @@ from relab.load.alarm import Alarm, KernelAlarm, LoopAlarm
 from relab.load.engine import reason_of
 from relab.load.errors import PlanError, RemoteTargetError, UnreachableTargetError
 from relab.load.hdr_log import write_hdr_log
-from relab.load.models import Counts, Stage, Window, load_plan_json
+from relab.load.models import Counts, Mix, RequestTemplate, Stage, Window, load_plan_json
 from relab.load.recorder import LoadRecorder
 from relab.load.service import built_in_mix, make_plan
 from relab.load.target import PinnedResolver, Target, find_target
@@ -142,6 +142,16 @@ def test_a_printed_plan_hides_the_values_of_headers() -> None:
     )
 
     assert "secret" not in f"{load_plan_json(plan)} {plan!r}"
+
+
+def test_printed_plan_hides_the_values_of_headers_in_its_mix() -> None:
+    mix = Mix(requests=(RequestTemplate(name="a", path="/", headers={"Authorization": "secret"}),))
+    plan = make_plan(url="http://h", mix=mix, stages=[Stage(duration_s=1, rate_per_s=1)])
+
+    shown = load_plan_json(plan)
+
+    assert shown["mix"]["requests"][0]["headers"] == {"Authorization": "(hidden)"}
+    assert "secret" not in f"{shown} {plan!r}"
 
 
 def test_failure_reason_is_the_error_name_of_the_system() -> None:
