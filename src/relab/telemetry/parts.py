@@ -63,7 +63,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def plain_traces(self) -> PlainTraces:
-        """Counts the traces without agent activity, which lists of runs leave out."""
+        """The counter of traces without agent activity; lists of runs leave such traces out."""
         from relab.telemetry.plain_traces import PlainTraces
 
         return PlainTraces(self.projector)

@@ -146,11 +146,11 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
 
 @dataclass(frozen=True, slots=True)
 class UnprojectedTraces:
-    """The stored data of unprojected runs, which are not computed from their newest spans yet.
+    """The stored data of unprojected runs. A run is unprojected if it was not computed again since its newest spans arrived.
 
     Attributes:
         former: `{run id: stored run}`, the runs as they were last computed.
-        items: `{run id: {key: timeline item}}`, the stored timelines.
+        items: `{run id: {key of the item: timeline item}}`, the stored timelines.
         spans: `{run id: its decoded spans}`, with the span events that were received as log records.
     """
 

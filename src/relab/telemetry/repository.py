@@ -306,7 +306,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs to analyse that had no write in `recent` (µs since 1970), newest first."""
+    """Return `{run id: content}` of runs to analyse, newest first, without runs written within `recent` (µs since 1970)."""
     row = AgentRunRow
     statement = select(row.run_id, row.content_hash, row.received_at).where(AWAITING_ANALYSIS)
     return {

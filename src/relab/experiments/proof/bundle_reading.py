@@ -361,9 +361,9 @@ class _Reading:
         return f"{said}. {count:,} of its files are proven to be those of the run, by its seal, which {key.key_id} has signed."
 
     def _proven(self, manifest: BundleManifest) -> tuple[PublicKey, int]:
-        """Check the bundle's unchanged files against the run's seal, and the seal against its signature.
+        """Check files of the bundle against the run's seal, and the seal against its signature.
 
-        The seal has the digests of the run's files.
+        The seal has the digests of the run's files. Files that were changed for the publication are not checked.
 
         Returns:
             The key that signed the run, and the number of files that the seal proves.

@@ -151,12 +151,12 @@ class _Records:
     """The data about a run's trials that a verification has read from the journal and from the files of events.
 
     Attributes:
-        tally: the counts over the journal's entries.
+        tally: the numbers of trials, by the entries of the journal.
         outcomes: `{trial id: outcome}`.
         chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
-        with_events: the paths of the files of events that exist and have the digest that the run's seal names for them.
+        with_events: the paths of the files of events that exist and whose digest is the one in the run's seal.
     """
 
     tally: TrialTally = field(default_factory=TrialTally)

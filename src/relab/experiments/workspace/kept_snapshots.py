@@ -114,17 +114,18 @@ def _entries(
 
 
 def _update(root: Path, building: Path, project: Known, known: Known, now_ns: Callable[[], int]) -> tuple[Known, int]:
-    """Make a folder contain exactly the files of a project.
+    """Make the folder `building` contain copies of exactly the files of a project.
 
     Args:
         root: the folder of the project.
-        building: the earlier snapshot, or a path that does not exist.
+        building: the folder to change: the earlier snapshot, or a path that does not exist.
         project: the stamps and entries of the project's files.
         known: the stamps and entries of the files in the earlier snapshot.
         now_ns: the clock by which file systems stamp files.
 
     Returns:
-        `(stamps and entries of the folder's files, time)`; new files were stamped before this time and read after it.
+        `(stamps and entries of the files in building, time in ns)`. The stamps of the files that were copied are older
+            than this time, and their contents were checked after it.
     """
     kept: Known = {}
     for path, found in list(walk_files(building, None)) if building.is_dir() else ():

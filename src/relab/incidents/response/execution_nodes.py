@@ -82,11 +82,11 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action, as JSON; if there is none, return the poll in `state["symptoms"]`.
+        """Return the last poll before the action was requested, as JSON.
 
-        `state["symptoms"]` is the poll on which the incident was opened, or on which its last diagnosis began. `known`
-        is the stored record of the action; None if the action was not requested yet. Polls after the request do not
-        count.
+        If there is no such poll, return the one in `state["symptoms"]`: the poll on which the incident was opened, or
+        on which its last diagnosis began. `known` is the stored record of the action; None if the action was not
+        requested yet, so that the newest poll is returned.
         """
         polls = self._world.watch.feed.polls
         if known is not None:

@@ -68,7 +68,7 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the figures of an arm (set of flags) in a window (measurement).
+        """Return the figures of an arm (set of flags) in a window (the time span of one measurement).
 
         `arm` is the text for `$arm` in the URL. `started_at` and `ended_at` are the limits of the window, in
         microseconds since 1970. A figure is None if the answer has no number at the figure's JSON pointer.

@@ -175,7 +175,10 @@ def change_flags(
 
 
 def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> None:
-    """Send a change again: once if flags have a version, else several times at once, to reach more processes."""
+    """Send a change again. If the flags have no version, send it several times at once.
+
+    A service with several processes may accept each of these requests in another process.
+    """
     if version is not None:
         target.send(wanted, version)
         return

@@ -106,7 +106,8 @@ def _call_of_part(
         part: the span of a tool: a part of a tool call, or a tool call of its own.
         around: `{span id: what encloses the span}` (its nearest enclosing step, tool call and agent).
         by_id: `{span id: facts}` of all spans of the trace.
-        recursive: the ids of spans that are calls of their own (`_recursive_calls`).
+        recursive: the ids of spans that are calls of their own, although a call of the same tool encloses them
+            (`_recursive_calls`).
     """
     found, inner = None, part
     for _ in range(_MAX_LAYERS):

@@ -42,7 +42,7 @@ class ObservedSecond:
         """Return the share, 0 to 1, of this second's requests that were served badly; None without requests.
 
         Args:
-            without_refusals: whether refused requests (answered with an error status) count as served well.
+            without_refusals: if true, refused requests (answered with an error status) are not counted as served badly.
         """
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
