@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from relab.core.errors import ConfigurationError
@@ -110,7 +110,19 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
         connect_args={"application_name": "relab", **SILENT_PEER},
     )
     event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "handle_error", _raise_interruption)
     return engine
+
+
+def _raise_interruption(context: ExceptionContext) -> None:
+    """Raise the KeyboardInterrupt during which an error of the driver occurred; do nothing after other errors.
+
+    If Ctrl-C interrupts the check of a pooled connection, SQLAlchemy resets the connection while it is in use. The
+    driver's error about that would hide the interruption.
+    """
+    interruption = context.original_exception.__context__
+    if isinstance(interruption, KeyboardInterrupt):
+        raise interruption
 
 
 def _make_folder(folder: Path) -> None:
