@@ -131,7 +131,7 @@ def check_plan(plan: Plan) -> None:
 def earlier_decision(
     stored: Sequence[RolloutRecord], record: RolloutRecord, target: RolloutTarget
 ) -> RolloutRecord | None:
-    """Return the newest earlier rollout that has already decided this change of flags; None if there is none.
+    """Return the newest earlier rollout that has already decided this change of flags; None without a decision.
 
     The earlier rollout has an equal plan, apart from report files, and was decided by the same comparison of two
     variants of an experiment. A PASS that was not applied does not count as a decision.

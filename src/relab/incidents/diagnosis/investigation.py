@@ -80,7 +80,7 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is probably present together with `best`, the most probable cause; None if there is none.
+        """The cause that is probably present beside `best`, the most probable cause; None if no cause is.
 
         Probably means that the probability that both causes are present is above 0.5.
         """

@@ -130,7 +130,7 @@ class IncidentLog:
         Args:
             incident_id: the id of the incident.
             at_us: the current time, in microseconds since 1970.
-            events: the events to append. If there are none, one event is appended for each change of phase or status.
+            events: the events to append. If empty, one event is appended for each change of phase or status.
             change: the new values of fields, by name; other fields keep their values.
 
         Raises:

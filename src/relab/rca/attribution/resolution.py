@@ -238,8 +238,8 @@ def _with_run_error(
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Drop the run's own error (the one in the fields of the run) if another unrecovered problem explains it.
 
-    Any error with an error text explains an unclassified error of the run. For other errors of the run, an error of the
-    same category is the explanation or, if there is none, a loop of the same category. The earliest such problem also
+    Any error with an error text explains an unclassified error of the run. For other errors of the run, the
+    explanation is an error of the same category, or else a loop of the same category. The earliest such problem also
     gets the quotations of the run's error and a higher confidence. The problem stays unchanged if the run's error
     has low confidence, or if the problem has high confidence already. Return the remaining `(errors, loops)`.
     """

@@ -56,9 +56,9 @@ def grid(parameters: Mapping[str, Parameter]) -> list[Values]:
 def propose(
     parameters: Mapping[str, Parameter], trials: Sequence[MeasuredCandidate], *, method: str, candidates: int, seed: int
 ) -> Values | None:
-    """Return the values of the next candidate of a search; None if there is no next one.
+    """Return the values of the next candidate of a search; None if the search is over.
 
-    There is none if `candidates` candidates or all combinations were measured. Equal arguments give equal results.
+    It is over if `candidates` candidates or all combinations were measured. Equal arguments give equal results.
 
     Args:
         parameters: the values to try for each field of the plan.

@@ -216,7 +216,7 @@ class _Projection:
         3. The answer of the model call that ended last.
         4. The last message that one agent sent to another: such a run reports its answer nowhere else.
 
-        If the answer of case 2 or 3 reached nobody because of a failure (`_was_lost`), the result is None.
+        If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
         """
         if self._whole is not None and self._whole.talk.answer and not _has_failed(self._whole):
             return self._whole.talk.answer
@@ -231,7 +231,7 @@ class _Projection:
         return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
 
     def _was_lost(self, speaker: SpanFacts) -> bool:
-        """Return whether the answer of `speaker` (the span of an agent or a model call) reached nobody.
+        """Return whether the answer of `speaker` (the span of an agent or a model call) did not reach the user.
 
         This is so if one of these failed: the agent itself, the nearest agent or step around `speaker`, or the run.
         """

@@ -73,7 +73,7 @@ def _add_usage(usage: dict[str, Any], values: Values) -> None:
 
 
 def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the first object in `usage` with one of these names; an empty object if there is none."""
+    """Return the first object in `usage` with one of these names, or an empty object."""
     found = _first(usage, *names)
     return found if isinstance(found, dict) else {}
 
