@@ -41,7 +41,7 @@ class CurrentAnalysis(NamedTuple):
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
-    """Return the current analysis of a run's content; None if the content was not analysed.
+    """Return the current analysis of a run's content; None if no analysis of it is current.
 
     The current analysis is the one that is returned for further requests for the same content.
     """
