@@ -34,13 +34,14 @@ def test_pass_prints_the_lines_of_the_seed(tmp_path: Path) -> None:
     script = 'if [ -n "$CACHE" ]; then exit 0; fi; echo "error: it needs the cache"; exit 1\n'
     write_project(tmp_path / "project", script, sandbox="local")
 
-    first, chosen, last = lab.run(
+    first, chosen, why, last = lab.run(
         "builds", "run", "project", "--set", "retries=1", "--policy", "fixed:1"
     ).out.splitlines()
 
     assert first.startswith("[Monitor]  -> {'status': 'failed', 'duration': ")
     assert first.endswith(", 'error': 'Exit code 1: error: it needs the cache'}")
     assert chosen == "[Optimizer] -> {'action_id': 1, 'action_description': 'use cache'}"
+    assert why == "  why: the policy prefers it (probability 1.000); it is untried after a failure of this kind"
     assert last.startswith("[Monitor]  -> {'status': 'success', ")
     assert "use cache" in lab.run("builds", "simulator").out
     assert "0 decisions" in lab.run("builds", "policies", "nothing", code=1).err
@@ -188,10 +189,11 @@ def test_watch_prints_the_lines_of_each_pass_and_ends_by_ctrl_c(tmp_path: Path) 
     finally:
         process.destroy()
 
-    first, chosen, mended, *_ = process.log().splitlines()
+    first, chosen, why, mended, *_ = process.log().splitlines()
     assert code == 0
     assert first.startswith("[Monitor]  -> {'status': 'failed', ")
     assert chosen == "[Optimizer] -> {'action_id': 1, 'action_description': 'use cache'}"
+    assert why.startswith("  why: the policy prefers it (probability 1.000); ")
     assert mended.startswith("[Monitor]  -> {'status': 'success', ")
     assert "Traceback" not in process.log()
 

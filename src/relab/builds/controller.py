@@ -14,7 +14,7 @@ from typing import Final
 from relab.builds.advice.advisor import BuildAdvisor
 from relab.builds.models import Build, BuildConfiguration, BuildStatus
 from relab.builds.monitor.recording import ProjectBuilds
-from relab.builds.optimizer.catalogue import possible_actions
+from relab.builds.optimizer.catalogue import KEEP, possible_actions, suitable_actions
 from relab.builds.optimizer.decisions import BuildDecision
 from relab.builds.optimizer.optimizer import BuildOptimizer
 from relab.builds.optimizer.situation import BuildSituation, reward_of
@@ -43,6 +43,12 @@ class BuildPass:
     def is_flaky(self) -> bool:
         """Whether, of two builds of this pass with equal files and configuration, one succeeded and one failed."""
         return had_two_outcomes(self.builds)
+
+    @property
+    def replaced_tests(self) -> tuple[str, str] | None:
+        """The test selections `(of the first build, of the last build)` if they differ, otherwise None."""
+        first, last = self.builds[0].configuration, self.builds[-1].configuration
+        return None if first is None or last is None or first.tests == last.tests else (first.tests, last.tests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +179,10 @@ class BuildController:
             was_flaky=had_two_outcomes([*history, *done.builds]),
         )
         after = possible_actions(configuration, file.largest, tuple(file.test_selections))
-        decision = self._optimizer.decide(situation, list(after), project=file.name, policy=self._policy)
+        # For example, a project whose build file does not use the cache folder builds the same way with `cache`.
+        different = [number for number, each in after.items() if number == KEEP or file.differ(configuration, each)]
+        actions = suitable_actions(different, build.result.failure)
+        decision = self._optimizer.decide(situation, actions, project=file.name, policy=self._policy)
         return decision, after[decision.action_id]
 
     def _observe(self, done: BuildPass, build: Build, reference_s: float) -> None:

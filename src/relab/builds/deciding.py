@@ -55,6 +55,7 @@ class BuildDecisions:
             decision_id=decision.decision_id,
             policy=decision.policy,
             propensity=decision.propensity,
+            reason=decision.reason,
             catalogue_version=CATALOGUE_VERSION,
         )
 

@@ -10,7 +10,7 @@ import typer
 from relab.cli.builds_explain import explain
 from relab.cli.builds_groups import groups, print_recurrence, recurrence_text
 from relab.cli.builds_ingest import ingest
-from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
+from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_pass_facts, print_responder
 from relab.cli.builds_projects import check_project
 from relab.cli.builds_promote import promote
 from relab.cli.builds_prune import prune
@@ -86,8 +86,7 @@ def run(
         print_json("builds run", builds=builds, decisions=decisions, failing_tests=tests, **facts)
     else:
         print_tests(failing)
-        if done.is_flaky:
-            print("Flaky: the same input, built in the same way, failed and succeeded.")
+        print_pass_facts(done)
     if last is BuildStatus.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if last is BuildStatus.SUCCESS else EXIT_FAILED

@@ -8,7 +8,7 @@ from relab.cli.builds_explain import print_quotes
 from relab.cli.output import plain
 
 if TYPE_CHECKING:
-    from relab.builds.service import Build, BuildDecision
+    from relab.builds.service import Build, BuildDecision, BuildPass
     from relab.builds.suggestions.service import FixSuggestion
 
 
@@ -20,12 +20,14 @@ def print_monitor(build: Build) -> None:
 
 
 def print_optimizer(decision: BuildDecision) -> None:
-    """Print the line `[Optimizer]` about a decision: the action that is applied to the next build."""
+    """Print the line `[Optimizer]` about a decision (the action that is applied to the next build), and its reason."""
     from relab.builds.service import action_of
 
     action = action_of(decision.action_id)
     shown = {"action_id": action.action_id, "action_description": action.description}
     print(f"[Optimizer] -> {plain(shown)}", flush=True)
+    if decision.reason is not None:
+        print(f"  why: {plain(decision.reason)}", flush=True)
 
 
 def print_responder(fix: FixSuggestion) -> None:
@@ -37,6 +39,15 @@ def print_responder(fix: FixSuggestion) -> None:
     print_quotes(fix)
     if fix.suggestion_id is not None:
         print(f"  Did it help? lab builds accept|reject {plain(fix.suggestion_id)}", flush=True)
+
+
+def print_pass_facts(done: BuildPass) -> None:
+    """Print that a pass is flaky, and that its last build ran another selection of tests than its first one."""
+    if done.is_flaky:
+        print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)
+    if done.replaced_tests is not None:
+        asked, ran = done.replaced_tests
+        print(f"The last build ran the tests {plain(ran)!r} instead of {plain(asked)!r}.", flush=True)
 
 
 def knob_values(knobs: list[str]) -> dict[str, str]:

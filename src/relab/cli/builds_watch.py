@@ -12,7 +12,7 @@ import typer
 
 from relab.builds.optimizer.policies.registry import POLICY_CHOICES
 from relab.cli.builds_groups import print_recurrence
-from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
+from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_pass_facts, print_responder
 from relab.cli.builds_tests import print_tests
 from relab.cli.output import plain, print_json_line
 from relab.cli.stopping import stoppable
@@ -93,8 +93,7 @@ def _print_done(builds: BuildService, done: BuildPass, numbers: Iterator[int] | 
         return
     print_recurrence(builds, done.builds[-1])
     print_tests(failing)
-    if done.is_flaky:
-        print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)
+    print_pass_facts(done)
 
 
 def _print_error(error: RelabError) -> None:

@@ -45,6 +45,45 @@ def test_failed_build_is_built_again_with_the_chosen_action(builds: BuildService
     assert not done.is_flaky
 
 
+def test_failing_test_is_not_left_out_by_a_retry(builds: BuildService, tmp_path: Path) -> None:
+    script = 'if [ "$TESTS" = fast ]; then exit 0; fi; echo "FAIL: test_total"; exit 1\n'
+    selections = 'fast: {environment: {TESTS: "fast"}}'
+    project = write_project(tmp_path / "project", script, sandbox="local", selections=selections)
+
+    done = builds.run(project, override(project.file.defaults, {"retries": "2"}), stop=Event(), policy="fixed:8")
+
+    assert {build.result.status for build in done.builds} == {BuildStatus.FAILED}
+    assert [8 in decision.actions for decision in done.decisions] == [False, False]
+    assert done.replaced_tests is None
+
+
+def test_slow_tests_may_be_left_out_after_a_timeout(builds: BuildService, tmp_path: Path) -> None:
+    script = 'if [ "$TESTS" = fast ]; then exit 0; fi; while :; do sleep 1; done\n'
+    selections = 'fast: {environment: {TESTS: "fast"}}'
+    project = write_project(tmp_path / "project", script, sandbox="local", selections=selections)
+    knobs = {"retries": "1", "time_limit_s": "0.3"}
+
+    done = builds.run(project, override(project.file.defaults, knobs), stop=Event(), policy="fixed:8")
+
+    assert done.builds[-1].result.status is BuildStatus.SUCCESS
+    assert done.replaced_tests == ("all", "fast")
+
+
+def test_decision_says_why_its_action_was_chosen(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, NEEDS_CACHE)
+    once = override(project.file.defaults, {"retries": "1"})
+
+    reasons = [
+        builds.run(project, once, stop=Event(), policy="fixed:1").decisions[0].reason,
+        builds.run(project, once, stop=Event(), policy="fixed:1").decisions[0].reason,
+    ]
+
+    assert reasons == [
+        "the policy prefers it (probability 1.000); it is untried after a failure of this kind",
+        "the policy prefers it (probability 1.000); after a failure of this kind it succeeded in 1 of 1 builds",
+    ]
+
+
 def test_measured_error_that_the_log_does_not_name_decides_the_suggestion(builds: BuildService, tmp_path: Path) -> None:
     project = project_of(tmp_path, "while :; do sleep 1; done\n")
 

@@ -164,3 +164,29 @@ def test_descriptions_of_the_simulator_name_the_actions_that_change_nothing() ->
 
     assert f"{others} change nothing" in " ".join((SimulationRequest.__doc__ or "").split())
     assert f"Actions {others} change nothing" in (ROOT / "docs" / "builds.md").read_text()
+
+
+def test_configurations_differ_only_if_the_build_file_or_a_limit_makes_a_difference(tmp_path: Path) -> None:
+    (tmp_path / "build.yaml").write_text('name: p\ncommand: [make]\nknobs: {parallelism: {"2": {arguments: [-j2]}}}\n')
+    file, before = read_project(tmp_path).file, BuildConfiguration()
+    changes: list[dict[str, object]] = [
+        {"cache": True},
+        {"tests": "fast"},
+        {"parallelism": 4},
+        {"retries": 3},
+        {"parallelism": 2},
+        {"memory_mb": 4_096},
+        {"time_limit_s": 1.0},
+        {"incremental": True},
+    ]
+
+    different = [change for change in changes if file.differ(before, before.model_copy(update=change))]
+
+    assert different == changes[4:]
+
+
+def test_kept_cache_makes_a_difference_where_any_knob_uses_its_folder(tmp_path: Path) -> None:
+    text = 'name: p\ncommand: [make]\nknobs: {tests: {all: {environment: {CCACHE_DIR: "{cache}"}}}}\n'
+    (tmp_path / "build.yaml").write_text(text)
+
+    assert read_project(tmp_path).file.differ(BuildConfiguration(), BuildConfiguration(cache=True))

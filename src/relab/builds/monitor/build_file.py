@@ -200,6 +200,23 @@ class BuildFile(_Section):
             environment |= {key: _filled(text, value, cache) for key, text in change.environment.items()}
         return command, environment
 
+    def differ(self, first: BuildConfiguration, second: BuildConfiguration) -> bool:
+        """Return whether builds with two configurations can differ, apart from the number of retries.
+
+        They differ in the command, its environment, the memory limit, the time limit, the old workspace, or a kept
+        cache. A cache folder has an effect only if the build file contains `{cache}`.
+        """
+        changes = [change for values in self.knobs.values() for change in values.values()]
+        texts = [text for change in changes for text in (*change.arguments, *change.environment.values())]
+        uses_cache = any("{cache}" in text for text in texts)
+
+        def effect(configuration: BuildConfiguration) -> tuple[object, ...]:
+            limits = configuration.memory_mb, configuration.time_limit_s
+            kept = configuration.incremental, uses_cache and configuration.cache
+            return self.command_of(configuration, "{cache}"), limits, kept
+
+        return effect(first) != effect(second)
+
 
 LIMITED_KNOBS: Final = ("parallelism", "memory_mb", "time_limit_s", "retries")
 """The knobs whose largest value a build file may set."""

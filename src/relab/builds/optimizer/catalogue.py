@@ -6,12 +6,12 @@ of an action, increases `CATALOGUE_VERSION`; policies learn only from decisions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from relab.builds.errors import UnknownBuildActionError
-from relab.builds.models import BuildConfiguration
+from relab.builds.models import BuildConfiguration, BuildFailure
 
 CATALOGUE_VERSION: Final = 1
 KEEP: Final = 0
@@ -35,6 +35,7 @@ class BuildAction:
         values: `{knob: new value}`.
         factors: `{knob: factor}`; the current value is multiplied by the factor, up to the project's limit.
         largest: the names of the knobs that are set to the project's limit.
+        only_after: the kinds of failure of the last build after which the action may help; None: always.
     """
 
     action_id: int
@@ -42,6 +43,7 @@ class BuildAction:
     values: Mapping[str, Any]
     factors: Mapping[str, float]
     largest: tuple[str, ...]
+    only_after: frozenset[BuildFailure] | None
 
     def apply(
         self, configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
@@ -74,10 +76,21 @@ def _action(
     values: Mapping[str, Any] | None = None,
     factors: Mapping[str, float] | None = None,
     largest: tuple[str, ...] = (),
+    only_after: frozenset[BuildFailure] | None = None,
 ) -> BuildAction:
     return BuildAction(
-        action_id=action_id, description=description, values=values or {}, factors=factors or {}, largest=largest
+        action_id=action_id,
+        description=description,
+        values=values or {},
+        factors=factors or {},
+        largest=largest,
+        only_after=only_after,
     )
+
+
+_LIMITS_HIT: Final = frozenset(failure for failure in BuildFailure if not failure.is_in_log)
+"""The kinds of failure in which relab ended the build; in the others, the command failed by itself."""
+_TIMED_OUT: Final = frozenset({BuildFailure.TIMED_OUT})
 
 
 CATALOGUE: Final[Mapping[int, BuildAction]] = {
@@ -86,12 +99,13 @@ CATALOGUE: Final[Mapping[int, BuildAction]] = {
         _action(KEEP, "keep the configuration"),
         _action(1, "use cache", values={"cache": True}),
         _action(2, "raise the memory limit", factors={"memory_mb": 2}),
-        _action(3, "raise the time limit", factors={"time_limit_s": 2}),
+        _action(3, "raise the time limit", factors={"time_limit_s": 2}, only_after=_TIMED_OUT),
         _action(4, "build in parallel", largest=("parallelism",)),
         _action(5, "build one job at a time", values={"parallelism": 1}),
         _action(6, "build incrementally", values={"incremental": True}),
         _action(7, "build from clean", values={"incremental": False, "cache": False}),
-        _action(8, "run only the fast tests", values={"tests": "fast"}),
+        # After a failed command, fewer tests could hide the failure instead of mending it.
+        _action(8, "run only the fast tests", values={"tests": "fast"}, only_after=_LIMITS_HIT),
     )
 }
 """All actions by id."""
@@ -127,3 +141,18 @@ def possible_actions(
     """
     after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}
     return {number: changed for number, changed in after.items() if changed is not None}
+
+
+def suitable_actions(actions: Iterable[int], failure: BuildFailure | None) -> list[int]:
+    """Return those of `actions` that may help after a build, in the same order.
+
+    The time limit is raised only after a build that hit it: it has no effect on other builds. Only the fast tests run
+    only after a build that hit a limit: after a failed command, the build could succeed because the failing test was
+    left out.
+
+    Args:
+        actions: ids of the catalogue.
+        failure: how the build failed; None if it did not fail.
+    """
+    known = ((number, action_of(number).only_after) for number in actions)
+    return [number for number, only_after in known if only_after is None or failure in only_after]

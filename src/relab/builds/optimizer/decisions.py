@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.builds.models import ACTION_IDS, BuildConfiguration, BuildFailure, BuildStatus
-from relab.builds.optimizer.catalogue import action_of, possible_actions
+from relab.builds.optimizer.catalogue import action_of, possible_actions, suitable_actions
 from relab.builds.optimizer.policies.registry import POLICY_NAMES
 from relab.builds.optimizer.situation import BuildSituation, failure_in
 from relab.core.clock import Timestamp
@@ -29,6 +29,7 @@ class BuildDecision(BaseModel):
         actions: the ids of the actions that were possible.
         propensities: the probability with which the policy chose each of `actions`, in the same order.
         action_id: the chosen action.
+        reason: why the action was chosen, in one sentence; None for decisions of earlier versions of relab.
         decided_at: the time of the decision.
         build_id: the build that followed; None if unknown.
         reward: the reward of the build that followed, 0 to 1; None while unknown.
@@ -44,6 +45,7 @@ class BuildDecision(BaseModel):
     actions: tuple[int, ...]
     propensities: tuple[float, ...]
     action_id: int
+    reason: str | None = None
     decided_at: Timestamp
     build_id: str | None = None
     reward: float | None = None
@@ -70,6 +72,7 @@ class BestAction(BaseModel):
         decision_id: the id of this decision; with it, the caller reports the outcome of the build.
         policy: the name of the policy that chose the action.
         propensity: the probability with which the policy chose the action.
+        reason: why the action was chosen, in one sentence.
         catalogue_version: the version of the catalogue of actions.
     """
 
@@ -78,6 +81,7 @@ class BestAction(BaseModel):
     decision_id: str
     policy: str
     propensity: float
+    reason: str | None
     catalogue_version: int
 
 
@@ -111,7 +115,8 @@ class BuildSymptoms(BaseModel):
             before.
         cache: whether the build used a cache.
         incremental: whether the build was incremental.
-        actions: the ids of the actions that this CI can perform; by default all possible actions.
+        actions: the ids of the actions that this CI can perform; by default all possible actions that may help after
+            this kind of failure.
         policy: the name of the policy. By default the policy that was promoted (put into use) for the project, else the
             value of the flag `builds.policy`, else `ucb`.
     """
@@ -154,7 +159,7 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from, ascending: those in `actions`, or by default all possible ones.
+        """Return the ids of the actions to choose from, ascending: those in `actions`, or by default all suitable ones.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.
@@ -162,4 +167,5 @@ class BuildSymptoms(BaseModel):
         if self.actions:
             return sorted({action_of(action).action_id for action in self.actions})
         before = BuildConfiguration(cache=self.cache, incremental=self.incremental, parallelism=2)
-        return list(possible_actions(before, lambda _knob: float("inf"), ("fast",)))
+        possible = possible_actions(before, lambda _knob: float("inf"), ("fast",))
+        return suitable_actions(possible, self.situation().failure)

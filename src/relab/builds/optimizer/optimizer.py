@@ -13,6 +13,7 @@ from relab.builds.optimizer.decisions import BuildDecision
 from relab.builds.optimizer.evaluation import LoggedDecision, PolicyEvaluation, evaluate, halves, train
 from relab.builds.optimizer.model_store import ModelStore
 from relab.builds.optimizer.policies.registry import make_policy
+from relab.builds.optimizer.reasons import reason_of
 from relab.builds.optimizer.situation import BuildSituation
 from relab.builds.optimizer.store import DecisionStore
 from relab.core.clock import Clock
@@ -52,7 +53,8 @@ class BuildOptimizer:
             UnknownBuildActionError: the policy is `fixed:ID` (it always chooses one action), and no action has this ID.
             PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
         """
-        made = train(make_policy(policy, self._models), self.logged(project))
+        logged = self.logged(project)
+        made = train(make_policy(policy, self._models), logged)
         chances = made.propensities(situation.features(), actions, self._generator)
         index = int(self._generator.choice(len(actions), p=chances))
         decision = BuildDecision(
@@ -64,6 +66,7 @@ class BuildOptimizer:
             actions=tuple(actions),
             propensities=tuple(float(chance) for chance in chances),
             action_id=actions[index],
+            reason=reason_of(situation, actions, [float(chance) for chance in chances], actions[index], logged),
             decided_at=self._clock.now_us(),
         )
         self._store.add(decision)

@@ -8,8 +8,8 @@ import pytest
 
 from relab.builds.errors import UnknownBuildActionError, UnknownPolicyError
 from relab.builds.models import ACTION_IDS, BuildConfiguration, BuildFailure
-from relab.builds.optimizer.catalogue import CATALOGUE, action_of, possible_actions
-from relab.builds.optimizer.decisions import POLICY_PATTERN
+from relab.builds.optimizer.catalogue import CATALOGUE, action_of, possible_actions, suitable_actions
+from relab.builds.optimizer.decisions import POLICY_PATTERN, BuildSymptoms
 from relab.builds.optimizer.policies.registry import POLICY_CHOICES, POLICY_NAMES, make_policy
 from relab.builds.optimizer.situation import failure_in
 
@@ -39,6 +39,29 @@ def test_action_that_changes_nothing_is_not_possible_except_keep() -> None:
 def test_tests_are_selected_only_where_the_project_has_fast_ones() -> None:
     assert 8 not in possible_actions(BEFORE, LIMITS.__getitem__, ("all",))
     assert possible_actions(BEFORE, LIMITS.__getitem__, ("all", "fast"))[8].tests == "fast"
+
+
+@pytest.mark.parametrize(
+    ("failure", "left_out"),
+    [
+        (BuildFailure.EXIT_CODE, {3, 8}),
+        (BuildFailure.SIGNAL, {3, 8}),
+        (BuildFailure.OUT_OF_MEMORY, {3}),
+        (BuildFailure.DISK_LIMIT, {3}),
+        (BuildFailure.TIMED_OUT, set()),
+        (None, {3, 8}),
+    ],
+)
+def test_failure_decides_whether_a_longer_limit_or_fewer_tests_may_help(
+    failure: BuildFailure | None, left_out: set[int]
+) -> None:
+    assert set(CATALOGUE) - set(suitable_actions(CATALOGUE, failure)) == left_out
+
+
+def test_ci_that_names_no_actions_is_offered_the_suitable_ones() -> None:
+    assert BuildSymptoms(error="Exit code 1").possible_actions() == [0, 1, 2, 4, 5, 6]
+    assert BuildSymptoms(error="timed out").possible_actions() == [0, 1, 2, 3, 4, 5, 6, 8]
+    assert BuildSymptoms(error="Exit code 1", actions=[0, 8]).possible_actions() == [0, 8]
 
 
 def test_unknown_action_is_named() -> None:
