@@ -89,6 +89,9 @@ class _Reader:
         self._parser.CharacterDataHandler = self._text
         self._depth = 0
         self._suites: list[float | None] = []
+        self._suite_names: list[str] = []
+        self._suite_of: dict[str, str] = {}
+        self._shared_names: set[str] = set()
         self._test: tuple[str, float | None] | None = None
         self._outcome = BuildTestOutcome.PASSED
         self._message = ""
@@ -138,6 +141,7 @@ class _Reader:
         if seconds is not None and not any(each is not None for each in self._suites):
             report.duration_s = (report.duration_s or 0.0) + seconds
         self._suites.append(seconds)
+        self._suite_names.append(attributes.get("name") or "")
         started = _time(attributes.get("timestamp"))
         if started is not None:
             report.started_at = started if report.started_at is None else min(started, report.started_at)
@@ -162,6 +166,7 @@ class _Reader:
         self._depth -= 1
         if name in {"testsuites", "testsuite"}:
             self._suites.pop()
+            self._suite_names.pop()
         elif name in _FAILURES | _PASSED_LATER:
             self._has_message = True
         elif name == "testcase" and self._test is not None:
@@ -172,6 +177,7 @@ class _Reader:
         report = self.report
         report.executed += 1
         report.failed += self._outcome is BuildTestOutcome.FAILED
+        name = self._distinguished(name)
         before = report.tests.get(name)
         limit = MAX_TESTS + MAX_LATE_FAILURES * (self._outcome is BuildTestOutcome.FAILED)
         if before is None and len(report.tests) >= limit:
@@ -183,6 +189,30 @@ class _Reader:
             report.failure_texts.setdefault(name, text[:MAX_FAILURE_CHARS])
         new = BuildTest(name=name, outcome=self._outcome, duration_s=duration_s, message=message, line=self._line)
         report.tests[name] = new if before is None else merged(before, new)
+
+    def _distinguished(self, name: str) -> str:
+        """Return the name of a test, with the names of its suites if a test of another suite has the same name.
+
+        Node.js, for example, writes the same class name for all tests. A second result in the same suite is a repetition.
+        """
+        suite = " > ".join(filter(None, self._suite_names))
+        first = self._suite_of.get(name)
+        if first is None and len(self._suite_of) < MAX_TESTS:
+            self._suite_of[name] = suite
+        if name not in self._shared_names:
+            if first is None or first == suite:
+                return name
+            self._shared_names.add(name)
+            self._rename(name, bounded_test_name(f"{first}::{name}"))
+        return bounded_test_name(f"{suite}::{name}")
+
+    def _rename(self, old: str, new: str) -> None:
+        test = self.report.tests.pop(old, None)
+        if test is not None:
+            self.report.tests[new] = test.model_copy(update={"name": new})
+        text = self.report.failure_texts.pop(old, None)
+        if text is not None:
+            self.report.failure_texts[new] = text
 
 
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:

@@ -43,7 +43,7 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗\xd7] |Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure"
+    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗\xd7●] |Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure"
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
 _SEVERITY: Final = (

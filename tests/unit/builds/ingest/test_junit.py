@@ -76,6 +76,23 @@ def test_repeated_test_with_two_outcomes_is_flaky() -> None:
     assert twice.tests["c"].outcome is BuildTestOutcome.FAILED
 
 
+@pytest.mark.parametrize("first", ["pass", "fail"])
+def test_tests_of_two_suites_with_one_name_are_different_tests(first: str) -> None:
+    suites = {
+        "pass": '<testsuite name="a"><testcase classname="test" name="adds"/></testsuite>',
+        "fail": '<testsuite name="b"><testcase classname="test" name="adds"><failure message="1 == 2"/></testcase></testsuite>',
+    }
+    text = suites[first] + "".join(text for name, text in suites.items() if name != first)
+
+    found = read(f"<testsuites>{text}</testsuites>").tests
+
+    assert {test.name: test.outcome.value for test in found.values()} == {
+        "a::test::adds": "passed",
+        "b::test::adds": "failed",
+    }
+    assert set(found) == {"a::test::adds", "b::test::adds"}
+
+
 def test_time_of_an_outer_suite_contains_the_inner_ones() -> None:
     nested = '<testsuites time="3"><testsuite time="1"/><testsuite time="2"/></testsuites>'
     siblings = '<testsuites><testsuite time="1"/><testsuite time="2,000.5"/></testsuites>'

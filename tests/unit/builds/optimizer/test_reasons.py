@@ -27,7 +27,10 @@ LOG = [
 def test_builds_with_the_action_after_the_same_kind_of_failure_are_counted() -> None:
     reason = reason_of(after(BuildFailure.TIMED_OUT), (0, 1), (0.1, 0.9), 1, LOG)
 
-    assert reason == "the policy prefers it (probability 0.900); after a failure of this kind it succeeded in 1 of 2 builds"
+    assert (
+        reason
+        == "the policy prefers it (probability 0.900); after a failure of this kind it succeeded in 1 of 2 builds"
+    )
 
 
 def test_random_choice_is_named_with_the_preferred_action() -> None:

@@ -9,6 +9,8 @@ from relab.builds.models import BuildStatus, BuildTestOutcome
 _OUTCOMES = {
     "ok": BuildTestOutcome.PASSED,
     "not ok": BuildTestOutcome.FAILED,
+    "●": BuildTestOutcome.FAILED,
+    "FAIL": BuildTestOutcome.FAILED,
     **dict.fromkeys("✓✔", BuildTestOutcome.PASSED),
     **dict.fromkeys("✕✖✗\xd7", BuildTestOutcome.FAILED),
 }
@@ -84,6 +86,23 @@ FORMAT = LogFormat(
             _OUTCOMES,
             needs_scope=True,
         ),
+        # Of several files, Jest prints only the failed tests; the name is the one that it prints of a single file.
+        NamedTestRule(
+            re.compile(
+                r"\s{2,4}(?P<outcome>●) (?!Console$|Cannot log after )(?:\S.{0,600} \u203a )?(?P<name>\S[^\u203a]{0,600}(?<!:))$"
+            ),
+            _OUTCOMES,
+            needs_scope=True,
+        ),
+        # Vitest lists each failure below its summary.
+        NamedTestRule(
+            re.compile(
+                r" ?(?P<outcome>FAIL) +(?P<name>(?:\|.{1,100}\| )?[\w@./-]{1,300}\.[cm]?[jt]sx?(?: > \S.{0,600}| \[ [\w@./-]{1,300} \]))$"
+            ),
+            _OUTCOMES,
+        ),
     ),
-    test_scope=ScopeRule(re.compile(r"(?:PASS|FAIL) +(?P<scope>[\w./-]{1,300}\.[cm]?[jt]sx?)\b")),
+    test_scope=ScopeRule(
+        re.compile(r" ?(?:PASS|FAIL) +(?P<scope>[\w./-]{1,300}\.[cm]?[jt]sx?)(?: \([\d.]{1,9} ?m?s\))?\s*$")
+    ),
 )

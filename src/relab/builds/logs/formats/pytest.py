@@ -10,6 +10,8 @@ _OUTCOMES = {
     "XPASS": BuildTestOutcome.PASSED,
     "FAILED": BuildTestOutcome.FAILED,
     "ERROR": BuildTestOutcome.FAILED,
+    "SUBFAILED": BuildTestOutcome.FAILED,
+    "SUBFAIL": BuildTestOutcome.FAILED,
     "SKIPPED": BuildTestOutcome.SKIPPED,
     "XFAIL": BuildTestOutcome.SKIPPED,
     "RERUN": BuildTestOutcome.FLAKY,
@@ -23,6 +25,8 @@ _OF_UNITTEST = {
 }
 _NAMES = "|".join(_OUTCOMES)
 _TEST = r"[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1500}?\](?= - | [A-Z]|$))?)?"
+_PARAMETERS = r"(?:\[[^\]]{0,300}\] ?)?(?:\([^()]{0,300}\))?"
+_SUBTEST = rf"SUBFAIL(?:ED)?(?=[(\[]){_PARAMETERS}"
 _METHOD = r"\w{1,200} \([\w.]{1,400}\)"
 
 FORMAT = LogFormat(
@@ -39,7 +43,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed test",
-            re.compile(r"(?:FAILED|ERROR) [\w./-]{1,300}(?:\.py)?(?:::\S| - )|ERROR collecting "),
+            re.compile(rf"(?:FAILED|ERROR|{_SUBTEST}) [\w./-]{{1,300}}(?:\.py)?(?:::\S| - )|ERROR collecting "),
             weight=0.95,
         ),
         BlockRule(
@@ -86,7 +90,10 @@ FORMAT = LogFormat(
             _OUTCOMES,
         ),
         NamedTestRule(
-            re.compile(rf"(?P<outcome>FAILED|ERROR) (?P<name>{_TEST})(?: - (?P<message>.{{0,2000}}))?$"), _OUTCOMES
+            re.compile(
+                rf"(?P<outcome>FAILED|ERROR|SUBFAIL(?:ED)?(?=[(\[]))(?:{_PARAMETERS})? (?P<name>{_TEST})(?: - (?P<message>.{{0,2000}}))?$"
+            ),
+            _OUTCOMES,
         ),
         NamedTestRule(
             re.compile(rf"(?P<name>{_METHOD}) \.\.\. (?P<outcome>ok|FAIL|ERROR|skipped|expected failure)\b"),

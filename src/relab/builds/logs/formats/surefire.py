@@ -33,7 +33,7 @@ FORMAT = LogFormat(
     tests=(
         NamedTestRule(
             re.compile(
-                r"(?:\[ERROR\] +)?(?P<name>[^\s()]{1,400}(?:\([\w$.]{1,400}\))?) +(?:-- )?Time elapsed: (?P<duration>[\d.]{1,12} ?s)(?:ec)? +"
+                r"(?:\[ERROR\] +)?(?P<name>[^\s()]{1,400}(?:\([\w$., \[\]]{0,400}\))?(?:\[[^\]]{1,300}\])?) +(?:-- )?Time elapsed: (?P<duration>[\d.]{1,12} ?s)(?:ec)? +"
                 r"<<< (?P<outcome>FAILURE|ERROR)!"
             ),
             {"FAILURE": BuildTestOutcome.FAILED, "ERROR": BuildTestOutcome.FAILED},
