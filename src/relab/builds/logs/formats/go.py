@@ -57,7 +57,20 @@ FORMAT = LogFormat(
     noise=re.compile(
         r"ok\s+[\w./@-]{1,300}\s|\?\s+[\w./@-]{1,300}\s|(?:=== (?:RUN|PAUSE|CONT|NAME))|\s*--- (?:PASS|SKIP)|PASS$|go: downloading"
     ),
-    results=(ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),),
+    results=(
+        ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),
+        # Of gotestsum.
+        ResultRule(
+            re.compile(
+                r"DONE (?:\d{1,9} runs, )?\d{1,9} tests?(?:, \d{1,9} skipped)?, [1-9]\d{0,8} (?:failures?|errors?)\b.{0,60} in (?P<duration>[\d.]{1,20}s)$"
+            ),
+            BuildStatus.FAILED,
+        ),
+        ResultRule(
+            re.compile(r"DONE (?:\d{1,9} runs, )?\d{1,9} tests?(?:, \d{1,9} skipped)? in (?P<duration>[\d.]{1,20}s)$"),
+            BuildStatus.SUCCESS,
+        ),
+    ),
     tests=(
         NamedTestRule(
             re.compile(r"\s*--- (?P<outcome>PASS|FAIL|SKIP): (?P<name>\S{1,1000}) \((?P<duration>[\d.]{1,12}s)\)"),

@@ -71,7 +71,25 @@ FORMAT = LogFormat(
         ),
     ),
     noise=re.compile(r"npm (?:notice|WARN|warn|timing|http)\b|added \d+ packages|\s*[✓✔] "),
-    results=(ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),),
+    results=(
+        ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),
+        # Of Jest. A file that cannot be run fails no test, so passed tests alone are no success.
+        ResultRule(
+            re.compile(r"Test Suites: +[1-9]\d{0,8} failed, |Tests: +[1-9]\d{0,8} failed, "), BuildStatus.FAILED
+        ),
+        ResultRule(
+            re.compile(r"Test Suites: +(?:\d{1,9} (?:skipped|pending), )?[1-9]\d{0,8} passed, "), BuildStatus.SUCCESS
+        ),
+        ResultRule(re.compile(r"Time: +(?P<duration>[\d.]{1,20} m?s)(?:, estimated|$)"), None),
+        # Of Vitest.
+        ResultRule(
+            re.compile(r" +Test Files +[1-9]\d{0,8} failed\b| +Errors +[1-9]\d{0,8} errors?$"), BuildStatus.FAILED
+        ),
+        ResultRule(re.compile(r" +Test Files +[1-9]\d{0,8} passed\b"), BuildStatus.SUCCESS),
+        # Of the test runner of Node.js.
+        ResultRule(re.compile(r"[#\u2139] (?:fail|cancelled) [1-9]\d{0,8}$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"[#\u2139] fail 0$"), BuildStatus.SUCCESS),
+    ),
     tests=(
         NamedTestRule(
             re.compile(

@@ -27,6 +27,8 @@ _NAMES = "|".join(_OUTCOMES)
 _TEST = r"[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1500}?\](?= - | [A-Z]|$))?)?"
 _PARAMETERS = r"(?:\[[^\]]{0,300}\] ?)?(?:\([^()]{0,300}\))?"
 _SUBTEST = rf"SUBFAIL(?:ED)?(?=[(\[]){_PARAMETERS}"
+_SUMMARY = r"(?:={1,500} )?(?:\d{1,9} [a-z]{1,20}(?: [a-z]{1,20})?, ){0,12}"
+"""The beginning of the last line; without `=` with the option -q."""
 _METHOD = r"\w{1,200} \([\w.]{1,400}\)"
 
 FORMAT = LogFormat(
@@ -72,11 +74,11 @@ FORMAT = LogFormat(
     ),
     results=(
         ResultRule(
-            re.compile(r"={3,} .{0,200}\b[1-9]\d{0,8} (?:failed|errors?)\b.{0,200} in (?P<duration>[\d.]{1,20}s)\b"),
+            re.compile(rf"{_SUMMARY}[1-9]\d{{0,8}} (?:failed|errors?)\b.{{0,200}} in (?P<duration>[\d.]{{1,20}}s)\b"),
             BuildStatus.FAILED,
         ),
         ResultRule(
-            re.compile(r"={3,} .{0,200}\b[1-9]\d{0,8} passed\b.{0,200} in (?P<duration>[\d.]{1,20}s)\b"),
+            re.compile(rf"{_SUMMARY}[1-9]\d{{0,8}} passed\b.{{0,200}} in (?P<duration>[\d.]{{1,20}}s)\b"),
             BuildStatus.SUCCESS,
         ),
         ResultRule(re.compile(r"FAILED \((?:failures|errors|unexpected)="), BuildStatus.FAILED),
