@@ -7,6 +7,7 @@ duplicate keys two parsers may read two different runs from the same body.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -49,13 +50,24 @@ def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
     try:
         value: JsonValue = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        raise MalformedBodyError(f"{what} is not valid JSON: {error}.") from error
+        raise MalformedBodyError(f"{what} is not valid JSON: {_fault(raw, error)}.") from error
     # Both checks visit the complete tree, so they run only if the bytes contain a sign of such a value.
     if b"\\u0000" in raw:
         _refuse_nul(value)
     if _LONG_EXPONENT.search(raw) or (len(raw) >= _MIN_LONG_DIGITS and _LONG_DIGITS.search(raw)):
         _refuse_infinity(value)
     return value
+
+
+def _fault(raw: bytes, error: ValueError) -> str:
+    """Return the parser's message about invalid JSON, or a clearer one about NaN, an infinity, or a byte order mark."""
+    if raw.startswith(codecs.BOM_UTF8):
+        return "a byte order mark (BOM) at line 1 column 1; save the text as UTF-8 without one"
+    try:
+        jiter.from_json(raw, allow_inf_nan=True, catch_duplicate_keys=True)
+    except ValueError:
+        return str(error)
+    return f"NaN or an infinity at {str(error).partition(' at ')[2]}; write null in its place"
 
 
 def parse_own_json(raw: bytes) -> JsonValue:

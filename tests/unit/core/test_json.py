@@ -68,6 +68,21 @@ def test_key_may_repeat_in_another_object() -> None:
     assert parse_json(b'[{"a":1},{"a":{"a":2}}]') == [{"a": 1}, {"a": {"a": 2}}]
 
 
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b'{"a": 1, "b": NaN}', "NaN or an infinity at line 1 column 15; write null in its place."),
+        (b"[1,\n-Infinity]", "NaN or an infinity at line 2 column 2; write null in its place."),
+        (b'\xef\xbb\xbf{"a": 1}', "a byte order mark (BOM) at line 1 column 1; save the text as UTF-8 without one."),
+        (b"{'a': NaN}", "key must be a string at line 1 column 2."),
+    ],
+)
+def test_message_names_the_constant_or_the_mark_that_json_lacks(raw: bytes, message: str) -> None:
+    with pytest.raises(MalformedBodyError) as caught:
+        parse_json(raw, "the output")
+    assert str(caught.value) == f"the output is not valid JSON: {message}"
+
+
 @pytest.mark.parametrize("raw", [b"NaN", b"[NaN]", b"Infinity", b'{"a":-Infinity}', b"nan", b"1e999x"])
 def test_invalid_number_is_rejected(raw: bytes) -> None:
     with pytest.raises(MalformedBodyError) as caught:

@@ -278,7 +278,8 @@ def _has_unused_limits(task: Task) -> bool:
 def _task_id(row: Mapping[str, Any]) -> str:
     found = row.get("task_id", row.get("id"))
     if found is None:
-        raise ValueError("task_id is missing")
+        others = [name for name, value in row.items() if name.lower().endswith("id") and isinstance(value, str)]
+        raise ValueError(f"task_id is missing; copy it from {others[0][:80]}" if others else "task_id is missing")
     if not isinstance(found, str):
         raise ValueError(f"task_id must be text, not {found!r}")  # noqa: TRY004 as above
     return check_id(found)

@@ -123,7 +123,7 @@ def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: 
     verdict = Verdict.PASS if distance > 0 else Verdict.FAIL
     assert delta.interval is not None
     variance = (delta.standard_error or 0.0) ** 2
-    if variance > 0:
+    if variance > 0 and _varies(delta, gate):
         clusters = count_needed(distance, variance * delta.clusters, alpha=1 - delta.interval.level)
         more = _repeats_needed(delta, delta.interval, distance, repeats)
     else:
@@ -131,6 +131,12 @@ def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: 
     # Assumes clusters of the same average size as those of the run.
     tasks = None if clusters is None else math.ceil(clusters * delta.tasks / delta.clusters)
     return Needed(assumed, difference, verdict, tasks, more)
+
+
+def _varies(delta: Delta, gate: Gate) -> bool:
+    """Return whether the differences of the clusters vary by more than errors of rounding."""
+    bounds = rate_bounds(delta.source_name, gate.threshold if gate.is_relative else 0.0)
+    return delta.differences is None or delta.differences.varies(0.0 if bounds is None else bounds[1] - bounds[0])
 
 
 def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: int) -> int | None:

@@ -28,6 +28,10 @@ MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
 MAX_LAST_LINE_BYTES: Final = 16 * 1_048_576
 MAX_METRICS: Final = 1_000
 MAX_METRIC_NAME: Final = 200
+_MAX_NAMED: Final = 10
+_NO_OUTPUT: Final = (
+    "no output, neither the file that AGENTLAB_TRIAL_OUTPUT names nor a JSON object in the last line of standard output"
+)
 _BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
 
 
@@ -249,27 +253,24 @@ def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any]
 
 
 def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
-    line = _last_line(stdout, below)
+    line, document, hint = _last_line(stdout, below) or b"", None, ""
     try:
-        document = parse_json(line or b"")
-    except MalformedBodyError:
-        document = None
+        document = parse_json(line, "the last line of standard output")
+    except MalformedBodyError as error:
+        # Such a line was meant as the output.
+        hint = f": {str(error).rstrip('.')}" if line.startswith(b"{") else ""
     if isinstance(document, dict):
         return _check(document, ids)
     ended = "ended with" if exit_code is None or exit_code >= 0 else "was ended by signal"
     code = "no exit code" if exit_code is None else abs(exit_code) if exit_code < 0 else f"code {exit_code}"
-    return _unread(ErrorType.HARNESS_PROCESS, f"the harness {ended} {code} and wrote no output")
+    return _unread(ErrorType.HARNESS_PROCESS, f"the harness {ended} {code} and wrote {_NO_OUTPUT}{hint}")
 
 
 def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
     try:
         output = TrialOutput.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))[:200]
-        return ReadOutput(
-            document, None, ErrorType.INVALID_OUTPUT, f"the output's field {where}: {message_with_value(first)}"
-        )
+        return ReadOutput(document, None, ErrorType.INVALID_OUTPUT, _problem_of(error))
     if output.ids.model_dump() != ids.to_json():
         wrong = [name for name, value in ids.to_json().items() if getattr(output.ids, name) != value]
         return ReadOutput(
@@ -279,6 +280,18 @@ def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
             f"the output has the ids of another trial: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
         )
     return ReadOutput(document, output)
+
+
+def _problem_of(error: ValidationError) -> str:
+    """Return why an output is invalid: all missing fields, or else the first wrong value, or else the unknown fields."""
+    found = [(item["type"], ".".join(map(str, item["loc"]))[:200], item) for item in error.errors(include_url=False)]
+    if missing := [name for kind, name, _ in found if kind == "missing"]:
+        return f"the output lacks {', '.join(missing)}; its format: lab schema-validate --schema trial_output_v1"
+    for kind, name, item in found:
+        if kind != "extra_forbidden":
+            return f"the output's field {name}: {message_with_value(item)}"
+    unknown = ", ".join(name for _, name, _ in found[:_MAX_NAMED])
+    return f"the output has fields that its format lacks: {unknown}; write numbers to metrics, other values to ext"
 
 
 def _unread(error_type: ErrorType, message: str) -> ReadOutput:

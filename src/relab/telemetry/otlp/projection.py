@@ -166,12 +166,13 @@ class _Projection:
         """Return `agent` if an agent's span is the whole run, `other` if the trace has no agent activity, else None.
 
         A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
-        name, a question or an answer (the creation of an agent does not count); and no span names a conversation, a
-        user or a trial. Late spans may change this.
+        name, a question or an answer (the creation of an agent does not count); and no span names a conversation or a
+        user. A trial of an experiment is an agent run of its own, so its name counts no more than others do. Late spans
+        may change this.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
             return str(Role.AGENT)
-        is_named = conversation_id or self._first_text(v.USER_ID) or "relab.agent_run_id" in self._principal.resource
+        is_named = conversation_id or self._first_text(v.USER_ID)
         if end.status is not RunStatus.SUCCESS or is_named or any(map(_shows_agent, self._all_spans)):
             return None
         return str(Role.OTHER)

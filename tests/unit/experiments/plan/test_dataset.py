@@ -101,6 +101,8 @@ def test_a_task_id_that_occurs_twice_is_named_with_both_lines(tmp_path: Path) ->
     [
         ({"prompt": "x"}, "task_id is missing"),
         ({"task_id": None}, "task_id is missing"),
+        ({"instance_id": "django__django-1", "repo": "django"}, "task_id is missing; copy it from instance_id"),
+        ({"row_id": 7, "questionId": "q7"}, "task_id is missing; copy it from questionId"),
         ({"task_id": 7}, "task_id must be text, not 7"),
         ({"task_id": ""}, "an id has 1 to 200 characters, not 0"),
         ({"task_id": "a/b"}, "an id must not contain '/'"),

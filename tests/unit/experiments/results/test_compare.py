@@ -368,6 +368,15 @@ def test_constant_differences_give_no_interval_and_no_pass(tmp_path: Path) -> No
     assert "score differs by +0 (95% interval unbounded: the differences do not vary, 9 tasks)" in result["reason"]
 
 
+def test_equal_differences_but_for_rounding_are_decided_by_no_number_of_tasks(tmp_path: Path) -> None:
+    """0.1 + 0.2 is not exactly 0.3, so the differences of equal costs have a variance that is no variation."""
+    more = {"base": 0.0, "better": 0.2}
+    rows = [trial_row(v, task, metrics={"score": 0.1 * task + more[v]}) for v in more for task in range(9)]
+    reason = judge(write_run(tmp_path / "run", rows), gates=["score<=0.5"]).reason
+
+    assert "if the true difference is the one seen (+0.2), no number of tasks decides it" in reason
+
+
 def test_malformed_gate_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(GateInvalidError, match="'success > 0'"):
         judge(tmp_path, gates=["success > 0"])

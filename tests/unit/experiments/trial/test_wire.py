@@ -167,17 +167,17 @@ def test_each_outcome_of_the_contract_is_accepted(trial: Trial, outcome: str) ->
         ({"schema_version": "trial_output_v2"}, "the output's field schema_version"),
         ({"metrics": []}, "the output's field metrics"),
         ({"metrics": None}, "the output's field metrics"),
-        ({"score": 1}, "the output's field score: Extra inputs"),
-        ({"objective": {"name": "x"}}, "the output's field objective.value"),
+        ({"score": 1}, "the output has fields that its format lacks: score; write numbers to metrics"),
+        ({"objective": {"name": "x"}}, "the output lacks objective.value"),
         ({"objective": {"name": "x", "value": "1"}}, "the output's field objective.value"),
         ({"objective": {"name": "x", "value": 1, "direction": "up"}}, "the output's field objective.direction"),
         ({"objective": {"name": "x" * 201, "value": 1}}, "the output's field objective.name"),
-        ({"artifacts": [{"logical_name": "x"}]}, "the output's field artifacts.0.path"),
+        ({"artifacts": [{"logical_name": "x"}]}, "the output lacks artifacts.0.path"),
         ({"checkpoints": [{"path": "c", "step": "3"}]}, "the output's field checkpoints.0.step"),
         ({"error": "it broke"}, "the output's field error"),
-        ({"ids": {}}, "the output's field ids.run_id"),
+        ({"ids": {}}, "the output lacks ids.run_id"),
         ({"ids": {**IDS.to_json(), "repl_idx": "0"}}, "the output's field ids.repl_idx"),
-        ({"ids": {**IDS.to_json(), "more": 1}}, "the output's field ids.more"),
+        ({"ids": {**IDS.to_json(), "more": 1}}, "the output has fields that its format lacks: ids.more"),
     ],
 )
 def test_invalid_or_unknown_output_field_is_reported(trial: Trial, fields: dict[str, Any], message: str) -> None:
@@ -209,15 +209,6 @@ def test_message_about_a_long_field_name_is_short(trial: Trial) -> None:
     trial.output.write_text(json.dumps(output(**{"x" * 1_000_000: 1})))
 
     assert len(trial.read().message or "") < 300
-
-
-@pytest.mark.parametrize("field", ["schema_version", "ids", "outcome"])
-def test_missing_required_field_is_reported(trial: Trial, field: str) -> None:
-    document = output()
-    del document[field]
-    trial.output.write_text(json.dumps(document))
-
-    assert trial.read().message == f"the output's field {field}: Field required"
 
 
 @pytest.mark.parametrize(
@@ -313,10 +304,10 @@ def test_without_a_file_the_last_line_of_stdout_is_the_output(trial: Trial, befo
 @pytest.mark.parametrize(
     ("exit_code", "message"),
     [
-        (0, "the harness ended with code 0 and wrote no output"),
-        (137, "the harness ended with code 137 and wrote no output"),
-        (-9, "the harness was ended by signal 9 and wrote no output"),
-        (None, "the harness ended with no exit code and wrote no output"),
+        (0, "the harness ended with code 0"),
+        (137, "the harness ended with code 137"),
+        (-9, "the harness was ended by signal 9"),
+        (None, "the harness ended with no exit code"),
     ],
 )
 def test_last_line_must_be_a_json_object(trial: Trial, text: str, exit_code: int | None, message: str) -> None:
@@ -325,7 +316,9 @@ def test_last_line_must_be_a_json_object(trial: Trial, text: str, exit_code: int
 
     assert found.output is None
     assert found.error_type == ErrorType.HARNESS_PROCESS
-    assert found.message == message
+    assert str(found.message).startswith(
+        f"{message} and wrote no output, neither the file that AGENTLAB_TRIAL_OUTPUT names"
+    )
 
 
 def test_a_last_line_that_is_json_is_checked_as_an_output(trial: Trial) -> None:
