@@ -32,7 +32,7 @@ from relab.api import (
 )
 from relab.api.incident_metrics import IncidentCollector
 from relab.api.metrics import DatabaseCollector
-from relab.api.otlp import SIGNALS, status_response
+from relab.api.otlp import LANGFUSE_PATH, SIGNALS, status_response
 from relab.bootstrap import Services, build
 from relab.core.garbage import collect_seldom
 from relab.core.logging import configure_logging
@@ -152,7 +152,8 @@ def create_app(services: Services) -> FastAPI:
         max_requests=http.max_concurrent_ingests, max_bytes=int(http.max_concurrent_ingest_mb * 1_048_576)
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
-    install_error_handlers(app, {signal.path: status_response for signal in SIGNALS})
+    otlp_paths = (*(signal.path for signal in SIGNALS), LANGFUSE_PATH)
+    install_error_handlers(app, dict.fromkeys(otlp_paths, status_response))
     app.state.routers = [context.router for context in ROUTE_MODULES[services.settings.serve_only]]
     for router in app.state.routers:
         app.include_router(router)

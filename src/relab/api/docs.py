@@ -8,8 +8,6 @@ that a page of another site causes.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 from importlib.resources import files
 from typing import Any, Final
@@ -19,7 +17,7 @@ from fastapi.responses import JSONResponse, Response
 
 from relab.access.models import Caller, Scope
 from relab.core.errors import NotFoundError
-from relab.http.access import ScopeCheck, bearer_of
+from relab.http.access import ScopeCheck, bearer_of, password_of
 from relab.http.deps import ServicesDep
 
 router = APIRouter(include_in_schema=False)
@@ -79,7 +77,7 @@ class BrowserScopeCheck(ScopeCheck):
             ForbiddenError: the caller lacks the required scope (403).
         """
         request.state.challenge = BASIC_CHALLENGE
-        return self.decide(request, services, bearer_of(request) or _password_of(request))
+        return self.decide(request, services, bearer_of(request) or password_of(request))
 
 
 _READS: Any = Depends(BrowserScopeCheck(Scope.READ))
@@ -122,15 +120,3 @@ def _file(name: str) -> bytes:
     if name == "start.js":
         return _START.encode()
     return (files("fastapi_standalone_docs") / "static" / "swagger" / name).read_bytes()
-
-
-def _password_of(request: Request) -> str | None:
-    """Return the password of HTTP Basic credentials; None if they are missing or malformed."""
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "basic":
-        return None
-    try:
-        _, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return None
-    return password.strip() or None

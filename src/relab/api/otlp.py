@@ -58,6 +58,8 @@ TRACES: Final = Signal("traces", "/v1/traces", "Trace", "rejected_spans")
 LOGS: Final = Signal("logs", "/v1/logs", "Logs", "rejected_log_records")
 METRICS: Final = Signal("metrics", "/v1/metrics", "Metrics", "rejected_data_points")
 SIGNALS: Final = (TRACES, LOGS, METRICS)
+LANGFUSE_PATH: Final = "/api/public/otel/v1/traces"
+"""The path that Langfuse's SDKs append to the address of their host to send traces."""
 
 # The canonical codes of gRPC that say the same as these HTTP statuses.
 _INVALID_ARGUMENT, _INTERNAL = 3, 13

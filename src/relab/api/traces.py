@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from relab.access.models import Scope
+from relab.access.models import Caller, Scope
 from relab.api.agent_runs import Cursor, RunId
-from relab.api.otlp import LOGS, METRICS, TRACES, documented_body, documented_responses, receive
-from relab.http.access import requires
+from relab.api.otlp import LANGFUSE_PATH, LOGS, METRICS, TRACES, documented_body, documented_responses, receive
+from relab.http.access import ScopeCheck, bearer_of, password_of, requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import scoped_problems
 from relab.telemetry.otlp_models import LogRecordPage, SpanPage
@@ -33,6 +33,43 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
     When the response is sent, the spans are stored durably. The spans of a trace may arrive in several requests, late,
     repeatedly and in any order. If the installation sets an ingest secret, a request without a token must send it as
     `X-Ingest-Secret`.
+    """
+    return await receive(request, services, TRACES)
+
+
+class LangfuseScopeCheck(ScopeCheck):
+    """Checks that the caller has a scope. The token may also be the password of HTTP Basic, with any user name.
+
+    Langfuse's SDKs always send their public key and their secret key in this way. While the installation needs no
+    token, the password is ignored, so that any keys will do.
+    """
+
+    def __call__(self, request: Request, services: ServicesDep) -> Caller:
+        """Return the caller of the request.
+
+        Raises:
+            UnauthenticatedError: the request has no valid credential (401).
+            ForbiddenError: the caller lacks the required scope, or only requests from this machine are accepted (403).
+        """
+        password = None if services.access.is_open() else password_of(request)
+        return self.decide(request, services, bearer_of(request) or password)
+
+
+_INGESTS_AS_LANGFUSE: Final[Any] = Depends(LangfuseScopeCheck(Scope.INGEST))
+
+
+@router.post(
+    LANGFUSE_PATH,
+    dependencies=[_INGESTS_AS_LANGFUSE],
+    response_class=Response,
+    responses=documented_responses(TRACES),
+    openapi_extra=documented_body(TRACES),
+    summary="Ingest OpenTelemetry traces from Langfuse's SDKs",
+)
+async def post_langfuse_traces(request: Request, services: ServicesDep) -> Response:
+    """Store spans as `POST /v1/traces` does, for Langfuse's SDKs, whose host is set to the address of this server.
+
+    The secret key of the SDK is the token. While requests need no token, any keys will do.
     """
     return await receive(request, services, TRACES)
 

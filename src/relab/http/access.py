@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any
 
 from fastapi import Depends, Request
@@ -63,6 +65,18 @@ def bearer_in(authorization: str) -> str | None:
     """Return the token in the value of an `Authorization` header; None if there is no bearer token."""
     kind, _, value = authorization.partition(" ")
     return value.strip() or None if kind.lower() == "bearer" else None
+
+
+def password_of(request: Request) -> str | None:
+    """Return the password of HTTP Basic credentials; None if they are missing or malformed."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        _, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return password.strip() or None
 
 
 def _credentials(request: Request, token: str | None) -> Credentials:

@@ -152,6 +152,7 @@ SCOPES = {
     ("DELETE", "/agent-runs/r/behaviour-labels/b"): Scope.OPERATE,
     ("GET", "/rca/labels"): Scope.READ,
     ("POST", "/v1/traces"): Scope.INGEST,
+    ("POST", "/api/public/otel/v1/traces"): Scope.INGEST,
     ("POST", "/v1/logs"): Scope.INGEST,
     ("POST", "/v1/metrics"): Scope.INGEST,
     ("GET", "/agent-runs/r/spans"): Scope.READ,

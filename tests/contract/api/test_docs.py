@@ -91,6 +91,31 @@ def test_other_routes_do_not_accept_basic_authentication(client: TestClient, ins
     assert_problem(answer, 401, "missing_token")
 
 
+LANGFUSE = "/api/public/otel/v1/traces"
+
+
+def test_langfuses_sdks_send_a_token_as_their_secret_key(client: TestClient, installation: Services) -> None:
+    reader, poster = (
+        installation.access.create_token(scope.value, [scope]).token for scope in (Scope.READ, Scope.INGEST)
+    )
+    key = "pk-lf-1"
+
+    for headers in (basic(poster, user=key), bearer(poster)):
+        assert client.post(LANGFUSE, json={}, headers=headers).status_code == 200
+    assert client.post(LANGFUSE, json={}, headers=basic(reader, user=key)).status_code == 403
+    assert client.post(LANGFUSE, json={}, headers=basic("sk-lf-1", user=key)).status_code == 401
+    assert client.post(LANGFUSE, json={}).status_code == 401
+
+
+def test_langfuses_sdks_send_any_keys_while_no_token_is_needed(installation: Services) -> None:
+    keys = basic("sk-lf-1", user="pk-lf-1")
+
+    with running_api(installation) as here:
+        assert here.post(LANGFUSE, json={}, headers=keys).status_code == 200
+    with loopback_client(create_app(installation), client_host="203.0.113.9") as remote:
+        assert remote.post(LANGFUSE, json={}, headers=keys).status_code == 403
+
+
 def test_other_machines_are_refused_the_description_of_an_open_installation(installation: Services) -> None:
     with loopback_client(create_app(installation), client_host="203.0.113.9") as remote:
         for path in PATHS:

@@ -15,7 +15,7 @@ from relab.server import create_app
 from support.api.one_call import OneCallClient
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
-OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
+OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/api/public/otel/v1/traces")
 """The routes whose error responses have OTLP's form."""
 
 

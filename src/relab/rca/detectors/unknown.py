@@ -73,8 +73,8 @@ def _read(failure: Failure) -> Sign | None:
 def _read_code(failure: Failure) -> Sign:
     """Return the sign in the status code of a failure: the kind of failure (`detail`), and how certain it is.
 
-    The confidence is low if the code is only in the text of a result, if it is a 500 without details, or if no known
-    code is found.
+    The confidence is low if the code is only in the text of a result, if it is a 500 without details that no model's
+    provider sent, or if no known code is found.
     """
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:
@@ -83,8 +83,10 @@ def _read_code(failure: Failure) -> Sign:
     if code in _CODE_DETAILS:
         return Sign(sure, _CODE_DETAILS[code], place)
     if code is not None and 500 <= code < 600:
-        # A 500 without details gives no information about the cause.
-        return Sign(Confidence.LOW if code == 500 and failure.is_generic else sure, "upstream_error", place)
+        # A 500 without details says nothing about the cause, except that it is behind the provider's API if a model's
+        # call got it.
+        is_vague = code == 500 and failure.is_generic and not failure.is_model_call
+        return Sign(Confidence.LOW if is_vague else sure, "upstream_error", place)
     return Sign(Confidence.LOW, UNCLASSIFIED)
 
 

@@ -108,7 +108,14 @@ class Failure:
         Detectors classify failures with equal keys alike.
         """
         event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
-        return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
+        error = (self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
+        return (self.kind, event_type, self.is_model_call, *error)
+
+    @property
+    def is_model_call(self) -> bool:
+        """Whether the object is the step of a model call, by its `span_kind`."""
+        kind = (self.source.model_extra or {}).get("span_kind") if isinstance(self.source, Step) else None
+        return isinstance(kind, str) and kind.lower() == "llm"
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
         """Return a quotation of the characters `start` to `end` of the text in the field that the failure quotes.

@@ -331,8 +331,6 @@ def _usage(attributes: Attributes) -> SpanUsage | None:
 
 
 _NO_USAGE: Final = SpanUsage(None, None, None)
-
-
 _MAX_DIGITS: Final = 19
 
 
@@ -348,7 +346,8 @@ def _count(value: Any) -> int | None:
 def _cost(value: Any) -> float | None:
     if type(value) not in {int, float} or not math.isfinite(value):
         return None
-    return float(value) if 0 <= value <= MAX_COST_USD else None
+    # Zero is the value of reporters that know no price (OpenLIT), or that report a failed call (Langfuse).
+    return float(value) if 0 < value <= MAX_COST_USD else None
 
 
 def _first(attributes: Attributes, *keys: str) -> Any:

@@ -148,6 +148,8 @@ _CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", 
 _NAMES: Final = ("name", "tool_name", "toolName")
 _ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
 _CONTENTS: Final = ("response", "result", "output", "content", "errorText", "error")
+_HEAD: Final = frozenset(("role", "finish_reason", "finishReason"))
+"""Fields that are not content."""
 _MESSAGE_KEYS: Final = ("role", "parts", "blocks", "content", "tool_calls", "message", "kwargs", "part_kind")
 
 
@@ -265,7 +267,7 @@ class _Gathered:
 def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
     """Add the texts, tool requests and tool results of `message` to `gathered`. `role` is the role of the message."""
     parts, content = message.get("parts") or message.get("blocks"), message.get("content")
-    gathered.is_known = [] in (message.get("parts"), content) or message == {"role": "assistant"}
+    gathered.is_known = [] in (message.get("parts"), content) or _is_bare(message)
     if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
         gathered.add_result({**message, "content": content})
     else:
@@ -285,6 +287,11 @@ def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
         for call in calls:
             if isinstance(call, dict) and _text_of(call, _CALL_IDS, MAX_ID_CHARS) not in known:
                 gathered.add_request(call)
+
+
+def _is_bare(message: dict[str, Any]) -> bool:
+    """Return whether a message is an answer without content, such as a request of tools whose calls are reported elsewhere."""
+    return bool(message) and message.keys() <= _HEAD and message.get("role", "assistant") == "assistant"
 
 
 def _has_results(content: Any) -> bool:

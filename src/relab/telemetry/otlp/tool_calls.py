@@ -250,7 +250,7 @@ class _Joining:
         else:
             found = self._next_of(self._printed.get((plain_name(request.name), _only_value(request.arguments))))
         if found is None:
-            found = self._in_other_process(model, request)
+            found = self._with_equal_arguments(model, request, is_earlier=is_earlier)
         if found is None:
             found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
         if found is None:
@@ -274,15 +274,15 @@ class _Joining:
                 return facts
         return None
 
-    def _in_other_process(self, model: SpanFacts, request: ToolRequest) -> SpanFacts | None:
-        """Return the first free span without a call id for the requested call, if its resource is not the model's.
+    def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
+        """Return the first free span without a call id for the requested call, if time does not show which span it is.
 
-        The clocks of two processes may differ: if `model` is the span of a gateway, the tool may seem to begin earlier.
+        The clocks of two processes may differ, and the requests in the inputs of several agents are in no order.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:
             spans.popleft()
-        return spans.popleft() if spans and spans[0].resource != model.resource else None
+        return spans.popleft() if spans and (is_earlier or spans[0].resource != model.resource) else None
 
     def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
         """Return the first span of the tool `name` that was not returned before; None if there is no such span.

@@ -177,6 +177,12 @@ class Case:
             if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
                 yield place, step
 
+    def calls_after(self, model: RunActivity) -> list[RunActivity]:
+        """Return the tool calls that began after the start of a model call, in order of time."""
+        # A call that an earlier trace made, and that only the input of this model call reports, has the model's start.
+        since_us = min(model.at_us + 1, model.end_us)
+        return [call for call in self.activities if call.kind == CALL and call.at_us >= since_us]
+
     def is_last(self, step: RunActivity) -> bool:
         """Return whether nothing in the run began after the end of `step`, which is a step or a tool call."""
         last = self.activities[-1]

@@ -227,7 +227,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
         # The agent to which the conversation went gives the answer.
         return None
-    asked = [call for call in case.activities if call.kind == CALL and call.at_us >= model.at_us]
+    asked = case.calls_after(model)
     called = [call for call in asked if call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)]
     # Without an agent, a request may be the whole task: some clients read a structured answer from it.
     was_stopped = not asked and case.is_last(model) and filled(case.fields.question) is not None

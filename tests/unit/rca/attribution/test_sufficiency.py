@@ -113,3 +113,13 @@ def test_conversation_without_any_error_has_only_a_ranked_guess() -> None:
     assert report.attribution.basis is AttributionBasis.RANKED_GUESS
     assert report.attribution.confidence is Confidence.LOW
     assert report.hypotheses == ()
+
+
+def test_server_error_of_a_models_provider_is_sufficient_without_details() -> None:
+    fields = {"status": "failure", "error_message": "Error code: 500 - Internal Server Error"}
+    asked = analyze(agent_run(tool_calls=[call("c1")], steps=[step("s1", span_kind="llm", **fields)]))
+    other = analyze(agent_run(tool_calls=[call("c1")], steps=[step("s1", span_kind="chain", **fields)]))
+
+    assert (asked.insufficient_evidence, other.insufficient_evidence) == (False, True)
+    assert asked.attribution is not None
+    assert (asked.attribution.step_id, asked.attribution.confidence) == ("s1", Confidence.MEDIUM)

@@ -257,6 +257,8 @@ def test_tokens_are_kept_if_they_are_counts(attributes: dict[str, Any], tokens: 
         ({"llm.cost.total": 0.25}, 0.25),
         ({"gen_ai.usage.cost": 0.25}, 0.25),
         ({"gen_ai.usage.cost": 1}, 1.0),
+        ({"operation.cost": 0.25}, 0.25),
+        ({"gen_ai.usage.cost": 0.0}, None),
         ({"gen_ai.usage.cost": -0.25}, None),
         ({"gen_ai.usage.cost": float("inf")}, None),
         ({"gen_ai.usage.cost": 1e13}, None),

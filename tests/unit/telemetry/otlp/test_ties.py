@@ -174,7 +174,7 @@ COSTS: dict[str, tuple[list[Any], tuple[int | None, int | None, float | None]]] 
         (30, 3, None),
     ),
     "nobody knows": ([span("root", None, AGENT), span("chat", "root", CHAT)], (None, None, None)),
-    "zero": ([span("root", None, AGENT), span("chat", "root", CHAT | usage(0, 0, 0.0))], (0, 0, 0.0)),
+    "zero": ([span("root", None, AGENT), span("chat", "root", CHAT | usage(0, 0, 0.0))], (0, 0, None)),
 }  # fmt: skip
 
 

@@ -257,6 +257,13 @@ def test_run_whose_last_tool_call_brought_nothing_may_have_been_cancelled_or_pau
     assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), open_call, answer="Shipped.") == SUCCEEDED
 
 
+def test_request_of_a_model_call_outside_of_an_agent_decides_nothing_if_only_its_input_has_executed_calls() -> None:
+    """A client without a span around its loop sends each model call as a trace with all calls before it."""
+    requested = good("c2", 2, status="skipped", result_summary=None)
+
+    assert verdict(good("c1", 0), asking("m1", 0, latency_ms=2_000), requested) == SUCCEEDED
+
+
 def test_run_that_langgraph_interrupted_to_ask_a_person_has_an_unknown_outcome() -> None:
     paused = role("chain", "s", 2, name="HumanInTheLoopMiddleware.after_model", finish_reasons=["interrupt"])
 

@@ -18,6 +18,7 @@ _NAMES = (
     ("agent.input", v.INPUT),
     ("agent.output", v.OUTPUT),
     ("http.status_code", v.STATUS_CODE),
+    ("operation.cost", v.COST_USD),
 )
 
 

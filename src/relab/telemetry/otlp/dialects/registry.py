@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from relab.telemetry.otlp.dialects.agentops import AGENTOPS
 from relab.telemetry.otlp.dialects.autogen import AUTOGEN
 from relab.telemetry.otlp.dialects.braintrust import BRAINTRUST
 from relab.telemetry.otlp.dialects.claude_code import CLAUDE_CODE
@@ -63,6 +64,7 @@ DIALECTS: Final = (
     MCP,
     MLFLOW,
     LANGFUSE,
+    AGENTOPS,
     LAMINAR,
     BRAINTRUST,
     SPRING_AI,
