@@ -30,6 +30,10 @@ EXIT_UNDECIDED = 2
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
+EXIT_BUDGET = 75
+"""A ceiling of the budget ended the run (EX_TEMPFAIL of sysexits.h: to be tried again, here with a higher ceiling)."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C or SIGTERM ended the command (128 + SIGINT, as shells report it)."""
 
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
 _C1 = range(0x7F, 0xA0)

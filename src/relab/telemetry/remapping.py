@@ -39,7 +39,7 @@ from relab.telemetry.records import (
 )
 from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
-from relab.telemetry.searches import collect
+from relab.telemetry.search_repository import collect
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
 
 MAX_BATCH_ITEMS: Final = 5_000

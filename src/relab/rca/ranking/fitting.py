@@ -31,7 +31,7 @@ from relab.rca.ranking.model import (
     word_columns,
 )
 from relab.rca.ranking.sources import name_words, signature_of
-from relab.rca.ranking.training import MIN_RUNS, TrainingRun
+from relab.rca.ranking.training_runs import MIN_RUNS, TrainingRun
 from relab.rca.ranking.trees import BAGS, DEPTH, TREES, boost, boost_chances
 from relab.rca.ranking.units import Unit, units_of
 
