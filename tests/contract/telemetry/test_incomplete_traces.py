@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from relab.bootstrap import Services, build
 from relab.storage.errors import DatabaseUnavailableError
-from relab.telemetry import remapping, run_remapper
+from relab.telemetry import remapping, run_remapper, stored_traces
 from relab.telemetry.models import RunFilter, RunHeader, RunStatus
 from relab.telemetry.reading import check_agent_run
 from support.clocks import MovableClock
@@ -238,14 +238,14 @@ def test_trace_that_cannot_be_projected_does_not_delay_others(
     for trace in (broken, sound):
         send(here, *without_root(trace))
     clock.move(QUIET_S + 1)
-    project = remapping.project
+    project = stored_traces.project
 
     def fail_for_one(trace_id: str, *given: object, **options: object) -> object:
         if trace_id == broken.id:
             raise ValueError("a defect of the projection")
         return project(trace_id, *given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(remapping, "project", fail_for_one)
+    monkeypatch.setattr(stored_traces, "project", fail_for_one)
 
     assert end(here) == 1
     assert listed(here, RunStatus.INCOMPLETE) == {sound.id}

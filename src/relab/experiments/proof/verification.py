@@ -26,7 +26,8 @@ from relab.experiments.records.file_names import (
     STATEMENTS,
 )
 from relab.experiments.records.journal import NAME as JOURNAL
-from relab.experiments.records.journal import Head, read_journal
+from relab.experiments.records.journal import read_journal
+from relab.experiments.records.journal_lines import Head
 from relab.experiments.records.run_folder import RunFolder, is_locked, open_run
 from relab.experiments.records.seals import digest_of_file, read_attestation
 from relab.experiments.results.grades import TrialTally, grades
