@@ -80,5 +80,5 @@ def remove(session: Session, searched: Mapping[str, int], *, before_us: int) -> 
 
 def _is_searched(record: RunRecord) -> bool:
     row = record.row
-    has_agent = row.outcome_rule != OutcomeRule.NO_AGENT_ACTIVITY
-    return not record.is_suspect and row.status != RunStatus.RUNNING and has_agent
+    has_activity = row.outcome_rule != OutcomeRule.NO_AGENT_ACTIVITY
+    return not record.is_suspect and row.status != RunStatus.RUNNING and has_activity

@@ -36,7 +36,8 @@ from relab.experiments.proof.damage import MAX_SHOWN, Damage
 from relab.experiments.proof.envelopes import Envelope, EnvelopeError, open_envelope
 from relab.experiments.proof.keys import PublicKey
 from relab.experiments.proof.seal import SealDamagedError, read_seal
-from relab.experiments.proof.verification import ProofVerdict, SignedBy, Trust, signer_of
+from relab.experiments.proof.signers import SignedBy, Trust, signer_of
+from relab.experiments.proof.verification import ProofVerdict
 from relab.experiments.records.file_names import SEAL, STATEMENTS
 from relab.experiments.workspace.untrusted_trees import remove_tree
 

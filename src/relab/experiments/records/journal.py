@@ -16,7 +16,6 @@ import io
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -45,14 +44,14 @@ WITHDRAWN: Final = "withdrawn"
 """The key of a line that withdraws the result of a trial, which then has none; its value is the reason."""
 _WITHDRAWAL: Final = re.compile(rb'\{"line":[0-9]+,"withdrawn":')
 _OUTCOMES: Final = frozenset(outcome.value for outcome in TrialOutcome)
-_SYNC_EVERY_S = 1.0
+_FLUSH_AFTER_S: Final = 1.0
 
 
 class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
     A line survives a crash of this process when `append` has returned. It survives a power failure once the file was
-    flushed to the disk: by `close`, or by the first `append` that is a second or more after the previous flush.
+    flushed to the disk, which happens within about a second, and at `close`.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -62,7 +61,8 @@ class Journal:
         self._file: io.FileIO | None = None
         self._end = 0
         self._head = Head(0, START)
-        self._synced = time.monotonic()
+        self._flush: threading.Timer | None = None
+        self._flush_error: OSError | None = None
 
     def open(self) -> set[str]:
         """Open the journal for appending; return the ids of the trials that have a result.
@@ -91,24 +91,39 @@ class Journal:
         """Append the line of a finished trial to the journal; `row` of `entry` is the trial's row in the results.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, or earlier lines could not be flushed to the disk.
         """
         with self._lock:
+            if self._flush_error is not None:
+                raise self._flush_error
             if not self._end:
                 self._write(*header_line(digest_of_file(self._run_dir / MANIFEST)))
             self._write(*checked_line(entry, self._head))
-            if time.monotonic() - self._synced >= _SYNC_EVERY_S:
-                assert self._file is not None
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+            if self._flush is None:
+                # By a timer, so that the last line before a long trial does not wait for the next one.
+                self._flush = threading.Timer(_FLUSH_AFTER_S, self._flush_lines)
+                self._flush.daemon = True
+                self._flush.start()
 
     def close(self) -> None:
         """Flush the journal to the disk (fsync) and close it."""
         with self._lock:
             if self._file is not None:
                 file, self._file = self._file, None
+                if self._flush is not None:
+                    self._flush.cancel()
                 with file:
                     os.fsync(file.fileno())
+
+    def _flush_lines(self) -> None:
+        with self._lock:
+            self._flush = None
+            if self._file is None:
+                return
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._flush_error = error
 
     def _write(self, line: bytes, head: Head) -> None:
         assert self._file is not None
