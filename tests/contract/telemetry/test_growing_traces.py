@@ -22,7 +22,7 @@ from relab.telemetry.rollup_tables import RunRollupRow
 from relab.telemetry.rollups import HOUR_US
 from support.clocks import MovableClock
 from support.otlp.logs import encode_logs, exception_log
-from support.otlp.traces import AGENT, START_NS, TOOL, Trace, encode
+from support.otlp.traces import AGENT, TOOL, Trace, encode
 from support.telemetry.runs import minimal_run
 from support.telemetry.unprojected import BATCH, FIRST, chats, grown, new, projected_steps, send, waiting
 
@@ -101,19 +101,6 @@ def test_export_has_all_acknowledged_spans(services: Services, reader: Services)
         [line] = export.lines()
 
     assert len(json.loads(line)["steps"]) == FIRST + BATCH
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock(START_NS // 1_000)
-
-
-@pytest.fixture
-def here(services: Services, clock: MovableClock) -> Iterator[Services]:
-    """An installation whose clock the test moves."""
-    made = build(services.settings, clock=clock)
-    yield made
-    made.close()
 
 
 def test_worker_projects_a_trace_when_it_is_quiet(here: Services, clock: MovableClock) -> None:

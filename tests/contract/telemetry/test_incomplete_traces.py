@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sqlalchemy import event, text
 
-from relab.bootstrap import Services, build
+from relab.bootstrap import Services
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry import remapping, run_remapper, stored_traces
 from relab.telemetry.models import RunFilter, RunHeader, RunStatus
@@ -21,19 +20,6 @@ from support.telemetry.runs import minimal_run
 
 START_US = START_NS // 1_000
 QUIET_S = 900.0
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock(START_US)
-
-
-@pytest.fixture
-def here(services: Services, clock: MovableClock) -> Iterator[Services]:
-    """An installation whose clock the test moves."""
-    made = build(services.settings, clock=clock)
-    yield made
-    made.close()
 
 
 def send(services: Services, *spans: Span) -> None:
