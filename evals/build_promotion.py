@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relab.builds.optimizer.evaluation import LoggedDecision, halves, train
 from relab.builds.optimizer.policies.protocol import BuildPolicy
@@ -37,9 +36,6 @@ KINDS = 3
 RETRIES = 3
 ACTIONS = 4
 WORDS = (Verdict.PASS, Verdict.EDGE, Verdict.FAIL, Verdict.INVALID)
-
-Chances = NDArray[np.float64]
-"""The probability of success by kind of failure and action, (KINDS, ACTIONS)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import RelabError
-from relab.experiments.proof.bundle_reading import BundleInvalidError, unpack_bundle, verify_bundle
+from relab.experiments.proof.bundle_reading import unpack_bundle, verify_bundle
+from relab.experiments.proof.errors import BundleInvalidError
 from relab.experiments.proof.verification import ProofVerdict
 from relab.experiments.sdk import LabClient
 from support.experiments.projects import WAITING, Project, Run

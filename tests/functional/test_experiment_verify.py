@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from relab.experiments.proof.keys import PublicKey, SigningKey, SigningKeyError
 from relab.experiments.proof.proving import prove_run, usable_signer
-from relab.experiments.proof.verification import ProofVerdict, Trust, Verification, verify_run
+from relab.experiments.proof.signers import Trust
+from relab.experiments.proof.verification import ProofVerdict, Verification, verify_run
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.records.seals import seal
 from support.experiments.projects import WAITING, Project, Run, answering

@@ -17,8 +17,6 @@ from support.testbed.beds import Bed, bed_home, shared_memory, shared_memory_of
 
 pytestmark = pytest.mark.full
 
-STATE_FILES = ("data", "stats", "flags.json", "actions.jsonl")
-
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Bed]:

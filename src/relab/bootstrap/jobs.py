@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from relab.jobs.backend import BackendOptions, JobBackend, open_backend
+from relab.jobs.backend import BackendOptions, JobBackend
 from relab.jobs.models import DEFAULT_TIME_LIMITS_S, Lane
+from relab.jobs.opening import open_backend
 from relab.progress.signal import PollingSignal, ProgressSignal, RedisSignal
 from relab.settings import JobSettings, Settings
 

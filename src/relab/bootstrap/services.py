@@ -21,7 +21,7 @@ from relab.core.home import signing_key_path
 from relab.jobs.models import LANES, JobStatus, Lane, Subscription
 from relab.settings import Settings, load_settings
 from relab.storage import Database
-from relab.storage.schema import prepare
+from relab.storage.preparing import prepare
 
 if TYPE_CHECKING:
     from relab.access.service import AccessService

@@ -86,7 +86,7 @@ def list_runs(
         wanted = options.read(services.clock.now_us())
         page = services.telemetry.list_runs(wanted, limit=limit)
         left_out = 0 if as_json or wanted.all_traces else _count_left_out(services.telemetry, wanted, page)
-        max_counted = services.telemetry.plain_traces.max_counted
+        max_counted = services.telemetry.no_agent_activity.max_counted
     if as_json:
         print_json("agent-runs list", **page.model_dump(mode="json"))
         return
@@ -124,7 +124,7 @@ def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPag
     if page.next_cursor:
         oldest_us = min(run.started_at for run in page.items)
         wanted = wanted.model_copy(update={"started_after_us": max(oldest_us, wanted.started_after_us or 0)})
-    return telemetry.plain_traces.count(wanted)
+    return telemetry.no_agent_activity.count(wanted)
 
 
 @app.command()

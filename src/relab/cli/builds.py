@@ -19,7 +19,7 @@ from relab.cli.builds_tests import evidence_text, list_tests, print_tests
 from relab.cli.builds_train import train
 from relab.cli.builds_watch import KnobsOption, PolicyOption, ProjectArgument, watch
 from relab.cli.choices import choice_of
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, JsonOption, plain, print_json, print_table
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ app.command()(watch)
 app.command()(suggestions)
 app.command()(accept)
 app.command()(reject)
-
-EXIT_INTERRUPTED = 130
 
 BuildId = Annotated[str, typer.Argument(metavar="ID", help="The build's id.")]
 

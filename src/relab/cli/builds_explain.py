@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from relab.cli.builds_tests import print_tests
-from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.output import JsonOption, plain, print_json, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import Console as _Console
@@ -126,10 +126,9 @@ def _print_remarks(path: str, log: BuildLog) -> None:
 
 
 def _print_lines(lines: Sequence[RelevantLine], log: BuildLog, *, whole: bool) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    console = stdout_console(soft_wrap=True, highlight=False, emoji=False)
     if not lines:
         print("No line explains a failure.")
         return

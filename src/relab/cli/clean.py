@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.confirming import confirm
-from relab.cli.experiments import open_experiments
+from relab.cli.experiment_context import open_experiments
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.retention import parse_age_us
 

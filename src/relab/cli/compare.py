@@ -43,7 +43,7 @@ def compare(
     Exit code: 0 PASS; 1 FAIL; 2 EDGE (the data fit both PASS and FAIL), INVALID (the data allow no decision) or a
     damaged run; 64 if there is no such run.
     """
-    from relab.cli.experiments import open_experiments
+    from relab.cli.experiment_context import open_experiments
     from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
     from relab.experiments.sets import find_set
 

@@ -93,7 +93,7 @@ def _database(services: Services) -> list[Check]:
 
 def _schema(database: Database) -> Check:
     from relab.core.errors import RelabError
-    from relab.storage.schema import prepare
+    from relab.storage.preparing import prepare
 
     try:
         prepare(database)

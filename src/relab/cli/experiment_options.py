@@ -1,4 +1,4 @@
-"""Options of the commands that run trials: which run to continue, what ends a run early, and which files are kept."""
+"""Arguments and options of the commands that run trials, such as what ends a run early and which files are kept."""
 
 from __future__ import annotations
 
@@ -44,6 +44,27 @@ ResultCacheOption = Annotated[
         help="Take results of equal trials from the cache of the project, or run all; by default as in the experiment file.",
     ),
 ]
+ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment file.")]
+OverridesOption = Annotated[
+    Path | None, typer.Option(help="A file with values for knobs, such as .lab/knobs/overrides.json.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+KeepOption = Annotated[
+    str, typer.Option("--keep-workspaces", help="all | failed | none: which trials' workspaces are kept after the run.")
+]
+ExecutorOption = Annotated[
+    str, typer.Option(help="local | ray: where the trials run; --continue does not remember it.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --executor ray: the cluster, as HOST:PORT or `auto`. Without it RAY_ADDRESS, else Ray on this machine."
+    ),
+]
+NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
+DEFAULT_KEEP = "all"
+DEFAULT_EXECUTOR = "local"
+DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 
 
 def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:

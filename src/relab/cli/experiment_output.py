@@ -1,4 +1,4 @@
-"""Print the plan of an experiment, the progress of a run, and its summary."""
+"""Print the plan of an experiment, the progress of a run, and its summary; the exit code of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from relab.cli.output import plain, print_table
+from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from relab.experiments.models import ExperimentRunSummary, RunProgress, TrialResult
@@ -232,3 +232,23 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
         "retried": summary.retried,
         "cached": summary.cached,
     }
+
+
+def exit_code_of(summary: ExperimentRunSummary) -> int:
+    """Return the exit code of a command that executed this run."""
+    if not summary.finished:
+        return EXIT_INTERRUPTED if summary.ceiling is None else EXIT_BUDGET
+    return EXIT_FAILED if summary.variants_without_result else 0
+
+
+def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
+    """Print the summary of a run, and return the exit code of the command that executed the run.
+
+    With `json`, print one JSON object: the name of the `command`, the summary and the `extra` fields.
+    """
+    code = exit_code_of(summary)
+    if json:
+        print_json(command, **run_json(summary), **extra, exit_code=code)
+    else:
+        show_run(summary)
+    return code

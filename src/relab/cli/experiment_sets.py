@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relab.cli.experiments import EXIT_BUDGET, EXIT_INTERRUPTED, open_experiments, stoppable_run
-from relab.cli.output import EXIT_FAILED, plain, print_json, print_table
+from relab.cli.experiment_context import open_experiments, stoppable_run
+from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunOptions, StopSwitch
@@ -32,11 +32,11 @@ class _Ran:
 
     @property
     def code(self) -> int:
+        from relab.cli.experiment_output import exit_code_of
+
         if self.summary is None:
             return EXIT_INTERRUPTED if self.error is None else EXIT_FAILED
-        if not self.summary.finished:
-            return EXIT_INTERRUPTED if self.summary.ceiling is None else EXIT_BUDGET
-        return EXIT_FAILED if self.summary.variants_without_result else 0
+        return exit_code_of(self.summary)
 
 
 def run_set(

@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.experiment_options import (
+    DEFAULT_EXECUTOR,
+    DEFAULT_EXPERIMENT,
+    DEFAULT_KEEP,
+    AddressOption,
     ContinueOption,
+    ExecutorOption,
+    ExperimentArgument,
+    KeepOption,
     MaxCostOption,
     MaxSecondsOption,
     MaxTrialsOption,
+    NoTelemetryOption,
+    OverridesOption,
+    QuietOption,
     ResultCacheOption,
     RetryErrorsOption,
     ceilings_of,
     keep_of,
 )
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
-from relab.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
-    from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunOptions, StopSwitch
-    from relab.experiments.service import ExperimentService
-
-EXIT_BUDGET = 75
-"""A ceiling of the budget ended the run (EX_TEMPFAIL of sysexits.h: to be tried again, here with a higher ceiling)."""
-EXIT_INTERRUPTED = 130
+    from relab.experiments.models import ContinueOptions, RunOptions
 
 app = typer.Typer(help="Experiments of this project: `list`, `show` and `verify`.", no_args_is_help=True)
-
-ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment file.")]
-OverridesOption = Annotated[
-    Path | None, typer.Option(help="A file with values for knobs, such as .lab/knobs/overrides.json.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-KeepOption = Annotated[
-    str, typer.Option("--keep-workspaces", help="all | failed | none: which trials' workspaces are kept after the run.")
-]
-ExecutorOption = Annotated[
-    str, typer.Option(help="local | ray: where the trials run; --continue does not remember it.")
-]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(
-        help="With --executor ray: the cluster, as HOST:PORT or `auto`. Without it RAY_ADDRESS, else Ray on this machine."
-    ),
-]
-NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
-DEFAULT_KEEP = "all"
-DEFAULT_EXECUTOR = "local"
-DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 
 
 def init(
@@ -310,7 +290,7 @@ def verify(
 
 
 def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    from relab.cli.experiment_output import live_progress, warn
+    from relab.cli.experiment_output import live_progress, report_run, warn
 
     with open_experiments(telemetry=not no_telemetry) as service:
         resolved = service.runs.prepare(experiment, options)
@@ -324,7 +304,7 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
 
 
 def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
-    from relab.cli.experiment_output import live_progress
+    from relab.cli.experiment_output import live_progress, report_run
     from relab.experiments.service import find_run
 
     with open_experiments(telemetry=not no_telemetry) as service:
@@ -332,65 +312,3 @@ def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry
         with stoppable_run() as stop, live_progress(*service.runs.extent(folder), quiet=quiet or json) as on_result:
             summary = service.runs.continue_run(folder, stop, on_result, options)
     return report_run("run", summary, json, {"continued": True})
-
-
-def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
-    """Print the summary of a run, and return the exit code of the command that executed the run.
-
-    With `json`, print one JSON object: the name of the `command`, the summary and the `extra` fields.
-    """
-    from relab.cli.experiment_output import run_json, show_run
-
-    code = EXIT_FAILED if summary.variants_without_result else 0
-    if not summary.finished:
-        code = EXIT_BUDGET if summary.ceiling is not None else EXIT_INTERRUPTED
-    if json:
-        print_json(command, **run_json(summary), **extra, exit_code=code)
-    else:
-        show_run(summary)
-    return code
-
-
-@contextmanager
-def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
-    """Yield the service of experiments.
-
-    If `telemetry` is true, the service stores each trial as an agent run in the configured database.
-    """
-    from relab.core.clock import SystemClock
-    from relab.core.home import default_home, signing_key_path
-    from relab.core.memory import give_large_blocks_back
-    from relab.experiments.service import ExperimentService
-
-    # A run may have a hundred thousand trials.
-    give_large_blocks_back()
-    if not telemetry:
-        yield ExperimentService(SystemClock(), signing_key=signing_key_path(default_home()))
-        return
-    from relab.cli.context import open_services
-
-    with open_services() as services:
-        yield services.experiments()
-
-
-@contextmanager
-def stoppable_run() -> Iterator[StopSwitch]:
-    """Yield a switch that stops a run: at the first Ctrl-C or SIGTERM, running trials are finished, no other starts.
-
-    A second Ctrl-C or SIGTERM ends the running trials immediately.
-    """
-    from relab.experiments.models import StopSwitch
-
-    switch = StopSwitch()
-
-    def pressed() -> None:
-        message = (
-            "ending the running trials"
-            if switch.finish.is_set()
-            else ("finishing the running trials; press Ctrl-C again to end them immediately")
-        )
-        print(f"lab: {message}", file=sys.stderr)
-        switch.press()
-
-    with stop_signals(pressed):
-        yield switch

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from relab.cli.output import _JSON_CONTROL as JSON_CONTROL
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 What = Literal["runs", "items", "spans", "logs"]
@@ -55,9 +55,8 @@ def export(
                     else:
                         _write_lines(runs.lines(), path if output != _STDOUT else None)
         except BrokenPipeError:
-            # The reader has closed the pipe (`| head`); Python must not try to write the rest at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(EXIT_FAILED) from None
+            # The reader of the standard output has closed the pipe (`| head`).
+            raise
         except OSError as error:
             raise _unwritable(output, error) from error
     if as_json:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.experiment_options import keep_of
-from relab.cli.experiments import (
+from relab.cli.experiment_context import open_experiments, stoppable_run
+from relab.cli.experiment_options import (
     DEFAULT_EXECUTOR,
     DEFAULT_KEEP,
     AddressOption,
@@ -16,10 +16,9 @@ from relab.cli.experiments import (
     KeepOption,
     NoTelemetryOption,
     QuietOption,
-    open_experiments,
-    report_run,
-    stoppable_run,
+    keep_of,
 )
+from relab.cli.experiment_output import report_run
 from relab.cli.output import JsonOption
 from relab.cli.pausing import RunDirOption
 

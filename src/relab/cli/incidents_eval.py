@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.experiments import EXIT_INTERRUPTED, QuietOption, open_experiments, stoppable_run
+from relab.cli.experiment_context import open_experiments, stoppable_run
+from relab.cli.experiment_options import QuietOption
 from relab.cli.incidents_eval_output import show_report
-from relab.cli.output import JsonOption, plain, print_json, write_text
+from relab.cli.output import EXIT_INTERRUPTED, JsonOption, plain, print_json, write_text
 
 if TYPE_CHECKING:
     from relab.experiments.models import StopSwitch

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, check_writable, plain, print_json, print_table, write_text
+from relab.cli.output import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    JsonOption,
+    check_writable,
+    plain,
+    print_json,
+    print_table,
+    write_text,
+)
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from relab.load.models import LatencySummary, LoadPlan, LoadResult, Mix, OnProgress, Progress
 
-EXIT_INTERRUPTED = 130
 _LINE_EVERY_S = 5.0
 _DEFAULT_RATE_PER_S = 100.0
 _DEFAULT_DURATION_S = 10.0

@@ -22,8 +22,17 @@ from relab.core.garbage import collect_seldom, skip_collections_at_exit
 
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED_PIPE = 141
+"""The reader of the output has closed its pipe (128 + SIGPIPE, as shells report it for other programs)."""
 ALIKE = 0.65
 """The minimum similarity (of `difflib`) between a mistyped command and a suggestion."""
+
+
+class ClosedPipeError(Exception):
+    """A command wrote into a pipe that its reader had closed; the cause is the BrokenPipeError.
+
+    It replaces the BrokenPipeError, for which Typer ends the process with 1, the code of a failed command.
+    """
 
 
 class LabGroup(TyperGroup):
@@ -32,6 +41,17 @@ class LabGroup(TyperGroup):
     For a mistyped command, the error message suggests a command only if it is very similar. For `fork`, it does not
     suggest `worker`.
     """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name, and return its result.
+
+        Raises:
+            ClosedPipeError: the command wrote into a pipe that its reader had closed.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ClosedPipeError from error
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name and the object of the command that the first of `args` names, and the remaining arguments."""
@@ -177,8 +197,21 @@ def main() -> None:
     run()
 
 
+def _flush_stdout() -> None:
+    """Write the buffered output of a finished command. A reader that has closed the pipe does not change its exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from relab.cli.output import discard_stdout
+
+        discard_stdout()
+
+
 def run() -> None:
     """Run the command line in `sys.argv`.
+
+    If the reader of the output has closed its pipe (`lab … | head`), the command ends without a message: with its own
+    code if it was finished, otherwise with 141, as a program that SIGPIPE ends.
 
     Raises:
         SystemExit: the command has ended, with its exit code.
@@ -187,7 +220,14 @@ def run() -> None:
     first = sys.argv[1:2]
     try:
         code = build_app(first if first and first[0] in COMMANDS else COMMANDS)(standalone_mode=False)
-        sys.stdout.flush()
+        _flush_stdout()
+    except ClosedPipeError as error:
+        from relab.cli.output import discard_stdout, is_stdout_closed, report_error
+
+        if not is_stdout_closed():
+            sys.exit(report_error(error))
+        discard_stdout()
+        sys.exit(EXIT_CLOSED_PIPE)
     except TyperException as error:
         if "--json" in sys.argv:
             from relab.cli.output import print_error

@@ -9,15 +9,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import stat
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -30,6 +34,10 @@ EXIT_UNDECIDED = 2
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
+EXIT_BUDGET = 75
+"""A ceiling of the budget ended the run (EX_TEMPFAIL of sysexits.h: to be tried again, here with a higher ceiling)."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C or SIGTERM ended the command (128 + SIGINT, as shells report it)."""
 
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
 _C1 = range(0x7F, 0xA0)
@@ -76,7 +84,6 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     is too narrow for the columns, each row is printed as a list of its cells.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -88,12 +95,27 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     for row in texts:
         table.add_row(*map(Text, row))
     is_terminal = sys.stdout.isatty()
-    console = Console(width=None if is_terminal else PIPE_WIDTH)
+    console = stdout_console(width=None if is_terminal else PIPE_WIDTH)
     names = [str(column.header) for column in table.columns]
     if texts and is_terminal and _readable_width(names, texts) > console.width:
         print("\n".join([plain(title), *(_as_list(names, row) for row in texts)]))
     else:
         console.print(table)
+
+
+def stdout_console(**options: Any) -> Console:
+    """Return Rich's console for stdout; `options` are the arguments of `Console`.
+
+    If the reader of stdout has closed its pipe, printing raises BrokenPipeError, as `print` does. Rich's own console
+    would end the process with 1, the code of a failed command.
+    """
+    from rich.console import Console
+
+    class StdoutConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 Rich calls this method while it handles the BrokenPipeError
+
+    return StdoutConsole(**options)
 
 
 def _readable_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
@@ -232,7 +254,7 @@ def report_error(error: Exception) -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            _discard_stdout()
+            discard_stdout()
         return EXIT_UNAVAILABLE
     if (problem := _usage_problem(error)) is not None:
         print_error("usage", problem)
@@ -285,9 +307,16 @@ def _undecodable_argument(text: str) -> str | None:
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)
 
 
-def _discard_stdout() -> None:
+def discard_stdout() -> None:
     """Redirect stdout to the null device after a failed write; otherwise Python fails again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_stdout_closed() -> bool:
+    """Return whether stdout is a pipe whose reader has closed it."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
@@ -313,7 +342,7 @@ def print_error(code: str, message: str, details: dict[str, Any] | None = None) 
             print_json_error(code, message, details)
             sys.stdout.flush()
         except OSError:
-            _discard_stdout()
+            discard_stdout()
         else:
             return
     print(f"lab: {plain(message)}", file=sys.stderr)

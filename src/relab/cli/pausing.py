@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relab.cli.experiments import (
-    DEFAULT_EXECUTOR,
-    AddressOption,
-    ExecutorOption,
-    NoTelemetryOption,
-    QuietOption,
-    open_experiments,
-    report_run,
-    stoppable_run,
-)
+from relab.cli.experiment_context import open_experiments, stoppable_run
+from relab.cli.experiment_options import DEFAULT_EXECUTOR, AddressOption, ExecutorOption, NoTelemetryOption, QuietOption
+from relab.cli.experiment_output import report_run
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
 if TYPE_CHECKING:

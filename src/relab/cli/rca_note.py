@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from relab.cli.output import plain
+from relab.cli.output import plain, stdout_console
 
 if TYPE_CHECKING:
     from relab.rca.service import NoteQuote, RunNote
@@ -43,7 +43,7 @@ def print_note(note: RunNote, console: Console | None = None) -> None:
         note: the note.
         console: the terminal to print to; None for stdout.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = console or stdout_console(width=None if sys.stdout.isatty() else WIDTH)
     width = min(console.width, WIDTH)
     height = min(HEIGHT, max(MIN_HEIGHT, console.height - 1)) if console.is_terminal else HEIGHT
     lines = list(_lines(note, console, width, height))

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.experiments import EXIT_INTERRUPTED, open_experiments, stoppable_run
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_json_error
+from relab.cli.experiment_context import open_experiments, stoppable_run
+from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, JsonOption, plain, print_json, print_json_error
 from relab.cli.pausing import RunDirOption
 from relab.cli.trials import show_patch
 

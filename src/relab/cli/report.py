@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relab.cli.output import plain
+from relab.cli.output import plain, stdout_console
 from relab.rca.models import AttributionBasis, Report, SentenceJudgement
 
 MAX_SHOWN = 20
@@ -19,7 +19,7 @@ def print_report(agent_run_id: str, report: Report) -> None:
 
     `report` is the report of an analysis of the run `agent_run_id`.
     """
-    console = Console()
+    console = stdout_console()
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
     console.print(Text.assemble(("Run ", "bold"), plain(agent_run_id), (": ", "bold"), (cause, "bold cyan")))
     console.print(Text(plain(report.summary)))

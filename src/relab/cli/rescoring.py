@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.experiments import open_experiments, stoppable_run
+from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from relab.cli.confirming import confirm
-from relab.cli.experiments import open_experiments
+from relab.cli.experiment_context import open_experiments
 from relab.cli.output import JsonOption, print_json, print_table
 from relab.cli.retention import parse_age_us
 

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from relab.cli.output import EXIT_FAILED, EXIT_UNDECIDED, plain
+from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNDECIDED, plain
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
     from relab.rollouts.service import RolloutProgress, RolloutRecord
-
-EXIT_INTERRUPTED = 130
 
 
 def recover(services: Services) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, EXIT_UNDECIDED, JsonOption, plain, print_json
-from relab.cli.rollout_running import EXIT_INTERRUPTED, recover, show_progress
+from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNDECIDED, JsonOption, plain, print_json
+from relab.cli.rollout_running import recover, show_progress
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import typer
 
 from relab.cli.output import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_UNDECIDED,
     JsonOption,
     check_writable,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from relab.testbed.models import Addresses
     from relab.testbed.scenarios.service import Scenario, ScenarioResult, Section
 
-EXIT_INTERRUPTED = 130
 _TOKEN_LABEL = "on-call"  # noqa: S105 the owner of the token in the records of actions
 
 

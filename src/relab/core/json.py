@@ -35,7 +35,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
-    """Parse UTF-8 JSON and return its value. The message about invalid JSON begins with `what`, the name of the source.
+    """Parse UTF-8 JSON and return its value. The message of an error begins with `what`, the name of the source.
 
     These are rejected, besides invalid JSON:
 
@@ -53,9 +53,9 @@ def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
         raise MalformedBodyError(f"{what} is not valid JSON: {_fault(raw, error)}.") from error
     # Both checks visit the complete tree, so they run only if the bytes contain a sign of such a value.
     if b"\\u0000" in raw:
-        _refuse_nul(value)
+        _refuse_nul(value, what)
     if _LONG_EXPONENT.search(raw) or (len(raw) >= _MIN_LONG_DIGITS and _LONG_DIGITS.search(raw)):
-        _refuse_infinity(value)
+        _refuse_infinity(value, what)
     return value
 
 
@@ -108,18 +108,18 @@ def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
     return found
 
 
-def _refuse_nul(value: JsonValue) -> None:
+def _refuse_nul(value: JsonValue, what: str) -> None:
     for path, scalar in _walk(value):
         if isinstance(scalar, str) and "\x00" in scalar:
             field = path.replace("\x00", "\\u0000")
             raise MalformedBodyError(
-                f"The field {field} holds a NUL character (\\u0000).",
+                f"{what} holds a NUL character (\\u0000) in the field {field}.",
                 problems=((field, "must not contain NUL (\\u0000)"),),
                 remedy="Remove the character; no database can store it as text.",
             )
 
 
-def _refuse_infinity(value: JsonValue) -> None:
+def _refuse_infinity(value: JsonValue, what: str) -> None:
     # A loop of its own: the paths that `_walk` returns would take twice the time, and memory for each scalar.
     stack: list[JsonValue] = [value]
     while stack:
@@ -130,7 +130,7 @@ def _refuse_infinity(value: JsonValue) -> None:
             stack.extend(node)
         elif isinstance(node, (int, float)) and not -_MAX_VALUE <= node <= _MAX_VALUE:
             raise MalformedBodyError(
-                "The body holds a number beyond the range of a double.",
+                f"{what} holds a number beyond the range of a double.",
                 problems=(("body", "a number is out of range"),),
             )
 

@@ -57,8 +57,8 @@ from relab.experiments.records.sessions import (
     session_begin,
     session_end,
 )
-from relab.experiments.results.compare import parse_gates
 from relab.experiments.results.finishing import finish_run
+from relab.experiments.results.gates import parse_gates
 from relab.experiments.results.planning_power import plan_power
 from relab.experiments.results.provenance import manifest_of_new_run
 from relab.experiments.results.telemetry_link import MAX_PENDING, TelemetryLink

@@ -1,4 +1,4 @@
-"""The protocol of job back ends, and the function that opens the configured one.
+"""The protocol of job back ends, and their options; `opening.py` opens the configured one.
 
 A job is a row of the database. A back end only carries the ids of new jobs to workers. If such an announcement is lost,
 `reannounce` or a poll finds the row later.
@@ -6,16 +6,12 @@ A job is a row of the database. A back end only carries the ids of new jobs to w
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from relab.core.clock import Clock
-from relab.core.errors import ConfigurationError
-from relab.jobs import backends
 from relab.jobs.models import Lane
 
 if TYPE_CHECKING:
@@ -93,30 +89,3 @@ class BackendOptions:
     function_path: str
     poll_s: float
     time_limits: Mapping[Lane, float]
-
-
-def backend_names() -> list[str]:
-    """Return the names of all back ends, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(backends.__path__))
-
-
-def open_backend(name: str, options: BackendOptions) -> JobBackend:
-    """Return the job back end with this name; it connects to its broker when it is first used.
-
-    Raises:
-        ConfigurationError: there is no such back end, an option that it needs is not set, or its library is missing.
-    """
-    if name not in backend_names():
-        raise ConfigurationError(
-            f"RELAB_JOBS__BACKEND is {name!r}, which is not a job back end.",
-            remedy=f"Set it to auto, {', '.join(backend_names())}.",
-        )
-    try:
-        module = importlib.import_module(f"{backends.__name__}.{name}")
-        backend: JobBackend = module.open_backend(options)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"The job back end {name} needs the package {error.name}, which is not installed.",
-            remedy="Install relab with the extra that contains it: pip install 'relab[redis]' for rq.",
-        ) from error
-    return backend

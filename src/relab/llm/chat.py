@@ -14,12 +14,10 @@ import json
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +35,7 @@ from relab.llm.config import LlmConfig
 from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredError, LlmUnavailableError
 from relab.llm.models import OutputMethod, Prompt
 from relab.llm.output_methods import other_methods
+from relab.llm.provider import ChatSdk
 
 _KEYLESS = SecretStr("none")
 """The key for a server that needs no key: if no key were set, the SDK would send `OPENAI_API_KEY` to it."""
@@ -70,22 +69,15 @@ Pydantic emits `UserWarning` for a value of another type; it is an exception whe
 """
 
 
-@dataclass(frozen=True, slots=True)
 class ChatBackend:
-    """The part of a call to a language model that differs between providers: their SDK and their chat model.
+    """Calls language models of one provider.
 
-    Attributes:
-        sdk: the module of the provider's SDK; every SDK has `APIStatusError`, `APIConnectionError` and
-            `DefaultAsyncHttpxClient`.
-        base_error: the base class of the SDK's exceptions.
-        make_model: a function that returns the chat model for a configuration and an HTTP client.
-        client_of: a function that returns the SDK's client of a chat model.
+    Args:
+        sdk: the part of a call that differs between providers.
     """
 
-    sdk: ModuleType
-    base_error: type[Exception]
-    make_model: Callable[[LlmConfig, Any], BaseChatModel]
-    client_of: Callable[[Any], Any]
+    def __init__(self, sdk: ChatSdk) -> None:
+        self._sdk = sdk
 
     async def ask(self, config: LlmConfig, prompt: Prompt, schema: type[BaseModel], *, ends_at: float) -> AIMessage:
         """Send a prompt to the model and return the model's message; retry temporary failures while time is left.
@@ -102,15 +94,15 @@ class ChatBackend:
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
         # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.
         with tracing_context(enabled=False):
-            async with _open_model(self, config) as chat_model:
+            async with _open_model(self._sdk, config) as chat_model:
                 model = _bind(chat_model, config.method, schema)
                 attempt, may_cost = 0, False
                 while True:
                     failure: LlmError
                     try:
                         return await model.ainvoke(messages)
-                    except (self.base_error, LlmError, *_MALFORMED) as error:
-                        failure = _translate(error, self, config)
+                    except (self._sdk.base_error, LlmError, *_MALFORMED) as error:
+                        failure = _translate(error, self._sdk, config)
                     # An earlier attempt may have reached the model.
                     failure.may_cost = may_cost = may_cost or failure.may_cost
                     # Raise outside of the `except` block, so that the server's text is not chained to the error.
@@ -126,14 +118,14 @@ class ChatBackend:
         Raises:
             LlmError: the server cannot be reached, or rejects the request.
         """
-        async with _open_model(self, config) as model:
+        async with _open_model(self._sdk, config) as model:
             try:
-                page = await self.client_of(model).models.list()
+                page = await self._sdk.client_of(model).models.list()
                 return tuple(str(each.id) for each in page.data)
-            except (self.sdk.NotFoundError, *_MALFORMED):
+            except (self._sdk.sdk.NotFoundError, *_MALFORMED):
                 return None
-            except (self.base_error, LlmError) as error:
-                failure = _translate(error, self, config)
+            except (self._sdk.base_error, LlmError) as error:
+                failure = _translate(error, self._sdk, config)
         raise failure
 
 
@@ -168,12 +160,12 @@ def _system(prompt: Prompt, method: OutputMethod, schema: type[BaseModel]) -> st
 
 
 @asynccontextmanager
-async def _open_model(backend: ChatBackend, config: LlmConfig) -> AsyncIterator[BaseChatModel]:
-    client_class = bounded(backend.sdk.DefaultAsyncHttpxClient, config.max_response_bytes)
+async def _open_model(sdk: ChatSdk, config: LlmConfig) -> AsyncIterator[BaseChatModel]:
+    client_class = bounded(sdk.sdk.DefaultAsyncHttpxClient, config.max_response_bytes)
     headers = {"Accept-Encoding": "identity"}
     # The client needs no timeout, because the deadline of the whole call limits every part of it.
     async with client_class(timeout=None, follow_redirects=False, headers=headers, verify=_tls()) as client:
-        yield backend.make_model(config, client)
+        yield sdk.make_model(model_options(config), client)
 
 
 @functools.cache
@@ -197,7 +189,7 @@ def _bind(
     return model.bind(extra_body={"response_format": {"type": "json_schema", "json_schema": wanted}})
 
 
-def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) -> LlmError:
+def _translate(error: BaseException, sdk: ChatSdk, config: LlmConfig) -> LlmError:
     """Convert an exception of the SDK to an `LlmError` without the exception's text."""
     # The text of the exception is untrusted, and may contain the key.
     own: BaseException | None = error
@@ -205,9 +197,9 @@ def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) ->
         if isinstance(own, LlmError):
             return own
         own = own.__cause__ or own.__context__
-    if isinstance(error, backend.sdk.APIStatusError):
+    if isinstance(error, sdk.sdk.APIStatusError):
         return _status_error(error.status_code, error.response, config)
-    if isinstance(error, backend.sdk.APIConnectionError):
+    if isinstance(error, sdk.sdk.APIConnectionError):
         causes = list(_causes(error))
         return LlmUnavailableError(
             f"The model server {_origin(config)} cannot be reached, or closed the connection ({type(causes[-1]).__name__}).",

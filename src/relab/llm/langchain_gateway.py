@@ -151,7 +151,9 @@ class LangChainGateway:
 @functools.cache
 def _load(provider: str) -> ChatBackend:
     """Return the chat backend of a provider; the first call loads the provider's libraries."""
-    return PROVIDERS[provider].load()
+    from relab.llm.chat import ChatBackend
+
+    return ChatBackend(PROVIDERS[provider].load())
 
 
 def _reject_removed_tracer() -> None:

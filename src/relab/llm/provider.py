@@ -1,15 +1,35 @@
-"""The facts about a provider of language models that the gateway needs."""
+"""The facts about a provider of language models that the gateway needs, and the part of a call that depends on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from relab.llm.models import OutputMethod
 
 if TYPE_CHECKING:
-    from relab.llm.chat import ChatBackend
+    from langchain_core.language_models import BaseChatModel
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSdk:
+    """The part of a call to a language model that differs between providers: their SDK and their chat model.
+
+    Attributes:
+        sdk: the module of the provider's SDK; every SDK has `APIStatusError`, `APIConnectionError` and
+            `DefaultAsyncHttpxClient`.
+        base_error: the base class of the SDK's exceptions.
+        make_model: a function that returns the chat model for the options that all providers have in common
+            (`chat.model_options`) and an HTTP client.
+        client_of: a function that returns the SDK's client of a chat model.
+    """
+
+    sdk: ModuleType
+    base_error: type[Exception]
+    make_model: Callable[[Mapping[str, Any], Any], BaseChatModel]
+    client_of: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +41,11 @@ class Provider:
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
         methods: the protocol's methods for requesting an answer as JSON; the first one is the default.
-        load: a function that loads the package, which takes seconds, and returns the chat backend.
+        load: a function that loads the package, which takes seconds, and returns what calls need of it.
     """
 
     package: str
     endpoint: str
     default_model: str
     methods: tuple[OutputMethod, ...]
-    load: Callable[[], ChatBackend]
+    load: Callable[[], ChatSdk]

@@ -1,7 +1,7 @@
 """The state of a database's schema compared with this version of relab.
 
 Every process checks the schema at its start, so the check does not use Alembic, which takes time to load. Only a
-migration loads Alembic.
+migration (`migrate.py`) loads Alembic.
 """
 
 from __future__ import annotations
@@ -53,22 +53,6 @@ def require_current(database: Database) -> None:
             f"The database {database.describe()} is at schema revision {revision or 'none'}; this relab needs {head()}.",
             remedy="Run `lab db upgrade`.",
         )
-
-
-def prepare(database: Database) -> None:
-    """Prepare a database at the start of a process: migrate SQLite to the current schema, but only check PostgreSQL.
-
-    Raises:
-        SchemaError: the schema does not fit this version. On SQLite, an older schema is no error, because it is
-            migrated.
-        DatabaseUnavailableError: the database cannot be reached.
-    """
-    if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:
-        # Alembic is loaded only for a migration.
-        from relab.storage.migrate import upgrade
-
-        upgrade(database)
-    require_current(database)
 
 
 def head() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from relab.core.clock import Clock
 from relab.storage import Database, UnitOfWork
-from relab.telemetry import repository
+from relab.telemetry import awaiting_repository
 from relab.telemetry.filtering import recent_times
 from relab.telemetry.models import RunContent
 from relab.telemetry.projector import Projector
@@ -38,7 +38,7 @@ class AwaitingRuns:
         Runs that changed within the last `quiet_s` seconds are left out.
         """
         with self._projector.reading() as session:
-            return repository.list_awaiting(
+            return awaiting_repository.list_awaiting(
                 session, recent_times(self._clock.now_us(), int(quiet_s * 1_000_000)), limit
             )
 
@@ -48,7 +48,7 @@ class AwaitingRuns:
         A run is counted only after it was computed from its spans.
         """
         with self._database.read() as session:
-            return repository.count_awaiting(session)
+            return awaiting_repository.count_awaiting(session)
 
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
         """Mark runs as no longer waiting for their analysis.
@@ -58,4 +58,4 @@ class AwaitingRuns:
             contents: `{run id: the run's content when its analysis was requested}`. A run whose stored content differs
                 by now keeps waiting.
         """
-        repository.clear_awaiting(unit.session, contents)
+        awaiting_repository.clear_awaiting(unit.session, contents)

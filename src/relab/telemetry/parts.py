@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from relab.telemetry.failed_runs import FailedRuns
     from relab.telemetry.intake import TelemetryIntake
     from relab.telemetry.marks import RunMarks
+    from relab.telemetry.no_agent_activity import NoAgentActivity
     from relab.telemetry.passing import PassingReader
-    from relab.telemetry.plain_traces import PlainTraces
     from relab.telemetry.prices import PriceBook, PriceTable
 
 ROLLUP_SHARDS = 16
@@ -62,11 +62,11 @@ class TelemetryParts(RunRemapper):
         return FailedRuns(self.projector)
 
     @composed
-    def plain_traces(self) -> PlainTraces:
+    def no_agent_activity(self) -> NoAgentActivity:
         """The counter of traces without agent activity; lists of runs leave such traces out."""
-        from relab.telemetry.plain_traces import PlainTraces
+        from relab.telemetry.no_agent_activity import NoAgentActivity
 
-        return PlainTraces(self.projector)
+        return NoAgentActivity(self.projector)
 
     @composed
     def marks(self) -> RunMarks:

@@ -206,12 +206,12 @@ class Projector:
 
     def _project_now(self, run_ids: Sequence[str], *, again: bool) -> None:
         # Only here, because it loads the readers of spans.
-        from relab.telemetry import remapping
+        from relab.telemetry import remapping, stored_traces
 
         try:
             with self._database.read() as session:
-                traces = remapping.read_unprojected(session, run_ids)
-            records = remapping.project_traces(traces)
+                traces = stored_traces.read_unprojected(session, run_ids)
+            records = stored_traces.project_traces(traces)
             # Need not be durable: runs that a power failure loses are still marked as unprojected.
             with self._database.write(durable=False) as unit:
                 left = remapping.write_projected(unit.session, traces, records, shard=self._shard)

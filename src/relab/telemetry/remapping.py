@@ -7,7 +7,7 @@ Every function takes the session of a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,14 +19,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from relab.core.clock import format_time
 from relab.core.json import canonical_json, digest
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import log_repository, projection_repository, repository, rollup_repository, span_repository
-from relab.telemetry.log_store import load_events
+from relab.telemetry import log_repository, projection_repository, repository, rollup_repository
 from relab.telemetry.models import RunFields, RunStatus
-from relab.telemetry.otlp.facts import SpanFacts, facts_of
-from relab.telemetry.otlp.logs import with_events
-from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
-from relab.telemetry.otlp.spans import read_spans
 from relab.telemetry.outcome import OUTCOME_VERSION
 from relab.telemetry.records import (
     RunRecord,
@@ -39,7 +34,8 @@ from relab.telemetry.records import (
 )
 from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
-from relab.telemetry.searches import collect
+from relab.telemetry.search_repository import collect
+from relab.telemetry.stored_traces import UnprojectedTraces, project_stored
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
 
 MAX_BATCH_ITEMS: Final = 5_000
@@ -144,35 +140,6 @@ def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> li
     return taken
 
 
-@dataclass(frozen=True, slots=True)
-class UnprojectedTraces:
-    """The stored data of unprojected runs. A run is unprojected if it was not computed again since its newest spans arrived.
-
-    Attributes:
-        former: `{run id: stored run}`, the runs as they were last computed.
-        items: `{run id: {key of the item: timeline item}}`, the stored timelines.
-        spans: `{run id: its decoded spans}`, with the span events that were received as log records.
-    """
-
-    former: dict[str, FormerRun]
-    items: dict[str, dict[ItemKey, StoredItem]]
-    spans: dict[str, list[SpanFacts]]
-
-
-def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
-    """Read the data of those of `run_ids` that are unprojected (not computed from their newest spans yet)."""
-    prefer_indexes(session)
-    stored = repository.load_former_runs(session, run_ids)
-    former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
-    items = repository.load_items(session, [run_id for run_id, run in former.items() if run.is_counted])
-    return UnprojectedTraces(former, items, _read_traces(session, former))
-
-
-def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
-    """Compute the run of each trace from its spans; return `{run id: record}`."""
-    return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
-
-
 def write_projected(
     session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
 ) -> list[str]:
@@ -249,7 +216,8 @@ class _Remap:
         outdated = [
             run_id for run_id, run in former.items() if run.source == "otlp" and run.mapper_version != MAPPER_VERSION
         ]
-        projected = self._project(
+        projected = project_stored(
+            session,
             outdated,
             # A run is no longer incomplete after new spans.
             {
@@ -281,7 +249,7 @@ class _Remap:
         repository.set_updated_at(session, talking)
         quiet = former.keys() - talking.keys()
         items = repository.load_items(session, quiet)
-        for run_id, record in self._project(quiet, quiet).items():
+        for run_id, record in project_stored(session, quiet, quiet).items():
             self._replace(former[run_id], record, items.get(run_id, {}))
         self._flush(shard)
         return len(quiet)
@@ -347,29 +315,6 @@ class _Remap:
         self._changes.subtract(former, step_latencies_ms(items.values()))
         self._changes.count(Contribution.of(record.row, step_latencies_ms(record.items)), 1)
         self._changed_outcomes += former.outcome != record.row.outcome
-
-    def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
-        """Compute the run of each trace from the stored spans and log records; return `{trace id: record of its run}`.
-
-        A run without an end is `incomplete` if its trace is in `over` (no more spans come), otherwise `running`.
-        """
-        if not trace_ids:
-            return {}
-        return {
-            trace_id: project(trace_id, spans, is_over=trace_id in over)
-            for trace_id, spans in _read_traces(self._session, trace_ids).items()
-        }
-
-
-def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
-    """Return `{trace id: its decoded spans}`, with the span events that were received as log records."""
-    resources = span_repository.load_resources(session, trace_ids)
-    events = load_events(session, trace_ids)
-    rows = span_repository.load_spans(session, trace_ids)
-    found: dict[str, list[tuple[SpanFacts, bytes]]] = {}
-    for (trace_id, _, origin, raw), span in zip(rows, read_spans([row.data for row in rows]), strict=True):
-        found.setdefault(trace_id, []).append((facts_of(span, resources[trace_id, origin]), raw))
-    return {trace_id: list(with_events(spans, events.get(trace_id, {}))) for trace_id, spans in found.items()}
 
 
 def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:

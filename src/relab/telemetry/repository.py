@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
-from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, func, select, tuple_, update
+from sqlalchemy import JSON, ColumnElement, Text, bindparam, cast, collate, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.core.cursor import NUMBER_AND_ID, decode_cursor, encode_cursor
@@ -16,11 +16,9 @@ from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.filtering import IS_AGENT_RUN, SHOWN, SHOWN_AGENT_RUN, filtered, newest_quiet
+from relab.telemetry.filtering import IS_AGENT_RUN, SHOWN, filtered
 from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter
-from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
-    AWAITING_ANALYSIS,
     NEVER_PROJECTED,
     OPEN_TRACE,
     AgentRunRow,
@@ -31,9 +29,6 @@ from relab.telemetry.tables import (
     StoredRun,
     TimelineItemRow,
 )
-
-if TYPE_CHECKING:
-    from relab.telemetry.past_models import PastRun
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
@@ -303,95 +298,6 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
         .returning(AgentRunRow.run_id)
     )
     return session.execute(statement).one_or_none() is not None
-
-
-def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
-    """Return `{run id: content}` of runs to analyse, newest first, without runs written within `recent` (µs since 1970)."""
-    row = AgentRunRow
-    statement = select(row.run_id, row.content_hash, row.received_at).where(AWAITING_ANALYSIS)
-    return {
-        run_id: RunContent(content_hash=content_hash, received_at=received_at)
-        for run_id, content_hash, received_at in newest_quiet(session, statement, row.updated_at, recent, limit)
-    }
-
-
-def count_awaiting(session: Session) -> int:
-    """Return the number of runs that wait for their analysis."""
-    return session.execute(select(func.count()).select_from(AgentRunRow).where(AWAITING_ANALYSIS)).scalar_one()
-
-
-def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
-    """Mark runs as not waiting for analysis, if they still have the content in `contents` (`{run id: content}`)."""
-    table = table_of(AgentRunRow)
-    # Sorted, because all writers lock runs in this order.
-    for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
-        here = (table.c.run_id == run_id, table.c.content_hash == content.content_hash)
-        session.execute(update(table).where(*here).values(awaits_analysis=False))
-
-
-def first_start(session: Session, version_key: str, until_us: int) -> int | None:
-    """Return the start of the oldest run of a version; None if no run of the version started at or before `until_us`.
-
-    Both times are in microseconds since 1970.
-    """
-    statement = select(func.min(AgentRunRow.started_at)).where(
-        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN_AGENT_RUN
-    )
-    return session.execute(statement).scalar_one()
-
-
-def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the version key of an agent's newest run that started before `before_us`; None if there is no such run.
-
-    Only runs with this `environment` (None: without one) count. `before_us` is in µs since 1970. See `version_key`.
-    """
-    statement = (
-        select(AgentRunRow.version_key)
-        .where(
-            AgentRunRow.agent_name == agent_name,
-            AgentRunRow.environment == environment if environment is not None else AgentRunRow.environment.is_(None),
-            AgentRunRow.started_at < before_us,
-            SHOWN_AGENT_RUN,
-        )
-        .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
-        .limit(1)
-    )
-    return session.execute(statement).scalar_one_or_none()
-
-
-def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[PastRun]:
-    """Return up to `limit` runs of the agent version with the key `version_key`, newest first.
-
-    Only runs that started at or before `until_us`, in microseconds since 1970, are returned.
-    """
-    from relab.telemetry.past_models import PastRun
-
-    statement = (
-        select(
-            AgentRunRow.run_id,
-            AgentRunRow.agent_version,
-            AgentRunRow.prompt_hash,
-            AgentRunRow.started_at,
-            AgentRunRow.outcome,
-            AgentRunRow.step_count,
-            AgentRunRow.tool_stats,
-        )
-        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, SHOWN_AGENT_RUN)
-        .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
-        .limit(limit)
-    )
-    return [
-        PastRun(
-            run_id=row.run_id,
-            agent_version=row.agent_version,
-            prompt_hash=row.prompt_hash,
-            started_at=row.started_at,
-            outcome=RunOutcome(row.outcome),
-            step_count=row.step_count,
-            tool_call_counts={tool: calls for tool, (calls, _) in row.tool_stats.items()},
-        )
-        for row in session.execute(statement)
-    ]
 
 
 def delete_marks(session: Session, run_ids: Iterable[str]) -> None:

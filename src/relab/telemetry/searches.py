@@ -1,59 +1,25 @@
 """The list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
 
-The transaction that writes a run adds it to the list if searches are on and the run needs no analysis. The database
-stores whether searches are on, so that all processes agree.
+The transaction that writes a run adds it to the list (`search_repository.collect`) if searches are on and the run needs
+no analysis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from relab.core.clock import Clock
 from relab.storage import Database
-from relab.storage.base import table_of
-from relab.storage.bulk import chunks
-from relab.storage.upsert import insert_into
+from relab.telemetry import search_repository
 from relab.telemetry.filtering import newest_quiet, recent_times
-from relab.telemetry.models import RunStatus
-from relab.telemetry.outcome_models import OutcomeRule
-from relab.telemetry.records import RunRecord
-from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
-
-if TYPE_CHECKING:
-    from relab.telemetry.projector import Projector
+from relab.telemetry.projector import Projector
+from relab.telemetry.search_tables import RunSearchRow
 
 KEPT_US: Final = 3_600 * 1_000_000
 """A run that was not searched within this time (1 hour) is not searched at all, because more runs arrive than can be searched."""
-_ON: Final = "on"
-
-
-def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add runs to the list of runs that are still to be searched for behaviours (patterns that rules describe).
-
-    Args:
-        session: the session of the transaction that writes the runs.
-        records: the runs. A run is skipped if it is still running, or if its trace has no agent activity. It is also
-            skipped if it failed or has unrecovered errors (`RunRecord.is_suspect`), because its analysis searches it
-            for behaviours, too.
-        now_us: the time of the write, in microseconds since 1970.
-    """
-    ids = sorted({each.run_id for each in records if _is_searched(each)})
-    # Searches may be switched off.
-    if not ids or not _is_on(session):
-        return
-    table = table_of(RunSearchRow)
-    for some in chunks(ids):
-        rows = [{"run_id": run_id, "written_at": now_us} for run_id in some]
-        statement = insert_into(session, table).values(rows)
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["run_id"], set_={"written_at": statement.excluded.written_at}
-            )
-        )
 
 
 class RunSearches:
@@ -70,15 +36,11 @@ class RunSearches:
         Switching it off also empties the list of runs to search.
         """
         with self._database.read() as session:
-            if _is_on(session) is is_on:
+            if search_repository.is_on(session) is is_on:
                 return
-        switch = table_of(RunSearchSwitchRow)
+        step = search_repository.switch_on if is_on else search_repository.switch_off
         with self._database.write(durable=False) as unit:
-            if is_on:
-                unit.session.execute(insert_into(unit.session, switch).values(name=_ON).on_conflict_do_nothing())
-            else:
-                unit.session.execute(delete(switch))
-                unit.session.execute(delete(table_of(RunSearchRow)))
+            step(unit.session)
 
     def due(self, quiet_s: float, limit: int) -> dict[str, int]:
         """Return up to `limit` runs to search for behaviours (patterns), newest first, as `{run id: last write time}`.
@@ -100,19 +62,5 @@ class RunSearches:
             searched: `{run id: time of its last write before the search}`. A run that was written again since then
                 stays in the list.
         """
-        table = table_of(RunSearchRow)
         with self._database.write(durable=False) as unit:
-            for run_id, written_at in sorted(searched.items()):
-                here = (table.c.run_id == run_id, table.c.written_at == written_at)
-                unit.session.execute(delete(table).where(*here))
-            unit.session.execute(delete(table).where(table.c.written_at < self._clock.now_us() - KEPT_US))
-
-
-def _is_searched(record: RunRecord) -> bool:
-    row = record.row
-    has_agent = row.outcome_rule != OutcomeRule.NO_AGENT_ACTIVITY
-    return not record.is_suspect and row.status != RunStatus.RUNNING and has_agent
-
-
-def _is_on(session: Session) -> bool:
-    return session.execute(select(RunSearchSwitchRow.name)).first() is not None
+            search_repository.remove(unit.session, searched, before_us=self._clock.now_us() - KEPT_US)

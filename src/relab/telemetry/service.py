@@ -365,21 +365,12 @@ class TelemetryService(TelemetryParts):
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
+        from relab.telemetry import version_repository
         from relab.telemetry.records import version_key
 
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self.projector.reading() as session:
-            first = repository.first_start(session, key, run.started_at)
-            before = run.started_at if first is None else first
-            previous = repository.version_before(session, run.agent_name, run.environment, before)
-            if previous is None:
-                return []
-            runs = [
-                *repository.list_version(session, key, run.started_at, RUNS_PER_VERSION),
-                *repository.list_version(session, previous, run.started_at, RUNS_PER_VERSION),
-            ]
-        runs.sort(key=lambda item: (item.started_at, item.run_id))
-        return runs
+            return version_repository.list_two_versions(session, run, key, RUNS_PER_VERSION)
 
     def overview(self, hours: float) -> MetricsOverview:
         """Return the metrics of the runs that started within the last `hours`, rounded out to whole minutes.

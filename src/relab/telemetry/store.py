@@ -30,7 +30,7 @@ from relab.telemetry.postponing import Backlog, due_us, size_of
 from relab.telemetry.projection_repository import Waiting
 from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
-from relab.telemetry.searches import collect
+from relab.telemetry.search_repository import collect
 from relab.telemetry.span_tables import SpanOriginRow, StoredSpan
 from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem
 

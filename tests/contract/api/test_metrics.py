@@ -17,7 +17,8 @@ from relab.bootstrap import Services
 from relab.core.clock import parse_time
 from relab.telemetry.models import AgentRun
 from relab.telemetry.outcome import activities_of, outcome_of
-from support.api.client import MovableClock, at_time, run_jobs, running_api
+from support.api.client import at_time, run_jobs, running_api
+from support.clocks import MovableClock
 from support.telemetry.runs import RunBody, examples, failed_run, minimal_run, step, time_text, tool_call
 
 MINUTE_US = 60_000_000

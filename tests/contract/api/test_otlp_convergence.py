@@ -14,7 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from support.api.client import MovableClock, at_time, running_api
+from support.api.client import at_time, running_api
+from support.clocks import MovableClock
 from support.otlp.traces import (
     AGENT,
     CHAT,

@@ -18,7 +18,8 @@ from relab.incidents.service import SwitchState
 from relab.incidents.storage.models import IncidentOutcome
 from relab.server import create_app
 from relab.settings import NoticeSettings
-from support.api.client import MovableClock, assert_problem, loopback_client
+from support.api.client import assert_problem, loopback_client
+from support.clocks import MovableClock
 from support.incidents.logs import MINUTE_US, opened, question
 from support.notices.slack import (
     EXAMPLE_BODY,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relab.core.errors import ConfigurationError
-from relab.jobs.backend import BackendOptions, backend_names, open_backend
+from relab.jobs.backend import BackendOptions
 from relab.jobs.models import DEFAULT_TIME_LIMITS_S
+from relab.jobs.opening import backend_names, open_backend
 
 IN_THE_SUITE = {"embedded", "rq"}
 """The back ends of the installations in `conftest.py`."""

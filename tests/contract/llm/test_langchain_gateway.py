@@ -90,10 +90,12 @@ def test_each_output_method_sends_the_schema(server: Any, method: OutputMethod) 
 def test_servers_compatible_with_openai_get_the_common_name_of_the_token_limit() -> None:
     from langchain_openai import ChatOpenAI
 
-    backend = PROVIDERS["openai"].load()
+    from relab.llm.chat import model_options
 
-    own = backend.make_model(LlmConfig(model="m"), None)
-    compatible = backend.make_model(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1"), None)
+    sdk = PROVIDERS["openai"].load()
+
+    own = sdk.make_model(model_options(LlmConfig(model="m")), None)
+    compatible = sdk.make_model(model_options(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1")), None)
 
     assert isinstance(own, ChatOpenAI)
     assert not isinstance(compatible, ChatOpenAI)

@@ -15,7 +15,7 @@ from relab.incidents.notices.channels.slack import message_of
 from relab.incidents.notices.http_delivery import DeliveryReply, DeliveryResult, NoticePoster
 from relab.incidents.notices.receivers import Receiver
 from rig.servers import refusing_port
-from support.api.client import MovableClock
+from support.clocks import MovableClock
 from support.notices.receivers import Answer, loopback_receiver
 
 CLOCK = MovableClock(1_800_000_000_000_000)

@@ -29,7 +29,7 @@ from relab.settings import load_settings
 from relab.storage import Database
 from rig.servers import refusing_port
 from rig.waiting import wait_until
-from support.api.client import MovableClock
+from support.clocks import MovableClock
 from support.incidents.logs import MINUTE_US, SECOND_US, asked, opened, question
 from support.notices.receivers import SECRET_PATH, Answer, LoopbackReceiver, Received, loopback_receiver
 from support.notices.senders import QUICK, ROUTING_KEY, sending, to_both, to_slack

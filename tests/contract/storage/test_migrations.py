@@ -23,11 +23,11 @@ from relab.storage.errors import (
     SchemaError,
 )
 from relab.storage.migrate import downgrade, upgrade
+from relab.storage.preparing import prepare
 from relab.storage.schema import (
     VERSION_TABLE,
     SchemaState,
     head,
-    prepare,
     require_current,
     revisions,
     schema_state,

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from relab.bootstrap import Services, build
 from relab.core.clock import SystemClock
-from relab.telemetry import postponing, remapping, repository
+from relab.telemetry import postponing, remapping, repository, stored_traces
 from relab.telemetry.errors import SourceConflictError
 from relab.telemetry.models import AgentRun, RunFilter, RunStatus
 from relab.telemetry.postponing import QUIET_US
@@ -22,7 +22,7 @@ from relab.telemetry.rollup_tables import RunRollupRow
 from relab.telemetry.rollups import HOUR_US
 from support.clocks import MovableClock
 from support.otlp.logs import encode_logs, exception_log
-from support.otlp.traces import AGENT, START_NS, TOOL, Trace, encode
+from support.otlp.traces import AGENT, TOOL, Trace, encode
 from support.telemetry.runs import minimal_run
 from support.telemetry.unprojected import BATCH, FIRST, chats, grown, new, projected_steps, send, waiting
 
@@ -103,19 +103,6 @@ def test_export_has_all_acknowledged_spans(services: Services, reader: Services)
     assert len(json.loads(line)["steps"]) == FIRST + BATCH
 
 
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock(START_NS // 1_000)
-
-
-@pytest.fixture
-def here(services: Services, clock: MovableClock) -> Iterator[Services]:
-    """An installation whose clock the test moves."""
-    made = build(services.settings, clock=clock)
-    yield made
-    made.close()
-
-
 def test_worker_projects_a_trace_when_it_is_quiet(here: Services, clock: MovableClock) -> None:
     trace = new(here)
     clock.us += QUIET_US - 1
@@ -150,11 +137,11 @@ def test_projection_keeps_the_time_at_which_the_trace_was_received(here: Service
 def test_projection_of_an_older_state_is_not_written(services: Services) -> None:
     trace = new(services)
     with services.database.read() as session:
-        read = remapping.read_unprojected(session, [trace.id])
+        read = stored_traces.read_unprojected(session, [trace.id])
     send(services, chats(trace, FIRST + BATCH, 1))
 
     with services.database.write() as unit:
-        left = remapping.write_projected(unit.session, read, remapping.project_traces(read), shard=0)
+        left = remapping.write_projected(unit.session, read, stored_traces.project_traces(read), shard=0)
 
     assert left == [trace.id]
     assert waiting(services) == [trace.id]
@@ -164,11 +151,11 @@ def test_projection_of_an_older_state_is_not_written(services: Services) -> None
 def test_projection_that_another_process_wrote_first_is_counted_once(services: Services, reader: Services) -> None:
     trace = new(services)
     with services.database.read() as session:
-        read = remapping.read_unprojected(session, [trace.id])
+        read = stored_traces.read_unprojected(session, [trace.id])
     reader.telemetry.projector.project()
 
     with services.database.write() as unit:
-        assert remapping.write_projected(unit.session, read, remapping.project_traces(read), shard=0) == []
+        assert remapping.write_projected(unit.session, read, stored_traces.project_traces(read), shard=0) == []
 
     assert rolled_up_runs(services) == 1
 
@@ -291,7 +278,7 @@ def test_trace_that_cannot_be_projected_stays_readable_as_before(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(remapping, "project", fail)
+    monkeypatch.setattr(stored_traces, "project", fail)
 
     assert services.telemetry.get(trace.id).counts.steps == FIRST
     assert waiting(services) == []
@@ -305,14 +292,14 @@ def test_new_trace_that_cannot_be_projected_is_a_run_of_an_unknown_agent(
 ) -> None:
     """The spans of such a trace were acknowledged, so lists must show it; other runs are not affected."""
     trace, other = new(services, "broken"), new(services, "whole")
-    project = remapping.project
+    project = stored_traces.project
 
     def fail(trace_id: str, *args: Any, **options: Any) -> RunRecord:
         if trace_id == trace.id:
             raise RuntimeError("a defect")
         return project(trace_id, *args, **options)
 
-    monkeypatch.setattr(remapping, "project", fail)
+    monkeypatch.setattr(stored_traces, "project", fail)
 
     shown = {run.run_id: run.agent_name for run in services.telemetry.list_runs(RunFilter()).items}
     assert shown == {trace.id: "unknown", other.id: "tests"}

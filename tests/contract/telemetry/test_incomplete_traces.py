@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sqlalchemy import event, text
 
-from relab.bootstrap import Services, build
+from relab.bootstrap import Services
 from relab.storage.errors import DatabaseUnavailableError
-from relab.telemetry import remapping, run_remapper
+from relab.telemetry import remapping, run_remapper, stored_traces
 from relab.telemetry.models import RunFilter, RunHeader, RunStatus
 from relab.telemetry.reading import check_agent_run
 from support.clocks import MovableClock
@@ -21,19 +20,6 @@ from support.telemetry.runs import minimal_run
 
 START_US = START_NS // 1_000
 QUIET_S = 900.0
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock(START_US)
-
-
-@pytest.fixture
-def here(services: Services, clock: MovableClock) -> Iterator[Services]:
-    """An installation whose clock the test moves."""
-    made = build(services.settings, clock=clock)
-    yield made
-    made.close()
 
 
 def send(services: Services, *spans: Span) -> None:
@@ -238,14 +224,14 @@ def test_trace_that_cannot_be_projected_does_not_delay_others(
     for trace in (broken, sound):
         send(here, *without_root(trace))
     clock.move(QUIET_S + 1)
-    project = remapping.project
+    project = stored_traces.project
 
     def fail_for_one(trace_id: str, *given: object, **options: object) -> object:
         if trace_id == broken.id:
             raise ValueError("a defect of the projection")
         return project(trace_id, *given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(remapping, "project", fail_for_one)
+    monkeypatch.setattr(stored_traces, "project", fail_for_one)
 
     assert end(here) == 1
     assert listed(here, RunStatus.INCOMPLETE) == {sound.id}

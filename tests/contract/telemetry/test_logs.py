@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,18 @@ import duckdb
 import pytest
 from sqlalchemy import text
 
-from relab.bootstrap import Services, build
+from relab.bootstrap import Services
 from relab.telemetry import export, log_store
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.models import RunFilter
 from relab.telemetry.otlp_models import OtlpReceipt
 from relab.telemetry.retention import PruneCounts
-from support.api.client import MovableClock
+from support.clocks import MovableClock
 from support.otlp.logs import bodies, encode_logs, exception_log, log
 from support.otlp.traces import START_NS, Trace, encode, span_id
 
 START_US = START_NS // 1_000
 HOUR_US = 3_600_000_000
-
-
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock(START_US)
-
-
-@pytest.fixture
-def here(services: Services, clock: MovableClock) -> Iterator[Services]:
-    """An installation whose clock the test moves."""
-    made = build(services.settings, clock=clock)
-    yield made
-    made.close()
 
 
 def send_spans(services: Services, trace: Trace) -> None:

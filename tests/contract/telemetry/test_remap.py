@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from relab.bootstrap import Services
 from relab.storage.base import table_of
-from relab.telemetry import records, remapping
+from relab.telemetry import records, remapping, stored_traces
 from relab.telemetry.models import AgentRun
 from relab.telemetry.tables import AgentRunRow
 from support.otlp.traces import AGENT, Trace, encode
@@ -67,14 +67,14 @@ def test_remap_skips_a_run_that_cannot_be_computed(services: Services, monkeypat
     services.telemetry.projector.project()
     with services.database.write() as unit:
         unit.session.execute(update(table_of(AgentRunRow)).values(mapper_version=1))
-    project = remapping.project
+    project = stored_traces.project
 
     def fail_for_one(trace_id: str, spans: Any, **more: Any) -> Any:
         if trace_id == traces[2].id:
             raise TypeError("a trace that no version has foreseen")
         return project(trace_id, spans, **more)
 
-    monkeypatch.setattr(remapping, "project", fail_for_one)
+    monkeypatch.setattr(stored_traces, "project", fail_for_one)
 
     done = [batch.counts for batch in services.telemetry.remap()]
 
@@ -99,7 +99,7 @@ def test_remap_tries_each_of_many_runs_that_cannot_be_computed_about_once(
         raise TypeError("a trace that no version has foreseen")
 
     with monkeypatch.context() as damaged:
-        damaged.setattr(remapping, "project", fail)
+        damaged.setattr(stored_traces, "project", fail)
         skipped = sum(batch.counts.skipped for batch in services.telemetry.remap())
 
     assert skipped == 40

@@ -20,7 +20,8 @@ from relab.telemetry.models import RunFilter
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.retention import PruneCounts
 from rig.waiting import wait_until
-from support.api.client import MovableClock, run_jobs
+from support.api.client import run_jobs
+from support.clocks import MovableClock
 from support.otlp.traces import Trace, encode
 from support.telemetry.runs import RunBody, failed_run, minimal_run, step, time_text, tool_call
 

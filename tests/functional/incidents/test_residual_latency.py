@@ -14,7 +14,6 @@ from support.shops.ways import Way, at, is_act
 
 pytestmark = pytest.mark.anyio
 PATIENCE_POLLS = 12
-RECOVERY_POLLS = 60
 SLOW_MS = 112.5
 
 

@@ -1,4 +1,4 @@
-"""The API in this process: a client on loopback, its jobs, and a clock that tests move."""
+"""The API in this process: a client on loopback, and its jobs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,11 @@ from starlette.testclient import TestClient
 from relab.bootstrap import Services, build
 from relab.server import create_app
 from support.api.one_call import OneCallClient
+from support.clocks import MovableClock
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
 OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/api/public/otel/v1/traces")
 """The routes whose error responses have OTLP's form."""
-
-
-class MovableClock:
-    """A clock whose time changes only when a test moves it."""
-
-    def __init__(self, now_us: int) -> None:
-        self.us = now_us
-
-    def now_us(self) -> int:
-        """Return the time that was set."""
-        return self.us
 
 
 def at_time(services: Services, clock: MovableClock) -> Services:

@@ -12,8 +12,9 @@ from typing import Any
 
 from relab.core.clock import SystemClock
 from relab.core.ids import new_id
-from relab.jobs.backend import BackendOptions, JobBackend, open_backend
+from relab.jobs.backend import BackendOptions, JobBackend
 from relab.jobs.models import DEFAULT_TIME_LIMITS_S, LANES, Job, JobStatus, Lane
+from relab.jobs.opening import open_backend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from rig.children import Child, read_line

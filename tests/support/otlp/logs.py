@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from support.otlp.traces import CONTENT_TYPES, Encoding, Trace, any_value, at, digest, pairs
+from support.otlp.traces import CONTENT_TYPES, Encoding, Trace, all_pages, any_value, at, digest, pairs
 
 LOGS_PATH, METRICS_PATH = "/v1/logs", "/v1/metrics"
 ERROR, WARN, INFO = 17, 13, 9
@@ -136,16 +136,7 @@ def assert_accepted(answer: httpx.Response) -> tuple[int, str]:
 
 def stored_logs(client: httpx.Client, trace: Trace, *, limit: int = 500) -> list[dict[str, Any]]:
     """Return the log records that the API shows of a run, from all pages."""
-    found: list[dict[str, Any]] = []
-    cursor: dict[str, str] = {}
-    while True:
-        answer = client.get(f"/agent-runs/{trace.id}/logs", params={"limit": limit, **cursor})
-        assert answer.status_code == 200, answer.text
-        page = answer.json()
-        found += page["items"]
-        if page["next_cursor"] is None:
-            return found
-        cursor = {"cursor": page["next_cursor"]}
+    return all_pages(client, f"/agent-runs/{trace.id}/logs", limit=limit)
 
 
 def bodies(records: Iterable[dict[str, Any]]) -> list[Any]:

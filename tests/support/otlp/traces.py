@@ -212,18 +212,23 @@ def assert_refused(answer: httpx.Response, status: int, encoding: Encoding) -> s
     return str(found.message)
 
 
-def stored_spans(client: httpx.Client, trace: Trace, *, limit: int = 500) -> list[dict[str, Any]]:
-    """Return all spans that the API shows of a run, from all pages."""
-    spans: list[dict[str, Any]] = []
+def all_pages(client: httpx.Client, path: str, *, limit: int) -> list[dict[str, Any]]:
+    """Return the items of all pages of a list of the API; each page has at most `limit` items."""
+    items: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:
-        answer = client.get(f"/agent-runs/{trace.id}/spans", params={"limit": limit, **cursor})
+        answer = client.get(path, params={"limit": limit, **cursor})
         assert answer.status_code == 200, answer.text
         page = answer.json()
-        spans += page["items"]
+        items += page["items"]
         if page["next_cursor"] is None:
-            return spans
+            return items
         cursor = {"cursor": page["next_cursor"]}
+
+
+def stored_spans(client: httpx.Client, trace: Trace, *, limit: int = 500) -> list[dict[str, Any]]:
+    """Return all spans that the API shows of a run, from all pages."""
+    return all_pages(client, f"/agent-runs/{trace.id}/spans", limit=limit)
 
 
 def assert_stored(client: httpx.Client, trace: Trace, *more: str) -> dict[str, Any]:

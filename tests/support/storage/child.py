@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from relab.storage.schema import head, prepare
+from relab.storage.preparing import prepare
+from relab.storage.schema import head
 
 
 def increment(database: Database, times: int) -> None:

@@ -23,7 +23,7 @@ from relab.access.models import AccessState, Scope, granted
 from relab.access.service import AccessService, Credentials
 from relab.core.errors import InvalidInputError
 from relab.storage import Database
-from support.api.client import MovableClock
+from support.clocks import MovableClock
 from support.storage.migrated import migrate
 
 START_US = 1_800_000_000_000_000

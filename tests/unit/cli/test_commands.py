@@ -38,6 +38,7 @@ def test_help_and_version_need_no_home(empty: Lab) -> None:
         ["agent-runs", "list", "--status", "odd"],
         ["agent-runs", "ingest", "no-such-file"],
         ["agent-runs", "ingest", "/proc/self/mem"],
+        ["inspect", "import", "/proc/self/mem"],
         ["agent-runs", "ingest", "x" * 300],
         ["builds", "ingest", "x" * 300],
         ["verify", "x" * 300],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from support.lab.process import lab_environment
 from support.otlp.traces import Trace, encode
 from support.telemetry.runs import RunBody, failed_run, minimal_run
 
-EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERNAL = 1, 64, 69, 70
+EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERNAL, EXIT_CLOSED_PIPE = 1, 64, 69, 70, 141
 HOSTILE = "\x7f\x9b31m\u202eabc\u2028\U0001f600"
 OBEYED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
 EXPORT = ("agent-runs", "export", "--output")
@@ -178,7 +179,7 @@ def test_parquet_without_its_extra_names_the_install_command(empty: Lab, tmp_pat
     assert bare.run(*EXPORT, "x").out == "0 agent run(s) exported to x.\n"
 
 
-def test_closed_pipe_is_not_an_error(empty: Lab) -> None:
+def test_closed_pipe_ends_a_command_as_sigpipe_ends_other_programs(empty: Lab) -> None:
     ingest(empty, *[minimal_run(f"r{number}", error_message="x" * 100_000) for number in range(10)])
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "relab", *EXPORT, "-"],
@@ -192,5 +193,29 @@ def test_closed_pipe_is_not_an_error(empty: Lab) -> None:
         process.stdout.close()
         said = process.stderr.read()
 
-    assert process.returncode == EXIT_FAILED
+    assert process.returncode == EXIT_CLOSED_PIPE
     assert said == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["list"], EXIT_CLOSED_PIPE), (["list", "--json"], 0), (["show", "absent"], EXIT_FAILED)],
+    ids=["table", "json", "error"],
+)
+def test_closed_pipe_is_not_reported_as_a_failed_command(empty: Lab, arguments: list[str], code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "relab", "agent-runs", *arguments],
+            env=lab_environment(empty.home) | {"PYTHONUNBUFFERED": ""},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr

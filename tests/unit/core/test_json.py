@@ -101,6 +101,12 @@ def test_a_number_beyond_a_double_is_refused(raw: bytes) -> None:
         parse_json(raw)
 
 
+@pytest.mark.parametrize("raw", [b"[", b'{"a":"\\u0000"}', b"[1e999]", b"[" + b"9" * 400 + b"]"])
+def test_message_names_the_source_of_the_json(raw: bytes) -> None:
+    with pytest.raises(MalformedBodyError, match=r"^knobs\.json (is not|holds a) "):
+        parse_json(raw, "knobs.json")
+
+
 @pytest.mark.parametrize(
     ("raw", "value"),
     [

@@ -14,17 +14,7 @@ from pydantic import ValidationError
 
 from relab.bootstrap import Services
 from relab.llm import Budget, BudgetLimits, LangChainGateway, LlmBudgetExceededError, Spent, TokenUsage
-
-
-class MovableClock:
-    def __init__(self) -> None:
-        self.us = 1_700_000_000_000_000
-
-    def now_us(self) -> int:
-        return self.us
-
-    def advance_s(self, seconds: float) -> None:
-        self.us += round(seconds * 1_000_000)
+from support.clocks import MovableClock
 
 
 @pytest.mark.parametrize(
@@ -75,15 +65,15 @@ def test_a_window_frees_the_budget_when_its_oldest_call_leaves_it() -> None:
     clock = MovableClock()
     budget = Budget(BudgetLimits(max_calls=2, window_s=60), uptime_us=clock.now_us)
     budget.reserve(1, 1)
-    clock.advance_s(20)
+    clock.move(20)
     budget.reserve(1, 1)
-    clock.advance_s(39.5)
+    clock.move(39.5)
 
     with pytest.raises(LlmBudgetExceededError) as caught:
         budget.reserve(1, 1)
     assert caught.value.retry_after_s == 1
 
-    clock.advance_s(0.5)
+    clock.move(0.5)
     budget.reserve(1, 1)
     assert budget.spent().calls == 2
 
@@ -92,7 +82,7 @@ def test_a_budget_without_a_window_never_frees_itself() -> None:
     clock = MovableClock()
     budget = Budget(BudgetLimits(max_calls=1), uptime_us=clock.now_us)
     budget.reserve(1, 1)
-    clock.advance_s(10_000_000)
+    clock.move(10_000_000)
 
     with pytest.raises(LlmBudgetExceededError) as caught:
         budget.reserve(1, 1)
@@ -104,7 +94,7 @@ def test_call_settled_after_its_window_changes_nothing() -> None:
     clock = MovableClock()
     budget = Budget(BudgetLimits(window_s=60), uptime_us=clock.now_us)
     charge = budget.reserve(100, 100)
-    clock.advance_s(61)
+    clock.move(61)
     assert budget.spent() == Spent(0, 0, 0, 0.0)
 
     budget.settle(charge, TokenUsage(7, 7))
@@ -130,7 +120,7 @@ def test_spent_amounts_equal_a_recount_of_the_window(
     budget = Budget(BudgetLimits(max_prompt_tokens=200, window_s=100), uptime_us=clock.now_us)
     accepted: list[tuple[int, int, int]] = []
     for wait_s, prompt_tokens, completion_tokens, used in calls:
-        clock.advance_s(wait_s)
+        clock.move(wait_s)
         try:
             charge = budget.reserve(prompt_tokens, completion_tokens)
         except LlmBudgetExceededError:
@@ -216,7 +206,7 @@ def test_cancelled_reservation_counts_no_more(window_s: float | None) -> None:
     budget.reserve(10, 20)
     with pytest.raises(LlmBudgetExceededError):
         budget.reserve(0, 0)
-    clock.advance_s(61)
+    clock.move(61)
     assert budget.spent().calls == (2 if window_s is None else 0)
 
 
@@ -224,7 +214,7 @@ def test_reservation_that_has_left_the_window_can_be_cancelled() -> None:
     clock = MovableClock()
     budget = Budget(BudgetLimits(window_s=1.0), uptime_us=clock.now_us)
     charge = budget.reserve(10, 20)
-    clock.advance_s(2)
+    clock.move(2)
     assert budget.spent() == Spent(0, 0, 0, 0.0)
 
     budget.cancel(charge)

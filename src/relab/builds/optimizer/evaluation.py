@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relab.builds.errors import DecisionLogError
-from relab.builds.optimizer.policies.protocol import BuildPolicy, Features
+from relab.builds.optimizer.policies.protocol import BuildPolicy
+from relab.builds.optimizer.situation import Features
 from relab.stats.distributions import t_quantile
 from relab.stats.intervals import LEVEL, Interval
 

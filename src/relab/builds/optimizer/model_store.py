@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from relab.builds.errors import BuildFolderError, PolicyModelError, PolicyModelMissingError, RlExtraMissingError
 from relab.builds.optimizer.catalogue import CATALOGUE, CATALOGUE_VERSION
 from relab.builds.optimizer.model_info import PolicyModelInfo
-from relab.builds.optimizer.policies.network import Layer, ValueNetwork
 from relab.builds.optimizer.situation import FEATURES
+from relab.builds.optimizer.value_network import Layer, ValueNetwork
 
 FORMAT: Final = "relab-build-policy"
 FORMAT_VERSION: Final = "1"

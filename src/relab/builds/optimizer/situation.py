@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,9 @@ FEATURES: Final = (
     "incremental",
 )
 """The names of the features, in their order. A change of them raises `CATALOGUE_VERSION`."""
+
+Features = Sequence[float]
+"""A situation as numbers, one for each name in `FEATURES`."""
 
 
 class BuildSituation(BaseModel):

@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import Logger
 
 from relab.builds.monitor.simulator import BuildSimulator
 from relab.builds.optimizer.model_info import CurvePoint
-from relab.builds.optimizer.policies.network import Layer, ValueNetwork
+from relab.builds.optimizer.value_network import Layer, ValueNetwork
 from relab.builds.training.environment import BuildEnv
 from relab.builds.training.models import TrainingRequest
 from relab.builds.training.project import SimulatedProject

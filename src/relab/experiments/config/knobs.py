@@ -258,11 +258,11 @@ def _item(node: Any, part: str, knob: Knob) -> Any:
 
 def _read(path: Path, model: type[T]) -> T:
     try:
-        return model.model_validate(parse_json(read_regular_file(path)))
+        return model.model_validate(parse_json(read_regular_file(path), str(path)))
     except OSError as error:
         raise ExperimentInvalidError(f"The file {path} cannot be read: {error.strerror}.") from error
     except MalformedBodyError as error:
-        raise ExperimentInvalidError(str(error).replace("The body", str(path), 1)) from error
+        raise ExperimentInvalidError(str(error)) from error
     except ValidationError as error:
         problems = tuple(
             (f"{path}: {'.'.join(map(str, problem['loc']))}", message_with_value(problem))

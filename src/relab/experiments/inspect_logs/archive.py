@@ -91,7 +91,7 @@ class LogArchive:
             raise self._too_large(name, entry.file_size)
         try:
             content = _unpacked(self._compressed(entry), entry.compress_type, self._max_entry_bytes)
-        except (zlib.error, zstandard.ZstdError, EOFError) as error:
+        except (zlib.error, zstandard.ZstdError, EOFError, OSError) as error:
             raise refused(
                 InspectLogError, self.path, f"is damaged: the entry {name!r} cannot be read: {error}"
             ) from error
@@ -136,8 +136,11 @@ class LogArchive:
         return {entry.filename: entry for entry in entries}
 
     def _no_directory(self) -> InspectLogError:
-        self._file.seek(0)
-        start = self._file.read(4)
+        try:
+            self._file.seek(0)
+            start = self._file.read(4)
+        except OSError as error:
+            return refused(InspectLogError, self.path, f"cannot be read: {error.strerror}")
         if start == _MAGIC:
             return refused(
                 InspectLogTruncatedError,

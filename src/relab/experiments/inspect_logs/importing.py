@@ -39,7 +39,8 @@ from relab.experiments.plan.dataset import index_tasks
 from relab.experiments.plan.trials import trial_id_of
 from relab.experiments.proof.proving import Signer, prove_run
 from relab.experiments.records.file_names import SEAL_FORMAT
-from relab.experiments.records.journal import FORMAT, Journal
+from relab.experiments.records.journal import Journal
+from relab.experiments.records.journal_lines import FORMAT
 from relab.experiments.records.run_folder import RunFolder, begin_run, locked
 from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.provenance import run_manifest

@@ -237,9 +237,9 @@ def _task(line: bytes) -> Task:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     try:
-        row = parse_json(line.strip())
+        row = parse_json(line.strip(), "the task")
     except MalformedBodyError as error:
-        raise ValueError(str(error).removeprefix("The body ").rstrip(".")) from error
+        raise ValueError(str(error).rstrip(".")) from error
     if not isinstance(row, dict):
         raise ValueError("a task must be a JSON object")  # noqa: TRY004 reported with its line, like the other problems
     if not _is_boundary(row):

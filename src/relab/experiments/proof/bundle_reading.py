@@ -21,7 +21,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from relab.core.errors import ConflictError, InvalidInputError, MalformedBodyError, NotFoundError
+from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
 from relab.experiments.proof.bundle_format import (
     ENVELOPE_ENTRY,
@@ -34,9 +34,11 @@ from relab.experiments.proof.bundle_format import (
 )
 from relab.experiments.proof.damage import MAX_SHOWN, Damage
 from relab.experiments.proof.envelopes import Envelope, EnvelopeError, open_envelope
+from relab.experiments.proof.errors import BundleDamagedError, BundleInvalidError, BundleNotFoundError
 from relab.experiments.proof.keys import PublicKey
 from relab.experiments.proof.seal import SealDamagedError, read_seal
-from relab.experiments.proof.verification import ProofVerdict, SignedBy, Trust, signer_of
+from relab.experiments.proof.signers import SignedBy, Trust, signer_of
+from relab.experiments.proof.verification import ProofVerdict
 from relab.experiments.records.file_names import SEAL, STATEMENTS
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
@@ -48,18 +50,6 @@ _LOCAL_HEADER: Final = 30
 _PIECE: Final = 1_048_576
 _RESERVE: Final = 64 * 1_048_576
 _REPORT: Final = "analysis/report.html"
-
-
-class BundleInvalidError(InvalidInputError):
-    """A file is not a bundle (an archive of a run), or cannot be unpacked safely; no entry was unpacked."""
-
-    code = "bundle_invalid"
-
-
-class BundleDamagedError(ConflictError):
-    """A bundle (an archive of a run) differs from its manifest, or is not signed by the required key."""
-
-    code = "bundle_damaged"
 
 
 @dataclass(frozen=True)
@@ -162,12 +152,6 @@ def unpack_bundle(
             remove_tree(fresh)
     report = target / _REPORT
     return OpenedBundle(target, report if report.is_file() else None, found)
-
-
-class BundleNotFoundError(NotFoundError):
-    """There is no such bundle (a redacted archive of a run)."""
-
-    code = "bundle_not_found"
 
 
 @contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jiter
 
 from relab.core.masking import MASK, mask_bytes, names_a_secret
+from relab.experiments.proof.redacted_file import PARQUET, RedactedFile
 from relab.experiments.trial.redaction import MIN_CHARS, Redactor
 
 MAX_BYTES: Final = 1_073_741_824
@@ -27,23 +27,7 @@ _COMPRESSED: Final = (
     b"Rar!",
 )
 _SQLITE: Final = b"SQLite format 3\x00"
-_PARQUET: Final = b"PAR1"
 _DUCKDB: Final = slice(8, 12)
-
-
-@dataclass(frozen=True)
-class Redacted:
-    """The redacted form of one file of a run: the files that replace this file in a bundle.
-
-    Attributes:
-        files: `{suffix that is added to the path: content}`; normally one file, with the suffix "".
-        masked: the number of masked values by kind.
-        left_out: one word for the reason why the file is left out of the bundle; None if it is in the bundle.
-    """
-
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    masked: Counter[str] = field(default_factory=Counter)
-    left_out: str | None = None
 
 
 class BundleRedactor:
@@ -61,7 +45,7 @@ class BundleRedactor:
         data, counts = self._mask(name.encode("utf-8", "surrogateescape"))
         return data.decode("utf-8", "surrogateescape").replace("/", "_"), counts.total()
 
-    def content(self, path: str, raw: bytes) -> Redacted:
+    def content(self, path: str, raw: bytes) -> RedactedFile:
         """Return the content of a file without credentials.
 
         A DuckDB database becomes one Parquet file for each table. A compressed file and a SQLite database are left out
@@ -73,10 +57,10 @@ class BundleRedactor:
         """
         # Values in compressed files and SQLite databases cannot be masked in place.
         if raw.startswith(_COMPRESSED):
-            return Redacted(left_out="compressed")
+            return RedactedFile(left_out="compressed")
         if raw.startswith(_SQLITE):
-            return Redacted(left_out="database")
-        if raw.startswith(_PARQUET) or raw[_DUCKDB] == b"DUCK":
+            return RedactedFile(left_out="database")
+        if raw.startswith(PARQUET) or raw[_DUCKDB] == b"DUCK":
             from relab.experiments.proof.table_redaction import redact_tables  # noqa: PLC0415 loads DuckDB
 
             return redact_tables(raw, self._mask)
@@ -84,7 +68,7 @@ class BundleRedactor:
             data, counts = self._json(raw.splitlines(keepends=True) if path.endswith(".jsonl") else [raw])
         else:
             data, counts = self._mask(raw)
-        return Redacted({"": data}, counts)
+        return RedactedFile({"": data}, counts)
 
     def _mask(self, data: bytes) -> tuple[bytes, Counter[str]]:
         cleaned, count = self._known.counted(data)

@@ -28,10 +28,11 @@ from relab.experiments.proof.bundle_format import (
     LeftOut,
     Original,
 )
-from relab.experiments.proof.bundle_redaction import MAX_BYTES, BundleRedactor, Redacted, secrets_in
+from relab.experiments.proof.bundle_redaction import MAX_BYTES, BundleRedactor, secrets_in
 from relab.experiments.proof.envelopes import sign
 from relab.experiments.proof.folder_walk import Listing, listings, open_listed
 from relab.experiments.proof.proving import usable_signer
+from relab.experiments.proof.redacted_file import RedactedFile
 from relab.experiments.proof.seal import NOT_SEALED
 from relab.experiments.proof.statements import statement_about
 from relab.experiments.proof.verification import ProofVerdict, Verification, verify_run
@@ -212,14 +213,14 @@ class _Bundle:
         return left_out
 
     def _add_file(self, path: str, name: str) -> None:
-        size, redacted = 0, Redacted(left_out="unreadable")
+        size, redacted = 0, RedactedFile(left_out="unreadable")
         try:
             file = open_listed(self._run.path, path)
             if file is not None:
                 with file:
                     raw = file.read(MAX_BYTES + 1)
                 size = len(raw)
-                redacted = Redacted(left_out="too_large") if size > MAX_BYTES else self._redactor.content(path, raw)
+                redacted = RedactedFile(left_out="too_large") if size > MAX_BYTES else self._redactor.content(path, raw)
         except OSError:
             pass
         if redacted.left_out is not None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
-from relab.experiments.proof.bundle_redaction import Redacted
+from relab.experiments.proof.redacted_file import PARQUET, Mask, RedactedFile
 
-Mask = Callable[[bytes], tuple[bytes, Counter[str]]]
-_PARQUET: Final = b"PAR1"
 _SCALARS: Final = frozenset(
     ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
      "FLOAT", "DOUBLE", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE",
@@ -22,7 +20,7 @@ _SCALARS: Final = frozenset(
 """Types of columns that cannot hold text."""
 
 
-def redact_tables(raw: bytes, mask: Mask) -> Redacted:
+def redact_tables(raw: bytes, mask: Mask) -> RedactedFile:
     """Mask credentials in a Parquet file, or in each table of a DuckDB database; return Parquet files.
 
     A Parquet file without credentials is returned unchanged. If DuckDB cannot read the file, the result has no files,
@@ -32,7 +30,7 @@ def redact_tables(raw: bytes, mask: Mask) -> Redacted:
         raw: the bytes of the file.
         mask: masks credentials in bytes and counts them by kind.
     """
-    is_parquet = raw.startswith(_PARQUET)
+    is_parquet = raw.startswith(PARQUET)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
         source.write_bytes(raw)
@@ -44,8 +42,8 @@ def redact_tables(raw: bytes, mask: Mask) -> Redacted:
                 if is_parquet:
                     content = tables.masked("read_parquet(" + _quoted(str(source), "'") + ")")
                     if not tables.counts and not mask(raw)[1]:
-                        return Redacted({"": raw})
-                    return Redacted({"": content}, tables.counts)
+                        return RedactedFile({"": raw})
+                    return RedactedFile({"": content}, tables.counts)
                 connection.execute(f"ATTACH {_quoted(str(source), chr(39))} AS source (READ_ONLY)")
                 files: dict[str, bytes] = {}
                 for name, table in _tables(connection, mask):
@@ -55,9 +53,9 @@ def redact_tables(raw: bytes, mask: Mask) -> Redacted:
                         number += 1
                         suffix = f".{name}~{number}.parquet"
                     files[suffix] = tables.masked(table)
-                return Redacted(files, tables.counts)
+                return RedactedFile(files, tables.counts)
         except duckdb.Error:
-            return Redacted(left_out="unreadable_table")
+            return RedactedFile(left_out="unreadable_table")
 
 
 class _Tables:

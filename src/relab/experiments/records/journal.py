@@ -13,60 +13,45 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import jiter
-import pydantic_core
-
 from relab.core.atomic_files import replacing
 from relab.experiments.errors import damaged
 from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
 from relab.experiments.records.file_names import MANIFEST
+from relab.experiments.records.journal_lines import (
+    FORMAT,
+    START,
+    Head,
+    checked_line,
+    has_check,
+    header_line,
+    parsed_line,
+    read_checked,
+    read_unchecked,
+)
 from relab.experiments.records.seals import digest_of_file, read_attestation
 
 NAME: Final = "journal.jsonl"
-FORMAT: Final = "journal_v2"
 WITHDRAWN: Final = "withdrawn"
 """The key of a line that withdraws the result of a trial, which then has none; its value is the reason."""
 _WITHDRAWAL: Final = re.compile(rb'\{"line":[0-9]+,"withdrawn":')
 _OUTCOMES: Final = frozenset(outcome.value for outcome in TrialOutcome)
-_SYNC_EVERY_S = 1.0
-_CHECK: Final = b',"check":"'
-_END: Final = b'"}\n'
-_HEX: Final = 64
-_TAIL: Final = len(_CHECK) + _HEX + len(_END)
-_START: Final = "0" * _HEX
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of a journal: the number of lines after the first one, and the checksum of the last line.
-
-    A line has the result of a trial, or withdraws it; so a trial that was run again has several lines.
-    """
-
-    entries: int
-    check: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `{format, entries, head}`: the format, the number of lines and the last checksum of the journal."""
-        return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
+_FLUSH_AFTER_S: Final = 1.0
 
 
 class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
     A line survives a crash of this process when `append` has returned. It survives a power failure once the file was
-    flushed to the disk: by `close`, or by the first `append` that is a second or more after the previous flush.
+    flushed to the disk, which happens within about a second, and at `close`.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -75,8 +60,9 @@ class Journal:
         self._lock = threading.Lock()
         self._file: io.FileIO | None = None
         self._end = 0
-        self._head = Head(0, _START)
-        self._synced = time.monotonic()
+        self._head = Head(0, START)
+        self._flush: threading.Timer | None = None
+        self._flush_error: OSError | None = None
 
     def open(self) -> set[str]:
         """Open the journal for appending; return the ids of the trials that have a result.
@@ -105,24 +91,39 @@ class Journal:
         """Append the line of a finished trial to the journal; `row` of `entry` is the trial's row in the results.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, or earlier lines could not be flushed to the disk.
         """
         with self._lock:
+            if self._flush_error is not None:
+                raise self._flush_error
             if not self._end:
-                self._write(*_header(digest_of_file(self._run_dir / MANIFEST)))
-            self._write(*_checked(entry, self._head))
-            if time.monotonic() - self._synced >= _SYNC_EVERY_S:
-                assert self._file is not None
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+                self._write(*header_line(digest_of_file(self._run_dir / MANIFEST)))
+            self._write(*checked_line(entry, self._head))
+            if self._flush is None:
+                # By a timer, so that the last line before a long trial does not wait for the next one.
+                self._flush = threading.Timer(_FLUSH_AFTER_S, self._flush_lines)
+                self._flush.daemon = True
+                self._flush.start()
 
     def close(self) -> None:
         """Flush the journal to the disk (fsync) and close it."""
         with self._lock:
             if self._file is not None:
                 file, self._file = self._file, None
+                if self._flush is not None:
+                    self._flush.cancel()
                 with file:
                     os.fsync(file.fileno())
+
+    def _flush_lines(self) -> None:
+        with self._lock:
+            self._flush = None
+            if self._file is None:
+                return
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._flush_error = error
 
     def _write(self, line: bytes, head: Head) -> None:
         assert self._file is not None
@@ -143,7 +144,7 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
     Raises:
         OSError: the disk is full.
     """
-    (run_dir / NAME).write_bytes(_header(f"sha256:{hashlib.sha256(manifest).hexdigest()}")[0])
+    (run_dir / NAME).write_bytes(header_line(f"sha256:{hashlib.sha256(manifest).hexdigest()}")[0])
 
 
 def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None) -> Iterator[dict[str, Any]]:
@@ -162,7 +163,7 @@ def read_journal(run_dir: Path, on_head: Callable[[Head], None] = lambda _: None
     seen: set[str] = set()
     withdrawn = _withdrawals(run_dir / NAME)
     for number, line in enumerate(_lines(run_dir), start=1):
-        if line.head.check != _START:
+        if line.head.check != START:
             on_head(line.head)
         if line.entry is None or WITHDRAWN in line.entry:
             continue
@@ -192,7 +193,7 @@ def _withdrawals(path: Path) -> dict[str, int]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if _WITHDRAWAL.match(line) and line.endswith(b"\n"):
-                found[_check_entry(path, number, _parsed(path, number, line))["row"]["trial_id"]] = number
+                found[_check_entry(path, number, parsed_line(path, number, line))["row"]["trial_id"]] = number
     return found
 
 
@@ -217,7 +218,7 @@ def journal_head(run_dir: Path) -> Head | None:
     last = None
     for last in _lines(run_dir):  # noqa: B007 the last one is wanted
         pass
-    return last.head if last is not None and last.head.check != _START else None
+    return last.head if last is not None and last.head.check != START else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,7 @@ def _lines(run_dir: Path) -> Generator[_Line]:
     """
     path = run_dir / NAME
     attested = _attested(run_dir)
-    head = Head(0, _START)
+    head = Head(0, START)
     end = 0
     is_checked = _is_checked(path)
     with path.open("rb") if path.exists() else io.BytesIO() as file:
@@ -244,9 +245,9 @@ def _lines(run_dir: Path) -> Generator[_Line]:
                 break
             end += len(line)
             if is_checked:
-                document, head = _read_checked(path, number, line, head)
+                document, head = read_checked(path, number, line, head)
             else:
-                document, head = _read_unchecked(path, number, line), Head(head.entries + 1, _START)
+                document, head = read_unchecked(path, number, line), Head(head.entries + 1, START)
             if is_checked and number == 1:
                 _check_header(path, document, run_dir)
                 yield _Line(None, end, head)
@@ -287,45 +288,11 @@ def _is_checked(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         first = file.readline()
-    if first.endswith(_END) and first[-_TAIL:].startswith(_CHECK):
+    if has_check(first):
         return True
     if first.endswith(b"\n") and manifest.exists() and f'"{FORMAT}"'.encode() in manifest.read_bytes():
         raise damaged(path, "has no checksum, although this run's journal has checksums", line=1)
     return False
-
-
-def _read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[dict[str, Any], Head]:
-    payload, tail = line[:-_TAIL], line[-_TAIL:]
-    if not (len(line) > _TAIL and tail.startswith(_CHECK) and tail.endswith(_END)):
-        raise damaged(path, "has no checksum at its end: the line was changed or cut", line=number)
-    check = hashlib.sha256(before.check.encode() + payload).hexdigest()
-    document = _parsed(path, number, line)
-    if check.encode() != tail[len(_CHECK) : -len(_END)]:
-        position = document.get("line")
-        if isinstance(position, int) and position != number:
-            raise damaged(
-                path, f"is line {position} of the journal: lines were removed, inserted or moved", line=number
-            )
-        raise damaged(path, "was changed after it was written: its checksum does not match", line=number)
-    del document["line"], document["check"]
-    return document, Head(number - 1, check)
-
-
-def _read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    document = _parsed(path, number, line)
-    if "check" in document:
-        raise damaged(path, "has a checksum, but the first line has none: lines were removed or changed", line=number)
-    return document
-
-
-def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        document = jiter.from_json(line)
-    except ValueError as error:
-        raise damaged(path, f"is not a line of a journal: {error}", line=number) from error
-    if not isinstance(document, dict):
-        raise damaged(path, "is not a line of a journal: it must be a JSON object", line=number)
-    return document
 
 
 def _check_header(path: Path, document: Mapping[str, Any], run_dir: Path) -> None:
@@ -360,41 +327,17 @@ def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
         raise damaged(path, f"is not a line of a journal: its outcome is {row['outcome']!r}", line=number)
 
 
-def _header(manifest: str | None) -> tuple[bytes, Head]:
-    line, head = _checked({"journal": FORMAT, "manifest": manifest}, Head(-1, _START))
-    return line, head
-
-
-def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
-    """Return the line for an entry, with its checksum, and the journal's new head.
-
-    The head is the number of lines after the first one, and the last line's checksum; `before` is the old head.
-    """
-    entries = before.entries + 1
-    payload = _json({"line": entries + 1, **entry})[:-1]
-    check = hashlib.sha256(before.check.encode() + payload).hexdigest()
-    return payload + _CHECK + check.encode() + _END, Head(entries, check)
-
-
-def _json(entry: Mapping[str, Any]) -> bytes:
-    try:
-        return pydantic_core.to_json(entry, inf_nan_mode="constants")
-    except pydantic_core.PydanticSerializationError:
-        # A message can contain a file name that is not valid UTF-8.
-        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-
-
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
     """Rewrite a journal of an earlier version with checksums; return its head and its size in bytes.
 
     The head is the number of lines after the first one, and the checksum of the last line.
     """
     path = run_dir / NAME
-    line, head = _header(digest_of_file(run_dir / MANIFEST))
+    line, head = header_line(digest_of_file(run_dir / MANIFEST))
     size = 0
     with replacing(path, durable=True) as fresh, fresh.open("wb") as file:
         size += file.write(line)
         for entry in read_journal(run_dir):
-            line, head = _checked(entry, head)
+            line, head = checked_line(entry, head)
             size += file.write(line)
     return head, size

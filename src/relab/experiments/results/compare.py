@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from relab.core.errors import InvalidInputError
 from relab.core.json import canonical_json
 from relab.experiments.results.aggregates import TrialData, open_trial_data
 from relab.experiments.results.analysis import direction_of, primary_metrics
@@ -26,20 +25,15 @@ from relab.experiments.results.differences import (
     rate_bounds,
     sample_of,
 )
+from relab.experiments.results.gates import GateQuestion, parse_gates
 from relab.experiments.results.run_metadata import COMPLETED, SUCCESS, RunFacts, read_facts
 from relab.experiments.results.stopping import read_stopping
-from relab.stats.intervals import LEVEL, Interval
+from relab.stats.intervals import LEVEL
 from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
 
 MAX_MISSING: Final = 0.10
 """The largest share of a variant's planned trials that may lack a metric; above it, the rest is a biased sample."""
-
-
-class GateInvalidError(InvalidInputError):
-    """The text of a gate (condition on a difference) cannot be parsed; the message shows the syntax."""
-
-    code = "gate_invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,35 +112,6 @@ class VariantComparison:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A gate (condition on a difference) that the caller gave, or the default gate of a metric (`is_default`).
-
-    The default gate passes if the whole interval of the difference lies on the better side of 0.
-    """
-
-    gate: Gate
-    is_default: bool
-
-    def __str__(self) -> str:
-        return f"{self.gate.metric} is better" if self.is_default else str(self.gate)
-
-    def judge(self, interval: Interval) -> Verdict:
-        if self.is_default:
-            low, high = (interval.low, interval.high) if self.gate.at_least else (-interval.high, -interval.low)
-            return Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.EDGE
-        # For a relative gate the difference is variant minus (1 + share) times baseline, so its threshold is 0.
-        return self.gate.judge(interval, 0.0 if self.gate.is_relative else None)
-
-    @property
-    def threshold(self) -> float:
-        return 0.0 if self.gate.is_relative else self.gate.threshold
-
-    @property
-    def share(self) -> float:
-        return self.gate.threshold if self.gate.is_relative else 0.0
-
-
 def compare(
     run_dir: Path,
     *,
@@ -189,7 +154,7 @@ def compare(
         if problem is not None:
             return VariantComparison(facts.run_id, base, Verdict.INVALID, problem)
         names = list(metrics) or ([] if asked else primary_metrics(facts, data))
-        questions = [*_defaults(facts, data, names), *(_Question(gate, is_default=False) for gate in asked)]
+        questions = [*_defaults(facts, data, names), *(GateQuestion(gate, is_default=False) for gate in asked)]
         asked_of = [(variant, question) for variant in facts.variants if variant != base for question in questions]
         samples = [_sample(facts, data, base, variant, question) for variant, question in asked_of]
         joint = joint_of([sample for sample in samples if sample is not None], level)
@@ -206,19 +171,6 @@ def compare(
         facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint, _about(facts),
         read_stopping(run_dir),
     )  # fmt: skip
-
-
-def parse_gates(gates: Sequence[str]) -> list[Gate]:
-    """Parse gates: limits on a metric's difference from the baseline (`success>=-0.02`, `latency_ms<=5%`).
-
-    Raises:
-        GateInvalidError: a gate cannot be parsed.
-    """
-    try:
-        return [Gate.parse(text) for text in gates]
-    except ValueError as error:
-        message = str(error)
-        raise GateInvalidError(message[:1].upper() + message[1:] + ".") from error
 
 
 def _about(facts: RunFacts) -> str | None:
@@ -268,16 +220,18 @@ def _unfinished(facts: RunFacts, data: TrialData) -> str | None:
     return None
 
 
-def _defaults(facts: RunFacts, data: TrialData, metrics: Sequence[str]) -> Iterator[_Question | str]:
+def _defaults(facts: RunFacts, data: TrialData, metrics: Sequence[str]) -> Iterator[GateQuestion | str]:
     for metric in dict.fromkeys(metrics):
         direction = direction_of(facts, data, metric)
         if direction is None:
             yield metric
         else:
-            yield _Question(Gate(metric, direction == "maximize", 0.0), is_default=True)
+            yield GateQuestion(Gate(metric, direction == "maximize", 0.0), is_default=True)
 
 
-def _sample(facts: RunFacts, data: TrialData, baseline: str, variant: str, question: _Question | str) -> Sample | None:
+def _sample(
+    facts: RunFacts, data: TrialData, baseline: str, variant: str, question: GateQuestion | str
+) -> Sample | None:
     if isinstance(question, str):
         return None
     is_paired = facts.config.design.comparison == "paired"
@@ -294,7 +248,7 @@ class _Judge:
     measures_false_passes: bool
     joint: Joint
 
-    def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
+    def result(self, variant: str, question: GateQuestion | str, sample: Sample | None) -> GateResult:
         """Judge one gate (condition on the difference from the baseline) for one variant.
 
         `sample` has the values of variant and baseline. If it is unknown whether a metric should be high or low,
@@ -307,7 +261,7 @@ class _Judge:
         delta = sample.estimate(level=self.joint.each, seed=self.facts.config.design.random_seed)
         return GateResult(variant, metric, str(question), self._judge(variant, question, delta), delta)
 
-    def _judge(self, variant: str, question: _Question, delta: Delta) -> Judgement:
+    def _judge(self, variant: str, question: GateQuestion, delta: Delta) -> Judgement:
         judgement = Judgement(
             Verdict.INVALID,
             "",
@@ -359,7 +313,7 @@ class _Judge:
                 )
         return None
 
-    def _false_passes(self, question: _Question, delta: Delta) -> float | None:
+    def _false_passes(self, question: GateQuestion, delta: Delta) -> float | None:
         if not self.measures_false_passes or delta.differences is None or delta.is_always_valid:
             return None
         return false_pass_rate(
@@ -372,7 +326,7 @@ class _Judge:
         )
 
 
-def _reason(question: _Question, judgement: Judgement, delta: Delta, joint: Joint, repeats: int) -> str:
+def _reason(question: GateQuestion, judgement: Judgement, delta: Delta, joint: Joint, repeats: int) -> str:
     assert delta.interval is not None
     assert delta.estimate is not None
     interval = delta.interval

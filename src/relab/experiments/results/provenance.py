@@ -19,8 +19,8 @@ from relab.experiments.config.models import IntegrationLevel
 from relab.experiments.models import RunOptions
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records.file_names import SEAL_FORMAT
-from relab.experiments.records.journal import FORMAT as JOURNAL_FORMAT
-from relab.experiments.records.journal import Head
+from relab.experiments.records.journal_lines import FORMAT as JOURNAL_FORMAT
+from relab.experiments.records.journal_lines import Head
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.records.seals import seal
 from relab.experiments.results.grades import TrialTally, grades

@@ -100,6 +100,6 @@ def _documents(file: Path, *, is_lines: bool) -> Iterator[tuple[str, Any]]:
         if not piece.strip():
             continue
         try:
-            yield place, parse_json(piece)
+            yield place, parse_json(piece, "the document")
         except MalformedBodyError as error:
-            raise ExperimentInvalidError(f"{place}: {str(error).replace('The body', 'the document', 1)}") from error
+            raise ExperimentInvalidError(f"{place}: {error}") from error

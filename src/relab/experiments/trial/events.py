@@ -194,9 +194,9 @@ def _lines(file: BinaryIO, stream: EventStream) -> Iterator[tuple[int, bytes]]:
 
 def _event(raw: bytes, ids: TrialIds, number: int, stream: EventStream) -> dict[str, Any] | None:
     try:
-        event = parse_json(raw.strip())
+        event = parse_json(raw.strip(), "the event")
     except MalformedBodyError as error:
-        stream.note(number, str(error).replace("The body", "the event", 1))
+        stream.note(number, str(error))
         return None
     problem = _wrong(event, ids)
     if problem is not None or not isinstance(event, dict):

@@ -145,8 +145,8 @@ class ModelGateway:
     ) -> int:
         """Send a request to the model's server and its answer to the harness; return the HTTP status.
 
-        The status is 0 if the answer broke off or is larger than `MAX_ANSWER_BYTES`, and for the method HEAD. A
-        complete answer is cached under `key`; None stores nothing.
+        The status is 0 if the answer broke off. A complete answer of at most `MAX_ANSWER_BYTES` is cached under `key`;
+        None stores nothing.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 
@@ -161,10 +161,10 @@ class ModelGateway:
             # A RuntimeError: the trial has ended, and with it the client.
             return _refuse(request, 502, f"the model's server cannot be reached: {type(error).__name__}: {error}")
         try:
-            pieces, is_whole = _pass_on(request, response, mark)
+            is_whole, pieces = _pass_on(request, response, mark)
         finally:
             response.close()
-        if key is not None and is_whole:
+        if key is not None and pieces is not None:
             self._store(key, response, pieces)
         return response.status_code if is_whole else 0
 
@@ -193,21 +193,22 @@ class ModelGateway:
                 file.write(json.dumps(line) + "\n")
 
 
-def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
+def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[bool, list[bytes] | None]:
     """Send the answer of the model's server to the harness as it arrives.
 
     `mark` is the value of the response header `MARK`, which says whether the answer is from the cache of model answers:
     `hit`, `miss`, or `off` if the cache is not used.
 
     Returns:
-        `(pieces of the body, whether they are complete and small enough to be stored)`.
+        `(whether the answer is complete, pieces of its body)`; the pieces are None if they must not be stored: if the
+        answer broke off, has no body (HEAD), or is larger than `MAX_ANSWER_BYTES`.
     """
     import httpx  # noqa: PLC0415 loaded by `ModelGateway.serve` before
 
     length = response.headers.get("content-length")
     if request.command == "HEAD":
         _begin_answer(request, response.status_code, mark, length or "0", _kept_headers(response))
-        return [], False
+        return True, None
     _begin_answer(request, response.status_code, mark, length, _kept_headers(response))
     is_chunked = length is None
     pieces: list[bytes] = []
@@ -221,9 +222,9 @@ def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: st
     except (httpx.HTTPError, httpx.StreamError, RuntimeError):
         # Without its end, the client sees that the answer broke off.
         request.close_connection = True
-        return [], False
+        return False, None
     _end_pieces(request, is_chunked=is_chunked)
-    return pieces, size <= MAX_ANSWER_BYTES
+    return True, pieces if size <= MAX_ANSWER_BYTES else None
 
 
 def _replay(request: BaseHTTPRequestHandler, answer: CachedAnswer) -> None:

@@ -227,9 +227,9 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
             ErrorType.INVALID_OUTPUT, f"the output must be a regular file of at most {MAX_OUTPUT_BYTES:,} bytes"
         )
     try:
-        document = parse_json(raw)
+        document = parse_json(raw, "the output")
     except MalformedBodyError as error:
-        return _unread(ErrorType.INVALID_OUTPUT, str(error).replace("The body", "the output", 1))
+        return _unread(ErrorType.INVALID_OUTPUT, str(error))
     if not isinstance(document, dict):
         return _unread(ErrorType.INVALID_OUTPUT, "the output must be a JSON object")
     return _check(document, ids)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
 from relab.llm.models import OutputMethod
-from relab.llm.provider import Provider
+from relab.llm.provider import ChatSdk, Provider
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from relab.llm.chat import ChatBackend
-    from relab.llm.config import LlmConfig
 
-
-def load() -> ChatBackend:
-    """Load Anthropic's libraries, and return the chat backend for servers with Anthropic's protocol."""
+def load() -> ChatSdk:
+    """Load Anthropic's libraries, and return the part of calls that is specific to Anthropic's protocol."""
     import anthropic
     from langchain_anthropic import ChatAnthropic
-
-    from relab.llm.chat import ChatBackend, model_options
 
     # Newer SDKs create OpenTelemetry spans and send the id of the caller's trace to the server; this disables both.
     untraced: dict[str, Any] = (
@@ -44,10 +40,10 @@ def load() -> ChatBackend:
         def _async_client(self) -> anthropic.AsyncAnthropic:
             return anthropic.AsyncAnthropic(**self._client_params, **untraced, http_client=self.bounded_http_client)
 
-    def make_model(config: LlmConfig, client: Any) -> BaseChatModel:
-        return BoundedChatAnthropic(**model_options(config), bounded_http_client=client)
+    def make_model(options: Mapping[str, Any], client: Any) -> BaseChatModel:
+        return BoundedChatAnthropic(**options, bounded_http_client=client)
 
-    return ChatBackend(
+    return ChatSdk(
         sdk=anthropic,
         base_error=anthropic.AnthropicError,
         make_model=make_model,

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from relab.llm.models import OutputMethod
-from relab.llm.provider import Provider
+from relab.llm.provider import ChatSdk, Provider
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from relab.llm.chat import ChatBackend
-    from relab.llm.config import LlmConfig
 
-
-def load() -> ChatBackend:
-    """Load OpenAI's libraries, and return the chat backend for servers with OpenAI's protocol."""
+def load() -> ChatSdk:
+    """Load OpenAI's libraries, and return the part of calls that is specific to OpenAI's protocol."""
     import openai
     from langchain_openai import ChatOpenAI
     from langchain_openai.chat_models.base import BaseChatOpenAI
 
-    from relab.llm.chat import ChatBackend, model_options
-
-    def make_model(config: LlmConfig, client: Any) -> BaseChatModel:
+    def make_model(options: Mapping[str, Any], client: Any) -> BaseChatModel:
         # ChatOpenAI sends `max_completion_tokens`, which only OpenAI's own servers require;
         # its base class sends `max_tokens`, which every compatible server supports.
-        host = urlsplit(config.endpoint).hostname or ""
+        host = urlsplit(options["base_url"]).hostname or ""
         own = host.endswith((".openai.com", ".openai.azure.com"))
         model_class = ChatOpenAI if own else BaseChatOpenAI
-        return model_class(
-            **model_options(config), openai_proxy=None, http_async_client=client, use_responses_api=False
-        )
+        return model_class(**options, openai_proxy=None, http_async_client=client, use_responses_api=False)
 
-    return ChatBackend(
+    return ChatSdk(
         sdk=openai,
         base_error=openai.OpenAIError,
         make_model=make_model,

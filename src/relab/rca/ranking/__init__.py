@@ -11,7 +11,8 @@ from relab.rca.ranking.details import DETAILS
 from relab.rca.ranking.guesses import Guess, Odds, Ranking, Suspicion
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
-from relab.rca.ranking.training import MIN_RUNS, TrainingRun, train
+from relab.rca.ranking.training import train
+from relab.rca.ranking.training_runs import MIN_RUNS, TrainingRun
 from relab.rca.ranking.units import Unit, UnitKey, units_of
 
 __all__ = [

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from relab.rca.errors import RankingModelError
 from relab.rca.evidence import RunView
 from relab.rca.ranking.calibrating import best_threshold, beta_curves, cross_calibrated
 from relab.rca.ranking.features import MANNERS, NAMES
+from relab.rca.ranking.logits import Table, conditional_logit, logit, minimise
 from relab.rca.ranking.model import (
     Calibration,
     Columns,
-    Linear,
     ProblemModel,
     SourceModel,
     StepModel,
     word_columns,
 )
 from relab.rca.ranking.sources import name_words, signature_of
-from relab.rca.ranking.training import MIN_RUNS, TrainingRun
+from relab.rca.ranking.training_runs import MIN_RUNS, TrainingRun
 from relab.rca.ranking.trees import BAGS, DEPTH, TREES, boost, boost_chances
 from relab.rca.ranking.units import Unit, units_of
 
@@ -54,8 +52,6 @@ MIN_EXAMPLES = 8
 
 _CUTS = tuple(round(0.1 + 0.025 * number, 3) for number in range(19))
 _HIT_EDGES = (0.0, 0.2, 0.35, 0.5, 1.0)
-
-Table: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -204,7 +200,7 @@ def _fit_steps(
     trees = boost(tables, chosen)
     columns = Columns(names=(*NAMES, *word_columns(words)))
     identity = Calibration(bias=0.0, slope=1.0, hits=())
-    linear = {penalty: _conditional_logit(tables, chosen, penalty) for penalty in {option[0] for option in options}}
+    linear = {penalty: conditional_logit(tables, chosen, penalty) for penalty in {option[0] for option in options}}
     return {
         (penalty, weight): StepModel(
             columns=columns,
@@ -216,70 +212,6 @@ def _fit_steps(
         )
         for penalty, weight in options
     }
-
-
-def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: float) -> Linear:
-    """Fit weights such that, in each table, the softmax over the rows is high at the labelled row.
-
-    There is one table per run; `chosen` has the index of its labelled row. `penalty` is the ridge penalty.
-    """
-    rows = np.vstack(tables)
-    means, scales = _scaling(rows)
-    scaled = (rows - means) / scales
-    sizes = np.array([len(table) for table in tables])
-    starts = np.cumsum(np.r_[0, sizes])[:-1]
-    run = np.repeat(np.arange(len(tables)), sizes)
-    picked = starts + np.array(chosen)
-
-    def loss(weights: Table) -> tuple[float, Table]:
-        scores = scaled @ weights
-        top = np.maximum.reduceat(scores, starts)
-        lifted = np.exp(scores - top[run])
-        total = np.add.reduceat(lifted, starts)
-        value = -(scores[picked] - top - np.log(total)).sum() + penalty * weights @ weights / 2
-        slope = scaled.T @ (lifted / total[run]) - scaled[picked].sum(axis=0) + penalty * weights
-        return float(value), slope
-
-    return _linear(means, scales, _minimise(loss, rows.shape[1]), 0.0)
-
-
-def _logit(rows: Table, target: Table, penalty: float) -> Linear:
-    """Fit a logistic regression of `target` (0 or 1 per row), with a ridge penalty on all weights except the bias."""
-    means, scales = _scaling(rows)
-    scaled = np.hstack([(rows - means) / scales, np.ones((len(rows), 1))])
-    ridge = np.r_[np.full(rows.shape[1], penalty), 0.0]
-
-    def loss(weights: Table) -> tuple[float, Table]:
-        scores = scaled @ weights
-        value = np.logaddexp(0, scores).sum() - target @ scores + (ridge * weights**2).sum() / 2
-        chances = 1 / (1 + np.exp(-np.clip(scores, -30, 30)))
-        return float(value), scaled.T @ (chances - target) + ridge * weights
-
-    weights = _minimise(loss, scaled.shape[1])
-    return _linear(means, scales, weights[:-1], float(weights[-1]))
-
-
-def _scaling(rows: Table) -> tuple[Table, Table]:
-    scales = rows.std(axis=0)
-    return rows.mean(axis=0), np.where(scales < 1e-9, 1.0, scales)
-
-
-def _minimise(loss: Callable[[Table], tuple[float, Table]], size: int) -> Table:
-    result: Table = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    return result
-
-
-def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
-    def rounded(values: Table) -> tuple[float, ...]:
-        return tuple(round(float(value), 5) for value in values)
-
-    # A scale must not become 0.
-    return Linear(
-        means=rounded(means),
-        scales=tuple(max(value, 1e-5) for value in rounded(scales)),
-        weights=rounded(weights),
-        bias=round(bias, 5),
-    )
 
 
 def _calibrate(shares: Table, right: Table) -> Calibration:
@@ -296,7 +228,7 @@ def _calibrate(shares: Table, right: Table) -> Calibration:
         miss = 1 / (1 + np.exp(-scores)) - right
         return float(value), np.array([miss.sum() + curve[0], odds @ miss + curve[1] - 1])
 
-    bias, slope = _minimise(loss, 2)
+    bias, slope = minimise(loss, 2)
     curve = Calibration(bias=round(float(bias), 4), slope=round(max(float(slope), 0.05), 4), hits=())
     stated = np.array([curve.probability(float(share)) for share in shares])
     hits = []
@@ -367,8 +299,8 @@ def _fit_problems(
     return {
         penalty: ProblemModel(
             columns=Columns(names=(*_PROBLEM_NAMES, *word_columns(words))),
-            any=_logit(rows, any_true, penalty),
-            kinds={name: _logit(rows, target, penalty) for name, target in kind_true.items()},
+            any=logit(rows, any_true, penalty),
+            kinds={name: logit(rows, target, penalty) for name, target in kind_true.items()},
             any_trees=any_trees,
             kind_trees=kind_trees,
             from_probability=0.5,

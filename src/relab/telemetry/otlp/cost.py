@@ -8,9 +8,10 @@ from typing import Any
 
 from relab.telemetry.cost_models import MAX_COST_USD, MAX_MODELS
 from relab.telemetry.models import MAX_INT64, StepStatus
-from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, SpanUsage, billed_model
+from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, billed_model
 from relab.telemetry.otlp.lineage import Ancestors
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
+from relab.telemetry.otlp.usage import SpanUsage
 
 
 def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], principal: SpanFacts) -> dict[str, Any] | None:

@@ -7,12 +7,10 @@ translated them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from relab.core.clock import format_time
-from relab.telemetry.cost_models import MAX_COST_USD
 from relab.telemetry.models import (
     CALL,
     EVENT,
@@ -40,6 +38,7 @@ from relab.telemetry.otlp.provider_errors import read_provider_error
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.talk import ANSWERING_TOOLS, Talk, talk_of
+from relab.telemetry.otlp.usage import SpanUsage, usage_of
 from relab.telemetry.outcome import is_error_in_result
 
 MAX_FINISH_REASONS = 20
@@ -47,21 +46,6 @@ MAX_FINISH_REASON_CHARS = 100
 
 NO_ITEM: Final = -1
 """The kind of a span that is not an item of the timeline; the other kinds are those of `models.ITEM_KINDS`."""
-
-
-class SpanUsage(NamedTuple):
-    """The tokens and the cost in USD of a model's answer; a field is None if it was not reported.
-
-    `tokens_prompt` includes the tokens read from the cache and written to it; `tokens_completion` includes reasoning
-    tokens.
-    """
-
-    tokens_prompt: int | None
-    tokens_completion: int | None
-    cost_usd: float | None
-    tokens_cached: int | None = None
-    tokens_reasoning: int | None = None
-    tokens_cache_write: int | None = None
 
 
 class SpanFacts(NamedTuple):
@@ -126,7 +110,7 @@ def _talk_between(attributes: Attributes) -> Talk:
 
 def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:
     attributes = span.attributes
-    usage = _usage(attributes)
+    usage = usage_of(attributes)
     taken, given = read_messages(attributes.get(v.INPUT_MESSAGES)), read_messages(attributes.get(v.OUTPUT_MESSAGES))
     if role is Role.LLM:
         item = _step(span, role, outcome, usage, _model_texts(attributes, taken, given))
@@ -313,41 +297,6 @@ def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:
     return None if provider in _NO_PROVIDERS else provider, text_attribute(
         attributes, v.RESPONSE_MODEL, v.REQUEST_MODEL
     )
-
-
-def _usage(attributes: Attributes) -> SpanUsage | None:
-    get = attributes.get
-    prompt, completion, cost = get(v.INPUT_TOKENS), get(v.OUTPUT_TOKENS), get(v.COST_USD)
-    if prompt is None and completion is None and cost is None:
-        return None
-    cached, written = _count(get(v.CACHED_TOKENS)), _count(get(v.CACHE_WRITE_TOKENS))
-    prompt = _count(prompt)
-    from_cache = (cached or 0) + (written or 0)
-    if prompt is not None and from_cache > prompt:
-        # A part is never more than the whole: this reporter counts like Anthropic, whose input leaves out the cache.
-        prompt += from_cache
-    usage = SpanUsage(prompt, _count(completion), _cost(cost), cached, _count(get(v.REASONING_TOKENS)), written)
-    return None if usage == _NO_USAGE else usage
-
-
-_NO_USAGE: Final = SpanUsage(None, None, None)
-_MAX_DIGITS: Final = 19
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    elif isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
-        # Micrometer exports all values as texts.
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= MAX_INT64 else None
-
-
-def _cost(value: Any) -> float | None:
-    if type(value) not in {int, float} or not math.isfinite(value):
-        return None
-    # Zero is the value of reporters that know no price (OpenLIT), or that report a failed call (Langfuse).
-    return float(value) if 0 < value <= MAX_COST_USD else None
 
 
 def _first(attributes: Attributes, *keys: str) -> Any:

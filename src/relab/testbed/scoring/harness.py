@@ -63,7 +63,7 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
         WrongTrialError: the file cannot be read, is not JSON, or lacks one of the keys `ids`, `task` and `bindings`.
     """
     try:
-        found = parse_json(path.read_bytes())
+        found = parse_json(path.read_bytes(), path.name)
     except (OSError, MalformedBodyError) as error:
         raise WrongTrialError(f"The trial's input {path.name} cannot be read: {error}") from error
     if not isinstance(found, dict) or not {"ids", "task", "bindings"} <= found.keys():

@@ -134,7 +134,7 @@ class FlagFile:
 
 def _parsed(content: bytes, name: str) -> StoredFlags:
     """Return the flags that the content of a flags file contains; `name` is the file's name, for error messages."""
-    document = parse_json(content)
+    document = parse_json(content, name)
     if not isinstance(document, dict):
         raise RelabError(f"{name} holds no JSON object")
     version, updated_at = document.pop("version", 0), document.pop("updated_at", None)

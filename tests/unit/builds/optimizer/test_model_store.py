@@ -16,8 +16,9 @@ from relab.builds.errors import PolicyModelError, PolicyModelMissingError
 from relab.builds.optimizer.catalogue import CATALOGUE, CATALOGUE_VERSION
 from relab.builds.optimizer.model_info import CurvePoint, PolicyModelInfo
 from relab.builds.optimizer.model_store import FORMAT, FORMAT_VERSION, ModelStore, read_model
-from relab.builds.optimizer.policies.network import Layer, NetworkPolicy, ValueNetwork
+from relab.builds.optimizer.policies.network import NetworkPolicy
 from relab.builds.optimizer.situation import FEATURES
+from relab.builds.optimizer.value_network import Layer, ValueNetwork
 from support.components.rl import require_rl
 
 DIGEST = "d" * 64

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from relab.builds.errors import DecisionLogError
 from relab.builds.models import BuildFailure
 from relab.builds.optimizer.evaluation import LoggedDecision, effective_count, evaluate, train
-from relab.builds.optimizer.policies.protocol import BuildPolicy, Features
+from relab.builds.optimizer.policies.protocol import BuildPolicy
 from relab.builds.optimizer.policies.registry import POLICIES, make_policy
-from relab.builds.optimizer.situation import BuildSituation
+from relab.builds.optimizer.situation import BuildSituation, Features
 
 ACTIONS = [0, 1, 2, 3]
 SITUATIONS = {

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,48 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
     journal.close()
 
     assert sorted(trial_ids(tmp_path)) == sorted(f"trial_{number}" for number in numbers)
+
+
+def test_line_is_flushed_to_the_disk_although_no_other_line_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = threading.Event()
+
+    def fsync(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+        sync(descriptor)
+        flushed.set()
+
+    journal = Journal(tmp_path)
+    journal.open()
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    journal.append(entry(1))
+
+    assert flushed.wait(timeout=60)
+    journal.close()
+
+
+def test_append_reports_that_earlier_lines_could_not_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+
+    def fail(_descriptor: int) -> None:
+        tried.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    journal = Journal(tmp_path)
+    journal.open()
+    monkeypatch.setattr(os, "fsync", fail)
+    journal.append(entry(1))
+    assert tried.wait(timeout=60)
+    monkeypatch.undo()
+
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        journal.append(entry(2))
+    journal.close()
+
+    assert trial_ids(tmp_path) == ["trial_1"]
 
 
 @contextmanager

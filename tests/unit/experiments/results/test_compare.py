@@ -13,8 +13,9 @@ import pytest
 
 from relab.experiments.errors import RunChangedError, RunNotFoundError
 from relab.experiments.records.file_names import LOCK
-from relab.experiments.results.compare import GateInvalidError, VariantComparison, compare
+from relab.experiments.results.compare import VariantComparison, compare
 from relab.experiments.results.decidability import rounded_up
+from relab.experiments.results.gates import GateInvalidError
 from relab.stats.verdicts import Verdict
 from rig.trial_rows import trial_row, write_run
 

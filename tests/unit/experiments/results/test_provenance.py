@@ -13,7 +13,7 @@ import pytest
 
 from relab.experiments.config.knobs import Override
 from relab.experiments.errors import RunDamagedError
-from relab.experiments.records.journal import Head
+from relab.experiments.records.journal_lines import Head
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.records.seals import read_attestation
 from relab.experiments.results.grades import TrialTally

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from relab.experiments.trial import model_gateway
 from relab.experiments.trial.model_gateway import ModelGateway
 from support.clocks import MovableClock
 
@@ -27,6 +29,10 @@ class _Compressing(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        self.send_response(204)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -54,3 +60,21 @@ def test_harness_learns_that_an_answer_is_compressed(tmp_path: Path, upstream: s
     assert answer.headers["Content-Encoding"] == "gzip"
     assert answer.headers["Set-Cookie"] is None
     assert gzip.decompress(body) == b'{"choices": []}'
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 204), ("POST", 200)])
+def test_log_has_the_status_of_a_complete_answer_that_is_not_stored(
+    tmp_path: Path, upstream: str, monkeypatch: pytest.MonkeyPatch, method: str, status: int
+) -> None:
+    monkeypatch.setattr(model_gateway, "MAX_ANSWER_BYTES", 1)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    log = tmp_path / "log.jsonl"
+    end = ModelGateway(upstream, log, clock=MovableClock()).serve(listening)
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, "/v1/chat/completions", b"{}")
+    connection.getresponse().read()
+    connection.close()
+    end()
+
+    assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == [status]

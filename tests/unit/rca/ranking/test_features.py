@@ -7,7 +7,7 @@ from relab.rca.ranking.features import MANNERS, NAMES, features_of
 from relab.rca.ranking.fitting import examples_of, train_on
 from relab.rca.ranking.model import StepModel
 from relab.rca.ranking.texts import code_numbers, count_of, is_promise
-from relab.rca.ranking.training import TrainingRun
+from relab.rca.ranking.training_runs import TrainingRun
 from relab.rca.ranking.units import units_of
 from relab.telemetry.models import AgentRun
 from support.telemetry.runs import minimal_run, step

@@ -63,7 +63,6 @@ EVENTS = (
     "gen_ai.content.completion", "gen_ai.client.inference.operation.details", "claude_code.user_prompt", "claude_code.tool_result",
     "claude_code.assistant_response", "tool.output",
 )  # fmt: skip
-INT64 = st.integers(-(2**63), 2**63 - 1)
 scalars = (
     st.none()
     | st.booleans()

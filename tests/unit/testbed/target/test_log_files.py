@@ -17,6 +17,7 @@ from relab.core.errors import InvalidInputError
 from relab.testbed.target import log_files
 from relab.testbed.target.log_files import FILES_PER_WORKER, PAGE_BYTES, LogFiles, log_time, read_page
 from relab.testbed.target.logs import LINES_PER_SECOND, LibraryHandler, Logger
+from support.clocks import MovableClock
 
 
 def line(index: int, worker: int) -> dict[str, Any]:
@@ -198,16 +199,8 @@ def test_empty_log_has_a_cursor(tmp_path: Path) -> None:
     assert numbers(read_page(log_path, empty.cursor, limit=10).lines) == [1]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.us = 1_700_000_000_000_000
-
-    def now_us(self) -> int:
-        return self.us
-
-
 def test_one_event_cannot_flood_the_log(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = MovableClock()
     log_path = tmp_path / "target.log"
     logger = Logger(LogFiles(log_path, worker=2, started_us=5), worker=2, clock=clock)
     for index in range(LINES_PER_SECOND + 40):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relab.builds.optimizer.catalogue import KEEP
-from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+from relab.builds.optimizer.policies.protocol import all_on_best, with_exploration
+from relab.builds.optimizer.situation import Features
 
 _EXPLORATION: Final = 0.1
 """The share of probability that is distributed evenly over all actions."""

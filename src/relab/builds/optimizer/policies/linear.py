@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relab.builds.optimizer.policies.protocol import EXPLORATION, Features, all_on_best, with_exploration
-from relab.builds.optimizer.situation import FEATURES
+from relab.builds.optimizer.policies.protocol import EXPLORATION, all_on_best, with_exploration
+from relab.builds.optimizer.situation import FEATURES, Features
 
 _WIDTH: Final = 0.7
 """The bound of LinUCB is the estimate plus this many standard errors."""

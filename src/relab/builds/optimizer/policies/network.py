@@ -1,41 +1,15 @@
-"""The policy `dqn`: the action with the highest value of a trained network, computed without PyTorch."""
+"""The policy `dqn`: the action with the highest value of a trained network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relab.builds.optimizer.policies.protocol import EXPLORATION, Features, all_on_best, with_exploration
-
-Matrix = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A linear layer: `weight` (outputs by inputs) and `bias` (outputs)."""
-
-    weight: Matrix
-    bias: Matrix
-
-
-@dataclass(frozen=True, slots=True)
-class ValueNetwork:
-    """A network of linear layers with ReLU activations between them.
-
-    The output with the index i is the estimated reward (value) of the action with the id i.
-    """
-
-    layers: tuple[Layer, ...]
-
-    def values(self, features: Features) -> NDArray[np.float64]:
-        """Return the estimated reward (value) of every action of the catalogue; the array is indexed by action id."""
-        found = np.asarray(features, dtype=np.float64)
-        for index, layer in enumerate(self.layers):
-            found = layer.weight.astype(np.float64) @ (np.maximum(found, 0.0) if index else found) + layer.bias
-        return found
+from relab.builds.optimizer.policies.protocol import EXPLORATION, all_on_best, with_exploration
+from relab.builds.optimizer.situation import Features
+from relab.builds.optimizer.value_network import ValueNetwork
 
 
 class NetworkPolicy:

@@ -8,8 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Features = Sequence[float]
-
+from relab.builds.optimizer.situation import Features
 
 EXPLORATION: Final = 0.02
 """The share of probability that the policies for situations distribute evenly over all actions."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from relab.builds.models import BuildFailure
 from relab.builds.optimizer.catalogue import KEEP
-from relab.builds.optimizer.policies.protocol import EXPLORATION, Features, all_on_best, with_exploration
-from relab.builds.optimizer.situation import FEATURES
+from relab.builds.optimizer.policies.protocol import EXPLORATION, all_on_best, with_exploration
+from relab.builds.optimizer.situation import FEATURES, Features
 
 _KINDS: Final = (BuildFailure.OUT_OF_MEMORY.value, BuildFailure.TIMED_OUT.value, "other_failure")
 """The features that name the kind of failure; if none of them is set, the last build did not fail."""

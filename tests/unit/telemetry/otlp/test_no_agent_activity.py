@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, exception, record_of_spans, span
 
 QUERY = {"db.system.name": "sqlite", "db.query.text": "PRAGMA wal_checkpoint"}
-PLAIN = ("unknown", "no_agent_activity")
+NO_ACTIVITY = ("unknown", "no_agent_activity")
 CREATED = {"gen_ai.operation.name": "create_agent", "gen_ai.agent.name": "shop-agent", "gen_ai.request.model": "gpt-x"}
 
 
@@ -20,17 +20,17 @@ def outcome_of(*spans: Span, resource: dict[str, Any] | None = None) -> tuple[st
 
 
 def test_trace_of_a_programs_own_functions_has_no_agent_activity() -> None:
-    assert outcome_of(span("root", attributes=QUERY, end=9), span("inner", "root", start=1)) == PLAIN
+    assert outcome_of(span("root", attributes=QUERY, end=9), span("inner", "root", start=1)) == NO_ACTIVITY
 
 
 def test_creation_of_an_agent_is_no_activity_of_it() -> None:
-    assert outcome_of(span("root", attributes=CREATED)) == PLAIN
+    assert outcome_of(span("root", attributes=CREATED)) == NO_ACTIVITY
     assert outcome_of(span("root", attributes=CREATED, status=2, message="no such model"))[0] == "failed"
 
 
 @pytest.mark.parametrize("known", [AGENT, CHAT, TOOL, {"gen_ai.operation.name": "invoke_workflow"}])
 def test_span_with_a_role_makes_an_agent_run(known: dict[str, Any]) -> None:
-    assert outcome_of(span("root", end=9), span("known", "root", known))[1] != PLAIN[1]
+    assert outcome_of(span("root", end=9), span("known", "root", known))[1] != NO_ACTIVITY[1]
 
 
 def test_span_of_an_operation_without_a_role_that_names_its_agent_makes_an_agent_run() -> None:
@@ -54,7 +54,7 @@ def test_trace_that_failed_or_has_no_end_stays_a_run() -> None:
 
 def test_error_that_the_root_survived_is_no_agent_activity() -> None:
     """opencode reports that its files of settings do not exist yet."""
-    assert outcome_of(span("root", end=9), span("inner", "root", events=[exception()])) == PLAIN
+    assert outcome_of(span("root", end=9), span("inner", "root", events=[exception()])) == NO_ACTIVITY
 
 
 @pytest.mark.parametrize("named", [{"session.id": "s-1"}, {"user.id": "u-1"}])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from relab.telemetry.projector import Projector
 
 
-class PlainTraces:
+class NoAgentActivity:
     """Counts traces without agent activity.
 
     Args:
@@ -36,8 +36,8 @@ class PlainTraces:
     def count(self, run_filter: RunFilter) -> int:
         """Return the number of traces without agent activity that match the filter, at most `max_counted`."""
         wanted = run_filter.model_copy(update={"all_traces": True})
-        plain = AgentRunRow.outcome_rule == OutcomeRule.NO_AGENT_ACTIVITY.value
-        found = filtered(select(AgentRunRow.run_id).where(plain), wanted).limit(self.max_counted).subquery()
+        inactive = AgentRunRow.outcome_rule == OutcomeRule.NO_AGENT_ACTIVITY.value
+        found = filtered(select(AgentRunRow.run_id).where(inactive), wanted).limit(self.max_counted).subquery()
         with self._projector.reading(from_us=run_filter.started_after_us or 0) as session:
             number: int = session.execute(select(func.count()).select_from(found)).scalar_one()
         return number

@@ -34,8 +34,8 @@ def test_list_leaves_out_a_trace_without_agent_activity_unless_it_is_asked_for(s
 
     assert ids(telemetry.list_runs(RunFilter())) == [agent.id]
     assert set(ids(telemetry.list_runs(ALL))) == {agent.id, PLAIN.id}
-    assert telemetry.plain_traces.count(RunFilter()) == 1
-    assert telemetry.plain_traces.count(RunFilter(agent_name="shop-agent")) == 0
+    assert telemetry.no_agent_activity.count(RunFilter()) == 1
+    assert telemetry.no_agent_activity.count(RunFilter(agent_name="shop-agent")) == 0
 
 
 def test_trace_without_agent_activity_is_found_by_its_id_with_its_spans(services: Services) -> None:
@@ -72,7 +72,7 @@ def test_late_span_of_an_agent_makes_an_agent_run_of_a_trace_without_agent_activ
     send(services, [PLAIN.span("late", "query", AGENT)])
 
     assert set(ids(services.telemetry.list_runs(RunFilter()))) == {agent.id, PLAIN.id}
-    assert services.telemetry.plain_traces.count(RunFilter()) == 0
+    assert services.telemetry.no_agent_activity.count(RunFilter()) == 0
     assert services.telemetry.overview(HOURS).total_runs == 2
 
 

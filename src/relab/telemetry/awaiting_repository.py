@@ -1,0 +1,37 @@
+"""Queries over the runs that wait for a root cause analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from relab.storage.base import table_of
+from relab.telemetry.filtering import newest_quiet
+from relab.telemetry.models import RunContent
+from relab.telemetry.tables import AWAITING_ANALYSIS, AgentRunRow
+
+
+def list_awaiting(session: Session, recent: range, limit: int) -> dict[str, RunContent]:
+    """Return `{run id: content}` of runs to analyse, newest first, without runs written within `recent` (µs since 1970)."""
+    row = AgentRunRow
+    statement = select(row.run_id, row.content_hash, row.received_at).where(AWAITING_ANALYSIS)
+    return {
+        run_id: RunContent(content_hash=content_hash, received_at=received_at)
+        for run_id, content_hash, received_at in newest_quiet(session, statement, row.updated_at, recent, limit)
+    }
+
+
+def count_awaiting(session: Session) -> int:
+    """Return the number of runs that wait for their analysis."""
+    return session.execute(select(func.count()).select_from(AgentRunRow).where(AWAITING_ANALYSIS)).scalar_one()
+
+
+def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
+    """Mark runs as not waiting for analysis, if they still have the content in `contents` (`{run id: content}`)."""
+    table = table_of(AgentRunRow)
+    # Sorted, because all writers lock runs in this order.
+    for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
+        here = (table.c.run_id == run_id, table.c.content_hash == content.content_hash)
+        session.execute(update(table).where(*here).values(awaits_analysis=False))

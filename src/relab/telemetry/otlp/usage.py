@@ -1,0 +1,63 @@
+"""Read the usage of a model's answer from the attributes of its span: its tokens and its cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+from relab.telemetry.cost_models import MAX_COST_USD
+from relab.telemetry.models import MAX_INT64
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.spans import Attributes
+
+_MAX_DIGITS: Final = 19
+
+
+class SpanUsage(NamedTuple):
+    """The tokens and the cost in USD of a model's answer; a field is None if it was not reported.
+
+    `tokens_prompt` includes the tokens read from the cache and written to it; `tokens_completion` includes reasoning
+    tokens.
+    """
+
+    tokens_prompt: int | None
+    tokens_completion: int | None
+    cost_usd: float | None
+    tokens_cached: int | None = None
+    tokens_reasoning: int | None = None
+    tokens_cache_write: int | None = None
+
+
+_NO_USAGE: Final = SpanUsage(None, None, None)
+
+
+def usage_of(attributes: Attributes) -> SpanUsage | None:
+    """Return the tokens and the cost of a model's answer; None if the attributes of its span report neither."""
+    get = attributes.get
+    prompt, completion, cost = get(v.INPUT_TOKENS), get(v.OUTPUT_TOKENS), get(v.COST_USD)
+    if prompt is None and completion is None and cost is None:
+        return None
+    cached, written = _count(get(v.CACHED_TOKENS)), _count(get(v.CACHE_WRITE_TOKENS))
+    prompt = _count(prompt)
+    from_cache = (cached or 0) + (written or 0)
+    if prompt is not None and from_cache > prompt:
+        # A part is never more than the whole: this reporter counts like Anthropic, whose input leaves out the cache.
+        prompt += from_cache
+    usage = SpanUsage(prompt, _count(completion), _cost(cost), cached, _count(get(v.REASONING_TOKENS)), written)
+    return None if usage == _NO_USAGE else usage
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        # Micrometer exports all values as texts.
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MAX_INT64 else None
+
+
+def _cost(value: Any) -> float | None:
+    if type(value) not in {int, float} or not math.isfinite(value):
+        return None
+    # Zero is the value of reporters that know no price (OpenLIT), or that report a failed call (Langfuse).
+    return float(value) if 0 < value <= MAX_COST_USD else None

@@ -1,0 +1,84 @@
+"""Queries of the list of runs that are still to be searched for behaviours (patterns that rules in a file describe).
+
+The database stores whether searches are on, so that all processes agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+from relab.storage.upsert import insert_into
+from relab.telemetry.models import RunStatus
+from relab.telemetry.outcome_models import OutcomeRule
+from relab.telemetry.records import RunRecord
+from relab.telemetry.search_tables import RunSearchRow, RunSearchSwitchRow
+
+_ON: Final = "on"
+
+
+def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
+    """Add runs to the list of runs that are still to be searched for behaviours (patterns that rules describe).
+
+    Args:
+        session: the session of the transaction that writes the runs.
+        records: the runs. A run is skipped if it is still running, or if its trace has no agent activity. It is also
+            skipped if it failed or has unrecovered errors (`RunRecord.is_suspect`), because its analysis searches it
+            for behaviours, too.
+        now_us: the time of the write, in microseconds since 1970.
+    """
+    ids = sorted({each.run_id for each in records if _is_searched(each)})
+    # Searches may be switched off.
+    if not ids or not is_on(session):
+        return
+    table = table_of(RunSearchRow)
+    for some in chunks(ids):
+        rows = [{"run_id": run_id, "written_at": now_us} for run_id in some]
+        statement = insert_into(session, table).values(rows)
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["run_id"], set_={"written_at": statement.excluded.written_at}
+            )
+        )
+
+
+def is_on(session: Session) -> bool:
+    """Return whether new runs are added to the list of runs to search."""
+    return session.execute(select(RunSearchSwitchRow.name)).first() is not None
+
+
+def switch_on(session: Session) -> None:
+    """Store that new runs are added to the list of runs to search."""
+    session.execute(insert_into(session, table_of(RunSearchSwitchRow)).values(name=_ON).on_conflict_do_nothing())
+
+
+def switch_off(session: Session) -> None:
+    """Store that new runs are not added to the list of runs to search, and empty the list."""
+    session.execute(delete(table_of(RunSearchSwitchRow)))
+    session.execute(delete(table_of(RunSearchRow)))
+
+
+def remove(session: Session, searched: Mapping[str, int], *, before_us: int) -> None:
+    """Remove the searched runs from the list of runs to search, and all that were written before `before_us`.
+
+    Args:
+        session: the session of the transaction.
+        searched: `{run id: time of its last write before the search}`. A run that was written again since then stays in
+            the list. Times are in microseconds since 1970.
+        before_us: older runs are removed, searched or not.
+    """
+    table = table_of(RunSearchRow)
+    for run_id, written_at in sorted(searched.items()):
+        session.execute(delete(table).where(table.c.run_id == run_id, table.c.written_at == written_at))
+    session.execute(delete(table).where(table.c.written_at < before_us))
+
+
+def _is_searched(record: RunRecord) -> bool:
+    row = record.row
+    has_activity = row.outcome_rule != OutcomeRule.NO_AGENT_ACTIVITY
+    return not record.is_suspect and row.status != RunStatus.RUNNING and has_activity
