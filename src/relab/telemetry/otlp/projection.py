@@ -30,6 +30,7 @@ from relab.telemetry.models import (
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.agents import TraceAgents, Transfer, without_operation
 from relab.telemetry.otlp.approvals import settle_approvals
+from relab.telemetry.otlp.bare_calls import find_bare_calls
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
@@ -71,7 +72,7 @@ class _Projection:
     def __init__(self, trace_id: str, spans: Sequence[SpanFacts], without_end: RunStatus) -> None:
         self._trace_id = trace_id
         self._without_end = without_end
-        self._all_spans = self._spans = spans
+        self._all_spans = self._spans = spans = find_bare_calls(spans)
         around = ancestors_of({facts.span.span_id: facts for facts in spans})
         shown = collapse(spans, around)
         if shown is not spans:
