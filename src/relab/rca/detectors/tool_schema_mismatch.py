@@ -141,10 +141,15 @@ def _read(failure: Failure) -> Sign | None:
     if sign is None:
         return _read_without_words(failure, validates=validates)
     # A code or class alone is no proof: 400 and `ValidationError` have many other reasons.
-    if failure.status_code in (400, 422) or validates or failure.error_class == "TypeError":
+    if _code_of_call(failure) in (400, 422) or validates or failure.error_class == "TypeError":
         # Code or class gives high confidence only if the wording comes from an error message.
         return replace(sign, confidence=Confidence.MEDIUM if failure.is_hint else Confidence.HIGH)
     return sign
+
+
+def _code_of_call(failure: Failure) -> int | None:
+    """Return the reported status code of a failed call; None for steps: a model's provider rejects requests, not arguments."""
+    return None if failure.kind is EvidenceKind.STEP else failure.status_code
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
@@ -153,7 +158,9 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
     Return None if neither has this sign. Call this function only if the wording of the error has no such sign.
     `validates` states whether the error class is a validation error, such as `ValidationError`.
     """
-    code = failure.status_code if failure.status_code is not None else failure.text.status_code
+    code = _code_of_call(failure)
+    if code is None:
+        code = failure.text.status_code
     if code == 422 or (validates and code == 400):
         return Sign(Confidence.MEDIUM)
     is_generic = is_generic_message(_VALIDATION_WORD.sub("", failure.text.masked))

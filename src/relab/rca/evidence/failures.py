@@ -130,6 +130,15 @@ def is_good_call(call: ToolCall) -> bool:
     return call.status is StepStatus.SUCCESS and not call_reports_error(call)
 
 
+def status_code_of(step: Step) -> int | None:
+    """Return the HTTP status code (400 to 599) of an error that a step reports; None without one.
+
+    It is no field of `Step`: only model calls of traces report it.
+    """
+    code = (step.model_extra or {}).get("status_code")
+    return code if type(code) is int and 400 <= code <= 599 else None
+
+
 def first_given(*fields: tuple[str, object]) -> str:
     """Return the name of the first pair `(name, value)` whose value is not None. At least one value must be given."""
     return next(name for name, value in fields if value is not None)

@@ -18,6 +18,7 @@ from relab.rca.evidence.failures import (
     first_given,
     is_specific_error,
     shortest_at,
+    status_code_of,
     step_reports_error,
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
@@ -296,8 +297,7 @@ class RunView:
 
     def _of_call(self, placed: PlacedCall) -> Failure:
         call = placed.call
-        message, error_class = filled(call.error_message), filled(call.error_class)
-        result = filled(call.result_summary)
+        message, error_class, result = filled(call.error_message), filled(call.error_class), filled(call.result_summary)
         # A long result is content and not a message, unless it begins like an error report.
         if result is not None and len(result) > _SHORT_OUTPUT_CHARS and not is_error_in_result(result):
             result = None
@@ -333,8 +333,7 @@ class RunView:
 
     def _of_step(self, placed: PlacedStep) -> Failure:
         step = placed.step
-        message, error_class = filled(step.error_message), filled(step.error_class)
-        output = filled(step.output_summary)
+        message, error_class, output = filled(step.error_message), filled(step.error_class), filled(step.output_summary)
         # A long output is content and not a message, unless it begins like an error report.
         if output is not None and len(output) > _SHORT_OUTPUT_CHARS and not is_error_in_result(output):
             output = None
@@ -343,6 +342,7 @@ class RunView:
             ("error_message", message),
             ("output_summary", output),
             ("error_class", error_class),
+            ("status_code", status_code_of(step)),
             ("status", step.status),
         )
         return Failure(
@@ -354,7 +354,7 @@ class RunView:
             call_id=None,
             agent_name=step.agent_name,
             tool_name=None,
-            status_code=None,
+            status_code=status_code_of(step),
             error_class=error_class,
             field=field,
             text=self._readers[EvidenceKind.STEP].read(text),

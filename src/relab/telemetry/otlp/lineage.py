@@ -60,6 +60,24 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
     return outside
 
 
+def is_below_late_span(facts: SpanFacts, spans: Sequence[SpanFacts]) -> bool:
+    """Return whether a span around `facts` is late or lost, in a trace that also has its process's own functions.
+
+    It is if two spans have a parent of their own process that is not among `spans`: the outermost known span around
+    `facts`, and a span without a role in an agent's run. The second one is demanded because many programs export the
+    spans of agents only: then the parent of an agent never arrives, although the agent's spans are complete.
+    """
+    by_id = {each.span.span_id: each.span for each in spans}
+    lost = {each.span.span_id for each in spans if each.span.has_local_parent and each.span.parent_id not in by_id}
+    if not any(each.role is Role.OTHER and each.span.span_id in lost for each in spans):
+        return False
+    found = facts.span
+    while found.parent_id in by_id:
+        # Removed, so that a cycle of parents ends.
+        found = by_id.pop(found.parent_id)
+    return found.span_id in lost
+
+
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:

@@ -32,6 +32,7 @@ def _build() -> dict[str, Any]:
         packed_parts={"attributes": 9, "events": 11},
         text={"name": 5},
         fixed64={"start_time_unix_nano": 7, "end_time_unix_nano": 8},
+        fixed32={"flags": 16},
     )
     spans = file.message_type.add(name="Spans")
     spans.field.add(
@@ -51,6 +52,7 @@ def _message(file: Any, name: str, **fields: dict[str, int]) -> None:
         "packed_parts": (_Field.TYPE_BYTES, _Field.LABEL_REPEATED),
         "text": (_Field.TYPE_STRING, _Field.LABEL_OPTIONAL),
         "fixed64": (_Field.TYPE_FIXED64, _Field.LABEL_OPTIONAL),
+        "fixed32": (_Field.TYPE_FIXED32, _Field.LABEL_OPTIONAL),
     }
     message = file.message_type.add(name=name)
     for kind, numbers in fields.items():

@@ -30,11 +30,12 @@ from relab.telemetry.models import (
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.agents import TraceAgents, Transfer, without_operation
 from relab.telemetry.otlp.approvals import settle_approvals
+from relab.telemetry.otlp.bare_calls import find_bare_calls
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
-from relab.telemetry.otlp.lineage import ancestors_of
+from relab.telemetry.otlp.lineage import ancestors_of, is_below_late_span
 from relab.telemetry.otlp.misplaced_errors import place_errors
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
@@ -71,7 +72,7 @@ class _Projection:
     def __init__(self, trace_id: str, spans: Sequence[SpanFacts], without_end: RunStatus) -> None:
         self._trace_id = trace_id
         self._without_end = without_end
-        self._all_spans = self._spans = spans
+        self._all_spans = self._spans = spans = find_bare_calls(spans)
         around = ancestors_of({facts.span.span_id: facts for facts in spans})
         shown = collapse(spans, around)
         if shown is not spans:
@@ -121,7 +122,7 @@ class _Projection:
         these spans have ended, the run has no end.
         """
         deciders = self._deciders
-        is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
+        is_whole = self._has_root or any(self._is_whole(facts) for facts in deciders)
         if not deciders or not is_whole or any(facts.span.end_us is None for facts in deciders):
             return _End(self._without_end, None)
         ended_at = max([max(facts.span.end_us, facts.span.start_us) for facts in self._spans if facts.span.end_us])
@@ -130,6 +131,15 @@ class _Projection:
                 if facts.outcome.status is wanted:
                     return _End(status, ended_at, facts.outcome.error_class, facts.outcome.error_message)
         return _End(RunStatus.SUCCESS, ended_at)
+
+    def _is_whole(self, agent: SpanFacts) -> bool:
+        """Return whether a span is that of a whole agent, in a trace without a root.
+
+        A span that succeeded is not if a span around it is late: the agent's own may be among those.
+        """
+        if agent.role is not Role.AGENT:
+            return False
+        return agent.outcome.status is not StepStatus.SUCCESS or not is_below_late_span(agent, self._all_spans)
 
     def _run_data(self, end: _End, agents: TraceAgents) -> dict[str, Any]:
         principal, conversation_id = self._principal, self._first_text(v.CONVERSATION_ID)

@@ -55,6 +55,7 @@ _CONTAINERS: Final = frozenset(("array_value", "kvlist_value"))
 _SPAN_TAG: Final = b"\x12"
 """The tag of a span in `ScopeSpans`: field 2, of a length that follows."""
 _NO_ID: Final = frozenset((b"", bytes(8), bytes(16)))
+_PARENT_FLAGS, _PARENT_IS_LOCAL = 0x300, 0x100  # SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE without SPAN_FLAGS_CONTEXT_IS_REMOTE
 
 Attributes = dict[str, Any]
 
@@ -90,6 +91,8 @@ class Span(NamedTuple):
     status_message: str
     attributes: Attributes
     events: tuple[SpanEvent, ...]
+    has_local_parent: bool = False
+    """Whether the span says that its parent belongs to the same process. False also if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,7 @@ def _read(outline: Any) -> Span:
         clean_text(status.message) if status is not None else "",
         _read_attributes(outline.attributes),
         _read_events(packed_events) if packed_events else (),
+        outline.flags & _PARENT_FLAGS == _PARENT_IS_LOCAL,
     )
 
 

@@ -17,6 +17,7 @@ _IN_BAND_TEXT = re.compile(
     r"|HTTP (?:error )?(?:400|401|403|422|429|5\d\d)\s*(?:[:(]|$)"
     r"|(?:HTTP (?:error )?)?(?:400|401|403|422|429|5\d\d):? (?:bad request|unauthorized|forbidden|unprocessable|too many requests|internal server error"
     r"|bad gateway|service unavailable|gateway time-?out|client error|server error)\s*(?:[:.,(\n]|$)"
+    r"|[^.,:\n]{1,60} requires permission to use [^,\n]{1,120}, but that permission was declined\b"
     r"|traceback \(most recent call last\)"
     r"|exit ?code: [1-9])",
     re.IGNORECASE,

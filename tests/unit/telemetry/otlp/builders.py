@@ -81,8 +81,12 @@ def span(
     status: int = 0,
     message: str = "",
     events: Sequence[tuple[str, Attributes]] = (),
+    flags: int = 0,
 ) -> SpanMessage:
-    """Return a span whose id is its name; times are in ms after the traces' start, no `end` for an unfinished span."""
+    """Return a span whose id is its name; times are in ms after the traces' start, no `end` for an unfinished span.
+
+    `flags` are OTLP's: 0x100 says that the parent belongs to the same process, 0x300 that it does not.
+    """
     made = SpanMessage(
         trace_id=TRACE,
         span_id=bytes.fromhex(id_of(name)),
@@ -91,6 +95,7 @@ def span(
         start_time_unix_nano=at(start),
         end_time_unix_nano=0 if end is None else at(end),
         attributes=pairs(attributes or {}),
+        flags=flags,
     )
     if status or message:
         made.status.code = status  # type: ignore[assignment]

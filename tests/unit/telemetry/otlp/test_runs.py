@@ -140,6 +140,23 @@ STATES: dict[str, tuple[list[Any], str]] = {
     "a root that is late": ([span("chat", "root", CHAT), span("tool", "root", TOOL)], "running"),
     "a chain below a root that is late": ([span("chain", "root", CHAIN)], "running"),
     "an agent below a root of another system": ([span("agent", "far", AGENT), span("chat", "agent", CHAT)], "success"),
+    "an agent below a late span, beside a function of its process": (
+        [span("agent", "root", AGENT, flags=0x101), span("work", "root", {}, flags=0x101)],
+        "running",
+    ),
+    "an agent in a function below a late span of its process": (
+        [span("work", "root", {}, flags=0x101), span("agent", "work", AGENT, flags=0x101)],
+        "running",
+    ),
+    "an agent of a program that exports agents only": ([span("agent", "root", AGENT, flags=0x101)], "success"),
+    "a failed agent below a late span of its process": (
+        [span("agent", "root", AGENT, status=ERROR, flags=0x101), span("work", "root", {}, flags=0x101)],
+        "failure",
+    ),
+    "an agent that another process called": (
+        [span("work", "far", {}, flags=0x301), span("agent", "work", AGENT, flags=0x101)],
+        "success",
+    ),
     "an agent below a root that nobody knows": ([span("web", None, HTTP), span("agent", "web", AGENT)], "success"),
     "an agent that fails below a root that does not": (
         [span("web", None, HTTP), span("agent", "web", AGENT, status=ERROR)],

@@ -22,6 +22,7 @@ from relab.telemetry.outcome import is_error_in_result
         "Request failed with status code 500",
         "HTTP 503 Service Unavailable",
         "429 Too Many Requests",
+        'Qwen Code requires permission to use "run_shell_command", but that permission was declined.',
         "{'error': 'timeout'}",
         '{"status": "error", "message": "timeout"}',
         "{'success': False}",
@@ -44,6 +45,7 @@ def test_error_reports_are_recognised(text: str) -> None:
         "{'error': None, 'result': 3}",
         '{"result": "error: none"}',
         "Failed states in history are many",
+        "The camera requires permission to use the location.",
         "",
     ],
 )
