@@ -178,9 +178,10 @@ class RolloutExecution:
 
         Raises:
             FlagsChangedError: another client has changed the flags.
+            FlagsNotAppliedError: parts of the target report different flags.
         """
-        state = self._target.flags.read()
-        if state.others or not equal_json(state.value, self._record.before):
+        state = read_agreed(self._target.flags)
+        if not equal_json(state.value, self._record.before):
             raise FlagsChangedError(
                 f"Another client changed the flags of {self._target.flags.name} since this rollout read them.",
                 remedy="That change stays. Start a new rollout from these flags.",
