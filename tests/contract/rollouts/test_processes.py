@@ -15,7 +15,7 @@ from relab.rollouts.plans.reading import parse_plan
 from relab.rollouts.plans.subject import HttpFlagSubject, ServiceFlagsSubject
 from relab.rollouts.record import OpenChange
 from relab.rollouts.targets.http_flag import HttpFlagTarget
-from relab.rollouts.targets.protocol import FlagState, change_flags
+from relab.rollouts.targets.protocol import FlagState, change_flags, shown_values
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
 from support.rollouts.flag_servers import DocumentProcessesServer, ProcessesServer, serving
 from support.rollouts.rollout_lab import RolloutLab
@@ -156,6 +156,24 @@ def service_of(documents: DocumentProcessesServer, **fields: Any) -> ServiceFlag
 def test_document_that_one_process_has_changed_is_not_in_force(documents: DocumentProcessesServer) -> None:
     with pytest.raises(FlagsNotAppliedError, match="not the same in all processes"):
         change_flags(service_of(documents), {"control": {"max_concurrency": 20}}, within_s=0.0)
+
+
+def test_error_about_documents_names_the_fields_that_differ(documents: DocumentProcessesServer) -> None:
+    with pytest.raises(FlagsNotAppliedError, match=r"\(control\.max_concurrency: \d0 and \d0\)"):
+        change_flags(service_of(documents), {"control": {"max_concurrency": 20}}, within_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((20, 10, 5), "20 and 10 and 5"),
+        (({"a": 1, "b": {"c": 1}}, {"a": 1, "b": {"c": 2}}), "b.c: 1 and 2"),
+        (({"a": 1}, {"a": 1, "b": None}), "b: nothing and null"),
+        (({"a": {"b": 1}}, {"a": 2}), 'a: {"b":1} and 2'),
+    ],
+)
+def test_values_that_differ_are_shown(values: tuple[Any, ...], text: str) -> None:
+    assert shown_values(FlagState(values[0], others=values[1:])) == text
 
 
 def test_restoration_of_a_document_reaches_every_process(documents: DocumentProcessesServer) -> None:
