@@ -255,5 +255,6 @@ def _shown(change_pct: float | None) -> str:
 
 
 def _shortened(problems: Sequence[str]) -> str:
-    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    number = len(problems) - 1
+    more = f" ({number} more problem{'s' if number > 1 else ''})" if number else ""
     return f"{problems[0]}{more}"
