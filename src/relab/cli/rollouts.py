@@ -307,13 +307,13 @@ def _print_changes(record: RolloutRecord) -> None:
     """Print, after a dry run of a rollout, which flags the rollout would change in each arm (set of flags)."""
     from json import dumps
 
-    from relab.rollouts.service import pass_obstacles
+    from relab.rollouts.service import blind_spots, pass_obstacles, planned_time
 
     print(f"Dry run on {plain(record.target)}: the target is healthy.")
     for arm, change in sorted(record.changes.items()):
         print(f"Arm {arm.value}: {plain(dumps(change))}")
-    measured = record.plan.experiment
-    took = record.planned_windows * (measured.warmup_sec + measured.window_sec)
-    print(f"{record.planned_windows} windows, {took:,.0f} s at least; nothing was changed or measured.")
+    print(f"{planned_time(record.plan).sentence()}. Nothing was changed or measured.")
     for obstacle in pass_obstacles(record.plan):
         print(f"This plan can never pass: {obstacle}")
+    for warning in blind_spots(record.plan):
+        print(f"Warning: {warning}")

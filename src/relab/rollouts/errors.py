@@ -112,6 +112,12 @@ class SubjectError(InvalidInputError):
     code = "invalid_subject"
 
 
+class MetricMissingError(UnavailableError):
+    """A window (one measurement) has no figure to judge; the verdict is INVALID, so the measurement ends."""
+
+    code = "metric_missing"
+
+
 class ReportFolderError(UnavailableError):
     """A file or folder of a rollout cannot be read or written: a report, the history or the lock file of the target."""
 

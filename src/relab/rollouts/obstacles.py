@@ -1,13 +1,41 @@
-"""Check before a rollout whether its plan can pass: whether it measures enough rounds and sends enough requests."""
+"""Check before a rollout whether its plan can pass, and how many windows it measures in which time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from relab.rollouts.models import DecisionPolicy
 from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import arms_of, rounds_that_fit, window_cost_s
+from relab.rollouts.plans.subject import PrometheusMetric
 
 _MOST_REQUESTS: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTime:
+    """The windows of a plan (each measures one arm, a set of flags), and their time.
+
+    Attributes:
+        least_windows, most_windows: the number of windows. The least is that of the plan's first rounds; with
+            `early_stop`, it is that of the first round after which the measurement may end.
+        least_s, most_s: the seconds of these windows, with their warm-ups and with the waits for a metric. The time of
+            changes of flags and of health checks is not included.
+    """
+
+    least_windows: int
+    most_windows: int
+    least_s: float
+    most_s: float
+
+    def sentence(self) -> str:
+        """Return the numbers as text, such as `6 to 64 windows, 24 to 256 s without changes of flags and checks`."""
+        windows, seconds = (
+            f"{low:,.0f} to {high:,.0f}" if low < high else f"{high:,.0f}"
+            for low, high in ((self.least_windows, self.most_windows), (self.least_s, self.most_s))
+        )
+        return f"{windows} windows, {seconds} s without changes of flags and checks"
 
 
 def pass_obstacles(plan: Plan) -> tuple[str, ...]:
@@ -36,6 +64,21 @@ def pass_obstacles(plan: Plan) -> tuple[str, ...]:
             "`rounds`."
         )
     return tuple(found)
+
+
+def planned_time(plan: Plan) -> PlannedTime:
+    """Return how many windows a plan measures, and how long they take."""
+    from relab.rollouts.judging.early import FAILURE_ROUNDS
+    from relab.rollouts.judging.procedure import last_rounds
+
+    least, most = min(plan.experiment.first_rounds, rounds_that_fit(plan)), last_rounds(plan)
+    if plan.early_stop is not None:
+        least = min(least, FAILURE_ROUNDS)
+    metric, arms = plan.subject.metric, len(arms_of(plan))
+    wait_s = metric.delay_s if isinstance(metric, PrometheusMetric) else 0.0
+    # Of live traffic, the windows of a round are measured at the same time.
+    round_s = (window_cost_s(plan) + wait_s) * (1 if plan.subject.live else arms)
+    return PlannedTime(least * arms, most * arms, least * round_s, most * round_s)
 
 
 def _upper_pct(requests: int) -> float:

@@ -14,18 +14,18 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rollouts.decisions import PersonalDecisions
-from relab.rollouts.errors import RolloutStateError, TargetBusyError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
-from relab.rollouts.obstacles import pass_obstacles
+from relab.rollouts.obstacles import pass_obstacles, planned_time
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import default_plan, flag_plan, override_plan, parse_plan, read_plan, starter_text
+from relab.rollouts.plans.schedule import blind_spots
 from relab.rollouts.record import AuditEntry, RolloutPage, RolloutPhase, RolloutRecord, RolloutStatus
 from relab.rollouts.recovery import FlagRecovery, FlagRestoration
 from relab.rollouts.remote_plans import reject_files, reject_hosts
 from relab.rollouts.running import RolloutRunner
-from relab.rollouts.stopping import stopped_by
+from relab.rollouts.stops import RolloutStops
 from relab.rollouts.store import RolloutStore
 from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
 from relab.storage import Database
@@ -46,11 +46,13 @@ __all__ = [
     "RolloutRecord",
     "RolloutService",
     "RolloutStatus",
+    "blind_spots",
     "default_plan",
     "flag_plan",
     "override_plan",
     "parse_plan",
     "pass_obstacles",
+    "planned_time",
     "read_plan",
     "starter_text",
 ]
@@ -102,6 +104,7 @@ class RolloutService:
         self._runner = RolloutRunner(database, clock, self._store, progress, telemetry)
         self._opener = TargetOpener(flags, environment)
         self._recovery = FlagRecovery(self._store, self._leases, self._opener, telemetry, clock)
+        self._stops = RolloutStops(self._store, self._leases, self._recovery, self._runner, clock)
         self._decisions = PersonalDecisions(self._store, self._leases, self._opener, self._recovery, telemetry, clock)
 
     def run(
@@ -240,7 +243,7 @@ class RolloutService:
             self._runner.publish_end(found.record)
             return found.record
         if found.open_change is None and (request := self._store.stop_request(rollout_id)) is not None:
-            return self._end_stopped(found.record, request)
+            return self._stops.end(found.record, request)
         target = self._opener.open(found.record.plan)
         with self._leases.hold(target.flags.name, rollout_id) as lease:
             self._recovery.settle(target.flags.name)
@@ -272,31 +275,8 @@ class RolloutService:
         return self._store.get(rollout_id).open_change is not None
 
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Request the stop of a running rollout, and return its record.
-
-        The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`. If
-        no process executes the rollout, this call does both. `by` is the person, `note` the reason for the audit.
-
-        Raises:
-            RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout is over.
-            RelabError: no process executes the rollout, and its flags cannot be restored now.
-        """
-        found = self._store.get(rollout_id)
-        if found.record.status.is_over:
-            raise RolloutStateError(f"The rollout {rollout_id} is over; its status is {found.record.status.value}.")
-        request = AuditEntry(at=self._clock.now_us(), actor=by, action="stopped", note=note)
-        self._store.request_stop(rollout_id, request)
-        try:
-            with self._leases.hold(found.record.target, rollout_id):
-                self._recovery.settle(found.record.target)
-                record = self._store.get(rollout_id).record
-                return record if record.status.is_over else self._end_stopped(record, request)
-        except TargetBusyError:
-            # A process executes this rollout and reads the request; or it executes another rollout of the target, and
-            # the
-            # next attempt to execute this rollout reads the request.
-            return self._store.get(rollout_id).record
+        """Stop a rollout that is not over as the person `by` decided, for the reason `note`; return its record."""
+        return self._stops.request(rollout_id, by=by, note=note)
 
     def publish_wait(self, rollout_id: str, reason: str) -> None:
         """Publish, as progress, why a rollout must wait; return at once. Do nothing if the rollout is over."""
@@ -374,14 +354,6 @@ class RolloutService:
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Restore the flags from before an ended rollout as the person `by` decided, for the reason `note`."""
         return self._decisions.roll_back(rollout_id, by=by, note=note)
-
-    def _end_stopped(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
-        """End a rollout that a person stopped and whose flags are restored; store, publish and return it."""
-        values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
-        ended = stopped_by(record.model_copy(update=values), request)
-        self._runner.store_end(ended)
-        self._runner.publish_end(ended)
-        return ended
 
     def _folder(self, rollout_id: str) -> Path:
         """Return the folder of the reports of a rollout that a worker executes."""

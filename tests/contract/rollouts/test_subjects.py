@@ -259,3 +259,16 @@ def test_arm_a_of_a_queued_plan_has_the_value_from_before_the_rollout(shop: Shop
     assert record.changes == {Arm.A: 10, Arm.B: 20}
     assert set(seen) == {10, 20}
     assert service.limit == 10
+
+
+def test_metric_without_a_value_ends_the_measurement(shop: Shop) -> None:
+    shop.service.figures = lambda _path: {"p99": 20}
+    metric = {"kind": "json", "url": f"{shop.service.url}/figures", "pointer": "/p95"}
+
+    record = shop.run({"flags": FLAG, "metric": metric}, {**shop.load(), "rounds": 8})
+
+    assert [window.duration_s > 0 for window in record.windows] == [True, False]
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.INVALID
+    assert f"{shop.service.url}/figures has no number at '/p95'." in record.judgement.reason
+    assert record.flags_restored

@@ -7,7 +7,7 @@ import pytest
 from relab.rollouts.judging import judge
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.models import Plan
-from relab.rollouts.plans.schedule import windows_of
+from relab.rollouts.plans.schedule import blind_spots, windows_of
 from relab.stats.verdicts import Verdict
 from unit.rollouts.rollout_windows import assert_invalid, plan_of, rollout, window
 
@@ -56,11 +56,30 @@ def test_slow_first_window_is_no_late_change() -> None:
     assert not any("late" in problem for problem in judge([cold, *windows[1:]], PLAN).problems)
 
 
-@pytest.mark.parametrize("order", ["abab", "abba"])
-def test_fixed_order_cannot_show_a_late_change(order: str) -> None:
+@pytest.mark.parametrize(("order", "lag"), [("abab", 1), ("abba", 2)])
+def test_fixed_order_passes_a_harmful_late_change_with_a_warning(order: str, lag: int) -> None:
     plan = plan_of(16, experiment=f"order: {order}")
+    windows = rollout(plan, 16, 0)
+    arms = [*[Arm.A] * lag, *(window.arm for window in windows)]
+    late = [
+        window.model_copy(update={"metric": (window.metric or 0) * (1 + 0.5 * (arm is Arm.B))})
+        for window, arm in zip(windows, arms, strict=False)
+    ]
 
-    assert judge(late_rollout(plan, 0, 50), plan).problems == ()
+    found = judge(late, plan)
+
+    assert found.verdict is Verdict.PASS
+    assert any(f"`{order}`, the figures cannot show" in warning for warning in found.warnings)
+
+
+def test_four_arms_cannot_show_a_late_change() -> None:
+    (found,) = blind_spots(plan_of(16, experiment="factorial: true"))
+
+    assert "With four arms" in found
+
+
+def test_random_order_can_show_a_late_change() -> None:
+    assert blind_spots(PLAN) == ()
 
 
 def test_change_that_is_applied_two_windows_late_is_invalid() -> None:

@@ -361,3 +361,13 @@ def test_order_of_the_windows_in_the_list_does_not_matter(order: list[int]) -> N
 
 def test_default_plan_has_a_verdict() -> None:
     assert judge(rollout(Plan(), 8, -30), Plan()).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("bad", "warns"), [(11, False), (12, True)])
+def test_failures_of_arm_a_give_a_warning(bad: int, warns: bool) -> None:
+    plan = plan_of(8)
+
+    found = judge(altered(rollout(plan, 8, -30), Arm.A, bad=bad), plan)
+
+    assert found.verdict is Verdict.PASS
+    assert any("The error rate of arm A is" in warning for warning in found.warnings) is warns

@@ -13,6 +13,7 @@ from relab.rollouts.errors import (
     EndNotStoredError,
     FlagsChangedError,
     FlagsNotAppliedError,
+    MetricMissingError,
     TargetLeaseLostError,
     TargetUnhealthyError,
 )
@@ -20,7 +21,7 @@ from relab.rollouts.execution.canary import run_canary
 from relab.rollouts.execution.flag_switch import FlagSwitch
 from relab.rollouts.execution.halt import Halt, HaltReason
 from relab.rollouts.execution.journal import RolloutJournal
-from relab.rollouts.execution.measuring import LiveMeasurement, LoadMeasurement, mix_of, unusable
+from relab.rollouts.execution.measuring import LiveMeasurement, LoadMeasurement, mix_of, require_figures, unmeasured
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress, medians_of
 from relab.rollouts.execution.restoring import restore_flags
 from relab.rollouts.judging import early_look, effect_so_far, judge, rounds_in_all
@@ -126,8 +127,7 @@ class RolloutExecution:
 
     def _prepare(self) -> None:
         """Check the health of the target, read its flags, and compute the change to each arm (set of flags)."""
-        started_at = self._record.started_at or self._clock.now_us()
-        self._update(status=RolloutStatus.RUNNING, started_at=started_at)
+        self._update(status=RolloutStatus.RUNNING, started_at=self._record.started_at or self._clock.now_us())
         self._enter(RolloutPhase.HEALTH, "Checking the health of the target")
         health = self._target.health.check()
         self._update(health=HealthRecord(ok=health.ok, reason=health.reason, dependencies=health.dependencies))
@@ -178,9 +178,10 @@ class RolloutExecution:
 
         Raises:
             FlagsChangedError: another client has changed the flags.
+            FlagsNotAppliedError: parts of the target report different flags.
         """
-        state = self._target.flags.read()
-        if state.others or not equal_json(state.value, self._record.before):
+        state = read_agreed(self._target.flags)
+        if not equal_json(state.value, self._record.before):
             raise FlagsChangedError(
                 f"Another client changed the flags of {self._target.flags.name} since this rollout read them.",
                 remedy="That change stays. Start a new rollout from these flags.",
@@ -211,9 +212,8 @@ class RolloutExecution:
         """Measure the plan's rounds (each set of flags once); return whether an early look (interim test) ended it."""
         arms = arms_of(self._plan)
         kept = [window for window in self._record.windows if not window.problems]
-        first = len(kept) // len(arms)
-        self._update(windows=tuple(window for window in kept if window.round < first))
-        number = first
+        number = len(kept) // len(arms)
+        self._update(windows=tuple(window for window in kept if window.round < number))
         self._enter(RolloutPhase.EXECUTE, "Measuring")
         if isinstance(measurement, LiveMeasurement):
             switch.set(self._target.share_of(FlagState(self._record.before), LIVE_SHARE_PCT))
@@ -242,6 +242,7 @@ class RolloutExecution:
                     return False
                 switch.check()
                 self._add(*found)
+                require_figures(*found)
                 return True
             for window in planned:
                 self._require_health()
@@ -251,11 +252,10 @@ class RolloutExecution:
                     return False
                 switch.check()
                 self._add(measured)
-        except (TargetUnhealthyError, FlagsChangedError) as error:
+                require_figures(measured)
+        except (TargetUnhealthyError, FlagsChangedError, MetricMissingError) as error:
             # The measurement is not valid, but it can be judged, and the flags restored.
-            done = {window.index for window in self._record.windows}
-            missing = [window for window in planned if window.index not in done]
-            self._add(*(unusable(window, self._clock.now_us(), error) for window in missing))
+            self._add(*unmeasured(planned, self._record.windows, self._clock.now_us(), error))
             return False
         return True
 

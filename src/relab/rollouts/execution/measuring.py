@@ -18,8 +18,10 @@ from relab.load.service import (
     read_mix,
     run_load,
 )
+from relab.rollouts.errors import MetricMissingError
 from relab.rollouts.execution.halt import Halt
 from relab.rollouts.judging import window_quantile_ms
+from relab.rollouts.judging.rollout_data import is_usable
 from relab.rollouts.models import Arm, ArmWindow, RouteFigures
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import PlannedWindow
@@ -78,9 +80,11 @@ class LoadMeasurement:
         p95_ms = self._p95_ms(result.latency, result.good_latency)
         ended_at = result.started_at + int(result.planned_s * 1e6)
         metric = p95_ms
+        problems = () if p95_ms is not None else ("No request has a latency.",)
         if self.target.metric is not None:
             reading = self.target.metric.read(self.target.label_of(window.arm), result.started_at, ended_at)
             metric = reading.metric
+            problems = () if metric is not None else (self.target.metric.absence,)
         return ArmWindow(
             index=window.index,
             round=window.round,
@@ -104,7 +108,7 @@ class LoadMeasurement:
                 )
                 for route in result.routes
             ),
-            problems=() if metric is not None else ("The metric has no value.",),
+            problems=problems,
         )
 
     def _load_plan(self, seed: int) -> LoadPlan:
@@ -171,12 +175,13 @@ class LiveMeasurement:
         return self.target.label_of(arm)
 
     def _figures(self, window: PlannedWindow, started_at: int, reading: MetricReading) -> ArmWindow:
+        assert self.target.metric is not None
         missing = [
-            name
-            for name, value in (
-                ("metric", reading.metric),
-                ("number of requests", reading.requests),
-                ("number of errors", reading.errors),
+            sentence
+            for sentence, value in (
+                (self.target.metric.absence, reading.metric),
+                ("The number of requests has no value.", reading.requests),
+                ("The number of errors has no value.", reading.errors),
             )
             if value is None
         ]
@@ -194,7 +199,7 @@ class LiveMeasurement:
             dropped=0,
             p95_ms=None,
             metric=reading.metric,
-            problems=tuple(f"The {name} has no value." for name in missing),
+            problems=tuple(missing),
         )
 
 
@@ -210,6 +215,24 @@ def mix_of(name: str) -> Mix:
         MixError: there is no such mix or file, or the file is invalid.
     """
     return built_in_mix(name) if name in built_in_names() else read_mix(Path(name))
+
+
+def require_figures(*windows: ArmWindow) -> None:
+    """Raise MetricMissingError if a window (the record of one measurement) cannot be judged.
+
+    The verdict is then INVALID, however many windows follow.
+    """
+    for window in windows:
+        if window.problems or not is_usable(window.metric):
+            raise MetricMissingError(f"It was not measured, because window {window.index + 1} cannot be judged.")
+
+
+def unmeasured(
+    planned: Sequence[PlannedWindow], measured: Sequence[ArmWindow], at: int, error: RelabError
+) -> list[ArmWindow]:
+    """Return an unusable window for each planned window that is not among the measured ones (`unusable`)."""
+    done = {window.index for window in measured}
+    return [unusable(window, at, error) for window in planned if window.index not in done]
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:

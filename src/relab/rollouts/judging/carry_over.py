@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from relab.rollouts.judging.effects import Floats, percent
+from relab.rollouts.judging.linear_model import fitted
 from relab.rollouts.judging.rollout_data import RolloutData, is_usable
 from relab.rollouts.models import Arm
 from relab.stats.distributions import t_quantile
@@ -26,7 +27,6 @@ _LAGS: Final = ("Windows after arm B", "Windows two after arm B")
 _OWN: Final = 2
 _COLUMNS: Final = 3 + len(_LAGS)
 _LEAST_FREEDOM: Final = 4
-_LEAST_EIGENVALUE: Final = 1e-9
 
 
 def carry_over(data: RolloutData) -> str | None:
@@ -38,11 +38,11 @@ def carry_over(data: RolloutData) -> str | None:
 
     A carry-over cannot be found if all arms are measured at the same time, if there are more than two arms, in fewer
     than 6 rounds, or with the fixed orders `abab` and `abba`, in which a window's own arm determines one of the arms
-    before it.
+    before it (`blind_spots` says so).
 
     Source of the model: B. Jones and M. G. Kenward, "Design and Analysis of Cross-Over Trials", chapter 5.
     """
-    slopes, errors, freedom = _fitted(*_model(data))
+    slopes, errors, freedom = fitted(*_model(data))
     if freedom < _LEAST_FREEDOM:
         return None
     least = t_quantile(1 - CARRY_OVER_ALPHA / (2 * len(_LAGS)), freedom)
@@ -51,8 +51,8 @@ def carry_over(data: RolloutData) -> str | None:
         relevant = max(_LEAST_SLOPE, abs(float(slopes[_OWN])) / 2)
         if abs(slope) > least * float(errors[place]) and abs(slope) >= relevant:
             return (
-                f"{sentence} differ by {percent(slope):+.0f} % from those after arm A, so changes are applied late. "
-                "Raise `warmup_sec`."
+                f"{sentence} differ by {percent(slope):+.0f} % from those after arm A, so changes are applied late, or caches are "
+                "cold after a change. Raise `warmup_sec`."
             )
     return None
 
@@ -75,21 +75,3 @@ def _model(data: RolloutData) -> tuple[Floats, Floats]:
             rows.append([1.0, float(index), *arms])
             figures.append(window.metric)
     return np.array(rows).reshape(-1, _COLUMNS), np.log(np.array(figures, dtype=float))
-
-
-def _fitted(matrix: Floats, logs: Floats) -> tuple[Floats, Floats, int]:
-    """Fit a linear model by least squares.
-
-    Returns:
-        `(slopes, errors, freedom)`: the slope of each column with its standard error, and the degrees of freedom, which
-            are 0 if the rows do not determine the slopes.
-    """
-    freedom, products = len(matrix) - _COLUMNS, matrix.T @ matrix
-    nothing = np.zeros(_COLUMNS)
-    if freedom <= 0 or np.linalg.eigvalsh(products)[0] < _LEAST_EIGENVALUE:
-        return nothing, nothing, 0
-    inverse = np.linalg.inv(products)
-    slopes = inverse @ (matrix.T @ logs)
-    residuals = logs - matrix @ slopes
-    variance = float(residuals @ residuals) / freedom
-    return slopes, np.sqrt(np.diag(inverse) * variance), freedom

@@ -22,10 +22,11 @@ from relab.rollouts.plans.schedule import arms_of, rounds_that_fit
 from relab.stats.dispersed_rate import dispersed_rate
 from relab.stats.intervals import LEVEL
 
-_HARM_ALPHA: Final = 0.01
-"""The greatest probability that the looks together stop a harmless change because of its latency, and also the greatest
-probability because of its errors. It has no influence on a PASS."""
-_HARM_ROUNDS: Final = 3
+_FAILURE_ALPHA: Final = 0.01
+"""The greatest probability that the looks together stop a change which does not fail: because of its latency, and also
+because of its errors. It has no influence on a PASS."""
+FAILURE_ROUNDS: Final = 3
+"""The number of rounds from which an early look can end a measurement because the change fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
     A look ends the measurement in these cases:
 
-    - From 3 rounds on: the change of the judged figure (P95 latency or metric), or the error rate, is harmful beyond
-      chance.
+    - From `FAILURE_ROUNDS` rounds on: the change fails beyond chance, by the judged figure (P95 latency or metric) or
+      by the error rate.
     - From `MIN_PASS_ROUNDS` rounds on: the change passes.
 
     Args:
@@ -64,15 +65,15 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
         return None
     data = RolloutData.of(windows, plan)
     rounds, pairs = len(data.rounds), data.pairs()
-    if rounds < _HARM_ROUNDS or pairs is None:
-        return EarlyLook(False, f"The first look comes after {_HARM_ROUNDS} rounds.", None)
-    look = rounds - _HARM_ROUNDS + 1
-    harm_alpha = _HARM_ALPHA / (look * (look + 1))
+    if rounds < FAILURE_ROUNDS or pairs is None:
+        return EarlyLook(False, f"The first look comes after {FAILURE_ROUNDS} rounds.", None)
+    look = rounds - FAILURE_ROUNDS + 1
+    failure_alpha = _FAILURE_ALPHA / (look * (look + 1))
     running = running_effect(pairs)
-    effect = effect_pct(running, alpha=harm_alpha)
-    harm = certain_harm(data, plan, effect, harm_alpha)
-    if harm is not None:
-        return EarlyLook(True, f"After {rounds} rounds {harm}, so the measurement can end.", effect)
+    effect = effect_pct(running, alpha=failure_alpha)
+    failure = certain_failure(data, plan, effect, failure_alpha)
+    if failure is not None:
+        return EarlyLook(True, f"After {rounds} rounds {failure}, so the measurement can end.", effect)
     if rounds < MIN_PASS_ROUNDS:
         return EarlyLook(False, f"After {rounds} rounds nothing is decided.", effect)
     alpha = look_alpha(plan, rounds)
@@ -90,10 +91,11 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
     return EarlyLook(False, sentence, effect)
 
 
-def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return in words how a change is harmful beyond chance; None if harm is not proven.
+def certain_failure(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
+    """Return in words why a change fails beyond chance; None if that is not proven.
 
-    The result is a clause such as `the error rate is at least 7.10 %`.
+    The result is a clause such as `the error rate is at least 7.10 %`. A change without any effect fails too, because
+    it is not the improvement that an EDGE needs.
 
     Args:
         data: the measured rounds (a round has one measurement of each set of flags).

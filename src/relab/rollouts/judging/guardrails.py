@@ -9,7 +9,7 @@ import numpy as np
 from relab.rollouts.judging.effects import Pairs, effect_pct, running_effect
 from relab.rollouts.judging.rollout_data import RolloutData, is_usable
 from relab.rollouts.judging.validity import dropped_requests, imbalance_pct
-from relab.rollouts.models import Arm, RouteEffect, Thresholds
+from relab.rollouts.models import Arm, ArmWindow, RouteEffect, Thresholds
 
 _ALPHA: Final = 0.025
 _MAX_LAG_SHARE: Final = 0.5
@@ -65,6 +65,11 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     """
     found = []
     imbalance, qps = imbalance_pct(data), qps_change_pct(data)
+    failed = _error_rate_pct(data.windows(Arm.A) if data.rounds else ())
+    if failed >= thresholds.max_error_rate:
+        found.append(
+            f"The error rate of arm A is {failed:.2f} % (the limit for arm B is {thresholds.max_error_rate:g} %)."
+        )
     if imbalance is not None and imbalance > thresholds.ab_balance_warn:
         found.append(f"The arms' numbers of requests differ by {imbalance:.1f} %.")
     if qps is not None and qps < thresholds.min_delta_qps:
@@ -80,6 +85,11 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     if data.is_cut:
         found.append("The last round was not completed and is not used.")
     return tuple(found)
+
+
+def _error_rate_pct(windows: tuple[ArmWindow, ...]) -> float:
+    completed = sum(window.completed for window in windows)
+    return 100 * sum(window.bad for window in windows) / completed if completed else 0.0
 
 
 def _late_generator(data: RolloutData) -> list[str]:

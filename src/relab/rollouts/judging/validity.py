@@ -44,7 +44,7 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
     found = [*data.missing]
     for window in data.every_window():
         found += [f"Window {window.index + 1} (arm {window.arm}): {problem}" for problem in window.problems]
-        if not is_usable(window.metric):
+        if not window.problems and not is_usable(window.metric):
             given = "missing" if window.metric is None else f"{window.metric:g}, not above 0 and at most {MAX_FIGURE:g}"
             found.append(f"Window {window.index + 1} (arm {window.arm}): the judged figure is {given}.")
     for arm in sorted(data.rounds[0]):

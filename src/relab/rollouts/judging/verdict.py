@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relab.rollouts.judging.carry_over import carry_over
-from relab.rollouts.judging.early import certain_harm, early_look, error_upper_pct
+from relab.rollouts.judging.early import certain_failure, early_look, error_upper_pct
 from relab.rollouts.judging.effects import RunningEffect, effect_pct, log_of, running_effect
 from relab.rollouts.judging.factors import factor_effects
 from relab.rollouts.judging.guardrails import qps_change_pct, route_effects, warnings_of
 from relab.rollouts.judging.procedure import false_pass_rate, look_alpha
 from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
+from relab.rollouts.judging.settling import unsettled
 from relab.rollouts.judging.validity import biased_data, imbalance_pct, missing_data, unstable_baseline
 from relab.rollouts.models import Arm, ArmWindow, DecisionPolicy, Effect, RolloutJudgement
 from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import blind_spots
 from relab.stats.verdicts import Verdict
 
 
@@ -85,7 +87,7 @@ def judge(
         minimum_detectable_effect_pct=None if math.isnan(sd) else detectable_pct(plan, sd, len(data.rounds)),
         rounds_needed=needed,
         false_pass_rate=_false_pass_rate(plan, sd, len(data.rounds), stopped_early=stopped_early),
-        warnings=(*warnings, *warnings_of(data, plan.thresholds, routes)),
+        warnings=(*warnings, *blind_spots(plan), *unsettled(data), *warnings_of(data, plan.thresholds, routes)),
         problems=problems,
         routes=routes,
         factors=factor_effects(data) if plan.experiment.factorial else None,
@@ -132,7 +134,7 @@ def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tup
     are problems; the others are warnings:
 
     - `seed`: missing data are a problem.
-    - `statistical`: all doubts are problems, but the last two are only warnings if the change is clearly harmful.
+    - `statistical`: all doubts are problems, but the last two are only warnings if the change fails beyond chance.
 
     `running` is the effect after each round (one measurement of each arm); None if it cannot be computed.
     """
@@ -142,17 +144,17 @@ def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tup
     if plan.policy is DecisionPolicy.SEED:
         # The seed's rule compares the figures alone.
         return missing, (*biased, *unstable)
-    if _is_harmful(data, plan, running):
+    if _fails_beyond_chance(data, plan, running):
         # An unstable arm A widens the interval and does not shift it, so it is no reason against a FAIL beyond chance.
         # A carry-over may shift it, but a FAIL only keeps the old flags.
         return (*missing, *biased), unstable
     return (*missing, *biased, *unstable), ()
 
 
-def _is_harmful(data: RolloutData, plan: Plan, running: RunningEffect | None) -> bool:
+def _fails_beyond_chance(data: RolloutData, plan: Plan, running: RunningEffect | None) -> bool:
     if running is None:
         return False
-    return certain_harm(data, plan, effect_pct(running, alpha=FINAL_ALPHA), FINAL_ALPHA) is not None
+    return certain_failure(data, plan, effect_pct(running, alpha=FINAL_ALPHA), FINAL_ALPHA) is not None
 
 
 def _effect(data: RolloutData, plan: Plan, running: RunningEffect | None, *, stopped_early: bool) -> Effect | None:
@@ -253,5 +255,6 @@ def _shown(change_pct: float | None) -> str:
 
 
 def _shortened(problems: Sequence[str]) -> str:
-    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    number = len(problems) - 1
+    more = f" ({number} more problem{'s' if number > 1 else ''})" if number else ""
     return f"{problems[0]}{more}"

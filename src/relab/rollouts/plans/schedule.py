@@ -60,6 +60,24 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
     return arms[::-1] if is_reversed else arms
 
 
+def blind_spots(plan: Plan) -> tuple[str, ...]:
+    """Return one sentence if the figures of a plan cannot show a carry-over; an empty tuple if they can.
+
+    With `abab` and a change that is applied one window late, and with `abba` and two windows, arm A shows the effect of
+    arm B in every window: a harmful change passes.
+    """
+    measured = plan.experiment
+    if plan.subject.live or (measured.order is WindowOrder.RANDOM and not measured.factorial):
+        return ()
+    reason = "four arms" if measured.factorial else f"the order `{measured.order.value}`"
+    remedy = "without `factorial`" if measured.factorial else "with `order: random`"
+    sentence = (
+        f"With {reason}, the figures cannot show whether the service applies changes late, so a harmful change may "
+        f"pass. Check that changes are in force within `warmup_sec`, or measure {remedy}."
+    )
+    return (sentence,)
+
+
 def window_cost_s(plan: Plan) -> float:
     """Return how long one measurement of one arm (set of flags) takes, with the warm-up before it, in seconds."""
     return plan.experiment.warmup_sec + plan.experiment.window_sec

@@ -22,6 +22,8 @@ Headers = dict[
     Annotated[str, Field(pattern=r"^[ -~]*$", max_length=4_000)],
 ]
 """HTTP headers, in ASCII; `${ROLLOUT_NAME}` in a value is replaced by that environment variable."""
+Reads = Annotated[int, Field(ge=1, le=100)]
+"""The number of GET requests for one read of flags."""
 
 
 class ServiceFlagsSubject(PlanSection):
@@ -29,15 +31,18 @@ class ServiceFlagsSubject(PlanSection):
 
     Flow control limits the requests that the service handles at once; routing chooses the index that answers a search.
 
-    The flags are read at `read_path` and changed at `write_path`, both below the plan's `base_url`.
-
-    `headers` are sent with each request. In a header, `${NAME}` is replaced by the environment variable `NAME`; the
-    name must begin with `ROLLOUT_`.
+    Attributes:
+        read_path, write_path: the paths, below the plan's `base_url`, at which the flags are read and changed.
+        reads: the number of GET requests for one read of the flags, as for an HTTP flag (`HttpFlagSubject`). It has no
+            effect if the service lists its workers in the field `applied`; each read is then a single request.
+        headers: HTTP headers of each request. In a header, `${NAME}` is replaced by the environment variable `NAME`;
+            the name must begin with `ROLLOUT_`.
     """
 
     kind: Literal["service"] = "service"
     read_path: UrlPath = "/api/flags"
     write_path: UrlPath = "/ops/flags"
+    reads: Reads = 5
     headers: Headers = Field(default={}, repr=False)
 
 
@@ -73,7 +78,7 @@ class HttpFlagSubject(PlanSection):
     pointer: Pointer = ""
     version_pointer: Pointer | None = None
     version_header: HeaderName | None = None
-    reads: Annotated[int, Field(ge=1, le=100)] = 5
+    reads: Reads = 5
     headers: Headers = Field(default={}, repr=False)
     a: JsonValue = None
     b: JsonValue

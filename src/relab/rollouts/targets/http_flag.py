@@ -21,21 +21,14 @@ from relab.rollouts.targets.json_client import (
     with_environment,
 )
 from relab.rollouts.targets.protocol import FlagState, check_size
+from relab.rollouts.targets.repeated_reads import RepeatedReader
 from relab.rollouts.targets.service_flags import check_change
 
 _PLACEHOLDER: Final = "$value"
-_THOROUGH: Final = 8
-"""The factor of the plan's `reads` for a thorough read: with the default, a value in one of four processes is missed in
-1 of 100,000 cases."""
 
 
 class HttpFlagTarget:
     """A flag with one JSON value; each change replaces the whole value.
-
-    A service may have several processes at one address, and a common mistake is to keep the flag in the memory of each.
-    Therefore one read sends several requests, each over its own connection. The first read sends even more requests,
-    because an earlier change may have reached only some of the processes. After a read with different answers, the next
-    read also sends more.
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
@@ -46,7 +39,7 @@ class HttpFlagTarget:
     def __init__(self, subject: HttpFlagSubject, environment: Mapping[str, str], *, timeout_s: float) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
-        self._is_thorough = True
+        self._reader = RepeatedReader(self._read_at_once, subject.reads)
 
     @property
     def name(self) -> str:
@@ -58,17 +51,11 @@ class HttpFlagTarget:
 
         If processes of the service return different values, the state has all of them.
         """
-        reads = self._subject.reads
-        state = self._read_at_once(reads)
-        if self._is_thorough and reads > 1 and not state.others:
-            more = self._read_at_once(reads * (_THOROUGH - 1))
-            state = _joined([state, more])
-        self._is_thorough = bool(state.others)
-        return state
+        return self._reader.read()
 
-    def _read_at_once(self, times: int) -> FlagState:
+    def _read_at_once(self, times: int) -> list[FlagState]:
         url = self._subject.read_url or self._subject.url
-        return _joined([self._state(url, answer) for answer in self._client.get_all(url, times)])
+        return [self._state(url, answer) for answer in self._client.get_all(url, times)]
 
     def _state(self, url: str, answer: JsonAnswer) -> FlagState:
         """Return the value and the version of the flag in one answer to a read.
@@ -125,16 +112,6 @@ class HttpFlagTarget:
             url = url.replace(_PLACEHOLDER, quote(text, safe=""))
         body = self._subject.body
         return url, NO_BODY if body is None else _filled(body, sent)
-
-
-def _joined(states: list[FlagState]) -> FlagState:
-    """Join the states that several answers report: the first value is `value`, all different ones are `others`."""
-    first, others = states[0], list[JsonValue]()
-    for value in (value for state in states for value in state.values):
-        if not any(equal_json(value, found) for found in (first.value, *others)):
-            others.append(value)
-    is_applied = not others and all(state.is_applied and state.version == first.version for state in states)
-    return FlagState(first.value, first.version, is_applied, tuple(others))
 
 
 def _version_in(answer: JsonAnswer, name: str, url: str) -> str:

@@ -39,6 +39,11 @@ class MetricSource(Protocol):
         """The seconds after the end of a window (measurement) until the source has all figures of the window."""
         ...
 
+    @property
+    def absence(self) -> str:
+        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        ...
+
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the figures of an arm (set of flags) between `started_at` and `ended_at`, in microseconds since 1970.
 
@@ -66,6 +71,11 @@ class JsonMetricSource:
     def __init__(self, subject: JsonMetric, environment: Mapping[str, str], *, timeout_s: float) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+
+    @property
+    def absence(self) -> str:
+        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        return f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}."
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the figures of an arm (set of flags) in a window (the time span of one measurement).
@@ -101,6 +111,14 @@ class PrometheusSource:
     def delay_s(self) -> float:
         """Seconds to wait after the end of a measurement, until Prometheus has scraped its last values."""
         return self._subject.delay_s
+
+    @property
+    def absence(self) -> str:
+        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        return (
+            f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}. Check its "
+            "names, and that two scrapes fall into each window."
+        )
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the values of the plan's queries for an arm (set of flags), evaluated at `ended_at`.

@@ -18,6 +18,16 @@ _POLL_S: Final = 0.05
 _MAX_DIFFERENCES: Final = 5
 _SENT_AT_ONCE: Final = 4
 _MAX_SHOWN: Final = 100
+_ABSENT: Final = "\0absent"
+"""Stands for a field that a document does not have."""
+_CHECK_FIELDS: Final = (
+    "Check that the target has these fields and keeps them, and that nothing else changes them; describe flags of another "
+    "form in `subject.flags` of the plan."
+)
+_SHARE_FLAGS: Final = (
+    "Keep the flags where all processes of the service read them, such as a database; a service whose processes do not "
+    "share its flags cannot be measured."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ def read_agreed(target: FlagTarget) -> FlagState:
             f"The flags of {target.name} are not the same in all processes ({shown_values(found)}).",
             found=found.value,
             others=found.others,
-            remedy="Set them in all processes; a service whose processes do not share its flags cannot be measured.",
+            remedy=f"Set them in all processes. {_SHARE_FLAGS}",
         )
     return found
 
@@ -156,9 +166,9 @@ def change_flags(
         if found.is_applied and target.holds(found, wanted):
             return found
         if time.monotonic() >= deadline_s:
-            state = "are accepted, but not by all parts,"
+            state, remedy = "are accepted, but not by all parts,", _CHECK_FIELDS
             if found.others:
-                state = f"are not the same in all processes ({shown_values(found)})"
+                state, remedy = f"are not the same in all processes ({shown_values(found)})", _SHARE_FLAGS
             elif not target.holds(found, wanted):
                 differences = list(islice(_differences(found.value, wanted), _MAX_DIFFERENCES))
                 state = f"have other values ({'; '.join(differences) or 'fields that the change does not have'})"
@@ -166,8 +176,7 @@ def change_flags(
                 f"The flags of {target.name} {state} {within_s:g} s after the change.",
                 found=found.value,
                 others=found.others,
-                remedy="Check that the target has these fields and keeps them, and that nothing else changes them; "
-                "describe flags of another form in `subject.flags` of the plan.",
+                remedy=remedy,
             )
         if repeats and found.others:
             _send_again(target, wanted, found.version)
@@ -187,9 +196,26 @@ def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> N
 
 
 def shown_values(state: FlagState) -> str:
-    """Return the values that parts of a target have reported, shortened, for a message: "20 and 10"."""
-    shown = [canonical_json(value)[:_MAX_SHOWN] for value in state.values[:_MAX_DIFFERENCES]]
-    return " and ".join(shown)
+    """Return the values that parts of a target have reported, shortened, for a message.
+
+    Examples are `20 and 10`, and for documents, of which only the fields that differ are shown,
+    `routing.policy: "rules" and "fixed"`.
+    """
+    values = list(islice(_distinct(state.values), _MAX_DIFFERENCES))
+    return "; ".join(f"{path}: {shown}" if path else shown for path, shown in values)
+
+
+def _distinct(values: tuple[JsonValue, ...], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield `(dotted path, "value and value …")` for each field in which documents differ; "" is the whole value."""
+    documents = [value for value in values if isinstance(value, dict)]
+    if len(documents) < len(values):
+        texts = dict.fromkeys("nothing" if value is _ABSENT else canonical_json(value)[:_MAX_SHOWN] for value in values)
+        if len(texts) > 1:
+            yield path, " and ".join(islice(texts, _MAX_DIFFERENCES))
+        return
+    for name in dict.fromkeys(name for document in documents for name in document):
+        found = tuple(document.get(name, _ABSENT) for document in documents)
+        yield from _distinct(found, f"{path}.{name}" if path else name)
 
 
 def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:

@@ -10,6 +10,7 @@ from relab.rollouts.plans.subject import ServiceFlagsSubject
 from relab.rollouts.targets.identity import flag_identity
 from relab.rollouts.targets.json_client import JsonClient, curl, with_environment
 from relab.rollouts.targets.protocol import FlagState, check_size
+from relab.rollouts.targets.repeated_reads import RepeatedReader
 
 _SECTIONS = ("control", "routing")
 
@@ -31,6 +32,7 @@ class ServiceFlagsTarget:
         self._write_url = base_url + subject.write_path
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+        self._reader = RepeatedReader(self._read_at_once, subject.reads)
 
     @property
     def name(self) -> str:
@@ -38,21 +40,32 @@ class ServiceFlagsTarget:
         return flag_identity(self._write_url)
 
     def read(self) -> FlagState:
-        """Return the flags; `is_applied` is True if all workers of the service report the current version."""
-        document = self._client.get(self._read_url)
-        if not isinstance(document, dict) or not all(isinstance(document.get(name), dict) for name in _SECTIONS):
+        """Return the flags.
+
+        A service may list, in the field `applied` of its answer, the version that each of its workers has. Then
+        `is_applied` is True if all of them have the current version. Without this list, the flags are read by several
+        requests, as an HTTP flag is; if processes of the service return different flags, the state has all of them.
+        """
+        document = self._document(self._client.get(self._read_url))
+        return _state_of(document) if _lists_workers(document) else self._reader.read()
+
+    def _read_at_once(self, times: int) -> list[FlagState]:
+        return [_state_of(self._document(found.document)) for found in self._client.get_all(self._read_url, times)]
+
+    def _document(self, answer: JsonValue) -> dict[str, JsonValue]:
+        """Return the answer to a read as an object with `control` and `routing`.
+
+        Raises:
+            TargetUnavailableError: the answer does not have this form.
+            SubjectError: the answer is too large.
+        """
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(name), dict) for name in _SECTIONS):
             raise TargetUnavailableError(
                 f"{self._read_url} does not return flags with `control` and `routing`.",
                 remedy="Check `base_url`, or describe the service's flags in `subject.flags`.",
             )
-        check_size(document, self._read_url)
-        version = document.get("version")
-        workers = document.get("applied")
-        return FlagState(
-            {name: document[name] for name in _SECTIONS},
-            version=str(version) if isinstance(version, int) else None,
-            is_applied=not isinstance(workers, dict) or all(seen == version for seen in workers.values()),
-        )
+        check_size(answer, self._read_url)
+        return answer
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
         """Set the fields in `wanted`; leave all other fields of the flags unchanged.
@@ -72,8 +85,8 @@ class ServiceFlagsTarget:
         check_change(self._write_url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether each field in `wanted` has the same value in `state`; other fields of `state` may differ."""
-        return _holds(state.value, wanted)
+        """Return whether each field in `wanted` has the same value in all of `state`; other fields may differ."""
+        return all(_holds(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
         """Return the change that undoes the change `wanted`: the same fields with their values in `before`."""
@@ -82,6 +95,19 @@ class ServiceFlagsTarget:
     def command(self, wanted: JsonValue) -> str:
         """Return a curl command by which a person sets the fields of the service's flags to the values in `wanted`."""
         return curl("POST", self._write_url, wanted, self._subject.headers)
+
+
+def _lists_workers(document: Mapping[str, JsonValue]) -> bool:
+    return isinstance(document.get("applied"), dict)
+
+
+def _state_of(document: Mapping[str, JsonValue]) -> FlagState:
+    version, workers = document.get("version"), document.get("applied")
+    return FlagState(
+        {name: document[name] for name in _SECTIONS},
+        version=str(version) if isinstance(version, int) else None,
+        is_applied=not isinstance(workers, dict) or all(seen == version for seen in workers.values()),
+    )
 
 
 def check_change(url: str, status: int, problem: str) -> None:

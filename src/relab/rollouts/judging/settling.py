@@ -1,0 +1,63 @@
+"""Find windows that begin before the service has settled after a change of flags.
+
+After a change, caches may be cold and connections new. If `warmup_sec` is too short, the windows right after a change
+measure that too, and a good change can look harmful.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from relab.rollouts.judging.effects import Floats, percent
+from relab.rollouts.judging.linear_model import fitted
+from relab.rollouts.judging.rollout_data import RolloutData, is_usable
+from relab.rollouts.models import Arm
+from relab.stats.distributions import t_quantile
+
+_ALPHA: Final = 0.005
+"""One-sided significance level."""
+_LEAST_PCT: Final = 5.0
+"""The minimum difference in percent; a smaller one is not reported."""
+_LEAST_FREEDOM: Final = 4
+_COLUMNS: Final = 5
+_BOTH: Final = 4
+
+
+def unsettled(data: RolloutData) -> tuple[str, ...]:
+    """Return one sentence if the windows right after a change of flags are slower beyond chance; else an empty tuple.
+
+    A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
+    a linear trend, the window's own arm, the arm of the window before it, and whether both are arm B. The last slope is
+    minus two times the mean difference between windows with and without a change of flags before them.
+
+    Nothing is found if all arms are measured at the same time, if there are more than two arms, or with the fixed orders
+    `abab` and `abba`, in which the flags change before every window, or before every second one of a round.
+    """
+    slopes, errors, freedom = fitted(*_model(data))
+    if freedom < _LEAST_FREEDOM:
+        return ()
+    slower = -float(slopes[_BOTH]) / 2
+    error = float(errors[_BOTH]) / 2
+    if percent(slower) < _LEAST_PCT or slower <= t_quantile(1 - _ALPHA, freedom) * error:
+        return ()
+    sentence = (
+        f"Windows right after a change of flags are {percent(slower):+.0f} % above the others, so the service had not "
+        "settled when they began (cold caches, new connections). Raise `warmup_sec`."
+    )
+    return (sentence,)
+
+
+def _model(data: RolloutData) -> tuple[Floats, Floats]:
+    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window but the first one."""
+    windows = {window.index: window for window in data.every_window()}
+    rows, figures = [], []
+    if not data.is_live and {window.arm for window in windows.values()} == {Arm.A, Arm.B}:
+        for index, window in sorted(windows.items()):
+            before = windows.get(index - 1)
+            if before is not None and is_usable(window.metric):
+                own, earlier = float(window.arm is Arm.B), float(before.arm is Arm.B)
+                rows.append([1.0, float(index), own, earlier, own * earlier])
+                figures.append(window.metric)
+    return np.array(rows).reshape(-1, _COLUMNS), np.log(np.array(figures, dtype=float))

@@ -1,0 +1,59 @@
+"""Stop a rollout by the request of a person, whether a process executes it or not."""
+
+from __future__ import annotations
+
+from relab.core.clock import Clock
+from relab.rollouts.errors import RolloutStateError, TargetBusyError
+from relab.rollouts.leases import TargetLeases
+from relab.rollouts.record import AuditEntry, RolloutRecord, RolloutStatus
+from relab.rollouts.recovery import FlagRecovery
+from relab.rollouts.running import RolloutRunner
+from relab.rollouts.stopping import stopped_by
+from relab.rollouts.store import RolloutStore
+
+
+class RolloutStops:
+    """Stores requests to stop rollouts, and ends the stopped rollouts that no process executes."""
+
+    def __init__(
+        self, store: RolloutStore, leases: TargetLeases, recovery: FlagRecovery, runner: RolloutRunner, clock: Clock
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._recovery = recovery
+        self._runner = runner
+        self._clock = clock
+
+    def request(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
+        """Request the stop of a running rollout, and return its record.
+
+        The executing process restores the flags and ends the rollout within seconds, with the status `interrupted`. If
+        no process executes the rollout, this call does both. `by` is the person, `note` the reason for the audit.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+            RolloutStateError: the rollout is over.
+            RelabError: no process executes the rollout, and its flags cannot be restored now.
+        """
+        found = self._store.get(rollout_id)
+        if found.record.status.is_over:
+            raise RolloutStateError(f"The rollout {rollout_id} is over; its status is {found.record.status.value}.")
+        request = AuditEntry(at=self._clock.now_us(), actor=by, action="stopped", note=note)
+        self._store.request_stop(rollout_id, request)
+        try:
+            with self._leases.hold(found.record.target, rollout_id):
+                self._recovery.settle(found.record.target)
+                record = self._store.get(rollout_id).record
+                return record if record.status.is_over else self.end(record, request)
+        except TargetBusyError:
+            # A process executes this rollout and reads the request; or it executes another rollout of the target, and
+            # the next attempt to execute this rollout reads the request.
+            return self._store.get(rollout_id).record
+
+    def end(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
+        """End a rollout that a person stopped and whose flags are restored; store, publish and return it."""
+        values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
+        ended = stopped_by(record.model_copy(update=values), request)
+        self._runner.store_end(ended)
+        self._runner.publish_end(ended)
+        return ended

@@ -1,0 +1,50 @@
+"""Read a flag by several requests, so that different values in the processes of a service are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from relab.core.json import JsonValue, equal_json
+from relab.rollouts.targets.protocol import FlagState
+
+_THOROUGH: Final = 8
+"""The factor of `reads` for a thorough read: with 5 reads, a value in one of four processes is missed in 1 of 100,000
+cases."""
+
+
+class RepeatedReader:
+    """Reads a flag by several requests, each over its own connection, and joins the answers.
+
+    A service may have several processes at one address, and a common mistake is to keep the flag in the memory of each.
+    The first read sends more requests than later ones, because an earlier change may have reached only some of the
+    processes. After a read with different answers, the next read also sends more.
+
+    Args:
+        read_at_once: sends this number of requests and returns the state of the flag in each answer.
+        reads: number of requests for one read. With 1, each read is a single request.
+    """
+
+    def __init__(self, read_at_once: Callable[[int], list[FlagState]], reads: int) -> None:
+        self._read_at_once = read_at_once
+        self._reads = reads
+        self._is_thorough = True
+
+    def read(self) -> FlagState:
+        """Return the state of the flag; if answers have different values, the state has all of them."""
+        states = self._read_at_once(self._reads)
+        state = _joined(states)
+        if self._is_thorough and self._reads > 1 and not state.others:
+            state = _joined([*states, *self._read_at_once(self._reads * (_THOROUGH - 1))])
+        self._is_thorough = bool(state.others)
+        return state
+
+
+def _joined(states: list[FlagState]) -> FlagState:
+    """Join the states that several answers report: the first value is `value`, all different ones are `others`."""
+    first, others = states[0], list[JsonValue]()
+    for value in (value for state in states for value in state.values):
+        if not any(equal_json(value, found) for found in (first.value, *others)):
+            others.append(value)
+    is_applied = not others and all(state.is_applied and state.version == first.version for state in states)
+    return FlagState(first.value, first.version, is_applied, tuple(others))

@@ -1,0 +1,195 @@
+"""Servers that keep flags in the forms of other people's services, in this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
+
+from relab.core.json import JsonValue
+
+
+class FlagAnswer(NamedTuple):
+    """The answer to a request: status, document (None: no body) and headers."""
+
+    status: int
+    document: JsonValue = None
+    headers: Mapping[str, str] = {}
+
+
+class FlagServer(ThreadingHTTPServer):
+    """A server of flags on loopback; subclasses answer the requests."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def read(self) -> FlagAnswer:
+        """Answer a GET request."""
+        raise NotImplementedError
+
+    def change(self, path: str, body: bytes, headers: Mapping[str, str]) -> FlagAnswer:
+        """Answer a PUT or POST request."""
+        raise NotImplementedError
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FlagServer
+
+    def do_GET(self) -> None:
+        self._send(self.server.read())
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._send(self.server.change(self.path, body, self.headers))
+
+    def do_POST(self) -> None:
+        self.do_PUT()
+
+    def _send(self, answer: FlagAnswer) -> None:
+        body = b"" if answer.document is None else json.dumps(answer.document).encode()
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if answer.status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: Any) -> None:
+        """Print nothing."""
+
+
+_Server = TypeVar("_Server", bound=FlagServer)
+
+
+@contextmanager
+def serving(server: _Server) -> Iterator[_Server]:
+    """Serve during the block."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class LimitServer(FlagServer):
+    """`PUT /limit/20` without a body or `PUT /limit` with a JSON number sets the limit, a real number.
+
+    Attributes:
+        limit: the limit.
+        revision: the number of changes; the answer to a read has it in its `ETag`.
+        weak: whether the `ETag` is weak.
+        quoted: whether the `ETag` has the quotation marks of HTTP.
+        untagged: the number of next reads whose answers have no `ETag`.
+        most_reads: the number of reads after which reads are rejected with 429.
+        bodies: the bodies of all changes.
+    """
+
+    limit = 10.0
+    revision = 1
+    weak = False
+    quoted = True
+    untagged = 0
+    most_reads = 1_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+
+    @property
+    def flag_url(self) -> str:
+        return f"{self.url}/limit"
+
+    @property
+    def tag(self) -> str:
+        return ("W/" if self.weak else "") + f'"r{self.revision}"'
+
+    def read(self) -> FlagAnswer:
+        self.most_reads -= 1
+        self.untagged -= 1
+        tag = self.tag if self.quoted else self.tag.strip('"')
+        return FlagAnswer(
+            429 if self.most_reads < 0 else 200, {"limit": self.limit}, {} if self.untagged >= 0 else {"ETag": tag}
+        )
+
+    def change(self, path: str, body: bytes, headers: Mapping[str, str]) -> FlagAnswer:
+        if headers.get("If-Match", self.tag) != self.tag:
+            return FlagAnswer(412, {})
+        self.bodies.append(body)
+        self.limit = float(path.rpartition("/")[2] if path != "/limit" else body)
+        self.revision += 1
+        return FlagAnswer(204)
+
+
+class ProcessesServer(FlagServer):
+    """A service whose processes each keep the flag in their own memory; requests reach them in turn.
+
+    Reads and changes have turns of their own. The flag is a number; subclasses give it another form.
+
+    Attributes:
+        values: the value of the flag in the memory of each process.
+        most: the greatest value that a process keeps; it replaces a greater one by this.
+        reads: number of GET requests so far.
+        on_read: is called with `reads` before each read is answered.
+    """
+
+    def __init__(self, values: list[int]) -> None:
+        super().__init__()
+        self.values = values
+        self.most = 1_000
+        self.reads = 0
+        self.on_read: Callable[[int], None] = lambda _reads: None
+        self._read_turns, self._change_turns = count(), count()
+        self._lock = threading.Lock()
+
+    @property
+    def flag_url(self) -> str:
+        return f"{self.url}/flag"
+
+    def read(self) -> FlagAnswer:
+        with self._lock:
+            self.reads += 1
+            self.on_read(self.reads)
+            value = self.values[next(self._read_turns) % len(self.values)]
+        return FlagAnswer(200, self.document(value))
+
+    def change(self, path: str, body: bytes, headers: Mapping[str, str]) -> FlagAnswer:  # noqa: ARG002 the base's parameters
+        with self._lock:
+            self.values[next(self._change_turns) % len(self.values)] = min(self.wanted(json.loads(body)), self.most)
+        return FlagAnswer(200, {})
+
+    def document(self, value: int) -> JsonValue:
+        """Return the answer of a process with this value to a read."""
+        return {"value": value}
+
+    def wanted(self, body: Any) -> int:
+        """Return the value that the body of a change sets."""
+        return int(body)
+
+
+class DocumentProcessesServer(ProcessesServer):
+    """The same with the flags as a document of `control` and `routing`; the flag is `control.max_concurrency`.
+
+    Attributes:
+        applied: the field `applied` of the document, the versions of the workers; None for a document without it.
+    """
+
+    applied: dict[str, JsonValue] | None = None
+
+    def document(self, value: int) -> JsonValue:
+        flags: dict[str, JsonValue] = {"control": {"max_concurrency": value}, "routing": {}}
+        return flags if self.applied is None else {**flags, "version": 1, "applied": self.applied}
+
+    def wanted(self, body: Any) -> int:
+        return int(body["control"]["max_concurrency"])

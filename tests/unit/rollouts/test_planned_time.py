@@ -1,0 +1,34 @@
+"""The windows of a plan and their time, as a dry run prints them."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rollouts.obstacles import planned_time
+from unit.rollouts.rollout_windows import plan_of
+
+_WINDOW = "window_sec: 3, warmup_sec: 1"
+_METRIC = "kind: prometheus, url: 'http://127.0.0.1:9090', query: q$arm, requests: r, errors: e, delay_s: 2"
+_LIVE = f"subject: {{live: true, flags: {{kind: product_flag, key: k, a: x, b: y}}, metric: {{{_METRIC}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "rest", "text"),
+    [
+        (8, "", "16 windows, 64 s"),
+        ("auto", "", "16 to 64 windows, 64 to 256 s"),
+        (8, "early_stop: true", "6 to 16 windows, 24 to 64 s"),
+        (2, "early_stop: true", "4 windows, 16 s"),
+        ("auto", "time_budget: 80", "16 to 20 windows, 64 to 80 s"),
+        (
+            8,
+            f"subject: {{flags: {{kind: http, url: 'http://127.0.0.1/f', b: 1}}, metric: {{{_METRIC}}}}}",
+            "16 windows, 96 s",
+        ),
+        (8, _LIVE, "16 windows, 48 s"),
+    ],
+)
+def test_sentence_has_the_least_and_the_most_time(rounds: int | str, rest: str, text: str) -> None:
+    plan = plan_of(rounds, experiment=_WINDOW, rest=rest)
+
+    assert planned_time(plan).sentence() == f"{text} without changes of flags and checks"
