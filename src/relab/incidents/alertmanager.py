@@ -1,4 +1,4 @@
-"""Convert notifications of Prometheus' Alertmanager (webhook version 4) to alerts of the responder. Pure functions."""
+"""Convert notifications of Alertmanager, of Grafana, and of other senders with the same fields. Pure functions."""
 
 from __future__ import annotations
 
@@ -57,20 +57,30 @@ class SentAlert(_Sent):
     status: Literal["firing", "resolved"]
     labels: Words = {}
     annotations: Words = {}
-    starts_at: ReportedTime = Field(alias="startsAt")
+    starts_at: ReportedTime | None = Field(
+        None,
+        alias="startsAt",
+        description="When it began. Without it, an alert that fires is the firing one with this fingerprint, or else "
+        "begins on arrival; one that is resolved ends all firing ones with this fingerprint.",
+    )
     fingerprint: str = Field("", description="A hash of its labels; alerts without one are identified by their labels.")
 
     @field_validator("starts_at", mode="before")
     @classmethod
     def _begin(cls, value: object) -> object:
-        """Replace the value that Alertmanager sends for "no time" with the earliest time that can be stored."""
-        return _EARLIEST if value == _NO_TIME else value
+        """Replace the value that Alertmanager sends for "no time" with the earliest time that can be stored.
+
+        An empty text, which a template of a sender without this time makes, is no time (None).
+        """
+        return {_NO_TIME: _EARLIEST, "": None}.get(value, value) if isinstance(value, str) else value
 
 
 class AlertNotification(_Sent):
-    """A notification of Alertmanager about a group of alerts, as its webhook sends it."""
+    """A notification about a group of alerts, as the webhooks of Alertmanager and Grafana send it.
 
-    version: Literal["4"]
+    The version is not read: Alertmanager sends 4 and Grafana 1, with the same fields.
+    """
+
     group_key: str = Field(alias="groupKey", min_length=1)
     group_labels: Words = Field({}, alias="groupLabels")
     common_labels: Words = Field({}, alias="commonLabels")
@@ -103,7 +113,7 @@ class Notified:
 
 
 def read_notification(document: Any) -> Notified:
-    """Convert the JSON of a notification of Alertmanager.
+    """Convert the JSON of a notification of Alertmanager, or of a sender with the same fields.
 
     Raises:
         InvalidAlertsError: the document is not valid; the error lists the invalid fields.
@@ -119,7 +129,8 @@ def read_notification(document: Any) -> Notified:
         raise InvalidAlertsError(
             f"The notification is not valid: {field}: {message}.",
             problems=problems[:_MAX_PROBLEMS],
-            remedy="Send what Alertmanager's webhook_config sends, version 4.",
+            remedy="Send what the webhook of Alertmanager or Grafana sends, or the fields that docs/alerts.md lists for "
+            "other senders.",
         ) from error
     # Sorting is stable, so alerts with the same status keep their order.
     kept = sorted(sent.alerts, key=lambda alert: alert.status != "firing")[:MAX_ALERTS]

@@ -13,7 +13,7 @@ from support.incidents.logs import anomaly, at_once, opened
 
 
 def alert(
-    fingerprint: str = "1a30ba71cca2921f", *, starts_at_us: int = NOW_US, is_firing: bool = True
+    fingerprint: str = "1a30ba71cca2921f", *, starts_at_us: int | None = NOW_US, is_firing: bool = True
 ) -> ReceivedAlert:
     told = anomaly(f"alert.{fingerprint}", detector="alert", detail=f"{fingerprint} is high.")
     return ReceivedAlert(fingerprint, starts_at_us, is_firing, told, {"labels": {"alertname": "ErrorsHigh"}})
@@ -110,6 +110,39 @@ def test_alert_with_an_earlier_start_is_the_same_alert(log: IncidentLog, target:
 
     again = take_in(log, target, alert("a", starts_at_us=NOW_US))
     assert [each.fingerprint for each in again.fresh] == ["a"], "it fires again"
+
+
+def test_alert_without_a_beginning_is_identified_by_its_fingerprint(log: IncidentLog, target: str) -> None:
+    firing, ended = alert("a", starts_at_us=None), alert("a", starts_at_us=None, is_firing=False)
+
+    first = take_in(log, target, firing)
+    assert first.opened is not None
+    incident_id = first.opened.incident.incident_id
+    assert take_in(log, target, firing, at_us=NOW_US + 5) == AlertIntake((), None), "a repetition"
+    assert log.alerts.fires(incident_id, since_us=NOW_US + 5)
+
+    assert len(take_in(log, target, ended, at_us=NOW_US + 9).fresh) == 1
+    assert not log.alerts.fires(incident_id, since_us=0)
+    assert take_in(log, target, ended, at_us=NOW_US + 10) == AlertIntake((), None), "a repetition"
+
+    again = take_in(log, target, firing, at_us=NOW_US + 20)
+    assert again.opened is not None, "it fires again"
+    assert log.alerts.fires(incident_id, since_us=NOW_US + 20)
+    messages = [event.message for event in log.read_after(incident_id) if event.kind == "alert"]
+    assert messages == ["An alert fires: a is high.", "An alert has ended: a is high.", "An alert fires: a is high."]
+
+
+def test_end_without_a_beginning_ends_all_firing_alerts_of_its_fingerprint(log: IncidentLog, target: str) -> None:
+    intake = take_in(log, target, alert("a", starts_at_us=NOW_US - 9), alert("b"))
+    assert intake.opened is not None
+    take_in(log, target, alert("a", starts_at_us=NOW_US - 5))
+
+    found = take_in(log, target, alert("a", starts_at_us=None, is_firing=False), at_us=NOW_US + 1)
+
+    assert [each.starts_at_us for each in found.fresh] == [NOW_US - 9, NOW_US - 5]
+    assert log.alerts.fires(intake.opened.incident.incident_id, since_us=0), "b fires"
+    take_in(log, target, alert("b", is_firing=False))
+    assert not log.alerts.fires(intake.opened.incident.incident_id, since_us=0)
 
 
 def test_unusual_alerts_are_accepted(log: IncidentLog, target: str) -> None:

@@ -86,6 +86,34 @@ async def test_approval_request_is_withdrawn_when_the_symptom_has_passed(fresh: 
     assert "The approval request for turn_valve is withdrawn" in running.story()
 
 
+@pytest.mark.parametrize("heals", [True, False])
+async def test_refused_dry_run_leads_to_a_new_diagnosis(fresh: Means, way: Way, tmp_path: Path, *, heals: bool) -> None:
+    refused = 0
+
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        nonlocal refused
+        if not is_dry_run(request) or json.loads(request.content)["component"] == "a":
+            return await go_on()
+        refused += 1
+        if heals:
+            fresh.shop.broken.clear()
+        return said(409, {"code": "precondition_failed", "detail": "Nothing holds it."})
+
+    way.meet = meet
+    write_books(tmp_path / "books", (RUIN, CURE), first_of="b")
+    fresh.settings = hasty(Policy(autonomy=Autonomy.ACT, cooldown_s=0.0))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(over(running))
+        acts = running.log.actions.of_incident(found.incident_id)
+
+    assert refused == 1
+    assert [act.parameters["to"] for act in acts] == ([] if heals else [CURE])
+    assert found.outcome == (IncidentOutcome.PASSED if heals else IncidentOutcome.RESOLVED)
+    assert "turn_valve is not requested, and the service is probed again" in running.story()
+
+
 # --- Levels of autonomy.
 
 

@@ -1,4 +1,4 @@
-"""Alertmanager notifications: reading valid ones, mapping their fields, and rejecting invalid ones."""
+"""Notifications of alerts: reading valid ones, mapping their fields, and rejecting invalid ones."""
 
 from __future__ import annotations
 
@@ -60,6 +60,34 @@ def test_alert_that_ended_before_delivery_opens_no_incident() -> None:
     assert found.alerts[0].is_firing is False
     assert found.alerts[0].starts_at_us == 0
     assert found.severity == Severity.WARNING
+
+
+def test_notification_of_grafana_is_read() -> None:
+    sent = alert(values={"B": 44.2}, valueString="[ var='B' ]", silenceURL="", dashboardURL="", panelURL="")
+    body = notification(
+        sent, version="1", orgId=1, title="[FIRING:1] CheckoutSlow", state="alerting", message="**Firing**"
+    )
+
+    found = read_notification(body)
+
+    assert found == read_notification(notification(alert()))
+
+
+def test_fields_of_other_senders_are_enough() -> None:
+    body = {"groupKey": "uptime", "alerts": [{"status": "firing", "fingerprint": "7", "startsAt": ""}]}
+
+    found = read_notification(body)
+
+    assert (found.group_key, found.title) == ("uptime", "An alert")
+    assert [(each.fingerprint, each.starts_at_us) for each in found.alerts] == [("7", None)]
+
+
+def test_rejection_names_the_missing_fields_and_the_document_about_other_senders() -> None:
+    with pytest.raises(InvalidAlertsError) as caught:
+        read_notification({"event": {"event_type": "incident.triggered"}})
+
+    assert [field for field, _ in caught.value.problems] == ["groupKey", "alerts"]
+    assert "docs/alerts.md" in str(caught.value)
 
 
 def test_first_firing_alerts_of_a_storm_are_accepted() -> None:

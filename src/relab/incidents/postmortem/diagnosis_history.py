@@ -16,7 +16,7 @@ _PAIR: Final = 2
 _PROBABLE: Final = 0.5
 _REASONS: Final = frozenset(
     (
-        "verified", "looks_again", "not_asked", "refused", "stood_down", "question_over",
+        "verified", "looks_again", "not_asked", "not_possible", "refused", "stood_down", "question_over",
         EventKind.ACT_FINISHED, EventKind.APPROVAL_DECIDED, EventKind.APPROVAL_WITHDRAWN,
     )
 )  # fmt: skip

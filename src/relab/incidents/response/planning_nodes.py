@@ -90,16 +90,18 @@ class PlanningNodes:
             except ActionServerError as error:
                 if isinstance(found, ActionPlan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.DIAGNOSE_AGAIN}:
                     refused.append(ExcludedAction(found.action, found.target, found.fingerprint))
-                    continue
-                if error.reaction is Reaction.ESCALATE or waits >= world.settings.max_server_retries:
-                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
-                waits += 1
+                    return {**await self._impossible(state, found, str(error), len(refused)), "tried": _plain(refused)}
                 wait_s = (
                     error.retry_after_s if isinstance(error, ActionServerBusyError) else world.settings.server_retry_s
                 )
-                if wait_s > world.settings.verification.effect_timeout_s:
-                    # Escalate: during such a long wait people are not informed, and the situation changes.
+                if (
+                    error.reaction is Reaction.ESCALATE
+                    or waits >= world.settings.max_server_retries
+                    # During such a long wait people are not informed, and the situation changes.
+                    or wait_s > world.settings.verification.effect_timeout_s
+                ):
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                waits += 1
                 await world.pause(wait_s)
                 if wait_s > world.settings.server_retry_s:
                     return {"way": "investigate", "reason": str(error), "tried": _plain(refused), "waits": waits}
@@ -231,6 +233,27 @@ class PlanningNodes:
         found = await self._world.actions.dry_run(plan.action, plan.parameters)
         ruling = await self._survey.ruling(state, plan, catalogue.actions[plan.action])
         return _Ready(plan, found.state_digest, ruling)
+
+    async def _impossible(self, state: IncidentState, plan: ActionPlan, reason: str, count: int) -> IncidentState:
+        """Write to the timeline that the server refuses the dry run of a plan, and return the changed keys of the state.
+
+        The next node probes again, because the facts of the diagnosis may be from before a change of the service: the
+        cause may be gone, and the next action of its runbook may do more harm. After `_MAX_PLANS` refusals the incident
+        is escalated.
+
+        Args:
+            state: the state of the incident workflow.
+            plan: the plan that the server refuses.
+            reason: the server's reason, in one sentence.
+            count: the number of refused and rejected actions of the incident, with this one.
+        """
+        new_event = NewEvent(
+            "not_possible",
+            f"{plan.action} is not requested, and the service is probed again: {reason}",
+            {"attempt": state.get("attempt", 0) + 1},
+        )
+        await self._world.append_events(state["incident_id"], Phase.PLAN, new_event)
+        return {"way": "investigate" if count < _MAX_PLANS else "escalate", "reason": reason}
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Carry out the policy's decision on a plan, and return the changed keys of the state, with the next node.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from relab.core.clock import EARLIEST_US, LATEST_US
@@ -45,7 +46,9 @@ class AlertLog:
 
         All is one transaction. A new firing alert opens an incident, or joins the open incident of the target. An alert
         that still fires ten minutes after its incident ended counts as new, unless a person dismissed that incident.
-        For each alert that is new or has ended, an event is appended to the timeline of its incident.
+        For each alert that is new or has ended, an event is appended to the timeline of its incident. An alert without
+        a beginning is the alert of the group with its fingerprint that fires; if none fires, it begins now, or is
+        ignored if it has ended.
 
         Args:
             target: the target that the alerts are about.
@@ -56,8 +59,8 @@ class AlertLog:
             severity: the minimum severity of that incident; the alerts may raise it.
         """
         group = name_of(group_key)
-        received = _by_key(alerts)
         with self._database.write() as unit:
+            received = _by_key(_with_beginnings(unit, group, alerts, at_us))
             fresh = _note(unit, group, received, at_us)
             firing = [key for key in fresh if received[key].is_firing]
             opened = None
@@ -97,14 +100,41 @@ class AlertLog:
                 self._timeline.append_events(unit, incident_id, at_us, events)
 
 
-def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
+def _with_beginnings(
+    unit: UnitOfWork, group: str, alerts: Sequence[ReceivedAlert], at_us: int
+) -> Iterator[ReceivedAlert]:
+    """Yield alerts, those without a beginning with the beginning of the firing alert that they repeat or end.
+
+    A repeated alert is yielded with the latest beginning, or with `at_us` if no such alert fires. An ended alert is
+    yielded once for each alert that it ends.
+
+    Args:
+        unit: the transaction.
+        group: the sender's key of the group of alerts.
+        alerts: the alerts as they were received.
+        at_us: the current time, in microseconds since 1970.
+    """
+    undated = {name_of(alert.fingerprint) for alert in alerts if alert.starts_at_us is None}
+    firing = _firing(alert_repository.alerts_of(unit.session, group, undated) if undated else ())
+    for alert in alerts:
+        if alert.starts_at_us is not None:
+            yield alert
+            continue
+        beginnings = [row.starts_at for row in firing[name_of(alert.fingerprint)]]
+        for starts_at in [max(beginnings, default=at_us)] if alert.is_firing else beginnings:
+            yield replace(alert, starts_at_us=starts_at)
+
+
+def _by_key(alerts: Iterable[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
     """Return alerts by key, in ascending order of the keys.
 
-    All processes must lock the rows of alerts in this order, so that their transactions do not block each other.
+    All processes must lock the rows of alerts in this order, so that their transactions do not block each other. Each
+    alert must have a beginning.
     """
     found: dict[AlertKey, ReceivedAlert] = {}
     for alert in alerts:
-        key = name_of(alert.fingerprint), min(max(alert.starts_at_us, EARLIEST_US), LATEST_US)
+        starts_at_us = EARLIEST_US if alert.starts_at_us is None else alert.starts_at_us
+        key = name_of(alert.fingerprint), min(max(starts_at_us, EARLIEST_US), LATEST_US)
         if key not in found or not alert.is_firing:
             found[key] = alert
     return dict(sorted(found.items(), key=lambda item: item[0]))

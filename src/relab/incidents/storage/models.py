@@ -347,14 +347,14 @@ class ReceivedAlert:
 
     Attributes:
         fingerprint: a hash of the alert's labels.
-        starts_at_us: when the alert began, in microseconds since 1970.
+        starts_at_us: when the alert began, in microseconds since 1970; None if its sender does not say so.
         is_firing: whether the alert still fires; False if it has ended.
         anomaly: the anomaly that the alert reports.
         content: the alert's labels and annotations, unchanged.
     """
 
     fingerprint: str
-    starts_at_us: int
+    starts_at_us: int | None
     is_firing: bool
     anomaly: Anomaly
     content: Mapping[str, Any] = field(default_factory=dict)

@@ -29,6 +29,7 @@ _NODES: Final = {
     "planned": Phase.PLAN,
     "stood_down": Phase.PLAN,
     "refused": Phase.PLAN,
+    "not_possible": Phase.PLAN,
     "suggested": Phase.PLAN,
     "question_over": Phase.APPROVE,
     "not_asked": Phase.EXECUTE,
@@ -56,6 +57,7 @@ _ONE_VISIT: Final = frozenset((Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY, Phase
 _GUARDS: Final = {
     "stood_down": "stand-down",
     "refused": "policy",
+    "not_possible": "dry run",
     "suggested": "policy",
     "not_asked": "policy",
     EventKind.APPROVAL_ASKED: "approval",
@@ -134,7 +136,7 @@ class Steps:
                 self._fail(_EFFECTS[effect], f"{self._action} {_CAME[effect]}: {event.message}")
         elif event.kind == "not_undone":
             self._fail("not_undone", event.message)
-        elif event.kind in {"stood_down", "refused", "suggested", "not_asked"}:
+        elif event.kind in {"stood_down", "refused", "not_possible", "suggested", "not_asked"}:
             self.steps[-1]["status"] = "skipped"
         elif event.kind == EventKind.APPROVAL_ASKED:
             self._set_running()
