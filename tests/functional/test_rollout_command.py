@@ -92,7 +92,7 @@ def test_edge_has_exit_code_2_and_a_person_applies_it(lab: Lab, service: SmallSe
 def test_dry_run_prints_the_changes_and_makes_none(lab: Lab, service: SmallService) -> None:
     outcome = lab.run("rollout", "run", "--config", plan_file(lab, service), "--dry-run")
 
-    assert "nothing was changed or measured" in outcome.out
+    assert "Nothing was changed or measured." in outcome.out
     assert str(CONC_CAP) in outcome.out
     assert service.changes == []
 

@@ -90,8 +90,7 @@ def test_repeated_alerts_open_one_incident(watching: Callable[..., Services]) ->
 
 def test_invalid_notification_names_its_fields(watching: Callable[..., Services]) -> None:
     wrong = [
-        ({}, ["version", "groupKey", "alerts"]),
-        (alerts(version="3"), ["version"]),
+        ({}, ["groupKey", "alerts"]),
         (alerts(alerts=[{"status": "perhaps", "startsAt": 1}]), ["alerts.0.status", "alerts.0.startsAt"]),
         (alerts(groupKey=""), ["groupKey"]),
         ([], ["body"]),
