@@ -22,7 +22,7 @@ _US: Final = 1_000_000
 _MAX_GAP: Final = 60
 """The longest gap between polls in one history, in poll intervals: half an hour with the default interval."""
 _GONE_US: Final = 600 * 1_000_000
-"""An anomaly that has not been seen for this long is no longer muted, in microseconds."""
+"""A muted anomaly that is not critical and has not been seen for this long is no longer muted, in microseconds."""
 MIN_FAILED_REQUESTS: Final = 2.5
 """The least number of failed requests for which a risen share of errors is confirmed as quickly as other anomalies.
 
@@ -144,8 +144,9 @@ class Detector:
     def mute(self, anomalies: Iterable[Anomaly]) -> None:
         """Ignore these anomalies until they become worse, or have been absent for ten minutes.
 
-        Worse means a higher severity, or a value more than a fifth farther from the expected value. The baseline learns
-        from polls whose only anomalies are muted.
+        Worse means a higher severity, or a value more than a fifth farther from the expected value. A critical anomaly
+        is muted only while it lasts: it counts again once it has been absent for `confirm_of_polls` poll intervals. The
+        baseline learns from polls whose only anomalies are muted.
         """
         at_us = self.history[-1].at_us if self.history else 0
         self._muted |= {
@@ -170,13 +171,22 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return the anomalies in `found` that are not muted; unmute anomalies absent for `_GONE_US` microseconds."""
+        """Return the anomalies in `found` that are not muted; unmute anomalies that have been absent for long enough."""
         for item in found:
             muted = self._muted.get((item.detector, item.signal))
             if muted is not None:
                 muted.seen_at_us = at_us
-        self._muted = {key: item for key, item in self._muted.items() if abs(at_us - item.seen_at_us) <= _GONE_US}
+        self._muted = {
+            key: item for key, item in self._muted.items() if abs(at_us - item.seen_at_us) < self._max_absence_us(item)
+        }
         return [item for item in found if not self._is_muted(item)]
+
+    def _max_absence_us(self, muted: _Muted) -> int:
+        """Return after which absence, in microseconds, a muted anomaly is no longer muted."""
+        # A critical anomaly that comes back is a new outage: most have no degree by which the new one could be worse.
+        if muted.severity == Severity.CRITICAL:
+            return int(self.settings.confirm_of_polls * self.settings.poll_interval_s * _US)
+        return _GONE_US
 
     def _is_muted(self, anomaly: Anomaly) -> bool:
         muted, distance = self._muted.get((anomaly.detector, anomaly.signal)), _distance(anomaly)

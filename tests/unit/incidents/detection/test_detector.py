@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.incidents.detection.baseline import MAX_SIGNALS, Baseline
-from relab.incidents.detection.detector import DetectionResult, Detector
+from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.detection.rules import share_of_growth, theil_sen
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import AbsenceReason, Snapshot
-
-SECOND_US = 1_000_000
-SETTINGS = DetectionSettings(poll_interval_s=1.0)
-GOOD = {
-    "errors.pct": 0.0,
-    "latency.p95_ms": 20.0,
-    "latency.avg_ms": 8.0,
-    "traffic.requests": 300.0,
-    "traffic.rps": 10.0,
-}
-WORDS = {"health": "healthy", "pool": "healthy", "dependency.database": "ok", "worker.1": "running"}
-
-
-class Polls:
-    """A detector that learned from healthy polls, and helpers that feed it further polls."""
-
-    def __init__(self, settings: DetectionSettings = SETTINGS, healthy: int = 20) -> None:
-        self.detector = Detector(settings)
-        self.at_us = 1_700_000_000 * SECOND_US
-        for number in range(healthy):
-            self.poll({"latency.p95_ms": 20.0 + number % 3})
-
-    def poll(
-        self, numbers: Mapping[str, float] | None = None, words: Mapping[str, str] | None = None, **more: Any
-    ) -> DetectionResult:
-        self.at_us += SECOND_US
-        told_at_us = more.pop("told_at_us", self.at_us)
-        snapshot = Snapshot(self.at_us, told_at_us, {**GOOD, **(numbers or {})}, {**WORDS, **(words or {})}, **more)
-        return self.detector.observe(snapshot)
-
-    def polls(self, count: int, *args: Any, **more: Any) -> DetectionResult:
-        return [self.poll(*args, **more) for _ in range(count)][-1]
+from tests.support.incidents.polls import GOOD, SECOND_US, Polls
 
 
 def signals(findings: DetectionResult) -> set[tuple[str, str]]:
@@ -340,32 +306,6 @@ def test_same_few_errors_in_several_polls_do_not_confirm_an_anomaly() -> None:
     route = {"route.order.errors.pct": 100.0, "route.order.rps": 0.05}
     assert not Polls().polls(5, route).opens
     assert Polls().polls(2, {**one, "errors.pct": 30.0}).opens
-
-
-def test_muted_anomaly_opens_again_when_worse_or_recurring() -> None:
-    polls = Polls()
-    slow = {"latency.p95_ms": 400.0}
-    found = polls.polls(3, slow)
-    polls.detector.mute(found.confirmed)
-    assert not any(polls.poll(slow).opens for _ in range(4))
-    assert polls.polls(2, {"latency.p95_ms": 520.0}).opens
-    again = Detector(SETTINGS)
-    again.take(polls.detector.dump())
-    polls.detector = again
-    assert not any(polls.poll(slow).opens for _ in range(5))
-    polls.at_us += 700 * SECOND_US
-    polls.polls(1)
-    assert polls.polls(2, slow).opens
-
-
-def test_muted_anomaly_becomes_part_of_the_baseline() -> None:
-    polls = Polls()
-    slow = {"latency.p95_ms": 400.0}
-    polls.detector.mute(polls.polls(3, slow).confirmed)
-    polls.polls(40, slow)
-    usual = polls.detector.baseline.usual("latency.p95_ms")
-    assert usual is not None
-    assert usual.median == 400.0
 
 
 def test_number_of_remembered_workers_is_bounded() -> None:

@@ -1,0 +1,63 @@
+"""Muted anomalies: which are ignored after an incident, and when they count again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relab.incidents.detection.detector import Detector
+from relab.incidents.models import AbsenceReason
+from tests.support.incidents.polls import SECOND_US, SETTINGS, Polls
+
+
+def test_muted_anomaly_opens_again_when_worse_or_recurring() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    found = polls.polls(3, slow)
+    polls.detector.mute(found.confirmed)
+    assert not any(polls.poll(slow).opens for _ in range(4))
+    assert polls.polls(2, {"latency.p95_ms": 520.0}).opens
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+    assert not any(polls.poll(slow).opens for _ in range(5))
+    polls.at_us += 700 * SECOND_US
+    polls.polls(1)
+    assert polls.polls(2, slow).opens
+
+
+TIMED_OUT = {"absent": dict.fromkeys(("health", "metrics"), AbsenceReason.TIMED_OUT)}
+
+
+@pytest.mark.parametrize(
+    "outage", [TIMED_OUT, {"words": {"dependency.database": "failing"}}], ids=["no_answer", "database"]
+)
+def test_muted_outage_that_ended_is_found_when_it_comes_back(outage: dict[str, Any]) -> None:
+    polls = Polls()
+    polls.detector.mute(polls.polls(3, **outage).confirmed)
+    polls.detector.settle()
+    assert not any(polls.poll(**outage).opens for _ in range(30)), "muted while it lasts"
+    polls.polls(SETTINGS.confirm_of_polls)
+    assert polls.polls(SETTINGS.confirm_polls, **outage).opens
+
+
+def test_muted_outage_stays_muted_over_a_single_good_poll_and_a_restart_of_the_responder() -> None:
+    polls = Polls()
+    polls.detector.mute(polls.polls(3, **TIMED_OUT).confirmed)
+    polls.poll()
+    assert not any(polls.poll(**TIMED_OUT).opens for _ in range(5))
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector, polls.at_us = again, polls.at_us + 60 * SECOND_US
+    assert not any(polls.poll(**TIMED_OUT).opens for _ in range(5))
+
+
+def test_muted_anomaly_becomes_part_of_the_baseline() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    polls.detector.mute(polls.polls(3, slow).confirmed)
+    polls.polls(40, slow)
+    usual = polls.detector.baseline.usual("latency.p95_ms")
+    assert usual is not None
+    assert usual.median == 400.0
