@@ -68,8 +68,9 @@ def thought(field: Field, usual: Mapping[str, float]) -> tuple[list[Candidate], 
 
 def shows(field: Field, fault: str) -> bool:
     if fault == "cache_bandwidth":
-        # At full strength large answers time out, and the fault's own signal takes this for a silent path.
-        return field.look().health.get("health_status") == "degraded"
+        # At full strength large answers take as long as their time limit; the fault's own signal counts only those in time.
+        sight = field.look()
+        return SIGNALS[fault](sight) or sight.health.get("health_status") == "degraded"
     if fault in SIGNALS:
         return SIGNALS[fault](field.look())
     # Half of the window of the target's figures must have passed.
