@@ -340,7 +340,8 @@ def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) ->
 def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsAccepted:
     """Accept a notification of Alertmanager, of Grafana, or of another sender with the same fields.
 
-    `groupKey` and `alerts` are required, with a `status` for each alert. A firing alert opens an incident of the watched target. If an incident is open, the alert is added to it. A repeated
-    notification changes nothing. 503 while no target is watched, 409 if several targets are watched.
+    `groupKey` and `alerts` are required, and each alert needs a `status`. A firing alert opens an incident of the
+    watched target. If an incident is open, the alert is added to it. A repeated notification changes nothing. 503 while
+    no target is watched, 409 if several targets are watched.
     """
     return services.incidents.take_in_alerts(body)

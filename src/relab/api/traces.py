@@ -40,8 +40,8 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
 class LangfuseScopeCheck(ScopeCheck):
     """Checks that the caller has a scope. The token may also be the password of HTTP Basic, with any user name.
 
-    Langfuse's SDKs always send their public key and their secret key in this way. While the installation needs no
-    token, the password is ignored, so that any keys will do.
+    Langfuse's SDKs always authenticate by HTTP Basic: the public key is the user name, the secret key the password.
+    While the installation needs no token, the password is ignored, so any keys are accepted.
     """
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
@@ -67,9 +67,9 @@ _INGESTS_AS_LANGFUSE: Final[Any] = Depends(LangfuseScopeCheck(Scope.INGEST))
     summary="Ingest OpenTelemetry traces from Langfuse's SDKs",
 )
 async def post_langfuse_traces(request: Request, services: ServicesDep) -> Response:
-    """Store spans as `POST /v1/traces` does, for Langfuse's SDKs, whose host is set to the address of this server.
+    """Store spans of Langfuse's SDKs, as `POST /v1/traces` does; set the SDK's host to the address of this server.
 
-    The secret key of the SDK is the token. While requests need no token, any keys will do.
+    The secret key of the SDK is the token. While requests need no token, any keys are accepted.
     """
     return await receive(request, services, TRACES)
 

@@ -179,7 +179,7 @@ class BuildController:
             was_flaky=had_two_outcomes([*history, *done.builds]),
         )
         after = possible_actions(configuration, file.largest, tuple(file.test_selections))
-        # For example, a project whose build file does not use the cache folder builds the same way with `cache`.
+        # Leave out actions without effect, such as `cache` if the build file does not use the cache folder.
         different = [number for number, each in after.items() if number == KEEP or file.differ(configuration, each)]
         actions = suitable_actions(different, build.result.failure)
         decision = self._optimizer.decide(situation, actions, project=file.name, policy=self._policy)

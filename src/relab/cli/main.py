@@ -42,6 +42,17 @@ class LabGroup(TyperGroup):
     suggest `worker`.
     """
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the arguments, which may print the help or the version, and return their context.
+
+        Raises:
+            ClosedPipeError: this wrote into a pipe that its reader had closed.
+        """
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError as error:
+            raise ClosedPipeError from error
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name, and return its result.
 
@@ -191,9 +202,10 @@ def main() -> None:
     """Run `lab` as the program of this process and exit with its code."""
     collect_seldom()
     skip_collections_at_exit()
-    if sys.stdout is None:
-        # The command was started without a standard output (`lab … >&-`).
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # The command was started without it (`lab … >&-`).
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     run()
 
 

@@ -60,8 +60,8 @@ class SentAlert(_Sent):
     starts_at: ReportedTime | None = Field(
         None,
         alias="startsAt",
-        description="When it began. Without it, an alert that fires is the firing one with this fingerprint, or else "
-        "begins on arrival; one that is resolved ends all firing ones with this fingerprint.",
+        description="When the alert began. Without it, a firing alert repeats the firing alert with its fingerprint, "
+        "or begins on arrival; a resolved alert ends all firing alerts with its fingerprint.",
     )
     fingerprint: str = Field("", description="A hash of its labels; alerts without one are identified by their labels.")
 
@@ -70,7 +70,7 @@ class SentAlert(_Sent):
     def _begin(cls, value: object) -> object:
         """Replace the value that Alertmanager sends for "no time" with the earliest time that can be stored.
 
-        An empty text, which a template of a sender without this time makes, is no time (None).
+        Replace an empty text, which a sender's template produces if it has no time, with None.
         """
         return {_NO_TIME: _EARLIEST, "": None}.get(value, value) if isinstance(value, str) else value
 

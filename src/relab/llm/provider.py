@@ -41,7 +41,7 @@ class Provider:
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
         methods: the protocol's methods for requesting an answer as JSON; the first one is the default.
-        load: a function that loads the package, which takes seconds, and returns what calls need of it.
+        load: a function that loads the package, which takes seconds, and returns the provider's part of calls.
     """
 
     package: str

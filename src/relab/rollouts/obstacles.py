@@ -18,8 +18,8 @@ class PlannedTime:
     """The windows of a plan (each measures one arm, a set of flags), and their time.
 
     Attributes:
-        least_windows, most_windows: the number of windows. The least is that of the plan's first rounds; with
-            `early_stop`, it is that of the first round after which the measurement may end.
+        least_windows, most_windows: the minimum and the maximum number of windows. The minimum is that of the plan's
+            first rounds; with `early_stop`, that of the rounds after which an early look can first end the measurement.
         least_s, most_s: the seconds of these windows, with their warm-ups and with the waits for a metric. The time of
             changes of flags and of health checks is not included.
     """
@@ -76,7 +76,7 @@ def planned_time(plan: Plan) -> PlannedTime:
         least = min(least, FAILURE_ROUNDS)
     metric, arms = plan.subject.metric, len(arms_of(plan))
     wait_s = metric.delay_s if isinstance(metric, PrometheusMetric) else 0.0
-    # Of live traffic, the windows of a round are measured at the same time.
+    # With live traffic, the windows of a round are measured at the same time.
     round_s = (window_cost_s(plan) + wait_s) * (1 if plan.subject.live else arms)
     return PlannedTime(least * arms, most * arms, least * round_s, most * round_s)
 

@@ -1,4 +1,4 @@
-"""Stop a rollout by the request of a person, whether a process executes it or not."""
+"""Stop a rollout at the request of a person, whether a process executes it or not."""
 
 from __future__ import annotations
 

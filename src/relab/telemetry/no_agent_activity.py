@@ -28,7 +28,7 @@ class NoAgentActivity:
     """
 
     max_counted: Final = 1_000
-    """The maximum result of `count`; the limit avoids that a long history is read only to count it."""
+    """The maximum result of `count`; without a limit, a count would read a long history."""
 
     def __init__(self, projector: Projector) -> None:
         self._projector = projector

@@ -1,4 +1,4 @@
-"""Servers that keep flags in the forms of other people's services, in this process."""
+"""Servers in this process that keep flags in the formats of common services."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class LimitServer(FlagServer):
         revision: the number of changes; the answer to a read has it in its `ETag`.
         weak: whether the `ETag` is weak.
         quoted: whether the `ETag` has the quotation marks of HTTP.
-        untagged: the number of next reads whose answers have no `ETag`.
+        untagged: the number of coming reads whose answers have no `ETag`.
         most_reads: the number of reads after which reads are rejected with 429.
         bodies: the bodies of all changes.
     """
@@ -133,13 +133,14 @@ class LimitServer(FlagServer):
 
 
 class ProcessesServer(FlagServer):
-    """A service whose processes each keep the flag in their own memory; requests reach them in turn.
+    """A service whose processes each keep the flag in their own memory.
 
-    Reads and changes have turns of their own. The flag is a number; subclasses give it another form.
+    Reads reach the processes in turn, and so do changes, independently of the reads. The flag is a number; subclasses
+    give it another form.
 
     Attributes:
         values: the value of the flag in the memory of each process.
-        most: the greatest value that a process keeps; it replaces a greater one by this.
+        most: the maximum value that a process stores in place of a greater one.
         reads: number of GET requests so far.
         on_read: is called with `reads` before each read is answered.
     """
@@ -179,7 +180,7 @@ class ProcessesServer(FlagServer):
 
 
 class DocumentProcessesServer(ProcessesServer):
-    """The same with the flags as a document of `control` and `routing`; the flag is `control.max_concurrency`.
+    """A `ProcessesServer` whose flags are a document of `control` and `routing`; it changes `control.max_concurrency`.
 
     Attributes:
         applied: the field `applied` of the document, the versions of the workers; None for a document without it.

@@ -199,15 +199,20 @@ def test_closed_pipe_ends_a_command_as_sigpipe_ends_other_programs(empty: Lab) -
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["list"], EXIT_CLOSED_PIPE), (["list", "--json"], 0), (["show", "absent"], EXIT_FAILED)],
-    ids=["table", "json", "error"],
+    [
+        (["agent-runs", "list"], EXIT_CLOSED_PIPE),
+        (["agent-runs", "list", "--json"], 0),
+        (["agent-runs", "show", "absent"], EXIT_FAILED),
+        (["--help"], EXIT_CLOSED_PIPE),
+    ],
+    ids=["table", "json", "error", "help"],
 )
 def test_closed_pipe_is_not_reported_as_a_failed_command(empty: Lab, arguments: list[str], code: int) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "relab", "agent-runs", *arguments],
+            [sys.executable, "-W", "error", "-m", "relab", *arguments],
             env=lab_environment(empty.home) | {"PYTHONUNBUFFERED": ""},
             stdout=writer,
             stderr=subprocess.PIPE,
@@ -219,3 +224,12 @@ def test_closed_pipe_is_not_reported_as_a_failed_command(empty: Lab, arguments: 
     assert done.returncode == code
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
+
+
+def test_command_without_stderr_does_its_work(empty: Lab) -> None:
+    script = 'exec "$@" 2>&-'
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "relab", "agent-runs", "list", "--json"]
+    done = subprocess.run(command, env=lab_environment(empty.home), stdout=subprocess.PIPE, check=False)
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["items"] == []

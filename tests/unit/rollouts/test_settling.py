@@ -37,7 +37,7 @@ def test_cold_caches_after_a_change_give_a_warning(arms: set[Arm]) -> None:
     assert warns(judge(cold_rollout(-20, 60, arms=arms), PLAN))
 
 
-def test_good_change_with_cold_caches_of_its_own_does_not_fail_without_a_word() -> None:
+def test_good_change_with_cold_caches_in_arm_b_gives_a_warning() -> None:
     found = judge(cold_rollout(-20, 60, arms={Arm.B}), PLAN)
 
     assert found.verdict is not Verdict.PASS

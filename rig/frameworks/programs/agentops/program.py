@@ -14,7 +14,7 @@ from opentelemetry.trace import get_tracer_provider
 
 agentops.init(
     api_key="0f0f0f0f-0000-4000-8000-000000000000",
-    endpoint="http://127.0.0.1:9",  # nothing listens there: without a token of AgentOps, it exports without one
+    endpoint="http://127.0.0.1:9",  # no server listens there, so the SDK gets no token and exports without one
     exporter_endpoint=f"{os.environ['OTEL_EXPORTER_OTLP_ENDPOINT']}/v1/traces",
     auto_start_session=False,
 )

@@ -191,9 +191,10 @@ class _Reader:
         report.tests[name] = new if before is None else merged(before, new)
 
     def _distinguished(self, name: str) -> str:
-        """Return the name of a test, with the names of its suites if a test of another suite has the same name.
+        """Return the name of a test, preceded by the names of its suites if a test of another suite has the same name.
 
-        Node.js, for example, writes the same class name for all tests. A second result in the same suite is a repetition.
+        The earlier test with this name is then renamed in the same way. Such names are frequent: Node.js, for example,
+        writes the same class name for all tests. A second result in the same suite is a repetition of the test.
         """
         suite = " > ".join(filter(None, self._suite_names))
         first = self._suite_of.get(name)

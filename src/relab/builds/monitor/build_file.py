@@ -203,8 +203,8 @@ class BuildFile(_Section):
     def differ(self, first: BuildConfiguration, second: BuildConfiguration) -> bool:
         """Return whether builds with two configurations can differ, apart from the number of retries.
 
-        They differ in the command, its environment, the memory limit, the time limit, the old workspace, or a kept
-        cache. A cache folder has an effect only if the build file contains `{cache}`.
+        These settings can make a difference: the command, its environment, the memory limit, the time limit, and
+        whether the workspace and the cache are kept. The cache has an effect only if a knob's text contains `{cache}`.
         """
         changes = [change for values in self.knobs.values() for change in values.values()]
         texts = [text for change in changes for text in (*change.arguments, *change.environment.values())]

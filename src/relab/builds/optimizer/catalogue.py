@@ -89,7 +89,7 @@ def _action(
 
 
 _LIMITS_HIT: Final = frozenset(failure for failure in BuildFailure if not failure.is_in_log)
-"""The kinds of failure in which relab ended the build; in the others, the command failed by itself."""
+"""The kinds of failure in which the command did not fail by itself: relab ended the build, or could not start it."""
 _TIMED_OUT: Final = frozenset({BuildFailure.TIMED_OUT})
 
 
@@ -146,9 +146,9 @@ def possible_actions(
 def suitable_actions(actions: Iterable[int], failure: BuildFailure | None) -> list[int]:
     """Return those of `actions` that may help after a build, in the same order.
 
-    The time limit is raised only after a build that hit it: it has no effect on other builds. Only the fast tests run
-    only after a build that hit a limit: after a failed command, the build could succeed because the failing test was
-    left out.
+    Raising the time limit is suitable only after a build that hit it, because it has no effect on other builds. Running
+    only the fast tests is suitable only after a build that hit a limit or did not start: after a failed command, the
+    next build could succeed because it leaves out the failing test.
 
     Args:
         actions: ids of the catalogue.

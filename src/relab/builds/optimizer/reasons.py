@@ -18,7 +18,7 @@ def reason_of(
     action_id: int,
     logged: Iterable[LoggedDecision],
 ) -> str:
-    """Say in one sentence why an action was chosen: how often it worked before, and how probable the choice was.
+    """Return a sentence about why an action was chosen: how probable the choice was, and how often it succeeded before.
 
     Args:
         situation: the facts by which the policy chose.

@@ -1,4 +1,4 @@
-"""The trained network of the policy `dqn`: numbers, computed without PyTorch."""
+"""The trained network of the policy `dqn`; NumPy computes its values, so PyTorch is not needed."""
 
 from __future__ import annotations
 

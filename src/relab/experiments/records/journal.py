@@ -50,8 +50,8 @@ _FLUSH_AFTER_S: Final = 1.0
 class Journal:
     """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
-    A line survives a crash of this process when `append` has returned. It survives a power failure once the file was
-    flushed to the disk, which happens within about a second, and at `close`.
+    A line survives a crash of this process when `append` has returned. It survives a power failure once the file has
+    been flushed to the disk (fsync), which happens about a second after `append`, and at `close`.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -100,20 +100,29 @@ class Journal:
                 self._write(*header_line(digest_of_file(self._run_dir / MANIFEST)))
             self._write(*checked_line(entry, self._head))
             if self._flush is None:
-                # By a timer, so that the last line before a long trial does not wait for the next one.
+                # A timer flushes the file, because the next line may be appended only after a long trial.
                 self._flush = threading.Timer(_FLUSH_AFTER_S, self._flush_lines)
                 self._flush.daemon = True
                 self._flush.start()
 
     def close(self) -> None:
-        """Flush the journal to the disk (fsync) and close it."""
+        """Flush the journal to the disk (fsync) and close it; do nothing if it is not open.
+
+        Raises:
+            OSError: lines could not be flushed to the disk, now or before.
+        """
         with self._lock:
-            if self._file is not None:
-                file, self._file = self._file, None
-                if self._flush is not None:
-                    self._flush.cancel()
-                with file:
-                    os.fsync(file.fileno())
+            if self._file is None:
+                return
+            file, self._file = self._file, None
+            if self._flush is not None:
+                self._flush.cancel()
+                self._flush = None
+            with file:
+                os.fsync(file.fileno())
+            if self._flush_error is not None:
+                # Linux reports a failed write only once, so this flush may succeed although lines are lost.
+                raise self._flush_error
 
     def _flush_lines(self) -> None:
         with self._lock:

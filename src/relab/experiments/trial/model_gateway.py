@@ -145,8 +145,8 @@ class ModelGateway:
     ) -> int:
         """Send a request to the model's server and its answer to the harness; return the HTTP status.
 
-        The status is 0 if the answer broke off. A complete answer of at most `MAX_ANSWER_BYTES` is cached under `key`;
-        None stores nothing.
+        The status is 0 if the answer broke off, and 502 if the server cannot be reached. A complete answer of at most
+        `MAX_ANSWER_BYTES` is cached under `key`; if `key` is None, nothing is cached.
         """
         import httpx  # noqa: PLC0415 loaded by `serve` before
 

@@ -257,7 +257,7 @@ def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: P
     try:
         document = parse_json(line, "the last line of standard output")
     except MalformedBodyError as error:
-        # Such a line was meant as the output.
+        # A line that begins with `{` was meant as the output, so the message says why it cannot be read.
         hint = f": {str(error).rstrip('.')}" if line.startswith(b"{") else ""
     if isinstance(document, dict):
         return _check(document, ids)

@@ -90,14 +90,15 @@ class PlanningNodes:
             except ActionServerError as error:
                 if isinstance(found, ActionPlan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.DIAGNOSE_AGAIN}:
                     refused.append(ExcludedAction(found.action, found.target, found.fingerprint))
-                    return {**await self._impossible(state, found, str(error), len(refused)), "tried": _plain(refused)}
+                    impossible = await self._impossible(state, found, str(error), len(refused))
+                    return {**impossible, "tried": _plain(refused), "waits": waits}
                 wait_s = (
                     error.retry_after_s if isinstance(error, ActionServerBusyError) else world.settings.server_retry_s
                 )
                 if (
                     error.reaction is Reaction.ESCALATE
                     or waits >= world.settings.max_server_retries
-                    # During such a long wait people are not informed, and the situation changes.
+                    # People are not notified during a wait, and the situation may change during a long one.
                     or wait_s > world.settings.verification.effect_timeout_s
                 ):
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
@@ -237,9 +238,9 @@ class PlanningNodes:
     async def _impossible(self, state: IncidentState, plan: ActionPlan, reason: str, count: int) -> IncidentState:
         """Write to the timeline that the server refuses the dry run of a plan, and return the changed keys of the state.
 
-        The next node probes again, because the facts of the diagnosis may be from before a change of the service: the
-        cause may be gone, and the next action of its runbook may do more harm. After `_MAX_PLANS` refusals the incident
-        is escalated.
+        The next node probes the service again, because the service may have changed since the diagnosis: the cause may
+        be gone, and the next action of the runbook may do more harm. At `_MAX_PLANS` refused and rejected actions, the
+        incident is escalated instead.
 
         Args:
             state: the state of the incident workflow.

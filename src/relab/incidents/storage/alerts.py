@@ -46,9 +46,9 @@ class AlertLog:
 
         All is one transaction. A new firing alert opens an incident, or joins the open incident of the target. An alert
         that still fires ten minutes after its incident ended counts as new, unless a person dismissed that incident.
-        For each alert that is new or has ended, an event is appended to the timeline of its incident. An alert without
-        a beginning is the alert of the group with its fingerprint that fires; if none fires, it begins now, or is
-        ignored if it has ended.
+        For each alert that is new or has ended, an event is appended to the timeline of its incident. A firing alert
+        without a beginning repeats the firing alert of the group with its fingerprint, or begins now if no such alert
+        fires. An ended alert without a beginning ends all these firing alerts, and is ignored if there are none.
 
         Args:
             target: the target that the alerts are about.
@@ -103,10 +103,10 @@ class AlertLog:
 def _with_beginnings(
     unit: UnitOfWork, group: str, alerts: Sequence[ReceivedAlert], at_us: int
 ) -> Iterator[ReceivedAlert]:
-    """Yield alerts, those without a beginning with the beginning of the firing alert that they repeat or end.
+    """Yield alerts that all have a beginning: a missing one is that of a firing alert with the same fingerprint.
 
-    A repeated alert is yielded with the latest beginning, or with `at_us` if no such alert fires. An ended alert is
-    yielded once for each alert that it ends.
+    A firing alert without a beginning gets the latest beginning of these firing alerts, or `at_us` if no such alert
+    fires. An ended alert without a beginning is yielded once for each of them, with its beginning.
 
     Args:
         unit: the transaction.

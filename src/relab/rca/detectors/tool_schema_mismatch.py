@@ -148,7 +148,10 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _code_of_call(failure: Failure) -> int | None:
-    """Return the reported status code of a failed call; None for steps: a model's provider rejects requests, not arguments."""
+    """Return the reported HTTP status code of a failed call; None for a failed step.
+
+    The status code of a step is that of a model's provider, which rejects requests and not the arguments of a tool.
+    """
     return None if failure.kind is EvidenceKind.STEP else failure.status_code
 
 

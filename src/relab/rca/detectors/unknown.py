@@ -83,8 +83,7 @@ def _read_code(failure: Failure) -> Sign:
     if code in _CODE_DETAILS:
         return Sign(sure, _CODE_DETAILS[code], place)
     if code is not None and 500 <= code < 600:
-        # A 500 without details says nothing about the cause, except that it is behind the provider's API if a model's
-        # call got it.
+        # A 500 without details does not show the cause. If a model call failed with it, the cause is at the provider.
         is_vague = code == 500 and failure.is_generic and not failure.is_model_call
         return Sign(Confidence.LOW if is_vague else sure, "upstream_error", place)
     return Sign(Confidence.LOW, UNCLASSIFIED)

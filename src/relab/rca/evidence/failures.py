@@ -113,7 +113,7 @@ class Failure:
 
     @property
     def is_model_call(self) -> bool:
-        """Whether the object is the step of a model call, by its `span_kind`."""
+        """Whether the failed object is the step of a model call: its field `span_kind` is `llm`."""
         kind = (self.source.model_extra or {}).get("span_kind") if isinstance(self.source, Step) else None
         return isinstance(kind, str) and kind.lower() == "llm"
 
@@ -131,9 +131,9 @@ def is_good_call(call: ToolCall) -> bool:
 
 
 def status_code_of(step: Step) -> int | None:
-    """Return the HTTP status code (400 to 599) of an error that a step reports; None without one.
+    """Return the HTTP status code (400 to 599) of the error that a step reports; None if it reports none.
 
-    It is no field of `Step`: only model calls of traces report it.
+    The code is read from the step's extra fields, because only the model calls of traces report it.
     """
     code = (step.model_extra or {}).get("status_code")
     return code if type(code) is int and 400 <= code <= 599 else None

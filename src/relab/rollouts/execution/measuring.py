@@ -230,7 +230,10 @@ def require_figures(*windows: ArmWindow) -> None:
 def unmeasured(
     planned: Sequence[PlannedWindow], measured: Sequence[ArmWindow], at: int, error: RelabError
 ) -> list[ArmWindow]:
-    """Return an unusable window for each planned window that is not among the measured ones (`unusable`)."""
+    """Return a window without figures (`unusable`) for each planned window that is not among the measured ones.
+
+    `at` is the current time in microseconds since 1970, and `error` the reason why these windows were not measured.
+    """
     done = {window.index for window in measured}
     return [unusable(window, at, error) for window in planned if window.index not in done]
 

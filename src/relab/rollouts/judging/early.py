@@ -23,10 +23,10 @@ from relab.stats.dispersed_rate import dispersed_rate
 from relab.stats.intervals import LEVEL
 
 _FAILURE_ALPHA: Final = 0.01
-"""The greatest probability that the looks together stop a change which does not fail: because of its latency, and also
-because of its errors. It has no influence on a PASS."""
+"""The maximum probability that any early look stops a change that does not fail; it holds for the judged figure and for
+the error rate separately. It has no influence on a PASS."""
 FAILURE_ROUNDS: Final = 3
-"""The number of rounds from which an early look can end a measurement because the change fails."""
+"""The minimum number of rounds after which an early look can end a measurement because the change fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,10 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
 
 
 def certain_failure(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return in words why a change fails beyond chance; None if that is not proven.
+    """Return why a change fails beyond chance, as a clause such as `the error rate is at least 7.10 %`; None otherwise.
 
-    The result is a clause such as `the error rate is at least 7.10 %`. A change without any effect fails too, because
-    it is not the improvement that an EDGE needs.
+    A change fails beyond chance if the interval of its effect or of its error rate lies above the plan's limit. If the
+    limit of the effect is negative (an improvement), a change without any effect fails too.
 
     Args:
         data: the measured rounds (a round has one measurement of each set of flags).

@@ -32,8 +32,8 @@ def unsettled(data: RolloutData) -> tuple[str, ...]:
     a linear trend, the window's own arm, the arm of the window before it, and whether both are arm B. The last slope is
     minus two times the mean difference between windows with and without a change of flags before them.
 
-    Nothing is found if all arms are measured at the same time, if there are more than two arms, or with the fixed orders
-    `abab` and `abba`, in which the flags change before every window, or before every second one of a round.
+    Such windows cannot be found if all arms are measured at the same time, if there are more than two arms, or with the
+    fixed orders: with `abab`, the flags change before every window, and with `abba` before every second one.
     """
     slopes, errors, freedom = fitted(*_model(data))
     if freedom < _LEAST_FREEDOM:
@@ -50,7 +50,7 @@ def unsettled(data: RolloutData) -> tuple[str, ...]:
 
 
 def _model(data: RolloutData) -> tuple[Floats, Floats]:
-    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window but the first one."""
+    """Return `(matrix, logarithms)` of the linear model, with one row for each usable window except the first one."""
     windows = {window.index: window for window in data.every_window()}
     rows, figures = [], []
     if not data.is_live and {window.arm for window in windows.values()} == {Arm.A, Arm.B}:

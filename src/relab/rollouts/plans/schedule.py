@@ -63,8 +63,8 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 def blind_spots(plan: Plan) -> tuple[str, ...]:
     """Return one sentence if the figures of a plan cannot show a carry-over; an empty tuple if they can.
 
-    With `abab` and a change that is applied one window late, and with `abba` and two windows, arm A shows the effect of
-    arm B in every window: a harmful change passes.
+    If changes are applied one window late with `abab`, or two windows late with `abba`, each arm is measured with the
+    flags of the other one, so a harmful change looks like an improvement and passes.
     """
     measured = plan.experiment
     if plan.subject.live or (measured.order is WindowOrder.RANDOM and not measured.factorial):

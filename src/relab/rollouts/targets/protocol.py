@@ -19,7 +19,7 @@ _MAX_DIFFERENCES: Final = 5
 _SENT_AT_ONCE: Final = 4
 _MAX_SHOWN: Final = 100
 _ABSENT: Final = "\0absent"
-"""Stands for a field that a document does not have."""
+"""The value that represents a field that a document does not have."""
 _CHECK_FIELDS: Final = (
     "Check that the target has these fields and keeps them, and that nothing else changes them; describe flags of another "
     "form in `subject.flags` of the plan."

@@ -85,7 +85,7 @@ class ServiceFlagsTarget:
         check_change(self._write_url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether each field in `wanted` has the same value in all of `state`; other fields may differ."""
+        """Return whether the fields of `wanted` have its values in all values of `state`; other fields may differ."""
         return all(_holds(value, wanted) for value in state.values)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:

@@ -17,10 +17,10 @@ _NAME: Final = "call_llm"
 
 
 def find_bare_calls(spans: Sequence[SpanFacts]) -> Sequence[SpanFacts]:
-    """Return the spans of a trace with the role of a model call at those that only their name shows.
+    """Return the spans of a trace; the bare model calls among them get the role of a model call.
 
-    Such a span has the name `call_llm` and no attributes, and its parent is the span of an agent: a program's own
-    function of this name is no model call. If no span changes, the result is `spans` itself.
+    A bare model call has the name `call_llm`, no attributes, and the span of an agent as its parent; without such a
+    parent, the span is a program's own function. If no span changes, the result is `spans` itself.
     """
     bare = [facts for facts in spans if facts.span.name == _NAME and not facts.span.attributes]
     if not bare:

@@ -61,11 +61,12 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 
 
 def is_below_late_span(facts: SpanFacts, spans: Sequence[SpanFacts]) -> bool:
-    """Return whether a span around `facts` is late or lost, in a trace that also has its process's own functions.
+    """Return whether a span that encloses `facts` is late or lost; `spans` are all spans of the trace.
 
-    It is if two spans have a parent of their own process that is not among `spans`: the outermost known span around
-    `facts`, and a span without a role in an agent's run. The second one is demanded because many programs export the
-    spans of agents only: then the parent of an agent never arrives, although the agent's spans are complete.
+    The result is True if two spans have a parent in their own process that is not in `spans`: the outermost known span
+    around `facts` (or `facts` itself), and a span without a role in an agent's run. The second condition is necessary
+    because many programs export only the spans of agents: the parent of an agent then never arrives, although all
+    exported spans are complete.
     """
     by_id = {each.span.span_id: each.span for each in spans}
     lost = {each.span.span_id for each in spans if each.span.has_local_parent and each.span.parent_id not in by_id}
@@ -73,7 +74,7 @@ def is_below_late_span(facts: SpanFacts, spans: Sequence[SpanFacts]) -> bool:
         return False
     found = facts.span
     while found.parent_id in by_id:
-        # Removed, so that a cycle of parents ends.
+        # Each span is removed, so that the loop ends even if the parents form a cycle.
         found = by_id.pop(found.parent_id)
     return found.span_id in lost
 

@@ -149,7 +149,7 @@ _NAMES: Final = ("name", "tool_name", "toolName")
 _ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
 _CONTENTS: Final = ("response", "result", "output", "content", "errorText", "error")
 _HEAD: Final = frozenset(("role", "finish_reason", "finishReason"))
-"""Fields that are not content."""
+"""The fields of a message that are not content."""
 _MESSAGE_KEYS: Final = ("role", "parts", "blocks", "content", "tool_calls", "message", "kwargs", "part_kind")
 
 
@@ -290,7 +290,10 @@ def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
 
 
 def _is_bare(message: dict[str, Any]) -> bool:
-    """Return whether a message is an answer without content, such as a request of tools whose calls are reported elsewhere."""
+    """Return whether a message is an answer without content: it has only a role, a finish reason, or both.
+
+    Such a message is sent, for example, if the requested tool calls are reported in other spans.
+    """
     return bool(message) and message.keys() <= _HEAD and message.get("role", "assistant") == "assistant"
 
 

@@ -133,9 +133,9 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _is_whole(self, agent: SpanFacts) -> bool:
-        """Return whether a span is that of a whole agent, in a trace without a root.
+        """Return whether a span is that of a whole agent, so that its end can end a run without a root span.
 
-        A span that succeeded is not if a span around it is late: the agent's own may be among those.
+        A successful span is not, if a span around it is late or lost: that span may be the agent's own.
         """
         if agent.role is not Role.AGENT:
             return False
@@ -177,8 +177,8 @@ class _Projection:
 
         A trace has no agent activity if all of these hold: it ended successfully; no span has a known role, an agent's
         name, a question or an answer (the creation of an agent does not count); and no span names a conversation or a
-        user. A trial of an experiment is an agent run of its own, so its name counts no more than others do. Late spans
-        may change this.
+        user. A trace that comes from a trial of an experiment is no exception, because the trial is an agent run of its
+        own. Late spans may change the result.
         """
         if self._whole is not None and self._whole.role is Role.AGENT:
             return str(Role.AGENT)

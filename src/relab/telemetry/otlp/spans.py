@@ -92,7 +92,7 @@ class Span(NamedTuple):
     attributes: Attributes
     events: tuple[SpanEvent, ...]
     has_local_parent: bool = False
-    """Whether the span says that its parent belongs to the same process. False also if it does not say."""
+    """Whether the span reports that its parent belongs to the same process; False if it reports nothing about that."""
 
 
 @dataclass(frozen=True, slots=True)

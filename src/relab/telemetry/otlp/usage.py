@@ -59,5 +59,5 @@ def _count(value: Any) -> int | None:
 def _cost(value: Any) -> float | None:
     if type(value) not in {int, float} or not math.isfinite(value):
         return None
-    # Zero is the value of reporters that know no price (OpenLIT), or that report a failed call (Langfuse).
+    # Some reporters send zero if they know no price (OpenLIT) or if the call failed (Langfuse).
     return float(value) if 0 < value <= MAX_COST_USD else None

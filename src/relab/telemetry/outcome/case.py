@@ -179,7 +179,7 @@ class Case:
 
     def calls_after(self, model: RunActivity) -> list[RunActivity]:
         """Return the tool calls that began after the start of a model call, in order of time."""
-        # A call that an earlier trace made, and that only the input of this model call reports, has the model's start.
+        # Calls of an earlier trace, which only the input of this model call reports, begin with it: leave them out.
         since_us = min(model.at_us + 1, model.end_us)
         return [call for call in self.activities if call.kind == CALL and call.at_us >= since_us]
 

@@ -132,7 +132,7 @@ def test_line_is_flushed_to_the_disk_although_no_other_line_follows(
     journal.close()
 
 
-def test_append_reports_that_earlier_lines_could_not_be_flushed(
+def test_append_and_close_report_that_earlier_lines_could_not_be_flushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = threading.Event()
@@ -150,7 +150,8 @@ def test_append_reports_that_earlier_lines_could_not_be_flushed(
 
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         journal.append(entry(2))
-    journal.close()
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        journal.close()
 
     assert trial_ids(tmp_path) == ["trial_1"]
 

@@ -369,7 +369,7 @@ def test_constant_differences_give_no_interval_and_no_pass(tmp_path: Path) -> No
 
 
 def test_equal_differences_but_for_rounding_are_decided_by_no_number_of_tasks(tmp_path: Path) -> None:
-    """0.1 + 0.2 is not exactly 0.3, so the differences of equal costs have a variance that is no variation."""
+    """0.1 + 0.2 is not exactly 0.3, so rounding alone gives the equal differences of costs a variance above 0."""
     more = {"base": 0.0, "better": 0.2}
     rows = [trial_row(v, task, metrics={"score": 0.1 * task + more[v]}) for v in more for task in range(9)]
     reason = judge(write_run(tmp_path / "run", rows), gates=["score<=0.5"]).reason

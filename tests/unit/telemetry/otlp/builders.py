@@ -85,7 +85,7 @@ def span(
 ) -> SpanMessage:
     """Return a span whose id is its name; times are in ms after the traces' start, no `end` for an unfinished span.
 
-    `flags` are OTLP's: 0x100 says that the parent belongs to the same process, 0x300 that it does not.
+    `flags` is OTLP's field: 0x100 means that the parent belongs to the same process, 0x300 that it does not.
     """
     made = SpanMessage(
         trace_id=TRACE,

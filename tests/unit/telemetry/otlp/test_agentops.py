@@ -1,4 +1,4 @@
-"""Spans of AgentOps' SDK: decorated functions, and the requests of a model as spans inside its call."""
+"""Spans of AgentOps' SDK: decorated functions, and a span inside a model call for each tool call that it requests."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ FORMAT = LogFormat(
     ),
     results=(
         ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),
-        # Of gotestsum.
+        # The last line of gotestsum.
         ResultRule(
             re.compile(
                 r"DONE (?:\d{1,9} runs, )?\d{1,9} tests?(?:, \d{1,9} skipped)?, [1-9]\d{0,8} (?:failures?|errors?)\b.{0,60} in (?P<duration>[\d.]{1,20}s)$"

@@ -73,7 +73,7 @@ FORMAT = LogFormat(
     noise=re.compile(r"npm (?:notice|WARN|warn|timing|http)\b|added \d+ packages|\s*[✓✔] "),
     results=(
         ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),
-        # Of Jest. A file that cannot be run fails no test, so passed tests alone are no success.
+        # Jest. A file that cannot be run has no failed test, so only the line `Test Suites` shows a success.
         ResultRule(
             re.compile(r"Test Suites: +[1-9]\d{0,8} failed, |Tests: +[1-9]\d{0,8} failed, "), BuildStatus.FAILED
         ),
@@ -81,12 +81,12 @@ FORMAT = LogFormat(
             re.compile(r"Test Suites: +(?:\d{1,9} (?:skipped|pending), )?[1-9]\d{0,8} passed, "), BuildStatus.SUCCESS
         ),
         ResultRule(re.compile(r"Time: +(?P<duration>[\d.]{1,20} m?s)(?:, estimated|$)"), None),
-        # Of Vitest.
+        # Vitest.
         ResultRule(
             re.compile(r" +Test Files +[1-9]\d{0,8} failed\b| +Errors +[1-9]\d{0,8} errors?$"), BuildStatus.FAILED
         ),
         ResultRule(re.compile(r" +Test Files +[1-9]\d{0,8} passed\b"), BuildStatus.SUCCESS),
-        # Of the test runner of Node.js.
+        # The test runner of Node.js.
         ResultRule(re.compile(r"[#\u2139] (?:fail|cancelled) [1-9]\d{0,8}$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"[#\u2139] fail 0$"), BuildStatus.SUCCESS),
     ),
@@ -104,7 +104,8 @@ FORMAT = LogFormat(
             _OUTCOMES,
             needs_scope=True,
         ),
-        # Of several files, Jest prints only the failed tests; the name is the one that it prints of a single file.
+        # If Jest runs several files, it prints only the failed tests, after the names of their groups. The name
+        # is the last part, as in the output of a single file.
         NamedTestRule(
             re.compile(
                 r"\s{2,4}(?P<outcome>●) (?!Console$|Cannot log after )(?:\S.{0,600} \u203a )?(?P<name>\S[^\u203a]{0,600}(?<!:))$"
@@ -112,7 +113,7 @@ FORMAT = LogFormat(
             _OUTCOMES,
             needs_scope=True,
         ),
-        # Vitest lists each failure below its summary.
+        # Vitest prints `FAIL file > test` for a failed test, and `FAIL file [ file ]` for a file that it cannot run.
         NamedTestRule(
             re.compile(
                 r" ?(?P<outcome>FAIL) +(?P<name>(?:\|.{1,100}\| )?[\w@./-]{1,300}\.[cm]?[jt]sx?(?: > \S.{0,600}| \[ [\w@./-]{1,300} \]))$"

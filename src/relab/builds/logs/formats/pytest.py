@@ -28,7 +28,7 @@ _TEST = r"[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1500}?\](?= - | [A-Z]|$)
 _PARAMETERS = r"(?:\[[^\]]{0,300}\] ?)?(?:\([^()]{0,300}\))?"
 _SUBTEST = rf"SUBFAIL(?:ED)?(?=[(\[]){_PARAMETERS}"
 _SUMMARY = r"(?:={1,500} )?(?:\d{1,9} [a-z]{1,20}(?: [a-z]{1,20})?, ){0,12}"
-"""The beginning of the last line; without `=` with the option -q."""
+"""The beginning of the last line: a row of `=`, which the option -q omits, and counts such as `3 passed, `."""
 _METHOD = r"\w{1,200} \([\w.]{1,400}\)"
 
 FORMAT = LogFormat(

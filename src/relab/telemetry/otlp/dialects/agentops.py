@@ -1,4 +1,4 @@
-"""The dialect of AgentOps' SDK: decorated functions with names of its own, and a span for each requested tool call."""
+"""The dialect of AgentOps' SDK: its own attributes of decorated functions, and a span for each requested tool call."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _translate(span: Span, values: Values) -> None:
         return
     kind, name = text_of(attributes, _KIND), text_of(attributes, "operation.name")
     role = values.get(v.ROLE)
-    # The prefix is the kind of the function, or `entity` for kinds without a prefix of their own.
+    # The attribute's name contains the kind of the function, or `entity` for kinds without a name of their own.
     given = text_of(attributes, f"agentops.{kind}.input", "agentops.entity.input")
     result = text_of(attributes, f"agentops.{kind}.output", "agentops.entity.output")
     if role is Role.TOOL:
@@ -49,7 +49,10 @@ def _translate(span: Span, values: Values) -> None:
 
 
 def _read_request(span: Span, values: Values) -> None:
-    """Read a span inside a model's span that reports a requested tool call, not its execution, as a message."""
+    """Convert a span that reports a requested tool call, not its execution, into an output message with this request.
+
+    AgentOps sends such spans inside the span of the model call; their role becomes `OTHER`.
+    """
     attributes = span.attributes
     name = text_of(attributes, "tool.name")
     if name is None or not span.name.startswith("tool_call."):
