@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relab.telemetry.models import CALL, STEP, StepStatus
+from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
@@ -60,22 +61,40 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
     return outside
 
 
-def is_below_late_span(facts: SpanFacts, spans: Sequence[SpanFacts]) -> bool:
-    """Return whether a span around `facts` is late or lost, in a trace that also has its process's own functions.
+def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> bool:
+    """Return whether at least one of the agents of a trace without a root is complete: no span around it is late or lost.
 
-    It is if two spans have a parent of their own process that is not among `spans`: the outermost known span around
-    `facts`, and a span without a role in an agent's run. The second one is demanded because many programs export the
-    spans of agents only: then the parent of an agent never arrives, although the agent's spans are complete.
+    A span around an agent is late if two spans have a parent of their own process that is not among `spans`: the
+    outermost known span around the agent, and a function of the program. The second one is demanded because many
+    programs export the spans of agents only: then the parent of an agent never arrives, although the agent's spans are
+    complete.
     """
     by_id = {each.span.span_id: each.span for each in spans}
     lost = {each.span.span_id for each in spans if each.span.has_local_parent and each.span.parent_id not in by_id}
-    if not any(each.role is Role.OTHER and each.span.span_id in lost for each in spans):
-        return False
-    found = facts.span
-    while found.parent_id in by_id:
-        # Removed, so that a cycle of parents ends.
-        found = by_id.pop(found.parent_id)
-    return found.span_id in lost
+    if not any(each.span.span_id in lost and _is_own_function(each) for each in spans):
+        return bool(agents)
+    # Kept for all agents, so that spans around many of them are climbed once.
+    is_late: dict[str, bool] = {}
+    for facts in agents:
+        path: dict[str, None] = {}
+        here = facts.span
+        while here.span_id not in is_late and here.span_id not in path and here.parent_id in by_id:
+            path[here.span_id] = None
+            here = by_id[here.parent_id]
+        found = is_late.setdefault(here.span_id, here.span_id in lost)
+        if not found:
+            return True
+        is_late.update(dict.fromkeys(path, found))
+    return False
+
+
+def _is_own_function(facts: SpanFacts) -> bool:
+    """Return whether a span is that of a function of the program.
+
+    Exporters of agents' spans alone also export other operations of the GenAI conventions and requests to MCP servers.
+    """
+    attributes = facts.span.attributes
+    return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes
 
 
 def _climb(
