@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relab.telemetry.models import CALL, STEP, StepStatus
+from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
@@ -60,23 +61,44 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
     return outside
 
 
-def is_below_late_span(facts: SpanFacts, spans: Sequence[SpanFacts]) -> bool:
-    """Return whether a span that encloses `facts` is late or lost; `spans` are all spans of the trace.
+def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> bool:
+    """Return whether at least one agent is complete: no span that encloses it is late or lost.
 
-    The result is True if two spans have a parent in their own process that is not in `spans`: the outermost known span
-    around `facts` (or `facts` itself), and a span without a role in an agent's run. The second condition is necessary
-    because many programs export only the spans of agents: the parent of an agent then never arrives, although all
-    exported spans are complete.
+    A span around an agent is late or lost if two spans have a parent in their own process that is not in `spans`: the
+    outermost known span around the agent (or the agent itself), and a function of the program. The second condition is
+    necessary because many programs export only the spans of agents: the parent of an agent then never arrives, although
+    all exported spans are complete.
+
+    Args:
+        agents: the spans of agents to examine, in a trace without a root.
+        spans: all spans of the trace.
     """
     by_id = {each.span.span_id: each.span for each in spans}
     lost = {each.span.span_id for each in spans if each.span.has_local_parent and each.span.parent_id not in by_id}
-    if not any(each.role is Role.OTHER and each.span.span_id in lost for each in spans):
-        return False
-    found = facts.span
-    while found.parent_id in by_id:
-        # Each span is removed, so that the loop ends even if the parents form a cycle.
-        found = by_id.pop(found.parent_id)
-    return found.span_id in lost
+    if not any(each.span.span_id in lost and _is_own_function(each) for each in spans):
+        return bool(agents)
+    # Shared by all agents, so that a span around many of them is visited once.
+    is_late: dict[str, bool] = {}
+    for facts in agents:
+        path: dict[str, None] = {}
+        here = facts.span
+        while here.span_id not in is_late and here.span_id not in path and here.parent_id in by_id:
+            path[here.span_id] = None
+            here = by_id[here.parent_id]
+        found = is_late.setdefault(here.span_id, here.span_id in lost)
+        if not found:
+            return True
+        is_late.update(dict.fromkeys(path, found))
+    return False
+
+
+def _is_own_function(facts: SpanFacts) -> bool:
+    """Return whether a span is that of a function of the program.
+
+    Exporters of agents' spans alone also export other operations of the GenAI conventions and requests to MCP servers.
+    """
+    attributes = facts.span.attributes
+    return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes
 
 
 def _climb(

@@ -35,7 +35,7 @@ from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
-from relab.telemetry.otlp.lineage import ancestors_of, is_below_late_span
+from relab.telemetry.otlp.lineage import ancestors_of, is_any_complete
 from relab.telemetry.otlp.misplaced_errors import place_errors
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
@@ -122,7 +122,7 @@ class _Projection:
         these spans have ended, the run has no end.
         """
         deciders = self._deciders
-        is_whole = self._has_root or any(self._is_whole(facts) for facts in deciders)
+        is_whole = self._has_root or self._has_whole_agent()
         if not deciders or not is_whole or any(facts.span.end_us is None for facts in deciders):
             return _End(self._without_end, None)
         ended_at = max([max(facts.span.end_us, facts.span.start_us) for facts in self._spans if facts.span.end_us])
@@ -132,14 +132,14 @@ class _Projection:
                     return _End(status, ended_at, facts.outcome.error_class, facts.outcome.error_message)
         return _End(RunStatus.SUCCESS, ended_at)
 
-    def _is_whole(self, agent: SpanFacts) -> bool:
-        """Return whether a span is that of a whole agent, so that its end can end a run without a root span.
+    def _has_whole_agent(self) -> bool:
+        """Return whether a span that decides the status is that of a whole agent, so that it can end a run without a root.
 
-        A successful span is not, if a span around it is late or lost: that span may be the agent's own.
+        The span of an agent that succeeded is not, if a span around it is late or lost: that one may be the agent's own.
         """
-        if agent.role is not Role.AGENT:
-            return False
-        return agent.outcome.status is not StepStatus.SUCCESS or not is_below_late_span(agent, self._all_spans)
+        agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
+        is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)
+        return is_over or is_any_complete(agents, self._all_spans)
 
     def _run_data(self, end: _End, agents: TraceAgents) -> dict[str, Any]:
         principal, conversation_id = self._principal, self._first_text(v.CONVERSATION_ID)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 OPERATION: Final = "gen_ai.operation.name"
+MCP_METHOD: Final = "mcp.method.name"
 AGENT_NAME: Final = "gen_ai.agent.name"
 AGENT_VERSION: Final = "gen_ai.agent.version"
 WORKFLOW_NAME: Final = "gen_ai.workflow.name"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.telemetry.otlp.lineage import NOTHING, ancestors_of
+from relab.telemetry.otlp.lineage import NOTHING, ancestors_of, is_any_complete
 from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, facts_in, id_of, received, run_of, span
 
@@ -85,3 +88,23 @@ def test_very_long_cycle_is_handled() -> None:
     run = run_of(*circle)
     assert len(run.steps) == 5_000
     assert {step.parent_step_id for step in run.steps} == {None}
+
+
+class CountedList(list[Any]):
+    """A list that counts how often it is read from its beginning."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.reads += 1
+        return super().__iter__()
+
+
+def test_search_for_late_spans_does_not_read_the_trace_for_each_agent() -> None:
+    def reads(count: int) -> int:
+        agents = [span(f"a{number}", "root", AGENT, flags=0x101) for number in range(count)]
+        spans = CountedList(facts_in(received(*agents, span("work", "root", {}, flags=0x101))))
+        assert not is_any_complete(spans[:-1], spans)
+        return spans.reads
+
+    assert reads(50) == reads(2)

@@ -149,6 +149,30 @@ STATES: dict[str, tuple[list[Any], str]] = {
         "running",
     ),
     "an agent of a program that exports agents only": ([span("agent", "root", AGENT, flags=0x101)], "success"),
+    "an agent that ended below a late span, beside one that failed there": (
+        [span("one", "root", AGENT, flags=0x101), span("two", "root", AGENT, status=ERROR, flags=0x101)]
+        + [span("work", "root", {}, flags=0x101)],
+        "failure",
+    ),
+    "two agents below a late span, one of them called by another process": (
+        [span("one", "root", AGENT, flags=0x101), span("two", "far", AGENT, flags=0x301)]
+        + [span("work", "root", {}, flags=0x101)],
+        "success",
+    ),
+    "agents in a cycle of functions, beside a late span": (
+        [span("one", "two", {}, flags=0x101), span("two", "one", {}, flags=0x101)]
+        + [span("agent", "one", AGENT, flags=0x101), span("work", "root", {}, flags=0x101)],
+        "success",
+    ),
+    "an agent of a program that also exports its requests to an MCP server": (
+        [span("agent", "web", AGENT, flags=0x101), span("list", "web", {"mcp.method.name": "tools/list"}, flags=0x101)],
+        "success",
+    ),
+    "an agent of a program that also exports other operations of its agent": (
+        [span("agent", "web", AGENT, flags=0x101)]
+        + [span("find", "web", {"gen_ai.operation.name": "search_memory"}, flags=0x101)],
+        "success",
+    ),
     "a failed agent below a late span of its process": (
         [span("agent", "root", AGENT, status=ERROR, flags=0x101), span("work", "root", {}, flags=0x101)],
         "failure",

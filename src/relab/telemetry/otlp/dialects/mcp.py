@@ -13,12 +13,11 @@ from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Span
 
-_METHOD: Final = "mcp.method.name"
 _CALL: Final = "tools/call"
 
 
 def _translate(span: Span, values: Values) -> None:
-    if values.get(_METHOD) != _CALL:
+    if values.get(v.MCP_METHOD) != _CALL:
         return
     values.setdefault(v.ROLE, Role.TOOL)
     _, _, target = span.name.partition(f"{_CALL} ")
@@ -27,4 +26,4 @@ def _translate(span: Span, values: Values) -> None:
     values[v.IS_PLUMBING] = True
 
 
-MCP = Dialect(name="Model Context Protocol", signs=frozenset((_METHOD,)), translate=_translate)
+MCP = Dialect(name="Model Context Protocol", signs=frozenset((v.MCP_METHOD,)), translate=_translate)
