@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.models import Category, Report
+from relab.rca.models import Category, Confidence, Report
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run
 
@@ -33,10 +33,19 @@ def test_status_code_of_failed_model_call_names_cause(status_code: int, category
     assert (finding.category, finding.detail) == (category, detail)
 
 
-def test_rejected_request_of_model_is_no_rejection_of_arguments_of_a_tool() -> None:
-    assert Category.TOOL_SCHEMA_MISMATCH not in {finding.category for finding in _report(400).findings}
+@pytest.mark.parametrize("status_code", [400, 422])
+def test_rejected_request_of_model_is_no_rejection_of_arguments_of_a_tool(status_code: int) -> None:
+    assert Category.TOOL_SCHEMA_MISMATCH not in {finding.category for finding in _report(status_code).findings}
 
 
 def test_status_code_of_success_is_no_sign() -> None:
-    failed = step("s1", status="failure", error_message="API call failed", status_code=200)
-    assert analyze(agent_run(steps=[failed])).findings[0].detail == "unclassified_error"
+    report = analyze(agent_run(steps=[step("s1", status="failure", status_code=200)]))
+    assert report.findings[0].detail == "unclassified_error"
+    assert {quote.field for quote in report.evidence_index} == {"status"}
+
+
+def test_equal_errors_of_a_model_call_and_of_another_step_are_classified_apart() -> None:
+    error = {"status": "failure", "error_message": "Error code: 500 - Internal Server Error"}
+    asked, other = step("s1", 1, span_kind="llm", **error), step("s2", 2, span_kind="chain", **error)
+    found = {finding.step_id: finding.confidence for finding in analyze(agent_run(steps=[asked, other])).findings}
+    assert found == {"s1": Confidence.MEDIUM, "s2": Confidence.LOW}

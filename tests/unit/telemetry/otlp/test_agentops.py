@@ -58,6 +58,17 @@ def test_agent_has_its_name_question_and_answer() -> None:
     assert (run.agent_name, run.question, run.answer) == ("order_desk", QUESTION, "It was shipped.")
 
 
+def test_workflow_without_an_agent_names_the_run_and_not_the_service() -> None:
+    task = {"agentops.span.kind": "task", "operation.name": "look_up"}
+    record = record_of_spans(
+        span("session", None, SESSION, end=9),
+        span("task", "session", task, end=9),
+        resource={"service.name": "agentops"},
+    )
+
+    assert record.row.agent_name == "answer_customer"
+
+
 def test_request_and_execution_are_one_call() -> None:
     [call] = run_of(*sent(span("tool", "agent", TOOL, title="order_lookup.tool", start=4, end=5))).tool_calls
 

@@ -151,22 +151,26 @@ STATES: dict[str, tuple[list[Any], str]] = {
     "an agent of a program that exports agents only": ([span("agent", "root", AGENT, flags=0x101)], "success"),
     "an agent that ended below a late span, beside one that failed there": (
         [
-            span("one", "root", AGENT, flags=0x101), span("two", "root", AGENT, status=ERROR, flags=0x101),
+            span("one", "root", AGENT, flags=0x101),
+            span("two", "root", AGENT, status=ERROR, flags=0x101),
             span("work", "root", {}, flags=0x101),
         ],
         "failure",
     ),
     "two agents below a late span, one of them called by another process": (
         [
-            span("one", "root", AGENT, flags=0x101), span("two", "far", AGENT, flags=0x301),
+            span("one", "root", AGENT, flags=0x101),
+            span("two", "far", AGENT, flags=0x301),
             span("work", "root", {}, flags=0x101),
         ],
         "success",
     ),
     "agents in a cycle of functions, beside a late span": (
         [
-            span("one", "two", {}, flags=0x101), span("two", "one", {}, flags=0x101),
-            span("agent", "one", AGENT, flags=0x101), span("work", "root", {}, flags=0x101),
+            span("one", "two", {}, flags=0x101),
+            span("two", "one", {}, flags=0x101),
+            span("agent", "one", AGENT, flags=0x101),
+            span("work", "root", {}, flags=0x101),
         ],
         "success",
     ),
