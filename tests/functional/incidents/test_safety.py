@@ -220,6 +220,7 @@ async def test_responder_that_lost_the_lease_does_nothing_more(means: Means, way
         await learnt(first)
         means.shop.broken.add("a")
         await held.wait()
+        await means.is_held.wait()
         means.shop.clock.move(60)
         second_way = Way(means.shop.app)
         others = replace(means, way=second_way, may_poll=asyncio.Event())

@@ -248,9 +248,12 @@ class TickingPoller(Poller):
 
     shop: Shop
     may_poll: asyncio.Event
+    is_held: asyncio.Event
 
     async def poll(self) -> Snapshot:
-        """Advance the clock by a second and poll."""
+        """Wait until polls are allowed, advance the clock by a second and poll."""
+        if not self.may_poll.is_set():
+            self.is_held.set()
         await self.may_poll.wait()
         self.shop.clock.move(1.0)
         return await super().poll()
@@ -285,6 +288,8 @@ class Means:
 
     Attributes:
         way: the transport to the action server; None for the shop's own.
+        may_poll: the responder's next poll waits until it is set.
+        is_held: it is set as soon as a poll waits for `may_poll`. From then on, the responder does not renew its lease.
     """
 
     shop: Shop
@@ -295,6 +300,7 @@ class Means:
     way: httpx.AsyncBaseTransport | None = None
     target: str = field(default_factory=lambda: f"shop-{next(_names)}")
     may_poll: asyncio.Event = field(default_factory=asyncio.Event)
+    is_held: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.may_poll.set()
@@ -326,7 +332,7 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
         means.settings, pause=means.pause,
     )  # fmt: skip
     poller = TickingPoller(asker, shop.clock, interval_s=1.0)
-    poller.shop, poller.may_poll = shop, means.may_poll
+    poller.shop, poller.may_poll, poller.is_held = shop, means.may_poll, means.is_held
     detector = Detector(means.settings.detection, watch.baseline)
     responder = Responder(world, build_graph(world, means.saver), poller, detector, owner=f"{means.target}:{name}")
     stop = asyncio.Event()
