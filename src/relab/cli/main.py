@@ -1,7 +1,8 @@
 """The `lab` command: its groups, its global options and its exit codes.
 
 Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usage ·
-69 a dependency is unavailable · 70 internal error · 75 a ceiling of the budget ended a run · 130 interrupted.
+69 a dependency is unavailable · 70 internal error · 75 a ceiling of the budget ended a run · 130 interrupted ·
+141 the reader of the output closed its pipe.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from relab import __version__
+from relab.cli.output import (
+    EXIT_CLOSED_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    discard_stdout,
+    is_stdout_closed,
+    print_error,
+    report_error,
+)
 from relab.core.garbage import collect_seldom, skip_collections_at_exit
 
-EXIT_USAGE = 64
-EXIT_INTERRUPTED = 130
-EXIT_CLOSED_PIPE = 141
-"""The reader of the output has closed its pipe (128 + SIGPIPE, as shells report it for other programs)."""
 ALIKE = 0.65
 """The minimum similarity (of `difflib`) between a mistyped command and a suggestion."""
 
@@ -214,8 +220,6 @@ def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        from relab.cli.output import discard_stdout
-
         discard_stdout()
 
 
@@ -234,16 +238,12 @@ def run() -> None:
         code = build_app(first if first and first[0] in COMMANDS else COMMANDS)(standalone_mode=False)
         _flush_stdout()
     except ClosedPipeError as error:
-        from relab.cli.output import discard_stdout, is_stdout_closed, report_error
-
         if not is_stdout_closed():
             sys.exit(report_error(error))
         discard_stdout()
         sys.exit(EXIT_CLOSED_PIPE)
     except TyperException as error:
         if "--json" in sys.argv:
-            from relab.cli.output import print_error
-
             print_error("usage", _usage_message(error))
         else:
             # Without arguments, the message is the help text.
@@ -251,12 +251,8 @@ def run() -> None:
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         if "--json" in sys.argv:
-            from relab.cli.output import print_error
-
             print_error("interrupted", "The command was interrupted.")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 the outermost frame: every error becomes a message and a code
-        from relab.cli.output import report_error
-
         sys.exit(report_error(error))
     sys.exit(code if isinstance(code, int) else 0)

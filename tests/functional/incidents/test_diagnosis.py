@@ -108,6 +108,7 @@ def test_cause_is_diagnosed_and_a_repair_is_accepted(field: Field, fault: str, g
     except AssertionError as error:
         raise AssertionError(f"{error}; it was thought: {'; '.join(seen)}") from error
     print(f"{fault}: {'; '.join(seen)}")
+    assert seen[-1].partition(" ")[0] in wanted
 
 
 def can_begin(field: Field, cause: str, facts: Mapping[str, FactValue]) -> bool:

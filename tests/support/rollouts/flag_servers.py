@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ class FlagAnswer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class FlagServer(ThreadingHTTPServer):
+class FlagServer(ThreadingHTTPServer, ABC):
     """A server of flags on loopback; subclasses answer the requests."""
 
     def __init__(self) -> None:
@@ -31,13 +32,13 @@ class FlagServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    @abstractmethod
     def read(self) -> FlagAnswer:
         """Answer a GET request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, path: str, body: bytes, headers: Mapping[str, str]) -> FlagAnswer:
         """Answer a PUT or POST request."""
-        raise NotImplementedError
 
 
 class _Handler(BaseHTTPRequestHandler):

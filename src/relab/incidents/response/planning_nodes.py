@@ -34,7 +34,7 @@ class _Ready:
 
     Attributes:
         digest: the digest of the service's state, from the dry run; None if the server gave none.
-        ruling: the policy's decision on the plan (allowed, needs approval, refused, or no action for now).
+        ruling: the policy's decision on the plan (allowed, needs approval, refused, or stand down).
     """
 
     plan: ActionPlan
@@ -226,7 +226,7 @@ class PlanningNodes:
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
         """Request a dry run of a plan from the action server, and get the policy's decision on the plan; return both.
 
-        The decision is: allowed, needs approval, refused, or no action for now. `catalogue` has the server's actions.
+        The decision is: allowed, needs approval, refused, or stand down. `catalogue` has the server's actions.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.

@@ -48,7 +48,7 @@ class AlertLog:
         that still fires ten minutes after its incident ended counts as new, unless a person dismissed that incident.
         For each alert that is new or has ended, an event is appended to the timeline of its incident. A firing alert
         without a beginning repeats the firing alert of the group with its fingerprint, or begins now if no such alert
-        fires. An ended alert without a beginning ends all these firing alerts, and is ignored if there are none.
+        fires. An ended alert without a beginning ends all these firing alerts; if no such alert fires, it is ignored.
 
         Args:
             target: the target that the alerts are about.
@@ -133,8 +133,8 @@ def _by_key(alerts: Iterable[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
     """
     found: dict[AlertKey, ReceivedAlert] = {}
     for alert in alerts:
-        starts_at_us = EARLIEST_US if alert.starts_at_us is None else alert.starts_at_us
-        key = name_of(alert.fingerprint), min(max(starts_at_us, EARLIEST_US), LATEST_US)
+        assert alert.starts_at_us is not None
+        key = name_of(alert.fingerprint), min(max(alert.starts_at_us, EARLIEST_US), LATEST_US)
         if key not in found or not alert.is_firing:
             found[key] = alert
     return dict(sorted(found.items(), key=lambda item: item[0]))
