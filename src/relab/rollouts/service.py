@@ -275,7 +275,13 @@ class RolloutService:
         return self._store.get(rollout_id).open_change is not None
 
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Stop a rollout that is not over, as the person `by` requests with the reason `note`; return its record."""
+        """Stop a rollout that is not over, as the person `by` requests with the reason `note`; return its record.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+            RolloutStateError: the rollout is over.
+            RelabError: no process executes the rollout, and its flags cannot be restored now.
+        """
         return self._stops.request(rollout_id, by=by, note=note)
 
     def publish_wait(self, rollout_id: str, reason: str) -> None:
