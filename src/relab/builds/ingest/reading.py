@@ -14,7 +14,9 @@ from relab.builds.ingest.ends import RememberingSource
 from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalidError
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
+from relab.builds.logs.bounded import MAX_LOG_BYTES, BoundedSource
 from relab.builds.logs.encoding import as_utf8
+from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
 from relab.builds.logs.models import ByteSource
@@ -74,17 +76,25 @@ class SourceFacts:
     cause: FailureCause | None = None
 
 
-def read_source(source: ByteSource, status: BuildStatus | None = None) -> SourceFacts:
-    """Read the facts about a build from its log or JUnit XML file, of any size, in bounded memory.
+def read_source(source: ByteSource, status: BuildStatus | None = None, most_bytes: int = MAX_LOG_BYTES) -> SourceFacts:
+    """Read the facts about a build from its log or JUnit XML file, in bounded memory.
 
     Args:
         source: the bytes of the file.
         status: how the build ended, instead of the status in the log. None: read the status from the log.
+        most_bytes: the largest size of the file in bytes.
 
     Raises:
         BuildSourceEmptyError: the source has no text.
-        BuildSourceInvalidError: the source is binary, or its XML is not accepted.
+        BuildSourceInvalidError: the source is binary or too large, or its XML is not accepted.
     """
+    try:
+        return _read_facts(BoundedSource(source, most_bytes), status)
+    except BuildLogUnreadableError as error:
+        raise BuildSourceInvalidError(error.message, remedy=error.remedy) from error
+
+
+def _read_facts(source: ByteSource, status: BuildStatus | None) -> SourceFacts:
     remembering = RememberingSource(as_utf8(source))
     if is_junit(remembering.first):
         return _read_junit_facts(remembering)

@@ -18,6 +18,7 @@ from relab.builds.suggestions.service import key_of_recorded
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.core.json import digest
+from relab.core.regular_files import open_regular_file
 
 __all__ = ["DEFAULT_PROJECT", "BuildIngest", "BuildReceipt", "BuildSourceInvalidError", "GivenFacts", "ReportedBuild"]
 
@@ -88,10 +89,11 @@ class BuildIngest:
         """Record the build whose log or JUnit XML file is at `path`; the facts in `given` override those in the file.
 
         Raises:
-            BuildSourceInvalidError: the file cannot be read, is empty or binary, or its XML is not accepted.
+            BuildSourceInvalidError: the file cannot be read, is neither a regular file nor a pipe of a shell, is empty,
+                binary or too large, or its XML is not accepted.
         """
         try:
-            with path.open("rb") as file:
+            with open_regular_file(path) as file:
                 return self.ingest(file, given)
         except OSError as error:
             raise BuildSourceInvalidError(
@@ -108,7 +110,7 @@ class BuildIngest:
             given: facts that replace those in the log or file.
 
         Raises:
-            BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
+            BuildSourceInvalidError: the source is empty, binary or too large, or its XML is not accepted.
         """
         facts = read_source(source, given.status)
         project = given.project or facts.repository or DEFAULT_PROJECT

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from relab.builds.logs.bounded import MAX_LOG_BYTES, BoundedSource
 from relab.builds.logs.encoding import packed_by, peek
 from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.models import BuildLog, ByteSource, LineRole, RelevantLine
@@ -9,6 +12,7 @@ from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import read_log
 from relab.builds.logs.relevance import relevant_lines
 from relab.builds.models import BuildTestOutcome
+from relab.core.regular_files import open_regular_file
 
 __all__ = ["BuildLog", "LineRole", "RelevantLine", "failed_tests", "open_log", "open_stream", "relevant_lines"]
 
@@ -23,10 +27,11 @@ def open_log(path: str) -> BuildLog:
     """Read the log in the file at `path`.
 
     Raises:
-        BuildLogUnreadableError: the file does not exist, is a folder, is compressed, or is not readable for this user.
+        BuildLogUnreadableError: the file does not exist, is neither a regular file nor a pipe of a shell, is
+            compressed, is too large, or is not readable for this user.
     """
     try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115 a name with a NUL byte is an error of open(), not of Path
+        file = open_regular_file(Path(path))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     with file:
@@ -36,14 +41,14 @@ def open_log(path: str) -> BuildLog:
             raise _unreadable(path, error) from error
 
 
-def open_stream(file: ByteSource, name: str) -> BuildLog:
+def open_stream(file: ByteSource, name: str, most_bytes: int = MAX_LOG_BYTES) -> BuildLog:
     """Read the log in an open file or stream; error messages call it `name`.
 
     Raises:
-        BuildLogUnreadableError: the file is compressed.
+        BuildLogUnreadableError: the file is compressed, or has more than `most_bytes` bytes.
         OSError: the file cannot be read.
     """
-    head, whole = peek(file, 8)
+    head, whole = peek(BoundedSource(file, most_bytes), 8)
     packed = packed_by(head)
     if packed is not None:
         raise BuildLogUnreadableError(
