@@ -204,8 +204,10 @@ class _Reader:
             if first is None or first == suite:
                 return name
             self._shared_names.add(name)
-            self._rename(name, bounded_test_name(f"{first}::{name}"))
-        return bounded_test_name(f"{suite}::{name}")
+            # Of tests with one name, those in suites without a name keep it.
+            if first:
+                self._rename(name, bounded_test_name(f"{first}::{name}"))
+        return bounded_test_name(f"{suite}::{name}") if suite else name
 
     def _rename(self, old: str, new: str) -> None:
         test = self.report.tests.pop(old, None)

@@ -168,7 +168,7 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
     chosen = relevant_lines(log) if status is BuildStatus.FAILED else []
     started_at, duration_s = _times(source)
     repository, commit, branch = _checkout(log.lines[:_SEARCHED_LINES])
-    logged = named_tests(log.lines)
+    logged = named_tests(log.lines, has_succeeded=status is BuildStatus.SUCCESS)
     return SourceFacts(
         kind=_kind(log.lines[:_SEARCHED_LINES], result.format_name),
         digest=source.digest(),

@@ -103,6 +103,9 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
             index += 1
             continue
         end = _end_of_block(lines, positions, index, rule)
+        if rule.needs_more and end == index + 1:
+            index += 1
+            continue
         blocks.append(Block(format_name, rule, tuple(positions[index:end])))
         index = end
     return _without_survived(lines, positions, blocks)

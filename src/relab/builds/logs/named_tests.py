@@ -43,7 +43,7 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗\xd7●] |Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure"
+    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure"
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
 _SEVERITY: Final = (
@@ -67,12 +67,18 @@ class LoggedTests:
     left_out: int = 0
 
 
-def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
+def named_tests(lines: Iterable[BuildLine], *, has_succeeded: bool = False) -> LoggedTests:
     """Return the tests whose results these lines name. Most tools name only the tests that failed.
 
-    A test that is named repeatedly gets the worst of its outcomes.
+    A test that is named repeatedly gets the worst of its outcomes, unless its tool reports later that it passed when
+    repeated.
+
+    Args:
+        lines: the lines of the log.
+        has_succeeded: whether the build succeeded. A test that failed and passed in it is then flaky: the tool
+            repeated it. In a build that failed, two tests may have the same name.
     """
-    reader = _Reader()
+    reader = _Reader(has_succeeded)
     for line in lines:
         if line.text and _SIGN.search(line.text):
             reader.read(line)
@@ -94,7 +100,9 @@ def bounded_test_name(text: str) -> str:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, has_succeeded: bool) -> None:
+        self._has_succeeded = has_succeeded
+        self._passed: set[str] = set()
         self._found = LoggedTests()
         self._scopes: dict[tuple[int, str], str] = {}
         self._waiting: list[BuildTest] = []
@@ -123,14 +131,25 @@ class _Reader:
             message=message or None,
             line=line.number,
         )
-        if each.test_scope is not None and each.test_scope.ends_tests and len(self._waiting) < MAX_TESTS:
+        if rule.corrects:
+            self._correct(test)
+        elif each.test_scope is not None and each.test_scope.ends_tests and len(self._waiting) < MAX_TESTS:
             self._waiting.append(test)
         else:
             self._add(test)
 
     def finished(self) -> LoggedTests:
         self._flush(None)
+        tests = self._found.tests
+        for name in self._passed if self._has_succeeded else ():
+            if name in tests and tests[name].outcome is BuildTestOutcome.FAILED:
+                tests[name] = tests[name].model_copy(update={"outcome": BuildTestOutcome.FLAKY})
         return self._found
+
+    def _correct(self, test: BuildTest) -> None:
+        before = self._found.tests.get(test.name)
+        if before is not None:
+            self._found.tests[test.name] = before.model_copy(update={"outcome": test.outcome})
 
     def _read_scope(self, number: int, line: BuildLine) -> None:
         rule = FORMATS[number].test_scope
@@ -151,6 +170,8 @@ class _Reader:
     def _add(self, test: BuildTest) -> None:
         tests = self._found.tests
         before = tests.get(test.name)
+        if test.outcome is BuildTestOutcome.PASSED:
+            self._passed.add(test.name)
         if before is None and len(tests) >= MAX_TESTS:
             self._found.left_out += 1
         elif before is None:

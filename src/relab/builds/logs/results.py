@@ -59,6 +59,8 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
             duration_s = seconds(duration["duration"])
         if rule.status is None or (rule.is_default and (final is not None or not is_whole)):
             continue
+        if rule.yields_to_failure and of_tool == (BuildStatus.FAILED, name):
+            continue
         if rule.is_final:
             final = rule.status, name
         else:

@@ -65,16 +65,20 @@ def join_ends(head: bytes, tail: bytes, size: int, line_ends: int) -> str:
     return head.decode(errors="replace") + middle + tail.decode(errors="replace")
 
 
-def tests_of(path: Path) -> LoggedTests:
+def tests_of(path: Path, *, has_succeeded: bool) -> LoggedTests:
     """Return the results of tests that the log file at `path` names.
 
     Of a large log, the first 4 MiB and the last 12 MiB are read.
+
+    Args:
+        path: the log file.
+        has_succeeded: whether the build succeeded; a test that failed and passed in it is then flaky.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        return named_tests(read_log(file).lines)
+        return named_tests(read_log(file).lines, has_succeeded=has_succeeded)
 
 
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:

@@ -172,7 +172,7 @@ def run_build(
         watch = _BuildWatch(project, configuration, launch, written_bytes, stop)
         result = _started(sandbox, launch, watch)
         log, size = bounded_log(folder.log) if folder.log.exists() else ("", 0)
-        tests = tests_of(folder.log) if size else LoggedTests()
+        tests = tests_of(folder.log, has_succeeded=result.status is BuildStatus.SUCCESS) if size else LoggedTests()
         folder.release()
     except OSError as error:
         raise BuildFolderError(f"The build cannot use its folder {folder.root}: {error.strerror}.") from error

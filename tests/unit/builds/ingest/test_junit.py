@@ -93,6 +93,14 @@ def test_tests_of_two_suites_with_one_name_are_different_tests(first: str) -> No
     assert set(found) == {"a::test::adds", "b::test::adds"}
 
 
+def test_test_in_a_suite_without_a_name_keeps_its_name() -> None:
+    for outcome, text in (
+        ("a first", '<testsuite name="a"><testcase name="t"/></testsuite><testsuite><testcase name="t"/></testsuite>'),
+        ("a last", '<testsuite><testcase name="t"/></testsuite><testsuite name="a"><testcase name="t"/></testsuite>'),
+    ):
+        assert set(read(f"<testsuites>{text}</testsuites>").tests) == {"t", "a::t"}, outcome
+
+
 def test_time_of_an_outer_suite_contains_the_inner_ones() -> None:
     nested = '<testsuites time="3"><testsuite time="1"/><testsuite time="2"/></testsuites>'
     siblings = '<testsuites><testsuite time="1"/><testsuite time="2,000.5"/></testsuites>'

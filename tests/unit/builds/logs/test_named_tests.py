@@ -8,6 +8,21 @@ from relab.builds.logs.named_tests import MAX_NAME_CHARS, bounded_test_name, nam
 from support.builds.logs import as_github_step, log_of, recorded
 
 
+SUREFIRE_RERUN = """[ERROR] p.RaceTest.cooks -- Time elapsed: 0.250 s <<< FAILURE!
+[ERROR] p.RaceTest.burns -- Time elapsed: 0.250 s <<< FAILURE!
+[ERROR] p.RaceTest.burns -- Time elapsed: 0.251 s <<< FAILURE!
+[ERROR] Failures:
+[ERROR] p.RaceTest.burns
+[ERROR]   Run 1: RaceTest.burns:13 expected: <2000> but was: <1607>
+[ERROR]   Run 2: RaceTest.burns:13 expected: <2000> but was: <1401>
+[WARNING] Flakes:
+[WARNING] p.RaceTest.cooks
+[ERROR]   Run 1: RaceTest.cooks:13 expected: <2000> but was: <1607>
+[INFO]   Run 2: PASS
+[ERROR] Tests run: 2, Failures: 1, Errors: 0, Skipped: 0, Flakes: 1
+"""
+
+
 def found(text: str) -> dict[str, str]:
     return {test.name: test.outcome.value for test in named_tests(log_of(text).lines).tests.values()}
 
@@ -40,6 +55,16 @@ def found(text: str) -> dict[str, str]:
         (" FAIL  |unit| src/v.spec.ts > breaks\n", {"|unit| src/v.spec.ts > breaks": "failed"}),
         ("SUBFAILED(i=1) tests/a.py::TestK::test_sub - AssertionError: 1 == 1\n", {"tests/a.py::TestK::test_sub": "failed"}),
         ("PASSED tests/a.py::test_s\nSUBFAILED[msg] (i=1) tests/a.py::test_s - no\n", {"tests/a.py::test_s": "failed"}),
+        ("SUBFAILED(case=(1, [2])) tests/a.py::T::test_x - no\n", {"tests/a.py::T::test_x": "failed"}),
+        ("SUBFAILED[a[0]] tests/a.py::T::test_x - no\n", {"tests/a.py::T::test_x": "failed"}),
+        ("FAIL src/a.test.js (8.1 s, 45 MB heap size)\n  ✕ breaks (2 ms)\n", {"src/a.test.js::breaks": "failed"}),
+        ("FAIL unit src/a.test.js\n  ✕ breaks (2 ms)\n", {"src/a.test.js::breaks": "failed"}),
+        ("  ✔ adds\n  ✘ [fail]: breaks\n", {"breaks": "failed"}),
+        ("  ✓  1 p/x.spec.js:1:55 \u203a adds (111ms)\n  ✘  2 [web] \u203a p/x.spec.js:2:1 \u203a breaks (7ms)\n", {"p/x.spec.js:1:55 \u203a adds": "passed", "[web] \u203a p/x.spec.js:2:1 \u203a breaks": "failed"}),
+        ("  ✘  4 p/x.spec.js:2:1 \u203a f (60ms)\n  ✓  5 p/x.spec.js:2:1 \u203a f (retry #1) (39ms)\n", {"p/x.spec.js:2:1 \u203a f": "flaky"}),
+        ("  ✘  4 p/x.spec.js:2:1 \u203a f (60ms)\n  ✘  5 p/x.spec.js:2:1 \u203a f (retry #1) (39ms)\n", {"p/x.spec.js:2:1 \u203a f": "failed"}),
+        (SUREFIRE_RERUN, {"p.RaceTest.cooks": "flaky", "p.RaceTest.burns": "failed"}),
+        ("[WARNING] p.RaceTest.cooks\n", {}),
         ("[ERROR] p.ATest.each(int)[2] -- Time elapsed: 0.072 s <<< FAILURE!\n", {"p.ATest.each(int)[2]": "failed"}),
         ("[ERROR] p.ATest.each(String, int)[2] -- Time elapsed: 0.1 s <<< ERROR!\n", {"p.ATest.each(String, int)[2]": "failed"}),
         ("  ✓ 34 modules transformed.\n✖ 3 problems\n", {}),
@@ -61,6 +86,27 @@ def test_failed_tests_of_a_recorded_run_are_read_inside_the_envelope_of_a_ci() -
 
     assert found(recorded("pytest_failed")) == names
     assert found(as_github_step("pytest", recorded("pytest_failed"))) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "p.ATest > t() FAILED\n    java.lang.AssertionError\np.ATest > t() PASSED\n",
+        "1/2 Test #1: t ....***Failed    0.02 sec\n    Start 1: t\n    Test #1: t ....   Passed    0.00 sec\n",
+        "--- FAIL: t (0.00s)\n--- PASS: t (0.00s)\n",
+    ],
+)
+def test_test_that_failed_and_passed_is_flaky_if_the_build_succeeded(text: str) -> None:
+    lines = log_of(text).lines
+
+    assert [test.outcome.value for test in named_tests(lines, has_succeeded=True).tests.values()] == ["flaky"]
+    assert [test.outcome.value for test in named_tests(lines).tests.values()] == ["failed"]
+
+
+def test_test_that_only_failed_is_not_flaky_although_the_build_succeeded() -> None:
+    lines = log_of("--- FAIL: t (0.00s)\n--- PASS: u (0.00s)\n").lines
+
+    assert named_tests(lines, has_succeeded=True).tests["t"].outcome.value == "failed"
 
 
 def test_number_of_tests_is_bounded_and_the_rest_is_counted() -> None:

@@ -182,3 +182,34 @@ def test_failed_installation_of_an_old_pip_is_quoted_although_a_later_one_succee
     )
 
     assert failed in [line.text for line in lines]
+
+
+def test_failures_of_mocha_are_chosen_with_their_titles() -> None:
+    text = (
+        "  adder\n    ✔ adds\n    1) breaks\n\n\n  1 passing (31ms)\n  1 failing\n\n  1) adder\n       breaks:\n\n"
+        "      AssertionError [ERR_ASSERTION]: 1 == 2\n      + expected - actual\n\n      -1\n      +2\n"
+    )
+
+    assert [line.text.strip() for line in chosen(text)][:4] == ["1 failing", "", "1) adder", "breaks:"]
+    assert "AssertionError [ERR_ASSERTION]: 1 == 2" in [line.text.strip() for line in chosen(text)]
+
+
+def test_comment_of_tap_is_not_a_package_of_go() -> None:
+    tap = "TAP version 13\n# adds\nok 1 fine\n# breaks\nnot ok 2 equal\n  ---\n    expected: 2\n  ...\n"
+    go = "# command-line-arguments\nruntime.main_main·f: function main is undeclared in the main package\n"
+
+    assert numbers(chosen(tap))[0] == 5
+    assert chosen(go)[0].text == "# command-line-arguments"
+    assert numbers(chosen(go)) == [1, 2]
+
+
+def test_failed_test_of_playwright_is_chosen_with_its_error() -> None:
+    text = (
+        "Running 3 tests using 1 worker\n·×F\n\n  1) p/x.spec.js:1:104 \u203a breaks ────\n\n"
+        "    Error: expect(received).toBe(expected)\n\n    Expected: 2\n  1 failed\n    p/x.spec.js:1:104 \u203a breaks ────\n"
+    )
+
+    lines = chosen(text)
+
+    assert lines[0].why == "Playwright: failed test"
+    assert numbers(lines)[:5] == [4, 5, 6, 7, 8]

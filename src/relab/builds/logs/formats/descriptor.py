@@ -35,6 +35,8 @@ class BlockRule:
         survived: the pattern of a later line that lists the installed packages (group `names`), such as `foo-1.2`. If
             the package that failed is in this list, the tool got past the error, and the block is dropped. None if the
             tool prints no such line.
+        needs_more: whether the first line says nothing by itself: without a line after it that `continues` matches,
+            there is no block.
         words: words in lower case. If there are any, only a line with one of them can start the block; the line is
             compared in lower case.
     """
@@ -50,6 +52,7 @@ class BlockRule:
     words: tuple[str, ...] = ()
     failed: re.Pattern[str] | None = None
     survived: re.Pattern[str] | None = None
+    needs_more: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,15 @@ class ResultRule:
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
         is_default: whether the line is weak evidence. It is then ignored if an earlier line reported the end of the
             whole job, or if the log was shortened.
+        yields_to_failure: whether the line says nothing after a line of the same tool about a failure, as where the
+            number of passed tests follows that of failed ones.
     """
 
     line: re.Pattern[str]
     status: BuildStatus | None
     is_final: bool = False
     is_default: bool = False
+    yields_to_failure: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,14 @@ class NamedTestRule:
             and `message` are optional.
         outcomes: `{text of the group outcome: outcome}`; `flaky` stands for a failed execution that the tool repeats.
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
+        corrects: whether the line is the tool's last word about a test that an earlier line named, such as that it passed
+            when repeated. Without an earlier line, it says nothing.
     """
 
     line: re.Pattern[str]
     outcomes: Mapping[str, BuildTestOutcome]
     needs_scope: bool = False
+    corrects: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,10 @@ FORMAT = LogFormat(
         BlockRule(
             "package that does not build",
             re.compile(r"# [\w./@-]{1,300}(?: \[[\w./@ -]{1,300}\])?$"),
-            re.compile(_PLACE),
+            re.compile(rf"{_PLACE}|\S{{0,300}}\b(?:ld|link|collect2|main_main·f): \S"),
             weight=0.9,
+            # A comment of TAP, which names a test, has the same form.
+            needs_more=True,
         ),
         BlockRule("compiler error", re.compile(_PLACE), re.compile(r"\t\S"), weight=0.9),
         BlockRule(
@@ -59,7 +61,13 @@ FORMAT = LogFormat(
     ),
     results=(
         ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),
-        # The last line of gotestsum.
+        # The last line of gotestsum. If it repeats failed tests, the line counts also the failures of the first runs.
+        ResultRule(
+            re.compile(
+                r"DONE \d{1,9} runs, \d{1,9} tests?(?:, \d{1,9} skipped)?, [1-9]\d{0,8} failures? in (?P<duration>[\d.]{1,20}s)$"
+            ),
+            BuildStatus.UNKNOWN,
+        ),
         ResultRule(
             re.compile(
                 r"DONE (?:\d{1,9} runs, )?\d{1,9} tests?(?:, \d{1,9} skipped)?, [1-9]\d{0,8} (?:failures?|errors?)\b.{0,60} in (?P<duration>[\d.]{1,20}s)$"

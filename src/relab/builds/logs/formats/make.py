@@ -46,6 +46,11 @@ FORMAT = LogFormat(
         r"|-- (?:Performing Test|Looking for|Check(?:ing)? for|Detecting) |# (?:TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR): "
     ),
     results=(
+        # CTest.
+        ResultRule(re.compile(r"100% tests passed(?:, 0 tests failed)? out of [1-9]\d{0,8}$"), BuildStatus.SUCCESS),
+        ResultRule(
+            re.compile(r"\d{1,2}% tests passed, [1-9]\d{0,8} tests? failed out of \d{1,9}$"), BuildStatus.FAILED
+        ),
         ResultRule(re.compile(r"g?make: \*\*\* (?!.{1,1000}\(ignored\)$)|ninja: build stopped"), BuildStatus.FAILED),
     ),
     tests=(
@@ -63,7 +68,7 @@ FORMAT = LogFormat(
         # CTest, which belongs to CMake.
         NamedTestRule(
             re.compile(
-                r"\s*\d{1,6}/\d{1,6} Test +#\d{1,6}: (?P<name>\S{1,400}) \.{2,200}(?:\*\*\*| +)"
+                r"\s*(?:\d{1,6}/\d{1,6} )?Test +#\d{1,6}: (?P<name>\S{1,400}) \.{2,200}(?:\*\*\*| +)"
                 r"(?P<outcome>Passed|Failed|Timeout|Not Run|Exception)"
             ),
             {

@@ -12,7 +12,7 @@ _OUTCOMES = {
     "●": BuildTestOutcome.FAILED,
     "FAIL": BuildTestOutcome.FAILED,
     **dict.fromkeys("✓✔", BuildTestOutcome.PASSED),
-    **dict.fromkeys("✕✖✗\xd7", BuildTestOutcome.FAILED),
+    **dict.fromkeys("✕✖✗✘\xd7", BuildTestOutcome.FAILED),
 }
 
 FORMAT = LogFormat(
@@ -39,6 +39,19 @@ FORMAT = LogFormat(
             bridge=2,
             weight=0.9,
             max_lines=80,
+        ),
+        BlockRule(
+            "failed tests of Mocha",
+            re.compile(r"  [1-9]\d{0,8} failing$"),
+            re.compile(r"\s+\S"),
+            bridge=3,
+            weight=0.9,
+            max_lines=80,
+        ),
+        BlockRule(
+            "failed test of AVA",
+            re.compile(r"\s{2,4}✘ \[fail\]: "),
+            weight=0.9,
         ),
         BlockRule(
             "failed file of tests",
@@ -87,8 +100,20 @@ FORMAT = LogFormat(
         ),
         ResultRule(re.compile(r" +Test Files +[1-9]\d{0,8} passed\b"), BuildStatus.SUCCESS),
         # The test runner of Node.js.
-        ResultRule(re.compile(r"[#\u2139] (?:fail|cancelled) [1-9]\d{0,8}$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"[#\u2139] (?:fail|cancelled) +[1-9]\d{0,8}$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"[#\u2139] fail 0$"), BuildStatus.SUCCESS),
+        # tape, which names failures only if there are any.
+        ResultRule(re.compile(r"# ok$"), BuildStatus.SUCCESS),
+        # Mocha, which prints the failures after the passes, and AVA.
+        ResultRule(re.compile(r"  \d{1,9} passing \((?P<duration>[\d.]{1,9}(?:ms|s|m|h))\)$"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r"  \d{1,9} failing$"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(
+                r"  [1-9]\d{0,8} (?:tests?|hooks?) failed$|  [1-9]\d{0,8} (?:uncaught exception|unhandled rejection)s?$"
+            ),
+            BuildStatus.FAILED,
+        ),
+        ResultRule(re.compile(r"  [1-9]\d{0,8} tests? passed$"), BuildStatus.SUCCESS, yields_to_failure=True),
     ),
     tests=(
         NamedTestRule(
@@ -113,6 +138,13 @@ FORMAT = LogFormat(
             _OUTCOMES,
             needs_scope=True,
         ),
+        # AVA.
+        NamedTestRule(
+            re.compile(
+                r"\s{2,4}(?P<outcome>✘) \[fail\]: (?P<name>\S.{0,600}?)(?: (?:Rejected promise|Error thrown in test))?$"
+            ),
+            _OUTCOMES,
+        ),
         # Vitest prints `FAIL file > test` for a failed test, and `FAIL file [ file ]` for a file that it cannot run.
         NamedTestRule(
             re.compile(
@@ -122,6 +154,8 @@ FORMAT = LogFormat(
         ),
     ),
     test_scope=ScopeRule(
-        re.compile(r" ?(?:PASS|FAIL) +(?P<scope>[\w./-]{1,300}\.[cm]?[jt]sx?)(?: \([\d.]{1,9} ?m?s\))?\s*$")
+        re.compile(
+            r" ?(?:PASS|FAIL) +(?:[\w-]{1,60} )?(?P<scope>[\w./-]{1,300}\.[cm]?[jt]sx?)(?: \([\w., ]{1,60}\))?\s*$"
+        )
     ),
 )

@@ -25,8 +25,8 @@ _OF_UNITTEST = {
 }
 _NAMES = "|".join(_OUTCOMES)
 _TEST = r"[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1500}?\](?= - | [A-Z]|$))?)?"
-_PARAMETERS = r"(?:\[[^\]]{0,300}\] ?)?(?:\([^()]{0,300}\))?"
-_SUBTEST = rf"SUBFAIL(?:ED)?(?=[(\[]){_PARAMETERS}"
+_SUBTEST = r"SUBFAIL(?:ED)?[(\[].{0,600}?[)\]]"
+"""The beginning of a line about a subtest, with its message and parameters, which may contain brackets."""
 _SUMMARY = r"(?:={1,500} )?(?:\d{1,9} [a-z]{1,20}(?: [a-z]{1,20})?, ){0,12}"
 """The beginning of the last line: a row of `=`, which the option -q omits, and counts such as `3 passed, `."""
 _METHOD = r"\w{1,200} \([\w.]{1,400}\)"
@@ -93,7 +93,7 @@ FORMAT = LogFormat(
         ),
         NamedTestRule(
             re.compile(
-                rf"(?P<outcome>FAILED|ERROR|SUBFAIL(?:ED)?(?=[(\[]))(?:{_PARAMETERS})? (?P<name>{_TEST})(?: - (?P<message>.{{0,2000}}))?$"
+                rf"(?P<outcome>FAILED|ERROR|SUBFAIL(?:ED)?(?=[(\[]))(?:(?<=[LD])[(\[].{{0,600}}?[)\]])? (?P<name>{_TEST})(?: - (?P<message>.{{0,2000}}))?$"
             ),
             _OUTCOMES,
         ),

@@ -38,5 +38,13 @@ FORMAT = LogFormat(
             ),
             {"FAILURE": BuildTestOutcome.FAILED, "ERROR": BuildTestOutcome.FAILED},
         ),
+        # The list `Flakes:` has the tests that passed when they were repeated; those that failed again have `[ERROR]`.
+        NamedTestRule(
+            re.compile(
+                r"\[WARNING\] +(?P<name>(?:[\w$]{1,200}\.){1,40}[\w$]{1,200}(?:\([\w$., \[\]]{0,400}\))?(?:\[[^\]]{1,300}\])?)(?P<outcome>)$"
+            ),
+            {"": BuildTestOutcome.FLAKY},
+            corrects=True,
+        ),
     ),
 )
