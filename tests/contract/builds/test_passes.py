@@ -12,7 +12,7 @@ from relab.bootstrap import Services
 from relab.builds import controller
 from relab.builds.errors import PolicyModelMissingError, UnknownBuildActionError, UnknownPolicyError
 from relab.builds.models import BuildStatus
-from relab.builds.monitor.build_file import BuildProject, override
+from relab.builds.monitor.build_file import BuildProject, override, read_project
 from relab.builds.service import BuildService
 from relab.builds.suggestions.models import PastFixKind
 from support.builds.projects import write_project
@@ -55,6 +55,18 @@ def test_failing_test_is_not_left_out_by_a_retry(builds: BuildService, tmp_path:
     assert {build.result.status for build in done.builds} == {BuildStatus.FAILED}
     assert [8 in decision.actions for decision in done.decisions] == [False, False]
     assert done.replaced_tests is None
+
+
+def test_actions_without_an_effect_on_the_project_are_not_offered(builds: BuildService, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "build.yaml").write_text(
+        "name: plain\ncommand: [/bin/false]\nsandbox: local\ndefaults: {retries: 1}\nlimits: {parallelism: 4, memory_mb: 4096}\n"
+    )
+    project = read_project(tmp_path / "project")
+
+    done = builds.run(project, project.file.defaults, stop=Event())
+
+    assert done.decisions[0].actions == (0, 2, 6)
 
 
 def test_slow_tests_may_be_left_out_after_a_timeout(builds: BuildService, tmp_path: Path) -> None:

@@ -155,6 +155,18 @@ def test_build_that_never_ends_is_ended_with_its_descendants(
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_time_out_names_the_memory_limit_that_the_build_nearly_reached(
+    builds: BuildService, make_project: MakeProject
+) -> None:
+    script = "exec /usr/bin/python3 -c 'import time\nx = b\"x\" * (118 << 20)\nwhile True: time.sleep(1)'\n"
+
+    build = run(builds, make_project(script), time_limit_s="4")
+
+    assert build.result.failure is BuildFailure.TIMED_OUT
+    assert build.result.error is not None
+    assert "of 128 MB (memory_mb), so too little memory may have slowed it down" in build.result.error
+
+
 def test_build_that_writes_without_end_is_ended(builds: BuildService, make_project: MakeProject) -> None:
     # The pauses let the check of the disk limit run before files in an in-memory folder reach the memory limit.
     script = "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > file$i; sleep 0.05; done\n"

@@ -40,6 +40,9 @@ _GRACE_S: Final = 2.0
 _MIN_POLL_S: Final = 0.01
 _MAX_POLL_S: Final = 0.1
 _DISK_EVERY_S: Final = 2.0
+_NEARLY_ALL: Final = 0.9
+"""The share of the memory limit from which a build that hits its time limit may have lacked memory. A build of SQLite
+that needs 250 MB used 98 % of 235 MB until its time limit."""
 _EXCEEDED: Final[Mapping[str, BuildFailure]] = {
     "memory_mb": BuildFailure.OUT_OF_MEMORY,
     "max_pids": BuildFailure.PROCESS_LIMIT,
@@ -304,7 +307,15 @@ class _BuildWatch:
         limit_s = self._configuration.time_limit_s
         if duration_s < limit_s:
             return None
-        return BuildFailure.TIMED_OUT, f"The build took longer than its time limit of {limit_s:g} s"
+        error = f"The build took longer than its time limit of {limit_s:g} s"
+        memory_mb = self._configuration.memory_mb
+        if self._peak_bytes >= _NEARLY_ALL * memory_mb * _MB:
+            # The kernel then drops the code of running programs from memory and reads it again, all the time.
+            error += (
+                f"; it used {self._peak_bytes / _MB:.0f} of {memory_mb} MB (memory_mb), so too little memory may have "
+                "slowed it down"
+            )
+        return BuildFailure.TIMED_OUT, error
 
     def _over_log(self) -> tuple[BuildFailure, str] | None:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from relab.builds.controller import had_two_outcomes
 from relab.builds.models import Build, BuildConfiguration, BuildStatus
 from relab.builds.monitor.simulator import BuildSimulator
-from relab.builds.optimizer.catalogue import KEEP, possible_actions
+from relab.builds.optimizer.catalogue import KEEP, possible_actions, suitable_actions
 from relab.builds.optimizer.situation import BuildSituation, reward_of
 
 _DEFAULTS: Final = BuildConfiguration()
@@ -54,8 +54,11 @@ class SimulatedProject:
 
     @property
     def actions(self) -> list[int]:
-        """The ids of the actions (configuration changes) that `apply` can simulate for the current fault."""
-        return self._simulator.actions(self.fault)
+        """The ids of the actions (configuration changes) that may help after the last build, as in real builds.
+
+        `apply` can simulate them for the current fault.
+        """
+        return suitable_actions(self._simulator.actions(self.fault), self.situation.failure)
 
     def next_input(self) -> BuildSituation:
         """Begin a new input (state of the project's files): draw its fault, and simulate its first build.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relab.builds.models import BuildStatus
+from relab.builds.models import BuildFailure, BuildStatus
 from relab.builds.monitor.simulator import BuildSimulator, MeasuredBuildRow, shipped_simulator
 from relab.builds.optimizer.catalogue import KEEP
 from relab.builds.training.project import SimulatedProject
@@ -62,6 +62,22 @@ def test_failed_attempts_count_the_builds_of_one_input() -> None:
     assert project.situation.cache
     assert project.next_input().failed_attempts == 1
     assert not project.situation.cache
+
+
+def test_actions_are_those_that_may_help_after_the_last_build() -> None:
+    rows = [
+        row("memory", KEEP, BuildStatus.FAILED),
+        *(row("memory", action, BuildStatus.SUCCESS) for action in (2, 3, 8)),
+    ]
+    failed = SimulatedProject(BuildSimulator(rows), np.random.default_rng(1))
+    timed_out = rows[0].model_copy(update={"failure": BuildFailure.TIMED_OUT})
+    slow = SimulatedProject(BuildSimulator([timed_out, *rows[1:]]), np.random.default_rng(1))
+
+    failed.next_input()
+    slow.next_input()
+
+    assert failed.actions == [KEEP, 2]
+    assert slow.actions == [KEEP, 2, 3, 8]
 
 
 def test_same_seed_gives_the_same_builds() -> None:
