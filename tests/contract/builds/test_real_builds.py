@@ -155,6 +155,20 @@ def test_build_that_never_ends_is_ended_with_its_descendants(
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.parametrize(("code", "counts"), [(0, (0, 1)), (1, (1, 0))])
+def test_repeated_test_is_flaky_if_the_build_succeeded(
+    builds: BuildService, make_project: MakeProject, code: int, counts: tuple[int, int]
+) -> None:
+    script = (
+        "echo '1/1 Test #1: net ....***Failed    0.02 sec'; echo '    Test #1: net ....   Passed    0.00 sec'; exit "
+    )
+
+    build = run(builds, make_project(f"{script}{code}\n"))
+
+    assert build.tests is not None
+    assert (build.tests.failed, build.tests.flaky) == counts
+
+
 def test_time_out_names_the_memory_limit_that_the_build_nearly_reached(
     builds: BuildService, make_project: MakeProject
 ) -> None:

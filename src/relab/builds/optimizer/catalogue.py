@@ -36,6 +36,7 @@ class BuildAction:
         factors: `{knob: factor}`; the current value is multiplied by the factor, up to the project's limit.
         largest: the names of the knobs that are set to the project's limit.
         only_after: the kinds of failure of the last build after which the action may help; None: always.
+        never_after: the kinds of failure after which the action cannot help.
     """
 
     action_id: int
@@ -44,6 +45,11 @@ class BuildAction:
     factors: Mapping[str, float]
     largest: tuple[str, ...]
     only_after: frozenset[BuildFailure] | None
+    never_after: frozenset[BuildFailure]
+
+    def may_help_after(self, failure: BuildFailure | None) -> bool:
+        """Return whether the action may help after a build that failed in this way; None: it did not fail."""
+        return (self.only_after is None or failure in self.only_after) and failure not in self.never_after
 
     def apply(
         self, configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
@@ -77,6 +83,7 @@ def _action(
     factors: Mapping[str, float] | None = None,
     largest: tuple[str, ...] = (),
     only_after: frozenset[BuildFailure] | None = None,
+    never_after: frozenset[BuildFailure] = frozenset(),
 ) -> BuildAction:
     return BuildAction(
         action_id=action_id,
@@ -85,12 +92,15 @@ def _action(
         factors=factors or {},
         largest=largest,
         only_after=only_after,
+        never_after=never_after,
     )
 
 
 _LIMITS_HIT: Final = frozenset(failure for failure in BuildFailure if not failure.is_in_log)
 """The kinds of failure in which the command did not fail by itself: relab ended the build, or could not start it."""
 _TIMED_OUT: Final = frozenset({BuildFailure.TIMED_OUT})
+_GROWS_WITH_JOBS: Final = frozenset({BuildFailure.OUT_OF_MEMORY, BuildFailure.PROCESS_LIMIT})
+"""The limits that a build with more parallel jobs hits even earlier."""
 
 
 CATALOGUE: Final[Mapping[int, BuildAction]] = {
@@ -100,7 +110,7 @@ CATALOGUE: Final[Mapping[int, BuildAction]] = {
         _action(1, "use cache", values={"cache": True}),
         _action(2, "raise the memory limit", factors={"memory_mb": 2}),
         _action(3, "raise the time limit", factors={"time_limit_s": 2}, only_after=_TIMED_OUT),
-        _action(4, "build in parallel", largest=("parallelism",)),
+        _action(4, "build in parallel", largest=("parallelism",), never_after=_GROWS_WITH_JOBS),
         _action(5, "build one job at a time", values={"parallelism": 1}),
         _action(6, "build incrementally", values={"incremental": True}),
         _action(7, "build from clean", values={"incremental": False, "cache": False}),
@@ -146,7 +156,8 @@ def possible_actions(
 def suitable_actions(actions: Iterable[int], failure: BuildFailure | None) -> list[int]:
     """Return those of `actions` that may help after a build, in the same order.
 
-    Raising the time limit is suitable only after a build that hit it, because it has no effect on other builds. Running
+    Building in parallel is not suitable after a build that used too much memory or too many processes. Raising the time
+    limit is suitable only after a build that hit it, because it has no effect on other builds. Running
     only the fast tests is suitable only after a build that hit a limit or did not start: after a failed command, the
     next build could succeed because it leaves out the failing test.
 
@@ -154,5 +165,4 @@ def suitable_actions(actions: Iterable[int], failure: BuildFailure | None) -> li
         actions: ids of the catalogue.
         failure: how the build failed; None if it did not fail.
     """
-    known = ((number, action_of(number).only_after) for number in actions)
-    return [number for number, only_after in known if only_after is None or failure in only_after]
+    return [number for number in actions if action_of(number).may_help_after(failure)]

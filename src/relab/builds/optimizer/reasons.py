@@ -33,6 +33,8 @@ def reason_of(
     after = "after a failure of this kind" if any(kind) else "after a build without a failure"
     record = f"{after} it succeeded in {succeeded} of {len(rewards)} builds" if rewards else f"it is untried {after}"
     chance = chances[actions.index(action_id)]
+    if len(chances) > 1 and min(chances) == max(chances):
+        return f"a random choice: all {len(chances)} actions are equally probable; {record}"
     if chance >= max(chances):
         return f"the policy prefers it (probability {chance:.3f}); {record}"
     preferred = action_of(actions[list(chances).index(max(chances))])

@@ -7,7 +7,6 @@ import pytest
 from relab.builds.logs.named_tests import MAX_NAME_CHARS, bounded_test_name, named_tests
 from support.builds.logs import as_github_step, log_of, recorded
 
-
 SUREFIRE_RERUN = """[ERROR] p.RaceTest.cooks -- Time elapsed: 0.250 s <<< FAILURE!
 [ERROR] p.RaceTest.burns -- Time elapsed: 0.250 s <<< FAILURE!
 [ERROR] p.RaceTest.burns -- Time elapsed: 0.251 s <<< FAILURE!

@@ -205,7 +205,7 @@ def test_comment_of_tap_is_not_a_package_of_go() -> None:
 
 def test_failed_test_of_playwright_is_chosen_with_its_error() -> None:
     text = (
-        "Running 3 tests using 1 worker\n·×F\n\n  1) p/x.spec.js:1:104 \u203a breaks ────\n\n"
+        "Running 3 tests using 1 worker\n..F\n\n  1) p/x.spec.js:1:104 \u203a breaks ────\n\n"
         "    Error: expect(received).toBe(expected)\n\n    Expected: 2\n  1 failed\n    p/x.spec.js:1:104 \u203a breaks ────\n"
     )
 

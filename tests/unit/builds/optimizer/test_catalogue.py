@@ -46,13 +46,14 @@ def test_tests_are_selected_only_where_the_project_has_fast_ones() -> None:
     [
         (BuildFailure.EXIT_CODE, {3, 8}),
         (BuildFailure.SIGNAL, {3, 8}),
-        (BuildFailure.OUT_OF_MEMORY, {3}),
+        (BuildFailure.OUT_OF_MEMORY, {3, 4}),
+        (BuildFailure.PROCESS_LIMIT, {3, 4}),
         (BuildFailure.DISK_LIMIT, {3}),
         (BuildFailure.TIMED_OUT, set()),
         (None, {3, 8}),
     ],
 )
-def test_failure_decides_whether_a_longer_limit_or_fewer_tests_may_help(
+def test_failure_decides_whether_more_jobs_a_longer_limit_or_fewer_tests_may_help(
     failure: BuildFailure | None, left_out: set[int]
 ) -> None:
     assert set(CATALOGUE) - set(suitable_actions(CATALOGUE, failure)) == left_out

@@ -116,6 +116,15 @@ def test_ucb_learns_the_speed_of_an_action_from_all_kinds_of_builds_and_its_succ
     assert best(SITUATIONS[BuildFailure.EXIT_CODE].features()) == 8
 
 
+def test_random_policy_chooses_all_possible_actions_alike_whatever_it_has_seen() -> None:
+    policy = make_policy("random")
+    played(policy, 100, seed=4)
+
+    chances = policy.propensities(SITUATIONS[BuildFailure.TIMED_OUT].features(), [0, 2, 6], np.random.default_rng(0))
+
+    assert list(chances) == [1 / 3] * 3
+
+
 def test_best_fixed_policy_finds_the_action_with_the_best_mean() -> None:
     policy = make_policy("best-fixed")
     played(policy, 600, seed=4)

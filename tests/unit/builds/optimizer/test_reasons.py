@@ -42,6 +42,16 @@ def test_random_choice_is_named_with_the_preferred_action() -> None:
 
 
 def test_build_without_a_failure_is_a_kind_of_its_own() -> None:
-    reason = reason_of(after(None), (0, 1), (0.5, 0.5), 1, LOG)
+    reason = reason_of(after(None), (0, 1), (0.4, 0.6), 1, LOG)
 
-    assert reason == "the policy prefers it (probability 0.500); it is untried after a build without a failure"
+    assert reason == "the policy prefers it (probability 0.600); it is untried after a build without a failure"
+
+
+def test_choice_among_equally_probable_actions_is_not_called_a_preference() -> None:
+    reason = reason_of(after(BuildFailure.TIMED_OUT), (0, 1), (0.5, 0.5), 1, LOG)
+
+    assert reason == (
+        "a random choice: all 2 actions are equally probable; "
+        "after a failure of this kind it succeeded in 1 of 2 builds"
+    )
+    assert reason_of(after(BuildFailure.TIMED_OUT), (0,), (1.0,), 0, LOG).startswith("the policy prefers it")

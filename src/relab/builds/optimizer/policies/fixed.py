@@ -1,4 +1,4 @@
-"""Policies that ignore the situation: always one action, or the action with the best mean reward so far."""
+"""Policies that ignore the situation: always one action, any action, or the one with the best mean reward so far."""
 
 from __future__ import annotations
 
@@ -46,6 +46,26 @@ class FixedPolicy:
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
         """Do nothing: a fixed policy does not learn."""
+
+
+class RandomPolicy:
+    """Chooses each possible action with the same probability.
+
+    From its decisions, all other policies can be evaluated; those of a policy that rarely explores say little about
+    actions that it avoids.
+    """
+
+    def propensities(
+        self,
+        features: Features,  # noqa: ARG002 the protocol's
+        actions: Sequence[int],
+        generator: np.random.Generator,  # noqa: ARG002 the protocol's
+    ) -> NDArray[np.float64]:
+        """Return the same probability for each of `actions`. `features` and `generator` have no effect."""
+        return np.full(len(actions), 1.0 / len(actions))
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        """Do nothing: the choice does not depend on earlier builds."""
 
 
 class BestFixedPolicy:

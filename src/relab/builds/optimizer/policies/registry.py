@@ -17,6 +17,12 @@ def _fixed() -> BuildPolicy:
     return FixedPolicy(KEEP)
 
 
+def _random() -> BuildPolicy:
+    from relab.builds.optimizer.policies.fixed import RandomPolicy
+
+    return RandomPolicy()
+
+
 def _best_fixed() -> BuildPolicy:
     from relab.builds.optimizer.policies.fixed import BestFixedPolicy
 
@@ -43,6 +49,7 @@ def _ucb() -> BuildPolicy:
 
 POLICIES: Final[Mapping[str, Callable[[], BuildPolicy]]] = {
     "fixed": _fixed,
+    "random": _random,
     "best-fixed": _best_fixed,
     "thompson": _thompson,
     "linucb": _linucb,
