@@ -18,6 +18,7 @@ from relab.cli.experiment_options import (
     ExperimentArgument,
     KeepOption,
     MaxCostOption,
+    MaxFirstErrorsOption,
     MaxSecondsOption,
     MaxTrialsOption,
     NoTelemetryOption,
@@ -102,6 +103,7 @@ def run(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    max_first_errors: MaxFirstErrorsOption = None,
     result_cache: ResultCacheOption = None,
     set_id: Annotated[
         str | None, typer.Option("--set", help="The id of the set; the same command continues it.")
@@ -116,7 +118,7 @@ def run(
     from relab.experiments.models import Command, ContinueOptions, RunOptions
     from relab.experiments.sets import find_set, is_set_file
 
-    ceilings = ceilings_of(max_trials, max_cost_usd, max_seconds)
+    ceilings = ceilings_of(max_trials, max_cost_usd, max_seconds, max_first_errors)
     if go_on is None and retry_errors:
         raise InvalidInputError("--retry-errors needs --continue RUN: only a run that exists has errors to retry.")
     if go_on is None:
@@ -158,6 +160,7 @@ def run_dev(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    max_first_errors: MaxFirstErrorsOption = None,
     result_cache: ResultCacheOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
@@ -176,7 +179,7 @@ def run_dev(
         keep=keep_of(keep),
         executor=executor,
         address=address,
-        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
+        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds, max_first_errors),
         result_cache=result_cache,
     )
     return _run(experiment, options, quiet, no_telemetry, json)
@@ -191,6 +194,7 @@ def run_experiment(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    max_first_errors: MaxFirstErrorsOption = None,
     result_cache: ResultCacheOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
@@ -208,7 +212,7 @@ def run_experiment(
         keep=keep_of(keep),
         executor=executor,
         address=address,
-        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
+        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds, max_first_errors),
         result_cache=result_cache,
     )
     return _run(experiment, options, quiet, no_telemetry, json)
