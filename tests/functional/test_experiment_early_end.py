@@ -110,4 +110,4 @@ def test_run_whose_first_trials_end_in_the_same_error_stops_and_continues_once_i
     (tmp_path / "key").touch()
     last = project.json("run", "--continue", str(run.path), "--retry-errors", "--no-telemetry")
     assert last["finished"] is True
-    assert {row["outcome"] for row in run.rows} == {"success"}
+    assert {row["outcome"] for row in run.rows.values()} == {"success"}

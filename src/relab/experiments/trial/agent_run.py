@@ -82,10 +82,12 @@ def agent_run_of(
     }
     if not row.success:
         run |= {"error_type": _name(row.error_type), "error_message": row.error_message}
+    # The run of the spans has their tokens and cost; a second run with them would count them twice.
+    reported = {name: value for name, value in row.metrics.items() if name not in row.metrics_from_spans}
     cost = {
-        "tokens_prompt": _count(row.metrics.get("tokens_in")),
-        "tokens_completion": _count(row.metrics.get("tokens_out")),
-        "total_cost_usd": _cost(row.metrics.get("cost_usd")),
+        "tokens_prompt": _count(reported.get("tokens_in")),
+        "tokens_completion": _count(reported.get("tokens_out")),
+        "total_cost_usd": _cost(reported.get("cost_usd")),
     }
     if any(value is not None for value in cost.values()):
         run["cost"] = cost
