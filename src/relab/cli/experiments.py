@@ -136,8 +136,7 @@ def run(
         if len(files) > 1 or set_id is not None or is_set_file(files[0]):
             return run_set(files, set_id, options, quiet, no_telemetry, json)
         return _run(files[0], options, quiet, no_telemetry, json)
-    settings = (set_id, overrides, result_cache)
-    if experiment or container or keep != DEFAULT_KEEP or any(value is not None for value in settings):
+    if experiment or container or keep != DEFAULT_KEEP or (set_id, overrides, result_cache) != (None, None, None):
         raise InvalidInputError(
             "--continue uses the settings that the run was started with: give no experiment, --container, --overrides, --set, "
             "--keep-workspaces or --result-cache."

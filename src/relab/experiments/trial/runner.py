@@ -348,15 +348,8 @@ class TrialRunner:
         model_use: dict[str, float] = dict(source.head.model_use) if source is not None else {}
         if source is None:
             model_use |= self._network.model_use(folder) | span_usage(folder, attempt, number, measured)
-        row = make_row(
-            config,
-            trial,
-            attempt.outcome,
-            error_of(attempt),
-            attempts=number,
-            attempt=attempt,
-            metrics=measured | model_use,
-        )
+        error, used = error_of(attempt), measured | model_use
+        row = make_row(config, trial, attempt.outcome, error, attempts=number, attempt=attempt, metrics=used)
         row = replace(row, metrics_from_spans=[name for name in SPAN_METRICS if name in model_use])
         if source is not None:
             # Its agent run is in telemetry already; a second one would count its tokens and its failure twice.
