@@ -92,3 +92,22 @@ def test_run_ends_at_its_time_ceiling(project: Project) -> None:
 
     assert "max_seconds" in answer["budget_reached"]
     assert answer["trials"]["done"] == 0
+
+
+def test_run_whose_first_trials_end_in_the_same_error_stops_and_continues_once_it_is_corrected(tmp_path: Path) -> None:
+    project = Project.make(
+        tmp_path, "import os\nanswer(*([] if os.path.exists(bindings['key']) else ['odd']))\n", tasks=30
+    )
+    project.configure(baseline={"bindings": {"key": str(tmp_path / "key")}})
+    first = project.lab("run", "--no-telemetry", code=75)
+    run = Run(next((project.root / ".lab" / "runs").iterdir()))
+
+    assert "the first 10 trials ended in the same error (max_first_errors): invalid_trial_output" in first.err
+    assert "--retry-errors after the cause is corrected" in first.err
+    # A continuation counts anew; without the ceiling, all trials run.
+    again = project.json("run", "--continue", str(run.path), "--max-first-errors", "2", "--no-telemetry", code=75)
+    assert again["trials"]["done"] == 12
+    (tmp_path / "key").touch()
+    last = project.json("run", "--continue", str(run.path), "--retry-errors", "--no-telemetry")
+    assert last["finished"] is True
+    assert {row["outcome"] for row in run.rows.values()} == {"success"}

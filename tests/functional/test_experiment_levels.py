@@ -51,6 +51,18 @@ with tracer.start_as_current_span("invoke_agent solver", attributes={"gen_ai.ope
 provider.shutdown()
 answer()
 """
+CALLED = """\
+attempt = Path(bindings["attempts"], ids["trial_id"])
+with tracer.start_as_current_span("chat m", attributes={"gen_ai.operation.name": "chat"}) as span:
+    span.set_attribute("gen_ai.usage.input_tokens", 100)
+    span.set_attribute("gen_ai.usage.output_tokens", 20)
+    span.set_attribute("gen_ai.usage.cost", 0.25 if attempt.exists() else 0.5)
+"""
+ENDED = """
+answer("success" if attempt.exists() else "error", metrics={"tokens_in": task["own"]} if "own" in task else {})
+attempt.touch()
+"""
+SPENT = {"tokens_in": 100, "tokens_out": 20, "cost_usd": 0.25}
 TRAINED = """\
 state = Path(paths["state"], "checkpoints")
 state.mkdir()
@@ -142,6 +154,33 @@ def test_a_traced_harness_exports_to_its_own_receiver(tmp_path: Path, mode: str)
         assert traced["counts"]["tool_calls"] == 1
     assert {item["run_id"] for item in listed} >= {row["agent_run_id"] for row in run.rows.values()}
     assert len(listed) == 4
+
+
+def test_tokens_and_cost_of_spans_are_those_of_the_trial_unless_its_harness_reports_its_own(tmp_path: Path) -> None:
+    """The first attempt ends in an error, whose cost counts for the budget and not for the trial's row."""
+    instrumented = TRACED.replace("provider.shutdown()", CALLED + "provider.shutdown()").replace("answer()", ENDED)
+    project = Project.make(tmp_path, instrumented, tasks=[{"task_id": "silent"}, {"task_id": "own", "own": 7}])
+    retry = {"policies": {"retry": {"max_attempts": 2, "retry_on": ["error"]}}}
+    project.configure(
+        command=[sys.executable, "harness"],
+        design=retry,
+        baseline={"bindings": {"attempts": str(tmp_path)}},
+        **at_level("otel"),
+    )
+
+    run = project.run(telemetry=True)
+
+    silent, own = run.by_task["silent"], run.by_task["own"]
+    assert (silent["attempts"], own["attempts"]) == (2, 2)
+    assert {name: silent["metrics"][name] for name in SPENT} == SPENT
+    assert silent["metrics_from_spans"] == ["tokens_in", "tokens_out", "cost_usd"]
+    assert {name: own["metrics"][name] for name in SPENT} == SPENT | {"tokens_in": 7}
+    assert own["metrics_from_spans"] == ["tokens_out", "cost_usd"]
+    entries = [line for line in read_lines(run.path / "journal.jsonl") if "row" in line]
+    assert [entry["earlier_cost_usd"] for entry in entries] == [0.5, 0.5]
+    # The runs of the traces have the usage; if the trials' own runs had it too, the overview would count it twice.
+    shown = project.json("agent-runs", "show", silent["agent_run_id"])["run"]
+    assert (shown.get("cost") or {}).get("tokens_prompt") is None
 
 
 def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_path: Path) -> None:

@@ -159,17 +159,38 @@ def test_error_that_cannot_be_printed_as_json_is_reported_in_one_line(
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["agent-runs", "list"], ["agent-runs", "list", "--json"]])
-def test_command_needs_no_standard_output(tmp_path: Path, arguments: list[str]) -> None:
-    done = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "relab", *arguments],
+def test_output_without_standard_output_is_an_error(tmp_path: Path, arguments: list[str]) -> None:
+    done = without_streams(">&-", tmp_path, *arguments)
+
+    assert done.returncode == 69
+    assert done.stderr == (
+        "lab: The standard output cannot be written: Bad file descriptor. Give the command one, such as /dev/null.\n"
+    )
+
+
+def test_command_that_prints_nothing_keeps_its_exit_code_without_standard_output(tmp_path: Path) -> None:
+    done = without_streams(">&-", tmp_path, "agent-runs", "list", "--xyzzy")
+
+    assert done.returncode == 64
+    assert "No such option" in done.stderr
+
+
+def test_closed_standard_input_is_empty(tmp_path: Path) -> None:
+    done = without_streams("<&-", tmp_path, "agent-runs", "ingest", "-")
+
+    assert done.returncode == 1
+    assert "EOF while parsing" in done.stderr
+
+
+def without_streams(redirection: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `lab` with a standard stream closed by a redirection of the shell, such as `>&-`."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "relab", *arguments],
         stderr=subprocess.PIPE,
         env=lab_environment(tmp_path / "home", {}),
         text=True,
         check=False,
     )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
 
 
 def test_disk_that_is_nearly_full_makes_the_server_unready(small_disk: Path) -> None:

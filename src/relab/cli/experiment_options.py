@@ -36,7 +36,12 @@ MaxSecondsOption = Annotated[
     float | None,
     typer.Option(help="Stop cleanly once the run has taken so long, with its earlier sessions; 0 for no ceiling."),
 ]
-
+MaxFirstErrorsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Stop cleanly if the first so many trials of this command all end in the same error (10 by default); 0 for no ceiling."
+    ),
+]
 ResultCacheOption = Annotated[
     bool | None,
     typer.Option(
@@ -67,9 +72,16 @@ DEFAULT_EXECUTOR = "local"
 DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 
 
-def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
+def ceilings_of(
+    max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None, max_first_errors: int | None
+) -> dict[str, float]:
     """Return the limits that the user gave for a run, as `{name of the argument: limit}`; None means: not given."""
-    asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
+    asked = {
+        "max_trials": max_trials,
+        "max_cost_usd": max_cost_usd,
+        "max_seconds": max_seconds,
+        "max_first_errors": max_first_errors,
+    }
     return {name: value for name, value in asked.items() if value is not None}
 
 

@@ -184,8 +184,11 @@ def show_run(summary: ExperimentRunSummary) -> None:
             file=sys.stderr,
         )
     if summary.ceiling is not None:
+        # Without any result, the errors have to be corrected and run again first.
+        has_result = len(summary.variants_without_result) < len(summary.outcomes)
+        how = "with a higher ceiling" if has_result else "--retry-errors after the cause is corrected"
         print(
-            f"lab: {plain(summary.ceiling)}; to continue, run: lab run --continue {plain(summary.run_dir)} with a higher ceiling",
+            f"lab: {plain(summary.ceiling)}; to continue, run: lab run --continue {plain(summary.run_dir)} {how}",
             file=sys.stderr,
         )
     elif summary.done + len(summary.paused) < summary.total:

@@ -18,6 +18,7 @@ from relab.cli.experiment_options import (
     ExperimentArgument,
     KeepOption,
     MaxCostOption,
+    MaxFirstErrorsOption,
     MaxSecondsOption,
     MaxTrialsOption,
     NoTelemetryOption,
@@ -102,6 +103,7 @@ def run(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    max_first_errors: MaxFirstErrorsOption = None,
     result_cache: ResultCacheOption = None,
     set_id: Annotated[
         str | None, typer.Option("--set", help="The id of the set; the same command continues it.")
@@ -116,7 +118,7 @@ def run(
     from relab.experiments.models import Command, ContinueOptions, RunOptions
     from relab.experiments.sets import find_set, is_set_file
 
-    ceilings = ceilings_of(max_trials, max_cost_usd, max_seconds)
+    ceilings = ceilings_of(max_trials, max_cost_usd, max_seconds, max_first_errors)
     if go_on is None and retry_errors:
         raise InvalidInputError("--retry-errors needs --continue RUN: only a run that exists has errors to retry.")
     if go_on is None:
@@ -134,8 +136,7 @@ def run(
         if len(files) > 1 or set_id is not None or is_set_file(files[0]):
             return run_set(files, set_id, options, quiet, no_telemetry, json)
         return _run(files[0], options, quiet, no_telemetry, json)
-    settings = (set_id, overrides, result_cache)
-    if experiment or container or keep != DEFAULT_KEEP or any(value is not None for value in settings):
+    if experiment or container or keep != DEFAULT_KEEP or (set_id, overrides, result_cache) != (None, None, None):
         raise InvalidInputError(
             "--continue uses the settings that the run was started with: give no experiment, --container, --overrides, --set, "
             "--keep-workspaces or --result-cache."
@@ -158,6 +159,7 @@ def run_dev(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    max_first_errors: MaxFirstErrorsOption = None,
     result_cache: ResultCacheOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
@@ -176,7 +178,7 @@ def run_dev(
         keep=keep_of(keep),
         executor=executor,
         address=address,
-        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
+        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds, max_first_errors),
         result_cache=result_cache,
     )
     return _run(experiment, options, quiet, no_telemetry, json)
@@ -191,6 +193,7 @@ def run_experiment(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    max_first_errors: MaxFirstErrorsOption = None,
     result_cache: ResultCacheOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
@@ -208,7 +211,7 @@ def run_experiment(
         keep=keep_of(keep),
         executor=executor,
         address=address,
-        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
+        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds, max_first_errors),
         result_cache=result_cache,
     )
     return _run(experiment, options, quiet, no_telemetry, json)

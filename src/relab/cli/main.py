@@ -7,7 +7,6 @@ Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usa
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -26,6 +25,7 @@ from relab.cli.output import (
     discard_stdout,
     is_stdout_closed,
     print_error,
+    replace_missing_streams,
     report_error,
 )
 from relab.core.garbage import collect_seldom, skip_collections_at_exit
@@ -208,10 +208,7 @@ def main() -> None:
     """Run `lab` as the program of this process and exit with its code."""
     collect_seldom()
     skip_collections_at_exit()
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            # The command was started without it (`lab … >&-`).
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    replace_missing_streams()
     run()
 
 

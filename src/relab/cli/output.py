@@ -7,6 +7,7 @@ control characters (which could move the cursor or change colours) are escaped.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import select
@@ -253,10 +254,12 @@ def report_error(error: Exception) -> int:
         place = error.filename or "A file or the output"
         message = f"{place} cannot be written: {error.strerror}. Free space on its disk, then try again."
         print_error("disk_full", message)
-        try:
-            sys.stdout.flush()
-        except OSError:
-            discard_stdout()
+        _flush_or_discard_stdout()
+        return EXIT_UNAVAILABLE
+    if isinstance(error, OSError) and error.errno == errno.EBADF and _is_stdout_readonly():
+        message = f"The standard output cannot be written: {error.strerror}. Give the command one, such as /dev/null."
+        print_error("stdout_unwritable", message)
+        _flush_or_discard_stdout()
         return EXIT_UNAVAILABLE
     if (problem := _usage_problem(error)) is not None:
         print_error("usage", problem)
@@ -276,6 +279,13 @@ def report_error(error: Exception) -> int:
     if isinstance(error, UnavailableError | ConfigurationError | InUseError | ExtraMissingError | NotConfiguredError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
+
+
+def _flush_or_discard_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_stdout()
 
 
 def _usage_problem(error: Exception) -> str | None:
@@ -307,6 +317,27 @@ def _undecodable_argument(text: str) -> str | None:
     """
     invalid = {letter for letter in text if ord(letter) in _SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)
+
+
+def replace_missing_streams() -> None:
+    """Replace each standard stream that the command was started without (`lab … <&- >&- 2>&-`).
+
+    Otherwise the next file or socket that the process opens would get the number of that stream. Standard input is
+    then empty, and what is written to standard error is lost. What is written to standard output fails with EBADF, as
+    in other programs, because a lost result must not look like a success.
+    """
+    for name, access in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
+
+
+def _is_stdout_readonly() -> bool:
+    """Return whether stdout cannot be written because it is not open for writing, as after `>&-`."""
+    try:
+        return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except (OSError, ValueError):
+        return False
 
 
 def discard_stdout() -> None:

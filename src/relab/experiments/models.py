@@ -18,6 +18,8 @@ from relab.experiments.trial_models import TrialIds as TrialIds  # noqa: PLC0414
 from relab.experiments.trial_models import TrialOutcome as TrialOutcome  # noqa: PLC0414 part of this module
 from relab.experiments.trial_models import TrialRow as TrialRow  # noqa: PLC0414 part of this module
 
+DEFAULT_FIRST_ERRORS: Final = 10
+"""Even a harness of which 50 % of the trials end in one error reaches this ceiling by chance in 0.1 % of runs only."""
 LOCAL_EXECUTOR: Final = "local"
 """The name of the default executor: threads of this process."""
 RAY_EXECUTOR: Final = "ray"
@@ -140,11 +142,14 @@ class Ceilings:
         max_trials: the most trials that are started; trials with a result from the result cache do not count.
         max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
         max_seconds: the longest total time in which processes work on the run, in seconds.
+        max_first_errors: the number of trials that end in the same error before any trial of this process ends
+            otherwise.
     """
 
     max_trials: int | None = None
     max_cost_usd: float | None = None
     max_seconds: float | None = None
+    max_first_errors: int | None = DEFAULT_FIRST_ERRORS
 
     def raised(self, asked: Mapping[str, float]) -> Ceilings:
         """Return a copy in which some ceilings have new values.

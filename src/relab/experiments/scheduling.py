@@ -255,6 +255,7 @@ class PlanRunner:
         self._journal.append(result.entry)
         self._done.add(slot.trial_id)
         self._spending.note(result.entry)
+        self._spending.note_outcome(result.entry["row"])
         if self._state.carries_state:
             self._last_of_chain[self._chain(slot)] = slot.trial_id
         self._prune(slot.variant, success=result.row.success)

@@ -91,6 +91,8 @@ class TrialRow:
         guardrails_exceeded: the metrics above their guardrail.
         cached_from: the earlier trial, as `<run>.<trial>`, whose cached result this is; times and costs of the row are
             then those of the earlier trial. None if this trial was run.
+        metrics_from_spans: the names of the metrics (tokens, cost) that the harness did not report, and that are the
+            sums over the spans that it exported.
     """
 
     run_id: str
@@ -132,6 +134,7 @@ class TrialRow:
     guardrails_exceeded: list[str] = field(default_factory=list)
     trial_dir: str = ""
     cached_from: str | None = None
+    metrics_from_spans: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the trial's row in the results as a JSON object."""
@@ -145,5 +148,5 @@ class TrialRow:
 
 # `dataclasses.asdict` deep-copies every value, which takes longer than writing the row.
 _ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
-REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS) - {"cached_from"}
+REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS) - {"cached_from", "metrics_from_spans"}
 """The fields that every row of `trials.jsonl` must have, also one of an earlier version."""

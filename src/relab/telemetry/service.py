@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from relab.storage import Database
     from relab.telemetry.export import ExportWhat, RunExport
     from relab.telemetry.log_models import LogLine
+    from relab.telemetry.otlp.reported_usage import ReportedUsage
     from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
     from relab.telemetry.overview_models import MetricsOverview
     from relab.telemetry.past_models import PastRun
@@ -50,6 +51,13 @@ PRUNE_BATCH: Final = 200
 """Runs per transaction. With 10 spans per run, a transaction holds SQLite's write lock for about 40 ms."""
 EXACT_STEPS = 2_000
 """Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""
+
+
+def usage_of_exports(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0) -> ReportedUsage:
+    """Return what spans report, without storing them: see `telemetry/otlp/reported_usage.py`."""
+    from relab.telemetry.otlp import reported_usage
+
+    return reported_usage.usage_of_exports(exports, from_us=from_us)
 
 
 class TelemetryService(TelemetryParts):

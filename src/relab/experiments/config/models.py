@@ -69,10 +69,9 @@ class Identity(_Section):
 
 
 class Dataset(_Section):
-    """The data set with the tasks.
+    """The data set: the first `limit` tasks (None: all) of the JSON Lines file `path`, relative to the experiment file.
 
-    `path` is a JSON Lines file, relative to the folder of `experiment.yaml`. Only the first `limit` tasks are read;
-    None reads all tasks.
+    The ids of the tasks are made from `task_id_field` (None: `task_id` or `id`).
     """
 
     path: Annotated[str, Field(min_length=1)]
@@ -81,6 +80,7 @@ class Dataset(_Section):
     schema_version: Literal["task_jsonl_v1"] = "task_jsonl_v1"
     split_id: ExternalId = "default"
     limit: Annotated[int, Field(ge=1)] | None = None
+    task_id_field: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Design(_Section):

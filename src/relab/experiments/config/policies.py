@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from relab.experiments.config.state_policy import StatePolicy
+from relab.experiments.models import DEFAULT_FIRST_ERRORS
 
 OWN_POLICIES: Final = frozenset(("stopping", "budget"))
 """Policies that `resolved_experiment.json` has in `design`.
@@ -79,11 +80,22 @@ class RunBudget(_Section):
         max_trials: the most trials that are run. A result from the result cache does not count.
         max_cost_usd: the greatest sum of the metric `cost_usd` over all attempts of all trials, in USD.
         max_seconds: the longest total time in which processes work on the run, in seconds.
+        max_first_errors: the number of trials that end in the same error, while no other trial has ended otherwise
+            since the run began or was continued.
     """
 
     max_trials: Annotated[int, Field(ge=1)] | None = None
     max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_first_errors: Annotated[int, Field(ge=1)] | None = DEFAULT_FIRST_ERRORS
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = serialize(self)
+        if self.max_first_errors == DEFAULT_FIRST_ERRORS:
+            # The digest of a run that an earlier version began must stay the same.
+            del found["max_first_errors"]
+        return found
 
 
 ComparisonDesign = Literal["paired", "unpaired", "none"]

@@ -87,6 +87,7 @@ class TaskIndex:
         marks: an 8-byte digest of each task's id. The digests need less memory than the ids.
         digest: the SHA-256 of the whole file, as `sha256:` and hexadecimal digits.
         warnings: sentences to show to the user before the run.
+        id_field: the field from which the ids of the tasks are made; None for `task_id` or `id`.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class TaskIndex:
     marks: array[int]
     digest: str
     warnings: tuple[str, ...] = ()
+    id_field: str | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -105,7 +107,7 @@ class TaskIndex:
             RunChangedError: the file was changed since it was indexed.
         """
         try:
-            task = _task(self._line(self.offsets[index]))
+            task = _task(self._line(self.offsets[index]), self.id_field)
         except (OSError, ValueError) as error:
             raise RunChangedError(f"The data set {self.path} has changed during the run: {error}.") from error
         if _mark(task.task_id) != self.marks[index]:
@@ -139,8 +141,14 @@ class TaskIndex:
         return line[: line.find(b"\n") + 1] or line
 
 
-def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
-    """Check every line of a data set, and return the index of its first `limit` tasks; None is no limit.
+def index_tasks(path: Path, limit: int | None = None, id_field: str | None = None) -> TaskIndex:
+    """Check every line of a data set, and return the index of its first tasks.
+
+    Args:
+        path: the file.
+        limit: the largest number of tasks; None for no limit.
+        id_field: the field from which the ids of the tasks are made, which may then have slashes or be numbers; None
+            for `task_id` or `id`.
 
     Raises:
         ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists at most
@@ -152,7 +160,7 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
     digest = hashlib.sha256()
     for number, offset, line in _lines(path, digest):
         try:
-            task = _task(line)
+            task = _task(line, id_field)
             marks.append(_mark(task.task_id))
         except ValueError as error:
             problems.append((number, str(error)))
@@ -166,7 +174,7 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
             )
         offsets.append(offset)
     if _has_equals(marks):
-        problems = sorted([*problems, *_duplicates(path, marks)])[:MAX_PROBLEMS]
+        problems = sorted([*problems, *_duplicates(path, marks, id_field)])[:MAX_PROBLEMS]
     if problems:
         named = tuple((f"{path}:{number}", problem) for number, problem in problems)
         raise ExperimentInvalidError(
@@ -176,7 +184,7 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
         )
     if not offsets:
         raise ExperimentInvalidError(f"The data set {path} has no tasks.", remedy="Write one JSON object per line.")
-    return TaskIndex(path, offsets[:limit], marks[:limit], f"sha256:{digest.hexdigest()}", tuple(warnings))
+    return TaskIndex(path, offsets[:limit], marks[:limit], f"sha256:{digest.hexdigest()}", tuple(warnings), id_field)
 
 
 def _mark(task_id: str) -> int:
@@ -193,7 +201,7 @@ def _has_equals(marks: array[int]) -> bool:
     return False
 
 
-def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
+def _duplicates(path: Path, marks: Iterable[int], id_field: str | None) -> Iterator[tuple[int, str]]:
     """Yield `(line number, message)` for each line of a data set whose task_id is already used on an earlier line.
 
     `marks` are short digests of all task ids.
@@ -203,7 +211,7 @@ def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
     first_lines: dict[str, int] = {}
     for number, _, line in _lines(path, hashlib.sha256()):
         try:
-            task_id = _task(line).task_id
+            task_id = _task(line, id_field).task_id
         except ValueError:
             continue
         if _mark(task_id) in repeated:
@@ -233,7 +241,7 @@ def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:
         ) from error
 
 
-def _task(line: bytes) -> Task:
+def _task(line: bytes, id_field: str | None) -> Task:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     try:
@@ -243,13 +251,13 @@ def _task(line: bytes) -> Task:
     if not isinstance(row, dict):
         raise ValueError("a task must be a JSON object")  # noqa: TRY004 reported with its line, like the other problems
     if not _is_boundary(row):
-        return Task(_task_id(row), row)
+        return Task(_task_id(row, id_field), row)
     if "task" not in row:
         raise ValueError(f"a row of {_BOUNDARY} needs the field task")
     payload = row["task"]
     if not isinstance(payload, dict):
         raise ValueError(f"the field task of a row of {_BOUNDARY} must be a JSON object")  # noqa: TRY004 as above
-    task_id = _task_id(row if "task_id" in row else payload)
+    task_id = _task_id(row if (id_field or "task_id") in row else payload, id_field)
     return Task(
         task_id,
         payload,
@@ -275,14 +283,28 @@ def _has_unused_limits(task: Task) -> bool:
     return isinstance(given, dict) and not given.keys().isdisjoint(LIMITS)
 
 
-def _task_id(row: Mapping[str, Any]) -> str:
-    found = row.get("task_id", row.get("id"))
+def _task_id(row: Mapping[str, Any], id_field: str | None) -> str:
+    name = id_field or ("task_id" if "task_id" in row else "id")
+    found = row.get(name)
     if found is None:
         others = [name for name, value in row.items() if name.lower().endswith("id") and isinstance(value, str)]
-        raise ValueError(f"task_id is missing; copy it from {others[0][:80]}" if others else "task_id is missing")
+        hint = f"; set dataset.task_id_field: {others[0][:80]}" if others else ""
+        raise ValueError(f"{id_field or 'task_id'} is missing{hint}")
+    if id_field is not None and (isinstance(found, str) or type(found) is int):
+        # Ids are parts of addresses, so they have no slash.
+        return check_id(str(found).replace("/", "-"))
     if not isinstance(found, str):
-        raise ValueError(f"task_id must be text, not {found!r}")  # noqa: TRY004 as above
-    return check_id(found)
+        raise ValueError(f"{name} must be text, not {found!r}{_hint(name, found)}")  # noqa: TRY004 as above
+    try:
+        return check_id(found)
+    except ValueError as error:
+        raise ValueError(f"{error}{_hint(name, found)}") from error
+
+
+def _hint(name: str, found: Any) -> str:
+    """Return how an id that has a slash or is a number is made usable; an empty text for others."""
+    is_usable = type(found) is int or (isinstance(found, str) and "/" in found)
+    return f"; to replace its slashes and use numbers as text, set dataset.task_id_field: {name}" if is_usable else ""
 
 
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:

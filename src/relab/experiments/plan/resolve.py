@@ -91,7 +91,8 @@ def resolve(
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
     warnings += cache_warnings(config.runtime.model_gateways, config.design.replications)
-    tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
+    dataset = config.dataset
+    tasks = index_tasks(dataset_path(path, dataset.path), dataset.limit, dataset.task_id_field)
     warnings += tasks.warnings
     if config.dataset.limit is None:
         # AgentLab's schema requires a number.

@@ -83,7 +83,7 @@ class RunFolder:
             raise damaged(self.dataset, f"cannot be read: {error.strerror}") from error
         if found != self.facts["dataset_digest"]:
             raise damaged(self.dataset, "was changed since the run began" if found is not None else "is missing")
-        return index_tasks(self.dataset, self.config.dataset.limit)
+        return index_tasks(self.dataset, self.config.dataset.limit, self.config.dataset.task_id_field)
 
     def write_control(self, status: str, now_us: int) -> None:
         """Write the control document of the run (`run_control_v1`), from which other commands read the run's status.

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.clock import format_time, parse_time
+from relab.core.error_templates import cause_of
 from relab.core.errors import InvalidInputError
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import damaged
-from relab.experiments.models import Ceilings
+from relab.experiments.models import Ceilings, TrialOutcome
 from relab.experiments.records.file_names import SESSIONS
 
 COST: Final = "cost_usd"
+_MESSAGE_CHARS: Final = 300
 _VERSION: Final = {"schema_version": "run_session_v1"}
 _NAMES: Final = frozenset(field.name for field in fields(Ceilings))
 
@@ -136,12 +138,18 @@ class RunSpending:
         seconds_before: the total time of earlier sessions (processes that worked on the run), in seconds.
         cost_usd: the cost of all attempts so far.
         cached: the number of trials whose result is from the result cache; they count towards no ceiling.
+        first_errors: the number of trials of this process that ended in the error `first_error`; 0 once a trial of this
+            process has ended otherwise.
+        first_error: type and message of the first trial's error; None before the first trial has ended.
     """
 
     ceilings: Ceilings
     seconds_before: float = 0.0
     cost_usd: float = 0.0
     cached: int = 0
+    first_errors: int = 0
+    first_error: tuple[str, str] | None = None
+    _has_other_end: bool = False
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Add the cost of all attempts of a finished trial; `entry` is its journal entry."""
@@ -151,6 +159,17 @@ class RunSpending:
         for value in (entry["row"]["metrics"].get(COST), entry.get("earlier_cost_usd")):
             if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:
                 self.cost_usd += value
+
+    def note_outcome(self, row: Mapping[str, Any]) -> None:
+        """Note how a trial of this process ended; `row` is its row in the results. A pruned trial does not count."""
+        if self._has_other_end or row["outcome"] == TrialOutcome.MISSING:
+            return
+        error = row["error_type"] or "error", row["error_message"] or ""
+        self.first_error = self.first_error or error
+        if row["outcome"] == TrialOutcome.ERROR and _cause(error) == _cause(self.first_error):
+            self.first_errors += 1
+        else:
+            self._has_other_end, self.first_errors = True, 0
 
     def reached(self, *, started: int, seconds: float) -> str | None:
         """Return a sentence about a ceiling (limit of the run) that was reached; None if further trials may start.
@@ -166,7 +185,19 @@ class RunSpending:
             return f"{self.cost_usd:.4g} USD are spent, of at most {limits.max_cost_usd:.4g} (max_cost_usd)"
         if limits.max_seconds is not None and total >= limits.max_seconds:
             return f"the run took {total:.0f} s, of at most {limits.max_seconds:g} (max_seconds)"
+        if limits.max_first_errors is not None and self.first_errors >= limits.max_first_errors:
+            kind, message = self.first_error or ("", "")
+            return (
+                f"all of the first {self.first_errors:,} trials ended in the same error (max_first_errors): {kind}: "
+                f"{message[:_MESSAGE_CHARS].rstrip('.')}"
+            )
         return None
+
+
+def _cause(error: tuple[str, str]) -> tuple[str, str]:
+    """Return type and message of an error without the parts of the message that differ between equal errors."""
+    kind, message = error
+    return kind, cause_of(message)
 
 
 def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:

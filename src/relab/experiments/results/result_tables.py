@@ -77,6 +77,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "guardrails_exceeded": "VARCHAR[]",
         "trial_dir": "VARCHAR",
         "cached_from": "VARCHAR",
+        "metrics_from_spans": "VARCHAR[]",
     },
     METRICS: {
         **_IDS,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _BASE: Final = "https://agent-lab.local/schemas/"
 _CEILINGS: Final = ("max_trials", "max_cost_usd", "max_seconds")
+_LATER_CEILINGS: Final = ("max_first_errors",)
+"""Ceilings that runs of earlier versions lack."""
 _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
@@ -102,7 +104,9 @@ _OWN_SCHEMAS: Final[dict[str, Schema]] = {
                 {
                     "began_at": TIME,
                     "seconds_before": POSITIVE,
-                    "ceilings": closed(dict.fromkeys(_CEILINGS, or_null(POSITIVE))),
+                    "ceilings": closed(
+                        dict.fromkeys(_CEILINGS, or_null(POSITIVE)), dict.fromkeys(_LATER_CEILINGS, or_null(POSITIVE))
+                    ),
                 },
             ),
             named("run_session_v1", {"ended_at": TIME, "seconds": POSITIVE, "status": TEXT, "ceiling": or_null(TEXT)}),

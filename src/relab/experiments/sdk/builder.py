@@ -52,7 +52,13 @@ class ExperimentBuilder:
         return self._set("experiment", workload_type=name)
 
     def dataset_jsonl(
-        self, path: str, *, suite_id: str = "default", split_id: str = "default", limit: int | None = None
+        self,
+        path: str,
+        *,
+        suite_id: str = "default",
+        split_id: str = "default",
+        limit: int | None = None,
+        task_id_field: str | None = None,
     ) -> Self:
         """Set the data set with the tasks.
 
@@ -61,8 +67,11 @@ class ExperimentBuilder:
             suite_id: the id of the benchmark (suite) that the tasks belong to, as the results name it.
             split_id: the id of the part of the suite, such as `test`, as the results name it.
             limit: the number of tasks to use, from the start of the file; None for all tasks.
+            task_id_field: the field from which the ids of the tasks are made; None for `task_id` or `id`.
         """
-        return self._set("dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit)
+        return self._set(
+            "dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit, task_id_field=task_id_field
+        )
 
     def harness_cli(
         self,

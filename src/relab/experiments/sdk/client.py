@@ -119,7 +119,7 @@ class LabClient:
         Args:
             run_dir: the folder of the run.
             retry_errors: whether trials that ended in an error run again.
-            ceilings: new values for `max_trials`, `max_cost_usd` or `max_seconds`, by name; 0 removes the ceiling.
+            ceilings: new values for fields of `policies.budget`, by name; 0 removes the ceiling.
 
         Raises:
             LabRunnerError: the run cannot be continued.

@@ -82,14 +82,20 @@ def agent_run_of(
     }
     if not row.success:
         run |= {"error_type": _name(row.error_type), "error_message": row.error_message}
-    cost = {
-        "tokens_prompt": _count(row.metrics.get("tokens_in")),
-        "tokens_completion": _count(row.metrics.get("tokens_out")),
-        "total_cost_usd": _cost(row.metrics.get("cost_usd")),
-    }
-    if any(value is not None for value in cost.values()):
-        run["cost"] = cost
+    run["cost"] = _cost_of(row)
     return {name: value for name, value in run.items() if value is not None}
+
+
+def _cost_of(row: TrialRow) -> dict[str, Any] | None:
+    """Return the tokens and the cost that the harness has reported; None if it has reported neither."""
+    # The run of the spans has their tokens and cost; a second run with them would count them twice.
+    reported = {name: value for name, value in row.metrics.items() if name not in row.metrics_from_spans}
+    cost = {
+        "tokens_prompt": _count(reported.get("tokens_in")),
+        "tokens_completion": _count(reported.get("tokens_out")),
+        "total_cost_usd": _cost(reported.get("cost_usd")),
+    }
+    return cost if any(value is not None for value in cost.values()) else None
 
 
 def _items(events: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

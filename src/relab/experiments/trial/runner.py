@@ -35,13 +35,9 @@ from relab.experiments.trial.preparing import (
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
 from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, journal_entry, make_row, metrics_of
+from relab.experiments.trial.span_usage import SPAN_METRICS, cost_of_attempt, span_usage
 from relab.experiments.trial.stored_results import StoredResult, capture
-from relab.experiments.trial.trial_folder import (
-    INVENTORY,
-    STATE,
-    TrialFolder,
-    trial_folder,
-)
+from relab.experiments.trial.trial_folder import INVENTORY, STATE, TrialFolder, trial_folder
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch, without_holes
 from relab.experiments.workspace.manifests import FileManifest, compare
 from relab.experiments.workspace.snapshots import Clone
@@ -99,7 +95,7 @@ class TrialRunner:
                     raise TrialStopped
                 if number == retry.max_attempts or not attempt.is_retried(retry.retry_on):
                     break
-                earlier_usd += attempt.cost_usd
+                earlier_usd += cost_of_attempt(folder, attempt, number)
                 folder.set_attempt_aside(number)
             return self._finish(
                 trial,
@@ -348,16 +344,13 @@ class TrialRunner:
         if source is not None:
             document["ext"]["result_cache"] = source.provenance()
         own = {INVENTORY: REF + self._evidence.link(document, folder.root / INVENTORY)}
-        model_use = self._network.model_use(folder) if source is None else dict(source.head.model_use)
-        row = make_row(
-            config,
-            trial,
-            attempt.outcome,
-            error_of(attempt),
-            attempts=number,
-            attempt=attempt,
-            metrics=metrics_of(config, folder, attempt) | model_use,
-        )
+        measured = metrics_of(config, folder, attempt)
+        model_use: dict[str, float] = dict(source.head.model_use) if source is not None else {}
+        if source is None:
+            model_use |= self._network.model_use(folder) | span_usage(folder, attempt, number, measured)
+        error, used = error_of(attempt), measured | model_use
+        row = make_row(config, trial, attempt.outcome, error, attempts=number, attempt=attempt, metrics=used)
+        row = replace(row, metrics_from_spans=[name for name in SPAN_METRICS if name in model_use])
         if source is not None:
             # Its agent run is in telemetry already; a second one would count its tokens and its failure twice.
             row = replace(row, cached_from=source.head.source, agent_run_id=source.head.agent_run_id)

@@ -51,7 +51,7 @@ class StoredHead:
         duration_ms: how long the harness ran in the last attempt.
         cost_usd: the cost of all attempts.
         posture: the isolation that was in effect, as the fields of `Posture`.
-        model_use: the metrics about the trial's requests to models.
+        model_use: the metrics about the trial's requests to models, and tokens and cost that only its spans report.
         changed: the paths of the workspace's files that the trial changed or deleted.
         workspace: the digest of the workspace after the trial, without the documents that harness and runner exchange.
     """
@@ -66,7 +66,7 @@ class StoredHead:
     duration_ms: float
     cost_usd: float
     posture: Mapping[str, Any]
-    model_use: Mapping[str, int]
+    model_use: Mapping[str, float]
     changed: Sequence[str]
     workspace: str
 
@@ -180,7 +180,7 @@ def capture(
     row: TrialRow,
     *,
     earlier_usd: float,
-    model_use: Mapping[str, int],
+    model_use: Mapping[str, float],
 ) -> None:
     """Write the result of a trial into the file `CAPTURE` of its folder, for the result cache.
 

@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.models import DEFAULT_FIRST_ERRORS
+from relab.experiments.records.sessions import configured_ceilings
 from support.experiments.configs import config
 from support.experiments.documents import check_document
 
@@ -60,6 +62,7 @@ def test_resolved_experiment_without_policies_lacks_their_fields() -> None:
         ({"design__policies__stopping": {"margin": 0.1}}, "metric"),
         ({"design__policies__stopping": {"metric": "success", "looks": 3}}, "looks"),
         ({"design__policies__budget": {"max_trials": 0}}, "max_trials"),
+        ({"design__policies__budget": {"max_first_errors": 0}}, "max_first_errors"),
         ({"design__policies__budget": {"max_cost_usd": float("inf")}}, "max_cost_usd"),
         ({"design__policies__budget": {"max_seconds": True}}, "max_seconds"),
         ({"design": {"stopping": STOPPING, "policies": "none"}}, "policies"),
@@ -68,3 +71,17 @@ def test_resolved_experiment_without_policies_lacks_their_fields() -> None:
 def test_wrong_policies_are_rejected_by_name(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         experiment(**changes)
+
+
+def test_ceiling_of_first_errors_is_stored_unless_it_is_the_default() -> None:
+    def stored(budget: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = experiment(design__policies__budget=budget).resolved()["design"]["budget"]
+        return found
+
+    unlimited = experiment(design__policies__budget={"max_first_errors": None})
+
+    assert "max_first_errors" not in stored({"max_trials": 3})
+    assert stored({"max_first_errors": 3})["max_first_errors"] == 3
+    assert stored({"max_first_errors": None})["max_first_errors"] is None
+    assert configured_ceilings(unlimited).max_first_errors is None
+    assert configured_ceilings(experiment()).max_first_errors == DEFAULT_FIRST_ERRORS

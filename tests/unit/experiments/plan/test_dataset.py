@@ -101,8 +101,11 @@ def test_a_task_id_that_occurs_twice_is_named_with_both_lines(tmp_path: Path) ->
     [
         ({"prompt": "x"}, "task_id is missing"),
         ({"task_id": None}, "task_id is missing"),
-        ({"instance_id": "django__django-1", "repo": "django"}, "task_id is missing; copy it from instance_id"),
-        ({"row_id": 7, "questionId": "q7"}, "task_id is missing; copy it from questionId"),
+        (
+            {"instance_id": "django__django-1", "repo": "django"},
+            "task_id is missing; set dataset.task_id_field: instance_id",
+        ),
+        ({"row_id": 7, "questionId": "q7"}, "task_id is missing; set dataset.task_id_field: questionId"),
         ({"task_id": 7}, "task_id must be text, not 7"),
         ({"task_id": ""}, "an id has 1 to 200 characters, not 0"),
         ({"task_id": "a/b"}, "an id must not contain '/'"),
@@ -323,3 +326,40 @@ def test_index_moves_only_to_an_identical_copy(tmp_path: Path) -> None:
     with pytest.raises(RunChangedError) as caught:
         index.moved_to(copy)
     assert caught.value.code == "run_changed"
+
+
+def test_ids_are_made_from_the_configured_field(tmp_path: Path) -> None:
+    rows = [{"instance_id": "django__django-11099"}, {"instance_id": "HumanEval/0", "task_id": 7}, {"instance_id": 12}]
+    path = write(tmp_path, *rows, boundary(instance_id="outer"), boundary(task={"instance_id": "inner"}))
+
+    index = index_tasks(path, id_field="instance_id")
+
+    assert ids_of(index) == ["django__django-11099", "HumanEval-0", "12", "outer", "inner"]
+    # The harness gets the row as it is.
+    assert index.read(1).payload == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"number": "a"}, "instance_id is missing"),
+        ({"instance_id": None, "uid": "a"}, "instance_id is missing; set dataset.task_id_field: uid"),
+        ({"instance_id": True}, "instance_id must be text, not True"),
+        ({"instance_id": ".."}, "'..' cannot be an id"),
+    ],
+)
+def test_wrong_configured_id_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExperimentInvalidError, match=re.escape(message)):
+        index_tasks(write(tmp_path, row), id_field="instance_id")
+
+
+def test_ids_that_are_equal_without_slashes_are_duplicates(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentInvalidError, match="'a-b' is already used on line 1"):
+        index_tasks(write(tmp_path, {"id": "a/b"}, {"id": "a-b"}), id_field="id")
+
+
+@pytest.mark.parametrize("row", [{"task_id": "HumanEval/0"}, {"id": "HumanEval/0"}, {"task_id": 7}])
+def test_message_about_an_unusable_id_names_the_setting_that_makes_it_usable(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    assert f"dataset.task_id_field: {next(iter(row))}" in wrong(tmp_path, row)

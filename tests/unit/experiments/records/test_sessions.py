@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,39 @@ def test_spending_counts_every_attempt_and_names_the_ceiling() -> None:
     assert "max_seconds" in (spending.reached(started=0, seconds=10) or "")
     spending.note({"row": trial_row("base", 3, metrics={"cost_usd": 0.25})})
     assert "max_cost_usd" in (spending.reached(started=0, seconds=0) or "")
+
+
+def ended(number: int, outcome: str = "error", message: str = "") -> dict[str, Any]:
+    kind = "invalid_key" if outcome == "error" else None
+    return trial_row("base", number, outcome=outcome, error_type=kind, error_message=message)
+
+
+def reached_after(*rows: dict[str, Any], limit: int | None = 3) -> str | None:
+    spending = RunSpending(Ceilings(max_first_errors=limit))
+    for row in rows:
+        spending.note_outcome(row)
+    return spending.reached(started=len(rows), seconds=1.0)
+
+
+def test_first_trials_with_the_same_error_reach_a_ceiling() -> None:
+    said = reached_after(*(ended(number, message=f"401: request {number} was rejected.") for number in range(3)))
+
+    assert said == (
+        "all of the first 3 trials ended in the same error (max_first_errors): invalid_key: 401: request 0 was rejected"
+    )
+    assert reached_after(ended(0), ended(1)) is None
+    assert reached_after(ended(0), ended(1), ended(2), limit=None) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [ended(1, "success"), ended(1, "failure"), ended(1, message="the model is unknown")],
+    ids=["success", "failure", "another error"],
+)
+def test_other_end_among_the_first_trials_lifts_the_ceiling_of_first_errors(other: dict[str, Any]) -> None:
+    assert reached_after(ended(0), other, *(ended(number) for number in range(2, 9))) is None
+
+
+def test_pruned_trials_count_neither_as_first_errors_nor_as_another_end() -> None:
+    assert reached_after(ended(0), ended(1), ended(2, "missing")) is None
+    assert reached_after(ended(0), ended(1), ended(2, "missing"), ended(3)) is not None
