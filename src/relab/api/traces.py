@@ -11,7 +11,7 @@ from relab.api.agent_runs import Cursor, RunId
 from relab.api.otlp import LANGFUSE_PATH, LOGS, METRICS, TRACES, documented_body, documented_responses, receive
 from relab.http.access import ScopeCheck, bearer_of, password_of, requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.telemetry.otlp_models import LogRecordPage, SpanPage
 
 router = APIRouter(tags=["traces"])
@@ -108,12 +108,7 @@ async def post_metrics(request: Request, services: ServicesDep) -> Response:
     return await receive(request, services, METRICS)
 
 
-@router.get(
-    "/agent-runs/{run_id}/spans",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the spans that a run was made from",
-)
+@router.get("/agent-runs/{run_id}/spans", **scoped(Scope.READ, 404), summary="Show the spans that a run was made from")
 def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> SpanPage:
     """Return a page of the spans that were received for a run, ordered by span id.
 
@@ -122,12 +117,7 @@ def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit
     return services.telemetry.spans(run_id, cursor=cursor, limit=limit)
 
 
-@router.get(
-    "/agent-runs/{run_id}/logs",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the log records of a run",
-)
+@router.get("/agent-runs/{run_id}/logs", **scoped(Scope.READ, 404), summary="Show the log records of a run")
 def get_logs(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> LogRecordPage:
     """Return a page of the received log records of the run's trace, oldest first."""
     return services.telemetry.logs(run_id, cursor=cursor, limit=limit)
