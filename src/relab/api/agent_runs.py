@@ -19,6 +19,7 @@ from relab.http.body import declared_length, read_body, require_json
 from relab.http.deps import PageSize, ServicesDep
 from relab.http.openapi import NO_NUL, BodyReadByRoute
 from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.telemetry.models import (
     AgentRun,
     IngestReceipt,
@@ -126,12 +127,7 @@ async def post_agent_run(request: Request, response: Response, services: Service
     return receipt
 
 
-@router.get(
-    "/agent-runs",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List agent runs, newest first",
-)
+@router.get("/agent-runs", **scoped(Scope.READ), summary="List agent runs, newest first")
 def list_agent_runs(
     services: ServicesDep,
     wanted: Annotated[RunFilter, Depends(run_filter)],
@@ -145,12 +141,7 @@ def list_agent_runs(
     return services.telemetry.list_runs(wanted, cursor=cursor, limit=limit)
 
 
-@router.get(
-    "/agent-runs/{run_id}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show an agent run with its counts",
-)
+@router.get("/agent-runs/{run_id}", **scoped(Scope.READ, 404), summary="Show an agent run with its counts")
 def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
     """Return the run without its timeline; unknown fields are returned as they were posted."""
     return services.telemetry.get(run_id)
@@ -177,8 +168,7 @@ def get_timeline(
 @router.delete(
     "/agent-runs/{run_id}",
     status_code=204,
-    dependencies=[requires(Scope.OPERATE)],
-    responses=scoped_problems(404),
+    **scoped(Scope.OPERATE, 404),
     summary="Delete a run, its timeline and its analyses",
 )
 def delete_agent_run(run_id: RunId, services: ServicesDep) -> None:

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Query
 
 from relab.access.models import Scope
 from relab.builds.service import FailureGroupPage, HistoryStatus, JudgedTestPage
-from relab.http.access import requires
 from relab.http.deps import PageSize, ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 
 router = APIRouter(tags=["builds"])
 
@@ -20,12 +19,7 @@ _BeforeTest = Annotated[str | None, Query(pattern=r"^[0-9a-f]{16}\.[^\x00]{0,200
 _BeforeGroup = Annotated[str | None, Query(pattern=r"^[0-9]{1,16}\.[0-9a-f]{0,24}$", description=_CONTINUES)]
 
 
-@router.get(
-    "/builds/tests",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List tests of builds with what their history says",
-)
+@router.get("/builds/tests", **scoped(Scope.READ), summary="List tests of builds with what their history says")
 def list_tests(
     services: ServicesDep,
     project: _Project = None,
@@ -41,12 +35,7 @@ def list_tests(
     return services.builds.history.list_tests(project=project, status=status, before=before, limit=limit)
 
 
-@router.get(
-    "/builds/groups",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List groups of builds that failed for the same cause",
-)
+@router.get("/builds/groups", **scoped(Scope.READ), summary="List groups of builds that failed for the same cause")
 def list_groups(
     services: ServicesDep,
     project: _Project = None,

@@ -6,18 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from relab.access.models import Caller, Scope
+from relab.access.models import Scope
 from relab.builds.promotion.service import ProjectPolicies, Promotion, PromotionRequest
-from relab.http.access import requires
+from relab.http.access import OperatorDep
 from relab.http.body import JsonBody
 from relab.http.deps import ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 
 router = APIRouter(tags=["builds"])
 
-# One check for both places of a route, so that it is made once.
-_OPERATES = requires(Scope.OPERATE)
-_Author = Annotated[Caller, _OPERATES]
 _Request = Annotated[
     PromotionRequest,
     Depends(JsonBody(PromotionRequest, example={"project": "engine", "policy": "thompson"}, is_strict=True)),
@@ -25,10 +22,7 @@ _Request = Annotated[
 
 
 @router.get(
-    "/build-policies",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="Show the policy of a project, and what each policy would earn",
+    "/build-policies", **scoped(Scope.READ), summary="Show the policy of a project, and what each policy would earn"
 )
 def get_policies(
     services: ServicesDep,
@@ -43,11 +37,10 @@ def get_policies(
 
 @router.post(
     "/build-policies/promote",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(409, 412, has_body=True),
+    **scoped(Scope.OPERATE, 409, 412, has_body=True),
     summary="Judge a policy, and put it into use if it is better",
 )
-def post_promotion(request: _Request, services: ServicesDep, caller: _Author) -> Promotion:
+def post_promotion(request: _Request, services: ServicesDep, caller: OperatorDep) -> Promotion:
     """Compare a policy with the current policy of a project, and put it into use if the verdict is PASS.
 
     The policy of a project is stored as a flag. After a PASS, the response names the `flag` and its new `version`,

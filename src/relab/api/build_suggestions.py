@@ -7,13 +7,14 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from relab.access.models import Caller, Scope
+from relab.access.models import Scope
 from relab.builds.service import StoredSuggestion, SuggestionPage, SuggestionState, VerdictRequest
 from relab.builds.suggestions.service import FixSuggestion, SuggestionRequest
-from relab.http.access import requires
+from relab.http.access import OperatorDep, requires
 from relab.http.body import JsonBody, declared_length
 from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep
 from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 
 router = APIRouter(tags=["builds"])
 
@@ -26,7 +27,6 @@ _Request = Annotated[
     SuggestionRequest,
     Depends(JsonBody(SuggestionRequest, example=_EXAMPLE, max_bytes=MAX_BODY_BYTES, is_strict=True)),
 ]
-_OPERATES = requires(Scope.OPERATE)
 _Verdict = Annotated[
     VerdictRequest,
     Depends(
@@ -65,12 +65,7 @@ def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSugge
     return services.builds.suggest_fix(failed)
 
 
-@router.get(
-    "/builds/suggestions",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List suggestions for failed builds, newest first",
-)
+@router.get("/builds/suggestions", **scoped(Scope.READ), summary="List suggestions for failed builds, newest first")
 def list_suggestions(
     services: ServicesDep,
     project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
@@ -84,12 +79,11 @@ def list_suggestions(
 
 @router.post(
     "/builds/suggestions/{suggestion_id}/verdict",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, has_body=True),
+    **scoped(Scope.OPERATE, 404, has_body=True),
     summary="Accept or reject a suggestion",
 )
 def post_verdict(
-    suggestion_id: ObjectId, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
+    suggestion_id: ObjectId, verdict: _Verdict, services: ServicesDep, caller: OperatorDep
 ) -> StoredSuggestion:
     """Store the caller's verdict about a suggestion.
 

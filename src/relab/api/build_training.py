@@ -8,10 +8,9 @@ from fastapi import APIRouter, Depends, status
 
 from relab.access.models import Scope
 from relab.builds.training.service import Training, TrainingRequest
-from relab.http.access import requires
 from relab.http.body import JsonBody
 from relab.http.deps import ObjectId, ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 
 router = APIRouter(tags=["builds"])
 
@@ -24,8 +23,7 @@ _Request = Annotated[
 @router.post(
     "/build-trainings",
     status_code=status.HTTP_202_ACCEPTED,
-    dependencies=[requires(Scope.OPERATE)],
-    responses=scoped_problems(409, has_body=True),
+    **scoped(Scope.OPERATE, 409, has_body=True),
     summary="Train the policy dqn",
 )
 def post_training(services: ServicesDep, request: _Request) -> Training:
@@ -38,12 +36,7 @@ def post_training(services: ServicesDep, request: _Request) -> Training:
     return services.build_training.request(request)
 
 
-@router.get(
-    "/build-trainings/{training_id}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the progress of a training",
-)
+@router.get("/build-trainings/{training_id}", **scoped(Scope.READ, 404), summary="Show the progress of a training")
 def get_training(training_id: ObjectId, services: ServicesDep) -> Training:
     """Return the status of a training of the policy `dqn`: `pending`, `running`, `done` or `failed`.
 

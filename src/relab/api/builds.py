@@ -27,10 +27,10 @@ from relab.http.body import IngestGate, JsonBody, PackedBody, declared_length, r
 from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep
 from relab.http.openapi import BodyReadByRoute
 from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 
 router = APIRouter(tags=["builds"])
 
-_OPERATES = requires(Scope.OPERATE)
 _SYMPTOMS: dict[str, Any] = {"status": "failed", "duration": 2.34, "error": "Out of memory during build"}
 _Symptoms = Annotated[
     BuildSymptoms, Depends(JsonBody(BuildSymptoms, example=_SYMPTOMS, is_optional=True, is_strict=True))
@@ -54,12 +54,7 @@ _Simulation = Annotated[
 ]
 
 
-@router.get(
-    "/simulate_build",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="Simulate a build",
-)
+@router.get("/simulate_build", **scoped(Scope.READ), summary="Simulate a build")
 def get_simulated_build(
     request: Request, services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]
 ) -> SimulatedBuild:
@@ -71,12 +66,7 @@ def get_simulated_build(
     return _simulated(request, services, simulation)
 
 
-@router.post(
-    "/simulate_build",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(has_body=True),
-    summary="Simulate the build in the body",
-)
+@router.post("/simulate_build", **scoped(Scope.READ, has_body=True), summary="Simulate the build in the body")
 def post_simulated_build(request: Request, services: ServicesDep, simulation: _Simulation) -> SimulatedBuild:
     """Return a simulated build, as `GET /simulate_build` does.
 
@@ -98,12 +88,7 @@ def _best_action(services: Services, symptoms: BuildSymptoms) -> BestAction:
     return services.builds.decisions.best_action(symptoms, default_policy=default)
 
 
-@router.get(
-    "/get_best_action",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(409),
-    summary="Choose the best action for a build",
-)
+@router.get("/get_best_action", **scoped(Scope.OPERATE, 409), summary="Choose the best action for a build")
 def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Query()]) -> BestAction:
     """Choose an action for the next build, and log the decision with its propensity (probability of the choice).
 
@@ -114,8 +99,7 @@ def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Qu
 
 @router.post(
     "/get_best_action",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(409, has_body=True),
+    **scoped(Scope.OPERATE, 409, has_body=True),
     summary="Choose the best action for the build in the body",
 )
 def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
@@ -128,8 +112,7 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
 
 @router.post(
     "/builds/decisions/{decision_id}/outcome",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, has_body=True),
     summary="Report what followed a decision",
 )
 def post_outcome(decision_id: ObjectId, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
@@ -171,12 +154,7 @@ def _reported(body: PackedBody, max_bytes: int) -> ReportedBuild:
     return cast("ReportedBuild", read_model(ReportedBuild, parse_json(body.unpack(max_bytes)), is_strict=True))
 
 
-@router.get(
-    "/builds",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List builds, newest first",
-)
+@router.get("/builds", **scoped(Scope.READ), summary="List builds, newest first")
 def list_builds(
     services: ServicesDep,
     project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
@@ -188,12 +166,7 @@ def list_builds(
     return services.builds.list_builds(project=project, status=status, before=before, limit=limit)
 
 
-@router.get(
-    "/builds/{build_id}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show a build",
-)
+@router.get("/builds/{build_id}", **scoped(Scope.READ, 404), summary="Show a build")
 def get_build(build_id: ObjectId, services: ServicesDep) -> Build:
     """Return the record of a build: its configuration and its result."""
     return services.builds.get(build_id)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from relab.access.models import Caller, Scope
+from relab.access.models import Scope
 from relab.core.errors import InvalidInputError, PreconditionRequiredError
 from relab.flags.models import (
     FLAG_KEY_PATTERN,
@@ -24,19 +24,16 @@ from relab.flags.models import (
     VersionNumber,
 )
 from relab.flags.service import read_as
-from relab.http.access import requires
+from relab.http.access import OperatorDep
 from relab.http.body import JsonBody
 from relab.http.deps import PageSize, ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 
 router = APIRouter(tags=["flags"])
 
 _ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
 _ENTITY_TAGS = re.compile(rf"[ \t]*{_ENTITY_TAG}(?:[ \t]*,[ \t]*{_ENTITY_TAG})*[ \t]*")
 
-# One check for both places of a route, so that it is made once.
-_OPERATES = requires(Scope.OPERATE)
-_Author = Annotated[Caller, _OPERATES]
 
 Key = Annotated[str, Path(pattern=FLAG_KEY_PATTERN, description="The flag's key.", examples=["checkout.new-search"])]
 Version = Annotated[int, Path(ge=1, le=MAX_INT32)]
@@ -163,12 +160,7 @@ def _answer(response: Response, flag: FlagVersion) -> FlagVersion:
     return flag
 
 
-@router.get(
-    "/flags",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List flags by key",
-)
+@router.get("/flags", **scoped(Scope.READ), summary="List flags by key")
 def list_flags(
     services: ServicesDep,
     archived: Annotated[bool, Query(description="Whether archived flags are listed, too.")] = False,
@@ -181,26 +173,15 @@ def list_flags(
     return services.flags.list_flags(with_archived=archived, after=after, limit=limit)
 
 
-@router.post(
-    "/flags",
-    status_code=201,
-    dependencies=[_OPERATES],
-    responses=scoped_problems(409, has_body=True),
-    summary="Create a flag",
-)
-def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
+@router.post("/flags", status_code=201, **scoped(Scope.OPERATE, 409, has_body=True), summary="Create a flag")
+def post_flag(draft: Draft, services: ServicesDep, caller: OperatorDep, response: Response) -> FlagVersion:
     """Create a flag; it is at version 1, and in use at once. 409 if a flag has this key, also if it is archived."""
     flag = services.flags.create(draft.key, draft.content, author=caller.name, note=draft.note)
     response.headers["Location"] = f"/flags/{flag.key}"
     return _answer(response, flag)
 
 
-@router.get(
-    "/flags/{key}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the current version of a flag",
-)
+@router.get("/flags/{key}", **scoped(Scope.READ, 404), summary="Show the current version of a flag")
 def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
     """Return the current version of a flag, also of an archived one.
 
@@ -212,13 +193,12 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
 
 @router.put(
     "/flags/{key}",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, 412, 428, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, 412, 428, has_body=True),
     openapi_extra=_CONDITIONAL,
     summary="Change a flag: add a version",
 )
 def put_flag(
-    key: Key, update: Update, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, update: Update, services: ServicesDep, caller: OperatorDep, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """Change a flag: its new content becomes a new version, which is returned.
 
@@ -231,12 +211,7 @@ def put_flag(
     return _answer(response, flag)
 
 
-@router.get(
-    "/flags/{key}/versions",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="List the versions of a flag, newest first",
-)
+@router.get("/flags/{key}/versions", **scoped(Scope.READ, 404), summary="List the versions of a flag, newest first")
 def list_flag_versions(
     key: Key,
     services: ServicesDep,
@@ -250,23 +225,13 @@ def list_flag_versions(
     return services.flags.history(key, before=before, limit=limit)
 
 
-@router.get(
-    "/flags/{key}/versions/{version}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show one version of a flag",
-)
+@router.get("/flags/{key}/versions/{version}", **scoped(Scope.READ, 404), summary="Show one version of a flag")
 def get_flag_version(key: Key, version: Version, services: ServicesDep) -> FlagVersion:
     """Return one version of a flag. A version never changes."""
     return services.flags.get_version(key, version)
 
 
-@router.get(
-    "/flags/{key}/diff",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Compare the contents of two versions of a flag",
-)
+@router.get("/flags/{key}/diff", **scoped(Scope.READ, 404), summary="Compare the contents of two versions of a flag")
 def get_flag_diff(
     key: Key,
     services: ServicesDep,
@@ -283,13 +248,12 @@ def get_flag_diff(
 
 @router.post(
     "/flags/{key}/rollback",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 412, 428, has_body=True),
+    **scoped(Scope.OPERATE, 404, 412, 428, has_body=True),
     openapi_extra=_CONDITIONAL,
     summary="Give a flag the content of an earlier version again",
 )
 def post_flag_rollback(
-    key: Key, wanted: Rollback, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, wanted: Rollback, services: ServicesDep, caller: OperatorDep, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """Add a version of a flag with the content of an earlier version. This also puts an archived flag back into use.
 
@@ -303,13 +267,17 @@ def post_flag_rollback(
 
 @router.post(
     "/flags/{key}/archive",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, 412, 428, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, 412, 428, has_body=True),
     openapi_extra=_CONDITIONAL,
     summary="Archive a flag",
 )
 def post_flag_archive(
-    key: Key, archiving: Archiving, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key,
+    archiving: Archiving,
+    services: ServicesDep,
+    caller: OperatorDep,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> FlagVersion:
     """Archive a flag: add a version that is not in use. Its history stays; a rollback puts the flag back into use.
 

@@ -9,15 +9,16 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
-from relab.access.models import Caller, Scope
+from relab.access.models import Scope
 from relab.core.errors import UnavailableError
 from relab.core.json import canonical_json
-from relab.http.access import requires
+from relab.http.access import OperatorDep, requires
 from relab.http.body import JsonBody, require_json
 from relab.http.deps import IncidentTailerDep, ObjectId, PageSize, ServicesDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
 from relab.http.negotiation import preferred
 from relab.http.problems import problem_responses, scoped_problems
+from relab.http.routes import scoped
 from relab.incidents.service import (
     AlertNotification,
     AlertsAccepted,
@@ -36,9 +37,6 @@ router = APIRouter(tags=["incidents"])
 MAX_ALERT_BYTES = 4_194_304
 """The maximum size of a notification: enough for a thousand long alerts."""
 
-# One check for both places of a route, so that it is made once.
-_OPERATES = requires(Scope.OPERATE)
-_Author = Annotated[Caller, _OPERATES]
 
 ApprovalId = Annotated[
     str,
@@ -164,11 +162,10 @@ def get_agent_status(services: ServicesDep) -> ResponderStatus:
 @router.post(
     "/agent/trigger",
     status_code=202,
-    dependencies=[_OPERATES],
-    responses=scoped_problems(409, has_body=True),
+    **scoped(Scope.OPERATE, 409, has_body=True),
     summary="Open an incident for a problem that a person reports",
 )
-def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author) -> Triggered:
+def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: OperatorDep) -> Triggered:
     """Open an incident for a problem that a person reports; if an incident is open, add the report to it.
 
     The responder starts to work on a new incident at its next poll. 409 if no target is watched.
@@ -176,12 +173,7 @@ def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author)
     return services.incidents.trigger(trigger.detail, by=caller.name)
 
 
-@router.get(
-    "/agent/incidents",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List incidents, newest first",
-)
+@router.get("/agent/incidents", **scoped(Scope.READ), summary="List incidents, newest first")
 def list_agent_incidents(
     services: ServicesDep,
     status: Annotated[
@@ -206,8 +198,7 @@ def list_agent_incidents(
 
 @router.get(
     "/agent/incidents/{incident_id}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
+    **scoped(Scope.READ, 404),
     summary="Return an incident with its actions and approval requests",
 )
 def get_agent_incident(incident_id: ObjectId, services: ServicesDep) -> IncidentDetails:
@@ -217,12 +208,11 @@ def get_agent_incident(incident_id: ObjectId, services: ServicesDep) -> Incident
 
 @router.post(
     "/agent/incidents/{incident_id}/dismiss",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, has_body=True),
+    **scoped(Scope.OPERATE, 404, has_body=True),
     summary="Dismiss an incident as a false positive",
 )
 def post_agent_dismissal(
-    incident_id: ObjectId, dismissal: Dismissed, services: ServicesDep, caller: _Author
+    incident_id: ObjectId, dismissal: Dismissed, services: ServicesDep, caller: OperatorDep
 ) -> IncidentDetails:
     """End an incident as a false positive.
 
@@ -290,11 +280,12 @@ def get_agent_postmortem(
 
 @router.post(
     "/agent/approvals/{approval_id}",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, has_body=True),
     summary="Approve or reject a plan",
 )
-def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
+def post_agent_approval(
+    approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: OperatorDep
+) -> Decision:
     """Approve or reject a plan.
 
     An approved plan may still be rejected. A rejected plan cannot be approved. The same decision again changes nothing.
@@ -303,13 +294,8 @@ def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: Ser
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 
 
-@router.post(
-    "/agent/pause",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(has_body=True),
-    summary="Pause the responder",
-)
-def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
+@router.post("/agent/pause", **scoped(Scope.OPERATE, has_body=True), summary="Pause the responder")
+def post_agent_pause(wanted: Switch, services: ServicesDep, caller: OperatorDep) -> SwitchState:
     """Pause all responders on this database, or those of one target: they execute no actions.
 
     Polls and diagnoses continue.
@@ -317,13 +303,8 @@ def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> 
     return services.incidents.pause(by=caller.name, why=wanted.why, target=wanted.target)
 
 
-@router.post(
-    "/agent/resume",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(has_body=True),
-    summary="Resume the responder",
-)
-def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
+@router.post("/agent/resume", **scoped(Scope.OPERATE, has_body=True), summary="Resume the responder")
+def post_agent_resume(wanted: Switch, services: ServicesDep, caller: OperatorDep) -> SwitchState:
     """Resume the responders of all targets, or of one.
 
     A target that was paused by name stays paused until it is resumed by name.

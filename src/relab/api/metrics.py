@@ -17,7 +17,8 @@ from relab.access.models import Scope
 from relab.bootstrap import Services
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import problem_responses, scoped_problems
+from relab.http.problems import problem_responses
+from relab.http.routes import scoped
 from relab.storage.counters import StoredCounter, StoredSeries
 from relab.telemetry.overview_models import MetricsOverview
 
@@ -120,10 +121,7 @@ def family_of(series: StoredSeries) -> Metric:
 
 
 @router.get(
-    "/metrics/overview",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="Show the figures of the runs that started in the last hours",
+    "/metrics/overview", **scoped(Scope.READ), summary="Show the figures of the runs that started in the last hours"
 )
 def get_overview(
     services: ServicesDep,

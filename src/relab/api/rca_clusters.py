@@ -9,21 +9,15 @@ from fastapi import APIRouter, Query
 from relab.access.models import Scope
 from relab.api.agent_runs import Cursor, TimeText
 from relab.core.clock import parse_time
-from relab.http.access import requires
 from relab.http.deps import PageSize, ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.rca.models import Category
 from relab.rca.service import ClusterPage
 
 router = APIRouter(tags=["root cause analysis"])
 
 
-@router.get(
-    "/rca/clusters",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List failures of runs that share a cause",
-)
+@router.get("/rca/clusters", **scoped(Scope.READ), summary="List failures of runs that share a cause")
 def list_clusters(
     services: ServicesDep,
     agent_name: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,

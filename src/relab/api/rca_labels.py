@@ -7,19 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from relab.access.models import Caller, Scope
+from relab.access.models import Scope
 from relab.api.agent_runs import Cursor, RunId
-from relab.http.access import requires
+from relab.http.access import OperatorDep
 from relab.http.deps import PageSize, ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.rca.models import BEHAVIOUR_PATTERN, NewBehaviourLabel, RunBehaviourLabel
 from relab.rca.service import LabelPage, NewLabel, RunLabel
 
 router = APIRouter(tags=["root cause analysis"])
 
-# One check for both places of a route, so that it is made once.
-_OPERATES = requires(Scope.OPERATE)
-_Author = Annotated[Caller, _OPERATES]
 _Behaviour = Annotated[
     str,
     Path(
@@ -35,12 +32,9 @@ class BehaviourLabelList(BaseModel):
 
 
 @router.put(
-    "/agent-runs/{run_id}/rca-label",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(400, 404),
-    summary="Label the first mistake of a run",
+    "/agent-runs/{run_id}/rca-label", **scoped(Scope.OPERATE, 400, 404), summary="Label the first mistake of a run"
 )
-def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Author) -> RunLabel:
+def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: OperatorDep) -> RunLabel:
     """Store a person's label of a run: which step went wrong first. An earlier label of the run is replaced.
 
     The run must contain the step and the agent that the label names.
@@ -48,35 +42,21 @@ def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Au
     return services.rca.labels.save(run_id, label, by=caller.name)
 
 
-@router.get(
-    "/agent-runs/{run_id}/rca-label",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the label of a run",
-)
+@router.get("/agent-runs/{run_id}/rca-label", **scoped(Scope.READ, 404), summary="Show the label of a run")
 def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
     """Return the label that says which step of a run went wrong first; 404 if the run has none."""
     return services.rca.labels.get(run_id)
 
 
 @router.delete(
-    "/agent-runs/{run_id}/rca-label",
-    status_code=204,
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404),
-    summary="Delete the label of a run",
+    "/agent-runs/{run_id}/rca-label", status_code=204, **scoped(Scope.OPERATE, 404), summary="Delete the label of a run"
 )
 def delete_label(run_id: RunId, services: ServicesDep) -> None:
     """Delete the label that says which step of a run went wrong first; 404 if the run has none."""
     services.rca.labels.remove(run_id)
 
 
-@router.get(
-    "/rca/labels",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List labels of runs, newest first",
-)
+@router.get("/rca/labels", **scoped(Scope.READ), summary="List labels of runs, newest first")
 def list_labels(
     services: ServicesDep,
     cursor: Cursor = None,
@@ -88,12 +68,11 @@ def list_labels(
 
 @router.put(
     "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(400, 404),
+    **scoped(Scope.OPERATE, 400, 404),
     summary="Label whether a run shows a behaviour",
 )
 def put_behaviour_label(
-    run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: _Author
+    run_id: RunId, behaviour: _Behaviour, label: NewBehaviourLabel, services: ServicesDep, caller: OperatorDep
 ) -> RunBehaviourLabel:
     """Store a person's label of a run: whether the run shows a behaviour.
 
@@ -105,8 +84,7 @@ def put_behaviour_label(
 
 @router.get(
     "/agent-runs/{run_id}/behaviour-labels",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
+    **scoped(Scope.READ, 404),
     summary="List the labels of a run for behaviours",
 )
 def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
@@ -117,8 +95,7 @@ def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabe
 
 @router.get(
     "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
+    **scoped(Scope.READ, 404),
     summary="Show the label of a run for a behaviour",
 )
 def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
@@ -130,8 +107,7 @@ def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: Services
 @router.delete(
     "/agent-runs/{run_id}/behaviour-labels/{behaviour}",
     status_code=204,
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404),
+    **scoped(Scope.OPERATE, 404),
     summary="Delete the label of a run for a behaviour",
 )
 def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:

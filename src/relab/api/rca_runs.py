@@ -13,7 +13,7 @@ from relab.api.agent_runs import RunId
 from relab.http.access import requires
 from relab.http.deps import ObjectId, PageSize, ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.rca.models import JudgeMethod, RcaRun
 from relab.rca.service import RcaReceipt
 
@@ -29,8 +29,7 @@ _STREAM_EXAMPLE = (
 @router.post(
     "/agent-runs/{run_id}/rca-runs",
     status_code=202,
-    dependencies=[requires(Scope.OPERATE)],
-    responses=scoped_problems(404, 409),
+    **scoped(Scope.OPERATE, 404, 409),
     summary="Request a root cause analysis of a run",
 )
 def post_rca_run(
@@ -53,8 +52,7 @@ def post_rca_run(
 
 @router.get(
     "/agent-runs/rca-runs/{rca_run_id}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
+    **scoped(Scope.READ, 404),
     summary="Show an analysis, with its report when it is done",
 )
 def get_rca_run(rca_run_id: ObjectId, services: ServicesDep) -> RcaRun:
@@ -66,10 +64,7 @@ def get_rca_run(rca_run_id: ObjectId, services: ServicesDep) -> RcaRun:
 
 
 @router.get(
-    "/agent-runs/{run_id}/rca-runs",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="List the analyses of a run, newest first",
+    "/agent-runs/{run_id}/rca-runs", **scoped(Scope.READ, 404), summary="List the analyses of a run, newest first"
 )
 def list_rca_runs(run_id: RunId, services: ServicesDep, limit: PageSize = 50) -> list[RcaRun]:
     """Return the analyses of a run without their reports, newest first."""

@@ -9,18 +9,16 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from relab.access.models import Caller, Scope
-from relab.http.access import requires
+from relab.access.models import Scope
+from relab.http.access import OperatorDep, requires
 from relab.http.body import JsonBody
 from relab.http.deps import BeforeId, ObjectId, PageSize, ServicesDep, TailerDep
 from relab.http.event_stream import AfterDep, stream, stream_responses
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.rollouts.service import Plan, RolloutPage, RolloutRecord
 
 router = APIRouter(tags=["rollouts"])
 
-_OPERATES = requires(Scope.OPERATE)
-_Author = Annotated[Caller, _OPERATES]
 
 _STREAM_EXAMPLE = (
     'id: 3\ndata: {"status":"running","step":"execute","pct":12,'
@@ -50,14 +48,8 @@ _Decision = Annotated[
 ]
 
 
-@router.post(
-    "/rollouts",
-    status_code=202,
-    dependencies=[_OPERATES],
-    responses=scoped_problems(has_body=True),
-    summary="Start a rollout",
-)
-def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: Response) -> RolloutRecord:
+@router.post("/rollouts", status_code=202, **scoped(Scope.OPERATE, has_body=True), summary="Start a rollout")
+def post_rollout(plan: _Plan, services: ServicesDep, caller: OperatorDep, response: Response) -> RolloutRecord:
     """Queue a rollout for a worker, and return its record.
 
     The body has the fields of a plan file, but must not name files of the server.
@@ -67,12 +59,7 @@ def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: 
     return record
 
 
-@router.get(
-    "/rollouts",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(),
-    summary="List rollouts, newest first",
-)
+@router.get("/rollouts", **scoped(Scope.READ), summary="List rollouts, newest first")
 def list_rollouts(
     services: ServicesDep,
     before: BeforeId = None,
@@ -83,10 +70,7 @@ def list_rollouts(
 
 
 @router.get(
-    "/rollouts/{rollout_id}",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show a rollout with its windows and its verdict",
+    "/rollouts/{rollout_id}", **scoped(Scope.READ, 404), summary="Show a rollout with its windows and its verdict"
 )
 def get_rollout(rollout_id: ObjectId, services: ServicesDep) -> RolloutRecord:
     """Return the whole record of a rollout."""
@@ -113,11 +97,12 @@ async def stream_rollout(rollout_id: ObjectId, services: ServicesDep, tailer: Ta
 @router.post(
     "/rollouts/{rollout_id}/stop",
     status_code=202,
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, has_body=True),
     summary="Stop a rollout",
 )
-def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
+def stop_rollout(
+    rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: OperatorDep
+) -> RolloutRecord:
     """Request the stop of a rollout, and return its record.
 
     The process that executes the rollout restores the flags and stops within seconds. The status is `interrupted` when
@@ -128,11 +113,12 @@ def stop_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDe
 
 @router.post(
     "/rollouts/{rollout_id}/apply",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, 412, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, 412, has_body=True),
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
-def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
+def apply_rollout(
+    rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: OperatorDep
+) -> RolloutRecord:
     """Apply the new flags of a rollout that has the verdict PASS or EDGE, and read them back to check them.
 
     EDGE means: the change is too bad for PASS and not bad enough for FAIL, so a person decides.
@@ -145,12 +131,11 @@ def apply_rollout(rollout_id: ObjectId, decision: _Decision, services: ServicesD
 
 @router.post(
     "/rollouts/{rollout_id}/rollback",
-    dependencies=[_OPERATES],
-    responses=scoped_problems(404, 409, 412, has_body=True),
+    **scoped(Scope.OPERATE, 404, 409, 412, has_body=True),
     summary="Restore the flags from before a rollout",
 )
 def roll_back_rollout(
-    rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: _Author
+    rollout_id: ObjectId, decision: _Decision, services: ServicesDep, caller: OperatorDep
 ) -> RolloutRecord:
     """Undo a rollout whose change is in force: restore the earlier flags, and check them by reading them back.
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from relab.access.models import Caller, Scope
 from relab.api.agent_runs import Cursor, RunId
-from relab.api.otlp import LANGFUSE_PATH, LOGS, METRICS, TRACES, documented_body, documented_responses, receive
+from relab.api.otlp import LANGFUSE_PATH, LOGS, METRICS, TRACES, Signal, documented_body, documented_responses, receive
 from relab.http.access import ScopeCheck, bearer_of, password_of, requires
 from relab.http.deps import ServicesDep
-from relab.http.problems import scoped_problems
+from relab.http.routes import scoped
 from relab.telemetry.otlp_models import LogRecordPage, SpanPage
 
 router = APIRouter(tags=["traces"])
@@ -19,12 +19,18 @@ router = APIRouter(tags=["traces"])
 PageSize = Annotated[int, Query(ge=1, le=1_000)]
 
 
+def _documented(signal: Signal) -> dict[str, Any]:
+    return {
+        "response_class": Response,
+        "responses": documented_responses(signal),
+        "openapi_extra": documented_body(signal),
+    }
+
+
 @router.post(
     TRACES.path,
     dependencies=[requires(Scope.INGEST)],
-    response_class=Response,
-    responses=documented_responses(TRACES),
-    openapi_extra=documented_body(TRACES),
+    **_documented(TRACES),
     summary="Ingest OpenTelemetry traces (OTLP/HTTP)",
 )
 async def post_traces(request: Request, services: ServicesDep) -> Response:
@@ -61,9 +67,7 @@ _INGESTS_AS_LANGFUSE: Final[Any] = Depends(LangfuseScopeCheck(Scope.INGEST))
 @router.post(
     LANGFUSE_PATH,
     dependencies=[_INGESTS_AS_LANGFUSE],
-    response_class=Response,
-    responses=documented_responses(TRACES),
-    openapi_extra=documented_body(TRACES),
+    **_documented(TRACES),
     summary="Ingest OpenTelemetry traces from Langfuse's SDKs",
 )
 async def post_langfuse_traces(request: Request, services: ServicesDep) -> Response:
@@ -77,9 +81,7 @@ async def post_langfuse_traces(request: Request, services: ServicesDep) -> Respo
 @router.post(
     LOGS.path,
     dependencies=[requires(Scope.INGEST)],
-    response_class=Response,
-    responses=documented_responses(LOGS),
-    openapi_extra=documented_body(LOGS),
+    **_documented(LOGS),
     summary="Ingest OpenTelemetry logs (OTLP/HTTP)",
 )
 async def post_logs(request: Request, services: ServicesDep) -> Response:
@@ -95,9 +97,7 @@ async def post_logs(request: Request, services: ServicesDep) -> Response:
 @router.post(
     METRICS.path,
     dependencies=[requires(Scope.INGEST)],
-    response_class=Response,
-    responses=documented_responses(METRICS),
-    openapi_extra=documented_body(METRICS),
+    **_documented(METRICS),
     summary="Accept OpenTelemetry metrics (OTLP/HTTP)",
 )
 async def post_metrics(request: Request, services: ServicesDep) -> Response:
@@ -108,12 +108,7 @@ async def post_metrics(request: Request, services: ServicesDep) -> Response:
     return await receive(request, services, METRICS)
 
 
-@router.get(
-    "/agent-runs/{run_id}/spans",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the spans that a run was made from",
-)
+@router.get("/agent-runs/{run_id}/spans", **scoped(Scope.READ, 404), summary="Show the spans that a run was made from")
 def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> SpanPage:
     """Return a page of the spans that were received for a run, ordered by span id.
 
@@ -122,12 +117,7 @@ def get_spans(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit
     return services.telemetry.spans(run_id, cursor=cursor, limit=limit)
 
 
-@router.get(
-    "/agent-runs/{run_id}/logs",
-    dependencies=[requires(Scope.READ)],
-    responses=scoped_problems(404),
-    summary="Show the log records of a run",
-)
+@router.get("/agent-runs/{run_id}/logs", **scoped(Scope.READ, 404), summary="Show the log records of a run")
 def get_logs(run_id: RunId, services: ServicesDep, cursor: Cursor = None, limit: PageSize = 500) -> LogRecordPage:
     """Return a page of the received log records of the run's trace, oldest first."""
     return services.telemetry.logs(run_id, cursor=cursor, limit=limit)

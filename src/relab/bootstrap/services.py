@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from relab.knowledge.service import KnowledgeService
     from relab.llm.gateway import LlmGateway
     from relab.progress.models import ProgressEvent
-    from relab.progress.tailer import ProgressTailer
+    from relab.progress.tailer import Event, EventLog, ProgressTailer
     from relab.rca.service import RcaService
     from relab.rollouts.service import RolloutService
     from relab.telemetry.service import TelemetryService
@@ -197,20 +197,18 @@ class Services(Foundation):
 
     def tailer(self) -> ProgressTailer[ProgressEvent]:
         """Return a new tailer, which sends new progress events of jobs to its subscribers in one event loop."""
-        from relab.progress.tailer import ProgressTailer
-
-        settings = self.settings.progress
-        return ProgressTailer(
-            self.progress, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
-        )
+        return self._tailer(self.progress)
 
     def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
         """Return a new tailer, which sends new events of incident timelines to its subscribers in one event loop."""
+        return self._tailer(self.incidents.log)
+
+    def _tailer(self, log: EventLog[Event]) -> ProgressTailer[Event]:
         from relab.progress.tailer import ProgressTailer
 
         settings = self.settings.progress
         return ProgressTailer(
-            self.incidents.log, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
+            log, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
         )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:

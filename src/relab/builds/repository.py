@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, union, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, union, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from relab.builds.models import BuildStatus
 from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow, BuildSuggestionRow, BuildTestRow
@@ -87,14 +87,8 @@ def list_builds(
         before: only builds whose ids are lower than this id; None to begin with the newest.
         limit: the largest number of builds.
     """
-    statement = select(BuildRow.document).order_by(BuildRow.build_id.desc()).limit(limit)
-    if project is not None:
-        statement = statement.where(BuildRow.project == project)
-    if status is not None:
-        statement = statement.where(BuildRow.status == status)
-    if before is not None:
-        statement = statement.where(BuildRow.build_id < before)
-    return session.execute(statement).scalars().all()
+    wanted = [(BuildRow.project, project), (BuildRow.status, status)]
+    return _newest(session, select(BuildRow.document), BuildRow.build_id, wanted, before, limit)
 
 
 def project_names(session: Session, name: str | None = None, *, limit: int) -> list[str]:
@@ -155,16 +149,11 @@ def list_suggestions(
         limit: the largest number of suggestions.
     """
     row = BuildSuggestionRow
-    statement = select(row.document).order_by(row.suggestion_id.desc()).limit(limit)
-    if project is not None:
-        statement = statement.where(row.project == project)
+    statement = select(row.document)
     if states:
         statement = statement.where(row.state.in_(states))
-    if failure_key is not None:
-        statement = statement.where(row.failure_key == failure_key)
-    if before is not None:
-        statement = statement.where(row.suggestion_id < before)
-    return session.execute(statement).scalars().all()
+    wanted = [(row.project, project), (row.failure_key, failure_key)]
+    return _newest(session, statement, row.suggestion_id, wanted, before, limit)
 
 
 def delete_surplus_suggestions(session: Session, state: str, *, keep: int) -> None:
@@ -209,16 +198,11 @@ def list_decisions(
         limit: the largest number of decisions.
     """
     row = BuildDecisionRow
-    statement = select(row.document).order_by(row.decision_id.desc()).limit(limit)
-    if project is not None:
-        statement = statement.where(row.project == project)
-    if version is not None:
-        statement = statement.where(row.catalogue_version == version)
+    statement = select(row.document)
     if has_reward:
         statement = statement.where(row.reward.is_not(None))
-    if before is not None:
-        statement = statement.where(row.decision_id < before)
-    return session.execute(statement).scalars().all()
+    wanted = [(row.project, project), (row.catalogue_version, version)]
+    return _newest(session, statement, row.decision_id, wanted, before, limit)
 
 
 def count_running(session: Session) -> int:
@@ -295,3 +279,21 @@ def delete_old_suggestions(session: Session, before_us: int, *, limit: int) -> i
 
 def _is_old_build(before_us: int) -> tuple[ColumnElement[bool], ...]:
     return BuildRow.started_at < before_us, BuildRow.status != BuildStatus.RUNNING.value
+
+
+def _newest(
+    session: Session,
+    statement: Select[dict[str, Any]],
+    key: InstrumentedAttribute[str],
+    wanted: Sequence[tuple[InstrumentedAttribute[Any], object]],
+    before: str | None,
+    limit: int,
+) -> Sequence[dict[str, Any]]:
+    """Return at most `limit` documents with ids (`key`) below `before`, newest first.
+
+    `wanted` has `(column, value)`; columns with the value None are not compared.
+    """
+    conditions = [column == value for column, value in wanted if value is not None]
+    if before is not None:
+        conditions.append(key < before)
+    return session.execute(statement.where(*conditions).order_by(key.desc()).limit(limit)).scalars().all()

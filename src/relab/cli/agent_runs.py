@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from relab.cli.confirming import confirm
+from relab.cli.context import open_services, run_follow_ups
 from relab.cli.export import export
 from relab.cli.logs import logs
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
@@ -20,6 +21,7 @@ from relab.cli.remapping import remap
 from relab.cli.retention import prune
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 from relab.cli.run_views import TIMELINE_COLUMNS, cause_cell, field_rows, summary_rows, timeline_rows
+from relab.core.errors import ConflictError, InvalidInputError, MalformedBodyError
 
 if TYPE_CHECKING:
     from relab.telemetry.models import RunFilter, RunPage
@@ -50,8 +52,6 @@ def ingest(
     """
     from rich.progress import track
 
-    from relab.cli.context import open_services
-
     with open_services() as services:
         documents = list(_documents(source))
         shown = track(documents, description="Ingesting", disable=as_json or not sys.stderr.isatty())
@@ -79,7 +79,6 @@ def list_runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the runs that match all given options, newest first."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -130,7 +129,6 @@ def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPag
 @app.command()
 def show(run_id: RunId, as_json: JsonOption = False) -> None:
     """Show the question, the answer and the outcome of a run, and its root cause analyses."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -156,8 +154,6 @@ def timeline(
     as_json: JsonOption = False,
 ) -> None:
     """Show the timeline of a run as a tree: its steps, tool calls and guardrail events."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         page = services.telemetry.timeline(run_id, limit=limit)
         started_at = services.telemetry.get(run_id).started_at
@@ -178,8 +174,6 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete runs with their timelines and analyses."""
-    from relab.cli.context import open_services, run_follow_ups
-
     with open_services() as services:
         if not yes:
             confirm(f"Delete {len(run_ids)} run(s)?")
@@ -206,8 +200,6 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
     Raises:
         InvalidInputError: the source does not exist, cannot be read, or contains no .json or .jsonl files.
     """
-    from relab.core.errors import InvalidInputError
-
     if source == "-":
         yield from _split("stdin", sys.stdin.buffer.read(), lines=False)
         return
@@ -240,7 +232,6 @@ def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes
         raw: the content of the file. If it is not JSON, it is yielded as one run, which ingestion then rejects.
         lines: whether each line is a run.
     """
-    from relab.core.errors import MalformedBodyError
     from relab.core.json import canonical_json, parse_json
 
     if lines:
@@ -261,7 +252,6 @@ def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes
 
 
 def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
-    from relab.core.errors import ConflictError, InvalidInputError
     from relab.telemetry.reading import read_agent_run
 
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.confirming import confirm
+from relab.cli.context import open_services, operator
 from relab.cli.output import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ def create_token(
 ) -> None:
     """Create a token and print it once. Only its hash is stored."""
     from relab.access.models import Scope
-    from relab.cli.context import open_services, operator
 
     unknown = [item for item in scope if item not in set(Scope)]
     if unknown:
@@ -56,7 +56,6 @@ def create_token(
 @app.command("list")
 def list_tokens(as_json: JsonOption = False) -> None:
     """List the tokens without their secrets, and show whether requests need a token."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -83,8 +82,6 @@ def list_tokens(as_json: JsonOption = False) -> None:
 @app.command()
 def status(as_json: JsonOption = False) -> None:
     """Show whether requests need a token, since when, and how many tokens are valid."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         state = services.access.state()
     if as_json:
@@ -97,8 +94,6 @@ def status(as_json: JsonOption = False) -> None:
 @app.command()
 def revoke(token_id: Annotated[str, typer.Argument(help="The id of the token, from `lab auth list`.")]) -> None:
     """Revoke a token at once. If no valid token is left, every request is rejected."""
-    from relab.cli.context import open_services, operator
-
     with open_services() as services:
         services.access.revoke_token(token_id, by=operator())
         state = services.access.state()
@@ -117,8 +112,6 @@ def reopen(
     Revoke all valid tokens before you use this command. When the next token is created, every request needs a token
     again.
     """
-    from relab.cli.context import open_services, operator
-
     with open_services() as services:
         if not yes:
             confirm("Let every program and user of this machine do everything without a token?")
@@ -136,7 +129,6 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """List who created or revoked tokens, or let requests in without a token (`lab auth reopen`), newest first."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:

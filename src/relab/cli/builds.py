@@ -19,11 +19,12 @@ from relab.cli.builds_tests import evidence_text, list_tests, print_tests
 from relab.cli.builds_train import train
 from relab.cli.builds_watch import KnobsOption, PolicyOption, ProjectArgument, watch
 from relab.cli.choices import choice_of
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, JsonOption, plain, print_json, print_table
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
-    from relab.builds.service import Build, BuildStatus, BuildTestCounts, PolicyEvaluation
+    from relab.builds.service import Build, BuildTestCounts, PolicyEvaluation
 
 app = typer.Typer(help="Builds: run them, choose their configuration, explain failures.", no_args_is_help=True)
 app.command()(explain)
@@ -57,7 +58,6 @@ def run(
     used, or the policy needs an extra that is not installed. 130: interrupted.
     """
     from relab.builds.service import BuildStatus, agent_run_id, override, read_project
-    from relab.cli.context import open_services
 
     read = read_project(project)
     configuration = override(read.file.defaults, knob_values(knobs or []))
@@ -99,10 +99,10 @@ def list_builds(
     as_json: JsonOption = False,
 ) -> None:
     """List builds, newest first."""
-    from relab.cli.context import open_services
+    from relab.builds.service import BuildStatus
     from relab.core.clock import format_time
 
-    wanted = _status(status)
+    wanted = choice_of(BuildStatus, "--status", "a status", status)
     with open_services() as services:
         page = services.builds.list_builds(project=project, status=wanted, before=before, limit=limit)
         check_project(services.builds, project, page.items)
@@ -135,7 +135,6 @@ def show(
 ) -> None:
     """Show a build: its configuration, its result, and with --log its log."""
     from relab.builds.service import agent_run_id
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -189,7 +188,6 @@ def decisions(
     as_json: JsonOption = False,
 ) -> None:
     """List the decisions of the optimizer, newest first, with their propensities (probabilities) and rewards."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -256,8 +254,6 @@ def policies(
     After a failed build, the optimizer decides with which change the project is built again. Each policy learns from
     the older half of the log, and its reward is estimated on the newer half.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         found = services.builds.decisions.evaluate_policies(project)
     if as_json:
@@ -314,9 +310,3 @@ def _origin_facts(build: Build) -> dict[str, object]:
         "url": origin.url,
     }
     return facts | {name[:40]: value for name, value in origin.configuration.items()}
-
-
-def _status(text: str | None) -> BuildStatus | None:
-    from relab.builds.service import BuildStatus
-
-    return None if text is None else choice_of(BuildStatus, "--status", "a status", text)

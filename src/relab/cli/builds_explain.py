@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from relab.cli.builds_tests import print_tests
+from relab.cli.context import open_services, read_settings
 from relab.cli.output import JsonOption, plain, print_json, stdout_console
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def explain(
     """
     from relab.builds.logs.service import LineRole, relevant_lines
     from relab.builds.suggestions.service import known_failures, suggest
-    from relab.cli.context import read_settings
 
     log = _read(logfile)
     passed = _read(passing) if passing is not None else None
@@ -88,7 +88,6 @@ def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
     A test that occurs in no recorded build of the project is left out.
     """
     from relab.builds.logs.service import failed_tests
-    from relab.cli.context import open_services
 
     with open_services() as services:
         return services.builds.history.known_tests(project, failed_tests(log))

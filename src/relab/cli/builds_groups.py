@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.builds_projects import check_project
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def groups(
     A group "goes on" (its cause is still present) if the newest build of at least one of the group's projects is in the
     group.
     """
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:

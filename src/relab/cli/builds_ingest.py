@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.builds.ingest.service import BuildIngest, GivenFacts
@@ -48,7 +50,6 @@ def ingest(
     from rich.progress import track
 
     from relab.builds.ingest.service import GivenFacts
-    from relab.cli.context import open_services
 
     texts = {"project": project, "commit": commit, "branch": branch, "job": job, "url": url, "input": input_name}
     for name, value in texts.items():
@@ -121,8 +122,6 @@ def _files(source: str) -> Iterator[Path | None]:
     Raises:
         InvalidInputError: `source` does not exist, or is a folder without files.
     """
-    from relab.core.errors import InvalidInputError
-
     if source == _STDIN:
         yield None
         return
@@ -158,8 +157,6 @@ def _check(name: str, value: str | None) -> None:
         InvalidInputError: the text is empty, too long, or contains control characters; or it is a URL with another
             scheme than http or https.
     """
-    from relab.core.errors import InvalidInputError
-
     longest = 2_000 if name == "url" else 200
     if value is not None and (not 1 <= len(value) <= longest or not value.isprintable()):
         raise InvalidInputError(f"--{name}: {value[:80]!r} must have 1 to {longest:,} printable characters.")
@@ -169,7 +166,6 @@ def _check(name: str, value: str | None) -> None:
 
 def _ended_status(text: str | None) -> BuildStatus | None:
     from relab.builds.service import BuildStatus
-    from relab.core.errors import InvalidInputError
 
     names = [status.value for status in BuildStatus if status is not BuildStatus.RUNNING]
     if text is None:

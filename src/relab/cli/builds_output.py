@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from relab.cli.builds_explain import print_quotes
 from relab.cli.output import plain
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.builds.service import Build, BuildDecision, BuildPass
@@ -56,8 +57,6 @@ def knob_values(knobs: list[str]) -> dict[str, str]:
     Raises:
         InvalidInputError: a text has no `=`.
     """
-    from relab.core.errors import InvalidInputError
-
     found = {}
     for text in knobs:
         name, equals, value = text.partition("=")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from relab.builds.optimizer.policies.registry import POLICY_CHOICES
+from relab.cli.context import open_services, operator
 from relab.cli.output import EXIT_FAILED, EXIT_UNDECIDED, JsonOption, plain, print_json
 
 
@@ -26,7 +27,6 @@ def promote(
     project uses the policy already. 2: the verdict is EDGE (neither PASS nor FAIL) or INVALID (the log has too little
     information). 64: the policy is unknown.
     """
-    from relab.cli.context import open_services, operator
     from relab.stats.verdicts import Verdict
 
     with open_services() as services:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.confirming import confirm
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, print_json
 from relab.cli.retention import parse_age_us
 
@@ -38,7 +39,6 @@ def prune(
     """
     from dataclasses import asdict
 
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     age_us = parse_age_us("--older-than", older_than)

@@ -8,10 +8,12 @@ import typer
 
 from relab.cli.builds_projects import check_project
 from relab.cli.choices import choice_of
+from relab.cli.context import open_services, operator
 from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from relab.builds.service import StoredSuggestion, SuggestionState
+    from relab.builds.service import StoredSuggestion
 
 SuggestionId = Annotated[str, typer.Argument(metavar="ID", help="The suggestion's id.")]
 Note = Annotated[
@@ -28,10 +30,10 @@ def suggestions(
     as_json: JsonOption = False,
 ) -> None:
     """List the suggestions for failed builds, newest first, with the line that showed each failure."""
-    from relab.cli.context import open_services
+    from relab.builds.service import SuggestionState
     from relab.core.clock import format_time
 
-    wanted = _state(status)
+    wanted = choice_of(SuggestionState, "--status", "a status", status)
     with open_services() as services:
         page = services.builds.suggestions.list_suggestions(project=project, state=wanted, before=before, limit=limit)
         check_project(services.builds, project, page.items)
@@ -77,8 +79,6 @@ def _judge(verdict: str, command: str, suggestion_id: str, note: str, *, as_json
     from pydantic import ValidationError
 
     from relab.builds.service import VerdictRequest
-    from relab.cli.context import open_services, operator
-    from relab.core.errors import InvalidInputError
 
     try:
         request = VerdictRequest.model_validate({"verdict": verdict, "note": note})
@@ -96,9 +96,3 @@ def _sentence(found: StoredSuggestion) -> str:
     last = found.verdicts[-1]
     about = found.title or "no known failure"
     return f"{found.state.value} by {plain(last.by)}: {plain(about)}{f' ({plain(last.note)})' if last.note else ''}"
-
-
-def _state(text: str | None) -> SuggestionState | None:
-    from relab.builds.service import SuggestionState
-
-    return None if text is None else choice_of(SuggestionState, "--status", "a status", text)

@@ -9,10 +9,12 @@ import typer
 
 from relab.cli.builds_projects import check_project
 from relab.cli.choices import choice_of
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from relab.builds.service import HistoryEvidence, HistoryStatus, JudgedTest
+    from relab.builds.service import HistoryEvidence, JudgedTest
 
 _MAX_PRINTED: Final = 10
 
@@ -39,11 +41,13 @@ def list_tests(
     broken test passed earlier and has failed in each build since. Tests with the newest failures come first. The newest
     300 builds of a project are examined.
     """
-    from relab.cli.context import open_services
+    from relab.builds.service import HistoryStatus
 
-    wanted = _status(status)
+    wanted = choice_of(HistoryStatus, "--status", "a status", status)
     if flaky:
-        wanted = _only_flaky(wanted)
+        if wanted not in {None, HistoryStatus.FLAKY}:
+            raise InvalidInputError(f"--flaky: --status is {status!r}.", remedy="Use one of the two options.")
+        wanted = HistoryStatus.FLAKY
     with open_services() as services:
         page = services.builds.history.list_tests(project=project, status=wanted, before=before, limit=limit)
         check_project(services.builds, project, page.items)
@@ -111,23 +115,3 @@ def _named(evidence: HistoryEvidence) -> str:
 
 def _builds(count: int) -> str:
     return "1 build" if count == 1 else f"{count:,} builds"
-
-
-def _status(text: str | None) -> HistoryStatus | None:
-    from relab.builds.service import HistoryStatus
-
-    return None if text is None else choice_of(HistoryStatus, "--status", "a status", text)
-
-
-def _only_flaky(status: HistoryStatus | None) -> HistoryStatus:
-    """Return the status `flaky` for the option --flaky.
-
-    Raises:
-        InvalidInputError: `status`, the value of --status, is another status.
-    """
-    from relab.builds.service import HistoryStatus
-    from relab.core.errors import InvalidInputError
-
-    if status not in {None, HistoryStatus.FLAKY}:
-        raise InvalidInputError(f"--flaky: --status is {status.value!r}.", remedy="Use one of the two options.")
-    return HistoryStatus.FLAKY

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ def train(
     Exit code 0: the policy is trained. 1: the training failed. 69: the extra is missing.
     """
     from relab.builds.training.service import TrainingRequest
-    from relab.cli.context import open_services
 
     with open_services() as services:
         training = services.build_training.request(TrainingRequest(builds=builds, seed=seed))

@@ -14,6 +14,7 @@ from relab.builds.optimizer.policies.registry import POLICY_CHOICES
 from relab.cli.builds_groups import print_recurrence
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_pass_facts, print_responder
 from relab.cli.builds_tests import print_tests
+from relab.cli.context import open_services
 from relab.cli.output import plain, print_json_line
 from relab.cli.stopping import stoppable
 
@@ -56,7 +57,6 @@ def watch(
     Exit code 0: Ctrl-C or --passes ended the command. 64: the build file or a knob was invalid at the start.
     """
     from relab.builds.service import WatchPlan, override, read_project
-    from relab.cli.context import open_services
 
     values = knob_values(knobs or [])
     # Mistakes of the command line end the command before its first pass.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from enum import StrEnum
@@ -10,8 +12,12 @@ if TYPE_CHECKING:
 ChoiceT = TypeVar("ChoiceT", bound="StrEnum")
 
 
-def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str) -> ChoiceT:
-    """Convert the value of a command-line option to a member of the enumeration `kind`.
+@overload
+def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str) -> ChoiceT: ...
+@overload
+def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str | None) -> ChoiceT | None: ...
+def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str | None) -> ChoiceT | None:
+    """Convert the value of a command-line option to a member of the enumeration `kind`; None stays None.
 
     Args:
         kind: the enumeration.
@@ -22,8 +28,8 @@ def choice_of(kind: type[ChoiceT], option: str, noun: str, text: str) -> ChoiceT
     Raises:
         InvalidInputError: `text` names no member; the message names the option and all choices.
     """
-    from relab.core.errors import InvalidInputError
-
+    if text is None:
+        return None
     try:
         return kind(text)
     except ValueError as error:

@@ -17,6 +17,7 @@ from relab.cli.output import (
     print_table,
     report_error,
 )
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
 
 
 def compare(
@@ -44,7 +45,6 @@ def compare(
     damaged run; 64 if there is no such run.
     """
     from relab.cli.experiment_context import open_experiments
-    from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
     from relab.experiments.sets import find_set
 
     with open_experiments(telemetry=False) as service:

@@ -6,6 +6,8 @@ import sys
 
 import typer
 
+from relab.core.errors import InvalidInputError
+
 
 def confirm(question: str) -> None:
     """Ask a yes-or-no question on stderr, and return if the answer is yes.
@@ -19,7 +21,6 @@ def confirm(question: str) -> None:
     except typer.Abort as error:
         if sys.stdin is not None and sys.stdin.isatty():
             raise
-        from relab.core.errors import InvalidInputError
 
         # The question ends without a newline.
         print(file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from relab.cli.confirming import confirm
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, JsonOption, print_json
 
 app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
@@ -17,7 +18,6 @@ def upgrade(
     revision: Annotated[str, typer.Argument(help="Target revision.")] = "head", as_json: JsonOption = False
 ) -> None:
     """Migrate the database to the newest schema, or to the schema of a given revision."""
-    from relab.cli.context import open_services
     from relab.storage import migrate
 
     with open_services(prepare=False) as services:
@@ -31,7 +31,6 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Migrate the database back to an older schema. Data for which this schema has no place is lost."""
-    from relab.cli.context import open_services
     from relab.storage import migrate
 
     with open_services(prepare=False) as services:
@@ -44,7 +43,6 @@ def downgrade(
 @app.command()
 def check(as_json: JsonOption = False) -> None:
     """Check whether the schema of the database fits this version of relab. Exit code 1 if the schema does not fit."""
-    from relab.cli.context import open_services
     from relab.storage import schema
 
     with open_services(prepare=False) as services:

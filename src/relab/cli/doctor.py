@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_UNAVAILABLE, JsonOption, print_json, print_table
+from relab.core.errors import ConfigurationError, RelabError
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
@@ -42,8 +44,6 @@ class Check:
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check the settings and all connections, and print a table; exit code 69 if a configured part cannot be used."""
-    from relab.cli.context import open_services
-
     with open_services(prepare=False) as services:
         checks = [
             _python(),
@@ -75,7 +75,6 @@ def _python() -> Check:
 
 
 def _try(name: str, found: str, check: Callable[[], None]) -> Check:
-    from relab.core.errors import RelabError
 
     try:
         check()
@@ -92,7 +91,6 @@ def _database(services: Services) -> list[Check]:
 
 
 def _schema(database: Database) -> Check:
-    from relab.core.errors import RelabError
     from relab.storage.preparing import prepare
 
     try:
@@ -107,7 +105,6 @@ def _queue(services: Services) -> Check:
     reached = _try("queue", mode, services.job_backend.ping)
     if reached.state == "problem":
         return reached
-    from relab.core.errors import RelabError
 
     try:
         counts, alive = services.queue.counts(), services.queue.worker_lives()
@@ -122,7 +119,6 @@ def _queue(services: Services) -> Check:
 
 
 def _access(services: Services) -> Check:
-    from relab.core.errors import RelabError
 
     try:
         state = services.access.state()
@@ -140,7 +136,6 @@ def _access(services: Services) -> Check:
 
 def _model(services: Services) -> Check:
     from relab.bootstrap.llm import check_provider
-    from relab.core.errors import ConfigurationError
 
     settings = services.settings
     try:
@@ -166,7 +161,6 @@ def _model(services: Services) -> Check:
 
 def _model_server(services: Services, url: str) -> Check:
     """Check that the server of the language model at `url` responds, accepts the key and offers the model."""
-    from relab.core.errors import RelabError
     from relab.llm import LangChainGateway, LlmUnavailableError
 
     try:
@@ -199,7 +193,6 @@ def _model_server(services: Services, url: str) -> Check:
 
 def _responder(services: Services) -> list[Check]:
     """Check that the watched target responds, and that the action server responds and accepts the configured token."""
-    from relab.core.errors import RelabError
     from relab.incidents.capabilities import health_of, offered_actions
 
     settings, url = services.settings, services.settings.watched_url
@@ -232,7 +225,6 @@ def _autonomy(services: Services) -> list[Check]:
 
     The result is empty if the settings name no class.
     """
-    from relab.core.errors import RelabError
     from relab.incidents.capabilities import server_unknown_classes
 
     settings = services.settings
@@ -258,8 +250,6 @@ def _autonomy(services: Services) -> list[Check]:
 
 def _notices(services: Services) -> list[Check]:
     """Check for each receiver of notifications whether the last notification could be sent."""
-    from relab.core.errors import RelabError
-
     try:
         names = services.notices.configured()
         states = {state.receiver: state for state in services.notices.states()} if names else {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from relab.cli.context import open_services
 from relab.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
     if not telemetry:
         yield ExperimentService(SystemClock(), signing_key=signing_key_path(default_home()))
         return
-    from relab.cli.context import open_services
 
     with open_services() as services:
         yield services.experiments()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, plain, print_json, print_table
+from relab.core.errors import RelabError
 
 if TYPE_CHECKING:
     from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunOptions, StopSwitch
@@ -112,7 +113,6 @@ def _run_one(
     nothing is run.
     """
     from relab.cli.experiment_output import live_progress
-    from relab.core.errors import RelabError
 
     if stop.finish.is_set() and not entry.is_finished:
         return _Ran(entry)

@@ -30,6 +30,7 @@ from relab.cli.experiment_options import (
     keep_of,
 )
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
+from relab.core.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from relab.experiments.models import ContinueOptions, RunOptions
@@ -43,7 +44,6 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented example of .lab/experiment.yaml, and its JSON Schema, which editors use for completion."""
-    from relab.core.errors import InvalidInputError
     from relab.experiments.service import write_experiment
 
     if workload_type not in {"agent_harness", "trainer"}:
@@ -114,7 +114,6 @@ def run(
 ) -> int:
     """Run the trials of an experiment, with the network access and the sandbox that it configures."""
     from relab.cli.experiment_sets import continue_set, run_set
-    from relab.core.errors import InvalidInputError
     from relab.experiments.models import Command, ContinueOptions, RunOptions
     from relab.experiments.sets import find_set, is_set_file
 
@@ -274,7 +273,6 @@ def verify(
     Exit code: 0 if all are unchanged, 1 if the run is damaged, 64 if there is no such run.
     """
     from relab.cli.output import report_error
-    from relab.core.errors import NotFoundError
 
     with open_experiments(telemetry=False) as service:
         try:

@@ -13,9 +13,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import _JSON_CONTROL as JSON_CONTROL
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
+from relab.core.errors import ConfigurationError, ConflictError, InvalidInputError
 
 What = Literal["runs", "items", "spans", "logs"]
 Format = Literal["jsonl", "parquet"]
@@ -41,8 +43,6 @@ def export(
     Each run that matches the options when the command starts is exported once, with its whole timeline. Runs that are
     deleted during the export are left out. The output file appears under its name only when it is complete.
     """
-    from relab.cli.context import open_services
-
     _check_target(output, format_, force=force, as_json=as_json)
     with open_services() as services:
         run_filter = options.read(services.clock.now_us())
@@ -73,8 +73,6 @@ def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -
         ConflictError: the file exists, and `force` is False.
         ConfigurationError: the output cannot be accessed.
     """
-    from relab.core.errors import ConflictError, InvalidInputError
-
     if output == _STDOUT:
         if as_json:
             raise InvalidInputError("--json and --output - both write to stdout.", remedy="Name a file after --output.")
@@ -135,7 +133,6 @@ def _target(output: str, *, force: bool) -> Iterator[Path]:
 
 
 def _publish(path: Path, final: Path, *, force: bool) -> None:
-    from relab.core.errors import ConflictError
 
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -171,7 +168,6 @@ def _report(total: int, what: What, output: str) -> None:
 
 
 def _unwritable(output: str, error: OSError) -> Exception:
-    from relab.core.errors import ConfigurationError
 
     reason = error.strerror or str(error)
     return ConfigurationError(

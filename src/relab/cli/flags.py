@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.core.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from relab.flags.models import FlagVersion
@@ -31,7 +33,6 @@ def list_flags(
     as_json: JsonOption = False,
 ) -> None:
     """List the current version of each flag, ordered by key."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -65,7 +66,6 @@ def show(
     """Show a version of a flag, with its content in the format of `lab flags set`."""
     from json import dumps
 
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -88,8 +88,6 @@ def set_flag(
     as_json: JsonOption = False,
 ) -> None:
     """Set the content of a flag. A new flag is created; an existing one gets a new version."""
-    from relab.cli.context import open_services
-    from relab.core.errors import NotFoundError
     from relab.core.json import parse_json
     from relab.flags.models import FlagContent
     from relab.flags.service import read_as
@@ -113,7 +111,6 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """List the versions of a flag, newest first."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -145,7 +142,6 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Print the differences between the contents of two versions of a flag."""
-    from relab.cli.context import open_services
     from relab.core.json import canonical_json
 
     with open_services() as services:
@@ -175,8 +171,6 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Add a version of a flag with the content of an earlier version. An archived flag is put into use again."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         expected = None if if_version is None else {if_version}
         flag = services.flags.rollback(key, to, expected=expected, author=author, note=note)
@@ -188,8 +182,6 @@ def archive(
     key: Key, note: Note = "", author: Author = "cli", if_version: IfVersion = None, as_json: JsonOption = False
 ) -> None:
     """Archive a flag: it can no longer be evaluated, but its history stays."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         expected = None if if_version is None else {if_version}
         flag = services.flags.archive(key, expected=expected, author=author, note=note)
@@ -204,7 +196,6 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Print the value of a flag for a context, and the reason."""
-    from relab.cli.context import open_services
     from relab.core.json import canonical_json, parse_json
     from relab.flags.service import read_context
 
@@ -239,8 +230,6 @@ def _read(file: str) -> bytes:
     Raises:
         InvalidInputError: the file cannot be read.
     """
-    from relab.core.errors import InvalidInputError
-
     if file == "-":
         return sys.stdin.buffer.read()
     try:

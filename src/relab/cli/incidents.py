@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.choices import choice_of
+from relab.cli.context import open_services
 from relab.cli.incidents_eval import evaluate
 from relab.cli.incidents_postmortem import postmortem
 from relab.cli.incidents_prune import prune
 from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from threading import Event
@@ -59,7 +61,6 @@ def list_incidents(
     as_json: JsonOption = False,
 ) -> None:
     """List incidents, newest first."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     statuses = _statuses(status or [])
@@ -87,8 +88,6 @@ def list_incidents(
 @app.command()
 def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
     """Show an incident with its timeline, actions and approval requests."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         found, events = services.incidents.get(incident_id), list(_timeline(services.incidents, incident_id))
         briefing = services.incidents.briefing(incident_id)
@@ -114,7 +113,6 @@ def watch(
 
     With --json, each event is printed as a CloudEvent on one line.
     """
-    from relab.cli.context import open_services
     from relab.cli.stopping import stoppable
 
     with open_services() as services, stoppable() as stop:
@@ -145,8 +143,6 @@ def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonO
 @app.command()
 def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
     """Dismiss an incident as a false positive: it ends, and the present state of the service counts as normal."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         found = services.incidents.dismiss(incident_id, by=by, why=why)
     if as_json:
@@ -165,8 +161,6 @@ def trigger(
     as_json: JsonOption = False,
 ) -> None:
     """Open an incident for a problem that you report; the responder starts to work on it at its next poll."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         found = services.incidents.trigger(detail, by=by, target=target)
         if target is not None:
@@ -180,8 +174,6 @@ def trigger(
 @app.command()
 def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
     """Pause the responder: it executes no actions, but keeps polling and diagnosing."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         state = services.incidents.pause(by=by, why=why, target=target)
         targets = services.incidents.targets()
@@ -191,8 +183,6 @@ def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: Js
 @app.command()
 def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
     """Resume the responder after `lab incidents pause`, so that it executes actions again."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         state = services.incidents.resume(by=by, why=why, target=target)
         targets = services.incidents.targets()
@@ -236,7 +226,6 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
 
     The past events of the incidents that are already open come first. Incidents that open later are included.
     """
-    from relab.core.errors import NotFoundError
     from relab.incidents.service import IncidentStatus
 
     open_ones = [status for status in IncidentStatus if not status.is_over]
@@ -264,7 +253,6 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
 
 
 def _decide(question: str, *, approved: bool, note: str, by: str) -> Decision:
-    from relab.cli.context import open_services
 
     with open_services() as services:
         return services.incidents.decide(question, approved=approved, by=by, note=note)

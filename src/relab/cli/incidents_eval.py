@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import read_settings
 from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.experiment_options import QuietOption
 from relab.cli.incidents_eval_output import show_report
@@ -81,7 +82,6 @@ def evaluate(
     The report shows how well each responder detects, diagnoses and repairs the faults, and how much harm it does. For
     comparison, it also shows two simple responders: one that does nothing, and one that restarts everything.
     """
-    from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access
     from relab.testbed.scoring import service
 
@@ -129,7 +129,6 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
     Raises:
         ConfigurationError: no model is configured, or its package is not installed.
     """
-    from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access
     from relab.testbed.scoring.service import wants_model
 

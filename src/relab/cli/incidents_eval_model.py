@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from relab.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
@@ -47,7 +49,6 @@ def model_access(settings: Settings) -> ModelAccess:
 
 
 def _require_model(settings: Settings) -> None:
-    from relab.core.errors import ConfigurationError
 
     if not settings.has_model:
         raise ConfigurationError(

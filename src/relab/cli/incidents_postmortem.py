@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, write_text
 
 
@@ -20,7 +21,6 @@ def postmortem(
     """Print the postmortem of an incident: timeline, evidence, actions and follow-ups. Default: Markdown to stdout."""
     from pydantic import TypeAdapter
 
-    from relab.cli.context import open_services
     from relab.incidents.service import Postmortem
 
     with open_services() as services:

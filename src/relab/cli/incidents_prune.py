@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.confirming import confirm
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, print_json
 from relab.cli.retention import parse_age_us
 
@@ -29,7 +30,6 @@ def prune(
     Only incidents that are over are deleted. What relab learnt from the incidents is kept. Servers may run meanwhile.
     The command may be stopped at any time. Started again, it continues.
     """
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     age_us = parse_age_us("--older-than", older_than)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 app = typer.Typer(help="Logs of Inspect AI: `import` and `export`.", no_args_is_help=True)
@@ -44,8 +45,6 @@ def import_logs(
     if no_telemetry:
         found = InspectLogService(SystemClock()).import_logs(Path.cwd(), logs, options)
     else:
-        from relab.cli.context import open_services
-
         with open_services() as services:
             found = InspectLogService(services.clock, services.telemetry).import_logs(Path.cwd(), logs, options)
     for warning in [warning for item in found for warning in item.warnings]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, print_json, print_table
 
 app = typer.Typer(help="List queued jobs; retry or drop parked jobs.", no_args_is_help=True)
@@ -22,7 +23,6 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
     from relab.jobs.models import JobStatus
 
@@ -52,8 +52,6 @@ def list_jobs(
 @app.command()
 def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
     """Queue parked jobs (they failed permanently) again. Their attempts are counted from 0 again."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         for job_id in job_ids:
             services.queue.retry(job_id)
@@ -66,8 +64,6 @@ def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
 @app.command()
 def drop(job_ids: JobIds, as_json: JsonOption = False) -> None:
     """Delete jobs. A running job cannot be deleted; at the first such job, the command ends with an error."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         for job_id in job_ids:
             services.drop_job(job_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services, read_settings
 from relab.cli.knowledge_incidents import correct, delete, incidents
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
@@ -35,8 +36,6 @@ AskOption = Annotated[
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
     """List the runbooks in use: all in the folder of runbooks, and the shipped runbooks for all other causes."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         library, folder = services.knowledge.library(), services.knowledge.folder
     if as_json:
@@ -69,7 +68,6 @@ def list_runbooks(as_json: JsonOption = False) -> None:
 @app.command()
 def show(cause: Annotated[str, typer.Argument(help="Cause of the runbook.")], as_json: JsonOption = False) -> None:
     """Print the runbook of a cause, in the format of `lab knowledge add`."""
-    from relab.cli.context import open_services
     from relab.knowledge.service import write_runbook
 
     with open_services() as services:
@@ -98,7 +96,6 @@ def add(
     if _is_known_failure(file):
         _teach(file, replace=replace, as_json=as_json)
         return
-    from relab.cli.context import open_services
 
     with open_services() as services:
         around = _surroundings(services.settings, ask=ask)
@@ -119,7 +116,6 @@ def _is_known_failure(file: Path) -> bool:
 
 def _teach(file: Path, *, replace: bool, as_json: bool) -> None:
     from relab.builds.suggestions.service import teach
-    from relab.cli.context import read_settings
 
     failure, source = teach(file, read_settings().taught_failures, replace=replace)
     if as_json:
@@ -145,8 +141,6 @@ def search(
 
     The search compares words and, with the extra [embeddings], also the meaning.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         hits = services.knowledge.search(" ".join(words), limit=limit, with_incidents=with_incidents)
     if as_json:
@@ -182,8 +176,6 @@ def drafts(
     as_json: JsonOption = False,
 ) -> None:
     """List the runbooks that relab drafted from past incidents and that a person has not accepted yet."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         found, problems = services.knowledge.drafts()
         if cause is not None:
@@ -219,8 +211,6 @@ def accept(
 
     Read the draft first: lab knowledge drafts CAUSE.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         runbook = services.knowledge.accept(cause)
     if as_json:
@@ -236,7 +226,6 @@ def lint(
     as_json: JsonOption = False,
 ) -> int:
     """Print what should be corrected in the runbooks. Exit code 1 if one of them cannot be used."""
-    from relab.cli.context import open_services
     from relab.knowledge.service import Weight
 
     with open_services() as services:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ def incidents(
     as_json: JsonOption = False,
 ) -> None:
     """List past incidents, the latest first, with the cause of each, the actions that helped, and who resolved it."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -52,8 +52,6 @@ def delete(incident_id: IncidentId, as_json: JsonOption = False) -> None:
 
     `lab incidents` still shows the incident itself.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         change = services.knowledge.delete(incident_id)
         drafts = _drafts(services, change)
@@ -70,8 +68,6 @@ def correct(
     as_json: JsonOption = False,
 ) -> None:
     """Correct the cause of a past incident, and update the runbooks that are learnt from it."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         change = services.knowledge.correct(incident_id, cause)
         drafts = _drafts(services, change)

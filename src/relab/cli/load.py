@@ -22,6 +22,7 @@ from relab.cli.output import (
     write_text,
 )
 from relab.cli.stopping import stoppable
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.load.models import LatencySummary, LoadPlan, LoadResult, Mix, OnProgress, Progress
@@ -99,7 +100,6 @@ def _exit_code(result: LoadResult) -> int:
 
 
 def _requests(url: str, name: str | None, path: Path | None) -> tuple[str, Mix]:
-    from relab.core.errors import InvalidInputError
     from relab.load.service import built_in_mix, read_mix, single_request
 
     if name is not None and path is not None:
@@ -110,7 +110,6 @@ def _requests(url: str, name: str | None, path: Path | None) -> tuple[str, Mix]:
 
 
 def _stages(rate: float | None, duration: float | None, stages: Sequence[str] | None) -> list[dict[str, float]]:
-    from relab.core.errors import InvalidInputError
 
     if not stages:
         return [
@@ -125,7 +124,6 @@ def _stages(rate: float | None, duration: float | None, stages: Sequence[str] | 
 
 
 def _stage(text: str) -> dict[str, float]:
-    from relab.core.errors import InvalidInputError
 
     rates, _, seconds = text.partition(":")
     first, ramp, last = rates.partition("-")
@@ -137,7 +135,6 @@ def _stage(text: str) -> dict[str, float]:
 
 
 def _headers(lines: Sequence[str]) -> dict[str, str]:
-    from relab.core.errors import InvalidInputError
 
     headers: dict[str, str] = {}
     for line in lines:

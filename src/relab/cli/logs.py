@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 _NS_PER_US = 1_000
@@ -18,8 +19,6 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Show the log records that arrived over OTLP for the run's trace, oldest first."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         page = services.telemetry.logs(run_id, limit=limit)
     if as_json:

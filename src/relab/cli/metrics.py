@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.cost_text import token_text, usd_text
 from relab.cli.output import JsonOption, print_json, print_table
 
@@ -21,8 +22,6 @@ def overview(
 
     The figures are success rate, latency, cost and failing tools.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         figures = services.telemetry.overview(hours)
     if as_json:

@@ -21,6 +21,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    ExtraMissingError,
+    InUseError,
+    InvalidInputError,
+    NotConfiguredError,
+    RelabError,
+    UnavailableError,
+)
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -143,8 +154,6 @@ def check_writable(*paths: Path | None) -> None:
     Raises:
         InvalidInputError: a file cannot be written.
     """
-    from relab.core.errors import InvalidInputError
-
     for path in filter(None, paths):
         if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
             raise InvalidInputError(f"{path} cannot be written.", remedy="Choose a file in an existing folder.")
@@ -164,8 +173,6 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
         ConfigurationError: the file cannot be written. An existing file is unchanged, unless it cannot be replaced as a
             whole (such as a mount point) and was written directly.
     """
-    from relab.core.errors import ConfigurationError, ConflictError
-
     try:
         write_file(path, text, overwrite=overwrite)
     except FileExistsError as error:
@@ -240,15 +247,6 @@ def _replace(path: Path, content: bytes) -> None:
 def report_error(error: Exception) -> int:
     """Print an error to stderr, or with `--json` as JSON to stdout, and return the exit code for it."""
     from relab.core.atomic_files import is_disk_full
-    from relab.core.errors import (
-        ConfigurationError,
-        ExtraMissingError,
-        InUseError,
-        InvalidInputError,
-        NotConfiguredError,
-        RelabError,
-        UnavailableError,
-    )
 
     if isinstance(error, OSError) and is_disk_full(error):
         place = error.filename or "A file or the output"

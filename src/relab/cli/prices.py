@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 app = typer.Typer(help="Prices of language models, for estimates of costs: list, set.", no_args_is_help=True)
@@ -23,8 +24,6 @@ def list_prices(
 
     Prices that were set for this installation come first; they have precedence over shipped prices.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         table = services.telemetry.prices.table()
     if model is not None:
@@ -71,7 +70,6 @@ def set_price(
     as_json: JsonOption = False,
 ) -> None:
     """Set the price of a model for this installation, in `$RELAB_HOME/prices.yaml`; it applies at once, to all runs."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, report_error
+from relab.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from relab.experiments.proof.service import BundleVerification, ProofService, ProofVerdict, Verification
@@ -33,8 +34,6 @@ def verify(
     Exit code: 0 if nothing was changed. 1 if something was changed, or the given key did not sign the run. 2 if the run
     has not ended, or has no seal (the recorded digests of all its files). 64 if there is no such run.
     """
-    from relab.core.errors import NotFoundError
-
     if run.is_file():
         return _verify_bundle(run, key, json)
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services, run_follow_ups
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, write_text
 from relab.cli.rca_batch import analyze_all
 from relab.cli.rca_clusters import clusters
@@ -68,7 +69,6 @@ def analyze(
     A rule of a behaviour may contain a sentence, for what only a language model can recognise in a run. With --judge,
     the model judges these sentences, too.
     """
-    from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
 
     if everything:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from relab.cli.context import run_follow_ups
 from relab.cli.output import EXIT_FAILED, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ def analyze_all(services: Services, run_filter: RunFilter, *, force: bool, as_js
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from relab.cli.context import run_follow_ups
 
     total = services.telemetry.failed.count(run_filter)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from relab.cli.choices import choice_of
+from relab.cli.context import open_services
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.run_filters import moment_us
 
@@ -28,11 +29,10 @@ def clusters(
 
     For each run, only its newest analysis counts.
     """
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
     from relab.rca.models import Category
 
-    wanted = None if category is None else choice_of(Category, "--category", "a category", category)
+    wanted = choice_of(Category, "--category", "a category", category)
     with open_services() as services:
         page = services.rca.clusters.list(
             agent_name=agent,

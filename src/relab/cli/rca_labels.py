@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services, operator
 from relab.cli.output import JsonOption, plain, print_json, print_table, write_text
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.rca.service import LabelScore
@@ -36,8 +38,6 @@ def label(
     """
     from pydantic import ValidationError
 
-    from relab.cli.context import open_services, operator
-    from relab.core.errors import InvalidInputError
     from relab.core.validation import problems_of
     from relab.rca.service import NewLabel
 
@@ -76,7 +76,6 @@ def label(
 
 
 def _label_behaviour(run_id: str, behaviour: str, *, is_shown: bool, removes: bool, as_json: bool) -> None:
-    from relab.cli.context import open_services, operator
 
     with open_services() as services:
         labels = services.rca.behaviours.labels
@@ -106,8 +105,6 @@ def labels(
     as_json: JsonOption = False,
 ) -> None:
     """List labels, newest first; or measure how often reports agree with the labels; or export the labels."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         keeper = services.rca.labels
         if measure:

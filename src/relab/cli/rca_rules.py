@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
+from relab.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from relab.rca.service import BehaviourRule, BehaviourScore, ScannedRun
@@ -101,9 +103,6 @@ def _scan(
     from itertools import islice
 
     from rich.progress import track
-
-    from relab.cli.context import open_services
-    from relab.core.errors import ConfigurationError
 
     with open_services() as services:
         scanner = services.rca.behaviours

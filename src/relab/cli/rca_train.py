@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
 
@@ -21,8 +22,6 @@ def train(
     The models learn from your labels (`lab rca label`). New analyses use the models. Older runs must be analysed again
     with --force.
     """
-    from relab.cli.context import open_services
-
     if remove and agent is None:
         raise typer.BadParameter("--remove needs --agent.")
     with open_services() as services:

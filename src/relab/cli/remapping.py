@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from relab.cli.context import open_services
 from relab.cli.output import EXIT_FAILED, JsonOption, print_json
 from relab.cli.run_filters import moment_us
 
@@ -27,8 +28,6 @@ def remap(
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from relab.cli.context import open_services
 
     runs = projected = outcomes = skipped = 0
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())

@@ -10,6 +10,7 @@ import typer
 
 from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.core.errors import InvalidInputError
 
 
 def rescore(
@@ -25,7 +26,6 @@ def rescore(
     The scorer gets the output and files of each trial, and prints an outcome and metrics as JSON. Exit code: 0 if every
     trial was scored, 1 if the scorer failed for at least one.
     """
-    from relab.core.errors import InvalidInputError
     from relab.experiments.service import Scorer
 
     try:

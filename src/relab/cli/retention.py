@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.confirming import confirm
+from relab.cli.context import open_services, run_follow_ups
 from relab.cli.output import JsonOption, print_json
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
@@ -37,7 +39,6 @@ def prune(
 
     Servers and workers may run meanwhile. The command may be stopped at any time. Started again, it continues.
     """
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     age_us = parse_age_us("--older-than", older_than)
@@ -69,8 +70,6 @@ def parse_age_us(option: str, text: str) -> int:
     Raises:
         InvalidInputError: the text is not an age; the message names the option.
     """
-    from relab.core.errors import InvalidInputError
-
     match = _AGE.fullmatch(text.strip())
     if match is None:
         # Months and minutes are not accepted: "6m" could mean either, and minutes would delete nearly everything.
@@ -96,8 +95,6 @@ def _prune(services: Services, before_us: int, batch: int, expected: int, *, sho
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from relab.cli.context import run_follow_ups
 
     runs = spans = logs = 0
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())

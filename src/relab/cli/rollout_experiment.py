@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services, operator
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.rollout_running import exit_code, recover, show_progress
 from relab.cli.stopping import stoppable
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.rollouts.service import Plan
@@ -46,7 +48,6 @@ def from_experiment(
     nothing is done. The exit codes are those of `lab rollout run`. In addition, 64 means that the run is not finished,
     is damaged, or has no such variant.
     """
-    from relab.cli.context import open_services, operator
     from relab.rollouts.models import ExperimentQuestion
 
     plan = _plan(config, flag, a, b)
@@ -76,7 +77,6 @@ def _plan(path: Path | None, flag: str | None, a: str | None, b: str | None) -> 
     Raises:
         InvalidInputError: the options name neither a file nor a flag, or both, or the plan is invalid.
     """
-    from relab.core.errors import InvalidInputError
     from relab.rollouts.service import flag_plan, read_plan
 
     if path is not None and flag is a is b is None:

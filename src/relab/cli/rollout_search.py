@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import open_services, operator
 from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNDECIDED, JsonOption, plain, print_json
 from relab.cli.rollout_running import recover, show_progress
 from relab.cli.stopping import stoppable
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.rollouts.search.service import SearchResult
@@ -30,8 +32,6 @@ def search(
     good enough for a confirmation, or the verdict of the confirmation was EDGE (between PASS and FAIL) or INVALID (the
     measurement cannot be used). 64: the file is invalid. 69: the target cannot be used. 130: stopped.
     """
-    from relab.cli.context import open_services, operator
-    from relab.core.errors import InvalidInputError
     from relab.rollouts.search.service import RolloutSearch, new_search, read_result, read_search, search_text
 
     if (config is None) == (resume is None):

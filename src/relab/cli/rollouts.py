@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import open_services, operator
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_file
 from relab.cli.rollout_experiment import from_experiment
 from relab.cli.rollout_running import exit_code, recover, show_progress
 from relab.cli.rollout_search import search
 from relab.cli.stopping import stoppable
+from relab.core.errors import ConfigurationError, InvalidInputError
 
 if TYPE_CHECKING:
     from relab.rollouts.service import Plan, RolloutRecord
@@ -49,8 +51,6 @@ def run(
     Exit code 0: PASS, applied. 1: FAIL, or the change was rolled back. 2: EDGE or INVALID. 64: the plan is invalid. 69:
     the target cannot be used. 130: interrupted. In every case but PASS the flags are as they were.
     """
-    from relab.cli.context import open_services, operator
-
     plan = _plan(config, policy, base_url)
     with open_services() as services:
         recover(services)
@@ -74,7 +74,6 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a plan file for a rollout, with comments, to start from."""
-    from relab.core.errors import ConfigurationError, InvalidInputError
     from relab.rollouts.service import starter_text
 
     try:
@@ -93,7 +92,6 @@ def list_rollouts(
     as_json: JsonOption = False,
 ) -> None:
     """List rollouts, newest first."""
-    from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
@@ -122,8 +120,6 @@ def list_rollouts(
 @app.command()
 def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
     """Show a rollout: its verdict, its windows (periods of measurement), and the command to restore the flags."""
-    from relab.cli.context import open_services
-
     with open_services() as services:
         recover(services)
         record = services.rollouts.get(rollout_id)
@@ -149,8 +145,6 @@ def comment(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
 
     Only sentences whose figures are in the rollout's record are printed. The rollout and its verdict do not change.
     """
-    from relab.cli.context import open_services
-
     with open_services() as services:
         found = services.rollouts.comment(rollout_id)
     if as_json:
@@ -183,8 +177,6 @@ def history(
     The history is the file that the plan's `report.history_path` names. Exit code 1 if a line of the file was changed
     after it was written.
     """
-    from relab.cli.context import open_services
-
     plan = _plan(config, None, None)
     with open_services() as services:
         recover(services)
@@ -217,8 +209,6 @@ def stop(
     later.
     """
     from time import monotonic, sleep
-
-    from relab.cli.context import open_services, operator
 
     with open_services() as services:
         recover(services)
@@ -265,7 +255,6 @@ def rollback(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False
 
 
 def _decide(command: str, rollout_id: str, note: str, *, as_json: bool) -> None:
-    from relab.cli.context import open_services, operator
 
     with open_services() as services:
         recover(services)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from relab.cli.retention import parse_age_us
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.telemetry.models import RunFilter
@@ -102,7 +103,6 @@ def moment_us(option: str, text: str | None, now_us: int) -> int | None:
         InvalidInputError: the text is neither a time nor an age; the message names the option.
     """
     from relab.core.clock import parse_time
-    from relab.core.errors import InvalidInputError
 
     if text is None:
         return None

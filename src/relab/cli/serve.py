@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from relab.cli.context import read_settings
+from relab.core.errors import ConfigurationError, UnavailableError
+
 if TYPE_CHECKING:
     import socket
 
@@ -60,7 +63,6 @@ def serve(
     """
     import signal
 
-    from relab.cli.context import read_settings
     from relab.cli.http_server import HttpServer
     from relab.cli.processes import ChildProcesses
     from relab.core.logging import configure_logging, get_logger
@@ -117,8 +119,6 @@ def _check_grpc(settings: Settings) -> None:
         UnavailableError: the port cannot be bound.
     """
     import importlib.util
-
-    from relab.core.errors import ConfigurationError
 
     if settings.grpc.port is None or not _serves_grpc(settings):
         return
@@ -192,8 +192,6 @@ def _bind(address: str, port: int, *, option: str = "--port (RELAB_HTTP__PORT)")
     """
     import socket
 
-    from relab.core.errors import UnavailableError
-
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, port), family=family, backlog=2_048)
@@ -218,8 +216,6 @@ def _reject_open_public_bind(services: Services, address: str) -> None:
         ConfigurationError: the address is public and requests need no token.
     """
     import ipaddress
-
-    from relab.core.errors import ConfigurationError
 
     try:
         is_loopback = ipaddress.ip_address(address).is_loopback

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relab.cli import testbed_scenarios
+from relab.cli.context import read_settings
 from relab.cli.output import JsonOption, plain, print_json, print_table
 from relab.cli.testbed_start import start_testbed
 
@@ -54,8 +55,6 @@ def up(
 
     The testbed then runs until `lab testbed down`. Ctrl-C or SIGTERM before it is ready stops it again.
     """
-    from relab.cli.context import read_settings
-
     settings = read_settings()
     token = settings.testbed_token
     target: dict[str, Any] = {"token": token.get_secret_value()} if token is not None else {}
@@ -76,7 +75,6 @@ def up(
 @app.command("status")
 def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
     """Show the components and the addresses of a testbed."""
-    from relab.cli.context import read_settings
     from relab.testbed import service
 
     _show("testbed status", service.status(read_settings().home, name, hidden=True), None, json)
@@ -85,7 +83,6 @@ def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> No
 @app.command()
 def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
     """Restore the initial state of a testbed: its data, and a service without faults."""
-    from relab.cli.context import read_settings
     from relab.testbed import service
 
     began = time.monotonic()
@@ -105,7 +102,6 @@ def token(
     json: JsonOption = False,
 ) -> None:
     """Create a token for a testbed's action server, and print it once."""
-    from relab.cli.context import read_settings
     from relab.testbed import service
 
     scopes = scope or ["read", "act"]
@@ -119,7 +115,6 @@ def token(
 @app.command()
 def down(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
     """Stop a testbed, and return when none of its processes is left."""
-    from relab.cli.context import read_settings
     from relab.testbed import service
 
     began = time.monotonic()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.context import read_settings
 from relab.cli.output import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -26,6 +27,7 @@ from relab.cli.output import (
 )
 from relab.cli.stopping import stoppable
 from relab.cli.testbed_start import start_testbed
+from relab.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relab.load.models import LoadResult
@@ -99,7 +101,6 @@ def run(
 
 
 def _check_options(journal: Path | None, *, up: bool, port_base: int | None) -> None:
-    from relab.core.errors import InvalidInputError
 
     if port_base is not None and not up:
         raise InvalidInputError("--port-base requires --up; a running testbed keeps its ports.")
@@ -107,7 +108,6 @@ def _check_options(journal: Path | None, *, up: bool, port_base: int | None) -> 
 
 
 def _make_token(name: str) -> str:
-    from relab.cli.context import read_settings
     from relab.testbed import service
 
     return service.make_token(read_settings().home, name, _TOKEN_LABEL, ["read", "act"])
@@ -115,7 +115,6 @@ def _make_token(name: str) -> str:
 
 @contextmanager
 def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresses]:
-    from relab.cli.context import read_settings
     from relab.testbed import service
 
     home = read_settings().home

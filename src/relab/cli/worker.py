@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.context import read_settings
+from relab.core.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from relab.jobs.models import Lane
 
@@ -38,7 +41,6 @@ def worker(
 
     # The slow imports come after the signal handlers: a signal that arrives early must not be lost.
     from relab.bootstrap import build
-    from relab.cli.context import read_settings
     from relab.cli.processes import stop_with_parent
     from relab.core.logging import configure_logging, get_logger
     from relab.jobs.worker import UNAVAILABLE_PAUSE_S
@@ -74,7 +76,6 @@ def _read_lanes(text: str | None) -> tuple[Lane, ...]:
     Raises:
         InvalidInputError: a name is not the name of a lane; the message names the option.
     """
-    from relab.core.errors import InvalidInputError
     from relab.jobs.models import LANES
 
     if text is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+import functools
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import SecretStr
@@ -51,9 +52,18 @@ def public() -> Any:
     return Depends(_no_check)
 
 
+@functools.cache
 def requires(scope: Scope) -> Any:
-    """Return the FastAPI dependency of a route that only callers with the scope `scope` may use."""
+    """Return the FastAPI dependency of a route that only callers with the scope `scope` may use.
+
+    It is the same object for each call with a scope, so that a request is checked once even if its route names the
+    dependency twice.
+    """
     return Depends(ScopeCheck(scope))
+
+
+OperatorDep = Annotated[Caller, requires(Scope.OPERATE)]
+"""The caller of a route that requires the scope `operate`."""
 
 
 def bearer_of(request: Request) -> str | None:

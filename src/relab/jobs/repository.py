@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from relab.jobs.tables import JobRow, LeaseRow
 from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
 
+_NO_LEASE: Final[Mapping[str, None]] = {"lease_owner": None, "lease_until": None}
 _COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "announced_at")
 
 
@@ -79,17 +80,12 @@ def claim(
 
 def extend_lease(session: Session, job_id: str, owner: str, lease_until: int) -> bool:
     """Extend a job's lease to `lease_until` (in µs since 1970); return False if `owner` no longer holds it."""
-    return _changed(session, _held(job_id, owner).values(lease_until=lease_until))
+    return _change_held(session, job_id, owner, lease_until=lease_until)
 
 
 def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
     """Mark a job as done at `now` (in µs since 1970); return False if `owner` no longer holds its lease."""
-    return _changed(
-        session,
-        _held(job_id, owner).values(
-            status=JobStatus.DONE, finished_at=now, error=None, lease_owner=None, lease_until=None
-        ),
-    )
+    return _change_held(session, job_id, owner, status=JobStatus.DONE, finished_at=now, error=None, **_NO_LEASE)
 
 
 def release(session: Session, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
@@ -97,17 +93,8 @@ def release(session: Session, job_id: str, owner: str, *, run_after: int, error:
 
     `error` is stored with the job. Return False if `owner` no longer holds the lease.
     """
-    return _changed(
-        session,
-        _held(job_id, owner).values(
-            status=JobStatus.PENDING,
-            run_after=run_after,
-            error=error,
-            lease_owner=None,
-            lease_until=None,
-            announced_at=None,
-        ),
-    )
+    values = {"status": JobStatus.PENDING, "run_after": run_after, "error": error, "announced_at": None}
+    return _change_held(session, job_id, owner, **values, **_NO_LEASE)
 
 
 def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
@@ -115,12 +102,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
     `now` (in µs since 1970) is stored as the time at which the job ended, `error` as the reason.
     """
-    return _changed(
-        session,
-        _held(job_id, owner).values(
-            status=JobStatus.PARKED, finished_at=now, error=error, lease_owner=None, lease_until=None
-        ),
-    )
+    return _change_held(session, job_id, owner, status=JobStatus.PARKED, finished_at=now, error=error, **_NO_LEASE)
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
@@ -352,10 +334,10 @@ def _exhausted(now: int) -> ColumnElement[bool]:
     return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now, JobRow.attempts >= JobRow.max_attempts)
 
 
-def _held(job_id: str, owner: str) -> Update:
-    return update(table_of(JobRow)).where(
-        JobRow.job_id == job_id, JobRow.lease_owner == owner, JobRow.status == JobStatus.RUNNING
-    )
+def _change_held(session: Session, job_id: str, owner: str, **values: Any) -> bool:
+    """Set columns of a running job; return False if `owner` does not hold its lease."""
+    held = (JobRow.job_id == job_id, JobRow.lease_owner == owner, JobRow.status == JobStatus.RUNNING)
+    return _changed(session, update(table_of(JobRow)).where(*held).values(**values))
 
 
 def _changed(session: Session, statement: Update) -> bool:

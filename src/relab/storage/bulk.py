@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import pydantic_core
-from sqlalchemy import JSON, Connection, Table
+from sqlalchemy import JSON, ColumnElement, Connection, Table, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Item = TypeVar("Item")
 
@@ -165,11 +165,24 @@ def _base_type(declared: str) -> str:
 
 def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Yield the items, in order, in lists of at most `VALUES_PER_STATEMENT`."""
-    chunk: list[Item] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == VALUES_PER_STATEMENT:
-            yield chunk
-            chunk = []
-    if chunk:
+    left = iter(items)
+    while chunk := list(itertools.islice(left, VALUES_PER_STATEMENT)):
         yield chunk
+
+
+def aggregates(
+    session: Session, key: InstrumentedAttribute[str], value: ColumnElement[int], keys: Iterable[str]
+) -> dict[str, int]:
+    """Return `{key: value}`: an aggregate, such as a count, over the rows of each key; keys without rows are left out.
+
+    Args:
+        session: the session of the transaction.
+        key: the column of the keys.
+        value: the aggregate function.
+        keys: only these keys.
+    """
+    found: dict[str, int] = {}
+    for some in chunks(keys):
+        rows = session.execute(select(key, value).where(key.in_(some)).group_by(key))
+        found |= {row[0]: row[1] for row in rows}
+    return found

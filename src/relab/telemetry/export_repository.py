@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from relab.storage.base import table_of
+from relab.storage.base import Base, table_of
 from relab.telemetry.filtering import filtered
 from relab.telemetry.log_tables import LogRecordRow, StoredLog
 from relab.telemetry.models import RunFilter
@@ -40,32 +40,23 @@ def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) 
 
 def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[StoredItem]:
     """Yield the timeline items of runs, ordered by run id and then by their place in the timeline."""
-    statement = (
-        select(*ITEM_COLUMNS)
-        .where(TimelineItemRow.run_id.in_(run_ids))
-        .order_by(*table_of(TimelineItemRow).primary_key)
-        .execution_options(yield_per=ROWS_PER_FETCH)
-    )
-    yield from map(StoredItem._make, session.execute(statement))
+    statement = select(*ITEM_COLUMNS).where(TimelineItemRow.run_id.in_(run_ids))
+    return map(StoredItem._make, _streamed(session, statement, TimelineItemRow))
 
 
 def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredSpan]:
     """Yield the raw spans of traces, ordered by trace id and span id."""
-    statement = (
-        select(SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
-        .where(SpanRow.trace_id.in_(trace_ids))
-        .order_by(SpanRow.trace_id, SpanRow.span_id)
-        .execution_options(yield_per=ROWS_PER_FETCH)
-    )
-    yield from map(StoredSpan._make, session.execute(statement))
+    columns = (SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
+    return map(StoredSpan._make, _streamed(session, select(*columns).where(SpanRow.trace_id.in_(trace_ids)), SpanRow))
 
 
 def iter_logs(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredLog]:
     """Yield the log records of traces, ordered by trace id and time."""
-    statement = (
-        select(*table_of(LogRecordRow).c)
-        .where(LogRecordRow.trace_id.in_(trace_ids))
-        .order_by(*table_of(LogRecordRow).primary_key)
-        .execution_options(yield_per=ROWS_PER_FETCH)
-    )
-    yield from map(StoredLog._make, session.execute(statement))
+    statement = select(*table_of(LogRecordRow).c).where(LogRecordRow.trace_id.in_(trace_ids))
+    return map(StoredLog._make, _streamed(session, statement, LogRecordRow))
+
+
+def _streamed(session: Session, statement: Select[*tuple[Any, ...]], rows: type[Base]) -> Iterator[Any]:
+    """Yield the rows that `statement` selects from the table of `rows`, in the order of its primary key."""
+    ordered = statement.order_by(*table_of(rows).primary_key)
+    yield from session.execute(ordered.execution_options(yield_per=ROWS_PER_FETCH))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
-from relab.storage.bulk import chunks, insert_rows
+from relab.storage.bulk import aggregates, chunks, insert_rows
 from relab.telemetry.log_models import SEVERITY_WARN
 from relab.telemetry.log_tables import LogOriginRow, LogRecordRow, StoredLog
 from relab.telemetry.models import MAX_INT64
@@ -53,15 +53,7 @@ def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns
 
 def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: number of stored log records}`; traces without records are left out."""
-    counts: dict[str, int] = {}
-    for ids in chunks(trace_ids):
-        statement = (
-            select(LogRecordRow.trace_id, func.count())
-            .where(LogRecordRow.trace_id.in_(ids))
-            .group_by(LogRecordRow.trace_id)
-        )
-        counts |= {row[0]: row[1] for row in session.execute(statement)}
-    return counts
+    return aggregates(session, LogRecordRow.trace_id, func.count(), trace_ids)
 
 
 def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
@@ -69,15 +61,7 @@ def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int
 
     A time is in microseconds since 1970. Traces without log records are left out.
     """
-    times: dict[str, int] = {}
-    for ids in chunks(trace_ids):
-        statement = (
-            select(LogRecordRow.trace_id, func.max(LogRecordRow.received_at))
-            .where(LogRecordRow.trace_id.in_(ids))
-            .group_by(LogRecordRow.trace_id)
-        )
-        times |= {row[0]: row[1] for row in session.execute(statement)}
-    return times
+    return aggregates(session, LogRecordRow.trace_id, func.max(LogRecordRow.received_at), trace_ids)
 
 
 def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:

@@ -21,6 +21,7 @@ from relab.core.logging import get_logger
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry import projection_repository
+from relab.telemetry.batches import fitting
 from relab.telemetry.tables import StoredRun
 
 FIRST_STEP = 100
@@ -29,6 +30,8 @@ RUNS_PER_CALL = 200
 """The maximum number of runs that one call of `project_due` projects; a worker can stop between two calls."""
 MAX_SUM_SIZE = 5_000
 """About the maximum number of spans from which `reading_sums` computes runs: a quarter of a second on an idle core."""
+MAX_PROJECTED_SIZE = 2_000
+"""Spans (`postponing.size_of`) per transaction of projected runs: the write holds SQLite's lock for about 30 ms."""
 
 ReadPage = Callable[[Session], tuple[list[StoredRun], str | None]]
 
@@ -245,13 +248,9 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
     """Split `(run id, size)` pairs into lists of run ids that are small enough for one transaction each."""
-    if not waiting:
-        return
-    from relab.telemetry import remapping
-
     # Small lists, so that a transaction hardly delays other writers.
     rest = list(waiting)
     while rest:
-        part = remapping.fitting(rest, remapping.MAX_PROJECTED_SIZE)
+        part = fitting(rest, MAX_PROJECTED_SIZE)
         del rest[: len(part)]
         yield part

@@ -7,12 +7,12 @@ Every function takes the session of a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import func, null, or_, select, tuple_
+from sqlalchemy import func, null, or_, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -20,6 +20,7 @@ from relab.core.clock import format_time
 from relab.core.json import canonical_json, digest
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import log_repository, projection_repository, repository, rollup_repository
+from relab.telemetry.batches import MAX_BATCH_ITEMS, SizedRun, StartKey, fitting, list_oldest
 from relab.telemetry.models import RunFields, RunStatus
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.outcome import OUTCOME_VERSION
@@ -32,16 +33,10 @@ from relab.telemetry.records import (
     step_latencies_ms,
     token_usage,
 )
-from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.search_repository import collect
 from relab.telemetry.stored_traces import UnprojectedTraces, project_stored
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
-
-MAX_BATCH_ITEMS: Final = 5_000
-"""Timeline items per transaction; a larger run is remapped in a separate transaction."""
-MAX_PROJECTED_SIZE: Final = 2_000
-"""Spans (`postponing.size_of`) per transaction of projected runs: the write holds SQLite's lock for about 30 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +92,9 @@ def remap_oldest(
     candidates = list_outdated(session, since_us, after, limit)
     if not candidates:
         return RemappedBatch(RemapCounts(), None)
-    taken = fitting([(run_id, count) for run_id, _, count in candidates])
+    taken = fitting([(run.run_id, run.items) for run in candidates], MAX_BATCH_ITEMS)
     counts = _Remap(session, now_us).remap(taken, shard)
-    return RemappedBatch(counts, (candidates[len(taken) - 1][1], taken[-1]))
+    return RemappedBatch(counts, (candidates[len(taken) - 1].started_at, taken[-1]))
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
@@ -123,21 +118,6 @@ def end_traces(session: Session, run_ids: list[str], recent: range, *, now_us: i
     """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, recent, shard)
-
-
-def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> list[str]:
-    """Return the ids of the first runs that together have at most `most` items; always at least one run.
-
-    `sizes` has `(run id, number of items)`.
-    """
-    taken: list[str] = []
-    items = 0
-    for run_id, count in sizes:
-        items += count
-        if taken and items > most:
-            break
-        taken.append(run_id)
-    return taken
 
 
 def write_projected(
@@ -328,8 +308,8 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
-    """Return `(run id, start, number of timeline items)` of runs that an older version of relab computed, oldest first.
+def list_outdated(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[SizedRun]:
+    """Return at most `limit` runs that an older version of relab computed, oldest first.
 
     Args:
         session: the session of the transaction.
@@ -337,9 +317,4 @@ def list_outdated(session: Session, since_us: int, after: StartKey | None, limit
         after: only runs after the run with this `(start, id)`; None for all.
         limit: the maximum number of runs.
     """
-    items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
-    statement = select(AgentRunRow.run_id, AgentRunRow.started_at, items).where(*_outdated(since_us))
-    if after is not None:
-        statement = statement.where(tuple_(AgentRunRow.started_at, AgentRunRow.run_id) > tuple_(*after))
-    statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id).limit(limit)
-    return [(row[0], row[1], row[2]) for row in session.execute(statement)]
+    return list_oldest(session, *_outdated(since_us), after=after, limit=limit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import log_repository, repository, rollup_repository, span_repository
+from relab.telemetry.batches import SizedRun, StartKey, fitting, list_oldest
 from relab.telemetry.log_tables import LogRecordRow
 from relab.telemetry.rollup_tables import RunRollupRow
 from relab.telemetry.rollups import Changes, Sums
@@ -30,17 +31,6 @@ MAX_BATCH_ROWS: Final = 10_000
 
 _SUMS_PER_TRANSACTION = 2_000
 """Roll-up rows per transaction: more than the rows of one bucket, which has one row per shard."""
-
-StartKey = tuple[int, str]
-"""`(start in microseconds, run id)`: the position of a run in the order of pruning and remapping."""
-
-
-class _OldRun(NamedTuple):
-    """A candidate for deletion: a run's id, its start in microseconds since 1970, and its number of timeline items."""
-
-    run_id: str
-    started_at: int
-    items: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +103,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
     """
     prefer_indexes(session)
     # Without `after`, PostgreSQL would read every index entry that was deleted and not yet vacuumed.
-    candidates = _oldest(session, before_us, after, limit)
+    candidates = list_oldest(session, AgentRunRow.started_at < before_us, after=after, limit=limit)
     if not candidates:
         return PrunedBatch()
     # The lock waits for a transaction that is writing such a run; the run may have a later start afterwards.
@@ -126,7 +116,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
         for row in candidates
         if row.run_id in old
     }
-    taken = _fitting(rows)
+    taken = fitting(rows.items(), MAX_BATCH_ROWS)
     delete_runs(session, taken, shard=shard)
     passed = candidates[-1] if len(taken) == len(rows) else _last_of(candidates, taken)
     return PrunedBatch(
@@ -223,31 +213,7 @@ def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_
     return None if is_end else buckets[-1][0]
 
 
-def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int) -> list[_OldRun]:
-    statement = select(
-        AgentRunRow.run_id,
-        AgentRunRow.started_at,
-        (AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count).label("items"),
-    ).where(AgentRunRow.started_at < before_us)
-    if after is not None:
-        statement = statement.where(tuple_(AgentRunRow.started_at, AgentRunRow.run_id) > tuple_(*after))
-    statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id).limit(limit)
-    return [_OldRun(*row) for row in session.execute(statement)]
-
-
-def _fitting(rows: dict[str, int]) -> list[str]:
-    """Return the first runs of `{run id: number of rows}` that fit into one transaction; always at least one run."""
-    taken: list[str] = []
-    total = 0
-    for run_id, count in rows.items():
-        total += count
-        if taken and total > MAX_BATCH_ROWS:
-            break
-        taken.append(run_id)
-    return taken
-
-
-def _last_of(candidates: list[_OldRun], taken: list[str]) -> _OldRun:
+def _last_of(candidates: list[SizedRun], taken: list[str]) -> SizedRun:
     wanted = taken[-1]
     return next(row for row in candidates if row.run_id == wanted)
 

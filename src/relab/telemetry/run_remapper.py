@@ -14,13 +14,14 @@ from relab.core.logging import get_logger
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry import repository
+from relab.telemetry.batches import MAX_BATCH_ITEMS, fitting
 from relab.telemetry.filtering import recent_times
 from relab.telemetry.projector import Projector
 
 if TYPE_CHECKING:
     from relab.jobs.queue import JobQueue
+    from relab.telemetry.batches import StartKey
     from relab.telemetry.remapping import RemappedBatch
-    from relab.telemetry.retention import StartKey
 
 REMAP_BATCH = 100
 """Runs per transaction."""
@@ -111,8 +112,8 @@ class RunRemapper:
                 return None
             with self._database.read() as session:
                 found = remapping.list_outdated(session, since_us, after, 1)
-            reached = (found[0][1], found[0][0]) if found else None
-            _log.exception("run_not_remapped", run_id=found[0][0] if found else None)
+            reached = (found[0].started_at, found[0].run_id) if found else None
+            _log.exception("run_not_remapped", run_id=found[0].run_id if found else None)
             return remapping.RemappedBatch(remapping.RemapCounts(skipped=len(found)), reached)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
@@ -147,11 +148,8 @@ class RunRemapper:
                 found = repository.list_quiet_traces(session, recent, END_BATCH)
             if not found:
                 break
-            # Only here, because it loads the readers of spans.
-            from relab.telemetry.remapping import fitting
-
             began = time.monotonic()
-            ended += self._end(fitting(found), recent)
+            ended += self._end(fitting(found, MAX_BATCH_ITEMS), recent)
             if self._database.is_sqlite:
                 # As in `prune`: other writers acquire the lock meanwhile.
                 time.sleep(time.monotonic() - began)

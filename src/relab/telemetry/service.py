@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from relab.telemetry.overview_models import MetricsOverview
     from relab.telemetry.past_models import PastRun
     from relab.telemetry.retention import PruneCounts
+    from relab.telemetry.tables import StoredItem, StoredRun
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
@@ -173,11 +174,7 @@ class TelemetryService(TelemetryParts):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self.projector.reading(agent_run_id) as session:
-            run = repository.get_run(session, agent_run_id)
-            if run is None:
-                raise AgentRunNotFoundError(agent_run_id)
-            items, _ = repository.list_items(session, agent_run_id)
+        run, items, _ = self._items_of(agent_run_id)
         # Sort each list into the order in which it was sent; the lists of a trace are in the order of the timeline.
         items.sort(key=lambda item: item.position)
         lists = {
@@ -205,13 +202,9 @@ class TelemetryService(TelemetryParts):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a timeline.
         """
-        with self.projector.reading(agent_run_id) as session:
-            run = repository.get_run(session, agent_run_id)
-            if run is None:
-                raise AgentRunNotFoundError(agent_run_id)
-            items, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
         from relab.telemetry.timeline import present
 
+        run, items, next_cursor = self._items_of(agent_run_id, cursor, limit)
         shown = [present(item) for item in items]
         return TimelinePage(run_id=agent_run_id, items=shown, total=run.counts.items, next_cursor=next_cursor)
 
@@ -222,14 +215,27 @@ class TelemetryService(TelemetryParts):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a timeline.
         """
+        from relab.telemetry.timeline import page_json
+
+        run, items, next_cursor = self._items_of(agent_run_id, cursor, limit)
+        return page_json(agent_run_id, items, run.counts.items, next_cursor)
+
+    def _items_of(
+        self, agent_run_id: str, cursor: str | None = None, limit: int | None = None
+    ) -> tuple[StoredRun, list[StoredItem], str | None]:
+        """Return a run, a page of its timeline and the cursor of the next page, all read in one transaction.
+
+        If `limit` is None, the page is the whole timeline.
+
+        Raises:
+            AgentRunNotFoundError: there is no run with this id.
+            InvalidCursorError: the cursor does not belong to a timeline.
+        """
         with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
-            items, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
-        from relab.telemetry.timeline import page_json
-
-        return page_json(agent_run_id, items, run.counts.items, next_cursor)
+            return run, *repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
 
     def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
         """Return a page of a run's spans, ordered by span id; the page is empty if the run was posted as JSON.

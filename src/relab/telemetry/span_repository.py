@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from relab.core.cursor import decode_cursor, encode_cursor
 from relab.storage.base import table_of
-from relab.storage.bulk import chunks, insert_rows
+from relab.storage.bulk import aggregates, chunks, insert_rows
 from relab.telemetry.log_tables import LogOriginRow
 from relab.telemetry.span_tables import SpanOriginRow, SpanRow, StoredSpan
 
@@ -43,11 +43,7 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
 
 def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
     """Return `{trace id: number of stored spans}`; traces without spans are left out."""
-    counts: dict[str, int] = {}
-    for ids in chunks(trace_ids):
-        statement = select(SpanRow.trace_id, func.count()).where(SpanRow.trace_id.in_(ids)).group_by(SpanRow.trace_id)
-        counts |= {row[0]: row[1] for row in session.execute(statement)}
-    return counts
+    return aggregates(session, SpanRow.trace_id, func.count(), trace_ids)
 
 
 def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:

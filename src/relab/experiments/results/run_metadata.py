@@ -145,7 +145,7 @@ def read_facts(run_dir: Path) -> RunFacts:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
         raise damaged(path, f"cannot be read: {where}: {plain_message(problem['msg'])}") from error
-    manifest = _read_object(run_dir / MANIFEST)
+    manifest = read_object(run_dir / MANIFEST)
     recorded = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
     if recorded is not None and digest(jiter.from_json(path.read_bytes())) != recorded:
         raise damaged(path, f"was changed since the run began: {MANIFEST} names another digest")
@@ -161,7 +161,7 @@ def _status(path: Path) -> str | None:
     """
     if not path.is_file():
         return None
-    status = _read_object(path).get("status")
+    status = read_object(path).get("status")
     if not isinstance(status, str) or status not in STATUSES:
         raise damaged(path, f"has the invalid status {status!r}")
     return status
@@ -176,7 +176,12 @@ def direction_by_name(name: str) -> MetricDirection | None:
     return "maximize" if words & _BETTER_HIGH else None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of a run; empty if the file is missing.
+
+    Raises:
+        RunDamagedError: the file is not a JSON object.
+    """
     if not path.is_file():
         return {}
     try:

@@ -16,14 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import jiter
-
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import damaged
 from relab.experiments.models import TrialOutcome
 from relab.experiments.results.aggregates import DURATION, LATENCY, STOPPING
 from relab.experiments.results.differences import interval_json, rate_bounds
-from relab.experiments.results.run_metadata import SUCCESS, direction_by_name
+from relab.experiments.results.run_metadata import SUCCESS, direction_by_name, read_object
 from relab.stats.intervals import Interval
 from relab.stats.sequential import MarginFinding, finding
 
@@ -284,10 +282,7 @@ def read_stopping(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / STOPPING
     if not path.is_file():
         return None
-    try:
-        document = jiter.from_json(path.read_bytes())
-    except ValueError as error:
-        raise damaged(path, f"cannot be read: {error}") from error
-    if not isinstance(document, dict) or document.get("schema_version") != "stopping_v1":
+    document = read_object(path)
+    if document.get("schema_version") != "stopping_v1":
         raise damaged(path, "is not a stopping_v1 document")
     return document

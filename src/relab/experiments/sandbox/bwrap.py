@@ -46,6 +46,7 @@ from relab.experiments.sandbox.protocol import (
     Posture,
     SandboxError,
     SandboxLimits,
+    bind_mounts,
 )
 from relab.experiments.sandbox.rlimits import set_rlimits
 from relab.experiments.sandbox.seccomp import compile_filter
@@ -317,26 +318,18 @@ class BwrapSandbox:
         Raises:
             SandboxError: one of these folders does not exist.
         """
-        folders = launch.folders
-        written = {place: getattr(folders, place) for place in ("workspace", "state", "out", "home")}
-        read = {place: getattr(folders, place) for place in ("harness", "dataset")}
-        for path in (*written.values(), *read.values()):
-            if not path.is_dir():
+        mounts = bind_mounts(launch)
+        for place, (path, _) in mounts.items():
+            if place not in launch.mounts and not path.is_dir():
                 raise SandboxError(f"the folder {path} of the sandbox does not exist")
         options: list[str] = []
         shown: dict[str, str] = {PLACES.tmp: "rw"}
-        for folder in interpreter_folders(launch.command[0], launch.environment, folders.harness):
+        for folder in interpreter_folders(launch.command[0], launch.environment, launch.folders.harness):
             options += ["--ro-bind", str(folder), str(folder)]
             shown[str(folder)] = "ro"
-        for name, path in written.items():
-            options += ["--bind", str(path), getattr(PLACES, name)]
-            shown[getattr(PLACES, name)] = "rw"
-        for name, path in read.items():
-            options += ["--ro-bind", str(path), getattr(PLACES, name)]
-            shown[getattr(PLACES, name)] = "ro"
-        for place, path in launch.mounts.items():
-            options += ["--ro-bind", str(path), place]
-            shown[place] = "ro"
+        for place, (path, mode) in mounts.items():
+            options += ["--bind" if mode == "rw" else "--ro-bind", str(path), place]
+            shown[place] = mode
         return options, shown | dict.fromkeys(self._read_only_paths, "ro")
 
     def _posture(self, pid: int, mounts: Mapping[str, str], limits: Mapping[str, str]) -> Posture:

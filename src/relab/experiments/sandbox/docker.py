@@ -37,6 +37,7 @@ from relab.experiments.sandbox.protocol import (
     Posture,
     SandboxError,
     SandboxLimits,
+    bind_mounts,
 )
 from relab.experiments.sandbox.rlimits import WATCHED
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
@@ -279,8 +280,8 @@ class DockerSandbox:
         size = "" if limits.tmp_mb is None else f",size={limits.tmp_mb}m"
         return {
             "Mounts": [
-                {"Type": "bind", "Source": source, "Target": place, "ReadOnly": mode == "ro"}
-                for place, (source, mode) in _mounts(launch).items()
+                {"Type": "bind", "Source": str(source), "Target": place, "ReadOnly": mode == "ro"}
+                for place, (source, mode) in bind_mounts(launch).items()
             ],
             "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777{size}"},  # noqa: S108
             "Ulimits": _ulimits(limits if self._sets_files else SandboxLimits(), launch),
@@ -316,7 +317,7 @@ class DockerSandbox:
         return [limit for limit in _LIMITS if getattr(self._limits, limit) is not None]
 
     def _posture(self, pid: int, launch: Launch) -> Posture:
-        mounts = {place: mode for place, (_, mode) in _mounts(launch).items()} | {PLACES.tmp: "rw"}
+        mounts = {place: mode for place, (_, mode) in bind_mounts(launch).items()} | {PLACES.tmp: "rw"}
         enforced = dict(self._enforced)
         if launch.max_file_bytes is not None:
             enforced["max_written_mb"] = f"{WATCHED}; {_SERVED_BY}: RLIMIT_FSIZE, per file"
@@ -342,16 +343,6 @@ def _is_of(pid: int, container: str) -> bool:
     with contextlib.suppress(OSError):
         return container in Path(f"/proc/{pid}/cgroup").read_text()
     return False
-
-
-def _mounts(launch: Launch) -> dict[str, tuple[str, str]]:
-    """Return the bind mounts of an attempt: `{path in the container: (path on this machine, "rw" or "ro")}`."""
-    folders = launch.folders
-    found = {
-        getattr(PLACES, name): (str(getattr(folders, name)), "rw") for name in ("workspace", "state", "out", "home")
-    }
-    found |= {getattr(PLACES, name): (str(getattr(folders, name)), "ro") for name in ("harness", "dataset")}
-    return found | {place: (str(path), "ro") for place, path in launch.mounts.items()}
 
 
 def _filters_system_calls(options: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -61,15 +62,7 @@ class LocalSandbox:
 
     def places(self, folders: Folders) -> Places:
         """Return the paths of the folders on this machine, because the harness sees the same file system."""
-        return Places(
-            workspace=str(folders.workspace),
-            state=str(folders.state),
-            out=str(folders.out),
-            tmp=str(folders.tmp),
-            home=str(folders.home),
-            harness=str(folders.harness),
-            dataset=str(folders.dataset),
-        )
+        return Places(**{name: str(path) for name, path in asdict(folders).items()})
 
     def start(self, launch: Launch) -> LocalRunning:
         """Start the harness in its workspace; `launch` is its command with its folders, environment and services.
@@ -185,11 +178,10 @@ class LocalRunning:
 
     def close(self) -> None:
         """End the processes that the harness left running, and release all resources. May be called repeatedly."""
+        self._watch.finish()
         if self._group is not None:
-            self._watch.finish()
             self._group.kill()
         else:
-            self._watch.finish()
             stop_all(self.processes)
         self._child.close()
         if self._group is not None:

@@ -131,6 +131,16 @@ class Launch:
     max_file_bytes: int | None = None
 
 
+def bind_mounts(launch: Launch) -> dict[str, tuple[Path, str]]:
+    """Return the mounts of an attempt in a sandbox with `PLACES`: `{path inside: (path on this machine, mode)}`.
+
+    The mode is `rw` or `ro`.
+    """
+    modes = {"workspace": "rw", "state": "rw", "out": "rw", "home": "rw", "harness": "ro", "dataset": "ro"}
+    found = {getattr(PLACES, name): (getattr(launch.folders, name), mode) for name, mode in modes.items()}
+    return found | {place: (path, "ro") for place, path in launch.mounts.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Posture:
     """The isolation that is really in effect in a sandbox; it is recorded in the trial's `state_inventory.json`.

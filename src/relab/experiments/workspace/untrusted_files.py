@@ -80,15 +80,10 @@ def path_exists(path: Path, *, below: Path) -> bool:
 
     The check is not possible if a folder between `below` and the path is a link.
     """
-    parts = path.relative_to(below).parts
     try:
-        with _folder_of(parts, below) as folder:
-            os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
+        return status_plain(path, below=below) is not None
     except OSError:
         return True
-    return True
 
 
 def status_plain(path: Path, *, below: Path) -> os.stat_result | None:
@@ -114,11 +109,7 @@ def write_new(path: str | os.PathLike[str], data: bytes) -> None:
         FileExistsError: the path exists, possibly as a link.
         OSError: the file cannot be written, for example on a full disk.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        write_all(descriptor, data)
-    finally:
-        os.close(descriptor)
+    _write_closing(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), data)
 
 
 def write_own(path: Path, data: bytes) -> None:
@@ -147,14 +138,18 @@ def replace_plain(path: Path, data: bytes, *, below: Path) -> None:
     with _folder_of(parts, below) as folder:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
         try:
-            try:
-                write_all(descriptor, data)
-            finally:
-                os.close(descriptor)
+            _write_closing(descriptor, data)
             os.rename(fresh, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
             os.unlink(fresh, dir_fd=folder)
             raise
+
+
+def _write_closing(descriptor: int, data: bytes) -> None:
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -16,9 +16,9 @@ from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.repeatable import PENDING, Repeatable, call_quote, is_waiting, repeatable
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
-from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text, is_good_call
+from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, field_text, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.telemetry.models import StepStatus
+from relab.telemetry.models import Step, StepStatus, ToolCall
 
 RETRIES: Final = "retries"
 """The detail of a step or call that was retried at least `MIN_RETRIES` times."""
@@ -101,39 +101,37 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 def _retried(view: RunView) -> Iterator[DetectedProblem]:
     for step in view.steps:
         if step.step.retries >= MIN_RETRIES:
-            source = step.step
-            yield DetectedProblem(
-                category=Category.PLANNER_LOOP,
-                detail=RETRIES,
-                confidence=Confidence.HIGH if source.status is StepStatus.FAILURE else Confidence.MEDIUM,
-                at_us=step.ended_us,
-                kind=EvidenceKind.STEP,
-                position=step.position,
-                quotes=(Quotation(EvidenceKind.STEP, source, "retries", attributes={"retries": source.retries}),),
-                step_id=source.step_id,
-                agent_name=source.agent_name,
-                recovered=source.status is StepStatus.SUCCESS or view.step_was_recovered(step),
-                occurrences=source.retries,
-            )
+            recovered = step.step.status is StepStatus.SUCCESS or view.step_was_recovered(step)
+            problem = _retries_of(step, step.step, EvidenceKind.STEP, recovered=recovered)
+            yield replace(problem, agent_name=step.step.agent_name)
     for call in view.calls:
         tool = call.call
         if tool.retries >= MIN_RETRIES:
-            yield DetectedProblem(
-                category=Category.PLANNER_LOOP,
-                detail=RETRIES,
-                confidence=Confidence.HIGH if tool.status is StepStatus.FAILURE else Confidence.MEDIUM,
-                at_us=call.ended_us,
-                kind=EvidenceKind.TOOL_CALL,
-                position=call.position,
-                quotes=(Quotation(EvidenceKind.TOOL_CALL, tool, "retries", attributes={"retries": tool.retries}),),
-                step_id=tool.step_id,
+            problem = _retries_of(call, tool, EvidenceKind.TOOL_CALL, recovered=view.call_was_recovered(call))
+            yield replace(
+                problem,
                 call_id=tool.call_id,
                 agent_name=call.agent_name,
                 tool_name=tool.tool_name,
-                recovered=view.call_was_recovered(call),
-                occurrences=tool.retries,
                 members=(call.position,),
             )
+
+
+def _retries_of(
+    placed: PlacedStep | PlacedCall, source: Step | ToolCall, kind: EvidenceKind, *, recovered: bool
+) -> DetectedProblem:
+    return DetectedProblem(
+        category=Category.PLANNER_LOOP,
+        detail=RETRIES,
+        confidence=Confidence.HIGH if source.status is StepStatus.FAILURE else Confidence.MEDIUM,
+        at_us=placed.ended_us,
+        kind=kind,
+        position=placed.position,
+        quotes=(Quotation(kind, source, "retries", attributes={"retries": source.retries}),),
+        step_id=source.step_id,
+        recovered=recovered,
+        occurrences=source.retries,
+    )
 
 
 def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[DetectedProblem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -24,6 +24,16 @@ _REJECTION: Final = re.compile(
     r"Tool execution was not approved\.|(?:Error: )?Tool call invocation was rejected by user\."
     r"|The tool call was denied\.|User rejected the tool call for `"
 )
+
+
+def count_requests(spans: Iterable[SpanFacts]) -> Counter[tuple[str, str]]:
+    """Return the number of requests in the outputs of models, by tool and arguments (`call_key`)."""
+    return Counter(
+        call_key(request.name, request.arguments)
+        for facts in spans
+        if facts.role is Role.LLM
+        for request in facts.talk.requests
+    )
 
 
 def is_rejection(text: str | None) -> bool:
@@ -66,12 +76,7 @@ def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):
         return
-    requests = Counter(
-        call_key(request.name, request.arguments)
-        for facts in spans
-        if facts.role is Role.LLM
-        for request in facts.talk.requests
-    )
+    requests = count_requests(spans)
     asked = [facts.span.start_us for facts in spans if facts.role is Role.LLM]
     same: dict[tuple[str, str], list[SpanFacts]] = defaultdict(list)
     for facts in tools if requests else ():

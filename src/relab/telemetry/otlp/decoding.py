@@ -6,7 +6,7 @@ The items are spans, log records or metrics. Each item is accepted or rejected i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -130,7 +130,7 @@ def decode_protobuf(body: bytes) -> SpanBatch:
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events
             and values.
     """
-    return _collect(iter_groups(body, "protobuf", SPANS), counts=len(body) >= _MANY_PARTS_BYTES)
+    return _decode(body, "protobuf")
 
 
 def decode_json(body: bytes) -> SpanBatch:
@@ -140,11 +140,19 @@ def decode_json(body: bytes) -> SpanBatch:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
     """
-    return _collect(iter_groups(body, "json", SPANS), counts=len(body) >= _MANY_PARTS_BYTES)
+    return _decode(body, "json")
+
+
+def _decode(body: bytes, encoding: Encoding) -> SpanBatch:
+    batch = SpanBatch()
+    parts = 0
+    for group in iter_limited_groups(body, encoding, SPANS):
+        parts = _take_group(batch, group, parts, counts=len(body) >= _MANY_PARTS_BYTES)
+    return batch
 
 
 def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
-    """Yield the items of an OTLP request, each as protobuf bytes, grouped by resource and scope.
+    """Yield the items of an OTLP request, each as protobuf bytes, in groups with the same resource and scope.
 
     Args:
         body: the body of the request.
@@ -155,7 +163,25 @@ def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[P
         MalformedBodyError: the body is not a request of this signal in this encoding.
         TooLargeError: the body has too many resources or scopes, or (in JSON) too many values.
     """
-    return iter_json_groups(body, shape) if encoding == "json" else _iter_packed_groups(body, shape.noun)
+    groups = iter_json_groups(body, shape) if encoding == "json" else _iter_packed_groups(body, shape.noun)
+    for group_count, group in enumerate(groups, start=1):
+        check_group_count(group_count)
+        yield group
+
+
+def iter_limited_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
+    """Yield the same groups as `iter_groups`, for items that are stored.
+
+    Raises:
+        MalformedBodyError: the body is not a request of this signal in this encoding.
+        TooLargeError: as by `iter_groups`, or the body has more than `MAX_SPANS` items.
+    """
+    count = 0
+    for group in iter_groups(body, encoding, shape):
+        count += group.count
+        if count > MAX_SPANS:
+            raise too_many_parts()
+        yield group
 
 
 def _iter_packed_groups(body: bytes, noun: str) -> Iterator[PackedGroup]:
@@ -187,18 +213,6 @@ def _unpack(kind: Any, packed: bytes, field: str) -> Any:
         return kind.FromString(packed)
     except DecodeError as error:
         return InvalidItemError(f"the {field} cannot be decoded: {error}")
-
-
-def _collect(groups: Iterable[PackedGroup], *, counts: bool) -> SpanBatch:
-    batch = SpanBatch()
-    span_count = parts = 0
-    for group_count, group in enumerate(groups, start=1):
-        span_count += group.count
-        check_group_count(group_count)
-        if span_count > MAX_SPANS:
-            raise too_many_parts()
-        parts = _take_group(batch, group, parts, counts=counts)
-    return batch
 
 
 def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: bool) -> int:

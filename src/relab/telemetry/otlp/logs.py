@@ -19,7 +19,7 @@ from relab.core.clock import LATEST_US
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.log_tables import StoredLog
 from relab.telemetry.models import MAX_SHORT_TEXT_CHARS
-from relab.telemetry.otlp.decoding import TraceBatch, iter_groups, origin_of
+from relab.telemetry.otlp.decoding import TraceBatch, iter_limited_groups, origin_of
 from relab.telemetry.otlp.dialects.claude_code import events_by_subject
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.json_encoding import LOGS
@@ -29,14 +29,12 @@ from relab.telemetry.otlp.spans import (
     MAX_PARTS,
     MAX_REQUEST_PARTS,
     MAX_SPAN_BYTES,
-    MAX_SPANS,
     MAX_VALUES,
     STATUS_ERROR,
     STATUS_UNSET,
     InvalidItemError,
     PackedGroup,
     SpanEvent,
-    check_group_count,
     clean_text,
     count_values,
     read_attributes,
@@ -136,12 +134,8 @@ def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
             and values.
     """
     batch = LogBatch()
-    count = parts = 0
-    for group_count, group in enumerate(iter_groups(body, encoding, LOGS), start=1):
-        count += group.count
-        check_group_count(group_count)
-        if count > MAX_SPANS:
-            raise too_many_parts()
+    parts = 0
+    for group in iter_limited_groups(body, encoding, LOGS):
         parts = _take_group(batch, group, parts)
     return batch
 

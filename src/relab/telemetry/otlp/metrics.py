@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from relab.telemetry.otlp.decoding import Rejections, iter_groups
 from relab.telemetry.otlp.json_encoding import METRICS
 from relab.telemetry.otlp.outline import MetricDataOutline, MetricOutline
-from relab.telemetry.otlp.spans import MAX_REQUEST_PARTS, InvalidItemError, check_group_count, too_many_parts
+from relab.telemetry.otlp.spans import MAX_REQUEST_PARTS, InvalidItemError, too_many_parts
 from relab.telemetry.otlp_models import Encoding
 
 
@@ -33,8 +33,7 @@ def count_data_points(body: bytes, encoding: Encoding) -> MetricsCount:
     """
     found = MetricsCount()
     parts = 0
-    for group_count, group in enumerate(iter_groups(body, encoding, METRICS), start=1):
-        check_group_count(group_count)
+    for group in iter_groups(body, encoding, METRICS):
         parts += group.count
         for raw in group.items:
             try:

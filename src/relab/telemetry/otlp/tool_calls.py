@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from relab.core.clock import format_time
 from relab.core.json import JsonValue
 from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
-from relab.telemetry.otlp.approvals import is_rejection
+from relab.telemetry.otlp.approvals import count_requests, is_rejection
 from relab.telemetry.otlp.arguments import call_key, plain_name
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.history import past_ids, spoken_ids
@@ -166,12 +166,7 @@ class _Joining:
         self._asked_by: dict[str, str] = {}
         self._separate: list[MessageCall] = []
         self._count_by_key: dict[ResultKey, int] = defaultdict(int)
-        self._requested = Counter(
-            call_key(request.name, request.arguments)
-            for facts in spans
-            if facts.role is Role.LLM
-            for request in facts.talk.requests
-        )
+        self._requested = count_requests(spans)
         """By tool and arguments: the number of requests in outputs that no input has repeated under another id yet."""
         self._first_in: dict[str, str] = {}
         """`{call id: id of the span whose messages were the first to contain the request}`."""

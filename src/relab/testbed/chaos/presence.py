@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relab.core.errors import RelabError
+from relab.testbed.supervisor.settings_store import flat
 
 
 class Presence:
@@ -43,7 +44,7 @@ class ChangedDocument(Presence):
     def __init__(self, read: Callable[[], Mapping[str, Any]]) -> None:
         super().__init__(self._is_unchanged)
         self._read = read
-        self._before = _flat(read())
+        self._before = flat(read())
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
@@ -54,22 +55,9 @@ class ChangedDocument(Presence):
         """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {
-            name: value
-            for name, value in _flat(self._read()).items()
-            if "." in name and self._before.get(name) != value
+            name: value for name, value in flat(self._read()).items() if "." in name and self._before.get(name) != value
         }
 
     def _is_unchanged(self) -> bool:
-        now = _flat(self._read())
+        now = flat(self._read())
         return all(now.get(name) == value for name, value in self._made.items())
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `{dotted name: value}` of a nested document, with `prefix` before each name."""
-    found: dict[str, Any] = {}
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found

@@ -177,23 +177,24 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 
     Secrets are masked. An absent value is None. The field `version` is not compared.
     """
-    old, new = _flat(before), _flat(after)
+    old, new = flat(before), flat(after)
     names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))
     return {name: {"from": _masked(name, old.get(name)), "to": _masked(name, new.get(name))} for name in names}
 
 
-def _masked(name: str, value: Any) -> Any:
-    return mask(value, name.rpartition(".")[2])
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{dotted name: value}` of a nested document, with `prefix` before each name."""
     found: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, dict) and value:
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def _masked(name: str, value: Any) -> Any:
+    return mask(value, name.rpartition(".")[2])
 
 
 def _merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
