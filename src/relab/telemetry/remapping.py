@@ -63,7 +63,7 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of recomputing, in one transaction, runs that an older version of relab computed from the stored data.
+    """The result of one transaction that computed runs again, which an older version of relab had computed.
 
     `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch; None if no run was left.
     """

@@ -247,11 +247,11 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Unpack the archives that `order` contains.
+        """Unpack the archives in `order` that the trial needs.
 
-        There is an archive for each of these that the trial needs: its own folder if it was paused, the folders of the
-        earlier trial that it continues from, the checkpoint that it begins from, and data set packs (files that the
-        task reads besides those of the project).
+        They contain the trial's own folder (if it was paused), the folders of the earlier trial from whose state it
+        continues, the checkpoint from which it begins, and data set packs (files that the task reads besides those of
+        the project).
         """
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)

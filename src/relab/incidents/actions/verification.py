@@ -192,7 +192,7 @@ def _was_seen(course: ActionObservations) -> bool:
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the cause that the action repairs is gone.
+    """Return whether a recent probe shows that the repaired cause is gone: the cause for which the action was taken.
 
     Only the last probe in `course` counts, and only if it was run `metrics_window_s` seconds or more after the action.
     """
@@ -338,9 +338,10 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return a text with the signs of the action's cause that are still there; empty if there are none.
+    """Return the conditions of `course.mended` that the last probe found false, as one text; empty if there are none.
 
-    Only the last probe in `course` counts, and only if it was made at least `cause_timeout_s` seconds after the action.
+    These conditions are true once the cause that the action repairs is gone. The probe counts only if it was made at
+    least `cause_timeout_s` seconds after the action.
     """
     if course.facts is None or course.facts_at_us is None:
         return ""

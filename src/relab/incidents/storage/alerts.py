@@ -103,16 +103,10 @@ class AlertLog:
 def _with_beginnings(
     unit: UnitOfWork, group: str, alerts: Sequence[ReceivedAlert], at_us: int
 ) -> Iterator[ReceivedAlert]:
-    """Yield alerts that all have a beginning: a missing one is that of a firing alert with the same fingerprint.
+    """Yield the alerts, each with a beginning; a missing one is taken from stored alerts that fire.
 
-    A firing alert without a beginning gets the latest beginning of these firing alerts, or `at_us` if no such alert
-    fires. An ended alert without a beginning is yielded once for each of them, with its beginning.
-
-    Args:
-        unit: the transaction.
-        group: the sender's key of the group of alerts.
-        alerts: the alerts as they were received.
-        at_us: the current time, in microseconds since 1970.
+    These stored alerts have the same group and fingerprint. A firing alert gets the latest of their beginnings, or
+    `at_us` if there are none. An ended alert is yielded once for each of their beginnings.
     """
     undated = {name_of(alert.fingerprint) for alert in alerts if alert.starts_at_us is None}
     firing = _firing(alert_repository.alerts_of(unit.session, group, undated) if undated else ())

@@ -194,7 +194,7 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Drop each error of a step that only repeats the error of a call or of another step inside this step."""
+    """Return the errors, except those of a step that only repeat the error of a call or step inside this step."""
     # Each error is noted at every step that contains it. A step notes equal pairs once, so deep nesting takes linear
     # time.
     inside: dict[str, set[_Mark]] = defaultdict(set)

@@ -109,7 +109,7 @@ class RunView:
         return is_given(step.agent_name or step.name) or self.is_tool_result(step)
 
     def is_tool_result(self, step: Step) -> bool:
-        """Return whether a step's name is a tool, its output a result of the tool, and its agent the tool or None."""
+        """Return whether a step has the name of a tool and a result of this tool as output, and no other agent."""
         return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
 
     @cached_property

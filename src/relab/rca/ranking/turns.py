@@ -131,10 +131,10 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 
 
 def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
-    """Return whether a run has further messages of the user, besides the task.
+    """Return whether the user sent further messages after the task.
 
-    A turn of the user is a message. In a run of one agent that calls tools, the input of a turn is also a message if
-    this input is new and the turn before called no tool: without a call, the agent had finished its previous work.
+    Each turn of the user is a message. In a run of one agent that calls tools, the input of a turn is also a message
+    if it is new and the turn before called no tool, because the agent had then finished its previous work.
     """
     if sum(turn.is_person for turn in turns) > 1:
         return True

@@ -133,9 +133,9 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _has_whole_agent(self) -> bool:
-        """Return whether a span that decides the status is that of a whole agent, so that it can end a run without a root.
+        """Return whether a whole agent's span decides the status, so that it can end a run without a root span.
 
-        The span of an agent that succeeded is not, if a span around it is late or lost: that one may be the agent's own.
+        An agent that succeeded is not whole if a span around it is late or lost, which may be its own.
         """
         agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
         is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)

@@ -275,9 +275,9 @@ class _Joining:
         return None
 
     def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the first unassigned span without a call id that has the name and the arguments of a request, or None.
+        """Return the first unassigned span with a request's name and arguments, and without a call id, or None.
 
-        It matches only requests in a model's input (in no order) or to another process (whose clock may differ).
+        Only requests in a model's input (in no order) or to another process (whose clock may differ) have one.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:
