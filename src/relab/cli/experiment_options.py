@@ -68,7 +68,7 @@ DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 
 
 def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
-    """Return the limits that the user gave for a run, as `{name of the argument: limit}`; None means: not given."""
+    """Return `{name of the argument: limit}` of the limits that the user gave for a run; a limit not given is None."""
     asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
     return {name: value for name, value in asked.items() if value is not None}
 

@@ -244,7 +244,7 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Split `(run id, size)` pairs into lists of run ids that are small enough for one transaction each."""
+    """Split `(run id, size)` pairs into lists of run ids, each small enough for one transaction."""
     if not waiting:
         return
     from relab.telemetry import remapping

@@ -319,11 +319,11 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 
 
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return a text for each condition in `course.mended` that is not known to be true.
+    """Return a text for each condition of the repair that is not known to be true.
 
-    These conditions are all true once the cause that the action repairs is gone. They are known only from a recent
-    probe that was run during `streak`, the latest polls in which users were served well. Without such a probe, the
-    result has a text for each of them.
+    The conditions (`course.mended`) are all true once the cause that the action repairs is gone. They are known only
+    from a recent probe that was run during `streak`, the latest polls in which users were served well. Without such a
+    probe, every condition gets a text.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:

@@ -107,6 +107,12 @@ def _with_beginnings(
 
     These stored alerts have the same group and fingerprint. A firing alert gets the latest of their beginnings, or
     `at_us` if there are none. An ended alert is yielded once for each of their beginnings.
+
+    Args:
+        unit: the transaction.
+        group: the sender's key of the group of alerts.
+        alerts: the alerts as they were received.
+        at_us: the current time, in microseconds since 1970.
     """
     undated = {name_of(alert.fingerprint) for alert in alerts if alert.starts_at_us is None}
     firing = _firing(alert_repository.alerts_of(unit.session, group, undated) if undated else ())

@@ -236,10 +236,9 @@ class RunView:
     def log_failures(self) -> tuple[Failure, ...]:
         """The errors in the run's log, in order of time, each assigned to a failed call or step if possible.
 
-        A line with the id of a known call or step belongs to this call or step. Any other line belongs to the failed
-        call or step that was in progress at the time of the line; if there are several, to the one with the shortest
-        duration. Lines that belong to no failed call or step are left out, except if the run failed and none of its
-        calls and steps failed.
+        A line with the id of a call or step belongs to it. Any other line belongs to the failed call or step that was
+        in progress at its time, or to the shortest of several. Other lines are left out, except if the run failed and
+        none of its calls and steps failed.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

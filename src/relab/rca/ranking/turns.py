@@ -119,12 +119,11 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return copies of the turns, in which `change` is the first tool call of the turn that changed something.
+    """Return copies of the turns in which `change` is filled: the turn's first tool call that changed something.
 
-    A call that the run reports belongs to the turn of its step. If the step is not a turn, or is a message that an
-    agent receives, the call belongs to the last turn of an agent before the call. If the run reports no tool calls, the
-    calls that agents wrote into their texts as JSON are used instead. Such a call is left out if the next turn reports
-    an error of executed code.
+    A call that the run reports belongs to the turn of its step. If this step is not a turn, or is a message that an
+    agent receives, the call belongs to the last turn of an agent before it. If the run reports no calls, calls are
+    used that agents wrote into their texts as JSON, except before a turn that reports an error of executed code.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))

@@ -18,7 +18,7 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """The metric and the numbers of requests and errors of one arm (set of flags) in one window (measurement).
+    """The metric and the numbers of requests and errors from one measurement of an arm (set of flags).
 
     A missing figure is None, never 0.
     """
@@ -36,7 +36,7 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """The seconds after the end of a window (measurement) until the source has all figures of the window."""
+        """The seconds after the end of a measurement until the source has all of its figures."""
         ...
 
     @property

@@ -337,8 +337,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of the next span of the called agent. That is the first span that starts
-    after the model call which requested the tool call, and that was not used for an earlier call.
+    Such a call gets the status and the answer of a span of the called agent: the first one that starts after the model
+    call with the request, and that no earlier tool call has used.
 
     Args:
         calls: the tool calls that have no span; changed in place.

@@ -242,7 +242,7 @@ class _Projection:
         return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
 
     def _was_lost(self, speaker: SpanFacts) -> bool:
-        """Return whether the answer of `speaker` (the span of an agent or a model call) did not reach the user.
+        """Return whether the user did not get the answer of `speaker` (the span of an agent or a model call).
 
         This is so if one of these failed: the agent itself, the nearest agent or step around `speaker`, or the run.
         """

@@ -235,8 +235,8 @@ class Case:
     def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the failed tool calls whose results the run needed and never got, the last call first.
 
-        The result was not needed if the run recovered from the failure, or if a later call replaces the failed call and
-        the agent gave an answer that reports no failure.
+        A result was not needed if the run recovered from the failure. It was not needed either if a later call
+        replaces the failed one, and the agent gave an answer that reports no failure.
         """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]
