@@ -44,11 +44,14 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of one notification about a target, and return which of them had an effect.
 
-        All is one transaction. A new firing alert opens an incident, or joins the open incident of the target. An alert
-        that still fires ten minutes after its incident ended counts as new, unless a person dismissed that incident.
-        For each alert that is new or has ended, an event is appended to the timeline of its incident. A firing alert
-        without a beginning repeats the firing alert of the group with its fingerprint, or begins now if no such alert
-        fires. An ended alert without a beginning ends all these firing alerts; if no such alert fires, it is ignored.
+        All is one transaction. For each alert that is new or has ended, an event is appended to the timeline of its
+        incident.
+
+        - A new firing alert opens an incident, or joins the open incident of the target. An alert that still fires ten
+          minutes after its incident ended counts as new, unless a person dismissed that incident.
+        - A firing alert without a beginning repeats the firing alert of the group with its fingerprint. If no such
+          alert fires, it begins now.
+        - An ended alert without a beginning ends all these firing alerts. If no such alert fires, it is ignored.
 
         Args:
             target: the target that the alerts are about.

@@ -153,11 +153,10 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the decoded `Span` messages of a group, in the order of `group.items`.
+    """Return the decoded `Span` messages of a group, in the order of `group.items`, the bytes of the spans.
 
-    Use `zip` to pair them with `group.items`, the bytes of the spans, and pass both to `check_span`. If the group came
-    as JSON, is too large or contains an invalid span, each message is None (the sequence is endless): `check_span` then
-    decodes the bytes of each span.
+    Pair both with `zip`, and pass each pair to `check_span`. If the group came as JSON, is too large or contains an
+    invalid span, the result is an endless sequence of None: `check_span` then decodes the bytes of each span.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
