@@ -74,7 +74,7 @@ def ceilings_of(max_trials: int | None, max_cost_usd: float | None, max_seconds:
 
 
 def keep_of(text: str) -> Keep:
-    """Return the value of the option `--keep-workspaces`, which says which workspaces are kept, as a `Keep`.
+    """Return the value of the option `--keep-workspaces` as a `Keep`: which workspaces are kept.
 
     Raises:
         InvalidInputError: the text is not a value of this option.

@@ -63,7 +63,7 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of one transaction that computed runs again, which an older version of relab had computed.
+    """The result of a transaction that recomputed runs of an older version of relab.
 
     `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch; None if no run was left.
     """
@@ -103,7 +103,7 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Recompute runs that an older version of relab computed, or that received spans later; count the changed runs.
+    """Recompute runs of an older version of relab, or with spans received later; count the changed runs.
 
     `now_us` is in microseconds since 1970. `shard` (0 to 15) is the row to change: each overview sum has 16 rows.
     """

@@ -45,7 +45,7 @@ class _OldRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """The numbers of runs, raw spans and log records that were deleted, or that would be deleted.
+    """The numbers of deleted runs, raw spans and log records, or of those that would be deleted.
 
     Log records of traces without a run are included.
     """

@@ -282,7 +282,7 @@ def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
 
 
 def check_copy(root: Path, copy: Path, entry: FileEntry) -> None:
-    """Check that the copy of a file has the content that the manifest of the project records.
+    """Check that the copy of a file has the content recorded in the project's manifest.
 
     Args:
         root: the folder of the project.

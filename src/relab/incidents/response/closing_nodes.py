@@ -347,7 +347,7 @@ class ClosingNodes:
 
 
 def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
-    """Return a sentence that names all causes that the responder repaired in an incident.
+    """Return a sentence about all causes that the responder repaired in an incident.
 
     Args:
         cause: the cause that was repaired last.

@@ -57,7 +57,7 @@ def quote_unit(unit: Unit) -> Quotation:
 
 
 def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
-    """Return the model for the run's source (the program that made it), and the units that the model reads.
+    """Return the model for the run's source (the program that made it), and the units for this model.
 
     The units are the innermost steps and, for a model that reads tool calls, the tool calls. Return `(None, ())` if
     there is no model for this source.

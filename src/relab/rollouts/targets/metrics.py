@@ -41,7 +41,7 @@ class MetricSource(Protocol):
 
     @property
     def absence(self) -> str:
-        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        """A sentence for a missing value of the metric: where it was read, and what to check."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -74,7 +74,7 @@ class JsonMetricSource:
 
     @property
     def absence(self) -> str:
-        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        """A sentence for a missing value of the metric: where it was read, and what to check."""
         return f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}."
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -114,7 +114,7 @@ class PrometheusSource:
 
     @property
     def absence(self) -> str:
-        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        """A sentence for a missing value of the metric: where it was read, and what to check."""
         return (
             f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}. Check its "
             "names, and that two scrapes fall into each window."

@@ -241,7 +241,7 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 
 
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
-    """Find the tool calls that run an agent which has no span of its own; return `{span id of the call: agent}`.
+    """Find the tool calls that run an agent without a span of its own; return `{span id of the call: agent}`.
 
     The arguments of such a tool call name the agent, and the span of the call encloses calls of a language model.
     `around` is `{span id: the spans that enclose the span}`.

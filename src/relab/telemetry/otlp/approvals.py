@@ -27,7 +27,7 @@ _REJECTION: Final = re.compile(
 
 
 def is_rejection(text: str | None) -> bool:
-    """Return whether a tool's result is the text by which a framework tells a model that a person rejected the call."""
+    """Return whether a tool's result is a framework's text about a call that a person rejected."""
     return text is not None and _REJECTION.match(text) is not None
 
 

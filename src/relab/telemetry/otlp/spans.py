@@ -168,7 +168,7 @@ def messages_of(group: PackedGroup) -> Iterable[Any]:
 
 
 def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
-    """Check that the bytes are a span that `read_spans` can read later; the attributes are not decoded.
+    """Check that `read_spans` can read a span's bytes later; the attributes are not decoded.
 
     Args:
         raw: the bytes of an OTLP `Span` message.

@@ -55,7 +55,7 @@ class Case:
 
     @cached_property
     def reported_agents(self) -> Mapping[str, ReportedAgent]:
-        """`{name: agent}` of the agents that the reporter (the program that sent the run) lists."""
+        """`{name: agent}` of the agents listed by the reporter (the program that sent the run)."""
         return {agent.name: agent for agent in self.fields.agents}
 
     @cached_property
@@ -130,7 +130,7 @@ class Case:
 
     @cached_property
     def inability(self) -> str | None:
-        """The words of the run's answer that say that the agent failed; None if there are no such words."""
+        """The words of the run's answer that report a failure of the agent; None if there are no such words."""
         return find_inability(self.answer.text) if self.answer is not None else None
 
     @cached_property
