@@ -61,7 +61,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that are neither blank nor noise, nor in the passing log.
+    """Return those of the last 100 lines of a log that are not blank, not noise, and not in the passing log.
 
     Each returned line has the role `LineRole.DETAIL` and a low score.
 

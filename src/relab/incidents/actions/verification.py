@@ -161,7 +161,7 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return the verdict on an action whose cause is gone while the service is not back to normal; else None.
+    """Return the verdict on an action if its cause is gone, but the service is not back to normal; else None.
 
     "Users get answers" means that they get answers in at least half of the recent polls. The first case that applies
     decides:

@@ -114,7 +114,7 @@ class Signature(BaseModel):
 
     @property
     def limit(self) -> int:
-        """The maximum number of units (steps and tool calls) of a run that counts as a run of this source (program)."""
+        """The largest number of units (steps and tool calls) that a run of this source (program) may have."""
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:

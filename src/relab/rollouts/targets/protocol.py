@@ -219,7 +219,7 @@ def _distinct(values: tuple[JsonValue, ...], path: str = "") -> Iterator[tuple[s
 
 
 def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
-    """Yield one text for each field of `wanted` that has another value, or none, in `found`.
+    """Yield one text for each field of `wanted` that is missing in `found` or has another value there.
 
     An example is "control.policy is aimd, not off". `path` is the dotted name of the fields that contain `wanted`;
     empty for the whole flags.

@@ -73,7 +73,7 @@ class SpanEvent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A span with the fields that the projection of runs reads.
+    """A span with the fields from which runs are computed.
 
     Ids are lower-case hex, times are microseconds since 1970. `status` is OpenTelemetry's code: 0 not set, 1 OK, 2
     error.
