@@ -105,7 +105,7 @@ def remap_oldest(
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
     """Recompute runs of an older version of relab, or with spans received later; count the changed runs.
 
-    `now_us` is in microseconds since 1970. `shard` (0 to 15) is the row to change: each overview sum has 16 rows.
+    `now_us` is in microseconds since 1970. `shard` is the row to change, 0 to 15: each sum of the overview has 16.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)

@@ -89,7 +89,7 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the model finds a problem at `writer` at least as probable as one at the failed call or step.
+    """Return whether the ranking model finds `writer` at least as likely to be wrong as the failed call or step.
 
     If the model judged only `writer`, return True. If it did not judge `writer`, return False.
 

@@ -337,8 +337,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of a span of the called agent: the first one that starts after the model
-    call with the request, and that no earlier tool call has used.
+    Such a call gets the status and the answer of a span of the called agent: the first unused one that starts after
+    the model call with the request. Each span is used for one tool call only.
 
     Args:
         calls: the tool calls that have no span; changed in place.
