@@ -63,8 +63,8 @@ class Escalation:
 
     Attributes:
         reason: the reason, in one sentence.
-        left_out: the actions that the runbook of the most probable cause advises but that cannot be executed or were
-            tried already, each with the reason.
+        left_out: actions in the runbook of the most probable cause that cannot be executed or were tried already, each
+            with the reason.
     """
 
     reason: str

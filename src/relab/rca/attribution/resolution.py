@@ -94,8 +94,8 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
     """Return the sort key of a problem, by which the best of several descriptions of one error comes first.
 
-    Problems whose detail (the finer kind within the category) only says that something failed come last. Then higher
-    confidence comes before lower confidence, then a more specific category before a more general one.
+    Problems with a vague detail, which only says that something failed, come last. Then higher confidence comes before
+    lower confidence, then a more specific category before a more general one.
     """
     return (
         problem.detail in VAGUE_DETAILS,
