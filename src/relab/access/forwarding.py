@@ -87,7 +87,7 @@ def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str
 
 
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
-    """Return the right-most of the last 50 addresses in `hops` that is not a trusted proxy: the client's address.
+    """Return the client's address: the right-most of the last 50 addresses in `hops` that is no trusted proxy.
 
     If all of them are trusted proxies, return the left-most one. Return None if an address is malformed or missing.
     """

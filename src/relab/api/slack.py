@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 
 
 class SignatureCheck:
-    """A FastAPI dependency that accepts only requests that Slack has signed, and each such request only once.
+    """A FastAPI dependency that accepts only requests signed by Slack, and each of them only once.
 
     The route for Slack commands uses this check instead of a scope.
     """

@@ -37,7 +37,7 @@ def build_backend(settings: Settings) -> JobBackend:
 
 
 def build_signal(settings: Settings) -> ProgressSignal:
-    """Return the signal that wakes the processes which wait for new progress events; it is not connected yet.
+    """Return the signal that wakes the readers of progress events; it is not connected yet.
 
     The signal uses Redis if a Redis URL is set. Otherwise these processes poll the database.
     """

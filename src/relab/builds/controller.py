@@ -41,7 +41,7 @@ class BuildPass:
 
     @property
     def is_flaky(self) -> bool:
-        """Whether, of two builds of this pass with equal files and configuration, one succeeded and one failed."""
+        """Whether two builds of this pass had equal files and configuration, but one succeeded and the other failed."""
         return had_two_outcomes(self.builds)
 
     @property
@@ -69,7 +69,7 @@ class PassEvents:
 
 
 def had_two_outcomes(builds: Iterable[Build]) -> bool:
-    """Return whether two of these builds had the same input and configuration, but one succeeded and the other failed.
+    """Return whether two of these builds had equal input and configuration, but one succeeded and the other failed.
 
     A build is ignored if it keeps a cache or a workspace, if relab did not run it, or if its status is neither
     `success` nor `failed`. The knob `retries` may differ.

@@ -100,7 +100,7 @@ class PolicyFlagError(ConfigurationError):
 
 
 class PolicyInUseError(ConflictError):
-    """The policy (rule that chooses build actions) to promote is the one that the project already uses."""
+    """The policy (rule that chooses build actions) to promote is in use by the project already."""
 
     code = "policy_in_use"
 

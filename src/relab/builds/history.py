@@ -253,9 +253,9 @@ def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: S
 def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
     """Yield the outcomes of one test: those in `rows`, and inferred passes.
 
-    Logs do not always name the tests that passed. So a build in which `passes_all` is true and that has no result in
-    `rows` counts as a pass of the test, if another build of its lane has a result. A lane is the builds with the same
-    job, configuration and branch. The results of skipped tests and of unfinished or interrupted builds are ignored.
+    Logs do not always name the tests that passed. So a build without a result in `rows` counts as a pass, if its
+    `passes_all` is true and another build of its lane (same job, configuration and branch) has a result. The results
+    of skipped tests and of unfinished or interrupted builds are ignored.
 
     Args:
         rows: the results of the test, from the logs of builds.

@@ -241,7 +241,7 @@ def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
 
 
 def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
-    """Return the first of `ids`: as many as possible whose builds have together at most `_MAX_TESTS_OF_BATCH` results.
+    """Return the first of `ids`: as many builds as have together at most `_MAX_TESTS_OF_BATCH` test results.
 
     The result has at least the first id, however many results its build has.
     """

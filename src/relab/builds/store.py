@@ -24,7 +24,7 @@ class BuildStore:
         self._database = database
 
     def add(self, build: Build, *, folder: str | None = None) -> None:
-        """Insert a build that begins on this machine, or an ended build that relab did not run.
+        """Insert a build that begins on this machine, or an ended build not run by relab.
 
         Args:
             build: the build.

@@ -43,7 +43,10 @@ def print_responder(fix: FixSuggestion) -> None:
 
 
 def print_pass_facts(done: BuildPass) -> None:
-    """Print that a pass is flaky, and that its last build ran another selection of tests than its first one."""
+    """Print what is special about a pass (a build and its retries); print nothing if nothing is.
+
+    A pass is special if it is flaky, or if its last build ran other tests than its first one.
+    """
     if done.is_flaky:
         print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)
     if done.replaced_tests is not None:

@@ -35,11 +35,11 @@ def list_tests(
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tests that have failed in recorded builds, each with its status and the builds that show the status.
+    """List the tests that have failed in recorded builds, each with its status and the builds as evidence.
 
     With --status stable, list the tests that never failed. A flaky test both failed and passed for the same input. A
-    broken test passed earlier and has failed in each build since. Tests with the newest failures come first. The newest
-    300 builds of a project are examined.
+    broken test passed earlier and has failed in each build since. Tests with the newest failures come first. The
+    newest 300 builds of a project are examined.
     """
     from relab.builds.service import HistoryStatus
 

@@ -75,7 +75,7 @@ DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 def ceilings_of(
     max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None, max_first_errors: int | None
 ) -> dict[str, float]:
-    """Return the limits that the user gave for a run, as `{name of the argument: limit}`; None means: not given."""
+    """Return the limits that are not None, as `{name of the argument: limit}`: those that the user gave for a run."""
     asked = {
         "max_trials": max_trials,
         "max_cost_usd": max_cost_usd,
@@ -86,7 +86,7 @@ def ceilings_of(
 
 
 def keep_of(text: str) -> Keep:
-    """Return the value of the option `--keep-workspaces`, which says which workspaces are kept, as a `Keep`.
+    """Return the value of the option `--keep-workspaces` as a `Keep`: which workspaces are kept.
 
     Raises:
         InvalidInputError: the text is not a value of this option.

@@ -91,7 +91,7 @@ class HttpServer(uvicorn.Server):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log the error that ended `task`, the task that enforces the time limits of connections.
+    """Log the error that ended `task`, which enforces the time limits of connections.
 
     A cancelled task is not an error.
     """

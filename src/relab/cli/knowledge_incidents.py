@@ -79,7 +79,7 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files (which wait for a person to accept them) of learnt runbooks that are no longer active.
+    """Return the draft files (they wait for a person to accept them) of learnt runbooks that are no longer active.
 
     They are no longer active because a past incident was deleted or corrected.
 

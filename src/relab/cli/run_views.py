@@ -78,7 +78,7 @@ def cause_cell(run: RunHeader) -> str | None:
 
 
 def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
-    """Yield `(name, value)` for each field of a run that has a value and that `summary_rows` does not show.
+    """Yield `(name, value)` for each field of a run with a value, except those in `summary_rows`.
 
     Lists and objects are yielded as JSON text.
     """

@@ -82,5 +82,5 @@ def _synchronize(path: Path) -> None:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Return whether an operation failed because its disk, or the user's quota of it, is full."""
+    """Return whether an operation failed because the disk is full, or because the user's disk quota is used up."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -73,7 +73,7 @@ _MIN_DECODED: Final = 12
 
 @dataclass(frozen=True)
 class Masked:
-    """Bytes in which values that look like secrets are masked, and the number of masked values by kind."""
+    """Bytes with masked secrets, and the number of masked values by kind."""
 
     data: bytes
     counts: Counter[str]

@@ -200,7 +200,7 @@ class YamlReader:
         return YamlSource(path, value, lines)
 
     def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
-        """Return (not raise) an error that says what is wrong (`what`) at a line of a file, for the caller to raise."""
+        """Return (not raise) an error about a line of a file; `what` says what is wrong."""
         return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
 
 

@@ -113,7 +113,7 @@ class CheckpointMissingError(ConflictError):
 
 
 class CheckpointChangedError(ConflictError):
-    """The checkpoint from which a trial is to be forked was changed after the end of the run that wrote it."""
+    """The checkpoint for a fork of a trial was changed after the end of the run that wrote it."""
 
     code = "checkpoint_changed"
 

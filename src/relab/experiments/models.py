@@ -298,7 +298,7 @@ class ExperimentRunSummary:
 
     @property
     def variants_without_result(self) -> list[str]:
-        """The ids of the variants that have finished trials but no trial that ended in success or failure."""
+        """The ids of the variants with finished trials, but without a trial that ended in success or failure."""
         results = (TrialOutcome.SUCCESS, TrialOutcome.FAILURE)
         return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 

@@ -178,10 +178,9 @@ class PlanRunner:
     def _fill(self, stop: StopSwitch) -> None:
         """Start the next trials of the plan, until the executor is busy, a trial has ended, or no more may start.
 
-        A slot is a position of the plan. The trials of a chain run one after the other, because each of them continues
-        from the state of the trial before. A slot whose predecessor in the chain still runs waits, and counts as
-        started. If the variant of a slot is pruned (because of too many failures), a result is recorded without running
-        the trial.
+        The slots (positions) of the plan are taken in order. In a chain, each trial continues from the state of the
+        trial before: while that one runs, the slot waits, and counts as started. If the variant of a slot is pruned
+        (because of too many failures), a result is recorded without running the trial.
         """
         if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
             stop.finish.set()

@@ -35,7 +35,7 @@ def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, An
 
 
 def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the JSON Schemas of a model and of all models that it uses, by their names in the OpenAPI document.
+    """Return the JSON Schemas of a model and of the models in it, by their names in the OpenAPI document.
 
     Args:
         model: the model.

@@ -351,7 +351,7 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of the target that this process watches, or else the only target that other processes watch.
+        """Return the name of the target of this process, or else the only target of other processes.
 
         Args:
             without: the error to raise if no process watches a target.

@@ -14,7 +14,7 @@ from relab.llm import MeteredGateway
 
 @dataclass(frozen=True, slots=True)
 class WatchedTarget:
-    """A target that the responder watches, and the action server that changes it.
+    """A target with its responder's settings, and the action server that changes it.
 
     Attributes:
         name: the name under which the incidents of the target are stored.

@@ -106,7 +106,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Lease to `owner` the running jobs whose lease has expired and that have no attempts left; return these jobs.
+    """Lease to `owner` the running jobs with an expired lease and no attempts left; return these jobs.
 
     The caller must then park the jobs (store them as failed until a person retries or drops them).
 

@@ -30,12 +30,13 @@ The next incident may be milder.
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A fact of an incident whose value deviates from its usual values.
+    """A fact of an incident with an unusual value.
 
     Attributes:
         fact: the name of the fact.
         seen: the condition that the fact equals its value in the incident.
-        required: the condition that recognizes the same deviation in another incident. A learnt runbook may require it.
+        required: the condition that recognizes the same deviation in another incident. A learnt runbook may require
+            it.
         expected: conditions that hold for the value in the incident, but for no usual value: those of the active
             runbooks, and one new condition. A learnt runbook expects them with a probability.
         usual: a condition that holds for usual values; None if the fact exists only during incidents.

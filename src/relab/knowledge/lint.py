@@ -229,11 +229,11 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each fact that an action's parameter refers to, but that is not known by the runbook.
+    """Yield an error for each fact that an action's parameter refers to and that the runbook does not know.
 
-    A fact is known if a condition of the runbook (in `expects` or `requires`) tests it, one of the runbook's probes
-    gives it, or `around.facts` has it. Nothing is yielded if the runbook has probes, and it is unknown
-    which facts they give (`around.looks` is None).
+    The runbook knows a fact if one of its conditions (in `expects` or `requires`) tests it, if one of its probes gives
+    it, or if `around.facts` has it. Nothing is checked if the runbook has probes and `around.looks`, which says what
+    facts probes give, is None.
     """
     if runbook.looks and around.looks is None:
         return

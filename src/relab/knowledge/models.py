@@ -209,7 +209,7 @@ class TriedAction(_Remembered):
 
 
 class PastIncident(_Remembered):
-    """An incident that is over, as it is stored so that relab learns from it.
+    """A past incident, stored so that relab learns from it.
 
     Attributes:
         target: the service, by the name that its responder uses.

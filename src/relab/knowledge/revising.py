@@ -67,7 +67,7 @@ def _failed_before_help(incident: PastIncident) -> bool:
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
-    """Return the actions that helped in these incidents but that the runbook does not name, each once."""
+    """Return the actions that helped in these incidents and are missing in the runbook, each once."""
     found: list[RunbookAction] = []
     for incident in incidents:
         for act in incident.helped:

@@ -129,7 +129,7 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 
 
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
-    """Return `{index of the document: similarity}` of the documents whose meaning is near to that of the query.
+    """Return `{index of the document: similarity}` of the documents with a meaning near to that of the query.
 
     The nearest document comes first. `meaning` compares texts by a sentence-embedding model.
     """

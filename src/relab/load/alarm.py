@@ -106,7 +106,7 @@ class KernelAlarm:
 
 
 class LoopAlarm:
-    """A timer that calls a function once at the time that is set, for any operating system.
+    """A timer that calls a function once at a given time, on any operating system.
 
     It uses the event loop's own timer, and polls the clock in the last two milliseconds.
 

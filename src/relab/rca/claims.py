@@ -68,7 +68,7 @@ class CitedModel(RcaModel):
 
     @classmethod
     def citing(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
-        """Build a claim from `fields`, and check that the evidence that it cites exists.
+        """Build a claim from `fields`, and check that all cited evidence exists.
 
         `evidence` is `{evidence id: evidence}`.
 

@@ -85,7 +85,7 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before an ended rollout whose change is in force, and return the updated record.
+        """Undo the change of an ended rollout: restore the flags from before it, and return the updated record.
 
         `by` is the person; `note` is the reason, which is stored in the audit.
 

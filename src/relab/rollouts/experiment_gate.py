@@ -115,7 +115,7 @@ def judgement_of(evidence: ExperimentEvidence) -> RolloutJudgement:
 
 
 def check_plan(plan: Plan) -> None:
-    """Check that each given field of a plan has an effect in a rollout that an experiment decides.
+    """Check that each given field of a plan has an effect in a rollout decided by an experiment.
 
     Raises:
         PlanInvalidError: a field has no effect; the message names each such field.

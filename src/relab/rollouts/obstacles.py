@@ -18,8 +18,9 @@ class PlannedTime:
     """The windows of a plan (each measures one arm, a set of flags), and their time.
 
     Attributes:
-        least_windows, most_windows: the minimum and the maximum number of windows. The minimum is that of the plan's
-            first rounds; with `early_stop`, that of the rounds after which an early look can first end the measurement.
+        least_windows, most_windows: the minimum and the maximum number of windows. The minimum is the number of windows
+            in the plan's first rounds; with `early_stop`, in the rounds up to the first look that can end the
+            measurement early.
         least_s, most_s: the seconds of these windows, with their warm-ups and with the waits for a metric. The time of
             changes of flags and of health checks is not included.
     """

@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FlagRestoration:
-    """The result of restoring the flags of a rollout whose process died before it restored them.
+    """The result of restoring the flags of a rollout after the death of its process.
 
     Attributes:
         rollout_id, target: the id of the rollout, and the name of its target.

@@ -11,7 +11,7 @@ from relab.rollouts.plans.models import Plan, ReportFiles
 
 
 def reject_files(plan: Plan) -> None:
-    """Reject a plan that a client sent over HTTP and that names files: they would be files of the worker's machine.
+    """Reject a plan from HTTP that names files: they would be files of the worker's machine.
 
     Raises:
         PlanInvalidError: the request mix is not a built-in one, or the path of a report is not the default.

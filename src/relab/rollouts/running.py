@@ -189,7 +189,7 @@ class RolloutRunner:
             )
 
     def publisher(self, rollout_id: str) -> OnRolloutProgress:
-        """Return a function that publishes the progress of a rollout to the clients that follow the rollout."""
+        """Return a function that publishes the progress of a rollout to its followers (clients)."""
 
         def publish(progress: RolloutProgress) -> None:
             self._progress.publish(

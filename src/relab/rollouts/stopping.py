@@ -42,7 +42,7 @@ def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Itera
 
 
 def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
-    """Return an interrupted rollout with `request`, a person's request to stop it, as its error and in its audit.
+    """Return the record of an interrupted rollout with a person's request to stop it as its error, and in its audit.
 
     Return the record unchanged if `request` is None, if the rollout was not interrupted, or if its audit already has
     the request.

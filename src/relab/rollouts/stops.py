@@ -51,7 +51,7 @@ class RolloutStops:
             return self._store.get(rollout_id).record
 
     def end(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
-        """End a rollout that a person stopped and whose flags are restored; store, publish and return it."""
+        """End a rollout that a person stopped, after its flags were restored; store, publish and return it."""
         values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
         ended = stopped_by(record.model_copy(update=values), request)
         self._runner.store_end(ended)

@@ -22,7 +22,7 @@ HEADERS: Final = {
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds to each response the security headers that the response does not set itself.
+    """ASGI middleware that adds the missing security headers to each response.
 
     If a response sets its own Content-Security-Policy without `frame-ancestors`, `frame-ancestors 'none'` is added to
     it.

@@ -163,7 +163,7 @@ def always_valid_test(values: Floats, bounds: tuple[float, float] | None = None)
 def finding(
     values: Floats, *, margin: float, alpha: float, bounds: tuple[float, float] | None = None
 ) -> tuple[MarginFinding, Interval] | None:
-    """Return whether the mean difference lies above +margin, below -margin or between, and its always-valid interval.
+    """Return where the mean difference lies (above +margin, below -margin or between), and its always-valid interval.
 
     Return None if there are too few values to decide. The function may be called after each new value.
 

@@ -37,7 +37,7 @@ class UnitOfWork:
         self._on_commit.append(action)
 
     def run_commit_actions(self) -> None:
-        """Run the actions that `on_commit` has added, in the order in which they were added."""
+        """Run the actions added by `on_commit`, in the order in which they were added."""
         for action in self._on_commit:
             action()
 

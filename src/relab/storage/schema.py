@@ -39,7 +39,7 @@ def schema_state(database: Database) -> tuple[SchemaState, str | None]:
 
 
 def require_current(database: Database) -> None:
-    """Check that the schema of a database is the one that this version of relab needs.
+    """Check that the schema of a database is the one for this version of relab.
 
     Raises:
         NewerSchemaError: a newer version of relab made the schema.

@@ -217,7 +217,7 @@ class RunExport:
 
 
 def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
-    """Return the JSON of a run with its steps, calls and events.
+    """Return the JSON of a run, completed by the lists of its steps, calls and events.
 
     Args:
         run: the JSON of the run without these three lists.

@@ -29,7 +29,7 @@ class LogsOutcome:
     Attributes:
         overfull: `{trace id: keys (trace id, time, record id) of rejected log records}`. They were rejected because the
             trace has reached its maximum number of log records.
-        with_events: the traces that got a new record which relab reads as an event of a span. Their runs must be
+        with_events: the traces with a new record that relab reads as an event of a span. Their runs must be
             recomputed.
     """
 

@@ -38,7 +38,7 @@ class RunMarks:
     def set_behaviours(
         self, agent_run_id: str, content_hash: str, names: Collection[str], *, kept: Collection[str] = ()
     ) -> None:
-        """Replace the stored behaviours (patterns that rules describe) of a run by those that a search found in it.
+        """Replace the stored behaviours (patterns that rules describe) of a run by the results of a search.
 
         Store nothing if the run was deleted or if its content hash is no longer `content_hash`.
 

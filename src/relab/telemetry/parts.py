@@ -49,14 +49,14 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def awaiting(self) -> AwaitingRuns:
-        """Lists the runs that wait for their analysis, and marks those whose analysis was requested."""
+        """The object that lists the runs that wait for their analysis, and marks those whose analysis was requested."""
         from relab.telemetry.awaiting import AwaitingRuns
 
         return AwaitingRuns(self._database, self._clock, self.projector)
 
     @composed
     def failed(self) -> FailedRuns:
-        """Lists the runs that failed or completed with unrecovered errors."""
+        """The object that lists the runs that failed or completed with unrecovered errors."""
         from relab.telemetry.failed_runs import FailedRuns
 
         return FailedRuns(self.projector)
@@ -70,21 +70,21 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def marks(self) -> RunMarks:
-        """Stores and counts the results of analyses of runs: failure categories and behaviours (patterns)."""
+        """The object that stores and counts the results of analyses: failure categories and behaviours of runs."""
         from relab.telemetry.marks import RunMarks
 
         return RunMarks(self._database)
 
     @composed
     def passing(self) -> PassingReader:
-        """Finds runs that succeeded, to compare failed runs with them."""
+        """The object that finds runs that succeeded, to compare failed runs with them."""
         from relab.telemetry.passing import PassingReader
 
         return PassingReader(self.projector.reading)
 
     @composed
     def _intake(self) -> TelemetryIntake:
-        """Ingests runs, spans and log records, at once or in group commits."""
+        """The object that ingests runs, spans and log records, at once or in group commits."""
         from relab.telemetry.intake import TelemetryIntake
 
         return TelemetryIntake(self._database, self._clock, shard=self._shard)

@@ -247,7 +247,7 @@ def _within(sizes: Sequence[tuple[str, int]], max_size: int) -> list[tuple[str, 
 
 
 def _parts(waiting: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
-    """Split `(run id, size)` pairs into lists of run ids that are small enough for one transaction each."""
+    """Split `(run id, size)` pairs into lists of run ids, each small enough for one transaction."""
     # Small lists, so that a transaction hardly delays other writers.
     rest = list(waiting)
     while rest:

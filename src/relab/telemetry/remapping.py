@@ -58,7 +58,7 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of recomputing, in one transaction, runs that an older version of relab computed from the stored data.
+    """The result of a transaction that recomputed runs of an older version of relab.
 
     `reached` is the `(start, id)` of the last run, to pass as `after` for the next batch; None if no run was left.
     """
@@ -98,9 +98,9 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Recompute runs that an older version of relab computed, or that received spans later; count the changed runs.
+    """Recompute runs of an older version of relab, or with spans received later; count the changed runs.
 
-    `now_us` is in microseconds since 1970. `shard` (0 to 15) is the row to change: each overview sum has 16 rows.
+    `now_us` is in microseconds since 1970. `shard` is the row to change, 0 to 15: each sum of the overview has 16.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)

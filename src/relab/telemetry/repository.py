@@ -68,7 +68,7 @@ def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
 
 
 def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
-    """Return `{run id: run}` of the runs that exist, with only the columns that are needed to change a run."""
+    """Return `{run id: run}` of the existing runs, with only the columns that are needed to change a run."""
     found: dict[str, FormerRun] = {}
     for ids in bulk.chunks(run_ids):
         rows = session.execute(select(*_FORMER_COLUMNS).where(AgentRunRow.run_id.in_(ids)))

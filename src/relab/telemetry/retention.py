@@ -35,7 +35,7 @@ _SUMS_PER_TRANSACTION = 2_000
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """The numbers of runs, raw spans and log records that were deleted, or that would be deleted.
+    """The numbers of deleted runs, raw spans and log records, or of those that would be deleted.
 
     Log records of traces without a run are included.
     """
@@ -140,10 +140,9 @@ def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: in
 
 
 def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
-    """Delete the log records of those traces in `trace_ids` that still have no run.
+    """Delete the log records of those traces in `trace_ids` that still have no run; return the number of records.
 
-    Return the number of deleted records. A trace is skipped if one of its records was received at or after `before_us`,
-    in microseconds since 1970.
+    A trace is skipped if one of its records was received at or after `before_us`, in microseconds since 1970.
     """
     found = log_repository.list_waiting(session, before_us, limit=len(trace_ids), among=trace_ids)
     log_repository.delete_logs(session, [trace_id for trace_id, _ in found])

@@ -23,7 +23,7 @@ _ON: Final = "on"
 
 
 def collect(session: Session, records: Iterable[RunRecord], now_us: int) -> None:
-    """Add runs to the list of runs that are still to be searched for behaviours (patterns that rules describe).
+    """Add runs to the list of runs to search for behaviours (patterns that rules describe).
 
     Args:
         session: the session of the transaction that writes the runs.

@@ -21,7 +21,7 @@ class PageRefusedError(ForbiddenError):
 
 
 def refuse_pages(headers: Mapping[str, str], *, remedy: str) -> None:
-    """Check that a request to a route that requires no secret comes from a local program and not from a web page.
+    """Check that a request to a route without a secret comes from a local program and not from a web page.
 
     Args:
         headers: the headers of the request, by their names in lower case.

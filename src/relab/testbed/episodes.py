@@ -38,7 +38,7 @@ class NotTheSupervisorError(ForbiddenError):
 
 
 def breaker() -> Callable[[Request, str], None]:
-    """Return a FastAPI dependency that accepts only requests with the secret of the program that injects faults.
+    """Return a FastAPI dependency that requires the secret of the program that injects faults.
 
     The secret is the value of the environment variable `RELAB_TESTBED_BREAKER_SECRET` at the time of this call. Other
     requests are rejected with `NotTheBreakerError`. If the variable is not set, the dependency accepts every request

@@ -112,9 +112,9 @@ def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> l
 
 
 def _without_survived(lines: Sequence[BuildLine], positions: Sequence[int], blocks: list[Block]) -> list[Block]:
-    """Return the blocks of one worker without errors that the tool got past.
+    """Return the blocks of one worker, except errors that did not stop the tool.
 
-    The tool got past an error if a later line lists the package that failed among the installed packages (see
+    An error did not stop the tool if a later line lists the package that failed among the installed packages (see
     `BlockRule.survived`).
 
     Args:

@@ -33,7 +33,7 @@ _EMPTY_WORDS: Final = frozenset(
 
 
 def is_generic(text: str) -> bool:
-    """Return whether a line says only that something failed, and not what, like "make: *** [all] Error 1"."""
+    """Return whether a line only says that something failed, not what, like "make: *** [all] Error 1"."""
     text = text.removeprefix("##[error]").strip()
     if _GENERIC.match(text):
         return True

@@ -192,7 +192,7 @@ def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]
 
 
 def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
-    """Return the cause of an error whose first line (`line`) is only a header, such as "Traceback".
+    """Return the cause of an error that has only a header, such as "Traceback", in its first line (`line`).
 
     The cause is the message in `details`, the lines after the header. If the header names a test, the name is added.
     None without a message.

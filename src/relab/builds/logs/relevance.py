@@ -61,7 +61,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that are neither blank nor noise, nor in the passing log.
+    """Return those of the last 100 lines of a log that are not blank, not noise, and not in the passing log.
 
     Each returned line has the role `LineRole.DETAIL` and a low score.
 
@@ -169,11 +169,15 @@ def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tu
 def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
     """Return the blocks that explain why a build failed: the sure errors of its failed step, and blocks near them.
 
-    A block has the lines that report one error or one consequence; its weight (0 to 1) says how surely it explains a
-    failure. An error is sure if its weight is at least 0.65. If no error has this weight, 0.5 is enough. If no error
-    has 0.5 either, every error is sure. The failed step is the step with the last sure error. The blocks near the sure
-    errors of this step are other errors, and consequences: lines that report only that the build failed. The result is
-    empty if the log has no error.
+    A block has the lines that report one error or one consequence (only that the build failed); its weight (0 to 1)
+    says how surely it explains a failure.
+
+    - Sure errors have a weight of at least 0.65; if there are none, at least 0.5; if there are none either, any
+      weight.
+    - The failed step is the step with the last sure error.
+    - The blocks near its sure errors are other errors, and consequences.
+
+    The result is empty if the log has no error.
 
     Args:
         blocks: the blocks of the log, in the order of their first lines.

@@ -68,9 +68,10 @@ class KnobChange(_Section):
 
 
 def _knob_text(value: Any) -> Any:
-    """Return the content of a build file with `on` and `off` as booleans, for knobs (settings) that are switches.
+    """Return the content of a build file in which `on` and `off` are booleans, for knobs (settings) that are switches.
 
-    `value` is the parsed content of the file. If it is not a mapping, it is returned unchanged.
+    `value` is the parsed content of the file, in which `on` and `off` are texts. If it is not a mapping, it is
+    returned unchanged.
     """
     if not isinstance(value, dict):
         return value

@@ -91,7 +91,7 @@ def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPoli
 
 
 def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PolicyEvaluation:
-    """Estimate the mean reward that a policy would have earned in place of the policies that made the logged decisions.
+    """Estimate the mean reward of a policy, if it had made the logged decisions instead of other policies.
 
     The policy does not learn from the decisions.
 

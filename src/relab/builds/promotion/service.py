@@ -116,7 +116,7 @@ class PolicyEstimates(BaseModel):
 
 
 class ProjectPolicies(BaseModel):
-    """The policy (rule that chooses build actions) of a project, and the reward that each policy would earn there.
+    """The policy (rule that chooses build actions) of a project, and the expected reward of each policy there.
 
     Attributes:
         project: the name of the project.

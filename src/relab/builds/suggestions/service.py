@@ -97,7 +97,7 @@ def examine_lines(
     *,
     failures: Sequence[KnownFailure],
 ) -> Examination:
-    """Return the known failures that a log shows, and the template of the line that shows the failure.
+    """Return the known failures in a log, and the template of the line that shows the failure.
 
     A template is a line with `#` in place of numbers. These comparisons are tried in this order, until one finds a
     known failure:

@@ -75,7 +75,7 @@ class ModelGatewayConfig(BaseModel):
 
 
 def check_gateways(gateways: list[ModelGatewayConfig], mode: NetworkMode, allowed_hosts: list[str]) -> None:
-    """Check that model gateways (proxies of the runner) lead only to hosts that the network mode permits.
+    """Check that model gateways (proxies of the runner) lead only to hosts permitted by the network mode.
 
     Args:
         gateways: the configured gateways.

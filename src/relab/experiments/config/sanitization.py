@@ -75,7 +75,7 @@ def contract_profile(profile: Profile) -> tuple[str, bool]:
 
 
 def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: str) -> dict[str, str]:
-    """Return the environment variables that every harness gets, in addition to those that the configuration lists.
+    """Return the environment variables of every harness, besides those in the configuration.
 
     Args:
         profile: the sanitization profile: the conditions, such as home folder and locale, that must be equal for all

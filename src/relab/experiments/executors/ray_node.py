@@ -247,11 +247,12 @@ class _Worker:
         return snapshot
 
     def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
-        """Unpack the archives that `order` contains.
+        """Unpack the archives in `order` that the trial needs.
 
-        There is an archive for each of these that the trial needs: its own folder if it was paused, the folders of the
-        earlier trial that it continues from, the checkpoint that it begins from, and data set packs (files that the
-        task reads besides those of the project).
+        - the trial's own folder, if the trial was paused
+        - folders of the trial before it, if it continues from that trial's state
+        - the checkpoint, if it begins at one
+        - data set packs: files that the task needs and the project does not contain
         """
         if order.paused is not None:
             _receive_folder(order.paused, folder.root)
@@ -274,8 +275,8 @@ class _Worker:
     def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
         """Return a trial's report, and the paths in its folder that need not be sent to the machine of `lab run`.
 
-        These are the unchanged files of the workspace, which that machine has in its snapshot of the project. `found`
-        has further fields of `TrialReport` with their values.
+        These paths are the unchanged files of the workspace; that machine has them in its snapshot of the project.
+        `found` has further fields of `TrialReport` with their values.
         """
         if not folder.workspace.is_dir() or folder.workspace.is_symlink():
             return TrialReport(**found), frozenset()

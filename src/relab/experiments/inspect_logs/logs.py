@@ -215,7 +215,7 @@ def _check_header(path: Path, header: Mapping[str, Any]) -> None:
 
 
 def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return a copy of a JSON value in which unusual values are replaced, so that every JSON reader accepts it.
+    """Return a copy of a JSON value without unusual values, so that every JSON reader accepts it.
 
     NUL characters are replaced. NaN, infinities, numbers beyond the range of 64-bit integers, and values nested deeper
     than `depth` become text.

@@ -120,7 +120,7 @@ class SlotPlan(Protocol):
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """A plan whose slots (positions) are listed one by one, such as that of a run of forks (from checkpoints)."""
+    """A plan with a list of its slots (positions), such as that of forks (trials that begin at checkpoints)."""
 
     slots: Sequence[Slot]
 

@@ -31,7 +31,7 @@ _DUCKDB: Final = slice(8, 12)
 
 
 class BundleRedactor:
-    """Masks the values of secrets that are known, and everything that looks like a credential.
+    """Masks the values of known secrets, and everything that looks like a credential.
 
     Args:
         known: `{name: value}` of secrets; values that are too short are ignored.
@@ -144,7 +144,7 @@ def _is_secret(name: str, value: Any) -> bool:
 
 
 def _names_secrets(value: Any) -> bool:
-    """Return whether a JSON document has a field whose name says that it holds a secret."""
+    """Return whether a JSON document has a field with the name of a secret, such as `password`."""
     stack = [value]
     while stack:
         node = stack.pop()

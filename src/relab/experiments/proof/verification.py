@@ -114,7 +114,7 @@ class _Records:
         chains: `{path of a file of events: (trial folder, last digest of the file's hash chain)}`, from the journal.
         head: the number of lines and the last checksum of the journal; None if it has no checksums.
         problem: a sentence about why the journal cannot be used; None if it can.
-        with_events: the paths of the files of events that exist and whose digest is the one in the run's seal.
+        with_events: the paths of the existing files of events with the same digest as in the run's seal.
     """
 
     tally: TrialTally = field(default_factory=TrialTally)

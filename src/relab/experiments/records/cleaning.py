@@ -117,7 +117,7 @@ def _all_runs(root: Path) -> list[Path]:
 
 
 def _leftovers(root: Path) -> list[Path]:
-    """Return the entries of the runs folder that are not folders; each folder in it counts as a run."""
+    """Return the entries of the runs folder that are not folders; every folder counts as a run."""
     folder = runs_folder(root)
     return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
 

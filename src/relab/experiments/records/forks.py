@@ -105,9 +105,9 @@ def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
 def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
     """Return the plan of a run: which slots (positions in the plan) it has, with task, variant and repeat.
 
-    In a run of forks (trials that begin at a checkpoint of another run's trials), each slot is one fork of one of these
-    trials, with or without changes. In any other run, the slots follow from the design of the experiment and from
-    `tasks`, the number of its tasks.
+    In a run of forks (trials that begin at checkpoints of earlier trials), each slot is the fork of one earlier trial,
+    with or without changes. In any other run, the slots follow from the design of the experiment and from `tasks`, the
+    number of its tasks.
 
     Raises:
         RunDamagedError: the record of the trials that were forked was changed.

@@ -243,7 +243,7 @@ def _lock(file: IO[str]) -> None:
 
 
 def current_status(path: Path, stored: str) -> str:
-    """Return the status of the run in the folder `path`, whose process last stored the status `stored`.
+    """Return the status of the run in the folder `path`, given the status `stored` that its process stored last.
 
     Return `interrupted` if `stored` is `running` but no process works on the run, because its process was killed.
     """

@@ -57,7 +57,7 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
 
 
 def check_image(run: RunFolder, image_digest: str | None) -> None:
-    """Check that the sandbox's container image is the image with which the run began.
+    """Check that the sandbox's container image is the one of the run's beginning.
 
     `image_digest` is the digest of the present image; None if trials run without an image.
 
@@ -72,7 +72,7 @@ def check_image(run: RunFolder, image_digest: str | None) -> None:
 
 
 def record_drift(run: RunFolder, digest: str, now_us: int) -> None:
-    """Record that the project was changed, and that further trials start from a snapshot of the changed project.
+    """Record that the project was changed, and that further trials start from a new snapshot.
 
     Args:
         run: the run.

@@ -380,7 +380,7 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
 
 
 def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
-    """Read the file that says which tasks a stopping rule (which can end a run early) has examined.
+    """Read the file about the tasks that a stopping rule (which can end a run early) has examined.
 
     Returns:
         `(tasks, counts)`: the indices of the tasks in the order of the plan, and `{variant id: n}`. The rule compared

@@ -174,7 +174,7 @@ def compare(
 
 
 def _about(facts: RunFacts) -> str | None:
-    """Describe what a run of forks (trials that begin at checkpoints of others) compares; None for any other run."""
+    """Describe the comparison in a run of forks (trials that begin at checkpoints of others); None for another run."""
     fork = facts.fork
     if fork is None:
         return None

@@ -101,8 +101,8 @@ class Sample:
         delta: the difference, still without interval and test. Its `problem` says why the sample is not comparable.
         share: the bound of a gate as a fraction of the baseline, such as 0.05 for `<=5%`; 0 for a gate without a
             percentage. The variant is compared with the baseline times 1 + share.
-        pairs: for a paired comparison, each task's difference and the number that identifies its cluster (tasks that
-            depend on each other); else None.
+        pairs: for a paired comparison, each task's difference and the number of its cluster, a group of tasks that
+            depend on each other; else None.
         arms: for an unpaired comparison, the tasks' means summed by cluster: those of the baseline (times 1 + share),
             and those of the variant; else None.
         is_sequential: whether the run could stop early; the pairs are then in the order of the plan.

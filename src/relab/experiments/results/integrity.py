@@ -43,7 +43,7 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
 
 
 def check_compared(facts: RunFacts) -> None:
-    """Check that the files that a comparison reads are unchanged since the run finished.
+    """Check that the files for a comparison are unchanged since the run finished.
 
     Do nothing for a run that has not finished.
 

@@ -300,7 +300,7 @@ class DockerSandbox:
         }
 
     def _watch_of(self, pid: int, container: str) -> LimitWatch:
-        """Return the watch that detects which limit a container exceeds.
+        """Return the watch that detects an exceeded limit of a container.
 
         Args:
             pid: the id of the container's first process, as the engine reports it.

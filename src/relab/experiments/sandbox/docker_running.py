@@ -86,7 +86,7 @@ class DockerRunning:
             self._streams.give_input(b"\n" if with_line else b"")
 
     def watch_limits(self, watch: LimitWatch) -> None:
-        """Store the watch that `exceeded` uses to detect which limit the container exceeds."""
+        """Store the watch by which `exceeded` detects an exceeded limit of the container."""
         self._watch = watch
 
     def exceeded(self) -> str | None:

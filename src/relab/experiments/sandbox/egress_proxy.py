@@ -53,7 +53,7 @@ class ProxyLimits:
 
 @dataclass(slots=True)
 class _Decision:
-    """The decision about one request, which becomes one line of the log."""
+    """The decision whether a proxy passes on one request, and the facts for its line in the log."""
 
     method: str
     host: str

@@ -121,7 +121,7 @@ class LocalSandbox:
 
 
 class LocalRunning:
-    """A harness that runs as a plain child process, which is started when this object is created.
+    """A harness in a plain child process, which starts when this object is created.
 
     Args:
         launch: the command of the harness, with its folders and environment.

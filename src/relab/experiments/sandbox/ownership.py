@@ -99,7 +99,7 @@ class SharedFolders:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Make a folder readable for the trial's user, by changing the owner of each file that not every user can read.
+    """Make a folder readable for the trial's user: change the owner of each file not readable for everybody.
 
     Args:
         folder: a private copy, which is mounted read-only for the trial.
@@ -226,7 +226,7 @@ def _visit(root: Path, visit: Visitor) -> None:
 
 
 def _visit_entries(folder: int, visit: Visitor) -> list[str]:
-    """Call `visit` for each entry of an open folder that is not a folder; return the names of its subfolders."""
+    """Call `visit` for each entry of an open folder that is not a folder; return the names of the subfolders."""
     inner = []
     with os.scandir(folder) as entries:
         for entry in list(entries):

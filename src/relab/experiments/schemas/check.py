@@ -60,9 +60,8 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield `(JSON pointer, message)` for each reason of a validation error.
 
-    If the document matches no alternative of a `oneOf`, and exactly one alternative is for the document's `event_type`,
-    yield the reasons of this alternative. If no alternative or several are for this `event_type`, yield one message
-    about the `oneOf`.
+    This is the error itself, with one exception: the document matches no alternative of a `oneOf`, and exactly one
+    alternative is for the document's `event_type`. Then the reasons of this alternative are yielded.
     """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}

@@ -125,8 +125,8 @@ class TrialNetwork:
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
         """Return the ids of the traces that a trial's OTLP receiver has received, and remove the receiver.
 
-        Each attempt gets a new receiver when it begins, and again when it is resumed. So the ids are those since that
-        time. The result is empty if the trial has no receiver, for example because of an earlier call.
+        A new receiver is created whenever an attempt begins or is resumed, so only the traces since then are returned.
+        The result is empty if the trial has no receiver, for example because of an earlier call.
         """
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)

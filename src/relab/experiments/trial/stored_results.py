@@ -153,7 +153,7 @@ class StoredResult:
             _rename(path, source, ids, below=folder.root)
 
     def check(self, config: ExperimentConfig, attempt: FinishedAttempt) -> None:
-        """Check that an attempt has the outcome and the workspace that this stored result records.
+        """Check that an attempt has the outcome and the workspace recorded with this stored result.
 
         `attempt` was restored from the files of the stored result.
 

@@ -181,7 +181,7 @@ def _known(rows: Mapping[str, list[Any]]) -> Known:
 
 
 def _settled(known: Known, read_ns: int) -> Known:
-    """Return the files that changed last more than one tick of the file system's clock before `read_ns`.
+    """Return the files whose last change was more than one tick of the file system's clock before `read_ns`.
 
     Every later change of such a file alters its stamp. A change within the same tick might not.
     """

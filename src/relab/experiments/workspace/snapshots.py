@@ -209,7 +209,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Return the entries of `seen` (stamps by path) whose ctime is older than the latest ctime in `seen`.
+    """Return the entries of `seen` (stamps by path) with a ctime older than the latest one.
 
     A later change of one of these files gives it another ctime. A file with the latest ctime may be changed within the
     same clock tick and keep its ctime, so its stamp does not show the change.
@@ -282,7 +282,7 @@ def file_entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
 
 
 def check_copy(root: Path, copy: Path, entry: FileEntry) -> None:
-    """Check that the copy of a file has the content that the manifest of the project records.
+    """Check that the copy of a file has the content recorded in the project's manifest.
 
     Args:
         root: the folder of the project.

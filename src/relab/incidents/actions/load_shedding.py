@@ -14,7 +14,7 @@ SHED: Final = "traffic.shed"
 
 
 def without_shed_requests(poll: Snapshot) -> Snapshot:
-    """Return a copy of a poll whose share of errors ignores requests that the target rejected to shed load.
+    """Return a copy of a poll in which the share of errors ignores requests rejected to shed load.
 
     If there were such requests, the copy has no health status of the target, because that status counts the rejected
     requests as errors.

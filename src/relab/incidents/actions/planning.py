@@ -63,8 +63,8 @@ class Escalation:
 
     Attributes:
         reason: the reason, in one sentence.
-        left_out: the actions that the runbook of the most probable cause advises but that cannot be executed or were
-            tried already, each with the reason.
+        left_out: actions in the runbook of the most probable cause that cannot be executed or were tried already, each
+            with the reason.
     """
 
     reason: str
@@ -169,8 +169,8 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[ExcludedAction]) -> bo
 def _was_tried(step: _Step, tried: Collection[ExcludedAction]) -> bool:
     """Return whether a step (a runbook's action with its parameters) must be skipped because it was tried.
 
-    An action that the server can undo sets a value. Such an action also counts as tried if it was tried on the same
-    part of the service with another value.
+    An action that the server can undo sets a value. It also counts as tried if it was tried with another value on the
+    same part of the service.
     """
     if step.entry is None:
         return False

@@ -161,7 +161,7 @@ def _recovering(
 def _rest(
     course: ActionObservations, polls: Sequence[Snapshot], bounds: HealthBounds, settings: VerificationSettings
 ) -> RepairResult | None:
-    """Return the verdict on an action whose cause is gone while the service is not back to normal; else None.
+    """Return the verdict on an action if its cause is gone, but the service is not back to normal; else None.
 
     "Users get answers" means that they get answers in at least half of the recent polls. The first case that applies
     decides:
@@ -192,7 +192,7 @@ def _was_seen(course: ActionObservations) -> bool:
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the cause that the action repairs is gone.
+    """Return whether a recent probe shows that the repaired cause is gone: the cause for which the action was taken.
 
     Only the last probe in `course` counts, and only if it was run `metrics_window_s` seconds or more after the action.
     """
@@ -319,11 +319,11 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 
 
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return a text for each condition in `course.mended` that is not known to be true.
+    """Return a text for each condition of the repair that is not known to be true.
 
-    These conditions are all true once the cause that the action repairs is gone. They are known only from a recent
-    probe that was run during `streak`, the latest polls in which users were served well. Without such a probe, the
-    result has a text for each of them.
+    The conditions (`course.mended`) are all true once the cause that the action repairs is gone. They are known only
+    from a recent probe that was run during `streak`, the latest polls in which users were served well. Without such a
+    probe, every condition gets a text.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
@@ -338,9 +338,10 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return a text with the signs of the action's cause that are still there; empty if there are none.
+    """Return the conditions of `course.mended` that the last probe found false, as one text; empty if there are none.
 
-    Only the last probe in `course` counts, and only if it was made at least `cause_timeout_s` seconds after the action.
+    These conditions are true once the cause that the action repairs is gone. The probe counts only if it was made at
+    least `cause_timeout_s` seconds after the action.
     """
     if course.facts is None or course.facts_at_us is None:
         return ""

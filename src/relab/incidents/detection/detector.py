@@ -231,7 +231,7 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """Return `(count, polls)`: a small anomaly is confirmed if at least `count` of the last `polls` polls show it.
+        """Return `(count, polls)`: to confirm a small anomaly, `count` of the last `polls` polls must show it.
 
         A small anomaly, such as a few slow requests or a worker that is down (`_is_small`), needs more polls than
         others.

@@ -219,8 +219,9 @@ class OutageTracker:
     def seen(self, at_us: int) -> OutageView:
         """Return the present anomalies; call this before you notify people of them.
 
-        Pass the result to `note_notified` after the notification: a change in between then still counts as news (a
-        change of which people were not notified). `at_us` is the current time in microseconds since 1970.
+        Pass the result to `note_notified` after the notification. An anomaly that changed in between then still counts
+        as news, because people were not notified of the change. `at_us` is the current time in microseconds since
+        1970.
         """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 

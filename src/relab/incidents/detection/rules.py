@@ -71,7 +71,7 @@ def _mean_errors(history: Sequence[Snapshot], polls: int) -> float:
 
 
 def level_shift(snapshot: Snapshot, baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find signals of the latest poll that are above their usual range by so much that users notice.
+    """Find signals of the latest poll that are so far above their usual range that users notice.
 
     Args:
         snapshot: the latest poll.

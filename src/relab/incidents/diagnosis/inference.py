@@ -170,10 +170,10 @@ class Diagnosis:
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return `likely`, raised for the features that a repaired cause may have left behind.
+        """Return `likely`, raised for the features (conditions of runbooks) that repaired causes may have left behind.
 
         Each such feature gets the probability that it is true because of the cause set or because of the repaired
-        cause. A feature is a condition of a runbook. A cause set is one cause or two causes.
+        cause. A cause set is one cause or two causes.
 
         Args:
             gone: the runbooks of the repaired causes.

@@ -211,7 +211,7 @@ class Investigator:
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the names of the probes that find the facts which the runbooks of the causes in `candidates` mention.
+        """Return the names of the probes for the facts mentioned in the runbooks of the causes in `candidates`.
 
         If no probe finds such a fact, return `FIRST_PROBES`, with which every investigation begins.
         """

@@ -69,7 +69,7 @@ def build_prompt(case: PromptInput, *, code: str) -> Prompt:
 
 
 def sent_evidence(known: KnownFacts) -> list[ProbeEvidence]:
-    """Return the evidence that a prompt with these facts contains, and that a model may cite."""
+    """Return the evidence in a prompt with these facts; a model may cite this evidence."""
     return [known.evidence[fact] for fact in sorted(known.evidence)[:MAX_EVIDENCE]]
 
 

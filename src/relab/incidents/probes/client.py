@@ -28,7 +28,7 @@ class UnknownProbeError(NotFoundError):
 
 
 class ProbeClient:
-    """Runs probes, and returns each fact that they give with the evidence that proves it.
+    """Runs probes, and returns the facts that they find, each with its evidence.
 
     Args:
         asker: sends the requests.

@@ -255,7 +255,7 @@ def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def _last_start(lines: JsonValue) -> JsonValue | None:
-    """Return the log line with which the batch job that runs now reported its start; None if no job runs.
+    """Return the log line about the start of the batch job that runs now; None if no job runs.
 
     Args:
         lines: the log lines of the job, the earliest first.

@@ -347,7 +347,7 @@ class ClosingNodes:
 
 
 def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
-    """Return a sentence that names all causes that the responder repaired in an incident.
+    """Return a sentence about all causes that the responder repaired in an incident.
 
     Args:
         cause: the cause that was repaired last.
@@ -368,8 +368,8 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts, and the number of log lines by template, that were known before the incident was repaired.
 
-    If a person repaired it after a handover, the values come from the last handover before the person's action, or else
-    from the first handover. Otherwise they come from the last diagnosis.
+    They are those of the last diagnosis. But if a person repaired the incident after a handover, they are those of the
+    last handover before the person's action, or else of the first handover.
 
     Args:
         state: the state of the incident workflow.

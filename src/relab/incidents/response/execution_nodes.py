@@ -82,11 +82,15 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action was requested, as JSON.
+        """Return, as JSON, the last poll before the action was requested.
 
-        If there is no such poll, return the one in `state["symptoms"]`: the poll on which the incident was opened, or
-        on which its last diagnosis began. `known` is the stored record of the action; None if the action was not
-        requested yet, so that the newest poll is returned.
+        Without such a poll, the result is `state["symptoms"]`: the poll on which the incident was opened, or on which
+        its last diagnosis began.
+
+        Args:
+            state: the state of the incident workflow.
+            known: the stored record of the action; None if the action was not requested yet. The newest poll is then
+                returned.
         """
         polls = self._world.watch.feed.polls
         if known is not None:

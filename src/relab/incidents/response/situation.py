@@ -125,7 +125,7 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Find out the outcomes of this target's actions whose outcome is unknown, and store them.
+        """Determine the unknown outcomes of this target's actions, and store them.
 
         The outcomes come from the action server's records of actions. At most `_MAX_SETTLED` actions are updated. Call
         this method soon after the actions, because the server lists only its newest records.

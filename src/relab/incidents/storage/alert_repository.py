@@ -69,7 +69,7 @@ def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], in
 
 
 def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
-    """Set the time at which alerts of one group were last seen to `at`, unless the stored time is later.
+    """Store that alerts of one group were last seen at the time `at`, unless a later time is stored.
 
     `group_key` is the sender's key of the group; `keys` (fingerprint and starting time) identify the alerts in the
     group.

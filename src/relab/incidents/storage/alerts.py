@@ -44,11 +44,14 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of one notification about a target, and return which of them had an effect.
 
-        All is one transaction. A new firing alert opens an incident, or joins the open incident of the target. An alert
-        that still fires ten minutes after its incident ended counts as new, unless a person dismissed that incident.
-        For each alert that is new or has ended, an event is appended to the timeline of its incident. A firing alert
-        without a beginning repeats the firing alert of the group with its fingerprint, or begins now if no such alert
-        fires. An ended alert without a beginning ends all these firing alerts; if no such alert fires, it is ignored.
+        All is one transaction. For each alert that is new or has ended, an event is appended to the timeline of its
+        incident.
+
+        - A new firing alert opens an incident, or joins the open incident of the target. An alert that still fires ten
+          minutes after its incident ended counts as new, unless a person dismissed that incident.
+        - A firing alert without a beginning repeats the firing alert of the group with its fingerprint. If no such
+          alert fires, it begins now.
+        - An ended alert without a beginning ends all these firing alerts. If no such alert fires, it is ignored.
 
         Args:
             target: the target that the alerts are about.
@@ -103,10 +106,10 @@ class AlertLog:
 def _with_beginnings(
     unit: UnitOfWork, group: str, alerts: Sequence[ReceivedAlert], at_us: int
 ) -> Iterator[ReceivedAlert]:
-    """Yield alerts that all have a beginning: a missing one is that of a firing alert with the same fingerprint.
+    """Yield the alerts, each with a beginning; a missing one is taken from stored alerts that fire.
 
-    A firing alert without a beginning gets the latest beginning of these firing alerts, or `at_us` if no such alert
-    fires. An ended alert without a beginning is yielded once for each of them, with its beginning.
+    These stored alerts have the same group and fingerprint. A firing alert gets the latest of their beginnings, or
+    `at_us` if there are none. An ended alert is yielded once for each of their beginnings.
 
     Args:
         unit: the transaction.

@@ -62,7 +62,7 @@ class RecordingProbeClient(ProbeClient):
 
 
 def probe_event(names: Sequence[str], found: ProbeResult, *, began_us: int, took_s: float) -> NewEvent:
-    """Return the timeline event that records probes that were run together.
+    """Return the timeline event about probes that were run together.
 
     Args:
         names: the names of the probes.

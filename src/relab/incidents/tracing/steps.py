@@ -233,7 +233,7 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return the tool call that represents one of the probes that a timeline event records.
+    """Return a probe in a timeline event as a tool call of the incident's agent run.
 
     Its status is `failure` if the probe found no facts, and at least one of its requests was not answered.
 

@@ -121,12 +121,14 @@ def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
 
 
 def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
-    """Return whether `regression` explains the failure better than another cause, whose main problem is `lead`.
+    """Return whether `regression` explains the failure better than the cause whose main problem is `lead`.
 
     `regression` is the cause "the new version of the agent is worse than the previous one". It explains the failure
-    better if `lead` is recovered, unclassified or of low confidence. For any other `lead`, it explains the failure
-    better only if the new version changed something that may have caused `lead`, and `lead` has a known category that
-    is not external (such as a failing service).
+    better in two cases:
+
+    - `lead` is recovered, unclassified or of low confidence.
+    - The new version changed something that may have caused `lead`, and the category of `lead` is known and not
+      external (such as a failing service).
     """
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True

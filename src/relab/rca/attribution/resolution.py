@@ -94,8 +94,8 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
     """Return the sort key of a problem, by which the best of several descriptions of one error comes first.
 
-    Problems whose detail (the finer kind within the category) only says that something failed come last. Then higher
-    confidence comes before lower confidence, then a more specific category before a more general one.
+    Problems with a vague detail, which only says that something failed, come last. Then higher confidence comes before
+    lower confidence, then a more specific category before a more general one.
     """
     return (
         problem.detail in VAGUE_DETAILS,
@@ -107,8 +107,8 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
 def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge the error lines of the log in `errors` with the other errors; keep all lines if there are no other errors.
 
-    A line is merged with the error of the call or step that wrote it; a line without a call or step, with the error of
-    the run. Both must have the same category, or one of them must only say that something failed. Other lines are
+    A line belongs to the error of the call or step that wrote it; a line without a call or step, to that of the run.
+    It is merged if both have the same category, or if one of them only says that something failed. Other lines are
     dropped.
     """
     lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
@@ -135,11 +135,11 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event in `errors` with the error of the call or step that the event is about.
+    """Merge each guardrail event in `errors` with the error that it is about; return all problems.
 
-    An event is merged with the error of its call if both have the same category, or if one of them is vague: its detail
-    only says that something failed. If the call has no error, the event is merged with an error of its step that has
-    the same category. Any other event stays a problem of its own. Return all problems.
+    This is the error of the event's call, if both have the same category, or if the detail of one of them only says
+    that something failed. If the call has no error, it is an error of the event's step with the same category. Any
+    other event stays a problem of its own.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -194,7 +194,7 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
 
 
 def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
-    """Drop each error of a step that only repeats the error of a call or of another step inside this step."""
+    """Return the errors, except those of a step that only repeat the error of a call or step inside this step."""
     # Each error is noted at every step that contains it. A step notes equal pairs once, so deep nesting takes linear
     # time.
     inside: dict[str, set[_Mark]] = defaultdict(set)
@@ -238,10 +238,10 @@ def _with_run_error(
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Drop the run's own error (the one in the fields of the run) if another unrecovered problem explains it.
 
-    Any error with an error text explains an unclassified error of the run. For other errors of the run, the
-    explanation is an error of the same category, or else a loop of the same category. The earliest such problem also
-    gets the quotations of the run's error and a higher confidence. The problem stays unchanged if the run's error
-    has low confidence, or if the problem has high confidence already. Return the remaining `(errors, loops)`.
+    An unclassified error of the run is explained by any error with an error text. Any other error of the run is
+    explained by an error of the same category, or else by a loop of the same category. The earliest such problem also
+    gets the quotations of the run's error and a higher confidence, unless the run's error has low confidence, or the
+    problem has high confidence already. Return the remaining `(errors, loops)`.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:

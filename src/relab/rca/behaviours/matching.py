@@ -64,7 +64,7 @@ class SeenBehaviour:
 
     @property
     def step_id(self) -> str | None:
-        """The id of the step that the first quotation quotes, or of the step whose tool call it quotes; else None."""
+        """The id of the step quoted first, or of the step of the tool call quoted first; else None."""
         source = self.quotes[0].source
         return source.step_id if isinstance(source, Step | ToolCall) else None
 
@@ -92,7 +92,7 @@ class _Matcher:
         self._view = view
 
     def holds(self, condition: RuleCondition) -> Quotes | None:
-        """Return the places in the run that show that a condition is fulfilled; None if it is not fulfilled.
+        """Return the places in the run that fulfil a condition; None if it is not fulfilled.
 
         The result is empty if the condition is fulfilled but no place shows this, for example for a `not`.
         """
@@ -233,7 +233,7 @@ class _Matcher:
 
 
 def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
-    """Return the list `n` in which `n[i]` is the lowest index of a match (a quotation) in `row` that is at least `i`.
+    """Return a list `n`: `n[i]` is the lowest index of a match (a quotation) in `row`, from `i` on.
 
     Without a match from `i` on, `n[i]` is `len(row)`. The list has `len(row) + 1` entries.
     """
@@ -244,7 +244,7 @@ def _next_matches(row: Sequence[Quotation | None]) -> list[int]:
 
 
 def _quote(item: PlacedStep | PlacedCall, test: StepTest | CallTest | None) -> Quotation | None:
-    """Return a quotation that shows that a step or call matches a test; None if it does not match.
+    """Return a quotation of a step or call that matches a test; None if it does not match.
 
     A test for steps never matches a call, and a test for calls never matches a step.
     """

@@ -20,7 +20,7 @@ _PAGE = 200
 
 
 class ShownBehaviour(NamedTuple):
-    """A behaviour (a pattern that a rule describes) that a run shows, and the places in the run that show it.
+    """A behaviour (a pattern that a rule describes) of a run, and the places that show it.
 
     Each place is a line of the form `kind [id], field: text`. `step_id` is the first step that shows the behaviour;
     None if no step does. `by_model` is true if a language model found the behaviour.

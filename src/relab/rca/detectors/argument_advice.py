@@ -38,7 +38,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
 
 
 def schema_gaps(call: ToolCall) -> list[str]:
-    """Return the names of the arguments that the tool's schema requires and that the call lacks.
+    """Return the names of the arguments that the tool's schema requires and the call lacks.
 
     The list is empty if the call has no schema.
     """
@@ -50,7 +50,7 @@ def schema_gaps(call: ToolCall) -> list[str]:
 
 
 def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
-    """Explain a rejected call by the arguments that the schema requires and that were not sent (`gaps`)."""
+    """Explain a rejected call by the arguments (`gaps`) that the schema requires and the call lacks."""
     names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
     _cite_schema(facts, gaps[0])
     what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"

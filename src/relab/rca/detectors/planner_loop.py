@@ -164,9 +164,9 @@ def _identical(
 ) -> Iterator[DetectedProblem]:
     """Yield a problem if identical calls are a loop and not polling; otherwise yield nothing.
 
-    The calls are a loop if at least `MIN_REPEATS` of them in a row have equal outcomes, with no new call in between. In
-    a failed run, they are also a loop, with low confidence, if new calls lie in between, or if there are at least
-    `MANY_POLLS` identical calls. A call is new if it is in no cycle, and has fewer than `MIN_REPEATS` identical calls.
+    A call is new if it is in no cycle, and has fewer than `MIN_REPEATS` identical calls. The calls are a loop if at
+    least `MIN_REPEATS` of them in a row have equal outcomes, with no new call in between. In a failed run, they are
+    also a loop, with low confidence, if new calls lie in between, or if there are at least `MANY_POLLS` of them.
 
     Args:
         indexes: the indexes in `sequence` of the identical calls (same tool and arguments).

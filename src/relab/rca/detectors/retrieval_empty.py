@@ -257,7 +257,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
 
 
 def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each error or guardrail event that says that a retrieval found nothing."""
+    """Yield a problem for each error or guardrail event about a retrieval that found nothing."""
     for failure, sign in signs(RULE.read, view):
         if failure.kind is EvidenceKind.TOOL_CALL and not is_retrieval(failure.tool_name or ""):
             continue
@@ -267,7 +267,7 @@ def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each retrieval step that has no tool calls and whose output is empty, such as `[]`.
+    """Yield a problem for each retrieval step without tool calls and with an empty output, such as `[]`.
 
     The confidence is low. A step whose output is blank or not reported is left out.
     """

@@ -135,7 +135,7 @@ def _cut_off(latency_ms: float) -> int | None:
 
 
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
-    """Yield a problem for each failed call or step whose error says nothing, but whose latency suggests a time-out.
+    """Yield a problem for each failed call or step with a meaningless error and the latency of a time-out.
 
     The latency is near a common time limit, such as 30 s, or near that of another such failure of the same tool or
     step.

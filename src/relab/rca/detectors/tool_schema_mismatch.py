@@ -156,7 +156,7 @@ def _code_of_call(failure: Failure) -> int | None:
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Return the sign in the status code or the error class of a failure that arguments were rejected.
+    """Return the sign that a tool rejected its arguments, read from the status code or the error class of a failure.
 
     Return None if neither has this sign. Call this function only if the wording of the error has no such sign.
     `validates` states whether the error class is a validation error, such as `ValidationError`.

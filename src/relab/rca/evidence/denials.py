@@ -55,7 +55,7 @@ _DENIAL = re.compile(_DENIALS, re.IGNORECASE)
 
 
 def denied_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield `(start, end)` of each place that says that an error did not happen, such as "no timeouts".
+    """Yield `(start, end)` of each place with a denial of an error, such as "no timeouts".
 
     Such a place is no sign of the error that it names. The places are in order and do not overlap.
     """

@@ -109,7 +109,7 @@ class RunView:
         return is_given(step.agent_name or step.name) or self.is_tool_result(step)
 
     def is_tool_result(self, step: Step) -> bool:
-        """Return whether a step's name is a tool, its output a result of the tool, and its agent the tool or None."""
+        """Return whether a step has the name of a tool and a result of this tool as output, and no other agent."""
         return step.agent_name in (None, step.name) and (step.name, step.output_summary) in self._results
 
     @cached_property
@@ -236,10 +236,9 @@ class RunView:
     def log_failures(self) -> tuple[Failure, ...]:
         """The errors in the run's log, in order of time, each assigned to a failed call or step if possible.
 
-        A line with the id of a known call or step belongs to this call or step. Any other line belongs to the failed
-        call or step that was in progress at the time of the line; if there are several, to the one with the shortest
-        duration. Lines that belong to no failed call or step are left out, except if the run failed and none of its
-        calls and steps failed.
+        A line with the id of a call or step belongs to it. Any other line belongs to the failed call or step that was
+        in progress at its time, or to the shortest of several. Other lines are left out, except if the run failed and
+        none of its calls and steps failed.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

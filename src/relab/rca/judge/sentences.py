@@ -23,7 +23,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShownSentence:
-    """A quotation that shows the behaviour that a sentence describes, and the language model's reason.
+    """A quotation of a behaviour in a run (a sentence describes the behaviour), and the language model's reason.
 
     The reason is None if the model gave none, or if it contains names or numbers that do not occur in the run.
     """

@@ -132,7 +132,7 @@ class LabelKeeper:
 
 
 def _check_place(run: AgentRun, label: NewLabel) -> None:
-    """Check that a run has the step and the agent that a label names.
+    """Check that a run has the step and the agent in a label.
 
     Raises:
         LabelPlaceError: the run does not have the step or the agent.

@@ -59,9 +59,9 @@ _CALLED_WITH = re.compile(r'"(?:arguments|args|parameters|kwargs|input)"\s{0,4}:
 def changes_something(tool_name: str) -> bool:
     """Return whether a tool changes something, by its name: true for `order.updateAddress`, because of `update`.
 
-    The name is split into parts at `.`, `/`, `:` and `__`. The last part that has a known verb decides, by its first
-    known verb and by a verb that follows with `and`, as in `get_and_update`. Return False if there is no verb, as in
-    `python`, or if the tool only passes the conversation to another agent.
+    The name is split into parts at `.`, `/`, `:` and `__`. The last part with a known verb decides. Its first known
+    verb must be one of change, or be followed by `and` and such a verb, as in `get_and_update`. Return False if there
+    is no verb, as in `python`, or if the tool only passes the conversation to another agent.
     """
     for part in reversed(_SEPARATOR.split(tool_name)):
         words = [word.lower() for word in _WORD.findall(part)]
@@ -75,7 +75,10 @@ def changes_something(tool_name: str) -> bool:
 
 
 def _changing_verbs(last: str) -> frozenset[str]:
-    """Return the changing verbs for names that end with the word `last`: in `book_search`, `book` is not a verb."""
+    """Return the verbs that say that a tool changes something, for names whose last word is `last`.
+
+    The last word can turn a verb into a noun: in `book_search`, `book` is no verb.
+    """
     if last in _READING_AT_END:
         return _NO_NOUNS
     return _CHANGING - _THINGS if last in _PROPERTIES else _CHANGING

@@ -311,9 +311,15 @@ def _fit_problems(
 
 
 def _best_f1(found: Table, names: Sequence[str], true: Sequence[frozenset[str]]) -> float:
-    """Return the greatest F1 of finding units with a problem, plus that of finding pairs (unit, kind of problem).
+    """Return the best F1 of finding units with a problem, plus the best F1 of naming the kinds of problems.
 
-    Only pairs of found units (steps, calls) count. `found` has the probabilities, and `true` the kinds of each unit.
+    The second F1 is over pairs (unit, kind). It counts only units (steps, calls) that were found with the best
+    threshold.
+
+    Args:
+        found: one row for each unit: the probability of any problem, then that of each kind.
+        names: the kinds, in the order of the columns.
+        true: the true kinds of each unit.
     """
     is_true = np.array([bool(kinds) for kinds in true])
     any_f1, cut = max((_f1((found[:, 0] >= cut) & is_true, found[:, 0] >= cut, is_true), cut) for cut in _CUTS)

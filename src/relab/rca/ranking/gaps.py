@@ -76,7 +76,7 @@ def _unknown_steps(view: RunView) -> Iterator[str]:
 
 
 def _results_without_code(turns: Sequence[Turn]) -> Iterator[str]:
-    """Yield a sentence for the first turn with the output of executed code whose code is missing.
+    """Yield a sentence for the first turn with the output of executed code, if this code is missing.
 
     The code must be in a turn before the output, but after the previous output of executed code.
 

@@ -147,8 +147,8 @@ def _changes(turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
 def _error_sources(view: RunView, turns: Sequence[Turn]) -> Iterator[tuple[int, _Reason]]:
     """Yield `(index of the turn that led to an error, reason)`, in order of time.
 
-    A failed call from which the run recovered does not count. A turn with the output of executed code or of
-    a tool (`Turn.is_executor`) did not cause the error that it reports; the last other turn before it did.
+    A turn that only has the output of executed code or of a tool (`Turn.is_executor`) did not cause the error that it
+    reports; the last other turn before it did. A failed call from which the run recovered does not count.
     """
     unrecovered = {failure.step_id for failure in view.call_failures if not failure.recovered}
     words = "a later error follows from this step"
@@ -166,7 +166,7 @@ def _is_action(turn: Turn, coordinator: str) -> bool:
 
 
 def _quote(turn: Turn, calls: Mapping[str | None, ToolCall]) -> Quotation:
-    """Return a quotation of a turn: of the beginning of its text or, without a text, of its first tool call.
+    """Return a quotation of the beginning of a turn's text; if it has no text, of the turn's first tool call.
 
     `calls` is `{id of a step: its first tool call}`; each turn is a step.
     """

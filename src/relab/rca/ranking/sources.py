@@ -114,7 +114,7 @@ class Signature(BaseModel):
 
     @property
     def limit(self) -> int:
-        """The maximum number of units (steps and tool calls) of a run that counts as a run of this source (program)."""
+        """The largest number of units (steps and tool calls) that a run of this source (program) may have."""
         return LONGER * self.max_units
 
     def matches(self, agent_name: str, units: Sequence[Unit]) -> bool:
@@ -135,12 +135,12 @@ class Signature(BaseModel):
         return sum(not known.isdisjoint(words) for words in found) >= MIN_COVERAGE * len(units)
 
     def is_opened(self, units: Sequence[Unit]) -> bool | None:
-        """Return whether a run begins with the opening of its source (the program that makes such runs).
+        """Return whether a run begins with the opening of its source; None if the source has no opening.
 
-        The opening consists of the fixed lines that the program writes before and after the text of each task. A run
-        begins with it if the input or output of its first unit begins with the first line, and contains at least the
-        share `OPENING_NEEDED` of all lines. Return None if the source has no opening. `units` are the steps and tool
-        calls of the run.
+        A source is a program that makes runs. Its opening are the fixed lines that it writes before and after the text
+        of each task. A run begins with the opening if the input or the output of its first unit begins with the first
+        of these lines, and contains at least the share `OPENING_NEEDED` of them. `units` are the steps and tool calls
+        of the run.
         """
         if not self.opening:
             return None

@@ -119,22 +119,21 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return copies of the turns, in which `change` is the first tool call of the turn that changed something.
+    """Return copies of the turns in which `change` is filled: the turn's first tool call that changed something.
 
-    A call that the run reports belongs to the turn of its step. If the step is not a turn, or is a message that an
-    agent receives, the call belongs to the last turn of an agent before the call. If the run reports no tool calls, the
-    calls that agents wrote into their texts as JSON are used instead. Such a call is left out if the next turn reports
-    an error of executed code.
+    A call that the run reports belongs to the turn of its step. If this step is not a turn, or is a message that an
+    agent receives, the call belongs to the last turn of an agent before it. If the run reports no calls, calls are
+    used that agents wrote into their texts as JSON, except before a turn that reports an error of executed code.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
 
 
 def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
-    """Return whether a run has further messages of the user, besides the task.
+    """Return whether the user sent further messages after the task.
 
-    A turn of the user is a message. In a run of one agent that calls tools, the input of a turn is also a message if
-    this input is new and the turn before called no tool: without a call, the agent had finished its previous work.
+    Each turn of the user is a message. In a run of one agent that calls tools, the input of a turn is also a message
+    if it is new and the turn before called no tool, because the agent had then finished its previous work.
     """
     if sum(turn.is_person for turn in turns) > 1:
         return True
@@ -193,9 +192,9 @@ def coordinator_of(turns: Sequence[Spoken]) -> str | None:
 def delegator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker (agent) that begins a run and hands out its work; None if there is no such speaker.
 
-    A part is a series of turns of one speaker. The delegator speaks first, for at least two turns, and again after each
-    part of another agent. The parts of the other agents have two turns or more on average: an agent that is given work
-    reports back after several turns, while agents in a discussion take turns. Turns with the output of
+    A part is a series of turns of one speaker. This speaker has the first part, of at least two turns, and a part
+    after each part of another agent. The parts of the other agents have two turns or more on average: an agent that is
+    given work reports back after several turns, while agents in a discussion take turns. Turns with the output of
     executed code or of a tool are ignored. `turns` are in order of time.
     """
     parts = [(name, len(list(part))) for name, part in groupby(turn.speaker for turn in turns if not turn.is_executor)]

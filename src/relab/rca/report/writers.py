@@ -19,7 +19,7 @@ _WRITTEN_BADLY = "format_broken"
 
 
 def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) -> tuple[list[DetectedProblem], Marks]:
-    """Merge the detected problems of a run with the problems that the ranking guesses, so that each error occurs once.
+    """Merge the detected problems of a run with the problems guessed by the ranking, so that each error occurs once.
 
     The writer of a failed call is the last step before it in the same parent step. The writer of a failed step is the
     last step inside it. A detected problem of a failed call or step is moved to its writer in two cases:
@@ -27,8 +27,8 @@ def merge_with_writers(problems: Sequence[DetectedProblem], ranking: Ranking) ->
     - The ranking guesses a problem at the writer.
     - The ranking's model finds a problem at the writer at least as probable as one at the failed call or step.
 
-    A failure by a rate limit, a timeout or a missing permission is not moved. A guess of the same kind at the writer is
-    removed, because it is the same error.
+    A failure by a rate limit, a timeout or a missing permission is not moved. A guess of the same kind at the writer
+    is removed, because it is the same error.
 
     Returns:
         `(problems in order of time, remaining guessed problems)`.
@@ -89,7 +89,7 @@ def _kind_of(problem: DetectedProblem, guessed: Sequence[str], writer: Unit, ran
 
 
 def _is_likelier(writer: Unit, problem: DetectedProblem, ranking: Ranking) -> bool:
-    """Return whether the model finds a problem at `writer` at least as probable as one at the failed call or step.
+    """Return whether the ranking model finds `writer` at least as likely to be wrong as the failed call or step.
 
     If the model judged only `writer`, return True. If it did not judge `writer`, return False.
 

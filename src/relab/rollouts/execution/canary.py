@@ -64,7 +64,7 @@ def run_canary(
 def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
     """Return why a measurement of the new flags does not allow the next step, in one sentence; "" if it does.
 
-    The reason is that the measurement is unusable, that it has no completed request, or that it exceeds a limit.
+    The possible reasons: the measurement is unusable, has no completed request, or exceeds a limit.
 
     Args:
         window: the measurement of arm B (new flags) during a step of the canary.

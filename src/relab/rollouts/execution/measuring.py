@@ -239,7 +239,7 @@ def unmeasured(
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window (the record of one measurement) without figures, whose `problems` name the error.
+    """Return a window (the record of one measurement) without figures; its `problems` name the error.
 
     Args:
         window: the planned window.

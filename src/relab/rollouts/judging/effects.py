@@ -72,11 +72,11 @@ class RunningEffect:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds (measurements of each set of flags): the length of the last axis of the arrays."""
+        """The number of rounds (each has one measurement of each set of flags): the length of the arrays' last axis."""
         return int(self.mean.shape[-1])
 
     def after(self, rounds: int) -> RunningEffect:
-        """Return the effect as it was known after the first `rounds` rounds (measurements of each set of flags)."""
+        """Return the effect as it was known after the first `rounds` rounds (each measures each set of flags once)."""
         return RunningEffect(self.mean[..., :rounds], self.sd[..., :rounds], self.error[..., :rounds])
 
     def last(self) -> tuple[float, float, float]:

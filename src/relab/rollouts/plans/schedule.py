@@ -63,8 +63,9 @@ def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_
 def blind_spots(plan: Plan) -> tuple[str, ...]:
     """Return one sentence if the figures of a plan cannot show a carry-over; an empty tuple if they can.
 
-    If changes are applied one window late with `abab`, or two windows late with `abba`, each arm is measured with the
-    flags of the other one, so a harmful change looks like an improvement and passes.
+    A carry-over means that changes of flags take effect late. If they do so by one window with `abab`, or by two
+    windows with `abba`, each arm is measured with the flags of the other one: a harmful change looks like an
+    improvement.
     """
     measured = plan.experiment
     if plan.subject.live or (measured.order is WindowOrder.RANDOM and not measured.factorial):

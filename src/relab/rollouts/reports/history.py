@@ -30,7 +30,7 @@ _BLOCK: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """A line of a history of rollouts that was changed after it was written, or that is incomplete.
+    """A changed or incomplete line of a history of rollouts.
 
     `line` is the number of the line, from 1. `message` says what is wrong with the line, such as "is incomplete".
     """

@@ -56,7 +56,7 @@ def is_applied(record: RolloutRecord) -> bool:
 
 
 def is_decided(record: RolloutRecord) -> bool:
-    """Return whether there was an attempt to apply the new flags (also a failed one), or to restore the old ones."""
+    """Return whether there was an attempt, successful or not, to apply the new flags or to restore the old ones."""
     return record.application is not None and record.application.by is not None
 
 

@@ -115,7 +115,7 @@ class HttpFlagTarget:
 
 
 def _version_in(answer: JsonAnswer, name: str, url: str) -> str:
-    """Return the version in the header `name` of an answer, in the form in which `If-Match` sends it."""
+    """Return the version in the header `name` of an answer, in quotation marks, as `If-Match` requires."""
     version = answer.headers.get(name.lower())
     if version is None:
         raise SubjectError(

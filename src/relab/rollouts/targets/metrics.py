@@ -18,7 +18,7 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """The metric and the numbers of requests and errors of one arm (set of flags) in one window (measurement).
+    """The metric and the numbers of requests and errors from one measurement of an arm (set of flags).
 
     A missing figure is None, never 0.
     """
@@ -36,12 +36,12 @@ class MetricSource(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """The seconds after the end of a window (measurement) until the source has all figures of the window."""
+        """The seconds after the end of a measurement until the source has all of its figures."""
         ...
 
     @property
     def absence(self) -> str:
-        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        """A sentence for a missing value of the metric: where it was read, and what to check."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -74,7 +74,7 @@ class JsonMetricSource:
 
     @property
     def absence(self) -> str:
-        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        """A sentence for a missing value of the metric: where it was read, and what to check."""
         return f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}."
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -114,7 +114,7 @@ class PrometheusSource:
 
     @property
     def absence(self) -> str:
-        """The sentence that says that the metric has no value, where it was read, and what to check."""
+        """A sentence for a missing value of the metric: where it was read, and what to check."""
         return (
             f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}. Check its "
             "names, and that two scrapes fall into each window."

@@ -198,7 +198,7 @@ def _send_again(target: FlagTarget, wanted: JsonValue, version: str | None) -> N
 def shown_values(state: FlagState) -> str:
     """Return the values that parts of a target have reported, shortened, for a message.
 
-    Examples are `20 and 10`, and for documents, of which only the fields that differ are shown,
+    An example is `20 and 10`. For documents, only the fields that differ are shown, such as
     `routing.policy: "rules" and "fixed"`.
     """
     values = list(islice(_distinct(state.values), _MAX_DIFFERENCES))
@@ -219,7 +219,7 @@ def _distinct(values: tuple[JsonValue, ...], path: str = "") -> Iterator[tuple[s
 
 
 def _differences(found: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
-    """Yield one text for each field of `wanted` that has another value, or none, in `found`.
+    """Yield one text for each field of `wanted` that is missing in `found` or has another value there.
 
     An example is "control.policy is aimd, not off". `path` is the dotted name of the fields that contain `wanted`;
     empty for the whole flags.

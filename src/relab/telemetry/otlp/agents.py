@@ -115,7 +115,7 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the other agent whose span encloses the first span of the agent `name`; None if there is none."""
+        """Return the agent whose span encloses the first span of the agent `name`; None if there is none."""
         acting = self._members[name]
         # A span inside the agent's own span may have the same start.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
@@ -241,7 +241,7 @@ def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> di
 
 
 def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
-    """Find the tool calls that run an agent which has no span of its own; return `{span id of the call: agent}`.
+    """Find the tool calls that run an agent without a span of its own; return `{span id of the call: agent}`.
 
     The arguments of such a tool call name the agent, and the span of the call encloses calls of a language model.
     `around` is `{span id: the spans that enclose the span}`.
@@ -337,8 +337,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of the next span of the called agent. That is the first span that starts
-    after the model call which requested the tool call, and that was not used for an earlier call.
+    Such a call gets the status and the answer of a span of the called agent: the first unused one that starts after
+    the model call with the request. Each span is used for one tool call only.
 
     Args:
         calls: the tool calls that have no span; changed in place.

@@ -37,15 +37,16 @@ def count_requests(spans: Iterable[SpanFacts]) -> Counter[tuple[str, str]]:
 
 
 def is_rejection(text: str | None) -> bool:
-    """Return whether a tool's result is the text by which a framework tells a model that a person rejected the call."""
+    """Return whether a tool's result is a framework's text about a call that a person rejected."""
     return text is not None and _REJECTION.match(text) is not None
 
 
 def settle_approvals(spans: Sequence[SpanFacts]) -> Sequence[SpanFacts]:
-    """Return the spans of a trace without the reports of tool calls that no tool executed.
+    """Return the spans of a trace, corrected for tool calls that a person had to approve.
 
-    A call whose result is a rejection gets the status `skipped`. A span that ended when its call had to wait for a
-    person is hidden (`NO_ITEM`) if the call was executed later, in a span of its own.
+    - A call whose result is a rejection gets the status `skipped`.
+    - A span that ended when its call had to wait for a person is hidden (`NO_ITEM`), if the call was executed later,
+      in another span.
 
     Args:
         spans: the spans of the trace, sorted by start. If nothing changes, the result is `spans` itself.
@@ -62,16 +63,11 @@ def _skipped(facts: SpanFacts) -> SpanFacts:
 
 
 def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator[SpanFacts]:
-    """Yield the spans of calls that had to wait for a person, and have another span in which they were executed.
+    """Yield the spans of calls that had to wait for a person and were executed later, in another span.
 
-    Spans of the same tool with the same arguments are compared with each other. If there are more such spans than
-    requests of models for this call, the surplus spans are waits. The earliest spans with these two properties are
-    yielded:
-
-    - The span has no result.
-    - No model was called between this span and the next one of them: after a wait, the call is executed first.
-
-    Spans with a call id are left out, because the id already tells the calls apart.
+    Spans without a call id, of one tool and with equal arguments, form a group. If a group has more spans than models
+    requested such calls, the surplus spans are waits. These are the earliest spans of the group that have no result,
+    and after which no model was called before the next span of the group: after a wait, the call is executed first.
     """
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):

@@ -83,11 +83,11 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
 
 
 def _recursive_calls(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> set[str]:
-    """Return the ids of tool spans without arguments that are calls of their own, not reports of the enclosing call.
+    """Return the ids of tool spans inside a tool call that are calls of their own, and do not report this call again.
 
-    These are two or more spans of the same tool directly inside one tool call: they cannot all report this call again.
-    Internal spans of frameworks (`is_plumbing`) are left out, because they may be attempts. `around` is
-    `{span id: what encloses the span}`.
+    These are two or more spans of one tool, without arguments, directly inside the same call: they cannot all report
+    it. Internal spans of frameworks (`is_plumbing`) are left out, because they may be attempts. `around` is `{span id:
+    what encloses the span}`.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for facts in spans:
@@ -121,10 +121,13 @@ def _call_of_part(
 def _is_part(inner: SpanFacts, outer: SpanFacts, around: Mapping[str, Ancestors]) -> bool:
     """Return whether `inner`, a span inside the tool call `outer`, reports the same call or a part of it.
 
-    An internal span that names no tool is a part of the call. A span that names a tool, such as that of an MCP server,
-    is a part only of a call of the same tool, and only if no agent is between the two: another tool or an agent would
-    have made a call of its own. A span with other arguments than `outer` is not a part, except for an internal span
-    with exactly the same name of the tool.
+    A span that names no tool is a part if it is an internal span of a framework. A span that names a tool, such as
+    that of an MCP server, is a part only if all of these hold:
+
+    - No agent is between the two spans.
+    - It names the same tool as `outer`.
+    - Its arguments do not differ from those of `outer`, or it is an internal span with exactly the same name of the
+      tool.
     """
     name = text_attribute(inner.span.attributes, v.TOOL_NAME)
     if name is None:
@@ -182,8 +185,10 @@ _REDACTED: Final = re.compile(r"\bdetails are redacted\b")
 def _signs(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> tuple[bool, bool, bool]:
     """Return which kinds of redundant spans a trace may have, as `(internal steps, nested calls, ends of streams)`.
 
-    The first value is true if a span is an internal step of a framework or a tool's span inside a tool call, the second
-    one if a model call is inside another model call, and the third one if a span reports the end of a streamed answer.
+    - internal steps: an internal step of a framework, or a tool's span inside a tool call
+    - nested calls: a model call inside another model call
+    - ends of streams: a span that reports the end of a streamed answer
+
     `around` is `{span id: what encloses the span}`.
     """
     has_plumbing = has_nested = has_stream = False

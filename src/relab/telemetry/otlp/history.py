@@ -18,10 +18,10 @@ def spoken_ids(spans: Sequence[SpanFacts]) -> set[str]:
 
 
 def past_ids(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the ids of the calls of earlier runs, which a model got as the history of the conversation.
+    """Return the ids of tool calls from earlier runs, which a model got in the history of the conversation.
 
-    These calls stand before the newest text of the user in the input of a model, and no earlier span of the trace has
-    them. `spans` are all spans of the trace, sorted by start.
+    In the input of the model, these calls come before the user's newest text. No earlier span of the trace has them.
+    `spans` are all spans of the trace, sorted by start.
     """
     models = [facts for facts in spans if facts.role is Role.LLM]
     if not any(facts.talk.recalled for facts in models):

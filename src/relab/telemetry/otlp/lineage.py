@@ -64,10 +64,9 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> bool:
     """Return whether at least one agent is complete: no span that encloses it is late or lost.
 
-    A span around an agent is late or lost if two spans have a parent in their own process that is not in `spans`: the
-    outermost known span around the agent (or the agent itself), and a function of the program. The second condition is
-    necessary because many programs export only the spans of agents: the parent of an agent then never arrives, although
-    all exported spans are complete.
+    Such a span is assumed if two spans have a parent in their own process that is not in `spans`: the outermost known
+    span around the agent (or the agent itself), and any span of a function of the program. Without such a function,
+    nothing is late: many programs export only the spans of agents, so that the agents' parents never arrive.
 
     Args:
         agents: the spans of agents to examine, in a trace without a root.
@@ -95,7 +94,8 @@ def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> 
 def _is_own_function(facts: SpanFacts) -> bool:
     """Return whether a span is that of a function of the program.
 
-    Exporters of agents' spans alone also export other operations of the GenAI conventions and requests to MCP servers.
+    A span is not, if it is an operation of the GenAI conventions or a request to an MCP server: such spans are
+    exported even by programs that export only their agents' spans.
     """
     attributes = facts.span.attributes
     return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes

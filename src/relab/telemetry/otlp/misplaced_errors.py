@@ -19,7 +19,7 @@ from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 
 
 def place_errors(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return the spans of a trace with errors at the spans that they belong to.
+    """Return the spans of a trace, with each error at the span that it belongs to.
 
     - A model call that failed without a message gets the error of the step or agent around it, if this step or agent
       failed with a message and began no model or tool call after the failed one.

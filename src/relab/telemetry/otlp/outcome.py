@@ -105,17 +105,17 @@ def _in_group(stack: object) -> tuple[str, str] | None:
 
 
 def _named_in_stack(stack: str) -> str | None:
-    """Return the class of a JavaScript error whose printed stack is given; None if the stack does not name it.
+    """Return the class of a JavaScript error, read from its printed stack; None if the stack does not name it.
 
-    OpenTelemetry for JavaScript reports the field `code` of an error, if it has one, in place of its class: the code of
-    an aborted request is 20 (AbortError), that of `AbortSignal.timeout` is 23 (TimeoutError).
+    OpenTelemetry for JavaScript reports the field `code` of an error, if it has one, in place of its class: the code
+    of an aborted request is 20 (AbortError), that of `AbortSignal.timeout` is 23 (TimeoutError).
     """
     named = _NAMED_ERROR.match(stack)
     return named["name"] if named is not None and named["name"] not in _UNNAMED_JS else None
 
 
 def _in_javascript(error_class: str | None, message: str) -> tuple[str | None, str]:
-    """Return `(class, message)` of an error of a JavaScript program whose class is in its message only.
+    """Return `(class, message)` of a JavaScript error that names its class only in its message.
 
     LangChain.js writes the error's stack behind its message, and the OpenAI Agents SDK writes the error as JSON.
     """

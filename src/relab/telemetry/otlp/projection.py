@@ -133,9 +133,9 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _has_whole_agent(self) -> bool:
-        """Return whether a span that decides the status is that of a whole agent, so that it can end a run without a root.
+        """Return whether a whole agent's span decides the status, so that it can end a run without a root span.
 
-        The span of an agent that succeeded is not, if a span around it is late or lost: that one may be the agent's own.
+        An agent that succeeded is not whole if a span around it is late or lost, which may be its own.
         """
         agents = [facts for facts in self._deciders if facts.role is Role.AGENT]
         is_over = any(facts.outcome.status is not StepStatus.SUCCESS for facts in agents)
@@ -198,7 +198,7 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the value of the attribute `key` from the earliest span in which it is a text; None if there is none.
+        """Return the value of the attribute `key` from the earliest span with a text in it; None if there is none.
 
         The text is cut to `MAX_NAME_CHARS`.
         """
@@ -242,7 +242,7 @@ class _Projection:
         return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
 
     def _was_lost(self, speaker: SpanFacts) -> bool:
-        """Return whether the answer of `speaker` (the span of an agent or a model call) did not reach the user.
+        """Return whether the user did not get the answer of `speaker` (the span of an agent or a model call).
 
         This is so if one of these failed: the agent itself, the nearest agent or step around `speaker`, or the run.
         """

@@ -73,7 +73,7 @@ class SpanEvent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A span with the fields that the projection of runs reads.
+    """A span with the fields from which runs are computed.
 
     Ids are lower-case hex, times are microseconds since 1970. `status` is OpenTelemetry's code: 0 not set, 1 OK, 2
     error.
@@ -153,11 +153,10 @@ class CheckedSpan(NamedTuple):
 
 
 def messages_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the decoded `Span` messages of a group, in the order of `group.items`.
+    """Return the decoded `Span` messages of a group, in the order of `group.items`, the bytes of the spans.
 
-    Use `zip` to pair them with `group.items`, the bytes of the spans, and pass both to `check_span`. If the group came
-    as JSON, is too large or contains an invalid span, each message is None (the sequence is endless): `check_span` then
-    decodes the bytes of each span.
+    Pair both with `zip`, and pass each pair to `check_span`. If the group came as JSON, is too large or contains an
+    invalid span, the result is an endless sequence of None: `check_span` then decodes the bytes of each span.
     """
     # Decoding all spans at once is faster than one by one.
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
@@ -169,7 +168,7 @@ def messages_of(group: PackedGroup) -> Iterable[Any]:
 
 
 def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
-    """Check that the bytes are a span that `read_spans` can read later; the attributes are not decoded.
+    """Check that `read_spans` can read a span's bytes later; the attributes are not decoded.
 
     Args:
         raw: the bytes of an OTLP `Span` message.

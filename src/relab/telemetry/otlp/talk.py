@@ -103,9 +103,9 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """Return the results of tools in messages.
 
-    A result without a name gets the name of its request. If the result has a call id, this is the request with the same
-    id. Otherwise it is the request at the same position, because results are in the order of the requests before them;
-    the result then also gets the call id of the request.
+    A result without a name gets the name of its request: the request with the same call id. If the result has no call
+    id, its request is the one at the same position, because results are in the order of the requests before them. The
+    result then also gets the call id of this request.
     """
     found: list[ToolResult] = []
     names: dict[str | None, str] = {}
@@ -192,9 +192,9 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 def _answer_text(messages: Sequence[Message]) -> str | None:
     """Return the answer in the output messages of a span; None if they contain no text.
 
-    A model can give its answer as the argument of a tool that does nothing else (`ANSWERING_TOOLS`). If the last message
-    with tool requests or results requests only these tools, the answer is in the arguments of the first of them.
-    Otherwise it is the text after the last tool request or tool result.
+    Usually, it is the text after the last tool request or tool result. But a model can also give its answer as the
+    argument of a tool that does nothing else (`ANSWERING_TOOLS`). If the last message with tool requests or results
+    requests only these tools, the answer is in the arguments of the first of them.
     """
     for place, message in reversed(list(enumerate(messages))):
         final = [request for request in message.requests if request.name in ANSWERING_TOOLS]

@@ -84,9 +84,10 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls
 
 
 def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
-    """Set the error of tool calls without a result: the error of the nearest failed span that encloses them.
+    """Set the error of tool calls without a result: that of the nearest failed span that encloses the call.
 
-    It is set only if the model call has no other call without a result, and nothing inside the failed span failed.
+    It is set only if the same model call requested no other call without a result, and nothing inside the failed span
+    failed.
     """
     calls = [call for call in calls if call.status is StepStatus.SKIPPED and "result_summary" not in call.item]
     unanswered = Counter(call.model.span.span_id for call in calls)
@@ -212,11 +213,10 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
-        """Return whether `request`, from a model's input, repeats an earlier request that has another id.
+        """Record that `request`, from a model's input, repeats an earlier one with another id; return whether it does.
 
-        The earlier request is from the output of a model. OpenAI's responses give a call two ids, and some
-        instrumentations report one of them in the output and the other one in later inputs. `request` counts as a
-        repetition only if its id has neither a result nor a tool's span.
+        The earlier request is from a model's output. OpenAI's responses give a call two ids; some instrumentations
+        report one in the output, the other in later inputs. A request whose id has a result or a span repeats none.
         """
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:
@@ -270,9 +270,9 @@ class _Joining:
         return None
 
     def _with_equal_arguments(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Return the first unassigned span without a call id that has the name and the arguments of a request, or None.
+        """Return the first unassigned span with a request's name and arguments, and without a call id, or None.
 
-        It matches only requests in a model's input (in no order) or to another process (whose clock may differ).
+        Only requests in a model's input (in no order) or to another process (whose clock may differ) have one.
         """
         spans = self._unidentified.get(call_key(request.name, request.arguments))
         while spans and spans[0].span.span_id in self._taken:

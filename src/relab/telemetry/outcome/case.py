@@ -55,7 +55,7 @@ class Case:
 
     @cached_property
     def reported_agents(self) -> Mapping[str, ReportedAgent]:
-        """`{name: agent}` of the agents that the reporter (the program that sent the run) lists."""
+        """`{name: agent}` of the agents listed by the reporter (the program that sent the run)."""
         return {agent.name: agent for agent in self.fields.agents}
 
     @cached_property
@@ -130,7 +130,7 @@ class Case:
 
     @cached_property
     def inability(self) -> str | None:
-        """The words of the run's answer that say that the agent failed; None if there are no such words."""
+        """The words of the run's answer that report a failure of the agent; None if there are no such words."""
         return find_inability(self.answer.text) if self.answer is not None else None
 
     @cached_property
@@ -235,8 +235,8 @@ class Case:
     def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the failed tool calls whose results the run needed and never got, the last call first.
 
-        The result was not needed if the run recovered from the failure, or if a later call replaces the failed call and
-        the agent gave an answer that reports no failure.
+        A result was not needed if the run recovered from the failure. It was not needed either if a later call
+        replaces the failed one, and the agent gave an answer that reports no failure.
         """
         for place in reversed(self.recovery.unrecovered_calls):
             call = self.recovery.calls[place]

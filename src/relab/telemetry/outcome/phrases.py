@@ -85,7 +85,7 @@ _CURLY_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 
 
 def find_inability(answer: str) -> str | None:
-    """Return the words with which an answer reports that the agent failed; None if it does not report this.
+    """Return the words of an answer that say that the agent failed; None if there are no such words.
 
     Only the beginning and the end of the answer are searched.
     """

@@ -61,7 +61,7 @@ class Price(BaseModel):
     """Whether the price is from the file of this installation."""
 
     def usd(self, tokens: BilledTokens) -> float | None:
-        """Return the cost of the tokens in USD; None if they include a kind of token whose price is not known."""
+        """Return the cost of the tokens in USD; None if the price of one kind of them is not known."""
         if (tokens.cached and self.cached_input is None) or (tokens.cache_write and self.cache_write is None):
             return None
         plain = max(tokens.prompt - tokens.cached - tokens.cache_write, 0)

@@ -75,7 +75,7 @@ class AuditLog:
         return self._is_stopped
 
     def switch(self, *, stopped: bool, by: str, at: str) -> None:
-        """Turn the kill switch, which rejects all actions that change anything, on or off.
+        """Turn the kill switch on or off; while it is on, all actions that change anything are rejected.
 
         Args:
             stopped: True to turn the kill switch on, False to turn it off.

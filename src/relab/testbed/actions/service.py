@@ -120,7 +120,7 @@ class ActionService:
 
     @property
     def guard(self) -> Guard:
-        """The guard that decides which actions are admitted."""
+        """The guard, which decides whether an action is admitted."""
         return self._guard
 
     @property
@@ -136,7 +136,7 @@ class ActionService:
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:
-        """Turn the kill switch, which rejects all actions that change anything, on or off.
+        """Turn the kill switch on or off; while it is on, all actions that change anything are rejected.
 
         Args:
             stopped: True to turn the kill switch on, False to turn it off.

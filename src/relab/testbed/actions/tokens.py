@@ -75,7 +75,7 @@ class ActionCaller:
             raise MissingActionScopeError(f"The token {self.name!r} lacks the scope '{scope}'.")
 
     def require_any_act(self) -> None:
-        """Check that the token allows at least one class of actions that change something.
+        """Check that the token allows at least one class of changing actions.
 
         Raises:
             MissingActionScopeError: the token allows no such actions.

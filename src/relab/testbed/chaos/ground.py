@@ -56,10 +56,10 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the components that a fault must affect, if the fault affects the share `level` of them.
+        """Return the names of the components that a fault must affect, if it affects the share `level` of them.
 
-        This method selects the first components of the group. It then removes those that were restarted since this
-        object was created, and adds no others instead.
+        The first components of the group are selected. Those that were restarted since this object was created are
+        then left out, and no others replace them.
 
         Args:
             level: the share of the components, 0 to 1. Above 0, at least one component is selected.

@@ -250,7 +250,7 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A step of a scenario that repeats an activity (an action or probe) which the scenario defines elsewhere.
+    """A step of a scenario that repeats an activity (an action or probe) defined elsewhere in the scenario.
 
     Attributes:
         ref: the name of the activity.

@@ -133,7 +133,7 @@ class Part:
 
 
 def parts_of(wanted: EvaluationRequest) -> list[Part]:
-    """Return the parts (experiments) of the evaluation that `wanted` requests, in the order in which they run.
+    """Return the parts (experiments) of the requested evaluation, in the order in which they run.
 
     Raises:
         WrongEpisodeError: a count or `busy_share` is out of range, or the episodes cannot be generated.

@@ -136,9 +136,9 @@ class Observed:
     def usual_from_s(self) -> float:
         """Start of the baseline period, in seconds after the responder was ready.
 
-        The period ends at the onset, the injection of the first measured fault (a fault that the responder must
-        repair). If a fault that need not be repaired was injected before the onset, the period starts at this injection
-        or 15 s before the onset, whichever is later. Otherwise, the period starts at 0.
+        The period ends at the onset: the injection of the first measured fault (a fault that the responder must
+        repair). Usually it starts at 0. If an unmeasured fault was injected before the onset, it starts at this
+        injection or 15 s before the onset, whichever is later.
         """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0

@@ -241,12 +241,12 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None
 def _harm(observed: Observed) -> float:
     """Return the harm to users in seconds: 1.0 is one second in which all requests were served badly.
 
-    The harm of an interval of about a second is its length times its excess share. The excess share is the share of
-    badly served requests minus the baseline share, and at least 0.
+    The harm of an interval of about a second is its length times its excess share: the share of badly served requests
+    minus the baseline share, and at least 0.
 
     Without a measured fault (a fault to repair), all intervals count, and the baseline share is 0. Otherwise, the
-    intervals count from the injection of the first measured fault on. If no fault but an action came earlier, the
-    intervals count from the first action on.
+    intervals count from the first measured fault on. If no unmeasured fault came before it, they count from the
+    responder's first action on, if that was earlier.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

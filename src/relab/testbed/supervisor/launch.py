@@ -20,7 +20,7 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Request that the kernel kills this process when the thread that has started it ends.
+    """Request that the kernel kills this process at the end of the thread that has started it.
 
     If the parent process has already ended, exit at once.
 

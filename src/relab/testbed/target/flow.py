@@ -140,7 +140,7 @@ class AdmissionQueue:
 
 
 class FlowControl:
-    """The ASGI middleware that times and counts requests to the shop, and rejects those that are not admitted.
+    """The ASGI middleware that times and counts requests to the shop, and rejects some of them.
 
     A rejected request is answered with 503 and `Retry-After`.
 

@@ -128,7 +128,7 @@ class Search:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
 
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
-        """Return `(index, hits)` for a text: the name of the index that answered, and the products that it found.
+        """Return `(index, hits)` for a text: the name of the index that answered, and the products found.
 
         `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest first.
 

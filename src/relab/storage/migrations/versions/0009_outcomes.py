@@ -52,7 +52,7 @@ def downgrade() -> None:
 
 
 def _set_aside_other_values() -> None:
-    """Move values of `question` and `answer` that are not texts to other fields, so that the run can still be read."""
+    """Move values of `question` and `answer` other than texts to other fields, so that the run can still be read."""
     runs = sa.table("agent_runs", sa.column("run_id"), sa.column("data", sa.JSON(none_as_null=True)))
     text = sa.cast(runs.c.data, sa.Text)
     wanted = sa.or_(*(text.contains(f'"{name}"', autoescape=True) for name in _NEW_TEXTS))

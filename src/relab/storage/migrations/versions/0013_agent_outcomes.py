@@ -34,7 +34,7 @@ def downgrade() -> None:
 
 
 def _set_aside_other_agents() -> None:
-    """Move a value of `agents` that is not a list of agents to another field, so that the run can still be read."""
+    """Move a value of `agents` other than a list of agents to another field, so that the run can still be read."""
     runs = sa.table("agent_runs", sa.column("run_id"), sa.column("data", sa.JSON(none_as_null=True)))
     wanted = sa.cast(runs.c.data, sa.Text).contains('"agents"', autoescape=True)
     for run_id, data in op.get_bind().execute(sa.select(runs.c.run_id, runs.c.data).where(wanted)).fetchall():

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 def _leave(_span: Span, _values: Values) -> None:
-    """Change nothing: the function `translate` of dialects (names of instrumentations) that only rename attributes."""
+    """Change nothing. A dialect that only renames attributes uses this function as its `translate`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def _add_usage(attributes: Attributes, prefix: str, values: Values) -> None:
 
 
 def _nested(attributes: Attributes, prefix: str) -> Any:
-    """Rebuild the object or list that was flattened into the attributes whose names begin with `prefix`, and return it.
+    """Rebuild an object or list from the attributes whose names begin with `prefix`, and return it.
 
     Return None if no attribute has this prefix.
     """

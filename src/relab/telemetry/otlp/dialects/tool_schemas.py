@@ -55,7 +55,7 @@ class GivenSchemas:
 
 
 def _named_schemas(spans: Iterable[Attributes]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `(name, schema)` of each tool definition in the attributes of spans that has a schema."""
+    """Yield `(name, schema)` of each tool definition in the attributes of spans; skip those without a schema."""
     for attributes in spans:
         for definition in _definitions(attributes):
             function = definition.get("function")

@@ -167,7 +167,7 @@ def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[
 
 
 class RaiseLimit(PlantOperation[ComponentLimitParameters]):
-    """The action that raises resource limits of a component, but only limits that the component already has."""
+    """The action that raises existing resource limits of a component; it adds no new ones."""
 
     ACTION = Action(
         "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, ComponentLimitParameters,

@@ -108,7 +108,7 @@ class EndIdleSessions(_EndSessions):
 
 
 class EndBlockingSessions(_EndSessions):
-    """The action that ends database sessions which block others without being blocked themselves.
+    """The action that ends database sessions which block others and are not blocked themselves.
 
     It also ends sessions that are idle in a transaction and hold an exclusive lock on a table.
     """

@@ -21,7 +21,7 @@ class Version(ActionParameters):
 
 
 class Credential(ActionParameters):
-    """Selects the dependency (database or cache) whose password is replaced by a new one."""
+    """Selects the dependency (database or cache) that gets a new password."""
 
     dependency: Literal["database", "cache"]
 

@@ -294,7 +294,7 @@ class LockFault(Fault[Lock]):
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return an object that tests whether the database session that locked the table still exists.
+        """Return an object that tests whether the database session with the lock on the table still exists.
 
         `ground` gives access to the testbed's components.
         """

@@ -31,7 +31,7 @@ class DroppedIndexes:
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
     def end(self) -> None:
-        """Recreate the indexes that this injector has dropped, except those that exist again."""
+        """Recreate the indexes dropped by this injector, except those that exist again."""
         with self._ground.plant.database() as connection:
             for name in self._dropped:
                 connection.execute(create_index(name, if_missing=True))

@@ -82,10 +82,10 @@ class LimitChanged(ABC):
         """Return the limits to set for one worker at a level above 0, as `{field of ResourceLimits: value}`."""
 
     def set_level(self, level: float) -> None:
-        """For the share `level` (0 to 1) of the workers, set limits that are lower than what a worker needs.
+        """For the share `level` (0 to 1) of the workers, set limits below the need of a worker.
 
-        At `level` 0, restore the limits from before the injection. If something else, such as a repair, has changed the
-        limits of a worker, leave this worker alone.
+        At `level` 0, restore the limits from before the injection. If something else, such as a repair, has changed
+        the limits of a worker, leave this worker alone.
         """
         if level <= 0:
             self.end()

@@ -57,7 +57,7 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Resume the workers that this injector has suspended, except those that run again already."""
+        """Resume the workers suspended by this injector, except those that run again already."""
         self.set_level(0.0)
 
 

@@ -170,7 +170,7 @@ class TrafficSpike:
 
 
 class RetryStorm:
-    """Injector of a retry storm: few visitors, whose clients retry so often that they overload the target.
+    """Injector of a retry storm: a few visitors overload the target, because their clients retry so often.
 
     Args:
         url: the address of the target.
@@ -323,7 +323,7 @@ class TrafficFault(Fault[Given]):
     takes_the_machine = True
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return an object that tests whether the overload that this fault caused is still present.
+        """Return an object that tests whether this fault's overload is still present.
 
         The overload has ended if the target was overloaded and has recovered, or if its flow control has changed. Flow
         control rejects excess requests. `ground` gives access to the testbed's components.
