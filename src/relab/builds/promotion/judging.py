@@ -78,7 +78,7 @@ def _decide(gain: float, interval: Interval, effective: float) -> tuple[Verdict,
     if effective < LEAST_EFFECTIVE:
         return Verdict.INVALID, (
             f"The log holds only {effective:.0f} effective decisions about these policies; at least {LEAST_EFFECTIVE:.0f} are "
-            "needed. Let a policy that explores decide for some more builds."
+            "needed. Let a policy that explores, such as random, decide for some more builds."
         )
     if isinf(interval.low):
         return (
