@@ -55,6 +55,19 @@ class TargetUnavailableError(UnavailableError):
     code = "target_unavailable"
 
 
+class RequestFailedError(TargetUnavailableError):
+    """A request failed for the moment: there is no answer, or its status is 5xx, 408 or 429.
+
+    If the request is idempotent, it may be repeated.
+    """
+
+
+class ClockSkewError(UnavailableError):
+    """The clock of the metric's source differs so much from this machine's clock that figures are of other windows."""
+
+    code = "clock_skew"
+
+
 class TargetUnhealthyError(UnavailableError):
     """The health check of the target fails, for example because a dependency of the target is unhealthy."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,10 +24,21 @@ class FlagAnswer(NamedTuple):
 
 
 class FlagServer(ThreadingHTTPServer, ABC):
-    """A server of flags on loopback; subclasses answer the requests."""
+    """A server of flags on loopback; subclasses answer the requests.
+
+    Attributes:
+        failures: the statuses of the coming answers, by method. A request with such an answer is still processed if the
+            status is negative, as by a proxy that lost the answer.
+        ahead_s: by how many seconds the server's clock is ahead, in the header `Date`.
+        with_age: whether answers have the header `Age`, as those of a cache.
+    """
+
+    ahead_s = 0.0
+    with_age = False
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.failures: dict[str, list[int]] = {}
 
     @property
     def url(self) -> str:
@@ -49,14 +61,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if (self.server.failures.get(self.command) or [-1])[0] > 0:
+            self._send(FlagAnswer(500))
+            return
         self._send(self.server.change(self.path, body, self.headers))
 
     def do_POST(self) -> None:
         self.do_PUT()
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.ahead_s)
+
     def _send(self, answer: FlagAnswer) -> None:
+        failures = self.server.failures.get(self.command, [])
+        answer = FlagAnswer(abs(failures.pop(0)), {"detail": "try again"}) if failures else answer
         body = b"" if answer.document is None else json.dumps(answer.document).encode()
         self.send_response(answer.status)
+        if self.server.with_age:
+            self.send_header("Age", "0")
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if answer.status != 204:
@@ -94,6 +116,7 @@ class LimitServer(FlagServer):
         quoted: whether the `ETag` has the quotation marks of HTTP.
         untagged: the number of coming reads whose answers have no `ETag`.
         most_reads: the number of reads after which reads are rejected with 429.
+        adapted: the limit that is stored in place of the next one; None stores the given limit.
         bodies: the bodies of all changes.
     """
 
@@ -103,6 +126,7 @@ class LimitServer(FlagServer):
     quoted = True
     untagged = 0
     most_reads = 1_000
+    adapted: float | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +152,8 @@ class LimitServer(FlagServer):
         if headers.get("If-Match", self.tag) != self.tag:
             return FlagAnswer(412, {})
         self.bodies.append(body)
-        self.limit = float(path.rpartition("/")[2] if path != "/limit" else body)
+        wanted = float(path.rpartition("/")[2] if path != "/limit" else body)
+        self.limit = wanted if self.adapted is None else self.adapted
         self.revision += 1
         return FlagAnswer(204)
 

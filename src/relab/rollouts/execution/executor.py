@@ -105,7 +105,7 @@ class RolloutExecution:
         self._journal.open_change(change)
         is_applied = False
         try:
-            switch = FlagSwitch(self._target.flags, state, within_s=self._plan.timeout)
+            switch = FlagSwitch(self._target.flags, state, within_s=self._plan.timeout, retries=self._target.retries)
             stopped_early = self._record.experiment is None and self._measure(measurement, switch)
             if not self._is_interrupted():
                 is_applied = self._judge_and_apply(measurement, switch, stopped_early=stopped_early)
@@ -223,8 +223,8 @@ class RolloutExecution:
             look = early_look(self._record.windows, self._plan)
             if look is not None and look.should_stop:
                 return True
-            windows = windows_of(self._plan, number + 1, self._record.rollout_id)
-            planned = [window for window in windows if window.round == number]
+            of_rollout = windows_of(self._plan, number + 1, self._record.rollout_id)
+            planned = [window for window in of_rollout if window.round == number]
             if self._halt.is_set() or not self._measure_round(measurement, switch, planned):
                 return False
             number += 1
@@ -277,7 +277,9 @@ class RolloutExecution:
         self._enter(RolloutPhase.JUDGE, "Judging")
         judgement = self._record.judgement
         if self._record.experiment is None or judgement is None:
-            judgement = judge(self._record.windows, self._plan, stopped_early=stopped_early)
+            judgement = judge(
+                self._record.windows, self._plan, stopped_early=stopped_early, warnings=self._target.retries.sentences()
+            )
             self._update(judgement=judgement)
         if judgement.verdict is not Verdict.PASS:
             message = f"{judgement.verdict.value} never applies the change."
@@ -308,7 +310,6 @@ class RolloutExecution:
         """Apply the change in the steps of the canary; return why it must be rolled back, or "" if it is in force."""
         canary = self._plan.canary
         assert canary is not None
-        before = FlagState(self._record.before)
         # A step is measured as a window of its own length.
         longer = self._plan.experiment.model_copy(update={"window_sec": canary.step_sec, "warmup_sec": 0.0})
         plan = self._plan.model_copy(update={"experiment": longer})
@@ -324,7 +325,7 @@ class RolloutExecution:
 
         def set_share(share_pct: float) -> None:
             self._report(f"Canary at {share_pct:g} %")
-            switch.set(self._target.share_of(before, share_pct))
+            switch.set(self._target.share_of(FlagState(self._record.before), share_pct))
 
         violation = run_canary(
             canary,
@@ -382,16 +383,15 @@ class RolloutExecution:
         self._update(phase=phase, phases=(*self._record.phases, PhaseStart(phase=phase, at=self._clock.now_us())))
 
     def _report(self, message: str) -> None:
-        windows = self._record.windows
         self._on_progress(
             RolloutProgress(
                 phase=self._record.phase,
                 message=message,
-                windows_done=len(windows),
+                windows_done=len(self._record.windows),
                 windows_planned=self._record.planned_windows,
                 figure=self._plan.judged_figure,
-                medians=medians_of(windows),
-                effect=effect_so_far(windows, self._plan),
+                medians=medians_of(self._record.windows),
+                effect=effect_so_far(self._record.windows, self._plan),
                 left_s=self._halt.left_s(),
             )
         )

@@ -47,6 +47,7 @@ def judge(
     plan: Plan,
     *,
     stopped_early: bool = False,
+    warnings: Sequence[str] = (),
 ) -> RolloutJudgement:
     """Judge the measured windows of a rollout by its plan.
 
@@ -57,11 +58,12 @@ def judge(
         plan: the plan with its thresholds and its policy.
         stopped_early: whether an early look (interim analysis) ended the measurement. If so, and after at least
             `MIN_PASS_ROUNDS` rounds, the verdict uses the wider interval of that look.
+        warnings: warnings about the measurement, which the judgement repeats first.
     """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
     running = None if pairs is None else running_effect(pairs)
-    problems, warnings = _doubts(data, plan, running)
+    problems, doubts = _doubts(data, plan, running)
     effect = _effect(data, plan, running, stopped_early=stopped_early)
     rate, upper = _error_rate_pct(data), error_upper_pct(data)
     sd = running.last()[1] if running is not None else math.nan
@@ -87,7 +89,13 @@ def judge(
         minimum_detectable_effect_pct=None if math.isnan(sd) else detectable_pct(plan, sd, len(data.rounds)),
         rounds_needed=needed,
         false_pass_rate=_false_pass_rate(plan, sd, len(data.rounds), stopped_early=stopped_early),
-        warnings=(*warnings, *blind_spots(plan), *unsettled(data), *warnings_of(data, plan.thresholds, routes)),
+        warnings=(
+            *warnings,
+            *doubts,
+            *blind_spots(plan),
+            *unsettled(data),
+            *warnings_of(data, plan.thresholds, routes),
+        ),
         problems=problems,
         routes=routes,
         factors=factor_effects(data) if plan.experiment.factorial else None,

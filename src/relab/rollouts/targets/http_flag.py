@@ -22,6 +22,7 @@ from relab.rollouts.targets.json_client import (
 )
 from relab.rollouts.targets.protocol import FlagState, check_size
 from relab.rollouts.targets.repeated_reads import RepeatedReader
+from relab.rollouts.targets.retries import RetryLog
 from relab.rollouts.targets.service_flags import check_change
 
 _PLACEHOLDER: Final = "$value"
@@ -34,11 +35,19 @@ class HttpFlagTarget:
         subject: the URLs, the template of the body, and the positions of values in answers.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
+        retries: notes the requests that are repeated.
     """
 
-    def __init__(self, subject: HttpFlagSubject, environment: Mapping[str, str], *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        subject: HttpFlagSubject,
+        environment: Mapping[str, str],
+        *,
+        timeout_s: float,
+        retries: RetryLog | None = None,
+    ) -> None:
         self._subject = subject
-        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
         self._reader = RepeatedReader(self._read_at_once, subject.reads)
 
     @property

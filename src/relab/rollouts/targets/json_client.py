@@ -13,12 +13,15 @@ import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from relab.core.clock import SystemClock
 from relab.core.errors import MalformedBodyError
 from relab.core.json import JsonValue, canonical_json, parse_json
-from relab.rollouts.errors import SubjectError, TargetUnavailableError
+from relab.rollouts.errors import RequestFailedError, SubjectError, TargetUnavailableError
+from relab.rollouts.targets.retries import RetryLog, repeated
 
 if TYPE_CHECKING:
     import ssl
@@ -30,6 +33,7 @@ _PRINTABLE: Final = re.compile(r"[ -~]*")
 _CREDENTIAL_NAME: Final = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
 _CREDENTIAL_VALUE: Final = re.compile(r"\s*(basic|bearer|digest|token)\s", re.IGNORECASE)
 _SHOWN: Final = 300
+_REMEDY: Final = "Start the service, or check the URL in the plan."
 _AT_ONCE: Final = 4
 _TOO_MANY: Final = frozenset({429, 503})
 """The statuses with which servers limit the number of requests or of connections."""
@@ -53,12 +57,16 @@ class JsonAnswer:
         document: the body as JSON; None if it is not JSON.
         is_json: whether the body is JSON; an empty body is not.
         headers: the headers, by their names in lower case.
+        clock_skew_s: by how many seconds at least the server's clock is ahead of this machine's clock (negative: behind
+            it), from the header `Date`; 0.0 if the difference may be due to the time of the request or to the header's
+            precision of one second, or if the answer has no usable header.
     """
 
     status: int
     document: JsonValue
     is_json: bool
     headers: Mapping[str, str] = field(default_factory=dict)
+    clock_skew_s: float = 0.0
 
     @property
     def is_success(self) -> bool:
@@ -78,10 +86,14 @@ class JsonClient:
     Args:
         timeout_s: time limit of a request, from its connection to the end of its answer.
         headers: sent with each request; environment variables in them are already replaced (`with_environment`).
+        retries: notes the GET requests that are repeated.
     """
 
-    def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, timeout_s: float, headers: Mapping[str, str] | None = None, retries: RetryLog | None = None
+    ) -> None:
         self._headers = dict(headers or {})
+        self._retries = retries or RetryLog()
         self._timeout_s = timeout_s
 
     def request(
@@ -101,8 +113,8 @@ class JsonClient:
             headers: added to the client's own headers.
 
         Raises:
-            TargetUnavailableError: the request cannot be sent, or the answer is not complete in time, or is larger than
-                `MAX_BYTES`.
+            RequestFailedError: the server does not answer, or its answer is not complete in time.
+            TargetUnavailableError: the request cannot be sent, or the answer is larger than `MAX_BYTES`.
         """
         import httpx
 
@@ -110,19 +122,26 @@ class JsonClient:
         sent = {**self._headers, **(headers or {})}
         if content is not None:
             sent["Content-Type"] = "application/json"
+        clock, began_us = SystemClock(), SystemClock().now_us()
         try:
             status, found, received = asyncio.run(self._exchange(method, url, content, sent))
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise _unavailable(url, f"no whole answer within {self._timeout_s:g} s") from error
-        except (httpx.ProtocolError, UnicodeError) as error:
-            # The text of this error quotes headers or the answer.
-            raise _unavailable(url, "request or answer is no valid HTTP") from error
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise _unavailable(url, str(error) or type(error).__name__) from error
+            raise _failed(url, f"no whole answer within {self._timeout_s:g} s") from error
+        except httpx.RemoteProtocolError as error:
+            # The text of this error quotes the answer.
+            raise _failed(url, "the answer is no valid HTTP, or the connection was closed before it") from error
+        except (httpx.ProtocolError, httpx.InvalidURL, UnicodeError) as error:
+            # The text of this error quotes headers.
+            raise TargetUnavailableError(
+                f"{shown_url(url)} cannot be requested: the URL or a header is not valid.", remedy=_REMEDY
+            ) from error
+        except (httpx.HTTPError, OSError) as error:
+            raise _failed(url, str(error) or type(error).__name__) from error
+        skew_s = _clock_skew_s(received, began_us / 1e6, clock.now_us() / 1e6)
         try:
-            return JsonAnswer(status, parse_json(found), is_json=True, headers=received)
+            return JsonAnswer(status, parse_json(found), is_json=True, headers=received, clock_skew_s=skew_s)
         except MalformedBodyError:
-            return JsonAnswer(status, None, is_json=False, headers=received)
+            return JsonAnswer(status, None, is_json=False, headers=received, clock_skew_s=skew_s)
 
     async def _exchange(
         self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
@@ -165,13 +184,34 @@ class JsonClient:
 
         return httpx.create_ssl_context(verify=False, trust_env=False)
 
-    def get(self, url: str) -> JsonValue:
-        """Return the JSON body of the answer to a GET request.
+    def get(self, url: str) -> JsonAnswer:
+        """Return the answer to a GET request, a success with a JSON body; repeat a request that fails for the moment.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
         """
-        return self._get(url).document
+        return self._get(url)
+
+    def get_repeatedly(self, url: str) -> JsonAnswer:
+        """Return the answer to a GET request, whatever its status; repeat a request that fails for the moment.
+
+        A request fails for the moment if there is no answer, or if the status is 5xx or 408. If the last attempt has
+        such a status, its answer is returned.
+
+        Raises:
+            TargetUnavailableError: the last attempt has no answer, or the request cannot be sent.
+        """
+
+        def attempt() -> JsonAnswer:
+            answer = self.request("GET", url)
+            if answer.status >= 500 or answer.status == 408:
+                raise _FailedAnswerError(url, answer)
+            return answer
+
+        try:
+            return repeated(attempt, self._retries)
+        except _FailedAnswerError as error:
+            return error.answer
 
     def get_all(self, url: str, times: int) -> list[JsonAnswer]:
         """Return the answers to `times` GET requests, of which up to 4 are sent at the same time.
@@ -195,7 +235,7 @@ class JsonClient:
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
         """
-        answer = self.request("GET", url)
+        answer = self.get_repeatedly(url)
         if not answer.is_success:
             remedy = "Check the URL and the headers in the plan, and the log of the service."
             if times > 1 and answer.status in _TOO_MANY:
@@ -213,10 +253,35 @@ def shown_url(url: str) -> str:
     return url.partition("?")[0]
 
 
-def _unavailable(url: str, reason: str) -> TargetUnavailableError:
-    return TargetUnavailableError(
-        f"{shown_url(url)} does not answer: {reason}.", remedy="Start the service, or check the URL in the plan."
-    )
+class _FailedAnswerError(RequestFailedError):
+    """An answer says that the server cannot process the request now; `answer` is the answer."""
+
+    def __init__(self, url: str, answer: JsonAnswer) -> None:
+        super().__init__(f"{shown_url(url)} answers {answer.problem()}.")
+        self.answer = answer
+
+
+def _failed(url: str, reason: str) -> RequestFailedError:
+    return RequestFailedError(f"{shown_url(url)} does not answer: {reason}.", remedy=_REMEDY)
+
+
+def _clock_skew_s(headers: Mapping[str, str], began_s: float, ended_s: float) -> float:
+    """Return by how many seconds at least a server's clock differs, from the header `Date` of its answer.
+
+    Args:
+        headers: the headers of the answer, by their names in lower case.
+        began_s: when the request began, in seconds since 1970, by the clock of this machine.
+        ended_s: when the answer was complete, in the same way.
+    """
+    if "age" in headers:
+        # The answer, with its date, may come from a cache.
+        return 0.0
+    try:
+        date_s = parsedate_to_datetime(headers["date"]).timestamp()
+    except (LookupError, ValueError, OverflowError, OSError):
+        return 0.0
+    # The header has whole seconds, so the server's clock was between `date_s` and `date_s` + 1.
+    return max(date_s - ended_s, 0.0) + min(date_s + 1 - began_s, 0.0)
 
 
 def with_environment(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -9,11 +9,15 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from relab.core.json import JsonValue
-from relab.rollouts.errors import SubjectError, TargetUnavailableError
+from relab.rollouts.errors import ClockSkewError, SubjectError, TargetUnavailableError
 from relab.rollouts.plans.subject import JsonMetric, MetricSubject, PrometheusMetric
-from relab.rollouts.targets.json_client import JsonClient, at_pointer, shown_url, with_environment
+from relab.rollouts.targets.json_client import JsonAnswer, JsonClient, at_pointer, shown_url, with_environment
+from relab.rollouts.targets.retries import RetryLog
 
 _SHOWN: Final = 300
+_MAX_SKEW: Final = 0.1
+"""The maximum difference between the clocks of the source and of this machine, as a share of a window's length."""
+_TIMES: Final = ("$start", "$end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class MetricSource(Protocol):
 
         Raises:
             TargetUnavailableError: the source does not answer.
+            ClockSkewError: the source's clock shows another time than this machine's clock.
             SubjectError: the query is wrong.
         """
         ...
@@ -64,13 +69,21 @@ class JsonMetricSource:
             headers.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
+        retries: notes the requests that are repeated.
     """
 
     delay_s = 0.0
 
-    def __init__(self, subject: JsonMetric, environment: Mapping[str, str], *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        subject: JsonMetric,
+        environment: Mapping[str, str],
+        *,
+        timeout_s: float,
+        retries: RetryLog | None = None,
+    ) -> None:
         self._subject = subject
-        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
 
     @property
     def absence(self) -> str:
@@ -85,8 +98,13 @@ class JsonMetricSource:
 
         Raises:
             TargetUnavailableError: the endpoint does not answer, or its answer is not JSON.
+            ClockSkewError: the URL names the window, and the endpoint's clock shows another time than this machine's.
         """
-        document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
+        url = self._subject.url
+        answer = self._client.get(_filled(url, arm, started_at, ended_at, quoted=True))
+        if any(name in url for name in _TIMES):
+            _check_clock(url, answer, started_at, ended_at)
+        document = answer.document
         return MetricReading(
             _number_at(document, self._subject.pointer),
             _count(_number_at(document, self._subject.requests)),
@@ -101,11 +119,19 @@ class PrometheusSource:
         subject: the plan's section about the metric: the base URL, the queries and the headers.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
+        retries: notes the requests that are repeated.
     """
 
-    def __init__(self, subject: PrometheusMetric, environment: Mapping[str, str], *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        subject: PrometheusMetric,
+        environment: Mapping[str, str],
+        *,
+        timeout_s: float,
+        retries: RetryLog | None = None,
+    ) -> None:
         self._subject = subject
-        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
 
     @property
     def delay_s(self) -> float:
@@ -132,22 +158,24 @@ class PrometheusSource:
 
         Raises:
             TargetUnavailableError: Prometheus does not answer.
+            ClockSkewError: Prometheus's clock shows another time than this machine's clock.
             SubjectError: Prometheus rejects a query, or a query does not return one value.
         """
         metric, requests, errors = (
-            None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
+            None if query is None else self._value(_filled(query, arm, started_at, ended_at), started_at, ended_at)
             for query in (self._subject.query, self._subject.requests, self._subject.errors)
         )
         return MetricReading(metric, _count(requests), _count(errors))
 
-    def _value(self, query: str, at: int) -> float | None:
-        url = f"{self._subject.url.rstrip('/')}/api/v1/query?query={quote(query, safe='')}&time={at / 1e6:.3f}"
-        answer = self._client.request("GET", url)
+    def _value(self, query: str, started_at: int, ended_at: int) -> float | None:
+        url = f"{self._subject.url.rstrip('/')}/api/v1/query?query={quote(query, safe='')}&time={ended_at / 1e6:.3f}"
+        answer = self._client.get_repeatedly(url)
         if answer.status in {400, 422}:
             message = answer.document.get("error") if isinstance(answer.document, dict) else None
             raise SubjectError(f"Prometheus rejects the query {query!r}: {str(message or answer.status)[:_SHOWN]}.")
         if not answer.is_success:
             raise TargetUnavailableError(f"Prometheus at {shown_url(self._subject.url)} answers {answer.problem()}.")
+        _check_clock(self._subject.url, answer, started_at, ended_at)
         try:
             kind = at_pointer(answer.document, "/data/resultType")
             result = at_pointer(answer.document, "/data/result")
@@ -164,22 +192,43 @@ class PrometheusSource:
         raise SubjectError(f"The query {query!r} returns {len(result)} series, not one.", remedy="Aggregate them.")
 
 
-def metric_source(subject: MetricSubject, environment: Mapping[str, str], *, timeout_s: float) -> MetricSource:
+def metric_source(
+    subject: MetricSubject, environment: Mapping[str, str], *, timeout_s: float, retries: RetryLog | None = None
+) -> MetricSource:
     """Return the source that a plan's `metric` section describes; no request is sent yet.
 
     Args:
         subject: the section.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
+        retries: notes the requests that are repeated.
 
     Raises:
         SubjectError: a header needs an environment variable that is not set or not allowed.
     """
     match subject:
         case JsonMetric():
-            return JsonMetricSource(subject, environment, timeout_s=timeout_s)
+            return JsonMetricSource(subject, environment, timeout_s=timeout_s, retries=retries)
         case PrometheusMetric():
-            return PrometheusSource(subject, environment, timeout_s=timeout_s)
+            return PrometheusSource(subject, environment, timeout_s=timeout_s, retries=retries)
+
+
+def _check_clock(url: str, answer: JsonAnswer, started_at: int, ended_at: int) -> None:
+    """Check that the clock of the metric's source shows the time of this machine.
+
+    With another time, the figures between `started_at` and `ended_at` (microseconds since 1970) would be those of another
+    window, and thus of another arm.
+
+    Raises:
+        ClockSkewError: the clocks differ by more than a tenth of the window.
+    """
+    skew_s, window_s = answer.clock_skew_s, (ended_at - started_at) / 1e6
+    if abs(skew_s) > _MAX_SKEW * window_s:
+        raise ClockSkewError(
+            f"The clock of {shown_url(url)} is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's "
+            f"clock, so its figures are not those of the windows of {window_s:g} s.",
+            remedy="Synchronize both clocks (NTP), then repeat the rollout.",
+        )
 
 
 def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: bool = False) -> str:

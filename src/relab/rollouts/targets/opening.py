@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relab.core.json import JsonValue
 from relab.core.logging import get_logger
@@ -24,6 +24,7 @@ from relab.rollouts.targets.json_client import JsonClient, with_environment
 from relab.rollouts.targets.metrics import MetricSource, metric_source
 from relab.rollouts.targets.product_flag import ProductFlagTarget
 from relab.rollouts.targets.protocol import FlagState, FlagTarget
+from relab.rollouts.targets.retries import RetryLog
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
 
 _log = get_logger(__name__)
@@ -41,6 +42,7 @@ class RolloutTarget:
         metric: the source of the metric by which the rollout is judged; None for the P95 latency that the load
             measures.
         report: the client that sends the rollout's report to the service; None if the service does not accept reports.
+        retries: notes the requests for flags and for the metric that are repeated.
     """
 
     base_url: str
@@ -49,6 +51,7 @@ class RolloutTarget:
     health: HealthGate
     metric: MetricSource | None
     report: JsonClient | None = None
+    retries: RetryLog = field(default_factory=RetryLog)
 
     def label_of(self, arm: Arm) -> str:
         """Return the text that replaces `$arm` (the measured set of flags) in the URLs and queries of the metric.
@@ -132,30 +135,28 @@ class TargetOpener:
         Raises:
             SubjectError: a header needs an environment variable that is not set or not allowed.
         """
-        subject, url, timeout_s = plan.subject, plan.base_url, plan.timeout
+        subject, url, timeout_s, retries = plan.subject, plan.base_url, plan.timeout, RetryLog()
         check = subject.health
         if check is None and isinstance(subject.flags, ServiceFlagsSubject):
             check = lab_config_check(url, subject.flags.headers)
         return RolloutTarget(
             base_url=url,
             subject=subject,
-            flags=_flag_target(url, subject.flags, self.flags, self.environment, timeout_s),
+            flags=self._flag_target(url, subject.flags, timeout_s, retries),
             health=HealthGate(check, self.environment, timeout_s=timeout_s),
             metric=None
             if subject.metric is None
-            else metric_source(subject.metric, self.environment, timeout_s=timeout_s),
+            else metric_source(subject.metric, self.environment, timeout_s=timeout_s, retries=retries),
             report=_report_client(subject.flags, self.environment, timeout_s),
+            retries=retries,
         )
 
-
-def _flag_target(
-    base_url: str, subject: FlagSubject, flags: FlagService, environment: Mapping[str, str], timeout_s: float
-) -> FlagTarget:
-    if isinstance(subject, ProductFlagSubject):
-        return ProductFlagTarget(flags, subject)
-    if isinstance(subject, HttpFlagSubject):
-        return HttpFlagTarget(subject, environment, timeout_s=timeout_s)
-    return ServiceFlagsTarget(base_url, subject, environment, timeout_s=timeout_s)
+    def _flag_target(self, base_url: str, subject: FlagSubject, timeout_s: float, retries: RetryLog) -> FlagTarget:
+        if isinstance(subject, ProductFlagSubject):
+            return ProductFlagTarget(self.flags, subject)
+        if isinstance(subject, HttpFlagSubject):
+            return HttpFlagTarget(subject, self.environment, timeout_s=timeout_s, retries=retries)
+        return ServiceFlagsTarget(base_url, subject, self.environment, timeout_s=timeout_s, retries=retries)
 
 
 def _report_client(subject: FlagSubject, environment: Mapping[str, str], timeout_s: float) -> JsonClient | None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from relab.core.json import JsonValue
-from relab.rollouts.errors import ChangesForbiddenError, FlagsChangedError, FlagsRejectedError, TargetUnavailableError
+from relab.rollouts.errors import (
+    ChangesForbiddenError,
+    FlagsChangedError,
+    FlagsRejectedError,
+    RequestFailedError,
+    TargetUnavailableError,
+)
 from relab.rollouts.plans.subject import ServiceFlagsSubject
 from relab.rollouts.targets.identity import flag_identity
 from relab.rollouts.targets.json_client import JsonClient, curl, with_environment
 from relab.rollouts.targets.protocol import FlagState, check_size
 from relab.rollouts.targets.repeated_reads import RepeatedReader
+from relab.rollouts.targets.retries import RetryLog
 
 _SECTIONS = ("control", "routing")
 
@@ -23,15 +30,22 @@ class ServiceFlagsTarget:
         subject: the paths of the flags' endpoints, and the headers to send.
         environment: the environment variables to which the plan's HTTP headers may refer.
         timeout_s: time limit of a request.
+        retries: notes the requests that are repeated.
     """
 
     def __init__(
-        self, base_url: str, subject: ServiceFlagsSubject, environment: Mapping[str, str], *, timeout_s: float
+        self,
+        base_url: str,
+        subject: ServiceFlagsSubject,
+        environment: Mapping[str, str],
+        *,
+        timeout_s: float,
+        retries: RetryLog | None = None,
     ) -> None:
         self._read_url = base_url + subject.read_path
         self._write_url = base_url + subject.write_path
         self._subject = subject
-        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
         self._reader = RepeatedReader(self._read_at_once, subject.reads)
 
     @property
@@ -46,7 +60,7 @@ class ServiceFlagsTarget:
         `is_applied` is True if all of them have the current version. Without this list, the flags are read by several
         requests, as an HTTP flag is; if processes of the service return different flags, the state has all of them.
         """
-        document = self._document(self._client.get(self._read_url))
+        document = self._document(self._client.get(self._read_url).document)
         return _state_of(document) if _lists_workers(document) else self._reader.read()
 
     def _read_at_once(self, times: int) -> list[FlagState]:
@@ -122,14 +136,14 @@ def check_change(url: str, status: int, problem: str) -> None:
         FlagsChangedError: 409 or 412.
         FlagsRejectedError: 400 or 422.
         ChangesForbiddenError: another 4xx, or a redirect.
-        TargetUnavailableError: 5xx, 429 or 408.
+        RequestFailedError: 5xx, 429 or 408.
     """
     if 200 <= status < 300:
         return
     if status in {409, 412}:
         raise FlagsChangedError(f"{url} rejects the change, {problem}.", remedy="Another client changed the flags.")
     if status >= 500 or status in {408, 429}:
-        raise TargetUnavailableError(f"{url} does not accept the change, {problem}.")
+        raise RequestFailedError(f"{url} does not accept the change, {problem}.")
     kind = FlagsRejectedError if status in {400, 422} else ChangesForbiddenError
     raise kind(f"{url} rejects the change, {problem}.", remedy="The flags are unchanged; check the plan.")
 

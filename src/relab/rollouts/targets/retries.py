@@ -1,0 +1,63 @@
+"""Repeat requests that failed only for the moment, a few times with growing pauses, and count them for a warning."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from relab.core.logging import get_logger
+from relab.rollouts.errors import RequestFailedError
+
+_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
+"""The pauses before the second to the fifth attempt, in seconds."""
+_MAX_TIME_S: Final = 5.0
+"""After this time, in seconds, a request is not repeated, unless only one attempt was made."""
+
+_Result = TypeVar("_Result")
+_log = get_logger(__name__)
+
+
+class RetryLog:
+    """Counts the requests to a target that were repeated, for a warning in the report. Several threads may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+        self._reason = ""
+
+    def add(self, error: RequestFailedError) -> None:
+        """Note that a request is repeated because of `error`."""
+        _log.warning("rollout_request_repeated", error=error.message)
+        with self._lock:
+            self._number += 1
+            self._reason = self._reason or error.message
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return one sentence with the number of repeated requests and the first reason; empty without repetitions."""
+        with self._lock:
+            if not self._number:
+                return ()
+            requests = "1 request" if self._number == 1 else f"{self._number} requests"
+            return (f"{requests} for flags or figures had to be repeated. The first reason: {self._reason}",)
+
+
+def repeated(attempt: Callable[[], _Result], retries: RetryLog) -> _Result:
+    """Return the result of `attempt`; repeat it up to four times if it fails, and note that in `retries`.
+
+    `attempt` must be idempotent: to make it twice must have the same effect as to make it once.
+
+    Raises:
+        RequestFailedError: the last attempt failed too.
+    """
+    began_s = time.monotonic()
+    for number, pause_s in enumerate(_PAUSES_S):
+        try:
+            return attempt()
+        except RequestFailedError as error:
+            if number and time.monotonic() - began_s > _MAX_TIME_S:
+                raise
+            retries.add(error)
+        time.sleep(pause_s)
+    return attempt()
