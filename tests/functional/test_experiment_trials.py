@@ -91,7 +91,8 @@ def test_error_is_shown_with_its_reason_and_the_end_of_stderr(project: Project, 
     found = project.json("trial", "show", name)
     text = project.lab("trial", "show", str(run.trial(name.rpartition(".")[2]))).out
 
-    assert any(reason.startswith("harness_process_error: ") for reason in found["why"])
+    (problem,) = [reason for reason in found["why"] if reason.startswith("harness_process_error: ")]
+    assert problem.endswith("; standard error ends with: no such thing")
     assert "the harness ended with code 3" in found["why"]
     assert found["stderr"] == "no such thing"
     assert "why: harness_process_error" in text

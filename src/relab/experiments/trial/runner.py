@@ -45,6 +45,7 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
 """The integration levels whose harnesses read the control file after each step and acknowledge it in an event."""
+_MAX_STDERR_CHARS = 500
 
 
 class TrialRunner:
@@ -252,7 +253,8 @@ class TrialRunner:
             problem = (end.ended_for.value, self._redactor.text(end.message or ""))
         elif output.output is None:
             assert output.error_type is not None
-            problem = (output.error_type.value, self._redactor.text(output.message or ""))
+            message = (output.message or "") + _end_of_stderr(folder, end, output.error_type)
+            problem = (output.error_type.value, self._redactor.text(message))
         before = copied.manifest
         return FinishedAttempt(end, posture, times, output, events, before, after, diff, evidence, problem)
 
@@ -386,3 +388,11 @@ class TrialRunner:
         row = make_row(self._context.config, trial, TrialOutcome.ERROR, problem, attempts=1)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000)
         return TrialResult(row, None, {"row": row.to_json()})
+
+
+def _end_of_stderr(folder: TrialFolder, end: AttemptEnd, error_type: ErrorType) -> str:
+    """Return the last line of standard error, which often names the exception, if a harness failed without output."""
+    if error_type is not ErrorType.HARNESS_PROCESS or not end.exit_code:
+        return ""
+    line = wire.last_line(folder.stderr, folder.root)
+    return "" if line is None else f"; standard error ends with: {line.decode('utf-8', 'replace')[:_MAX_STDERR_CHARS]}"

@@ -220,7 +220,7 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
         below: the trial's folder; no link below it is followed.
     """
     if not path_exists(path, below=below):
-        return _read_last_line(stdout, ids, exit_code, below)
+        return _readlast_line(stdout, ids, exit_code, below)
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
     if raw is None:
         return _unread(
@@ -244,7 +244,7 @@ def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any]
         below: the trial's folder; no link below it is followed.
     """
     is_file = path_exists(path, below=below)
-    raw = read_plain(path, MAX_OUTPUT_BYTES, below=below) if is_file else _last_line(stdout, below)
+    raw = read_plain(path, MAX_OUTPUT_BYTES, below=below) if is_file else last_line(stdout, below)
     try:
         document = parse_json(raw or b"")
     except MalformedBodyError:
@@ -252,8 +252,8 @@ def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any]
     return document if isinstance(document, dict) else None
 
 
-def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
-    line, document, hint = _last_line(stdout, below) or b"", None, ""
+def _readlast_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
+    line, document, hint = last_line(stdout, below) or b"", None, ""
     try:
         document = parse_json(line, "the last line of standard output")
     except MalformedBodyError as error:
@@ -298,7 +298,7 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
     return ReadOutput({}, None, error_type, message)
 
 
-def _last_line(path: Path, below: Path) -> bytes | None:
+def last_line(path: Path, below: Path) -> bytes | None:
     """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes.
 
     Return None if the file has no such line. No link below the folder `below` is followed.
