@@ -35,6 +35,7 @@ from relab.telemetry.otlp.messages import (
 )
 from relab.telemetry.otlp.outcome import SpanOutcome, is_interrupted, outcome_of
 from relab.telemetry.otlp.provider_errors import read_provider_error
+from relab.telemetry.otlp.refusals import REFUSAL
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.talk import ANSWERING_TOOLS, Talk, talk_of
@@ -246,13 +247,20 @@ def _guardrail_event(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
     }
 
 
+_STOPPED: Final = (None, "stop", ["stop"], '["stop"]')
+"""The finish reasons that say no more than that an answer ended."""
+
+
 def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> list[str] | None:
     given = attributes.get(v.FINISH_REASONS)
     if given is None:
         given = [message.finish_reason for message in answers or () if message.finish_reason] or None
-    if given in (None, "stop", ["stop"], '["stop"]') and answers and answers[-1].requests:
+    if given in _STOPPED and answers and answers[-1].requests:
         # OpenAI's responses have no finish reason: instrumentations report none, or `stop`, also for a request of tools.
         return ["tool_calls"]
+    if given in _STOPPED and answers and answers[-1].finish_reason == REFUSAL:
+        # OpenAI's chat completions report `stop` beside a refusal.
+        return [REFUSAL]
     if given is None:
         return None
     if isinstance(given, str) and given.startswith("["):

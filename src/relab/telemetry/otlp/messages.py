@@ -18,6 +18,7 @@ from relab.core.json import JsonValue
 from relab.telemetry.otlp.arguments import clean_arguments
 from relab.telemetry.otlp.media import content_text, medium_of
 from relab.telemetry.otlp.printed import read_printed
+from relab.telemetry.otlp.refusals import REFUSAL, refusal_of
 from relab.telemetry.otlp.spans import clean_text
 from relab.telemetry.otlp.text import as_text
 
@@ -62,7 +63,7 @@ class Message(NamedTuple):
     def shown(self) -> str | None:
         """Return the message as one text for a timeline, with tool requests and results; None if it is empty."""
         parts = [self.text, *(result.text for result in self.results)]
-        parts.extend(f"{request.name}({_shown_arguments(request.arguments)})" for request in self.requests)
+        parts.extend(f"{request.name}({as_text(request.arguments) or ''})" for request in self.requests)
         return "\n".join(part for part in parts if part) or None
 
 
@@ -168,6 +169,8 @@ def _read(given: Any) -> Message:
     if not isinstance(given, dict):
         return Message("", _clean(as_text(given)))
     message, role = _unwrapped(given)
+    if (refused := refusal_of(message)) is not None:
+        return Message(role or "assistant", clean_text(refused), (), (), REFUSAL)
     finish = message.get("finish_reason") or given.get("finish_reason") or message.get("finishReason")
     reason = clean_text(finish) if isinstance(finish, str) and finish else None
     gathered = _Gathered()
@@ -393,7 +396,3 @@ def _text_of(fields: dict[str, Any], keys: Iterable[str], limit: int) -> str | N
 
 def _clean(text: str | None) -> str | None:
     return clean_text(text) if text else None
-
-
-def _shown_arguments(arguments: JsonValue) -> str:
-    return as_text(arguments) or ""

@@ -37,6 +37,7 @@ from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of, is_any_complete
 from relab.telemetry.otlp.misplaced_errors import place_errors
+from relab.telemetry.otlp.refusals import REFUSAL
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
@@ -348,7 +349,6 @@ class _Projection:
 
 
 CONTENT_FILTER: Final = "content_filter"
-REFUSAL: Final = "refusal"
 _TRIPWIRE: Final = re.compile(
     r"Guardrail tripwire triggered(?:: |', 'data': )\{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
 )

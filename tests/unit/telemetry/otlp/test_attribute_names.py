@@ -48,7 +48,7 @@ IN_NO_PACKAGE = {
     "gen_ai.usage.experimental.reasoning_tokens",  # Google ADK
     "gen_ai.usage.input_token_details", "gen_ai.usage.output_token_details",  # LangSmith
     "guardrail.passed", "guardrail.result", "guardrail.triggered",  # OpenInference names the kind of span only
-    "logfire.msg", "logfire.span_type",  # pydantic-ai
+    "logfire.msg", "logfire.msg_template", "logfire.span_type",  # pydantic-ai and Logfire
     "resource.name",  # the Vercel AI SDK
     "agent.input", "agent.output", "tool.call.id", "tool.args", "tool.arguments", "tool.input", "tool.output", "tool.result",
     "agent.request", "agent.response", "agent.question", "agent.answer", "tool.response", "response.model",

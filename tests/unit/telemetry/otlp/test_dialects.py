@@ -68,7 +68,7 @@ def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     elsewhere = {"OpenTelemetry GenAI", "without a convention", "Haystack", "AutoGen", "LiteLLM"}
     elsewhere |= {"OpenAI Agents SDK", "OpenLIT", "Mastra", "Genkit", "VoltAgent", "Claude Code"}
     elsewhere |= {"Codex CLI", "Gemini CLI", "Qwen Code and opencode"}
-    elsewhere |= {"Model Context Protocol", "AgentOps"}
+    elsewhere |= {"Model Context Protocol", "AgentOps", "Logfire"}
     assert {dialect.name.partition(",")[0] for dialect in DIALECTS} == shown | elsewhere
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from unit.telemetry.otlp.builders import AGENT, CHAT, exception, run_of, span
+from relab.core.json import JsonValue
+from unit.telemetry.otlp.builders import AGENT, CHAT, Attributes, exception, extra, run_of, span
 
 ERROR = 2
 OBJECT = {"order_id": "A-17", "days": 3}
@@ -185,3 +186,36 @@ def test_step_that_langgraph_interrupted_has_the_finish_reason_interrupt() -> No
 
     [step] = run.steps
     assert (step.status, step.finish_reasons) == ("success", ["interrupt"])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": None, "refusal": "I cannot help with that."},
+        {"role": "assistant", "content": "", "additional_kwargs": {"refusal": "I cannot help with that."}},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot help with that."}]},
+    ],
+)
+@pytest.mark.parametrize("reason", [{}, {"gen_ai.response.finish_reasons": ["stop"]}])
+def test_refusal_in_a_message_is_the_answer_and_its_finish_reason(message: JsonValue, reason: Attributes) -> None:
+    model = CHAT | reason | {"gen_ai.output.messages": json.dumps([message])}
+
+    run = run_of(span("root", None, AGENT, end=9), span("one", "root", model, start=1, end=2))
+
+    assert run.answer == "I cannot help with that."
+    assert run.steps[-1].finish_reasons == ["refusal"]
+
+
+def test_field_refusal_beside_a_content_or_a_request_is_no_refusal() -> None:
+    calls = [{"id": "c1", "type": "function", "function": {"name": "order_lookup", "arguments": "{}"}}]
+    asked = {"role": "assistant", "content": None, "refusal": "no", "tool_calls": calls}
+    said_it = {"role": "assistant", "content": "Shipped.", "refusal": "no"}
+
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("one", "root", CHAT | {"gen_ai.output.messages": json.dumps([asked])}, start=1, end=2),
+        span("two", "root", CHAT | {"gen_ai.output.messages": json.dumps([said_it])}, start=3, end=4),
+    )
+
+    assert run.answer == "Shipped."
+    assert [extra(step, "finish_reasons") for step in run.steps] == [["tool_calls"], None]

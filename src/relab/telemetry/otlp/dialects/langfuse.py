@@ -42,6 +42,9 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.OUTPUT, result)
     if role is Role.AGENT:
         add(values, v.AGENT_NAME, span.name or None)
+    # The agent of LangChain's `create_agent` that does the span's work: the root may be late or lost.
+    named = text_of(attributes, "langfuse.observation.metadata.lc_agent_name")
+    add(values, v.AGENT_NAME, parsed(named) if named is not None and named.startswith('"') else named)
     usage = parsed(text_of(attributes, f"{_PREFIX}usage_details") or "")
     if isinstance(usage, dict):
         _add_usage(usage, values)

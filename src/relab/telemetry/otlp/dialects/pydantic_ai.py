@@ -55,6 +55,10 @@ def _add_events(events: Any, values: Values) -> None:
         return
     taken = [event for event in events if event["event.name"] != _CHOICE]
     given = [event["message"] for event in events if event["event.name"] == _CHOICE and "message" in event]
+    if len(taken) == len(events):
+        # Logfire reports the answer of OpenAI's responses without a choice, as the last messages of the assistant.
+        last = next((place for place in range(len(taken), 0, -1) if taken[place - 1].get("role") != "assistant"), 0)
+        taken, given = taken[:last], taken[last:]
     add(values, v.INPUT_MESSAGES, taken or None)
     add(values, v.OUTPUT_MESSAGES, given or None)
 

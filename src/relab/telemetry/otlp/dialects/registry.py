@@ -28,6 +28,7 @@ from relab.telemetry.otlp.dialects.laminar import LAMINAR
 from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
 from relab.telemetry.otlp.dialects.litellm import LITELLM
+from relab.telemetry.otlp.dialects.logfire import LOGFIRE
 from relab.telemetry.otlp.dialects.mastra import MASTRA
 from relab.telemetry.otlp.dialects.mcp import MCP
 from relab.telemetry.otlp.dialects.mlflow import MLFLOW
@@ -44,6 +45,7 @@ from relab.telemetry.otlp.spans import Span
 from relab.telemetry.otlp.vocabulary import ROLE
 
 DIALECTS: Final = (
+    LOGFIRE,
     PYDANTIC_AI,
     HAYSTACK,
     OPENINFERENCE,
