@@ -16,16 +16,7 @@ from pydantic_core import from_json
 from relab.telemetry import repository
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.headers import header_of
-from relab.telemetry.models import (
-    ITEM_KINDS,
-    AgentRun,
-    IngestReceipt,
-    RunContent,
-    RunFilter,
-    RunHeader,
-    RunPage,
-    TimelinePage,
-)
+from relab.telemetry.models import ITEM_KINDS, AgentRun, IngestReceipt, RunPage, TimelinePage
 from relab.telemetry.parts import TelemetryParts
 
 if TYPE_CHECKING:
@@ -36,6 +27,7 @@ if TYPE_CHECKING:
     from relab.storage import Database
     from relab.telemetry.export import ExportWhat, RunExport
     from relab.telemetry.log_models import LogLine
+    from relab.telemetry.models import RunContent, RunFilter, RunHeader
     from relab.telemetry.otlp.reported_usage import ReportedUsage
     from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
     from relab.telemetry.overview_models import MetricsOverview
@@ -356,9 +348,8 @@ class TelemetryService(TelemetryParts):
             runs = retention.count_runs(session, before_us)
             if not with_spans:
                 return retention.PruneCounts(runs)
-            return retention.PruneCounts(
-                runs, retention.count_spans(session, before_us), retention.count_logs(session, before_us)
-            )
+            spans, logs = retention.count_spans(session, before_us), retention.count_logs(session, before_us)
+            return retention.PruneCounts(runs, spans, logs)
 
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
         """Return an export of the runs that match the filter, or of their timeline items, spans or log records.

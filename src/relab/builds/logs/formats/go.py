@@ -60,7 +60,12 @@ FORMAT = LogFormat(
         r"ok\s+[\w./@-]{1,300}\s|\?\s+[\w./@-]{1,300}\s|(?:=== (?:RUN|PAUSE|CONT|NAME))|\s*--- (?:PASS|SKIP)|PASS$|go: downloading"
     ),
     results=(
-        ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"FAIL(?:$|\t[\w./@-]{1,300}(?:\s|$))"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(r"ok  \t[\w./@-]{1,300}\t(?:[\d.]{1,12}s|\(cached\))"),
+            BuildStatus.SUCCESS,
+            yields_to_failure=True,
+        ),
         # The last line of gotestsum. If it repeats failed tests, the line counts also the failures of the first runs.
         ResultRule(
             re.compile(
