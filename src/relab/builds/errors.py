@@ -136,7 +136,7 @@ class DecisionStateError(ConflictError):
 
 
 class DecisionLogError(ConflictError):
-    """The log of the optimizer's decisions has too few decisions with an outcome to evaluate a policy.
+    """A policy cannot be evaluated: too few of the optimizer's logged decisions have an outcome.
 
     A policy is the rule that chooses actions for builds.
     """

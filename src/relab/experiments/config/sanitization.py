@@ -63,7 +63,7 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the name that a run's documents give a sanitization profile, and whether it is the profile's own name.
+    """Return the name of a sanitization profile in a run's documents, and whether it is the name of the profile itself.
 
     A sanitization profile names conditions that must be equal for all trials.
 

@@ -285,7 +285,7 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of this process is an orphan: a process that a harness left and this process has adopted.
+    """Return whether a child of this process is an orphan: its parent has ended, and this process has adopted it.
 
     `since_s` is a time in seconds since the start of the machine. A child that started earlier is no orphan.
     """

@@ -263,8 +263,8 @@ class TrialRunner:
     ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
         """Cut large logs and mask secrets in the folder of an ended attempt; then read the attempt's output and events.
 
-        If the attempt exceeded its disk limit, sparse files are deleted first, and the message of `end` gets their
-        number. Return `end`, the output and the events.
+        If the attempt exceeded its disk limit, sparse files are deleted first, and their number is added to the message
+        of `end`. Return `end`, the output and the events.
         """
         config = self._context.config
         for path in (folder.stdout, folder.stderr):

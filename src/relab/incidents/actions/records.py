@@ -58,8 +58,8 @@ class RepairResult(StrEnum):
     def as_effect(self) -> StoredRepairResult:
         """The final result in the form that action records store.
 
-        `OTHER_CAUSE` (the action removed its cause, but there is another cause) is stored as `MITIGATED`. All other
-        final results are stored unchanged.
+        `OTHER_CAUSE` (the cause that the action repairs is gone, but there is another cause) is stored as `MITIGATED`.
+        All other final results are stored unchanged.
 
         Raises:
             ValueError: the result is not final yet.

@@ -182,7 +182,7 @@ class Detector:
         return [item for item in found if not self._is_muted(item)]
 
     def _max_absence_us(self, muted: _Muted) -> int:
-        """Return after which absence, in microseconds, a muted anomaly is no longer muted."""
+        """Return how long, in microseconds, a muted anomaly must be absent before it is no longer muted."""
         # A critical anomaly that comes back is a new outage: most have no degree by which the new one could be worse.
         if muted.severity == Severity.CRITICAL:
             return int(self.settings.confirm_of_polls * self.settings.poll_interval_s * _US)

@@ -24,7 +24,7 @@ def one_line(text: str, most: int) -> str:
 
 
 def harmless(text: str, most: int) -> str:
-    """Return a text as one line in which no receiver finds a mention or a link.
+    """Return a text as one line, changed so that a receiver shows no part of it as a mention or a link.
 
     `most` is the maximum length in UTF-16 code units.
     """

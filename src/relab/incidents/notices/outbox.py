@@ -143,13 +143,13 @@ class Outbox:
     def settle_post(
         self, receiver: str, posted: PostedNotice, *, sent_at_us: int | None = None, error: str | None = None
     ) -> None:
-        """Store that a posted notice (a message of another part of relab) needs no further sending to a receiver.
+        """Store that a posted notice (a message of another part of relab) is not sent to a receiver again.
 
         Args:
             receiver: the name of the receiver.
             posted: the notice.
             sent_at_us: when the receiver accepted the notice, in microseconds since 1970; None if it did not.
-            error: why the notice was given up; None if it was accepted, or is not for this receiver.
+            error: why the notice was given up; None if the receiver accepted it, or does not get such notices.
         """
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.add_delivery(unit.session, receiver, posted.notice_id)

@@ -247,7 +247,7 @@ class ClosingNodes:
     async def _keep_signals(self, incident_id: str, when: str) -> None:
         """Store the signals (measured values) of the latest polls in the incident's timeline, for its postmortem.
 
-        `when` is the name of the calling node; a second call by the same node stores nothing.
+        `when` says at which point of the incident: the name of the calling node. A second call by that node stores nothing.
         """
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]

@@ -24,7 +24,7 @@ def clean_arguments(value: Any) -> JsonValue:
 
 
 def given_arguments(value: Any) -> JsonValue:
-    """Return the arguments that a tool's span reports as JSON or as a Python dictionary printed by `repr`.
+    """Return the arguments of a call from a value of the tool's span: JSON, or a dictionary as Python prints it.
 
     The result is a JSON value, without the objects in which instrumentations wrap arguments; if `value` is neither JSON
     nor a printed dictionary, the result is its text. Do not use this function for arguments that a model wrote in its

@@ -220,7 +220,7 @@ def _decode_alone(raw: bytes) -> Any:
 
 
 def _count_parts(message: Any) -> int:
-    """Return the number of attributes and events of a decoded `Span` message, and of the values in both.
+    """Return how many attributes, events and values (in attributes and in events) a decoded `Span` message has in all.
 
     Raises:
         InvalidItemError: there are too many of them.

@@ -46,8 +46,8 @@ class ProcessSpec:
         owner: the user under which the process runs; None for the supervisor's user.
         rlimits: soft limits, by the kernel's names in lower case.
         groups: the control-group files to which the pid of the process is written.
-        opened: `{number of a descriptor (20 or more): path}`; the paths are opened for the process before its user is
-            set.
+        opened: `{file descriptor: path}`, with descriptors from 20 on; the paths are opened for the process before its
+            user is set.
     """
 
     command: Sequence[str]

@@ -51,8 +51,8 @@ class FixedPolicy:
 class RandomPolicy:
     """Chooses each possible action with the same probability.
 
-    From its decisions, all other policies can be evaluated; those of a policy that rarely explores say little about
-    actions that it avoids.
+    All other policies can be evaluated from its decisions, because it tries every action. The decisions of a policy
+    that avoids an action say little about that action.
     """
 
     def propensities(
