@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from relab.rollouts.errors import ClockSkewError, FlagsChangedError, RequestFailedError, TargetUnavailableError
+from relab.rollouts.errors import ClockSkewError, FlagsChangedError, TargetUnavailableError
 from relab.rollouts.execution.flag_switch import FlagSwitch
 from relab.rollouts.plans.subject import HttpFlagSubject, JsonMetric
 from relab.rollouts.targets import retries as retrying
 from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.metrics import JsonMetricSource
+from relab.rollouts.targets.protocol import FlagState
 from relab.rollouts.targets.retries import RetryLog
 from rig.servers import refusing_port
 from support.rollouts.flag_servers import LimitServer, ProcessesServer, serving
@@ -67,8 +68,19 @@ def test_server_that_refuses_connections_is_tried_again() -> None:
         retries = RetryLog()
         subject = HttpFlagSubject(kind="http", url=f"http://127.0.0.1:{port}/limit", reads=1, b=20)
 
-        with pytest.raises(RequestFailedError, match="does not answer"):
+        with pytest.raises(TargetUnavailableError, match="does not answer"):
             HttpFlagTarget(subject, {}, timeout_s=5.0, retries=retries).read()
+    assert retries.sentences()[0].startswith("4 requests")
+
+
+def test_change_does_not_repeat_a_read_that_was_repeated_already() -> None:
+    with refusing_port() as port:
+        retries = RetryLog()
+        subject = HttpFlagSubject(kind="http", url=f"http://127.0.0.1:{port}/limit", reads=1, b=20)
+        target = HttpFlagTarget(subject, {}, timeout_s=5.0, retries=retries)
+
+        with pytest.raises(TargetUnavailableError, match="does not answer"):
+            FlagSwitch(target, FlagState(10.0), within_s=5.0, retries=retries).set(20.0)
     assert retries.sentences()[0].startswith("4 requests")
 
 

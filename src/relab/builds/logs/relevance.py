@@ -172,8 +172,8 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
     A block has the lines that report one error or one consequence (only that the build failed); its weight (0 to 1)
     says how surely it explains a failure.
 
-    - Sure errors have a weight of at least 0.65; if there are none, at least 0.5; if there are none either, any
-      weight.
+    - Sure errors have a weight of at least 0.65. If no error has it, 0.5 is enough. If no error has 0.5 either, all
+      errors are sure.
     - The failed step is the step with the last sure error.
     - The blocks near its sure errors are other errors, and consequences.
 

@@ -220,7 +220,7 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
         below: the trial's folder; no link below it is followed.
     """
     if not path_exists(path, below=below):
-        return _readlast_line(stdout, ids, exit_code, below)
+        return _read_last_line(stdout, ids, exit_code, below)
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
     if raw is None:
         return _unread(
@@ -252,7 +252,7 @@ def written_document(path: Path, stdout: Path, *, below: Path) -> dict[str, Any]
     return document if isinstance(document, dict) else None
 
 
-def _readlast_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
+def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
     line, document, hint = last_line(stdout, below) or b"", None, ""
     try:
         document = parse_json(line, "the last line of standard output")

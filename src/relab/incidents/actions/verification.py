@@ -338,7 +338,7 @@ def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: Veri
 
 
 def _seen_cause(course: ActionObservations, settings: VerificationSettings) -> str:
-    """Return the conditions of `course.mended` that the last probe found false, as one text; empty if there are none.
+    """Return the conditions of `course.mended` that the last probe found false, as one text; empty if all hold.
 
     These conditions are true once the cause that the action repairs is gone. The probe counts only if it was made at
     least `cause_timeout_s` seconds after the action.

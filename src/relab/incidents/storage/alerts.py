@@ -109,7 +109,7 @@ def _with_beginnings(
     """Yield the alerts, each with a beginning; a missing one is taken from stored alerts that fire.
 
     These stored alerts have the same group and fingerprint. A firing alert gets the latest of their beginnings, or
-    `at_us` if there are none. An ended alert is yielded once for each of their beginnings.
+    `at_us` if no such alert fires. An ended alert is yielded once for each of their beginnings.
 
     Args:
         unit: the transaction.

@@ -212,6 +212,9 @@ class JsonClient:
             return repeated(attempt, self._retries)
         except _FailedAnswerError as error:
             return error.answer
+        except RequestFailedError as error:
+            # A change that is repeated reads the flags before each attempt; it must not repeat this request again.
+            raise TargetUnavailableError(error.message, remedy=error.remedy) from error
 
     def get_all(self, url: str, times: int) -> list[JsonAnswer]:
         """Return the answers to `times` GET requests, of which up to 4 are sent at the same time.

@@ -115,7 +115,7 @@ class TraceAgents:
         return found
 
     def _agent_around(self, name: str) -> str | None:
-        """Return the agent whose span encloses the first span of the agent `name`; None if there is none."""
+        """Return the agent whose span encloses the first span of the agent `name`; None if no such span exists."""
         acting = self._members[name]
         # A span inside the agent's own span may have the same start.
         first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])

@@ -199,7 +199,7 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the value of the attribute `key` from the earliest span with a text in it; None if there is none.
+        """Return the value of the attribute `key` from the earliest span with a text in it; None if no span has one.
 
         The text is cut to `MAX_NAME_CHARS`.
         """

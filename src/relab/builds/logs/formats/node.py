@@ -99,8 +99,6 @@ FORMAT = LogFormat(
             re.compile(r" +Test Files +[1-9]\d{0,8} failed\b| +Errors +[1-9]\d{0,8} errors?$"), BuildStatus.FAILED
         ),
         ResultRule(re.compile(r" +Test Files +[1-9]\d{0,8} passed\b"), BuildStatus.SUCCESS),
-        # Node.js prints its version after an uncaught error.
-        ResultRule(re.compile(r"Node\.js v\d{1,4}\.\d{1,4}\.\d{1,4}$"), BuildStatus.FAILED),
         # The test runner of Node.js.
         ResultRule(re.compile(r"[#\u2139] (?:fail|cancelled) +[1-9]\d{0,8}$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"[#\u2139] fail 0$"), BuildStatus.SUCCESS),
