@@ -111,3 +111,16 @@ def test_run_whose_first_trials_end_in_the_same_error_stops_and_continues_once_i
     last = project.json("run", "--continue", str(run.path), "--retry-errors", "--no-telemetry")
     assert last["finished"] is True
     assert {row["outcome"] for row in run.rows.values()} == {"success"}
+
+
+def test_continuation_reads_the_ids_of_tasks_from_the_configured_field(tmp_path: Path) -> None:
+    rows = [{"instance_id": f"django/django-{number}", "problem_statement": "It fails."} for number in range(3)]
+    project = Project.make(tmp_path, tasks=rows)
+    dataset = {"path": "../data/tasks.jsonl", "task_id_field": "instance_id"}
+    project.configure(dataset=dataset, design={"policies": {"budget": {"max_trials": 1}}})
+    project.json("run", "--no-telemetry", code=75)
+    run = Run(next((project.root / ".lab" / "runs").iterdir()))
+
+    project.json("run", "--continue", str(run.path), "--max-trials", "0", "--no-telemetry")
+
+    assert set(run.by_task) == {"django-django-0", "django-django-1", "django-django-2"}

@@ -54,6 +54,15 @@ def test_read_that_fails_five_times_is_an_error(server: LimitServer) -> None:
     assert server.failures["GET"] == []
 
 
+def test_read_that_has_taken_long_is_repeated_only_once(server: LimitServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "_MAX_TIME_S", -1.0)
+    server.failures["GET"] = [500] * 5
+
+    with pytest.raises(TargetUnavailableError, match="answers 500"):
+        target_of(server).read()
+    assert server.failures["GET"] == [500] * 3
+
+
 @pytest.mark.parametrize("status", [401, 404, 429])
 def test_read_that_is_rejected_is_not_repeated(server: LimitServer, status: int) -> None:
     server.failures["GET"], retries = [status], RetryLog()

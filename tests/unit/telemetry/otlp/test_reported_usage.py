@@ -35,6 +35,15 @@ def test_span_that_is_exported_twice_or_repeated_by_its_agent_is_counted_once() 
     assert usage_of_exports([(otlp_json(message), "json")]) == ReportedUsage(100, 20, 0.25)
 
 
+def test_reports_of_one_span_with_different_attributes_are_joined() -> None:
+    tokens = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}
+    parts = [CHAT | tokens, CHAT | {"gen_ai.usage.cost": 0.25}]
+
+    found = usage_of_exports([(body_of([span("call", attributes=part)]), "protobuf") for part in parts])
+
+    assert found == ReportedUsage(100, 20, 0.25)
+
+
 def otlp_json(message: ExportTraceServiceRequest) -> bytes:
     """Return a request in OTLP's JSON encoding, in which ids are hex."""
     document = json_format.MessageToDict(message)
