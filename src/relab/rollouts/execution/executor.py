@@ -299,7 +299,7 @@ class RolloutExecution:
         self._update(
             application=Application(
                 applied=is_applied,
-                message=message or "The new flags are in force; they were read back.",
+                message=message or "Applied by the rollout; read back.",
                 at=self._clock.now_us(),
                 by="rollout",
             )
