@@ -221,8 +221,8 @@ class _Reader:
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:
     """Join the results of two executions of the same test in one build.
 
-    The outcome is `flaky` if one execution failed and the other passed. Otherwise, it is their common outcome; a
-    skipped execution does not count if the other one was not skipped.
+    A skipped execution is ignored if the other one was not skipped. The outcome is `flaky` if one execution failed and
+    the other passed; otherwise, it is the outcome of both.
     """
     outcomes = {first.outcome, second.outcome} - {BuildTestOutcome.SKIPPED}
     if not outcomes:

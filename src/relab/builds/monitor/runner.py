@@ -203,7 +203,7 @@ def _not_started(reason: str) -> BuildResult:
 
 
 def _size_of(folders: Folders) -> int:
-    """Return the total size, in bytes, of the folders to which a build writes."""
+    """Return the total size, in bytes, of the folders that a build writes to."""
     total, _ = size_of_copy(folders.workspace, folders.state, folders.out, folders.tmp)
     return total
 

@@ -159,7 +159,7 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from, ascending: those in `actions`, or by default all suitable ones.
+        """Return the ids of the actions to choose from, ascending: `actions`, or all suitable actions if that is empty.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

@@ -122,8 +122,8 @@ class ProjectPolicies(BaseModel):
         project: the name of the project.
         policy: the policy that the project uses if a request names no policy.
         flag: the key of the project's flag; the flag exists only after the first promotion.
-        estimates: `{policy: mean reward that it would earn in the project's builds}`, estimated from the newer half of
-            the project's logged decisions; empty if there are too few.
+        estimates: `{policy: estimated mean reward of the policy in the project's builds}`. The estimates use the newer
+            half of the project's logged decisions; with too few decisions, there are no estimates.
     """
 
     project: str
