@@ -185,8 +185,8 @@ def _parents(
 
     A fork of a trial without checkpoints begins from the trial's input.
 
-    If `options.variant` chooses all trials of a variant, two kinds of trials are not forked: those in which `selector`
-    matches nothing, and those without checkpoints if another trial of the variant has one.
+    If `options.variant` chooses all trials of a variant, two kinds of trials are not forked: trials in which `selector`
+    matches nothing, and trials without checkpoints, unless no trial of the variant has a checkpoint.
 
     Args:
         run: the run of the trials.

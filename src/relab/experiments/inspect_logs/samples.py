@@ -66,8 +66,8 @@ class ExportedTrial:
     def scores(self) -> dict[str, dict[str, Any]]:
         """Return `{scorer: score}` in Inspect's form.
 
-        An imported trial has the scores of its sample. Another trial has `success`, and each number in the harness's
-        metrics; it has no scores if it ended in neither success nor failure.
+        An imported trial has the scores of its sample. Any other trial has `success`, and each number in the harness's
+        metrics. If it ended with an error or without a result, it has no scores.
         """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}

@@ -105,8 +105,8 @@ class TrialEvidence:
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
         """Return the record of the trial's place in its chain, the JSON object `task_chain_state_v1`.
 
-        It has digests of the list of the workspace's files before the trial, of the list after it, and of the
-        differences between both.
+        It has the digests of three documents: the list of the workspace's files before the trial, the list after the
+        trial, and the differences between the two lists.
 
         Args:
             row: the result of the trial.
