@@ -255,9 +255,9 @@ class OutageTracker:
         notified at once.
 
         The first case that applies decides:
-        1. Less than 20 s have passed since the last notification of news: no news.
-        2. No news is overdue, and no news is urgent: no news.
-        3. Otherwise: all overdue news, and all other news whose anomaly is confirmed.
+        1. Less than 20 s have passed since the last notification of news: the result is empty.
+        2. Nothing is overdue or urgent: the result is empty.
+        3. Otherwise: the result has all overdue news, and all other news whose anomaly is confirmed.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
@@ -303,8 +303,8 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
 
     - share of failed requests: at least 10 percentage points higher, and doubled (or the share of successes halved)
     - duration: at least doubled, and at least 200 ms longer
-    - other number: at least twice as far from its bound (the limit of the usual range), and at least 1 (in the signal's
-      unit) away from it
+    - other number: the distance from its bound (the limit of the usual range) has at least doubled, and is at least 1
+      in the signal's unit
     """
     if _SEVERITIES.index(now.severity) > _SEVERITIES.index(then.severity):
         return True

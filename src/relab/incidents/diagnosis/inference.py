@@ -257,7 +257,8 @@ class Diagnosis:
         Args:
             cause: the index of the cause.
             number: the index of the feature.
-            holds: whether the condition is true. If not, the ratio is that of the probabilities that it is false.
+            holds: whether the condition is true. If it is false, the ratio uses the probabilities that the condition is
+                false.
         """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))

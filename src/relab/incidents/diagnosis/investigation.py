@@ -80,9 +80,9 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is probably present beside `best`, the most probable cause; None if no cause is.
+        """The cause that is probably present together with `best`, the most probable cause; None without such a cause.
 
-        Probably means that the probability that both causes are present is above 0.5.
+        A cause is probably present if both causes are present with a probability above 0.5.
         """
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:

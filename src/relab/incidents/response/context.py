@@ -135,7 +135,7 @@ class ResponseContext:
 
         Args:
             before: the poll before a repair, or at the beginning of the incident. If its P95 was too high, the bound of
-                P95 is lowered, so that polls are within the bound only once most of the excess is gone. With None, the
+                P95 is lowered: polls are then within the bound only after most of the excess has disappeared. None: the
                 bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection

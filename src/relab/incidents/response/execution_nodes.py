@@ -84,8 +84,8 @@ class ExecutionNodes:
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
         """Return, as JSON, the last poll before the action was requested.
 
-        Without such a poll, the result is `state["symptoms"]`: the poll on which the incident was opened, or on which
-        its last diagnosis began.
+        Without such a poll, return `state["symptoms"]`: the poll that opened the incident, or with which its last
+        diagnosis began.
 
         Args:
             state: the state of the incident workflow.

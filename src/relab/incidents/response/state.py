@@ -121,7 +121,7 @@ class IncidentState(TypedDict, total=False):
 
 
 def asked_as(state: IncidentState) -> str:
-    """Return the id of the approval request for the last plan in `state`, even if the state does not have it yet."""
+    """Return the id of the approval request for the last plan in `state`; compute the id if the state has none yet."""
     return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 
