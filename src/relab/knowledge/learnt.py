@@ -179,8 +179,8 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
-        runbooks: the active runbooks. If one of them proposes the same action and takes a parameter from a fact of the
-            incident, the returned action takes the parameter from this fact, too.
+        runbooks: the active runbooks. If one of them proposes the same action with a parameter that is a fact of the
+            incident, the returned action uses the same fact for this parameter.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
