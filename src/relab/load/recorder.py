@@ -17,7 +17,7 @@ _CLASSES = tuple(f"{number}xx" for number in range(10))
 
 
 class Tally:
-    """Mutable counters of requests and sends, which have the same names as the fields of `Counts`."""
+    """Mutable counters of requests and of sends; each counter has the name of the field of `Counts` that it becomes."""
 
     __slots__ = (
         "abandoned",
