@@ -315,10 +315,10 @@ class RolloutService:
 
     @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
-        """Return `(lines, message)`: the lines of a plan's history, oldest first, and what is wrong with the history.
+        """Return `(lines, message)`: the lines of a plan's history, oldest first, and the first damage of the history.
 
-        A line describes one rollout. The message is about the first line that was changed after it was written; it is
-        None without such a line.
+        A line describes one rollout. The message names the first line that was changed after it was written; it is None
+        if no line was changed.
 
         Args:
             plan: the plan; its section `report` has the path of the history.

@@ -61,10 +61,10 @@ class RolloutSearch:
     root: Path
 
     def check(self, search: SearchResult) -> SearchResult:
-        """Check with a dry run of the first candidate that the target can be used; nothing is changed or measured.
+        """Check by a dry run of the first candidate that the target can be used; change and measure nothing.
 
-        Return a copy of `search` with the candidates that are known before a measurement, marked as not measured: all
-        of a grid, else the first one.
+        Return a copy of `search` with the candidates that are known before a measurement, marked as not measured. These
+        are all candidates of a grid; with any other method, only the first candidate is known.
 
         Raises:
             RelabError: the target cannot be used, or rejects the plan.
@@ -212,7 +212,7 @@ def folder_of(search: SearchResult) -> str:
 
 
 def _known_candidates(spec: SearchSpec) -> list[Values]:
-    """Return the values of the candidates that are known before a measurement: all of a grid, else the first one."""
+    """Return the values of the candidates that are known before a measurement: all in a grid, otherwise one."""
     if spec.method == "grid":
         return grid(spec.parameters)
     values = propose(spec.parameters, [], method=spec.method, candidates=spec.candidates, seed=spec.seed)

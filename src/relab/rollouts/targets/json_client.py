@@ -185,7 +185,7 @@ class JsonClient:
         return httpx.create_ssl_context(verify=False, trust_env=False)
 
     def get(self, url: str) -> JsonAnswer:
-        """Return the answer to a GET request, a success with a JSON body; repeat a request that fails for the moment.
+        """Send a GET request and return the answer, which has status 2xx and a JSON body; retry temporary failures.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
@@ -220,7 +220,8 @@ class JsonClient:
         """Return the answers to `times` GET requests, of which up to 4 are sent at the same time.
 
         Raises:
-            TargetUnavailableError: one of them has no answer, a status that is not 2xx, or a body that is not JSON.
+            TargetUnavailableError: a request has no answer, or the status of an answer is not 2xx, or its body is not
+                JSON.
         """
         if times == 1:
             return [self._get(url)]
@@ -232,8 +233,8 @@ class JsonClient:
 
         Args:
             url: the URL.
-            times: the number of such requests that the caller sends in total, for the remedy in an error about too many
-                requests.
+            times: how many requests to this URL the caller sends. The number is only used in the remedy of an error, if
+                the server rejects the request because there are too many.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.

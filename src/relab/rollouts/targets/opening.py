@@ -99,7 +99,7 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change of flags that serves the new flags (arm B) to a share of the traffic, old ones to the rest.
+        """Return the change of flags that serves the new flags (arm B) to a share of the traffic only.
 
         Args:
             before: the flags before the rollout.

@@ -57,8 +57,9 @@ class ServiceFlagsTarget:
         """Return the flags.
 
         A service may list, in the field `applied` of its answer, the version that each of its workers has. Then
-        `is_applied` is True if all of them have the current version. Without this list, the flags are read by several
-        requests, as an HTTP flag is; if processes of the service return different flags, the state has all of them.
+        `is_applied` is True if all workers have the current version. Without this list, the flags are read by several
+        requests, like an HTTP flag. If processes of the service return different flags, the result contains all these
+        flags.
         """
         document = self._document(self._client.get(self._read_url).document)
         return _state_of(document) if _lists_workers(document) else self._reader.read()
