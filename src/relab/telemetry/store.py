@@ -285,10 +285,10 @@ class _Batch:
 
         Args:
             trace_id: the id of the trace.
-            trace: the received spans of the trace; the removed ones are taken out of it.
+            trace: the received spans of the trace, from which spans are removed.
             stored: how many spans of the trace are stored already.
-            among: the ids of the spans in `trace` that are not stored yet; removed spans are taken out of this set,
-                too. None if none of the spans in `trace` is stored yet.
+            among: the ids of the spans in `trace` that are not stored yet; the ids of removed spans are also removed
+                from this set. None if no span in `trace` is stored yet.
         """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)
