@@ -146,7 +146,7 @@ class AccessService:
         return NewToken(info=info, token=f"{TOKEN_PREFIX}_{token_id.replace('-', '')}_{secret}")
 
     def list_tokens(self) -> list[TokenInfo]:
-        """Return all tokens without their secrets, oldest first, also expired and revoked ones."""
+        """Return all tokens, including expired and revoked tokens, without their secrets, oldest first."""
         with self._database.read() as session:
             rows = repository.list_tokens(session)
         return [_info(row) for row in rows]
