@@ -42,7 +42,7 @@ class JUnitReport:
             message here has up to `MAX_FAILURE_CHARS` characters; in `tests`, the message of the same test may be
             shorter.
         left_out: the number of executions of tests that are not in `tests`.
-        failed: the number of executions that failed, also of tests that are left out.
+        failed: the number of executions that failed, including executions of tests that are left out.
         executed: the number of executions.
         duration_s: the sum of the times of the suites, in seconds; None if no suite has a time. A suite inside another
             suite with a time is not added, because the outer time contains it.

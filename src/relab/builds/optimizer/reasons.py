@@ -21,9 +21,9 @@ def reason_of(
     """Return a sentence about why an action was chosen: how probable the choice was, and how often it succeeded before.
 
     Args:
-        situation: the facts by which the policy chose.
+        situation: the facts that the policy used to choose.
         actions: the ids of the possible actions.
-        chances: the probability with which the policy chose each of `actions`.
+        chances: the policy's probability of choosing each of `actions`.
         action_id: the chosen action.
         logged: the earlier decisions of the project, from which the policy has learnt.
     """

@@ -158,11 +158,11 @@ class PromotionService:
         self._models = models
 
     def policy_of(self, project: str) -> str:
-        """Return the name of the policy (rule that chooses build actions) of a project, for requests that name none.
+        """Return a project's policy (rule that chooses build actions), which is used for requests that name no policy.
 
         It is the value of the project's own flag. If this flag does not exist, it is the value of the flag
-        `builds.policy`; if that flag does not exist either, it is `ucb`. The name of the project is the targeting key
-        with which the flags are evaluated.
+        `builds.policy`; if that flag does not exist either, it is `ucb`. The flags are evaluated with the name of the
+        project as the targeting key.
 
         Raises:
             PolicyFlagError: the value of the flag is not the name of a policy.
