@@ -81,7 +81,7 @@ class ConflictError(RelabError):
 
 
 class InUseError(ConflictError):
-    """Another process uses the object exclusively at the moment; the request can succeed once that process has ended."""
+    """Another process now uses the object exclusively; the request can succeed after that process has ended."""
 
     code = "in_use"
 
@@ -137,7 +137,7 @@ class OverloadedError(RelabError):
 
 
 class UnavailableError(RelabError):
-    """A dependency of relab (database, Redis, a model) is unavailable at the moment."""
+    """A dependency of relab (database, Redis, a model) is temporarily unavailable."""
 
     code = "unavailable"
 
