@@ -138,7 +138,7 @@ def _check_run(run: RunFolder, options: ForkOptions) -> None:
 
 
 def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any]], int]:
-    """Select the trials to fork (to run again from a checkpoint), all of which must be of one variant.
+    """Select the trials to fork (to run again from a checkpoint); all of them must be of the same variant.
 
     Returns:
         The journal entries of the selected trials, ordered by the trials' numbers; and the number of trials of the

@@ -37,7 +37,7 @@ class ProofService:
         return self._key.path
 
     def public_key(self) -> PublicKey:
-        """Return the public key with which others verify what this installation signs; create a missing key pair.
+        """Return the public key that others need to verify this installation's signatures; create a missing key pair.
 
         Raises:
             SigningKeyError: the key cannot be created or used.

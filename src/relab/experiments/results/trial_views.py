@@ -201,8 +201,8 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 def _why(row: Mapping[str, Any]) -> list[str]:
     """Return sentences about a trial's error, exit code, exceeded guardrails, violated conditions and invalid events.
 
-    The conditions are those of the sanitization profile, which must be equal for all trials. `row` is the trial's row
-    in the results.
+    The sanitization profile names the conditions; they must be equal for all trials. `row` is the trial's row in the
+    results.
     """
     found = []
     if row.get("error_type"):

@@ -53,7 +53,8 @@ class TrialEvidence:
 
         Args:
             row: the row of the trial.
-            chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
+            chain_id: the id of the trial's chain. In a chain, each trial continues from the state of the previous
+                trial.
             state_policy: which earlier trials a trial continues from.
             own: `{file name in the trial's folder: "artifact://sha256/<digest>"}` of further documents that the runner
                 wrote; None for no further documents. The record has them in its field `ext`, because its schema has no
@@ -110,7 +111,8 @@ class TrialEvidence:
 
         Args:
             row: the result of the trial.
-            chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
+            chain_id: the id of the trial's chain. In a chain, each trial continues from the state of the previous
+                trial.
             state_policy: which earlier trials a trial continues from.
         """
         refs = self._workspace_refs()

@@ -113,7 +113,7 @@ class ModelGateway:
         """Answer a request from the cache or by the model's server; return `(kind of the answer, HTTP status)`.
 
         The kind is `hit` (from the cache), `miss` (from the server, to be cached) or `off` (never cached). The status
-        is that of `_forward`, or 200 for a cached answer.
+        is the result of `_forward`, or 200 for a cached answer.
         """
         headers = dict(request.headers.items())
         digest = None
