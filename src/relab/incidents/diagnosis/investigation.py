@@ -130,7 +130,7 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the probes with which every investigation begins; return their facts and the facts in `poll`.
+        """Run the first probes of the investigation; return their facts and the facts in `poll`.
 
         If both have the same fact, the value from the probe is used.
         """
@@ -213,7 +213,7 @@ class Investigator:
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
         """Return the names of the probes for the facts mentioned in the runbooks of the causes in `candidates`.
 
-        If no probe finds such a fact, return `FIRST_PROBES`, with which every investigation begins.
+        If no probe finds such a fact, return `FIRST_PROBES`, the first probes of every investigation.
         """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]

@@ -252,7 +252,7 @@ class ExecutionNodes:
     async def _rejected_by(self, state: IncidentState, plan: ActionPlan) -> str | None:
         """Return the name of the person who rejected the plan's action on the plan's target; None if no person did.
 
-        All approval requests of the incident count, also withdrawn ones.
+        All approval requests of the incident count, including withdrawn requests.
         """
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         return rejected_by(asked, plan.action, plan.target)

@@ -59,8 +59,7 @@ class ActionLog:
 
         Args:
             act: the action to store, with the status `asked`.
-            lease: the lease by which the caller's process watches the target; None if the process does not watch a
-                target.
+            lease: the lease on the target that the caller's process holds; None if the process does not watch a target.
 
         Raises:
             IncidentNotFoundError: the incident of the action does not exist.
