@@ -248,7 +248,7 @@ def _sign(each: Deviation) -> str:
 
 
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
-    """Return the Markdown text of a learnt runbook, with which a person can decide whether to accept the runbook.
+    """Return the Markdown text of a learnt runbook, so that a person can decide whether to accept the runbook.
 
     Args:
         lessons: the incidents from which the runbook is learnt, the latest first.
