@@ -251,7 +251,7 @@ class LoadRecorder:
         return self._open[-1]
 
     def _open_until(self, at_ns: int) -> None:
-        """Start the records of all time windows that begin at `at_ns` or earlier, also of windows without requests."""
+        """Start the records of all time windows that begin by `at_ns`, including windows without requests."""
         while self._next_index * self._window_ns <= at_ns and self._next_index * self._window_ns < self._end_ns:
             self._open.append(_Open(self._next_index))
             self._next_index += 1
