@@ -180,9 +180,9 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
     only says that something failed. The first case that applies decides:
 
     - `guard` is vague: everything else stays as in `error`.
-    - `error` is vague: the category and the detail are those of `guard`, and the confidence of `guard` is raised.
-    - Otherwise, the category is that of `error`, its confidence is raised, and the detail is that of `guard` if `error`
-      has none.
+    - `error` is vague: the category and the detail come from `guard`, and so does the confidence, which is raised.
+    - Otherwise, the category comes from `error`, and so does the confidence, which is raised. The detail comes from
+      `error` or, if that has no detail, from `guard`.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
