@@ -54,7 +54,7 @@ class RolloutRunner:
     ) -> tuple[RolloutRecord, Exception | None]:
         """Store a new rollout and execute it in this process; return (final record, error that ended it or None).
 
-        The arguments and errors are those of `execute`.
+        The arguments and errors are the same as in `execute`.
 
         A dry run is stored only at its end. If a dry run fails, its error is raised and nothing is stored.
         """

@@ -122,7 +122,7 @@ class RolloutService:
         Args:
             plan: the plan.
             by: the person who starts it.
-            root: the folder to which the plan's report paths are relative.
+            root: the base folder of relative report paths in the plan.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins, and after each measurement.
             is_dry_run: only check the target's health, and compute the changes of flags; a failure is not stored.
@@ -164,7 +164,7 @@ class RolloutService:
             by: the person who starts the rollout.
             stop: ends a canary early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins.
-            root: the folder to which the plan's report paths are relative.
+            root: the base folder of relative report paths in the plan.
             is_dry_run: judge, check the target's health, and compute the changes of flags, but change nothing.
 
         Raises:
@@ -322,7 +322,7 @@ class RolloutService:
 
         Args:
             plan: the plan; its section `report` has the path of the history.
-            root: the folder to which this path is relative.
+            root: the base folder of this path if it is relative.
 
         Raises:
             ReportFolderError: the history cannot be read.

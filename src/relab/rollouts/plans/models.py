@@ -190,8 +190,8 @@ class Plan(PlanSection):
         base_url: address of the target.
         timeout: time limit in seconds of one request to the target's control endpoints.
         experiment: what is changed and measured.
-        thresholds: the limits by which the verdict is decided.
-        policy: ours; the rule by which the rollout is decided.
+        thresholds: the limits that decide the verdict.
+        policy: ours; the rule that decides the rollout.
         time_budget: seconds after which the measurement ends; 0 for no limit.
         per_combo_cap: time limit, in seconds, of each arm (a set of flags: a combination of flow control and routing).
             It limits the sum of all windows (measurements) and warm-ups of the arm; 0 for no limit.

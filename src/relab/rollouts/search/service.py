@@ -51,7 +51,7 @@ class RolloutSearch:
         by: the person who starts the search.
         stop: ends the search early when set; the flags are restored.
         on_progress: is called with the progress of each rollout.
-        root: the folder to which report paths are relative.
+        root: the base folder of relative report paths.
     """
 
     rollouts: RolloutService

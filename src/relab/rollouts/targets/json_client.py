@@ -193,10 +193,10 @@ class JsonClient:
         return self._get(url)
 
     def get_repeatedly(self, url: str) -> JsonAnswer:
-        """Return the answer to a GET request, whatever its status; repeat a request that fails for the moment.
+        """Send a GET request and return the answer, whatever its status; repeat the request after a temporary failure.
 
-        A request fails for the moment if there is no answer, or if the status is 5xx or 408. If the last attempt has
-        such a status, its answer is returned.
+        A failure is temporary if there is no answer, or if the status is 5xx or 408. If the last attempt has such a
+        status, its answer is returned.
 
         Raises:
             TargetUnavailableError: the last attempt has no answer, or the request cannot be sent.
@@ -217,7 +217,7 @@ class JsonClient:
             raise TargetUnavailableError(error.message, remedy=error.remedy) from error
 
     def get_all(self, url: str, times: int) -> list[JsonAnswer]:
-        """Return the answers to `times` GET requests, of which up to 4 are sent at the same time.
+        """Send `times` GET requests, up to 4 at the same time, and return the answers.
 
         Raises:
             TargetUnavailableError: a request has no answer, or the status of an answer is not 2xx, or its body is not

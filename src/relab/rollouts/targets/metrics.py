@@ -33,7 +33,7 @@ class MetricReading:
 
 
 class MetricSource(Protocol):
-    """A source of the metric by which a rollout is judged.
+    """A source of the metric that decides a rollout.
 
     It reports the figures of one arm (set of flags) in one window of time.
     """
@@ -62,12 +62,12 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric by which a rollout is judged from a JSON endpoint.
+    """Reads the metric that decides a rollout from a JSON endpoint.
 
     Args:
         subject: the plan's section about the metric: the URL, the pointers to the numbers in the answer, and the
             headers.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """
@@ -113,11 +113,11 @@ class JsonMetricSource:
 
 
 class PrometheusSource:
-    """Reads the metric by which a rollout is judged from Prometheus.
+    """Reads the metric that decides a rollout from Prometheus.
 
     Args:
         subject: the plan's section about the metric: the base URL, the queries and the headers.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """
@@ -199,7 +199,7 @@ def metric_source(
 
     Args:
         subject: the section.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
 

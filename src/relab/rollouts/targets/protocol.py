@@ -95,7 +95,7 @@ class FlagTarget(Protocol):
         ...
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a shell command by which a person makes the change `wanted`, whatever the version of the flags."""
+        """Return a shell command that makes the change `wanted`, whatever the version of the flags."""
         ...
 
 

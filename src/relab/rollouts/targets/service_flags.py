@@ -28,7 +28,7 @@ class ServiceFlagsTarget:
     Args:
         base_url: the URL of the service, without a slash at the end.
         subject: the paths of the flags' endpoints, and the headers to send.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """
@@ -93,7 +93,7 @@ class ServiceFlagsTarget:
             FlagsChangedError: the flags have another version than `expected`.
             FlagsRejectedError: the service rejects the values.
             ChangesForbiddenError: the service forbids the change, or redirects the request.
-            TargetUnavailableError: the service does not answer, or is not available at the moment.
+            TargetUnavailableError: the service does not answer, or reports that it is unavailable.
         """
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         answer = self._client.request("POST", self._write_url, wanted, headers=headers)
@@ -108,7 +108,7 @@ class ServiceFlagsTarget:
         return _restricted(before.value, wanted)
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a curl command by which a person sets the fields of the service's flags to the values in `wanted`."""
+        """Return a curl command that sets the fields of the service's flags to the values in `wanted`."""
         return curl("POST", self._write_url, wanted, self._subject.headers)
 
 
