@@ -107,7 +107,7 @@ class TelemetryIntake:
         Every item with a receipt is durable when this returns.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used at the moment.
+            DatabaseUnavailableError: the database cannot be used now.
         """
         # Only one batch at a time, even if a command calls this while the writer thread writes.
         with self._lock:

@@ -1,4 +1,4 @@
-"""The components of `TelemetryService`, each of which is imported and built at its first use."""
+"""The components of `TelemetryService`; each component is imported and built at its first use."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def outcome_of(span: Span) -> SpanOutcome:
 
 
 def is_interrupted(span: Span) -> bool:
-    """Return whether LangGraph ended a span to wait for a person; the run goes on in another trace."""
+    """Return whether LangGraph ended a span to wait for a person; the run continues in another trace."""
     exception = _last_exception(span.events)
     named, _ = _name_error(span, None, exception) if exception is not None else (None, None)
     return (named or "").rpartition(".")[2] in ("GraphInterrupt", "NodeInterrupt")
