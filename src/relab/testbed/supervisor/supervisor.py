@@ -175,7 +175,7 @@ class Supervisor:
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Restart the component, or all components of the group, with this name; return their status.
 
-        The call does not wait until they are ready. Its arguments and errors are those of `stop_components`.
+        The call does not wait until they are ready. The arguments and errors are the same as in `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 

@@ -222,7 +222,7 @@ def worker_pids(ground: Ground) -> Iterator[int]:
     """Yield the process ids of the target's workers; `ground` gives access to the testbed's components.
 
     Raises:
-        PlantError: a worker has no process at the moment.
+        PlantError: a worker has no process now.
     """
     for item in ground.plant.components("target"):
         if item["pid"] is None:
