@@ -1,4 +1,4 @@
-"""Find the blocks of lines with which tools report errors."""
+"""Find blocks: consecutive lines that report one error of a tool."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def run_build(
         folder: the locked folder of the project's builds.
         sandbox: a prepared sandbox with the memory limit of the configuration.
         stop: ends the build when set; its status is then `interrupted`.
-        host_environment: the environment from which the build gets PATH.
+        host_environment: the environment variables of this process; the build gets PATH from them.
 
     Raises:
         BuildFolderError: a file of the build cannot be written or read.

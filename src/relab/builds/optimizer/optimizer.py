@@ -27,7 +27,7 @@ class BuildOptimizer:
     """Chooses the action (change of the configuration) for the next build by a policy, and logs each decision.
 
     Args:
-        store: the log of decisions, from which the policy is trained anew for each decision.
+        store: the log of decisions; for each decision, the policy is trained anew on this log.
         clock: the clock.
         generator: the source of randomness.
         models: the trained neural networks, which the policy `dqn` uses to choose actions.

@@ -25,7 +25,7 @@ def reason_of(
         actions: the ids of the possible actions.
         chances: the policy's probability of choosing each of `actions`.
         action_id: the chosen action.
-        logged: the earlier decisions of the project, from which the policy has learnt.
+        logged: the earlier decisions of the project; the policy was trained on them.
     """
     kind = _kind(situation.features())
     rewards = [each.reward for each in logged if each.action_id == action_id and _kind(each.features) == kind]

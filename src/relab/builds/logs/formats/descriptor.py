@@ -85,8 +85,8 @@ class NamedTestRule:
             and `message` are optional.
         outcomes: `{text of the group outcome: outcome}`; `flaky` stands for a failed execution that the tool repeats.
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
-        corrects: whether the line is the tool's last word about a test that an earlier line named, such as that it passed
-            when repeated. Without an earlier line, it says nothing.
+        corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
+            passed when repeated. Without an earlier line about the test, the line is ignored.
     """
 
     line: re.Pattern[str]
@@ -120,8 +120,8 @@ class LogFormat:
             matches a line starts a block.
         noise: the pattern of a line that does not explain a failure by itself; it is matched at the start of the line.
         harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
-        step_starts: the pattern of the line with which a step or command of the build starts.
-        step_ends: the pattern of the line with which a step ends, if steps can be nested.
+        step_starts: the pattern of the first line of a step or command of the build.
+        step_ends: the pattern of the last line of a step, if steps can be nested.
         step_fails: the pattern of the line that reports the failure of the step before it.
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
