@@ -100,7 +100,7 @@ def violations(profile: Profile, *, state_policy: StatePolicy, network_effective
 
     Args:
         profile: the sanitization profile: the conditions that must be equal for all trials.
-        state_policy: from which earlier trial a trial takes over workspace and state, if from any.
+        state_policy: says whether a trial takes over workspace and state from an earlier trial, and from which.
         network_effective: the network mode that the trial really has.
     """
     effect = EFFECTS[profile]

@@ -59,7 +59,7 @@ class ExportedTrial:
 
     @property
     def sample_id(self) -> str | int:
-        """The sample's id in the Inspect log from which the task was imported; for any other task, its task id."""
+        """If the task was imported from an Inspect log, the sample's id in this log; otherwise the id of the task."""
         found = object_of(self.task.get("inspect")).get("id")
         return found if isinstance(found, (str, int)) else str(self.row["task_id"])
 

@@ -160,7 +160,7 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
         config: the configuration.
         command: the command that runs the trials.
         container: whether `--container` was given.
-        warnings: a list to which sentences for the user are appended.
+        warnings: a list; sentences for the user are appended to it.
 
     Raises:
         PostureRefusedError: the configuration does not provide the isolation that the command requires.

@@ -33,7 +33,7 @@ class ProofService:
 
     @property
     def key_path(self) -> Path:
-        """The file of the private key with which this installation signs runs and bundles (archives)."""
+        """The file of the private key that signs the runs and bundles (archives) of this installation."""
         return self._key.path
 
     def public_key(self) -> PublicKey:

@@ -232,7 +232,7 @@ class TrialData:
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether the run has a stopping rule, by which clear results end the run early."""
+        """Whether the run has a stopping rule, so that clear results may end the run early."""
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:

@@ -183,7 +183,7 @@ class ResultCache:
         return removed
 
     def _salt(self) -> bytes:
-        """Return the cache's secret key, with which digests are computed; create it in the folder at the first use."""
+        """Return the cache's secret key for digests; create the key in the folder at its first use."""
         if not self._secret:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
