@@ -36,7 +36,7 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 
 
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
-    """Return the highest value with which a signal counts as back to normal after a repair, in the signal's unit.
+    """Return the highest value at which a signal counts as back to normal after a repair, in the signal's unit.
 
     - If `before` is at most `narrow` or unknown, the bound is `wide`.
     - If `before` is higher, the bound is `narrow` plus a quarter of the excess of `before` over `narrow`, but at most

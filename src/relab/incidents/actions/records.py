@@ -176,7 +176,7 @@ class ServerRecord:
     """One action that a client has requested, as recorded by the action server.
 
     Attributes:
-        actor: the name of the token with which the action was requested.
+        actor: the name of the token of the request.
         target: the part of the service that the action changed.
         requested_at_us: when the action was requested, in microseconds since 1970. The time is by the server's clock
             until the client converts it to the local clock.

@@ -95,8 +95,8 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior. Factors below 1 count as 1, and
-            factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor. Factors below 1 count
+            as 1, and factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
         mended: causes repaired in this incident. The conditions in `mended` of a cause's runbook are true while the
             cause is gone. Once one of them is known to be false, the cause is a candidate again. Until then, the signs
             that the cause left are not evidence for other causes.
@@ -228,7 +228,7 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return the features from which the probabilities are computed, as `(index, whether the condition holds)`.
+        """Return the features that determine the probabilities, as `(index, whether the condition holds)`.
 
         A feature is a condition of a runbook on one fact. For each known fact, only one feature is used: the one that
         separates the causes best.

@@ -105,7 +105,7 @@ class Investigator:
         runbooks: the runbooks of all known causes.
         usual: the median of each signal in the baseline, by name.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
         mended: causes repaired in this incident; their remaining signs are no evidence for another cause.
         settings: when an investigation stops.
     """

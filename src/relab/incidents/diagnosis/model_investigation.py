@@ -65,7 +65,7 @@ class InvestigationInput:
 
     Attributes:
         usual: the usual value (median) of each signal, by name.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         mended: causes that were repaired in this incident.

@@ -166,7 +166,7 @@ class ResponseContext:
     async def learnt(self) -> tuple[Runbook, ...]:
         """Return runbooks for causes that no other runbook describes.
 
-        They were learnt from the actions with which people repaired this target.
+        They were learnt from actions of people that repaired this target.
         """
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}
@@ -196,7 +196,7 @@ class ResponseContext:
 
         Args:
             incident_id: the id of the incident, which does not count as a past incident.
-            facts: the facts by which similar past incidents are found; empty: no past incident is used.
+            facts: the facts for the search of similar past incidents; empty: no past incident is used.
             mended: further causes that are known to be gone, besides those that the incident's actions have removed.
             asks_model: whether a language model may be used, if the settings allow it.
         """

@@ -55,7 +55,7 @@ class IncidentState(TypedDict, total=False):
         known: the facts that probes have found so far, as JSON.
         candidates: all possible causes with their probabilities, as JSON.
         is_confirmed: whether probes at two different times gave the same diagnosis.
-        others_since_us: a time; the actions that others requested before it have been examined.
+        others_since_us: a time; all actions that others requested before this time have been examined.
         others_seen: the ids of the newest records of the action server that have been examined; absent if the server
             gave no list of its records.
         others_first_seen: the ids of the action server's newest records at the beginning of the incident.
@@ -67,7 +67,7 @@ class IncidentState(TypedDict, total=False):
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.
         tried: the plans that were refused or rejected, each as `[action, target, fingerprint]`. The fingerprint is the
             digest of the action's name and parameters.
-        stand_downs: how often the workflow has waited because the policy forbade every action for the time being.
+        stand_downs: how often the workflow has waited because the policy temporarily forbade every action.
         waits: how often the workflow has waited because the policy refused one plan for a short time.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
