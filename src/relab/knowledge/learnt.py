@@ -1,4 +1,4 @@
-"""Create runbooks from the actions with which people resolved incidents of unknown cause. Pure.
+"""Create runbooks from the actions of people that resolved incidents of unknown cause. Pure.
 
 With such a runbook, the responder need not wait for a person at the second incident with the same cause. The conditions
 of the runbook are made from deviations: facts that differed from their usual values. Errors and slow responses deviate
@@ -41,7 +41,7 @@ _SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE = 0.8, 0.3
 
 @dataclass(frozen=True, slots=True)
 class _Lesson:
-    """An incident from which a runbook can be learnt.
+    """An incident that a runbook can be learnt from.
 
     Attributes:
         incident: the past incident, which a person resolved.
@@ -175,7 +175,7 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the actions with which people resolved incidents, as runbook actions, without duplicates.
+    """Return the actions of people that resolved incidents, as runbook actions, without duplicates.
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
