@@ -92,7 +92,7 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return the sort key of a problem, by which the best of several descriptions of one error comes first.
+    """Return the sort key of a problem; of several descriptions of one error, the best one sorts first.
 
     Problems with a vague detail, which only says that something failed, come last. Then higher confidence comes before
     lower confidence, then a more specific category before a more general one.
