@@ -117,7 +117,7 @@ class Thresholds(_Value):
             number, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
         max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
-        max_drift: the greatest drift, in percent up or down, with which arm A counts as stable. The drift is the change
+        max_drift: the greatest drift, in percent up or down, at which arm A counts as stable. The drift is the change
             of the judged figure from the first to the last window (measurement) of arm A, by a linear trend.
         max_window_sd: the greatest standard deviation of the judged figure over arm A's windows, in percent of their
             mean, with which arm A counts as stable.
@@ -218,7 +218,7 @@ class RolloutJudgement(_Value):
             ratio of arm B to arm A, times 100.
         minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
             rounds finds with a power of 80 %.
-        rounds_needed: number of rounds with which a true change of the plan's `detected_pct` passes with a probability
+        rounds_needed: number of rounds after which a true change of the plan's `detected_pct` passes with a probability
             of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
         false_pass_rate: share, 0..1, of simulated rollouts that this plan passes although both arms are equal.
         warnings: one sentence each; they do not change the verdict.

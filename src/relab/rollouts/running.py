@@ -166,7 +166,7 @@ class RolloutRunner:
         send_to_telemetry(self._telemetry, record)
 
     def publish_end(self, record: RolloutRecord) -> None:
-        """Publish the last progress event of a rollout, with which its progress stream ends."""
+        """Publish the last progress event of a rollout, which ends its progress stream."""
         verdict = "" if record.judgement is None else f"{record.judgement.verdict.value}: {record.judgement.reason}"
         status = "done" if record.status is RolloutStatus.DONE else "failed"
         self._progress.publish(

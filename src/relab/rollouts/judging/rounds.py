@@ -139,7 +139,7 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
     Args:
         plan: the plan.
         sd: the measured standard deviation of the log ratio of arm B to arm A between rounds, for each rollout.
-        rounds: number of rounds from which `sd` was measured.
+        rounds: the number of rounds in which `sd` was measured.
     """
     return np.searchsorted(_largest_sds(plan), sd * planning_factor(rounds)) + plan.experiment.min_rounds
 
