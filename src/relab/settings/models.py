@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources from which settings are read; an earlier source has precedence over a later one.
+        """Return the sources of settings; an earlier source has precedence over a later one.
 
         A source of variables (the environment, or the file `.env`) is left out if it has no variable of relab, because
         reading it takes a millisecond.
