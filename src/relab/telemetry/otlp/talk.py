@@ -139,7 +139,7 @@ def _recalled(messages: Sequence[Message], count: int) -> int:
 
 
 def _rejection(last: Message) -> str | None:
-    """Return the error by which an agent's program rejects the model's previous answer and asks for another one.
+    """Return the error with which an agent's program rejects the model's answer before it asks for another one.
 
     The error is in `last`, the last message before a call of the model. Return None if `last` rejects no answer.
     """
