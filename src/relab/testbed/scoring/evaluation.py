@@ -193,7 +193,7 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings with which the responder ignores its runbooks for the causes of `faults`.
+    """Return a copy of a responder's bindings that makes it ignore its runbooks for the causes of `faults`.
 
     Args:
         measured: the bindings (start settings) of the responder.

@@ -141,7 +141,7 @@ class Supervisor:
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
-        """Return the addresses and credentials, as JSON, by which operators reach database and cache directly."""
+        """Return the addresses and credentials, as JSON, that operators need to reach database and cache directly."""
         assert self._site is not None
         return table.access_of(self._site)
 
