@@ -171,7 +171,8 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
     variants = sorted({entry["row"]["variant_id"] for entry in found.values()})
     if len(variants) > 1:
         raise ForkInvalidError(
-            f"The trials are of several variants: {', '.join(variants)}.", remedy="Fork those of one variant at a time."
+            f"The trials are of several variants: {', '.join(variants)}.",
+            remedy="Fork the trials of one variant at a time.",
         )
     # In the order of their numbers, so that a fork of the same trials has the same plan.
     ordered = sorted(found.values(), key=lambda entry: (len(entry["row"]["trial_id"]), entry["row"]["trial_id"]))

@@ -150,7 +150,7 @@ def _expectations(runbook: Runbook) -> Iterator[Remark]:
             said = f"speaks against the cause: likely is {each.likely:g}, below otherwise ({each.otherwise:g})"
             yield Remark(runbook.source, field, f"{said}; write a condition that is expected", Weight.WARNING)
     if not any(each.likely >= _POINTS * each.otherwise for each in runbook.expects):
-        said = f"no condition points to the cause: none is {_POINTS:g} times as likely with it as otherwise"
+        said = f"no condition points to the cause: none is {_POINTS:g} times as likely with the cause as without it"
         yield Remark(runbook.source, "expects", said, Weight.WARNING)
 
 

@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     anomaly_threshold_error_rate: Annotated[float, Field(gt=0, le=100)] = Field(
         50.0,
         validation_alias=AliasChoices("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "ANOMALY_THRESHOLD_ERROR_RATE"),
-        description="The error rate in percent from which the seed's rule opens an incident.",
+        description="The error rate in percent at which the seed's rule opens an incident.",
     )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9001,

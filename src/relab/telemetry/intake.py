@@ -159,4 +159,4 @@ def _submit_to(reader: ThreadPoolExecutor, function: Callable[[], Any]) -> Futur
 
 
 def _stopped() -> WriterStoppedError:
-    return WriterStoppedError("This process does not ingest telemetry at the moment.", remedy="Send the request again.")
+    return WriterStoppedError("This process does not ingest telemetry now.", remedy="Send the request again.")

@@ -50,7 +50,7 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
     found = cached_snapshot(root / LAB / "cache", run.facts["snapshot"])
     if found is None:
         raise RunChangedError(
-            f"The snapshot {run.facts['snapshot']} with which {run.run_id} began is not in the cache any more.",
+            f"The snapshot {run.facts['snapshot']} from the start of {run.run_id} is not in the cache any more.",
             remedy="Restore the folder .lab/cache; its trials cannot be replayed or forked without it.",
         )
     return found

@@ -213,7 +213,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
         if slow
         else f"Measure how long {facts.subject} usually takes, set the limit above that and below the deadline of the run"
     )
-    return facts.explanation("; ".join(parts), f"{fix}; let the agent go on without the result.")
+    return facts.explanation("; ".join(parts), f"{fix}; let the agent continue without the result.")
 
 
 DESCRIPTOR = CategoryDescriptor(

@@ -118,7 +118,7 @@ class RolloutSearch:
         estimates = [None if one.problem else one.estimate_pct for one in candidates]
         places = to_confirm(estimates, greatest_pct=spec.plan.thresholds.edge_delta_p95_max, most=spec.confirmations)
         if not places:
-            return result("No candidate is better by the screening, so none is confirmed.", finished=True)
+            return result("No candidate was better in its screening, so no candidate is confirmed.", finished=True)
         for number, place in enumerate(places, 1):
             candidate = candidates[place]
             plan = confirming_plan(spec, candidate, number, folder)

@@ -311,7 +311,7 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
             raise SubjectError(f"A header of the plan uses ${{{name}}}, which is not set.", remedy=f"export {name}=…")
         if not _PRINTABLE.fullmatch(environment[name]):
             raise SubjectError(
-                f"The environment variable {name} holds a character that no HTTP header may have, such as a line end.",
+                f"The environment variable {name} contains a character that no HTTP header may have, such as a line end.",
                 remedy="Set it without line ends, in ASCII.",
             )
         return environment[name]

@@ -226,7 +226,7 @@ def _check_clock(url: str, answer: JsonAnswer, started_at: int, ended_at: int) -
     if abs(skew_s) > _MAX_SKEW * window_s:
         raise ClockSkewError(
             f"The clock of {shown_url(url)} is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's "
-            f"clock, so its figures are not those of the windows of {window_s:g} s.",
+            f"clock, so its figures belong to other times than the windows of {window_s:g} s.",
             remedy="Synchronize both clocks (NTP), then repeat the rollout.",
         )
 

@@ -143,7 +143,7 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
         raise WrongEpisodeError(
             f"{wanted.compared} of {wanted.episodes} episodes cannot be compared, or one of the counts "
             f"{', '.join(map(str, counts))} or the share {wanted.busy_share:g} is out of range.",
-            remedy="Give counts of 0 or more and a share from 0 to 1, and compare as many as there are at most.",
+            remedy="Give counts of 0 or more and a share from 0 to 1, and compare at most as many episodes as there are.",
         )
     given = dict(wanted.responders or {})
     name, measured = next(iter(given.items())) if given else (MEASURED, OURS)
