@@ -118,7 +118,7 @@ class LogFormat:
         name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
             matches a line starts a block.
-        noise: the pattern of a line that does not explain a failure by itself; it is matched at the start of the line.
+        noise: the pattern of a line that alone explains no failure; it is matched at the start of the line.
         harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
         step_starts: the pattern of the first line of a step or command of the build.
         step_ends: the pattern of the last line of a step, if steps can be nested.

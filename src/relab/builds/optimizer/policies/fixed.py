@@ -51,8 +51,8 @@ class FixedPolicy:
 class RandomPolicy:
     """Chooses each possible action with the same probability.
 
-    All other policies can be evaluated from its decisions, because it tries every action. The decisions of a policy
-    that avoids an action say little about that action.
+    All other policies can be evaluated from its decisions, because it tries every action. In contrast, the decisions of
+    a policy that avoids an action say little about this action.
     """
 
     def propensities(
