@@ -172,8 +172,8 @@ class RunOptions:
         command: the command that starts the run.
         container: whether trials must run in a container (`--container`).
         overrides: the file of values for knobs (fields that overrides may change); None for no overrides.
-        setup: a shell command that prepares the workspace once, before all trials; only for the command `run-dev`. None
-            for no such command.
+        setup: a shell command that prepares the workspace once, before all trials; only for the command `run-dev`.
+            None: no command.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for the executor's default address.
