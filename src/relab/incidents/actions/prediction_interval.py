@@ -46,7 +46,7 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
 
     Args:
         narrow: the highest usual value of the signal, if the learnt usual values (the baseline) were exact.
-        wide: the highest usual value, if the baseline is as uncertain as it is after few polls.
+        wide: the highest usual value for a baseline that is uncertain, because it was computed from few polls.
         before: the value of the signal before the repair; None if it is unknown.
     """
     if before is not None and before > narrow:

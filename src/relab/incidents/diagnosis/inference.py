@@ -172,8 +172,8 @@ class Diagnosis:
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
         """Return `likely`, raised for the features (conditions of runbooks) that repaired causes may have left behind.
 
-        Each such feature gets the probability that it is true because of the cause set or because of the repaired
-        cause. A cause set is one cause or two causes.
+        The probability of each such feature is the probability that the cause set or the repaired cause makes it true.
+        A cause set is one cause or two causes.
 
         Args:
             gone: the runbooks of the repaired causes.

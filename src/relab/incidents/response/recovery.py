@@ -29,7 +29,7 @@ class Recovery:
     Args:
         world: gives the polls, the alerts and the settings.
         incident_id: the id of the incident.
-        before: the poll on which the incident was opened, as JSON.
+        before: the poll that opened the incident, as JSON.
     """
 
     def __init__(self, world: ResponseContext, incident_id: str, before: Mapping[str, Any]) -> None:

@@ -43,8 +43,7 @@ class IncidentState(TypedDict, total=False):
     responder.
 
     Attributes:
-        symptoms: the poll on which the incident was opened; after a new diagnosis, the poll on which that diagnosis
-            began.
+        symptoms: the poll that opened the incident; after a new diagnosis, the poll that this diagnosis began with.
         is_unhealthy: whether the target still has a problem.
         diagnosis: the most probable cause.
         confidence: the probability of the diagnosis, 0 to 1.
