@@ -1,8 +1,8 @@
 """Trained ranking models: the document in which they are stored (an artefact), and their predictions for a run.
 
 An artefact is one JSON document with a `SourceModel` for each source (a program that makes runs). It names the features
-that its models read. Therefore this version can read an artefact of an older version as long as it still has all of
-these features.
+that its models read. Therefore this version can read an artefact of an older version if all features in the artefact
+still exist.
 """
 
 from __future__ import annotations
