@@ -5,8 +5,8 @@ received, and their runs are marked as unprojected: `projector.py` computes the 
 read. Only if too many runs are unprojected, this transaction computes the runs of the batch itself.
 
 Log records of a trace without a run wait for spans of this trace. The transaction that stores such records inserts a
-row for the run and deletes it again. The row is never visible, but until the end of the transaction, no other
-transaction can insert a row with the same id. So another transaction that creates the run waits, and its run includes
+row for the run and deletes it again. The row is never visible, but it prevents other transactions from inserting a row
+with the same id until this transaction ends. So another transaction that creates the run waits, and its run includes
 the log records.
 """
 
