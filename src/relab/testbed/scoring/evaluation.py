@@ -99,7 +99,7 @@ class EvaluationRequest:
         responders: how to start each responder, by name; None for relab's own. The simple responders in `BASELINES`,
             such as one that only restarts, always run the part `compared` too.
         concurrency: number of episodes that run at the same time.
-        model: the language model for an additional responder, relab's own with this model; None for no such responder.
+        model: the language model for an additional responder, relab's own with this model; None: no responder.
     """
 
     episodes: int = 100

@@ -25,7 +25,7 @@ class Growth(FaultParameters):
 
     Attributes:
         mb_per_s: growth of each worker at full strength (level 1), in MiB per second.
-        limit_mb: amount of leaked memory per worker, in MiB, at which the growth ends.
+        limit_mb: the growth ends when each worker has leaked this much memory, in MiB.
     """
 
     mb_per_s: float = Field(20.0, gt=0, le=500)
