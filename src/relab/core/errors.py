@@ -131,8 +131,8 @@ class OverloadedError(RelabError):
 
     code = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_s: int = 1, remedy: str | None = None) -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 

@@ -204,7 +204,7 @@ class _Reader:
             if first is None or first == suite:
                 return name
             self._shared_names.add(name)
-            # Of tests with one name, those in suites without a name keep it.
+            # If several tests have the same name, tests in suites without a name keep the plain name.
             if first:
                 self._rename(name, bounded_test_name(f"{first}::{name}"))
         return bounded_test_name(f"{suite}::{name}") if suite else name

@@ -143,7 +143,7 @@ def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> E
     if running.rounds < 2:
         return Effect(estimate_pct=estimate)
     half = t_quantile(1 - alpha, running.rounds - 1) * error
-    # A log ratio beyond this is no finite percentage; such an end says nothing.
+    # A larger log ratio has no finite percentage: this end of the interval is unknown.
     high = scale * (mean + half)
     return Effect(
         estimate_pct=estimate,

@@ -225,7 +225,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
         )
     reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
-        # The agent to which the conversation went gives the answer.
+        # The agent that took over the conversation gives the answer.
         return None
     asked = case.calls_after(model)
     called = [call for call in asked if call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)]
