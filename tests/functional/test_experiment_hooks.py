@@ -42,7 +42,7 @@ def stop_early(events: list[dict[str, Any]]) -> None:
 
 BREAKS: dict[str, tuple[Break, str]] = {
     "seq": (lambda events: events[3].update(seq=2), "seq 2 does not come after 3"),
-    "ids": (lambda events: events[3]["ids"].update(trial_id="trial_7"), "ids are those of another trial"),
+    "ids": (lambda events: events[3]["ids"].update(trial_id="trial_7"), "ids belong to another trial"),
     "field": (lambda events: events[0].pop("ts"), "'ts' is a required property"),
     "acknowledgement": (lambda events: events.pop(2), "no control_ack follows the agent_step_end of line 2"),
     "start after a stop": (stop_early, "a step starts after a stop was acknowledged"),

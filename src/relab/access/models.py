@@ -111,7 +111,7 @@ class AccessEvent(BaseModel):
 
     Attributes:
         token_id: the id of the token that was created or revoked; None if the installation was reopened.
-        actor: the person who made the change, by the name in their operating system.
+        actor: the name of the person who made the change, in their operating system.
     """
 
     event_id: str

@@ -146,7 +146,7 @@ class AccessService:
         return NewToken(info=info, token=f"{TOKEN_PREFIX}_{token_id.replace('-', '')}_{secret}")
 
     def list_tokens(self) -> list[TokenInfo]:
-        """Return all tokens without their secrets, oldest first, also expired and revoked ones."""
+        """Return all tokens, including expired and revoked tokens, without their secrets, oldest first."""
         with self._database.read() as session:
             rows = repository.list_tokens(session)
         return [_info(row) for row in rows]
@@ -335,7 +335,7 @@ def _hash(secret: str) -> str:
 def _expand(compact: str) -> str:
     """Convert a UUID without dashes to its form with dashes.
 
-    For a text that does not have 32 letters and digits, return "", which is never an id.
+    Return "", which is never an id, if the text does not consist of exactly 32 letters and digits.
     """
     cut = [compact[:8], compact[8:12], compact[12:16], compact[16:20], compact[20:32]]
     return "-".join(cut) if len(compact) == 32 and compact.isalnum() else ""

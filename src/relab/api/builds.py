@@ -60,7 +60,7 @@ def get_simulated_build(
 ) -> SimulatedBuild:
     """Return a simulated build: its status, duration and error are drawn at random from measured builds.
 
-    The measured builds are those of the example project. Nothing is stored; `/metrics` counts the simulated builds of
+    The measured builds are builds of the example project. Nothing is stored; `/metrics` counts the simulated builds of
     this process.
     """
     return _simulated(request, services, simulation)

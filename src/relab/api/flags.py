@@ -175,7 +175,7 @@ def list_flags(
 
 @router.post("/flags", status_code=201, **scoped(Scope.OPERATE, 409, has_body=True), summary="Create a flag")
 def post_flag(draft: Draft, services: ServicesDep, caller: OperatorDep, response: Response) -> FlagVersion:
-    """Create a flag; it is at version 1, and in use at once. 409 if a flag has this key, also if it is archived."""
+    """Create a flag with version 1; it is in use at once. 409 if another flag, archived or not, has this key."""
     flag = services.flags.create(draft.key, draft.content, author=caller.name, note=draft.note)
     response.headers["Location"] = f"/flags/{flag.key}"
     return _answer(response, flag)
@@ -183,7 +183,7 @@ def post_flag(draft: Draft, services: ServicesDep, caller: OperatorDep, response
 
 @router.get("/flags/{key}", **scoped(Scope.READ, 404), summary="Show the current version of a flag")
 def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
-    """Return the current version of a flag, also of an archived one.
+    """Return the current version of a flag, even if the flag is archived.
 
     The header `ETag` is the version in quotation marks. A request that changes the flag must send this value as
     `If-Match`.

@@ -19,7 +19,7 @@ from relab.core.errors import UnsupportedMediaError
 from relab.http.body import declared_length, media_type, read_body
 from relab.telemetry.otlp_models import OtlpReceipt
 
-# Protobuf is imported at the first request that needs it: a server without traces does without its 3 MB.
+# Protobuf is imported at the first request that needs it: a server that gets no traces saves 3 MB.
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.rpc.status_pb2 import Status

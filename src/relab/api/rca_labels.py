@@ -44,7 +44,7 @@ def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: Ope
 
 @router.get("/agent-runs/{run_id}/rca-label", **scoped(Scope.READ, 404), summary="Show the label of a run")
 def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
-    """Return the label that says which step of a run went wrong first; 404 if the run has none."""
+    """Return the label with the step of a run that went wrong first; 404 if the run has no label."""
     return services.rca.labels.get(run_id)
 
 
@@ -52,7 +52,7 @@ def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
     "/agent-runs/{run_id}/rca-label", status_code=204, **scoped(Scope.OPERATE, 404), summary="Delete the label of a run"
 )
 def delete_label(run_id: RunId, services: ServicesDep) -> None:
-    """Delete the label that says which step of a run went wrong first; 404 if the run has none."""
+    """Delete the label with the step of a run that went wrong first; 404 if the run has no label."""
     services.rca.labels.remove(run_id)
 
 
@@ -88,7 +88,7 @@ def put_behaviour_label(
     summary="List the labels of a run for behaviours",
 )
 def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabelList:
-    """Return the labels that say whether a run shows certain behaviours (patterns); empty if it has no such label."""
+    """Return the labels of a run about behaviours (patterns that the run shows or does not show); may be empty."""
     services.telemetry.get_content(run_id)
     return BehaviourLabelList(items=services.rca.behaviours.labels.of_run(run_id))
 
@@ -99,7 +99,7 @@ def list_behaviour_labels(run_id: RunId, services: ServicesDep) -> BehaviourLabe
     summary="Show the label of a run for a behaviour",
 )
 def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> RunBehaviourLabel:
-    """Return the label that says whether a run shows a behaviour; 404 if the run does not exist or has no such label."""
+    """Return the label about one behaviour of a run (shown or not); 404 if the run or the label does not exist."""
     services.telemetry.get_content(run_id)
     return services.rca.behaviours.labels.get(run_id, behaviour)
 
@@ -111,5 +111,5 @@ def get_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: Services
     summary="Delete the label of a run for a behaviour",
 )
 def delete_behaviour_label(run_id: RunId, behaviour: _Behaviour, services: ServicesDep) -> None:
-    """Delete the label that says whether a run shows a behaviour (a pattern); 404 if the run has no such label."""
+    """Delete the label about one behaviour (a pattern) of a run; 404 if the run has no such label."""
     services.rca.behaviours.labels.remove(run_id, behaviour)

@@ -91,8 +91,8 @@ def check_provider(settings: Settings) -> None:
 def _provider(settings: Settings) -> str:
     """Return the name of the language model provider to use.
 
-    The setting `provider` names it. If the setting is `auto`, the result is the default provider if it has a key or a
-    base URL, otherwise the first provider with a key.
+    The setting `provider` names it. The value `auto` means the default provider if the settings have a key or a base
+    URL for it, otherwise the first provider with a key.
     """
     llm, keys = settings.llm, settings.provider_keys
     if llm.provider != "auto":

@@ -46,7 +46,7 @@ class BuildPass:
 
     @property
     def replaced_tests(self) -> tuple[str, str] | None:
-        """The test selections `(of the first build, of the last build)` if they differ, otherwise None."""
+        """`(test selection of the first build, test selection of the last build)` if they differ, otherwise None."""
         first, last = self.builds[0].configuration, self.builds[-1].configuration
         return None if first is None or last is None or first.tests == last.tests else (first.tests, last.tests)
 

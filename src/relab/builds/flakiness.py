@@ -180,7 +180,7 @@ def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, st
     """Return whether a streak of equal outcomes may be chance, that is, whether its probability is at least 1 %.
 
     Args:
-        earlier: the outcomes before the streak, from which the probability is estimated.
+        earlier: the outcomes before the streak; they are used to estimate the probability.
         outcome: the outcome of each build in the streak.
         streak: the number of outcomes in the streak.
     """

@@ -81,8 +81,8 @@ def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[s
 def last_group_of(session: Session, project: str) -> str | None:
     """Return the key of the failure group that a project's last build is in; None if it is in no group.
 
-    A failure group has the builds that failed for the same cause. The last build is the one that started last, among
-    the `_NEWEST` builds that were recorded last and that succeeded or failed.
+    A failure group has the builds that failed for the same cause. Of the builds that succeeded or failed, only the
+    `_NEWEST` most recently recorded ones are considered; the last build is the one of them that started last.
     """
     row = BuildRow
     ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])

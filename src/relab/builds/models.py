@@ -269,8 +269,8 @@ class SimulationRequest(BaseModel):
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
         action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
-            configuration. 5 and 7 change nothing, because the default configuration builds one job at a time (5) and
-            from clean (7).
+            configuration. 5 (one job at a time) and 7 (build from clean) change nothing either, because the default
+            configuration has these values already.
         seed: the seed of the simulation; None for a new random seed each time.
     """
 

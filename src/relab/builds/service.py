@@ -99,7 +99,7 @@ class BuildService:
         telemetry: stores each pass (a build and its retries) as an agent run.
         home: the folder that contains the workspaces, caches and snapshots of all projects.
         taught: the folder of the known failures (kinds of failures, with fixes) that people have added; may be missing.
-        environment: the environment variables of this process, from which builds get PATH.
+        environment: the environment variables of this process; builds get PATH from them.
         models: the folder of trained policies.
         max_kept_bytes: the disk space that workspaces, caches and snapshots may use.
 

@@ -148,7 +148,7 @@ class _CompiledTemplates(BytecodeCache):
             bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Write the compiled template in `bucket`, Jinja's container for it, to its cache file."""
+        """Write a compiled template to its cache file; `bucket` is Jinja's container of the template."""
         _keep(self._path(bucket), bucket.bytecode_to_string())
 
     def _path(self, bucket: Bucket) -> Path:

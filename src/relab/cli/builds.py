@@ -251,7 +251,7 @@ def policies(
 ) -> None:
     """Estimate the mean reward of each policy from the log of the optimizer's decisions.
 
-    After a failed build, the optimizer decides with which change the project is built again. Each policy learns from
+    After a failed build, the optimizer chooses the change for the next build of the project. Each policy learns from
     the older half of the log, and its reward is estimated on the newer half.
     """
     with open_services() as services:

@@ -28,7 +28,7 @@ KnobsOption = Annotated[
 ]
 PolicyOption = Annotated[
     str | None,
-    typer.Option(help=f"By default the promoted one, else ucb. {POLICY_CHOICES}"),
+    typer.Option(help=f"By default the promoted policy, else ucb. {POLICY_CHOICES}"),
 ]
 
 

@@ -219,7 +219,7 @@ def _responder(services: Services) -> list[Check]:
 
 
 def _autonomy(services: Services) -> list[Check]:
-    """Check that the action server, which executes the responder's actions, knows each action class in the settings.
+    """Check that the action server (it executes the responder's actions) knows each action class in the settings.
 
     For an action class (a kind of action), the settings can set how autonomously the responder acts.
 

@@ -38,7 +38,7 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 
 @contextmanager
 def stoppable_run() -> Iterator[StopSwitch]:
-    """Yield a switch that stops a run: at the first Ctrl-C or SIGTERM, running trials are finished, no other starts.
+    """Yield a switch that stops a run: after the first Ctrl-C or SIGTERM, running trials finish, and no new ones start.
 
     A second Ctrl-C or SIGTERM ends the running trials immediately.
     """

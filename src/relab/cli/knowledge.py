@@ -254,7 +254,8 @@ def lint(
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
     """Return the facts and actions that runbooks may use.
 
-    With `ask`, the configured action server lists its actions. Otherwise, the actions are those of relab's testbed.
+    With `ask`, the configured action server lists its actions. Otherwise, the result has the actions of relab's
+    testbed.
     """
     from relab.incidents.capabilities import capabilities, offered_actions
 

@@ -64,7 +64,7 @@ def delete(incident_id: IncidentId, as_json: JsonOption = False) -> None:
 
 def correct(
     incident_id: IncidentId,
-    cause: Annotated[str, typer.Option(help="The correct cause: that of a runbook, or `unknown`.")],
+    cause: Annotated[str, typer.Option(help="The correct cause: the cause of a runbook, or `unknown`.")],
     as_json: JsonOption = False,
 ) -> None:
     """Correct the cause of a past incident, and update the runbooks that are learnt from it."""

@@ -37,7 +37,7 @@ ALIKE = 0.65
 class ClosedPipeError(Exception):
     """A command wrote into a pipe that its reader had closed; the cause is the BrokenPipeError.
 
-    It replaces the BrokenPipeError, for which Typer ends the process with 1, the code of a failed command.
+    It replaces the BrokenPipeError, because Typer would then end the process with 1, the code of a failed command.
     """
 
 

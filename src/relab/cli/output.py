@@ -170,8 +170,8 @@ def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force
 
     Raises:
         ConflictError: the file exists, and `overwrite` is false.
-        ConfigurationError: the file cannot be written. An existing file is unchanged, unless it cannot be replaced as a
-            whole (such as a mount point) and was written directly.
+        ConfigurationError: the file cannot be written. An existing file then keeps its old text, except for one that
+            cannot be replaced as a whole (such as a mount point): it is written directly and may be incomplete.
     """
     try:
         write_file(path, text, overwrite=overwrite)
@@ -196,8 +196,9 @@ def write_file(path: Path, text: str, *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: the file exists, and `overwrite` is false.
-        OSError: the file cannot be written. An existing file is unchanged, unless it cannot be replaced as a whole
-            (such as a mount point) and was written directly. No part of a new file is left.
+        OSError: the file cannot be written. An existing file then keeps its old text, except for one that cannot be
+            replaced as a whole (such as a mount point): it is written directly and may be incomplete. No part of a new
+            file is left.
     """
     content = text.encode(errors="replace")
     if not overwrite:
@@ -366,7 +367,7 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
 def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
     """Print an error to stderr, or with `--json` as JSON to stdout.
 
-    If stdout cannot be written, print it to stderr too.
+    If writing to stdout fails, the error is printed to stderr instead.
     """
     if "--json" in sys.argv:
         try:

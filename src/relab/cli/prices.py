@@ -1,4 +1,4 @@
-"""`lab prices`: the prices of language models, from which costs are estimated."""
+"""`lab prices`: the prices of language models, which are used to estimate costs."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def show(
     pem: Annotated[bool, typer.Option("--pem", help="Print only the public key, in PEM.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show the public key with which others verify runs that were signed here. The first call creates the keys."""
+    """Show the public key that others need to verify runs signed here. The first call creates the keys."""
     service = open_proof()
     key = service.public_key()
     if json:

@@ -22,7 +22,7 @@ def label(
         str | None, typer.Option(help="A category or detail of reports, such as timeout, or a name of your own.")
     ] = None,
     agent: Annotated[
-        str | None, typer.Option(help="The agent that went wrong first; by default that of the step.")
+        str | None, typer.Option(help="The agent that went wrong first; by default the agent of the step.")
     ] = None,
     note: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
     behaviour: Annotated[

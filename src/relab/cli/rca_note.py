@@ -58,7 +58,7 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
     Args:
         note: the note.
-        console: the terminal, by which the width of texts is measured.
+        console: the terminal; it measures the width of texts.
         width: the number of columns of the terminal.
         height: the number of lines of the terminal.
     """
@@ -90,7 +90,7 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
 
     Args:
         note: the note (the summary of an analysis).
-        console: the terminal, by which the width of texts is measured.
+        console: the terminal; it measures the width of texts.
         width: the largest number of columns of a line.
         is_small: whether the terminal is small; some parts then get fewer lines.
     """
@@ -136,7 +136,7 @@ def _changes(note: RunNote, console: Console, width: int, left: int, *, is_small
 
     Args:
         note: the note (the summary of an analysis).
-        console: the terminal, by which the width of texts is measured.
+        console: the terminal; it measures the width of texts.
         width: the largest number of columns of a line.
         left: the number of lines that are left on the screen.
         is_small: whether the terminal is small; each change after the first then gets one line.

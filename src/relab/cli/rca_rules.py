@@ -35,7 +35,7 @@ MAX_SHOWN = 20
 def lint(file: RuleFile, as_json: JsonOption = False) -> None:
     """Check a file of behaviour rules, and print each mistake with its line. Exit code 1 if the file has a mistake.
 
-    A behaviour rule describes a pattern in agent runs, by which runs that show it are found.
+    A behaviour rule describes a pattern; relab uses the rule to find agent runs with this pattern.
     """
     from relab.rca.service import RuleFileError, read_rules
 

@@ -45,8 +45,8 @@ def from_experiment(
     """Judge a variant of a run as `lab compare` does; on a PASS, change the flags as --config or --flag says.
 
     Any other verdict changes nothing. If an earlier call already decided the same change by the same comparison,
-    nothing is done. The exit codes are those of `lab rollout run`. In addition, 64 means that the run is not finished,
-    is damaged, or has no such variant.
+    nothing is done. The exit codes are the same as for `lab rollout run`. In addition, 64 means that the run is not
+    finished, is damaged, or has no such variant.
     """
     from relab.rollouts.models import ExperimentQuestion
 

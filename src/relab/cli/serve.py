@@ -98,7 +98,7 @@ def _limits(http: HttpSettings) -> HttpLimits:
 
 
 def _export_options(only: str | None, autonomy: str | None, grpc_port: int | None) -> None:
-    """Put options of the command into environment variables, from which the server and the worker read their settings.
+    """Put options of the command into environment variables; the server and the worker read their settings from these.
 
     An option that is None leaves its variable unchanged.
     """

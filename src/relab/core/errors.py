@@ -81,7 +81,7 @@ class ConflictError(RelabError):
 
 
 class InUseError(ConflictError):
-    """Another process uses the object exclusively at the moment; the request can succeed once that process has ended."""
+    """Another process now uses the object exclusively; the request can succeed after that process has ended."""
 
     code = "in_use"
 
@@ -131,13 +131,13 @@ class OverloadedError(RelabError):
 
     code = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_s: int = 1, remedy: str | None = None) -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
 class UnavailableError(RelabError):
-    """A dependency of relab (database, Redis, a model) is unavailable at the moment."""
+    """A dependency of relab (database, Redis, a model) is temporarily unavailable."""
 
     code = "unavailable"
 

@@ -36,7 +36,8 @@ def file_lock(path: Path, *, shared: bool = False, mode: int = 0o600) -> Iterato
 def open_file_lock(descriptor: int, *, shared: bool = False) -> Iterator[None]:
     """Hold a lock on the open file with this descriptor; wait while another thread or process has a conflicting lock.
 
-    The block must flush the data that it writes to the file, because other processes may write as soon as it ends.
+    The block must flush the data that it writes to the file, because other processes may write to the file as soon as
+    the block ends.
 
     Args:
         descriptor: the file descriptor.

@@ -18,7 +18,7 @@ def new_id() -> str:
 
 
 def check_id(value: str) -> str:
-    """Return `value` if it can be used as an id, also in URLs.
+    """Return `value` if it can be used as an id, including in URLs.
 
     Raises:
         ValueError: the value is empty, longer than 200 characters, `.` or `..`, or contains a slash or a control

@@ -99,8 +99,9 @@ def mask_secrets(text: str) -> str:
 def mask_bytes(data: bytes) -> Masked:
     """Return the bytes with `[masked]` in place of values that look like secrets, also those encoded in base64.
 
-    The rules are those of `mask_secrets`. `counts` has the number of masked values by kind: `private_key`, `token`,
-    `json_web_token`, `authorization`, `url_password`, `named_value`, and `base64` for an encoded value of any kind.
+    The rules are the same as for `mask_secrets`. `counts` has the number of masked values by kind: `private_key`,
+    `token`, `json_web_token`, `authorization`, `url_password`, `named_value`, and `base64` for an encoded value of any
+    kind.
     """
     counts: Counter[str] = Counter()
     for kind, pattern, mask in _BYTE_RULES:

@@ -138,7 +138,7 @@ def _check_run(run: RunFolder, options: ForkOptions) -> None:
 
 
 def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any]], int]:
-    """Select the trials to fork (to run again from a checkpoint), all of which must be of one variant.
+    """Select the trials to fork (to run again from a checkpoint); all of them must be of the same variant.
 
     Returns:
         The journal entries of the selected trials, ordered by the trials' numbers; and the number of trials of the
@@ -171,7 +171,8 @@ def _chosen(run: RunFolder, options: ForkOptions) -> tuple[list[Mapping[str, Any
     variants = sorted({entry["row"]["variant_id"] for entry in found.values()})
     if len(variants) > 1:
         raise ForkInvalidError(
-            f"The trials are of several variants: {', '.join(variants)}.", remedy="Fork those of one variant at a time."
+            f"The trials are of several variants: {', '.join(variants)}.",
+            remedy="Fork the trials of one variant at a time.",
         )
     # In the order of their numbers, so that a fork of the same trials has the same plan.
     ordered = sorted(found.values(), key=lambda entry: (len(entry["row"]["trial_id"]), entry["row"]["trial_id"]))
@@ -185,8 +186,8 @@ def _parents(
 
     A fork of a trial without checkpoints begins from the trial's input.
 
-    If `options.variant` chooses all trials of a variant, two kinds of trials are not forked: those in which `selector`
-    matches nothing, and those without checkpoints if another trial of the variant has one.
+    If `options.variant` chooses all trials of a variant, two kinds of trials are not forked: trials in which `selector`
+    matches nothing, and trials without checkpoints, unless no trial of the variant has a checkpoint.
 
     Args:
         run: the run of the trials.

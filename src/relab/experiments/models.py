@@ -172,8 +172,8 @@ class RunOptions:
         command: the command that starts the run.
         container: whether trials must run in a container (`--container`).
         overrides: the file of values for knobs (fields that overrides may change); None for no overrides.
-        setup: a shell command that prepares the workspace once, before all trials; only for the command `run-dev`. None
-            for no such command.
+        setup: a shell command that prepares the workspace once, before all trials; only for the command `run-dev`.
+            None: no command.
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for the executor's default address.
@@ -205,7 +205,7 @@ class ContinueOptions:
         address: the address of the executor's cluster; None for the executor's default address.
         paused: the ids of the paused trials to resume; empty for all paused trials; None to run all trials without a
             result.
-        allow_drift: whether to go on with the project's present files if the snapshot from the start of the run is
+        allow_drift: whether to continue with the project's present files if the snapshot from the start of the run is
             missing and the files were changed since then. The run then records the change.
         ceilings: limits of the whole run, as `{name of a field of Ceilings: value}`. They replace those of the run's
             last session (process), and 0 removes a limit.

@@ -86,7 +86,7 @@ def replay(
         strict: whether to reject a retried or paused trial, or a harness below the integration level `sdk_full` (the
             highest level).
         clock: the source of the times in documents.
-        environment: the runner's environment, from which the harness gets its variables and secrets.
+        environment: the runner's environment variables; the harness gets its variables and secrets from them.
         stop: the first press prevents the start of the trial; the second press ends the running trial.
 
     Raises:

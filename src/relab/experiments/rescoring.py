@@ -206,8 +206,8 @@ def _score(
 ) -> dict[str, Any]:
     """Score a trial with the program `command`; return `{row, outcome_before, explanation, error}`.
 
-    `row` has the new outcome and metrics. `explanation` is that of the scorer; `error` says why the scorer failed.
-    Either may be None.
+    `row` has the new outcome and metrics. `explanation` is the scorer's explanation; `error` says why the scorer
+    failed. Either may be None.
 
     The row is unchanged if the trial ended in neither success nor failure, or if `stop` is set.
 

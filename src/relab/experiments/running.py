@@ -77,8 +77,8 @@ class ExperimentRuns:
     Args:
         clock: the source of the times in manifests and rows.
         telemetry: stores each trial as an agent run; None to store none.
-        environment: the runner's environment, from which the harness gets the variables that the experiment names; None
-            for the environment of this process.
+        environment: the runner's environment variables; the harness gets those that the experiment names; None for the
+            environment of this process.
         signing_key: the file of the key that signs each run at its end; None to sign nothing.
     """
 

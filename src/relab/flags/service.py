@@ -88,7 +88,7 @@ class FlagService:
         """
         if not _KEY.fullmatch(key):
             problem = "must be 1 to 200 letters, digits, dots, dashes and underscores, a letter or digit first"
-            raise InvalidFlagError(f"The key {key[:200]!r} cannot be that of a flag.", problems=(("key", problem),))
+            raise InvalidFlagError(f"{key[:200]!r} cannot be the key of a flag.", problems=(("key", problem),))
         try:
             with self._database.write() as unit:
                 repository.add_flag(unit.session, key, self._clock.now_us())

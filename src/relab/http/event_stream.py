@@ -1,4 +1,4 @@
-"""Server-sent events: the position from which a client continues, and the response that sends the events."""
+"""Server-sent events: the position at which a client continues, and the response that sends the events."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ _log = get_logger("relab.api")
 class RequestContextMiddleware:
     """Stores an id and the source of each request in the request's state; counts and logs the request when it ends.
 
-    The id is that of the header `X-Request-ID` if the header is safe to log; otherwise a new id is created. The source
-    is the client's address, and whether a proxy passed the request on.
+    The id is the value of the header `X-Request-ID` if this value is safe to log; otherwise a new id is created. The
+    source is the client's address, and whether a proxy passed the request on.
 
     Args:
         app: the ASGI app that handles the request.

@@ -36,7 +36,7 @@ class JobRow(Base):
 
 
 class LeaseRow(Base):
-    """The row of one lease, by which only one process at a time runs a background loop, such as the housekeeping.
+    """The row of one lease, which lets only one process at a time run a background loop, such as the housekeeping.
 
     `name` is the name of the loop, and `owner` the name of the process. `until` is when the lease expires, in
     microseconds since 1970.

@@ -1,4 +1,4 @@
-"""Create runbooks from the actions with which people resolved incidents of unknown cause. Pure.
+"""Create runbooks from the actions of people that resolved incidents of unknown cause. Pure.
 
 With such a runbook, the responder need not wait for a person at the second incident with the same cause. The conditions
 of the runbook are made from deviations: facts that differed from their usual values. Errors and slow responses deviate
@@ -41,7 +41,7 @@ _SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE = 0.8, 0.3
 
 @dataclass(frozen=True, slots=True)
 class _Lesson:
-    """An incident from which a runbook can be learnt.
+    """An incident that a runbook can be learnt from.
 
     Attributes:
         incident: the past incident, which a person resolved.
@@ -175,12 +175,12 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return the actions with which people resolved incidents, as runbook actions, without duplicates.
+    """Return the actions of people that resolved incidents, as runbook actions, without duplicates.
 
     Args:
         lessons: the incidents with the same cause, the latest first; the result has the same order.
-        runbooks: the active runbooks. If one of them proposes the same action and takes a parameter from a fact of the
-            incident, the returned action takes the parameter from this fact, too.
+        runbooks: the active runbooks. If one of them proposes the same action with a parameter that is a fact of the
+            incident, the returned action uses the same fact for this parameter.
     """
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
@@ -248,7 +248,7 @@ def _sign(each: Deviation) -> str:
 
 
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
-    """Return the Markdown text of a learnt runbook, with which a person can decide whether to accept the runbook.
+    """Return the Markdown text of a learnt runbook, so that a person can decide whether to accept the runbook.
 
     Args:
         lessons: the incidents from which the runbook is learnt, the latest first.

@@ -105,8 +105,8 @@ def _likely(
 ) -> float:
     """Return the probability that a condition is true while the cause of the runbook `own` is present.
 
-    If `own` names the condition, the result is `likely` of `own`. If only `other` names it, the result is `otherwise`
-    of `other`: the probability that the condition is true while the cause of `other` is absent.
+    If `own` has the condition, the result is its `likely` there. If only `other` has it, the result is its `otherwise`
+    in `other`: the probability that the condition is true while the cause of `other` is absent.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.
@@ -150,7 +150,7 @@ def _expectations(runbook: Runbook) -> Iterator[Remark]:
             said = f"speaks against the cause: likely is {each.likely:g}, below otherwise ({each.otherwise:g})"
             yield Remark(runbook.source, field, f"{said}; write a condition that is expected", Weight.WARNING)
     if not any(each.likely >= _POINTS * each.otherwise for each in runbook.expects):
-        said = f"no condition points to the cause: none is {_POINTS:g} times as likely with it as otherwise"
+        said = f"no condition points to the cause: none is {_POINTS:g} times as likely with the cause as without it"
         yield Remark(runbook.source, "expects", said, Weight.WARNING)
 
 
@@ -232,8 +232,8 @@ def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     """Yield an error for each fact that an action's parameter refers to and that the runbook does not know.
 
     The runbook knows a fact if one of its conditions (in `expects` or `requires`) tests it, if one of its probes gives
-    it, or if `around.facts` has it. Nothing is checked if the runbook has probes and `around.looks`, which says what
-    facts probes give, is None.
+    it, or if `around.facts` has it. Nothing is checked if the runbook has probes, but the facts that probes give are
+    not known (`around.looks` is None).
     """
     if runbook.looks and around.looks is None:
         return

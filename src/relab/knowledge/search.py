@@ -149,7 +149,7 @@ def _index(documents: Sequence[Document]) -> sqlite3.Connection:
         connection.close()
         raise UnavailableError(
             f"The SQLite of this Python has no full-text search: {error}.",
-            remedy="Use a Python whose sqlite3 has FTS5, such as those of Debian, python.org and conda.",
+            remedy="Use a Python whose sqlite3 has FTS5, such as Python from Debian, python.org or conda.",
         ) from error
     rows = ((number, *document.fields()) for number, document in enumerate(documents))
     connection.executemany("INSERT INTO documents (rowid, titles, symptoms, text) VALUES (?, ?, ?, ?)", rows)

@@ -258,7 +258,7 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return, by cause, the factor by which similar past incidents raise the prior probability of the cause.
+        """Return `{cause: factor}`: similar past incidents multiply the prior of the cause by this factor.
 
         Args:
             facts: the facts of the current incident, by name.

@@ -162,7 +162,7 @@ class Budget:
             charge.expired = True
 
     def billed(self, charge: Charge) -> Spent:
-        """Return the tokens and the cost of one call: the real ones after `settle`, before it the reserved maximum."""
+        """Return the tokens and the cost of one call; before `settle`, these are the reserved maximum."""
         with self._lock:
             usd = self._limits.usd(charge.prompt_tokens, charge.completion_tokens)
             return Spent(1, charge.prompt_tokens, charge.completion_tokens, usd)

@@ -1,7 +1,8 @@
 """Errors of language models, one class for each reaction of the caller.
 
 Every caller can also work without a model, so callers catch `LlmError`, and no wider class. No message contains a
-secret, a prompt or text from the server: such text is untrusted, and some servers repeat the key that they received.
+secret, a prompt or text from the server. A server's text is untrusted, and some servers repeat the key that they
+received.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Prompt:
     user: str
 
     def most_tokens(self) -> int:
-        """Return a high estimate of the number of tokens of the prompt: one token per two bytes of UTF-8."""
+        """Return a number of tokens that the prompt hardly ever exceeds: one token per two bytes of UTF-8."""
         # English and JSON have three to four bytes per token; digits and rare scripts have nearly two, and only emojis have fewer.
         return (len(self.system.encode(errors="replace")) + len(self.user.encode(errors="replace"))) // 2 + 1
 

@@ -17,7 +17,7 @@ _CLASSES = tuple(f"{number}xx" for number in range(10))
 
 
 class Tally:
-    """Mutable counters of requests and sends, which have the same names as the fields of `Counts`."""
+    """Mutable counters of requests and of sends; each counter has the name of the field of `Counts` that it becomes."""
 
     __slots__ = (
         "abandoned",
@@ -251,7 +251,7 @@ class LoadRecorder:
         return self._open[-1]
 
     def _open_until(self, at_ns: int) -> None:
-        """Start the records of all time windows that begin at `at_ns` or earlier, also of windows without requests."""
+        """Start the records of all time windows that begin by `at_ns`, including windows without requests."""
         while self._next_index * self._window_ns <= at_ns and self._next_index * self._window_ns < self._end_ns:
             self._open.append(_Open(self._next_index))
             self._next_index += 1

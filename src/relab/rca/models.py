@@ -125,7 +125,7 @@ class GuessOdds(RcaModel):
     right: int
     all: int
     stands_out: bool = Field(
-        description="Whether the run has no gaps, and the probability reaches the threshold from which a guess is singled out."
+        description="Whether the run has no gaps, and the probability reaches the threshold of a guess that stands out."
     )
 
 

@@ -29,8 +29,8 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
 class CurrentAnalysis(NamedTuple):
     """The current analysis of a run's content: the one that is returned for further requests for the same content.
 
-    `created_at` is in microseconds since 1970. `on_arrival` is true if no person requested the analysis. `judge` is
-    the method (`JudgeMethod`) by which a language model judged the run; `off` if none did.
+    `created_at` is in microseconds since 1970. `on_arrival` is true if no person requested the analysis. `judge` is the
+    method (`JudgeMethod`) that a language model used to judge the run; `off` if none did.
     """
 
     rca_run_id: str

@@ -140,8 +140,8 @@ class RcaService:
     def request(self, agent_run_id: str, *, force: bool = False, judge: JudgeMethod | None = None) -> RcaReceipt:
         """Enqueue an analysis of the run's current content, or return the existing analysis of this content.
 
-        A new one is enqueued if `force` is true, or if the existing one failed, lacks the requested judge method, or
-        was made on arrival, without the summary's language model. If `judge` is None, the settings decide the method.
+        A new analysis is enqueued if `force` is true, or if the existing one failed, lacks the requested judge method,
+        or was made on arrival (without a language model). If `judge` is None, the settings decide the method.
 
         Raises:
             AgentRunNotFoundError: the run does not exist.

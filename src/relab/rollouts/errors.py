@@ -56,7 +56,7 @@ class TargetUnavailableError(UnavailableError):
 
 
 class RequestFailedError(TargetUnavailableError):
-    """A request failed for the moment: there is no answer, or its status is 5xx, 408 or 429.
+    """A request failed, perhaps only temporarily: there is no answer, or its status is 5xx, 408 or 429.
 
     If the request is idempotent, it may be repeated.
     """

@@ -68,8 +68,8 @@ class ArmWindow(_Value):
         p95_ms: 95th percentile of the latencies in ms, from the time at which a request was due to its end; None
             without a generated load or without requests. The latency of a failed request counts as at least the time
             limit of a request. The estimator is that of Harrell and Davis, a weighted mean of all latencies.
-        metric: the judged figure, by which the rollout is decided; smaller is better. It is the metric that the plan
-            names, or else `p95_ms`. None if it is missing.
+        metric: the judged figure, which decides the rollout; smaller is better. It is the metric that the plan names,
+            or else `p95_ms`. None if it is missing.
         lag_p99_ms: 99th percentile in ms of the delay between due time and start of a request, which the load generator
             causes. None if no load was generated.
         routes: figures of each kind of request; empty if they are unknown.
@@ -99,7 +99,7 @@ class ArmWindow(_Value):
 
 
 class Thresholds(_Value):
-    """The limits by which a rollout is judged, with the names and defaults of the plan file.
+    """The limits that decide the verdict of a rollout, with the names and defaults of the plan file.
 
     The judged figure is by default the P95 latency; arm A has the old flags, arm B the new ones. The change from arm A
     to arm B gives the verdict:
@@ -117,7 +117,7 @@ class Thresholds(_Value):
             number, above which a warning is given.
         min_delta_qps: change of the throughput, in percent, below which a warning is given.
         max_route_delta_p95: change of one route's P95, in percent, above which a warning is given.
-        max_drift: the greatest drift, in percent up or down, with which arm A counts as stable. The drift is the change
+        max_drift: the greatest drift, in percent up or down, at which arm A counts as stable. The drift is the change
             of the judged figure from the first to the last window (measurement) of arm A, by a linear trend.
         max_window_sd: the greatest standard deviation of the judged figure over arm A's windows, in percent of their
             mean, with which arm A counts as stable.
@@ -142,7 +142,7 @@ class Thresholds(_Value):
 
 
 class DecisionPolicy(StrEnum):
-    """The rule by which a rollout is decided.
+    """The rule that decides a rollout.
 
     - `seed` (the rule of the first specification): only the estimates are compared with the thresholds.
     - `statistical`: for a PASS, the interval of the effect must also lie below 0, and the upper bound of the error rate
@@ -206,7 +206,7 @@ class RolloutJudgement(_Value):
     Attributes:
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
-        policy: the rule by which the verdict was decided.
+        policy: the rule that decided the verdict.
         delta_p95: change of the judged figure (the P95 latency, or the metric that the plan names) from arm A to B in
             percent, with its interval.
         delta_qps_pct: change of the completed requests per second, in percent of arm A.
@@ -218,7 +218,7 @@ class RolloutJudgement(_Value):
             ratio of arm B to arm A, times 100.
         minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
             rounds finds with a power of 80 %.
-        rounds_needed: number of rounds with which a true change of the plan's `detected_pct` passes with a probability
+        rounds_needed: number of rounds after which a true change of the plan's `detected_pct` passes with a probability
             of 80 %. None after fewer than 2 rounds, or if it exceeds `MAX_ROUNDS`.
         false_pass_rate: share, 0..1, of simulated rollouts that this plan passes although both arms are equal.
         warnings: one sentence each; they do not change the verdict.

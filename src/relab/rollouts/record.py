@@ -142,8 +142,8 @@ class RolloutRecord(_Value):
         flags_restored: whether the last restoration gave the flags their earlier values. None if there was no
             restoration, for example before the first change, or after a PASS that was applied.
         error: why the rollout failed or was interrupted.
-        apply_command: the shell command by which a person makes the change; None before the flags were read.
-        rollback_command: the shell command by which a person undoes the change; None before the flags were read.
+        apply_command: the shell command that makes the change; None before the flags were read.
+        rollback_command: the shell command that undoes the change; None before the flags were read.
         is_dry_run: whether the rollout only checks and plans, without changing or measuring anything.
         audit: the actions of persons and tokens on the rollout, oldest first.
     """

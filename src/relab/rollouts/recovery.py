@@ -60,9 +60,9 @@ class FlagRecovery:
         self._clock = clock
 
     def recover(self) -> list[FlagRestoration]:
-        """Restore the flags of all rollouts whose process has died; return one result for each that had changed flags.
+        """Restore the flags that rollouts of dead processes have changed; return one result for each of these rollouts.
 
-        A target that does not answer raises no error: its result has `restored` False.
+        If a target does not answer, no error is raised: `restored` of the result is False.
         """
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 

@@ -115,8 +115,8 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
     Args:
         session: the session of the transaction.
         values: every column of `rollout_leases`, by name.
-        is_dead: a prefix; each owner whose name begins with it is dead. The prefix has no wildcards: `%` stands for
-            itself.
+        is_dead: a prefix of names; every owner whose name has this prefix is dead. The prefix has no wildcards: `%`
+            stands for itself.
         now: the current time, in microseconds since 1970.
         latest: the latest end that a lease can have now, in microseconds since 1970. A lease with a later end was
             stored before the clock was set back, and counts as expired.

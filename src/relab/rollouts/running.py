@@ -54,7 +54,7 @@ class RolloutRunner:
     ) -> tuple[RolloutRecord, Exception | None]:
         """Store a new rollout and execute it in this process; return (final record, error that ended it or None).
 
-        The arguments and errors are those of `execute`.
+        The arguments and errors are the same as in `execute`.
 
         A dry run is stored only at its end. If a dry run fails, its error is raised and nothing is stored.
         """
@@ -166,7 +166,7 @@ class RolloutRunner:
         send_to_telemetry(self._telemetry, record)
 
     def publish_end(self, record: RolloutRecord) -> None:
-        """Publish the last progress event of a rollout, with which its progress stream ends."""
+        """Publish the last progress event of a rollout, which ends its progress stream."""
         verdict = "" if record.judgement is None else f"{record.judgement.verdict.value}: {record.judgement.reason}"
         status = "done" if record.status is RolloutStatus.DONE else "failed"
         self._progress.publish(

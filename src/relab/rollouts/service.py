@@ -122,7 +122,7 @@ class RolloutService:
         Args:
             plan: the plan.
             by: the person who starts it.
-            root: the folder to which the plan's report paths are relative.
+            root: the base folder of relative report paths in the plan.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins, and after each measurement.
             is_dry_run: only check the target's health, and compute the changes of flags; a failure is not stored.
@@ -164,7 +164,7 @@ class RolloutService:
             by: the person who starts the rollout.
             stop: ends a canary early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins.
-            root: the folder to which the plan's report paths are relative.
+            root: the base folder of relative report paths in the plan.
             is_dry_run: judge, check the target's health, and compute the changes of flags, but change nothing.
 
         Raises:
@@ -315,14 +315,14 @@ class RolloutService:
 
     @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
-        """Return `(lines, message)`: the lines of a plan's history, oldest first, and what is wrong with the history.
+        """Return `(lines, message)`: the lines of a plan's history, oldest first, and the first damage of the history.
 
-        A line describes one rollout. The message is about the first line that was changed after it was written; it is
-        None without such a line.
+        A line describes one rollout. The message names the first line that was changed after it was written; it is None
+        if no line was changed.
 
         Args:
             plan: the plan; its section `report` has the path of the history.
-            root: the folder to which this path is relative.
+            root: the base folder of this path if it is relative.
 
         Raises:
             ReportFolderError: the history cannot be read.

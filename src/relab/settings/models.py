@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     anomaly_threshold_error_rate: Annotated[float, Field(gt=0, le=100)] = Field(
         50.0,
         validation_alias=AliasChoices("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "ANOMALY_THRESHOLD_ERROR_RATE"),
-        description="The error rate in percent from which the seed's rule opens an incident.",
+        description="The error rate in percent at which the seed's rule opens an incident.",
     )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9001,
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources from which settings are read; an earlier source has precedence over a later one.
+        """Return the sources of settings; an earlier source has precedence over a later one.
 
         A source of variables (the environment, or the file `.env`) is left out if it has no variable of relab, because
         reading it takes a millisecond.

@@ -40,7 +40,7 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
     check_level(level)
     total = float(clusters.sizes.sum())
     if not clusters.count or trials <= 0 or bool(((clusters.sums < 0) | (clusters.sums > clusters.sizes)).any()):
-        raise ValueError("a rate needs a trial at least, and successes between 0 and the trials of each cluster")
+        raise ValueError("a rate needs at least one trial, and successes between 0 and the trials of each cluster")
     rate = float(clusters.sums.sum()) / total
     independent = total**2 / float(clusters.sizes @ clusters.sizes)
     worst = exact_ends(rate * independent, independent, level)

@@ -36,7 +36,7 @@ def dispersed_rate(hits: Sequence[int], totals: Sequence[int], *, level: float =
     check_level(level)
     total, events = sum(totals), sum(hits)
     if total < 1 or any(not 0 <= count <= of for count, of in zip(hits, totals, strict=True)):
-        raise ValueError("a rate needs a trial at least, and hits between 0 and the trials of each window")
+        raise ValueError("a rate needs at least one trial, and hits between 0 and the trials of each window")
     dispersion = _dispersion(hits, totals)
     ends = exact_ends(events / dispersion, total / dispersion, level)
     return Interval(*ends, level, "Clopper-Pearson at the effective count")

@@ -123,4 +123,4 @@ def check_level(level: float) -> None:
 
 def _check_counts(hits: int, total: int) -> None:
     if total < 1 or not 0 <= hits <= total:
-        raise ValueError(f"a rate needs a trial at least and hits between 0 and their number: {hits} of {total}")
+        raise ValueError(f"a rate needs at least one trial, and hits between 0 and their number: {hits} of {total}")

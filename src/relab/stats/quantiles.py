@@ -27,7 +27,7 @@ def harrell_davis(values: NDArray[np.float64], counts: NDArray[np.int64], share:
 
     total = int(counts.sum())
     if total < 1 or bool((counts < 0).any()) or not 0 < share < 1:
-        raise ValueError(f"a quantile between 0 and 1 of one value at least is needed, not {share} of {total}")
+        raise ValueError(f"a quantile between 0 and 1 of at least one value is needed, not {share} of {total}")
     shares = np.cumsum(counts) / total
     below = special.betainc((total + 1) * share, (total + 1) * (1 - share), shares)
     return float(np.diff(below, prepend=0.0) @ values)

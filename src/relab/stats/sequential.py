@@ -189,8 +189,8 @@ def finding(
 def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
     """Return the logarithms of the gains from bets against the tested mean on each of `values`.
 
-    A gain is the factor by which one bet multiplies the bettor's wealth. Each bet is made with each stake in `_STAKES`,
-    a share of the largest bet that cannot lose everything.
+    A gain is a factor: one bet multiplies the bettor's wealth by it. Each bet is made with each stake in `_STAKES`, a
+    share of the largest bet that cannot lose everything.
 
     Returns:
         `(above, below)`: the gains of bets that the true mean is above `mean`, and of bets that it is below. Each array

@@ -93,7 +93,7 @@ class Database:
         Raises:
             DiskFullError: the disk is full, so that a SQLite database cannot be opened. This occurs only if no other
                 process has the database open.
-            DatabaseUnavailableError: the database cannot be used at the moment.
+            DatabaseUnavailableError: the database cannot be used now.
         """
         with translate_errors(), self.disk.watching(), Session(self._reader) as session:
             yield session
@@ -109,7 +109,7 @@ class Database:
         Raises:
             ConstraintError: a write violated a constraint; no write of the block was stored.
             DiskFullError: the disk of the database is full.
-            DatabaseUnavailableError: the database cannot be used at the moment.
+            DatabaseUnavailableError: the database cannot be used now.
         """
         # Transactions are lost in commit order, so no later durable transaction remains without an earlier one.
         writer = self._durable_writer if durable else self._relaxed_writer
@@ -128,7 +128,7 @@ class Database:
         """Check that the database answers, by a round trip.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used at the moment.
+            DatabaseUnavailableError: the database cannot be used now.
         """
         with self.read() as session:
             session.execute(text("SELECT 1"))
@@ -160,7 +160,7 @@ def translate_errors() -> Iterator[None]:
 
     Raises:
         ConstraintError: the block ended with the driver's error for a violated constraint.
-        DatabaseUnavailableError: the block ended with a driver error because the database cannot be used at the moment.
+        DatabaseUnavailableError: the block ended with a driver error because the database cannot be used now.
     """
     try:
         yield

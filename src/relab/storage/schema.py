@@ -105,6 +105,6 @@ def reject_unusable(database: Database, state: SchemaState, revision: str | None
         )
     if state is SchemaState.FOREIGN:
         raise ForeignDatabaseError(
-            f"The database {database.describe()} contains tables of another program and none of relab.",
+            f"The database {database.describe()} contains tables of another program and no tables of relab.",
             remedy="Point DATABASE_URL at an empty database; relab does not share one.",
         )

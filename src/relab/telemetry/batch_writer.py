@@ -47,7 +47,7 @@ class BatchWriter:
             A receipt, or `SourceConflictError` (not raised) for a posted run that was already ingested as spans.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used at the moment.
+            DatabaseUnavailableError: the database cannot be used now.
         """
         receipts: list[Receipt | SourceConflictError] = []
         for part in _apart(batch):

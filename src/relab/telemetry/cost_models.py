@@ -57,7 +57,7 @@ class Cost(_CostModel):
 
     @property
     def is_reported(self) -> bool:
-        """Whether the reporter gave a cost in USD, and not only tokens from which the cost can be estimated."""
+        """Whether a cost in USD was reported; if not, the cost can only be estimated from tokens."""
         return self.total_cost_usd is not None
 
 

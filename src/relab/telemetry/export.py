@@ -61,8 +61,8 @@ class RunExport:
 
     Args:
         database: the database to read.
-        open_first: a function that brings the runs with new spans up to date, and then opens the read transaction in
-            which the matching runs are selected.
+        open_first: a function that recomputes the runs with new spans, and then opens the read transaction for the
+            selection of the matching runs.
         run_filter: selects the runs.
         what: whether to export complete runs, their timeline items, their raw spans, or their log records.
         prices: the prices of models, for the estimated costs in Parquet rows of runs.

@@ -29,8 +29,8 @@ SHOWN_AGENT_RUN: Final = and_(SHOWN, IS_AGENT_RUN)
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     """Add the conditions of a filter to a query of runs, and return the query.
 
-    The query leaves out runs of which only spans are stored, because the run was not computed from them yet. It also
-    leaves out traces without agent activity, unless the filter includes them.
+    The query leaves out runs that were never computed from their spans. It also leaves out traces without agent
+    activity, unless the filter includes them.
     """
     statement = statement.where(SHOWN)
     if not run_filter.all_traces:

@@ -9,7 +9,7 @@ from relab.telemetry.service import TelemetryService
 
 
 class TelemetryHandlers:
-    """The functions by which a worker runs the jobs of `relab.telemetry`."""
+    """The functions that run the jobs of `relab.telemetry`."""
 
     def __init__(self, service: TelemetryService) -> None:
         self._service = service

@@ -107,7 +107,7 @@ class TelemetryIntake:
         Every item with a receipt is durable when this returns.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used at the moment.
+            DatabaseUnavailableError: the database cannot be used now.
         """
         # Only one batch at a time, even if a command calls this while the writer thread writes.
         with self._lock:
@@ -159,4 +159,4 @@ def _submit_to(reader: ThreadPoolExecutor, function: Callable[[], Any]) -> Futur
 
 
 def _stopped() -> WriterStoppedError:
-    return WriterStoppedError("This process does not ingest telemetry at the moment.", remedy="Send the request again.")
+    return WriterStoppedError("This process does not ingest telemetry now.", remedy="Send the request again.")

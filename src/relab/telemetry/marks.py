@@ -66,7 +66,7 @@ class RunMarks:
     def content_showing(self, behaviour: str, agent_run_ids: Collection[str]) -> dict[str, str]:
         """Return `{run id: content hash}` of the runs in which an analysis found the behaviour (a pattern).
 
-        The hash is that of the analysed content, which the run may no longer have. Other runs are left out.
+        The hash is the hash of the content that was analysed; the run's content may have changed since then.
         """
         row = RunBehaviourRow
         found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The components of `TelemetryService`, each of which is imported and built at its first use."""
+"""The components of `TelemetryService`; each component is imported and built at its first use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TelemetryParts(RunRemapper):
 
     @composed
     def prices(self) -> PriceBook:
-        """The prices of models by which costs are estimated."""
+        """The prices of models, which are used to estimate costs."""
         from relab.telemetry.prices import PriceBook
 
         return PriceBook(self._prices_folder)

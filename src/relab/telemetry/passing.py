@@ -27,7 +27,7 @@ MAX_TEXT_CHARS: Final = 4_000
 
 
 class PassingReader:
-    """Finds successful runs, with which the analysis of a failed run compares the failed run.
+    """Finds successful runs, so that the analysis of a failed run can compare the failed run with them.
 
     Args:
         reading: opens a read transaction.

@@ -31,8 +31,8 @@ def check_agent_run(value: JsonValue) -> AgentRun:
     """Check that a JSON value is an agent run, and return it as an object.
 
     Raises:
-        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields, and of a list
-            with several invalid items only the first item.
+        InvalidAgentRunError: the value is not an agent run. The error names at most 50 invalid fields. If a list has
+            several invalid items, only the first of them is named.
     """
     try:
         run = AgentRun.model_validate(value)

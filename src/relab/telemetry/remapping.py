@@ -98,9 +98,10 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Recompute runs of an older version of relab, or with spans received later; count the changed runs.
+    """Recompute runs that an older version of relab computed, or that have new spans; count the changed runs.
 
-    `now_us` is in microseconds since 1970. `shard` is the row to change, 0 to 15: each sum of the overview has 16.
+    `now_us` is in microseconds since 1970. Each sum of the overview has 16 rows; `shard`, 0 to 15, is the row to
+    change.
     """
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)

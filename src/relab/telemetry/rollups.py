@@ -251,7 +251,7 @@ class Sums:
 
 
 class _Estimated(NamedTuple):
-    """The estimated cost of runs: the sum in USD, the number of runs in it, and the date of the oldest price used."""
+    """The estimated cost of runs: the number of these runs, the sum in USD, and the date of the oldest price used."""
 
     runs: int
     usd: float

@@ -95,8 +95,8 @@ class RunRemapper:
         """Recompute up to `limit` outdated runs (computed by an older version of relab), in one transaction.
 
         If one of them cannot be computed, nothing is changed. With `limit` 1, the result then counts this run as
-        skipped, so that the caller goes on after it. With a higher limit, the result is None, so that the caller tries
-        fewer runs.
+        skipped, so that the caller continues after it. With a higher limit, the result is None, so that the caller
+        tries fewer runs.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping

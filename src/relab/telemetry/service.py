@@ -354,7 +354,7 @@ class TelemetryService(TelemetryParts):
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
         """Return an export of the runs that match the filter, or of their timeline items, spans or log records.
 
-        Nothing is read before the export is entered as a context manager.
+        Use the export as a context manager; it reads nothing before the `with` block begins.
         """
         from relab.telemetry.export import RunExport
 

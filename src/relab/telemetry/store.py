@@ -5,8 +5,8 @@ received, and their runs are marked as unprojected: `projector.py` computes the 
 read. Only if too many runs are unprojected, this transaction computes the runs of the batch itself.
 
 Log records of a trace without a run wait for spans of this trace. The transaction that stores such records inserts a
-row for the run and deletes it again. The row is never visible, but until the end of the transaction, no other
-transaction can insert a row with the same id. So another transaction that creates the run waits, and its run includes
+row for the run and deletes it again. The row is never visible, but it prevents other transactions from inserting a row
+with the same id until this transaction ends. So another transaction that creates the run waits, and its run includes
 the log records.
 """
 
@@ -285,10 +285,10 @@ class _Batch:
 
         Args:
             trace_id: the id of the trace.
-            trace: the received spans of the trace; the removed ones are taken out of it.
+            trace: the received spans of the trace, from which spans are removed.
             stored: how many spans of the trace are stored already.
-            among: the ids of the spans in `trace` that are not stored yet; removed spans are taken out of this set,
-                too. None if none of the spans in `trace` is stored yet.
+            among: the ids of the spans in `trace` that are not stored yet; the ids of removed spans are also removed
+                from this set. None if no span in `trace` is stored yet.
         """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)

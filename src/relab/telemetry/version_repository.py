@@ -17,9 +17,9 @@ def list_two_versions(session: Session, run: AgentRun, version_key: str, limit: 
 
     Args:
         session: the session of the transaction.
-        run: only runs that started no later than this run are returned; it may be among them.
+        run: the run. Runs that started later are not returned; the run itself may be in the result.
         version_key: the version key of `run`.
-        limit: the maximum number of runs of each version, the newest ones.
+        limit: the maximum number of runs of each version; the newest runs are returned.
     """
     first = _first_start(session, version_key, run.started_at)
     before = run.started_at if first is None else first

@@ -57,7 +57,7 @@ def breaker() -> Callable[[Request, str], None]:
 
 
 def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
-    """Return the route `POST /forget`, with which the supervisor announces a new episode (a test of a responder).
+    """Return the route `POST /forget`, which the supervisor calls before a new episode (a test of a responder).
 
     The route rejects requests without the supervisor's secret, which this function reads from the environment.
 

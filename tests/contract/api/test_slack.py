@@ -196,7 +196,7 @@ def test_no_user_is_listed_by_default(installation: Services, clock: MovableCloc
 def test_pause_command_pauses_all_targets_with_its_reason_until_resume(
     typed: Callable[..., str], listening: Services
 ) -> None:
-    assert typed("pause we move the database") == "Paused: no more actions are executed; polling goes on."
+    assert typed("pause we move the database") == "Paused: no more actions are executed; polling continues."
     state: SwitchState = listening.incidents.log.switches.state("anything")
     assert state.is_paused is True
     assert state.by == f"slack:roadrunner/{OPERATOR}"

@@ -67,7 +67,7 @@ def test_notices_and_commands_survive_a_kill(tmp_path: Path) -> None:
     sent = [int(key.rpartition(":")[2]) for key in slack.keys]
     assert sent[:2] == [1, 1]
     assert sent[1:] == sorted(set(sent))
-    assert heard.json()["text"] == "Paused: no more actions are executed; polling goes on."
+    assert heard.json()["text"] == "Paused: no more actions are executed; polling continues."
     assert status["paused"] is True
     assert status["paused_by"] == "slack:roadrunner/U2CERLKJA"
     assert not found["notices to slack"].startswith("0 sent")

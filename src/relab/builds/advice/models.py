@@ -54,8 +54,8 @@ class StoredSuggestion(BaseModel):
         build_id: the failed build; None if this installation has no record of the build.
         failure_key: a digest of the first of `templates`; equal for failures of the same kind. None if no log line
             shows the failure.
-        templates: log lines with `#` in place of numbers, secrets masked. The first one shows the failure; the others
-            are from the lines that the suggestion quotes.
+        templates: log lines with `#` in place of numbers, and with masked secrets. The first line shows the failure;
+            the suggestion quotes the other lines.
         incident: the id of the suggested known failure; None for an abstention.
         title: the name of the known failure for people; None for an abstention.
         category: the category of the known failure; None for an abstention.

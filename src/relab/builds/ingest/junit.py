@@ -42,7 +42,7 @@ class JUnitReport:
             message here has up to `MAX_FAILURE_CHARS` characters; in `tests`, the message of the same test may be
             shorter.
         left_out: the number of executions of tests that are not in `tests`.
-        failed: the number of executions that failed, also of tests that are left out.
+        failed: the number of executions that failed, including executions of tests that are left out.
         executed: the number of executions.
         duration_s: the sum of the times of the suites, in seconds; None if no suite has a time. A suite inside another
             suite with a time is not added, because the outer time contains it.
@@ -204,7 +204,7 @@ class _Reader:
             if first is None or first == suite:
                 return name
             self._shared_names.add(name)
-            # Of tests with one name, those in suites without a name keep it.
+            # If several tests have the same name, tests in suites without a name keep the plain name.
             if first:
                 self._rename(name, bounded_test_name(f"{first}::{name}"))
         return bounded_test_name(f"{suite}::{name}") if suite else name
@@ -221,8 +221,8 @@ class _Reader:
 def merged(first: BuildTest, second: BuildTest) -> BuildTest:
     """Join the results of two executions of the same test in one build.
 
-    The outcome is `flaky` if one execution failed and the other passed. Otherwise, it is their common outcome; a
-    skipped execution does not count if the other one was not skipped.
+    A skipped execution is ignored if the other one was not skipped. The outcome is `flaky` if one execution failed and
+    the other passed; otherwise, it is the outcome of both.
     """
     outcomes = {first.outcome, second.outcome} - {BuildTestOutcome.SKIPPED}
     if not outcomes:

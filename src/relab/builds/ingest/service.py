@@ -156,7 +156,7 @@ class BuildIngest:
         Args:
             build: the record to store.
             facts: what the log or file of the build contains.
-            source_key: identifies the log, file or report from which the build was read.
+            source_key: identifies the log, file or report that describes the build.
 
         Returns:
             The id of the stored build of this source, and whether this call stored it.

@@ -1,4 +1,4 @@
-"""Find the blocks of lines with which tools report errors."""
+"""Find blocks: consecutive lines that report one error of a tool."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _HARMLESS: Final = re.compile("|".join(each.harmless.pattern for each in FORMATS
 
 
 def is_noise(text: str) -> bool:
-    """Return whether a line does not explain a failure by itself, such as the progress of a download or "0 errors"."""
+    """Return whether a line alone explains no failure, such as the progress of a download or "0 errors"."""
     return _NOISE.match(text) is not None or _HARMLESS.search(text) is not None
 
 

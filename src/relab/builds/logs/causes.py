@@ -1,4 +1,4 @@
-"""Recognise lines that say only that a build failed, and not why."""
+"""Recognise lines that report the failure of a build without its reason."""
 
 from __future__ import annotations
 

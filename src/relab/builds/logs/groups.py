@@ -236,8 +236,7 @@ def _exceptions(lines: Iterable[str]) -> list[str]:
 def _of_test(score: float, name: str, message: str) -> _Candidate:
     """Return the cause for a failed test: the test's name and its failure message.
 
-    If the message shows a problem outside of the project, such as a network that is down, the cause is the message
-    without the test's name.
+    If the message shows a problem outside of the project, such as a network failure, the cause is the message alone.
 
     Args:
         score: how surely the cause explains the failure of the build, from 0 to 1.

@@ -30,7 +30,7 @@ class BuildLog:
         lines: the lines that were read, in the order of the file.
         total_lines: the number of lines of the file.
         left_out: `(first, last)`, the numbers of the lines that were not read; None if the whole file was read.
-        shortened_lines: the number of lines of which only the beginning was kept.
+        shortened_lines: the number of lines that were cut, so that only their beginning is kept.
         is_binary: whether the beginning of the file contains NUL bytes; the file is then probably not text.
     """
 

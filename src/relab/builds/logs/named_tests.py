@@ -21,7 +21,7 @@ _GROUP: Final = re.compile(r"\?P<\w+>")
 
 
 def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
-    """Join the patterns by which all log formats recognise lines about tests; return `(places, joined pattern)`.
+    """Join the patterns of all log formats for lines about tests; return `(places, joined pattern)`.
 
     In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` says which
     rule has this pattern: `(i, k)` means `FORMATS[i].tests[k]`, a rule for the result of a test. `(i, None)` means

@@ -61,7 +61,7 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
 
 
 def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
-    """Return those of the last 100 lines of a log that are not blank, not noise, and not in the passing log.
+    """Return the last 100 lines of a log; leave out blank lines, noise, and lines that the passing log has too.
 
     Each returned line has the role `LineRole.DETAIL` and a low score.
 
@@ -172,8 +172,8 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
     A block has the lines that report one error or one consequence (only that the build failed); its weight (0 to 1)
     says how surely it explains a failure.
 
-    - Sure errors have a weight of at least 0.65. If no error has it, 0.5 is enough. If no error has 0.5 either, all
-      errors are sure.
+    - Sure errors have a weight of at least 0.65. If there are none, errors with a weight of at least 0.5 are sure. If
+      there are none of these either, all errors are sure.
     - The failed step is the step with the last sure error.
     - The blocks near its sure errors are other errors, and consequences.
 

@@ -119,7 +119,7 @@ def locked_builds(
         kept: the kept files (caches, workspaces, snapshots) of all projects, with their limit.
         store: stores the records of the builds.
         clock: gives the times of the builds.
-        environment: the environment variables of this process, from which builds get theirs.
+        environment: the environment variables of this process; builds get some of them.
 
     Raises:
         ProjectBusyError: another process builds the project.

@@ -149,7 +149,7 @@ def run_build(
         folder: the locked folder of the project's builds.
         sandbox: a prepared sandbox with the memory limit of the configuration.
         stop: ends the build when set; its status is then `interrupted`.
-        host_environment: the environment from which the build gets PATH.
+        host_environment: the environment variables of this process; the build gets PATH from them.
 
     Raises:
         BuildFolderError: a file of the build cannot be written or read.
@@ -203,7 +203,7 @@ def _not_started(reason: str) -> BuildResult:
 
 
 def _size_of(folders: Folders) -> int:
-    """Return the total size, in bytes, of the folders to which a build writes."""
+    """Return the total size, in bytes, of the folders that a build writes to."""
     total, _ = size_of_copy(folders.workspace, folders.state, folders.out, folders.tmp)
     return total
 

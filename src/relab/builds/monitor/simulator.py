@@ -110,7 +110,7 @@ class BuildSimulator:
         self.reference_s = median(build.duration_s for build in builds if build.status is BuildStatus.SUCCESS)
 
     def actions(self, fault: str) -> list[int]:
-        """Return the ids of the actions (changes of the configuration) with which this fault was measured, ascending.
+        """Return the ids of the actions (changes of the configuration) that were measured with this fault, ascending.
 
         Raises:
             UnmeasuredFaultError: no build with this fault was measured.
@@ -181,7 +181,7 @@ def shipped_simulator() -> BuildSimulator:
 
 @functools.cache
 def shipped_digest() -> str:
-    """Return the SHA-256 of the measured builds to which `shipped_simulator` is fitted, in hexadecimal."""
+    """Return the SHA-256, in hexadecimal, of the measured builds that `shipped_simulator` uses."""
     return hashlib.sha256(_shipped()).hexdigest()
 
 

@@ -154,12 +154,12 @@ def possible_actions(
 
 
 def suitable_actions(actions: Iterable[int], failure: BuildFailure | None) -> list[int]:
-    """Return those of `actions` that may help after a build, in the same order.
+    """Return the actions that may help after a build, in the order of `actions`.
 
     Building in parallel is not suitable after a build that used too much memory or too many processes. Raising the time
-    limit is suitable only after a build that hit it, because it has no effect on other builds. Running
-    only the fast tests is suitable only after a build that hit a limit or did not start: after a failed command, the
-    next build could succeed because it leaves out the failing test.
+    limit is suitable only after a build that hit this limit, because it has no effect on other builds. Running only the
+    fast tests is suitable only after a build that hit a limit or did not start: after a failed command, the next build
+    could succeed because it leaves out the failing test.
 
     Args:
         actions: ids of the catalogue.

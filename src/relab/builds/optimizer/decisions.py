@@ -25,9 +25,9 @@ class BuildDecision(BaseModel):
         project: the name of the project; empty for decisions without a project.
         catalogue_version: the version of the catalogue of actions.
         policy: the name of the policy that chose the action.
-        situation: the facts by which the action was chosen.
+        situation: the facts that the policy used to choose the action.
         actions: the ids of the actions that were possible.
-        propensities: the probability with which the policy chose each of `actions`, in the same order.
+        propensities: the policy's probability of choosing each of `actions`, in the same order.
         action_id: the chosen action.
         reason: why the action was chosen, in one sentence; None for decisions of earlier versions of relab.
         decided_at: the time of the decision.
@@ -52,7 +52,7 @@ class BuildDecision(BaseModel):
 
     @property
     def propensity(self) -> float:
-        """The probability with which the policy chose the action `action_id`."""
+        """The policy's probability of choosing the action `action_id`."""
         return self.propensities[self.actions.index(self.action_id)]
 
 
@@ -71,7 +71,7 @@ class BestAction(BaseModel):
         action_description: the name of the action.
         decision_id: the id of this decision; with it, the caller reports the outcome of the build.
         policy: the name of the policy that chose the action.
-        propensity: the probability with which the policy chose the action.
+        propensity: the policy's probability of choosing the action.
         reason: why the action was chosen, in one sentence.
         catalogue_version: the version of the catalogue of actions.
     """
@@ -102,7 +102,7 @@ class DecisionOutcome(BaseModel):
 
 
 class BuildSymptoms(BaseModel):
-    """The facts about a build with which a CI asks for the best action; every field is optional.
+    """The facts about a build that a CI sends to request the best action; every field is optional.
 
     Attributes:
         project: the name of the project; the policy learns from the decisions for this project only.
@@ -159,7 +159,7 @@ class BuildSymptoms(BaseModel):
         )
 
     def possible_actions(self) -> list[int]:
-        """Return the ids of the actions to choose from, ascending: those in `actions`, or by default all suitable ones.
+        """Return the ids of the actions to choose from, ascending: `actions`, or all suitable actions if that is empty.
 
         Raises:
             UnknownBuildActionError: `actions` has an unknown id.

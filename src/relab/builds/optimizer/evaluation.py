@@ -30,7 +30,7 @@ class LoggedDecision:
     Attributes:
         features: the situation of the decision as numbers, one for each name in `situation.FEATURES`.
         actions: the ids of the possible actions.
-        propensities: the probability with which the logging policy chooses each of `actions`.
+        propensities: the logging policy's probability of choosing each of `actions`.
         action_id: the chosen action; its probability is more than 0.
         reward: the reward of the build that followed, 0 to 1.
         group: the number of the decision's pass (a build and its retries). Decisions of one pass are not independent.
@@ -165,7 +165,7 @@ def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[Logg
     if len(decisions) < 2 * LEAST_DECISIONS:
         raise DecisionLogError(
             f"The project {project[:200]!r} has {len(decisions)} decisions with an outcome; an evaluation needs at least "
-            f"{2 * LEAST_DECISIONS}, because it learns from the older half and judges on the newer one.",
+            f"{2 * LEAST_DECISIONS}, because it learns from the older half and judges on the newer half.",
             remedy="lab builds decisions",
         )
     half = len(decisions) // 2
@@ -187,8 +187,8 @@ def require_enough(decisions: Sequence[LoggedDecision]) -> None:
 def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
     """Return the importance weight of each decision.
 
-    The weight is the probability with which the evaluated policy chooses the logged action (from `chances`), divided by
-    the logged propensity of this action.
+    The weight is the evaluated policy's probability of choosing the logged action (from `chances`), divided by the
+    logged propensity of this action.
     """
     return np.array(
         [

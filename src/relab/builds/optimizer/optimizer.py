@@ -27,10 +27,10 @@ class BuildOptimizer:
     """Chooses the action (change of the configuration) for the next build by a policy, and logs each decision.
 
     Args:
-        store: the log of decisions, from which the policy is trained anew for each decision.
+        store: the log of decisions; for each decision, the policy is trained anew on this log.
         clock: the clock.
         generator: the source of randomness.
-        models: the trained neural networks, by which the policy `dqn` chooses actions.
+        models: the trained neural networks, which the policy `dqn` uses to choose actions.
     """
 
     def __init__(self, store: DecisionStore, clock: Clock, generator: np.random.Generator, models: ModelStore) -> None:
@@ -43,7 +43,7 @@ class BuildOptimizer:
         """Choose one of the possible actions by a policy, log the decision, and return it.
 
         Args:
-            situation: the facts about the last build, by which the policy chooses.
+            situation: the facts about the last build, which the policy uses to choose.
             actions: the ids of the possible actions, at least one.
             project: the name of the project; the policy learns only from the decisions of this project.
             policy: the name of the policy.

@@ -21,11 +21,11 @@ def reason_of(
     """Return a sentence about why an action was chosen: how probable the choice was, and how often it succeeded before.
 
     Args:
-        situation: the facts by which the policy chose.
+        situation: the facts that the policy used to choose.
         actions: the ids of the possible actions.
-        chances: the probability with which the policy chose each of `actions`.
+        chances: the policy's probability of choosing each of `actions`.
         action_id: the chosen action.
-        logged: the earlier decisions of the project, from which the policy has learnt.
+        logged: the earlier decisions of the project; the policy was trained on them.
     """
     kind = _kind(situation.features())
     rewards = [each.reward for each in logged if each.action_id == action_id and _kind(each.features) == kind]

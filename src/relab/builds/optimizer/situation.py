@@ -26,7 +26,7 @@ Features = Sequence[float]
 
 
 class BuildSituation(BaseModel):
-    """The facts by which a policy chooses an action (a change of the configuration) for the next build.
+    """The facts that a policy uses to choose an action (a change of the configuration) for the next build.
 
     Attributes:
         failure: how the last build of the input (what is built) failed; None if it succeeded, or if the input was not
@@ -55,7 +55,7 @@ class BuildSituation(BaseModel):
         failed_attempts: int,
         was_flaky: bool = False,
     ) -> BuildSituation:
-        """Return the situation (the facts by which a policy chooses an action) after a build.
+        """Return the situation (the facts that a policy uses to choose an action) after a build.
 
         Args:
             failure: how the build failed; None if it succeeded.

@@ -122,8 +122,8 @@ class ProjectPolicies(BaseModel):
         project: the name of the project.
         policy: the policy that the project uses if a request names no policy.
         flag: the key of the project's flag; the flag exists only after the first promotion.
-        estimates: `{policy: mean reward that it would earn in the project's builds}`, estimated from the newer half of
-            the project's logged decisions; empty if there are too few.
+        estimates: `{policy: estimated mean reward of the policy in the project's builds}`. The estimates use the newer
+            half of the project's logged decisions; with too few decisions, there are no estimates.
     """
 
     project: str
@@ -158,11 +158,11 @@ class PromotionService:
         self._models = models
 
     def policy_of(self, project: str) -> str:
-        """Return the name of the policy (rule that chooses build actions) of a project, for requests that name none.
+        """Return a project's policy (rule that chooses build actions), which is used for requests that name no policy.
 
         It is the value of the project's own flag. If this flag does not exist, it is the value of the flag
-        `builds.policy`; if that flag does not exist either, it is `ucb`. The name of the project is the targeting key
-        with which the flags are evaluated.
+        `builds.policy`; if that flag does not exist either, it is `ucb`. The flags are evaluated with the name of the
+        project as the targeting key.
 
         Raises:
             PolicyFlagError: the value of the flag is not the name of a policy.

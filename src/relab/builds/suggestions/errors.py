@@ -1,4 +1,4 @@
-"""Errors of known failures, from which fixes for builds are suggested."""
+"""Errors of known failures, which are used to suggest fixes for builds."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ def chance_right(verdicts: Iterable[PastVerdict]) -> float:
 def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
     """Return the matches that earlier verdicts do not contradict, with adjusted strength and confidence, best first.
 
-    `chance_right` gives the probability that a match is right, from the verdicts about its known failure. A match with
-    a probability of at most 0.5 is left out. The strength and the confidence of each other match are multiplied by
-    probability / 0.75, where 0.75 is the probability without verdicts; the confidence is at most 1.
+    `chance_right` gives the probability that a match is right, from the verdicts about its known failure. Matches with
+    a probability of at most 0.5 are left out. The strength and the confidence of the other matches are multiplied by
+    probability / 0.75, where 0.75 is the probability without verdicts. The confidence is at most 1.
 
     Args:
         matches: the known failures that the lines of a log show, the best match first.

@@ -168,7 +168,7 @@ class FixSuggestion(BaseModel):
             report errors.
         accepted, rejected: how many earlier suggestions of the known failure people accepted and rejected, in all
             projects. Only suggestions for builds that failed with the same log line (apart from numbers in it) count.
-            For an abstention because of rejections, the numbers are those of the known failure that matches best.
+            For an abstention because of rejections, the numbers are about the known failure that matches best.
         past_fixes: possible fixes, found in earlier builds of the project that failed in the same way.
         suggestion_id: the id of the suggestion, for a verdict; None if the suggestion is not stored.
     """

@@ -33,7 +33,7 @@ OnPoint = Callable[[CurvePoint], None]
 def train_dqn(
     simulator: BuildSimulator, request: TrainingRequest, on_point: OnPoint
 ) -> tuple[ValueNetwork, tuple[CurvePoint, ...]]:
-    """Train the network by which the policy `dqn` chooses build actions; return the network and its learning curve.
+    """Train the network of the policy `dqn`, which chooses build actions; return the network and its learning curve.
 
     The network learns from simulated builds.
 

@@ -32,7 +32,7 @@ class SimulatedProject:
 
     Attributes:
         fault: the fault of the current input; policies do not see it.
-        situation: the facts about the last build, by which a policy chooses an action.
+        situation: the facts about the last build, which a policy uses to choose an action.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class SimulatedProject:
     def next_input(self) -> BuildSituation:
         """Begin a new input (state of the project's files): draw its fault, and simulate its first build.
 
-        The first build has the default configuration. Return the situation after this build: the facts by which a
-        policy chooses an action.
+        The first build has the default configuration. Return the situation after this build: the facts that a policy
+        uses to choose an action.
         """
         self._builds.clear()
         self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]

@@ -41,7 +41,7 @@ def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of `bindings` (values that a harness gets) in which the values of `changes` are set.
+    """Return a copy of `bindings` (values that a harness gets) with the changed values in `changes`.
 
     Args:
         bindings: the bindings of a variant.

@@ -99,8 +99,8 @@ class Design(_Section):
     def _own_policies_are_policies(cls, value: Any) -> Any:
         """Accept `stopping` and `budget` as keys of `design` itself, and move them into `design.policies`.
 
-        The configuration that is stored with a run has them outside of `policies`. Its format is that of AgentLab (an
-        experiment runner whose file formats relab keeps), in which `policies` may have no further fields.
+        The configuration that is stored with a run has them outside of `policies`. It has the format of AgentLab (an
+        experiment runner whose file formats relab keeps), which allows no further fields in `policies`.
         """
         if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
             return value

@@ -83,7 +83,7 @@ def find_script(command: list[str], root: Path) -> Script:
 
     Args:
         command: the program and its arguments.
-        root: the project's folder, to which relative paths refer.
+        root: the project's folder; relative paths are relative to this folder.
     """
     first, rest = command[0], command[1:]
     if "/" in first and _INTERPRETER.match(Path(first).name) is None:

@@ -148,7 +148,7 @@ class Policies(_Section):
 
 
 class Validity(_Section):
-    """Whether a run with a violation of its sanitization profile is rejected. Otherwise the run records the violation.
+    """Whether a run that violates its sanitization profile is rejected. If not, the run only records the violation.
 
     A sanitization profile names conditions that must be equal for all trials. The command `run-dev` never rejects a run
     for a violation.

@@ -63,13 +63,13 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the name of a sanitization profile in a run's documents, and whether it is the name of the profile itself.
+    """Return `(name that a run's documents give to a sanitization profile, whether the profile really has this name)`.
 
     A sanitization profile names conditions that must be equal for all trials.
 
-    The documents have the format of AgentLab (an experiment runner whose file formats relab keeps), which has only the
-    name `hermetic_functional_v2`. A profile with another name guarantees less; the documents then have its own name
-    under `ext`.
+    The documents have the format of AgentLab (an experiment runner whose file formats relab keeps). This format allows
+    only the name `hermetic_functional_v2`, so the documents use it for every profile. Any other profile guarantees
+    less; the documents then have its real name under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
@@ -100,7 +100,7 @@ def violations(profile: Profile, *, state_policy: StatePolicy, network_effective
 
     Args:
         profile: the sanitization profile: the conditions that must be equal for all trials.
-        state_policy: from which earlier trial a trial takes over workspace and state, if from any.
+        state_policy: says whether a trial takes over workspace and state from an earlier trial, and from which.
         network_effective: the network mode that the trial really has.
     """
     effect = EFFECTS[profile]

@@ -8,7 +8,7 @@ from enum import StrEnum
 class StatePolicy(StrEnum):
     """Which earlier trial a trial takes its workspace and state from.
 
-    A chain is a series of trials, each of which starts with the workspace and state of the trial before.
+    In a chain of trials, each trial starts with the workspace and state of the previous trial.
 
     - `ISOLATE_PER_TRIAL`: there are no chains; each trial starts from the project's snapshot.
     - `PERSIST_PER_TASK`: a chain has the repeats of one task with one variant.

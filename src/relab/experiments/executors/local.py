@@ -1,4 +1,4 @@
-"""The executor that runs trials on this machine: a pool of threads, each of which watches one trial in a sandbox.
+"""The executor that runs trials on this machine: a pool of threads. Each thread watches one trial in a sandbox.
 
 Threads are enough, because a trial is a child process: its thread makes a few dozen system calls, and waits.
 """

@@ -173,7 +173,7 @@ class _Worker:
         self._sandbox.prepare()
         if self._sandbox.image_digest != run.image_digest:
             raise SandboxUnavailableError(
-                f"The image {run.config.runtime.sandbox.image!r} on the node {os.uname().nodename} is another one than "
+                f"The image {run.config.runtime.sandbox.image!r} on the node {os.uname().nodename} differs from the image "
                 "on the node where the run began.",
                 remedy="Put the same image on all nodes.",
             )

@@ -1,6 +1,7 @@
 """Requests to stop or to pause a running trial, sent from the machine of `lab run` to a node by Ray's key-value store.
 
-A thread polls at each end. It goes on polling after an error of Ray or of a disk, so that later requests still arrive.
+A thread polls at each end. It continues to poll after an error of Ray or of a disk, so that later requests still
+arrive.
 """
 
 from __future__ import annotations

@@ -59,15 +59,15 @@ class ExportedTrial:
 
     @property
     def sample_id(self) -> str | int:
-        """The sample's id in the Inspect log from which the task was imported; for any other task, its task id."""
+        """If the task was imported from an Inspect log, the sample's id in this log; otherwise the id of the task."""
         found = object_of(self.task.get("inspect")).get("id")
         return found if isinstance(found, (str, int)) else str(self.row["task_id"])
 
     def scores(self) -> dict[str, dict[str, Any]]:
         """Return `{scorer: score}` in Inspect's form.
 
-        An imported trial has the scores of its sample. Another trial has `success`, and each number in the harness's
-        metrics; it has no scores if it ended in neither success nor failure.
+        An imported trial has the scores of its sample. Any other trial has `success`, and each number in the harness's
+        metrics. If it ended with an error or without a result, it has no scores.
         """
         if self.origin:
             single = {"score": self.origin["score"]} if "score" in self.origin else {}

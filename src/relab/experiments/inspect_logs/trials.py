@@ -54,7 +54,7 @@ class SampleTrials:
         self._evidence = EvidenceStore(run.path)
 
     def write(self, sample: InspectSample, place: SamplePlace, created_us: int) -> TrialResult:
-        """Write the folder of the trial that a sample becomes, and return the trial's result.
+        """Turn a sample into a trial: write the folder of the trial, and return its result.
 
         Args:
             sample: the sample of a log.

@@ -147,8 +147,8 @@ def index_tasks(path: Path, limit: int | None = None, id_field: str | None = Non
     Args:
         path: the file.
         limit: the largest number of tasks; None for no limit.
-        id_field: the field from which the ids of the tasks are made, which may then have slashes or be numbers; None
-            for `task_id` or `id`.
+        id_field: the name of the field with the ids of the tasks. Its values may contain slashes or be numbers; valid
+            task ids are made from them. None: the ids are in the field `task_id` or `id`.
 
     Raises:
         ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists at most

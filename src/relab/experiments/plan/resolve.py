@@ -39,7 +39,7 @@ class Resolved:
         script: the script or program that the harness's command runs.
         tasks: the index of the data set.
         plan: the order of all trials.
-        command: the command that runs the trials, or for which the experiment is described.
+        command: the command of `lab` that will run the trials.
         requested_network: the network mode in the file, before the command changed it.
         overrides: the values that overrides have set.
         warnings: sentences to show to the user before the run.
@@ -160,7 +160,7 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
         config: the configuration.
         command: the command that runs the trials.
         container: whether `--container` was given.
-        warnings: a list to which sentences for the user are appended.
+        warnings: a list; sentences for the user are appended to it.
 
     Raises:
         PostureRefusedError: the configuration does not provide the isolation that the command requires.

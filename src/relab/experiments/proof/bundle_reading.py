@@ -336,13 +336,13 @@ class _Reading:
         original = manifest.original
         said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"
         if not original.is_proven:
-            return f"{said}. That its files are those of the run is the word of the signer of the bundle."
+            return f"{said}. Only the signer of the bundle vouches that its files are files of the run."
         try:
             key, count = self._proven(manifest)
         except (EnvelopeError, SealDamagedError, KeyError, TypeError, ValueError) as error:
             self._note(Damage(SEAL, f"does not prove the files of the bundle: {error}"))
             return "Nothing is proven of the run."
-        return f"{said}. {count:,} of its files are proven to be those of the run, by its seal, which {key.key_id} has signed."
+        return f"{said}. The run's seal, signed by {key.key_id}, proves {count:,} of its files to be files of the run."
 
     def _proven(self, manifest: BundleManifest) -> tuple[PublicKey, int]:
         """Check files of the bundle against the run's seal, and the seal against its signature.

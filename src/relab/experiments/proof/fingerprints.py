@@ -1,4 +1,4 @@
-"""Fingerprints of files, from which the first changed byte can be found again.
+"""Fingerprints of files, which make it possible to find the first changed byte later.
 
 A fingerprint has the SHA-256 of a whole file, which decides whether the file was changed, and a checksum of each block
 of 4 KiB, which finds the place. A block's checksum is the first 12 bytes of its SHA-256 and its Adler-32. The SHA-256
@@ -142,8 +142,8 @@ def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
 
     Args:
         block: the changed block, as it is now.
-        expected: the recorded checksum of the block: the beginning of its SHA-256, and its Adler-32, from which the
-            place of a single changed byte is computed.
+        expected: the recorded checksum of the block: the beginning of its SHA-256, and its Adler-32. The Adler-32 gives
+            the place of a single changed byte.
         begin: the offset of the block in its file.
     """
     now, then = zlib.adler32(block), int.from_bytes(expected[_STRONG:], "big")

@@ -231,7 +231,7 @@ def _from_json(document: dict[str, Any]) -> SealedFolder:
     names = [*files, *document.get("folders", ())]
     joined = "".join(names)
     if "/" in joined or "\0" in joined or not _NO_NAMES.isdisjoint(names):
-        raise ValueError("a name is not that of an entry of a folder")
+        raise ValueError("a name is not the name of a folder entry")
     links, others, problem = document.get("links", {}), document.get("others", ()), document.get("problem")
     listing = Listing(
         document["folder"], tuple(files), tuple(document.get("folders", ())), links, tuple(others), problem

@@ -33,11 +33,11 @@ class ProofService:
 
     @property
     def key_path(self) -> Path:
-        """The file of the private key with which this installation signs runs and bundles (archives)."""
+        """The file of the private key that signs the runs and bundles (archives) of this installation."""
         return self._key.path
 
     def public_key(self) -> PublicKey:
-        """Return the public key with which others verify what this installation signs; create a missing key pair.
+        """Return the public key that others need to verify this installation's signatures; create a missing key pair.
 
         Raises:
             SigningKeyError: the key cannot be created or used.

@@ -86,7 +86,7 @@ class RunFolder:
         return index_tasks(self.dataset, self.config.dataset.limit, self.config.dataset.task_id_field)
 
     def write_control(self, status: str, now_us: int) -> None:
-        """Write the control document of the run (`run_control_v1`), from which other commands read the run's status.
+        """Write the control document of the run (`run_control_v1`), so that other commands can read the run's status.
 
         Args:
             status: `running`, `completed`, `interrupted`, `paused`, `budget_reached` or `failed`.
@@ -268,7 +268,7 @@ def check_room(
     """Check that the disk has enough free space for a run.
 
     Args:
-        folder: a folder on the disk to which the run will write.
+        folder: a folder on the disk that the run will write to.
         trials: the number of trials.
         at_once: the number of trials that run at the same time.
         snapshot_bytes: the size of one workspace (a copy of the project).

@@ -1,4 +1,4 @@
-"""Find the project's snapshot with which a run began, and record that the run went on with another snapshot."""
+"""Find the snapshot of the project from the start of a run, and record that a run continued with another snapshot."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapsh
 
 
 def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[ProjectSnapshot, str | None]:
-    """Return the project's snapshot with which a run began; take a new one if the cache does not have it.
+    """Return the snapshot of the project from the start of a run; take a new snapshot if the cache does not have it.
 
     Returns:
-        `(snapshot, None)` if the snapshot is the one with which the run began, else `(new snapshot, its digest)`.
+        `(snapshot, None)` if its content is that from the start of the run, else `(new snapshot, its digest)`.
 
     Raises:
         RunChangedError: the cache lacks the snapshot, the project was changed, and `allow_drift` is not set.
@@ -42,7 +42,7 @@ def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[Proje
 
 
 def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
-    """Return the project's snapshot with which a run began, from the cache of the project at `root`.
+    """Return the snapshot of the project from the start of a run; it is in the cache of the project at `root`.
 
     Raises:
         RunChangedError: the cache does not have the snapshot any more.
@@ -50,7 +50,7 @@ def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
     found = cached_snapshot(root / LAB / "cache", run.facts["snapshot"])
     if found is None:
         raise RunChangedError(
-            f"The snapshot {run.facts['snapshot']} with which {run.run_id} began is not in the cache any more.",
+            f"The snapshot {run.facts['snapshot']} from the start of {run.run_id} is not in the cache any more.",
             remedy="Restore the folder .lab/cache; its trials cannot be replayed or forked without it.",
         )
     return found

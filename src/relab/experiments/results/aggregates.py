@@ -219,8 +219,8 @@ class TrialData:
 
         Both must have a trial that ended in success or failure, except in these cases:
 
-        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), the baseline or the
-          variant must have such a trial. The other one may have only errors, because a fork may correct an error.
+        - In a run of forks (`are_forks`; trials that begin at a checkpoint of an earlier trial), it is enough if the
+          baseline or the variant has such a trial, because a fork may correct an error.
         - With the metric `SUCCESS`, only the baseline must have such a trial; the errors of the variant count as
           failures.
         """
@@ -232,7 +232,7 @@ class TrialData:
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether the run has a stopping rule, by which clear results end the run early."""
+        """Whether the run has a stopping rule, so that clear results may end the run early."""
         return self._stopping is not None
 
     def looked_at(self, baseline: str, variant: str) -> int:

@@ -107,7 +107,7 @@ def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The first source that knows it decides: the configuration; the trials, if the harness is a trainer (it trains a
+    The first source that states it decides: the configuration; the trials, if the harness is a trainer (it trains a
     model) and optimizes the metric; the metric's name. `data` are the tables of the run, needed only for a trainer.
 
     Raises:
@@ -352,9 +352,9 @@ def _compare(
 ) -> tuple[Delta, dict[str, Any]]:
     """Compare a variant with the baseline in one metric; return the difference as a value and as JSON.
 
-    For a primary metric, `sample` has the values, and the interval gets the level `joint.each`; the intervals of all
-    primary metrics together then have the level `LEVEL`. For a secondary metric, `sample` is None, the values are read
-    from `data`, and the interval gets the level `LEVEL`.
+    For a primary metric, `sample` has the values, and the interval has the level `joint.each`; all primary metrics
+    together then have the level `LEVEL`. For a secondary metric, `sample` is None, the values are read from `data`, and
+    the interval has the level `LEVEL`.
     """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)

@@ -273,7 +273,7 @@ class _Judge:
         # Missing figures cause the delta's own problem, so they are reported first.
         problem = delta.problem if delta.estimate is None else self._missing(variant, delta) or delta.problem
         if problem is None and question.share and (delta.baseline_mean or 0) <= 0:
-            problem = "a share of a baseline that is not above 0 says nothing; give the bound in the metric's own unit"
+            problem = "a relative bound needs a baseline above 0; give the bound in the metric's own unit"
         if problem is not None or delta.interval is None:
             return replace(judgement, reason=problem or "there is no interval")
         verdict = question.judge(delta.interval)

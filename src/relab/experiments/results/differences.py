@@ -189,7 +189,7 @@ def sample_of(
     arms = data.task_means(baseline, name), data.task_means(variant, name)
     base = Delta(metric, name, _mean(arms[0]), _mean(arms[1]))
     if name in data.partial:
-        problem = f"{metric!r} of a fork counts from the fork on, that of its parent from the beginning; use --control"
+        problem = f"{metric!r} counts from the fork on for a fork, but from the beginning for its parent; use --control"
         return Sample(replace(base, problem=problem))
     for side, arm in zip((baseline, variant), arms, strict=True):
         if not arm.tasks.size:

@@ -80,7 +80,7 @@ def _write_evidence(run_dir: Path) -> None:
 
 
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Yield each trial's document `task_chain_state_v1`, in the order of the journal; None for a trial without it.
+    """Yield each trial's document `task_chain_state_v1`, in the order of the journal; None for a trial without one.
 
     In a chain, each trial continues from the state of the previous trial. The document in the journal has no data about
     the other trials of its chain. So this function adds two values: the trial's position in the chain (from 0), and the

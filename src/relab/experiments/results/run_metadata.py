@@ -59,7 +59,7 @@ class RunFacts:
 
     @property
     def baseline(self) -> str:
-        """The id of the variant with which the other variants are compared, from the configuration."""
+        """The id of the baseline (the variant that the other variants are compared with), from the configuration."""
         return self.config.baseline.variant_id
 
     @property

@@ -94,7 +94,7 @@ class TelemetryLink:
         # The queue of the killed process had at most `MAX_PENDING` agent runs.
         for document in rows:
             try:
-                # A trial that did not start has no agent run, and one from the result cache has that of the trial that ran.
+                # Skip trials that did not start, and results from the cache, which share the agent run of an earlier trial.
                 if (
                     document["started_at"] is None
                     or document.get("cached_from") is not None

@@ -70,7 +70,7 @@ class _Seen:
 def list_trials(
     root: Path, named: Path, *, outcome: str | None = None, variant: str | None = None, task: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return the trials of a run with a result, in the order in which they ended, as JSON.
+    """Return those trials of a run that have a result, as JSON, in the order of their ends.
 
     If the trials of the run are forks (trials that begin at a checkpoint of an earlier trial), the key `parent` of
     each has the ids of this earlier trial, as `<run>.<trial>`.
@@ -201,8 +201,8 @@ def _entry_of(run: RunFolder, trial_id: str) -> Mapping[str, Any] | None:
 def _why(row: Mapping[str, Any]) -> list[str]:
     """Return sentences about a trial's error, exit code, exceeded guardrails, violated conditions and invalid events.
 
-    The conditions are those of the sanitization profile, which must be equal for all trials. `row` is the trial's row
-    in the results.
+    The sanitization profile names the conditions; they must be equal for all trials. `row` is the trial's row in the
+    results.
     """
     found = []
     if row.get("error_type"):

@@ -86,7 +86,7 @@ class DockerRunning:
             self._streams.give_input(b"\n" if with_line else b"")
 
     def watch_limits(self, watch: LimitWatch) -> None:
-        """Store the watch by which `exceeded` detects an exceeded limit of the container."""
+        """Store the watch of the container's limits, which `exceeded` asks for an exceeded limit."""
         self._watch = watch
 
     def exceeded(self) -> str | None:

@@ -83,10 +83,10 @@ class EgressProxy:
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
-        log: the file to which a JSON line is appended for each decision; created with the first line.
+        log: the file for one JSON line per decision; created with the first line.
         resolve: resolves names; None for the resolver of this machine.
         bounds: the largest number of connections, and the time-outs; None for the defaults.
-        destination: the host and port to which every connection is forwarded unread; None to act as an HTTP proxy.
+        destination: if set, every connection is forwarded unread to this host and port; None to act as an HTTP proxy.
 
     Raises:
         ValueError: a rule cannot be parsed.

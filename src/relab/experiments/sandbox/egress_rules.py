@@ -53,7 +53,7 @@ class EgressRule:
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def loopback_places(self) -> list[tuple[str, int]]:
-        """Return the loopback addresses to which this rule permits connections, as `(address, port)` pairs.
+        """Return the `(address, port)` pairs of the loopback addresses that this rule allows connections to.
 
         Programs connect to loopback addresses directly, without the configured proxy. So a proxy must listen at each of
         these addresses inside the sandbox, and pass on connections. The list is empty if the rule's host is neither

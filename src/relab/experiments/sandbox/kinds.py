@@ -16,7 +16,7 @@ from relab.experiments.sandbox.protocol import NetworkMode, Sandbox, SandboxLimi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """The settings of a run's sandbox; each kind uses those that apply to it.
+    """The settings of a run's sandbox; a kind of sandbox ignores settings that do not apply to it.
 
     Attributes:
         run_id: the id of the run. It marks the sandbox's containers, folders and control groups, so that a later

@@ -80,7 +80,7 @@ def exit_code_of(status: int) -> int:
 def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
     """Return the environment with every `{port:<n>}` in its values replaced by the real port.
 
-    `ports` is `{n: port that is really used}`, where n is the port that was intended for a service of the runner.
+    `ports` is `{intended port: real port}` for each service of the runner; the intended port is the `<n>`.
     """
     replaced = dict(environment)
     for port, real in ports.items():

@@ -75,9 +75,9 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 class SharedFolders:
-    """Lets the operating system's user of the trials read the folders that all trials of a run share. Thread-safe.
+    """Lets the user account of the trials read the folders that all trials of a run share. Thread-safe.
 
-    For this, the owner of the folder's files is changed, once for each folder.
+    The account becomes the owner of the files in these folders. Each folder is changed only once.
     """
 
     def __init__(self) -> None:

@@ -104,7 +104,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The description of one attempt of a trial, with which a sandbox starts the attempt.
+    """The description of one attempt of a trial; a sandbox needs it to start the attempt.
 
     Attributes:
         name: the name of the attempt.

@@ -20,8 +20,8 @@ def set_rlimits(
 ) -> dict[str, str]:
     """Set the resource limits of a process before it begins its work; its child processes inherit them.
 
-    The limits of open files and of file sizes are set unless they are None; those of memory and of tasks only if they
-    are in `missing`.
+    The limits of open files and of file sizes are set unless they are None. The limits of memory and of tasks are only
+    set if they are in `missing`.
 
     Args:
         pid: the process id in this machine's PID namespace.

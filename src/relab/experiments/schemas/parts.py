@@ -43,7 +43,7 @@ def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, S
 
 
 def list_of(of: Schema, least: int = 0) -> Schema:
-    """Return the schema of a list with at least `least` items, each of which matches the schema `of`."""
+    """Return the schema of a list with at least `least` items; each item must match the schema `of`."""
     return {"type": "array", "items": of} | ({"minItems": least} if least else {})
 
 

@@ -150,7 +150,7 @@ class ExperimentBuilder:
         return self._set("design", policies=policies)
 
     def baseline(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
-        """Set the baseline variant, with which the others are compared.
+        """Set the baseline: the variant that the others are compared with.
 
         With each task, the harness gets `bindings`: the variant's values by name, such as the model to use.
         """

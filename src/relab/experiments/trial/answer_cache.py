@@ -45,7 +45,7 @@ class AnswerCache:
         folder: where the files are; created with the first file.
         ttl_s: the greatest age of an answer, in seconds.
         max_bytes: the greatest size of all files; above it, the least recently used files are deleted.
-        clock: the source of the current time, from which ages are computed.
+        clock: the source of the current time; ages are computed with it.
     """
 
     def __init__(self, folder: Path, *, ttl_s: float, max_bytes: int, clock: Clock) -> None:

@@ -93,7 +93,7 @@ class ForkSource:
         return 0 if self.file is None else self.file.size
 
     def ext(self, places: Places) -> dict[str, Any]:
-        """Return the part of the fork's input that says at which checkpoint it begins, the JSON object `ext.fork`.
+        """Return the JSON object `ext.fork` of the fork's input, which says at which checkpoint the fork begins.
 
         `places` are the fork's folders inside the sandbox.
         """

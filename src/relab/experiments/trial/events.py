@@ -220,7 +220,7 @@ def _wrong(event: Any, ids: TrialIds) -> str | None:
     ):
         return f"event_type is a text of 1 to {MAX_KIND_CHARS} characters, and seq a whole number from 0 on"
     if event["ids"] != ids.to_json():
-        return "ids are those of another trial"
+        return "ids belong to another trial"
     try:
         parse_time(event["ts"])
     except (ValueError, TypeError, AttributeError):

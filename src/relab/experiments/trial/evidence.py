@@ -53,7 +53,8 @@ class TrialEvidence:
 
         Args:
             row: the row of the trial.
-            chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
+            chain_id: the id of the trial's chain. In a chain, each trial continues from the state of the previous
+                trial.
             state_policy: which earlier trials a trial continues from.
             own: `{file name in the trial's folder: "artifact://sha256/<digest>"}` of further documents that the runner
                 wrote; None for no further documents. The record has them in its field `ext`, because its schema has no
@@ -105,12 +106,13 @@ class TrialEvidence:
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
         """Return the record of the trial's place in its chain, the JSON object `task_chain_state_v1`.
 
-        It has digests of the list of the workspace's files before the trial, of the list after it, and of the
-        differences between both.
+        It has the digests of three documents: the list of the workspace's files before the trial, the list after the
+        trial, and the differences between the two lists.
 
         Args:
             row: the result of the trial.
-            chain_id: the id of the trial's chain: trials of which each continues from the state of the trial before.
+            chain_id: the id of the trial's chain. In a chain, each trial continues from the state of the previous
+                trial.
             state_policy: which earlier trials a trial continues from.
         """
         refs = self._workspace_refs()

@@ -74,8 +74,8 @@ def choose(
 ) -> Checkpoint | None:
     """Return the checkpoint that a selector selects; None if the parent's harness named no checkpoints.
 
-    A step or an event selects the last checkpoint at or before it. A checkpoint counts as written at the event
-    `agent_step_end` of its step; if several of these events have the number of the step, at the last of them.
+    A step or an event selects the last checkpoint at or before it. The event of a checkpoint is the last event
+    `agent_step_end` with the number of the checkpoint's step.
 
     Args:
         selector: which checkpoint: by its name, or the last one at or before a step or event.

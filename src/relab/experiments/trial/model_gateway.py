@@ -113,7 +113,7 @@ class ModelGateway:
         """Answer a request from the cache or by the model's server; return `(kind of the answer, HTTP status)`.
 
         The kind is `hit` (from the cache), `miss` (from the server, to be cached) or `off` (never cached). The status
-        is that of `_forward`, or 200 for a cached answer.
+        is the result of `_forward`, or 200 for a cached answer.
         """
         headers = dict(request.headers.items())
         digest = None
@@ -200,8 +200,8 @@ def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: st
     `hit`, `miss`, or `off` if the cache is not used.
 
     Returns:
-        `(whether the answer is complete, pieces of its body)`; the pieces are None if they must not be stored: if the
-        answer broke off, has no body (HEAD), or is larger than `MAX_ANSWER_BYTES`.
+        `(whether the answer is complete, pieces of its body)`. The pieces are None if the answer must not be stored,
+        because it is incomplete, has no body (HEAD), or is larger than `MAX_ANSWER_BYTES`.
     """
     import httpx  # noqa: PLC0415 loaded by `ModelGateway.serve` before
 

@@ -137,7 +137,7 @@ def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[st
     """Return where proxies must listen inside a sandbox, so that its programs reach allowed loopback addresses.
 
     The result is `{(address, port) at which a proxy listens in the sandbox: (host, port) on this machine}`. The hosts
-    are those in `allowed_hosts` that are loopback addresses of this machine.
+    are the loopback addresses of this machine in `allowed_hosts`.
     """
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for rule in map(EgressRule.parse, allowed_hosts):

@@ -35,7 +35,7 @@ class OtlpReceiver:
 
     Args:
         folder: the folder in which the bodies are stored, numbered in the order of their arrival. If the folder has
-            bodies from an earlier attempt or from before a pause, the numbers go on after them.
+            bodies from an earlier attempt or from before a pause, the numbering continues after them.
         sink: is called with each stored body.
         clean: redacts secrets from a body before it is stored.
 

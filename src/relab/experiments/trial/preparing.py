@@ -36,8 +36,8 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
     """Create the workspace of a trial: a copy of the project or, in a chain, of the previous trial's workspace.
 
-    The state folder of the previous trial is copied as well. A chain is a series of trials of which each continues from
-    the state of the trial before.
+    The state folder of the previous trial is copied as well. In a chain, each trial continues from the state of the
+    previous trial.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.

@@ -78,7 +78,7 @@ class ResultCache:
         folder: where the files are; created with the first file.
         max_bytes: the largest size of all files; above it, the least recently used files are deleted.
         ttl_us: the largest age of a result, in microseconds.
-        clock: the source of the current time, from which ages are computed.
+        clock: the source of the current time; ages are computed with it.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, ttl_us: int, clock: Clock) -> None:
@@ -183,7 +183,7 @@ class ResultCache:
         return removed
 
     def _salt(self) -> bytes:
-        """Return the cache's secret key, with which digests are computed; create it in the folder at the first use."""
+        """Return the cache's secret key for digests; create the key in the folder at its first use."""
         if not self._secret:
             path = self._folder / _SALT
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ def result_cache_of(config: ExperimentConfig, root: Path, clock: Clock) -> Resul
     Args:
         config: the experiment.
         root: the project's folder.
-        clock: the source of the current time, from which ages are computed.
+        clock: the source of the current time; ages are computed with it.
     """
     settings = config.runtime.result_cache
     if settings is None:

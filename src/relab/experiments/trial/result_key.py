@@ -28,7 +28,7 @@ _NOT_OF_THE_TRIAL: Final = ("run_id", "trial_id")
 
 
 class ResultKeys:
-    """Makes the document from which a trial's key in the result cache is computed. Thread-safe.
+    """Makes the document that is hashed to a trial's key in the result cache. Thread-safe.
 
     Args:
         context: the values that all trials share.

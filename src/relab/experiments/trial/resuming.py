@@ -17,9 +17,10 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def resumable(folder: TrialFolder) -> PausedTrial | None:
-    """Return the record of a trial's pause; None if the trial must start from its beginning.
+    """Return the record of a trial's pause, from which the trial can be resumed.
 
-    The result is None for a trial that is not paused, or whose harness did not acknowledge the pause.
+    Return None if the trial is not paused, or if its harness did not acknowledge the pause. The trial then starts from
+    its beginning.
 
     Raises:
         CheckpointMissingError: the file of the checkpoint is missing.

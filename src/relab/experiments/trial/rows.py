@@ -247,7 +247,7 @@ def journal_entry(
     row: TrialRow,
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the journal's entry for a trial, the JSON object with which the run records the finished trial.
+    """Return the journal's entry for a finished trial, as a JSON object.
 
     The entry has the trial's row and the last digest of the hash chain over its events. If `attempt` has evidence, the
     entry also has two records: the digests of the trial's documents, and the trial's place in its chain. In a chain,

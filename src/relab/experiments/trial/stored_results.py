@@ -263,7 +263,7 @@ def _workspace(config: ExperimentConfig, after: FileManifest) -> str:
 
 
 def _rename(path: Path, source: TrialIds, ids: TrialIds, *, below: Path) -> None:
-    """Replace the run id and the trial id of `source` with the ids of `ids` in a file of JSON or JSON lines.
+    """In a file of JSON or JSON lines, replace the run id and the trial id in `source` with the ids in `ids`.
 
     Do nothing if the file is missing, too large, or reached through a link below the folder `below`.
     """

@@ -62,7 +62,7 @@ class TrialFolder:
 
         Args:
             dataset: the folder of the data set.
-            harness: the project's folder, from which the harness is started.
+            harness: the project's folder; the harness starts there.
         """
         return Folders(
             workspace=self.workspace,

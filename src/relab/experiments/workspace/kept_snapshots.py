@@ -63,7 +63,7 @@ def keep_snapshot(
         root: the folder of the project.
         folder: the folder for the snapshot and its index; no other process may use it during the call.
         ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
-        now_ns: the clock by which file systems stamp files, in nanoseconds since 1970.
+        now_ns: returns the time with which file systems stamp files, in nanoseconds since 1970.
 
     Raises:
         ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed during the copying.

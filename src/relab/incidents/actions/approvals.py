@@ -36,7 +36,7 @@ class ApprovalRequest(BaseModel):
         state_digest: the action server's digest of the service's state. An approval is valid only while the state has
             this digest. None if the server sent none.
         ground: why a person has to decide, in one sentence.
-        expires_at: the time from which the plan can no longer be approved.
+        expires_at: from this time on, the plan can no longer be approved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -196,7 +196,7 @@ def approval_state(
 
     - `REJECTED`: a person rejected the request.
     - `EXPIRED`: `now_us` is not in the time in which the request is valid: from `asked_at` on, and before `expires_at`.
-    - `STATE_CHANGED`: the plan, or the state of the target, is not the one that the request is about.
+    - `STATE_CHANGED`: the plan, or the state of the target, differs from the plan or state in the request.
     - `PENDING`: no person has decided about the request.
     - `APPROVED`: a person approved the request.
 

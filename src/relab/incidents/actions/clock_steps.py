@@ -17,11 +17,10 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return `course`, the observations since an action, without the polls from before a large step back of the clock.
+    """Return `course` (observations since an action) without the polls before a large backward step of the clock.
 
-    A step is large if it set the clock back to a time before the action. Without a large step, the observations are
-    returned unchanged. If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining
-    poll.
+    A step is large if it leads to a time before the action. Without a large step, the observations are returned
+    unchanged. If polls are removed, the action counts as ended (`ended_at_us`) just before the first remaining poll.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):

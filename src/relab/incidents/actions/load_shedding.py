@@ -14,10 +14,9 @@ SHED: Final = "traffic.shed"
 
 
 def without_shed_requests(poll: Snapshot) -> Snapshot:
-    """Return a copy of a poll in which the share of errors ignores requests rejected to shed load.
+    """Return a copy of a poll whose share of errors does not include requests that were rejected to shed load.
 
-    If there were such requests, the copy has no health status of the target, because that status counts the rejected
-    requests as errors.
+    If requests were rejected, the copy has no health status of the target, because this status counts them as errors.
     """
     requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
     if not requests or errors is None or not poll.numbers.get(SHED):

@@ -25,8 +25,8 @@ class ActionPlan(BaseModel):
         parameters: the values of the action's parameters, by name.
         cause: the most probable cause; the action repairs it.
         probability: the probability of `cause`, 0 to 1.
-        confidence: the probability, 0 to 1, that at least one cause that this action repairs is present; besides
-            `cause`, the action may repair other causes.
+        confidence: the probability, 0 to 1, that this action repairs at least one present cause; besides `cause`, the
+            action may repair other causes.
         target: the part of the service that the action changes.
         why: why the action should help, from the runbook.
         effect: the expected effect, from the server's catalogue.

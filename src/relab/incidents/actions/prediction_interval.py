@@ -36,7 +36,7 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 
 
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
-    """Return the highest value with which a signal counts as back to normal after a repair, in the signal's unit.
+    """Return the highest value at which a signal counts as back to normal after a repair, in the signal's unit.
 
     - If `before` is at most `narrow` or unknown, the bound is `wide`.
     - If `before` is higher, the bound is `narrow` plus a quarter of the excess of `before` over `narrow`, but at most
@@ -46,7 +46,7 @@ def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
 
     Args:
         narrow: the highest usual value of the signal, if the learnt usual values (the baseline) were exact.
-        wide: the highest usual value, if the baseline is as uncertain as it is after few polls.
+        wide: the highest usual value for a baseline that is uncertain, because it was computed from few polls.
         before: the value of the signal before the repair; None if it is unknown.
     """
     if before is not None and before > narrow:

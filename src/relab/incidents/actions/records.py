@@ -176,7 +176,7 @@ class ServerRecord:
     """One action that a client has requested, as recorded by the action server.
 
     Attributes:
-        actor: the name of the token with which the action was requested.
+        actor: the name of the token of the request.
         target: the part of the service that the action changed.
         requested_at_us: when the action was requested, in microseconds since 1970. The time is by the server's clock
             until the client converts it to the local clock.
@@ -248,8 +248,8 @@ def of_others(
 ) -> tuple[ServerRecord, ...]:
     """Return the server's records of changes, from `since_us` on, that this responder did not make.
 
-    This responder's records are those with the key or the id of one of its actions, and the rollbacks of its actions
-    by the same token.
+    A record is from this responder in two cases: it has the key or the id of one of the responder's actions, or it is a
+    rollback of such an action by the same token.
 
     Args:
         records: records of the action server.

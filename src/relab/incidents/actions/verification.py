@@ -59,8 +59,9 @@ def _worse_since(
 ) -> VerificationResult:
     """Return the verdict on an action after which the service has become worse; `worse` describes the worse figure.
 
-    The verdict is `OTHER_CAUSE` if the cause that the action repairs was seen before the action and is gone, and probes
-    have confirmed another cause (`course.other`). Otherwise it is `WORSE`. `polls` are the polls after the action.
+    The verdict is `OTHER_CAUSE` if two conditions hold: the cause that the action repairs was seen before the action
+    and is gone now; and probes have confirmed another cause (`course.other`). Otherwise the verdict is `WORSE`. `polls`
+    are the polls after the action.
     """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
@@ -321,9 +322,9 @@ def _beyond(poll: Snapshot, bounds: HealthBounds) -> str:
 def _open(course: ActionObservations, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
     """Return a text for each condition of the repair that is not known to be true.
 
-    The conditions (`course.mended`) are all true once the cause that the action repairs is gone. They are known only
-    from a recent probe that was run during `streak`, the latest polls in which users were served well. Without such a
-    probe, every condition gets a text.
+    The conditions (`course.mended`) are all true once the cause that the action repairs is gone. Only a recent probe
+    shows whether they are true; it must have run during `streak`, the latest polls in which users were served well.
+    Without such a probe, every condition gets a text.
     """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:

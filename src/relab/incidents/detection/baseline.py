@@ -66,7 +66,7 @@ class Baseline:
 
     @property
     def polls(self) -> int:
-        """The number of polls from which the baseline (the usual values of the target) was learnt."""
+        """The number of polls that the baseline (the usual values of the target) was computed from."""
         return self._polls
 
     @property

@@ -301,7 +301,7 @@ def _distance(anomaly: Anomaly) -> float | None:
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return the number of requests behind a signal: those from which its percentile or share was computed.
+    """Return the number of requests from which the percentile or the share of a signal was computed.
 
     For a signal of a single route, the number is estimated from the route's share of the request rate.
     """

@@ -1,4 +1,4 @@
-"""Find outages of which people were not notified: new outages, recurrences after a recovery, and much worse outages.
+"""Find outages that people were not notified of: new outages, recurrences after a recovery, much worse outages.
 
 Pure. The notification of an open incident does not cover later outages. So this module stores, for each signal that
 users notice, since when the signal has been wrong without a break, and when people were last notified of it. An outage
@@ -241,23 +241,23 @@ class OutageTracker:
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether there is news: a new or changed outage of which people were not notified yet.
+        """Return whether there is news: a new or changed outage that people were not notified of yet.
 
         The next poll should then come early, because it may confirm the outage.
         """
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
-        """Return the news (new or changed outages) of which to notify people now, sorted by kind and then by beginning.
+        """Return the news (new or changed outages) for a notification of people now, sorted by kind, then by beginning.
 
         News is overdue 30 s after its beginning. If polls are more than 5 s and less than 120 s apart, it is already
         overdue after a quarter of the poll interval. News is urgent if people in charge of the incident must be
         notified at once.
 
         The first case that applies decides:
-        1. Less than 20 s have passed since the last notification of news: no news.
-        2. No news is overdue, and no news is urgent: no news.
-        3. Otherwise: all overdue news, and all other news whose anomaly is confirmed.
+        1. Less than 20 s have passed since the last notification of news: the result is empty.
+        2. Nothing is overdue or urgent: the result is empty.
+        3. Otherwise: the result has all overdue news, and all other news whose anomaly is confirmed.
 
         Args:
             at_us: the time of the last poll, in microseconds since 1970.
@@ -303,8 +303,8 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
 
     - share of failed requests: at least 10 percentage points higher, and doubled (or the share of successes halved)
     - duration: at least doubled, and at least 200 ms longer
-    - other number: at least twice as far from its bound (the limit of the usual range), and at least 1 (in the signal's
-      unit) away from it
+    - other number: the distance from its bound (the limit of the usual range) has at least doubled, and is at least 1
+      in the signal's unit
     """
     if _SEVERITIES.index(now.severity) > _SEVERITIES.index(then.severity):
         return True

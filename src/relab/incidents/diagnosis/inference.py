@@ -95,8 +95,8 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far, by name.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior. Factors below 1 count as 1, and
-            factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor. Factors below 1 count
+            as 1, and factors above `MAX_HISTORY_FACTOR` as `MAX_HISTORY_FACTOR`.
         mended: causes repaired in this incident. The conditions in `mended` of a cause's runbook are true while the
             cause is gone. Once one of them is known to be false, the cause is a candidate again. Until then, the signs
             that the cause left are not evidence for other causes.
@@ -172,8 +172,8 @@ class Diagnosis:
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
         """Return `likely`, raised for the features (conditions of runbooks) that repaired causes may have left behind.
 
-        Each such feature gets the probability that it is true because of the cause set or because of the repaired
-        cause. A cause set is one cause or two causes.
+        The probability of each such feature is the probability that the cause set or the repaired cause makes it true.
+        A cause set is one cause or two causes.
 
         Args:
             gone: the runbooks of the repaired causes.
@@ -228,7 +228,7 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return the features from which the probabilities are computed, as `(index, whether the condition holds)`.
+        """Return the features that determine the probabilities, as `(index, whether the condition holds)`.
 
         A feature is a condition of a runbook on one fact. For each known fact, only one feature is used: the one that
         separates the causes best.
@@ -257,7 +257,8 @@ class Diagnosis:
         Args:
             cause: the index of the cause.
             number: the index of the feature.
-            holds: whether the condition is true. If not, the ratio is that of the probabilities that it is false.
+            holds: whether the condition is true. If it is false, the ratio uses the probabilities that the condition is
+                false.
         """
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))

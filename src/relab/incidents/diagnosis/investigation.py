@@ -80,9 +80,9 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is probably present beside `best`, the most probable cause; None if no cause is.
+        """The cause that is probably present together with `best`, the most probable cause; None without such a cause.
 
-        Probably means that the probability that both causes are present is above 0.5.
+        A cause is probably present if both causes are present with a probability above 0.5.
         """
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
@@ -105,7 +105,7 @@ class Investigator:
         runbooks: the runbooks of all known causes.
         usual: the median of each signal in the baseline, by name.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
         mended: causes repaired in this incident; their remaining signs are no evidence for another cause.
         settings: when an investigation stops.
     """
@@ -130,7 +130,7 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Run the probes with which every investigation begins; return their facts and the facts in `poll`.
+        """Run the first probes of the investigation; return their facts and the facts in `poll`.
 
         If both have the same fact, the value from the probe is used.
         """
@@ -213,7 +213,7 @@ class Investigator:
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
         """Return the names of the probes for the facts mentioned in the runbooks of the causes in `candidates`.
 
-        If no probe finds such a fact, return `FIRST_PROBES`, with which every investigation begins.
+        If no probe finds such a fact, return `FIRST_PROBES`, the first probes of every investigation.
         """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]

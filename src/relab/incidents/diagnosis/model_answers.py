@@ -130,8 +130,8 @@ def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> t
     Args:
         candidates: all causes with the probabilities that were computed without the model.
         cause: the cause that the model names.
-        probability: the probability that the model states. The odds are multiplied by a factor that grows with it, from
-            1 for the probability 0 to `MAX_MODEL_FACTOR` for the probability 1.
+        probability: the probability that the model states. The odds are multiplied by a factor: from 1 for the
+            probability 0 to `MAX_MODEL_FACTOR` for the probability 1.
     """
     factor = 1 + (MAX_MODEL_FACTOR - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

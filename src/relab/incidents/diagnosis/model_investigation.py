@@ -65,7 +65,7 @@ class InvestigationInput:
 
     Attributes:
         usual: the usual value (median) of each signal, by name.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
         onset: the kind of signals that deviated first (`traffic`, `latency` or `errors`); None if it is unknown.
         mended: causes that were repaired in this incident.
@@ -139,7 +139,7 @@ class ModelInvestigator(Investigator):
         """Return whether `thought`, the result of the rules alone, is so sure that the model need not be called.
 
         The most probable cause must not be `unknown`, must be confirmed by probes at two moments, and must be probable
-        enough. For each condition that it requires, the facts must show whether the condition holds.
+        enough. The facts must show, for each condition that this cause requires, whether the condition holds.
         """
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven

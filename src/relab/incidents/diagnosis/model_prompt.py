@@ -41,7 +41,7 @@ class PromptInput:
         known: the known facts, with their evidence.
         runbooks: the runbooks whose causes the model may name.
         templates: `{template: number of log lines}`; a template is a log line without its variable parts.
-        memory: `{cause: factor}` by which past incidents raise the cause's prior.
+        memory: `{cause: factor}`: past incidents multiply the prior of the cause by this factor.
         looks: the names of the probes that the model may request.
         looks_left: how many more times the model may request probes.
     """

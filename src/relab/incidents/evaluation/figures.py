@@ -185,11 +185,11 @@ def compared(
         - `harm_user_error_s`: the harm to users, in seconds; 1.0 is one second in which all requests were served badly.
         - `mitigated`: the share of mitigated faults; missing if no episode has a fault.
         - `harmful_actions`: the number of harmful actions.
-        - `harm_ratio`: own harm divided by the other harm, with a confidence interval.
+        - `harm_ratio`: the harm of the first responder divided by the harm of the second, with a confidence interval.
 
-        All except `episodes` and `harm_ratio` have the mean of each responder, and the difference of the means (own
-        minus other). The confidence interval of the difference does not treat episodes with the same subject (such as
-        the injected fault) as independent.
+        The values of `harm_user_error_s`, `mitigated` and `harmful_actions` have the mean of each responder, and the
+        difference of the means (own minus other). The confidence interval of the difference does not treat episodes
+        with the same subject (such as the injected fault) as independent.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]

@@ -78,8 +78,9 @@ class Outbox:
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
         """Return at most 50 incidents with events that a receiver has not processed yet, in the order of their opening.
 
-        The list is empty for an unknown receiver, and during a retry pause. An ended incident of which the receiver has
-        processed no event is left out if it was opened over a day ago, or before the receiver was set up.
+        The list is empty for an unknown receiver, and during a retry pause. An ended incident is left out if the
+        receiver has processed none of its events, and if it was opened over a day ago or before the receiver was set
+        up.
         """
         with self._database.read() as session:
             row = self._ready(session, receiver, now_us)

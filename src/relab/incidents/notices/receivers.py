@@ -15,7 +15,7 @@ from relab.incidents.notices.models import Notice
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A service to which notices are sent.
+    """A service that notices are sent to.
 
     Attributes:
         name: the name under which the database stores the receiver's notices.

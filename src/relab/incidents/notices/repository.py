@@ -55,8 +55,8 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: a time in microseconds since 1970. An ended incident of which the receiver has processed no event
-            is left out if it was opened before this time.
+        opened_from: a time in microseconds since 1970. An ended incident is left out if it was opened before this time
+            and the receiver has processed none of its events.
         limit: the maximum number of incidents.
     """
     # Open, unfinished and recent incidents; each group is found by an index.

@@ -23,7 +23,7 @@ _HELP: Final = (
     "`/relab incidents`: the newest incidents",
     "`/relab approve ID [note]`: approve a plan; ID is the id of the request, or of the incident if it has only one request",
     "`/relab reject ID [note]`: reject a plan; a person takes over",
-    "`/relab pause [why]`: execute no more actions; polling goes on",
+    "`/relab pause [why]`: execute no more actions; polling continues",
     "`/relab resume [why]`: end the pause",
 )
 
@@ -168,7 +168,7 @@ class SlackCommandHandler:
         self._require_operator(command)
         turn = self._incidents.pause if pauses else self._incidents.resume
         state = turn(by=command.author, why=one_line(rest, _MAX_NOTE))
-        return "Paused: no more actions are executed; polling goes on." if state.is_paused else "Resumed."
+        return "Paused: no more actions are executed; polling continues." if state.is_paused else "Resumed."
 
     def _require_operator(self, command: SlackCommand) -> None:
         if command.user_id not in self._operators:

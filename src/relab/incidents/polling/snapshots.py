@@ -35,8 +35,8 @@ class _Draft:
     def number(self, name: str, value: Any) -> None:
         """Store a number of the snapshot under `name`; ignore None.
 
-        If the value is negative, too large or no number at all, it is not stored; instead, `name` is added to `absurd`,
-        the names of invalid values.
+        A value that is negative, too large or not a number is not stored; instead, `name` is added to `absurd`, the
+        names of invalid values.
         """
         if value is None:
             return

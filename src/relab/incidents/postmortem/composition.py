@@ -262,8 +262,9 @@ def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
 def _worked(case: IncidentRecord, attempts: Sequence[ActionReview]) -> str:
     """Return a text about what ended the incident `case`.
 
-    The text names the actions that verification found to have helped, or else the actions after which figures improved.
-    `attempts` are the incident's actions, each with its verified result and the figures before and after it.
+    The text names the actions that helped according to their verification. Without such an action, it names the actions
+    after which figures improved. `attempts` are the incident's actions, each with its verified result and the figures
+    before and after it.
     """
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:

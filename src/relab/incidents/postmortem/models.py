@@ -234,7 +234,7 @@ class Postmortem:
         left_out: the number of events that the timeline omits.
         evidence: the evidence that the timeline cites, without duplicates, the latest first.
         actions: the responder's actions in order, then the actions of people and other clients.
-        worked: a text about the actions that ended the incident, or after which the measured values improved.
+        worked: a text about the actions that ended the incident, or about actions after which measured values improved.
         follow_ups: the tasks for people after the incident, each with its reason.
         signals: the signals to draw as charts.
         marks: the moments that the charts mark, in order.

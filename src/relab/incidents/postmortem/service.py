@@ -16,7 +16,7 @@ MAX_EVENTS: Final = 50_000
 
 
 class PostmortemService:
-    """Composes postmortems of incidents, also of those that are not over."""
+    """Composes postmortems of incidents, whether they are over or not."""
 
     def __init__(self, log: IncidentLog) -> None:
         self._log = log

@@ -118,7 +118,7 @@ def read_indexes(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observa
     known = [(server, client) for server, client in times if server is not None and client is not None]
     if known:
         found.see("database.plans.server_ms", max(server for server, _ in known), plans)
-        # Take the minimum: the delay by the processor varies, that of the network is in all of them.
+        # Take the minimum: the processor's delay varies, but each measurement includes the network's delay.
         found.see("database.plans.way_ms", max(min(client - server for server, client in known), 0.0), plans)
     return found.sightings
 

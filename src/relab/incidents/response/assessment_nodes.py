@@ -89,7 +89,7 @@ class AssessmentNodes:
         }
 
     async def gather(self, state: IncidentState) -> IncidentState:
-        """Run the probes with which each investigation begins, and return their facts as the state's `known`."""
+        """Run the first probes of an investigation, and return their facts as the state's `known`."""
         poll = load_poll(state["symptoms"])
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)

@@ -368,8 +368,8 @@ def _handover(at_us: int, known: KnownFacts, state: IncidentState) -> Handover:
 def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[dict[str, FactValue], dict[str, int]]:
     """Return the facts, and the number of log lines by template, that were known before the incident was repaired.
 
-    They are those of the last diagnosis. But if a person repaired the incident after a handover, they are those of the
-    last handover before the person's action, or else of the first handover.
+    They were known at the last diagnosis. But if a person repaired the incident after a handover, the result was known
+    at the last handover before the person's action or, if there was no handover before it, at the first handover.
 
     Args:
         state: the state of the incident workflow.

@@ -135,7 +135,7 @@ class ResponseContext:
 
         Args:
             before: the poll before a repair, or at the beginning of the incident. If its P95 was too high, the bound of
-                P95 is lowered, so that polls are within the bound only once most of the excess is gone. With None, the
+                P95 is lowered: polls are then within the bound only after most of the excess has disappeared. None: the
                 bound is not lowered.
         """
         settings: DetectionSettings = self.settings.detection
@@ -166,7 +166,7 @@ class ResponseContext:
     async def learnt(self) -> tuple[Runbook, ...]:
         """Return runbooks for causes that no other runbook describes.
 
-        They were learnt from the actions with which people repaired this target.
+        They were learnt from actions of people that repaired this target.
         """
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}
@@ -196,7 +196,7 @@ class ResponseContext:
 
         Args:
             incident_id: the id of the incident, which does not count as a past incident.
-            facts: the facts by which similar past incidents are found; empty: no past incident is used.
+            facts: the facts for the search of similar past incidents; empty: no past incident is used.
             mended: further causes that are known to be gone, besides those that the incident's actions have removed.
             asks_model: whether a language model may be used, if the settings allow it.
         """

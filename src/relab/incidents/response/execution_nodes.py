@@ -84,8 +84,8 @@ class ExecutionNodes:
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
         """Return, as JSON, the last poll before the action was requested.
 
-        Without such a poll, the result is `state["symptoms"]`: the poll on which the incident was opened, or on which
-        its last diagnosis began.
+        Without such a poll, return `state["symptoms"]`: the poll that opened the incident, or with which its last
+        diagnosis began.
 
         Args:
             state: the state of the incident workflow.
@@ -252,7 +252,7 @@ class ExecutionNodes:
     async def _rejected_by(self, state: IncidentState, plan: ActionPlan) -> str | None:
         """Return the name of the person who rejected the plan's action on the plan's target; None if no person did.
 
-        All approval requests of the incident count, also withdrawn ones.
+        All approval requests of the incident count, including withdrawn requests.
         """
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         return rejected_by(asked, plan.action, plan.target)

@@ -177,8 +177,8 @@ class PlanningNodes:
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Diagnose the incident again because of new outages, while an approval request for `plan` is open.
 
-        If the new diagnosis names another cause than the one that `plan` repairs, withdraw the request and investigate;
-        otherwise continue to wait. Return the changed keys of the state.
+        If the new diagnosis names the cause that `plan` repairs, continue to wait; otherwise withdraw the request and
+        investigate. Return the changed keys of the state.
         """
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
@@ -236,17 +236,17 @@ class PlanningNodes:
         return _Ready(plan, found.state_digest, ruling)
 
     async def _impossible(self, state: IncidentState, plan: ActionPlan, reason: str, count: int) -> IncidentState:
-        """Write to the timeline that the server refuses the dry run of a plan, and return the changed keys of the state.
+        """Write to the timeline that the server refuses the dry run of a plan; return the changed keys of the state.
 
         The next node probes the service again, because the service may have changed since the diagnosis: the cause may
-        be gone, and the next action of the runbook may do more harm. At `_MAX_PLANS` refused and rejected actions, the
-        incident is escalated instead.
+        be gone, and the next action of the runbook may do more harm. If `count` has reached `_MAX_PLANS`, the incident
+        is escalated instead.
 
         Args:
             state: the state of the incident workflow.
             plan: the plan that the server refuses.
             reason: the server's reason, in one sentence.
-            count: the number of refused and rejected actions of the incident, with this one.
+            count: the number of refused and rejected actions of the incident, including this one.
         """
         new_event = NewEvent(
             "not_possible",

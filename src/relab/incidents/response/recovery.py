@@ -29,7 +29,7 @@ class Recovery:
     Args:
         world: gives the polls, the alerts and the settings.
         incident_id: the id of the incident.
-        before: the poll on which the incident was opened, as JSON.
+        before: the poll that opened the incident, as JSON.
     """
 
     def __init__(self, world: ResponseContext, incident_id: str, before: Mapping[str, Any]) -> None:
@@ -53,9 +53,10 @@ class Recovery:
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
-        """Return whether the incident has passed: users were served well for `min_quiet_s` seconds.
+        """Return whether the incident has passed, that is, whether all of these conditions hold.
 
-        In addition, no poll of these seconds had an anomaly that opens incidents, and no alert of this incident fires.
+        Users were served well for the last `min_quiet_s` seconds; no poll in this time had an anomaly that opens
+        incidents; no alert of this incident fires.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

@@ -47,8 +47,8 @@ class RemainingCause:
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action. If it is not, signs of the repaired cause may
-                be left over, and are not used as evidence for another cause.
+            is_worse: whether the service is worse than before the action. If not, signs of the repaired cause are
+                ignored, because they may disappear only later; they are then no evidence for another cause.
         """
         self._diagnosed_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

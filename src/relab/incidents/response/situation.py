@@ -165,8 +165,8 @@ class SituationReader:
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
         """Return all actions of the incident, and all actions on the target within the last `action_window_s` seconds.
 
-        Actions whose outcome is unknown are first updated from the action server's records; only the action with the
-        key `leave_out` is returned as it is stored.
+        Actions with an unknown outcome are first updated from the action server's records. The action with the key
+        `leave_out` is returned as it is stored, without an update.
         """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)

@@ -43,8 +43,7 @@ class IncidentState(TypedDict, total=False):
     responder.
 
     Attributes:
-        symptoms: the poll on which the incident was opened; after a new diagnosis, the poll on which that diagnosis
-            began.
+        symptoms: the poll that opened the incident; after a new diagnosis, the poll that this diagnosis began with.
         is_unhealthy: whether the target still has a problem.
         diagnosis: the most probable cause.
         confidence: the probability of the diagnosis, 0 to 1.
@@ -55,7 +54,7 @@ class IncidentState(TypedDict, total=False):
         known: the facts that probes have found so far, as JSON.
         candidates: all possible causes with their probabilities, as JSON.
         is_confirmed: whether probes at two different times gave the same diagnosis.
-        others_since_us: a time; the actions that others requested before it have been examined.
+        others_since_us: a time; all actions that others requested before this time have been examined.
         others_seen: the ids of the newest records of the action server that have been examined; absent if the server
             gave no list of its records.
         others_first_seen: the ids of the action server's newest records at the beginning of the incident.
@@ -67,7 +66,7 @@ class IncidentState(TypedDict, total=False):
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.
         tried: the plans that were refused or rejected, each as `[action, target, fingerprint]`. The fingerprint is the
             digest of the action's name and parameters.
-        stand_downs: how often the workflow has waited because the policy forbade every action for the time being.
+        stand_downs: how often the workflow has waited because the policy temporarily forbade every action.
         waits: how often the workflow has waited because the policy refused one plan for a short time.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
@@ -121,7 +120,7 @@ class IncidentState(TypedDict, total=False):
 
 
 def asked_as(state: IncidentState) -> str:
-    """Return the id of the approval request for the last plan in `state`, even if the state does not have it yet."""
+    """Return the id of the approval request for the last plan in `state`; compute the id if the state has none yet."""
     return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 

@@ -59,8 +59,7 @@ class ActionLog:
 
         Args:
             act: the action to store, with the status `asked`.
-            lease: the lease by which the caller's process watches the target; None if the process does not watch a
-                target.
+            lease: the lease on the target that the caller's process holds; None if the process does not watch a target.
 
         Raises:
             IncidentNotFoundError: the incident of the action does not exist.
@@ -232,8 +231,8 @@ def _storable(act: ActionRecord) -> ActionRecord:
         text: str = getattr(act, field)
         if not text or not is_storable(text):
             raise InvalidInputError(
-                f"{field} of an action cannot be stored unchanged: it is empty, longer than 200 characters, or holds "
-                "invalid characters.",
+                f"{field} of an action cannot be stored unchanged: it is empty, longer than 200 characters, or "
+                "contains invalid characters.",
                 problems=((field, "cannot be stored verbatim"),),
             )
     require_exact(act.parameters, "parameters", MAX_PARAMETER_BYTES)

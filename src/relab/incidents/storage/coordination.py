@@ -102,7 +102,8 @@ class Leases:
         A stored lease that ends more than `MAX_LEASE_US` after `now_us` counts as expired.
 
         Args:
-            target: the name of the target. A loop that serves all targets, such as that of notices, uses another name.
+            target: the name of the target. A loop that serves all targets, such as the loop that sends notices, uses a
+                name of its own instead.
             owner: the name of the process that acquires or renews the lease.
             now_us: the current time, in microseconds since 1970.
             until_us: when the lease is to end, in microseconds since 1970.

@@ -160,7 +160,7 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """Close an incident and its timeline, and return the incident; one that is over already does not change.
+        """Close an incident and its timeline, and return the incident; do not change it if it is over already.
 
         Args:
             incident_id: the id of the incident.

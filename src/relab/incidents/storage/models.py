@@ -310,7 +310,7 @@ class Opened:
 
 
 class SwitchState(_Remembered):
-    """The state of a kill switch: whether a target is paused, and by which person.
+    """The state of a kill switch: whether a target is paused, and who paused or resumed it.
 
     Attributes:
         target: the target of the switch; `*` for the switch of all targets.

@@ -1,4 +1,4 @@
-"""Open incidents: a target has at most one open incident, to which later findings are added."""
+"""Open incidents: a target has at most one open incident; later findings are added to it."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class SwitchRow(Base):
 
 
 class ResponderLeaseRow(Base):
-    """The lease by which one process watches a target and responds to its incidents: its owner, and when it expires.
+    """The lease of the one process that watches a target and responds to its incidents: owner and expiry.
 
     `term` counts the changes of the owner; `until` is in microseconds since 1970.
     """

@@ -61,10 +61,10 @@ class RunRecorder:
                     self.record(each.incident_id)
                     count += 1
             except IncidentNotFoundError:
-                # It was deleted since it was listed, so it needs no run; go on with the others.
+                # It was deleted since it was listed, so it needs no run; continue with the others.
                 continue
             except (ConflictError, ValidationError) as error:
-                # The id belongs to a run that was sent as spans, or the run is not valid; go on with the others.
+                # The id belongs to a run that was sent as spans, or the run is not valid; continue with the others.
                 _log.warning("incident_not_recorded", incident_id=each.incident_id, error=str(error))
             self._written[each.incident_id] = each.last_seq
         return count

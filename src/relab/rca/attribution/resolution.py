@@ -92,7 +92,7 @@ def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedPr
 
 
 def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
-    """Return the sort key of a problem, by which the best of several descriptions of one error comes first.
+    """Return the sort key of a problem; of several descriptions of one error, the best one sorts first.
 
     Problems with a vague detail, which only says that something failed, come last. Then higher confidence comes before
     lower confidence, then a more specific category before a more general one.
@@ -135,10 +135,10 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
-    """Merge each guardrail event in `errors` with the error that it is about; return all problems.
+    """Merge each guardrail event in `errors` with the error that the event is about; return all problems.
 
-    This is the error of the event's call, if both have the same category, or if the detail of one of them only says
-    that something failed. If the call has no error, it is an error of the event's step with the same category. Any
+    An event is about the error of its call if both have the same category, or if the detail of one of them only says
+    that something failed. If the call has no error, the event is about an error of its step with the same category. Any
     other event stays a problem of its own.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
@@ -180,9 +180,9 @@ def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedPro
     only says that something failed. The first case that applies decides:
 
     - `guard` is vague: everything else stays as in `error`.
-    - `error` is vague: the category and the detail are those of `guard`, and the confidence of `guard` is raised.
-    - Otherwise, the category is that of `error`, its confidence is raised, and the detail is that of `guard` if `error`
-      has none.
+    - `error` is vague: the category and the detail come from `guard`, and so does the confidence, which is raised.
+    - Otherwise, the category comes from `error`, and so does the confidence, which is raised. The detail comes from
+      `error` or, if that has no detail, from `guard`.
     """
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
@@ -238,10 +238,10 @@ def _with_run_error(
 ) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Drop the run's own error (the one in the fields of the run) if another unrecovered problem explains it.
 
-    An unclassified error of the run is explained by any error with an error text. Any other error of the run is
-    explained by an error of the same category, or else by a loop of the same category. The earliest such problem also
-    gets the quotations of the run's error and a higher confidence, unless the run's error has low confidence, or the
-    problem has high confidence already. Return the remaining `(errors, loops)`.
+    An unclassified error of the run is explained by any error with an error text. Otherwise, the run's error is
+    explained by the earliest error of the same category or, without one, by the earliest loop of the same category.
+    This error or loop gets the quotations of the run's error and a higher confidence, unless the run's error has low
+    confidence, or the error or loop has high confidence already. Return the remaining `(errors, loops)`.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -271,7 +271,7 @@ def is_bare(problem: DetectedProblem) -> bool:
 def _explains_loop(error: DetectedProblem) -> bool:
     """Return whether an error may be the reason why the agent repeated a call.
 
-    The result is False if the detail of the error is `UNCLASSIFIED` (it names no known kind of error), or if the error
+    The result is False in two cases: the detail of the error is `UNCLASSIFIED` (no known kind of error); or the error
     has low confidence and the category UNKNOWN or RETRIEVAL_EMPTY.
     """
     if error.detail == UNCLASSIFIED:

@@ -48,12 +48,12 @@ class BehaviourArrivals:
         """Enqueue a background job that searches new runs for behaviours.
 
         Nothing is enqueued if no runs wait for a search, or if such a job is already waiting or running. The job only
-        searches for behaviours that a condition describes, not for those that a sentence describes.
+        searches for behaviours whose rule is a condition; behaviours whose rule is a sentence need a model.
 
         Args:
             quiet_s: only runs that did not change for this number of seconds are searched.
-            is_on: whether new runs are searched. If not, or if no behaviour is described by a condition, the list of
-                waiting runs is emptied, and new runs are not added to it any more.
+            is_on: whether new runs are searched. If False, or if no rule is a condition, the list of waiting runs is
+                emptied, and new runs are not added to it any more.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.

@@ -43,7 +43,7 @@ def read_rules(path: Path) -> RuleSet:
 
 
 class RuleBook:
-    """The rules by which this installation finds behaviours in runs; their file is read again when it changes.
+    """This installation's rules for finding behaviours in runs; their file is read again when it changes.
 
     If the file is missing, there are no rules. If the file is invalid, its errors are logged, and the rules from the
     last valid file stay in use.

@@ -205,7 +205,7 @@ class BehaviourRule(_RuleModel):
 
 
 class RuleSet(_RuleModel):
-    """The content of a file of rules, by which behaviours are found in runs."""
+    """The content of a file of rules for finding behaviours in runs."""
 
     version: Literal[1]
     behaviours: Annotated[tuple[BehaviourRule, ...], Field(min_length=1, max_length=MAX_RULES)]

@@ -150,8 +150,8 @@ class BehaviourScanner:
     def mark(self, scanned: ScannedRun) -> None:
         """Store the behaviours (patterns) that a run shows, so that lists of runs can be filtered by behaviour.
 
-        A language model must judge some behaviours. If it did not judge one of them this time, the result that an
-        earlier search stored is kept, unless the run's content has changed since then.
+        Some behaviours need the judgement of a language model. If a behaviour was not judged this time, its stored
+        result from an earlier search is kept, unless the run's content has changed since then.
         """
         names = [each.name for each in scanned.shown]
         self._telemetry.marks.set_behaviours(scanned.run_id, scanned.content_hash, names, kept=scanned.not_judged)

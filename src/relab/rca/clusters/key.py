@@ -37,7 +37,7 @@ class FailureKey:
 def key_of(report: Report, agent_name: str) -> FailureKey:
     """Return the cluster key (equal for equal causes) of a report's failure; `agent_name` is the run's agent.
 
-    The key is a digest of values of the report. The first case that applies decides which values:
+    The key is a digest of values of the report. The values depend on the first case that applies:
 
     - The report names a cause: its category, its detail (the finer kind within the category), and its tool or, without
       a tool, the agent of the run and the step. For the categories in `_BY_TEXT`, also the error text.

@@ -78,7 +78,7 @@ def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -
         session: the session of the transaction.
         cluster: the key of the cluster.
         runs: the number of its runs.
-        wanted: the filter by which the cluster was found.
+        wanted: the filter of the query that found the cluster.
     """
     first = queries.end_of(session, cluster, wanted, is_last=False)
     last = queries.end_of(session, cluster, wanted, is_last=True)

@@ -165,8 +165,9 @@ def _identical(
     """Yield a problem if identical calls are a loop and not polling; otherwise yield nothing.
 
     A call is new if it is in no cycle, and has fewer than `MIN_REPEATS` identical calls. The calls are a loop if at
-    least `MIN_REPEATS` of them in a row have equal outcomes, with no new call in between. In a failed run, they are
-    also a loop, with low confidence, if new calls lie in between, or if there are at least `MANY_POLLS` of them.
+    least `MIN_REPEATS` of them in a row have equal outcomes, with no new call in between. In a failed run, the calls
+    are also a loop, with low confidence, in two other cases: new calls lie in between; or there are at least
+    `MANY_POLLS` identical calls.
 
     Args:
         indexes: the indexes in `sequence` of the identical calls (same tool and arguments).

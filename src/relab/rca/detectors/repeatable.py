@@ -17,7 +17,7 @@ PENDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A tool call with the two values by which its repetitions are found: its key and its outcome.
+    """A tool call with the two values that identify its repetitions: its key and its outcome.
 
     Attributes:
         key: `(tool, digest of the arguments)`, equal for identical calls; None if the arguments were not reported.

@@ -75,7 +75,7 @@ class ErrorRule:
 
 
 def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProblem:
-    """Build the problem of `category` that a failure shows. `sign` is the sign by which the category was recognised."""
+    """Build the problem of `category` that a failure shows. `sign` is the sign that shows the category."""
     quote = failure.quotation(sign.where.start, sign.where.end) if sign.where else failure.quotation()
     return DetectedProblem(
         category=category,

@@ -137,8 +137,8 @@ def _cut_off(latency_ms: float) -> int | None:
 def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
     """Yield a problem for each failed call or step with a meaningless error and the latency of a time-out.
 
-    The latency is near a common time limit, such as 30 s, or near that of another such failure of the same tool or
-    step.
+    The latency must be near a common time limit, such as 30 s, or near the latency of another such failure of the same
+    tool or step.
     """
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):
@@ -213,7 +213,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
         if slow
         else f"Measure how long {facts.subject} usually takes, set the limit above that and below the deadline of the run"
     )
-    return facts.explanation("; ".join(parts), f"{fix}; let the agent go on without the result.")
+    return facts.explanation("; ".join(parts), f"{fix}; let the agent continue without the result.")
 
 
 DESCRIPTOR = CategoryDescriptor(

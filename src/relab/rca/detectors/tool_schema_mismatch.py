@@ -150,7 +150,8 @@ def _read(failure: Failure) -> Sign | None:
 def _code_of_call(failure: Failure) -> int | None:
     """Return the reported HTTP status code of a failed call; None for a failed step.
 
-    The status code of a step is that of a model's provider, which rejects requests and not the arguments of a tool.
+    The status code of a step is from a model's provider: it is about the request to the model, and not about the
+    arguments of a tool.
     """
     return None if failure.kind is EvidenceKind.STEP else failure.status_code
 

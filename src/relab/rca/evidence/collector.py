@@ -52,7 +52,7 @@ def quotable_field(source: Quotable, *names: str) -> str:
 
 
 def ref_id(source: Quotable) -> str:
-    """Return the id by which evidence refers to an object of a run."""
+    """Return the id of an object of a run, as evidence cites it."""
     match source:
         case ToolCall():
             return source.call_id

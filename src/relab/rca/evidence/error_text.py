@@ -1,4 +1,4 @@
-"""Prepare the text of an error so that rules match the error itself, and not input that the text quotes.
+"""Prepare the text of an error: rules must match the error itself, and not quoted input in the text.
 
 An error message often repeats parts of the request: the arguments of the call, the search query, a URL, lines of code
 in a traceback. Words in these parts ("rate limit", "403", "timeout") describe the content that the agent worked on, not

@@ -200,7 +200,7 @@ METHODS: Final[Mapping[JudgeMethod, Callable[[JudgeRun], Opinion]]] = {
 
 
 def build_prompt(name: str, data: str) -> tuple[Prompt, str]:
-    """Return `(prompt, check code)` with which the judge (a language model) examines `data`, an excerpt of a run.
+    """Return `(prompt, check code)` for the judge (a language model) to examine `data`, an excerpt of a run.
 
     `name` is the method of the judge, such as `all_at_once` (find the first mistake among all steps at once).
 

@@ -76,7 +76,7 @@ class JudgeStage:
         self._by_default = by_default
 
     def choose(self, wanted: JudgeMethod | None) -> JudgeMethod:
-        """Return the method by which the judge is asked; `wanted` is the method that a request names.
+        """Return the method of the judge; `wanted` is the method that a request names.
 
         If `wanted` is None, the method is the default of the settings, or `OFF` if no language model is configured.
 

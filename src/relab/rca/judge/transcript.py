@@ -117,7 +117,7 @@ class ShownStep(ShownTexts):
     def quotations(self) -> Iterator[tuple[Quotation, str]]:
         """Yield `(quotation, text)` of each text of the step and its calls.
 
-        `quotation` says which field of the step, or of which call, has `text`.
+        `quotation` names the field with `text`: a field of the step, or of one of its calls.
         """
         step = self.placed.step
         for name in _STEP_FIELDS:

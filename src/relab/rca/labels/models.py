@@ -35,7 +35,7 @@ class NewLabel(BaseModel):
 
     step_id: ExternalId | None = Field(None, description="The step that went wrong first.")
     agent_name: ShortText | None = Field(
-        None, description="The agent that went wrong first; by default that of the step."
+        None, description="The agent that went wrong first; by default the agent of the step."
     )
     category: Annotated[str, Field(pattern=CATEGORY_PATTERN)] | None = Field(
         None, description="A category or a detail of reports, such as timeout, or a name of one's own."

@@ -1,8 +1,8 @@
 """Trained ranking models: the document in which they are stored (an artefact), and their predictions for a run.
 
 An artefact is one JSON document with a `SourceModel` for each source (a program that makes runs). It names the features
-that its models read. Therefore this version can read an artefact of an older version as long as it still has all of
-these features.
+that its models read. Therefore this version can read an artefact of an older version if all features in the artefact
+still exist.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class StepModel(Artefact):
         trees: the boosted trees.
         linear_weight: the weight of the conditional logit, from 0 to 1; 0.5 in older artefacts.
         calibration: converts the uncalibrated result of a step (its share, see `shares`) into a probability.
-        stands_out: the smallest probability with which a report may single out the most likely guess. It is the median
+        stands_out: the smallest probability at which the most likely guess may stand out in a report. It is the median
             of the probabilities of the most likely guesses in runs that were held out of the training.
     """
 
@@ -284,7 +284,7 @@ class SourceModel(Artefact):
         card: facts about the models, by name: the training data and its licence, the people who labelled it, and, under
             the name `model`, the kinds of models, such as a logistic regression.
         runs: the number of training runs with a labelled step or problem.
-        signature: the features by which runs of the source are recognised.
+        signature: the features that identify runs of the source.
         reads_calls: whether the models read tool calls as well as steps.
         steps: the model that ranks steps; None if too few steps were labelled.
         problems: the model that finds problems; None if too few problems were labelled.
@@ -342,7 +342,7 @@ def shipped_models() -> RankingModels:
 
 
 def describe(feature: str) -> str:
-    """Return the words by which a report describes a feature; `feature` is the name of its column."""
+    """Return a report's words for a feature; `feature` is the name of its column."""
     return WORDS[feature] if feature in WORDS else f"it belongs to {feature.removeprefix(_WORD)!r}"
 
 

@@ -78,11 +78,10 @@ def known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | No
 def _problems(
     view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
 ) -> tuple[tuple[tuple[Unit, tuple[str, ...]], ...], dict[UnitKey, Suspicion]]:
-    """Return for each simulated rollout the number of rounds after which it ends.
+    """Return `(problems, suspicions)` of the units (steps and tool calls) of a run.
 
-    A round has one measurement of each set of flags. A rollout ends after the first early look (interim test) that
-    passes. If none passes, it ends after the number of rounds in `planned`. `running` has the effect of each rollout
-    after each round.
+    `problems` has `(unit, kinds of its problems)`, found by the model, or by rules if there is no model for problems.
+    `suspicions` is `{key of a unit: prediction of the model}` for all units with a text; it is empty without a model.
     """
     if model is None or model.problems is None:
         return problems_by_rules(view, units_of(view, with_calls=True)), {}

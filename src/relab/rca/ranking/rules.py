@@ -98,7 +98,7 @@ def _leader_of(turns: Sequence[Turn], authors: Sequence[int]) -> str | None:
 
     The leader coordinates a team from the second turn on, after the task (`coordinator_of`), or begins the run itself
     and hands out the work (`delegator_of`). Only the first turn and the turns that agents wrote are considered;
-    `authors` are the indexes of the latter.
+    `authors` has the indexes of the turns that agents wrote.
     """
     spoken = [turns[index] for index in dict.fromkeys((0, *authors))]
     return coordinator_of(spoken) or delegator_of(spoken)

@@ -88,10 +88,10 @@ _NAME_CHARS = 200
 
 
 class Signature(BaseModel):
-    """The features by which runs of a source (a program that makes runs) are recognised.
+    """The features that identify runs of a source (a program that makes runs).
 
-    They are computed from the training runs: known runs of the source, with which a model was trained. A unit of a run
-    is an innermost step or, if the model reads tool calls, a tool call.
+    They are computed from the training runs: known runs of the source that a model was trained on. A unit of a run is
+    an innermost step or, if the model reads tool calls, a tool call.
 
     Attributes:
         agents: the names of agents whose runs belong to the source.

@@ -119,11 +119,11 @@ def turns_of(view: RunView) -> tuple[Turn, ...]:
 
 
 def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return copies of the turns in which `change` is filled: the turn's first tool call that changed something.
+    """Return copies of the turns with the field `change`, the first tool call of a turn that changed something.
 
     A call that the run reports belongs to the turn of its step. If this step is not a turn, or is a message that an
-    agent receives, the call belongs to the last turn of an agent before it. If the run reports no calls, calls are
-    used that agents wrote into their texts as JSON, except before a turn that reports an error of executed code.
+    agent receives, the call belongs to the previous turn of an agent. If the run reports no calls, the calls that
+    agents wrote as JSON into their texts are used, except if the next turn reports an error of executed code.
     """
     changes = _reported_changes(view, turns) if view.calls else _written_changes(turns)
     return tuple(replace(turn, change=changes.get(index)) for index, turn in enumerate(turns))
@@ -132,8 +132,8 @@ def with_changes(view: RunView, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 def is_dialogue(view: RunView, turns: Sequence[Turn]) -> bool:
     """Return whether the user sent further messages after the task.
 
-    Each turn of the user is a message. In a run of one agent that calls tools, the input of a turn is also a message
-    if it is new and the turn before called no tool, because the agent had then finished its previous work.
+    Each turn of the user is a message. In a run with tool calls and only one speaker, the new input of a turn is also a
+    message if the previous turn called no tool, because the agent had then finished its previous work.
     """
     if sum(turn.is_person for turn in turns) > 1:
         return True

@@ -24,7 +24,7 @@ def is_guess_better(view: RunView, ranking: Ranking, placed: DetectedProblem | N
     - `placed` has low confidence, and the guess is a step that began after `placed` and changed something, so `placed`
       did not end the run.
     - `placed` is a call of a tool that does not exist, another call succeeded after `placed`, and the guess is a step
-      that began after `placed`: the run went on with other tools.
+      that began after `placed`: the run continued with other tools.
     """
     if not ranking.guesses or placed is None:
         return bool(ranking.guesses)

@@ -230,9 +230,9 @@ def _with_reading(
 ) -> tuple[ActionItem, ...]:
     """Add the action "read the candidates" to the recommended actions.
 
-    Candidates are steps that may have gone wrong first. The action becomes the first one if no cause is known, and the
-    last one if the report names a candidate as the place of the failure (`is_guess`). Otherwise, or without candidates,
-    it is not added.
+    Candidates are steps that may have gone wrong first. The action becomes the first action if no cause is known, and
+    the last action if the report names a candidate as the place of the failure (`is_guess`). In all other cases, and
+    without candidates, `actions` is returned unchanged.
     """
     if candidates and actions is COLLECT_DATA:
         return (read_candidates(candidates), *actions)

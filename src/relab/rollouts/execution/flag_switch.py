@@ -29,7 +29,7 @@ class FlagSwitch:
     def set(self, wanted: JsonValue) -> None:
         """Change the flags to `wanted` and read them back; do nothing if `wanted` is in force already.
 
-        If the target fails for the moment, read the flags again, and repeat the change unless it was made.
+        After a temporary failure of the target, read the flags again, and repeat the change if it was not made.
 
         Raises:
             FlagsChangedError: another client has changed the flags since this rollout last read or set them.

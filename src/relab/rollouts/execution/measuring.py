@@ -136,7 +136,7 @@ class LoadMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class LiveMeasurement:
-    """Measures a service's own traffic, of which each arm (set of flags) gets a share at the same time.
+    """Measures a service's own traffic; each arm (set of flags) gets a share of it at the same time.
 
     Attributes:
         plan: the plan, with the length of the windows (measurements) and of the warm-ups.

@@ -30,11 +30,12 @@ _LEAST_FREEDOM: Final = 4
 
 
 def carry_over(data: RolloutData) -> str | None:
-    """Return a sentence if the figures depend on the flags of an earlier window beyond chance; None otherwise.
+    """Return a sentence if figures significantly depend on the flags of an earlier window; None otherwise.
 
     A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
-    a linear trend, the window's own arm, and the arms of the two windows before it. The effect of one of these two
-    earlier arms must be significant, at least 0.5 %, and at least half as large as that of the window's own arm.
+    a linear trend, the window's own arm, and the arms of the two windows before it. The sentence is returned if the
+    effect of one of the two earlier arms is significant, at least 0.5 %, and at least half as large as the effect of
+    the window's own arm.
 
     A carry-over cannot be found if all arms are measured at the same time, if there are more than two arms, in fewer
     than 6 rounds, or with the fixed orders `abab` and `abba`, in which a window's own arm determines one of the arms

@@ -102,7 +102,7 @@ def certain_failure(data: RolloutData, plan: Plan, effect: Effect, alpha: float)
         plan: the plan, with the limits of the error rate and of the change of the judged figure (P95 latency or
             metric).
         effect: the effect with its interval at the one-sided level `alpha`.
-        alpha: one-sided significance level, 0..1, also of the lower bound of the error rate.
+        alpha: one-sided significance level, 0..1, of this interval and of the lower bound of the error rate.
     """
     errors = error_interval(data, level=1 - 2 * alpha)
     if errors is not None and errors[0] > plan.thresholds.max_error_rate:

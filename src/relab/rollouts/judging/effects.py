@@ -53,9 +53,9 @@ class Pairs:
 class RunningEffect:
     """The effect of new flags (arm B) compared with the old flags (arm A) after each round.
 
-    A round has one measurement of each arm. Its log ratio is the logarithm of the quotient of two figures (P95 latency
-    or another metric): arm B's divided by arm A's. The arms are measured one after the other, so a linear trend of
-    the figures over time would change the log ratio; from 3 rounds on, this part of it is subtracted.
+    A round has one measurement of each arm. Its log ratio is the logarithm of the figure (P95 latency or another
+    metric) of arm B divided by the figure of arm A. The arms are measured one after the other, so a linear trend of the
+    figures over time changes the log ratio; from 3 rounds on, the effect of the trend is subtracted.
 
     The last axis of each array is the round; element i is computed from the rounds 0 to i. The shape is (rounds,), or
     (rollouts, rounds) for simulated rollouts.
@@ -90,8 +90,8 @@ def running_effect(pairs: Pairs) -> RunningEffect:
     The effect is the log ratio of arm B (new flags) to arm A (old flags). `pairs` has the figures (P95 latency or
     metric) of both arms.
 
-    The arms are measured one after the other, so a linear trend of the figures over time would change the log ratio;
-    from 3 rounds on, this part of it is subtracted.
+    The arms are measured one after the other, so a linear trend of the figures over time changes the log ratio; from 3
+    rounds on, the effect of the trend is subtracted.
     """
     difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
     # Counted from the first round, so that the sums of squares lose no digits.
@@ -143,7 +143,7 @@ def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> E
     if running.rounds < 2:
         return Effect(estimate_pct=estimate)
     half = t_quantile(1 - alpha, running.rounds - 1) * error
-    # A log ratio beyond this is no finite percentage; such an end says nothing.
+    # A larger log ratio has no finite percentage: this end of the interval is unknown.
     high = scale * (mean + half)
     return Effect(
         estimate_pct=estimate,

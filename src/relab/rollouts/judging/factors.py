@@ -40,9 +40,9 @@ def _attribution(flow: Effect, routing: Effect, interaction: Effect) -> str:
     gains = [name for name, effect in (("flow control", flow), ("routing", routing)) if _is_gain(effect)]
     if len(gains) == 2:
         larger = "flow control" if flow.estimate_pct < routing.estimate_pct else "routing"
-        sentence = f"Both flow control and routing gave a gain; that of {larger} is the larger one."
+        sentence = f"Both flow control and routing gave a gain; the gain of {larger} is larger."
     elif gains:
-        sentence = f"The gain comes from {gains[0]}; none is shown for the other change."
+        sentence = f"The gain comes from {gains[0]}; the other change shows no gain."
     else:
         sentence = "Neither flow control nor routing alone shows a gain."
     if interaction.low_pct is None or interaction.high_pct is None:

@@ -66,8 +66,8 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
     Args:
         plan: the plan, which determines after how many rounds a rollout ends.
         pairs: the logarithms of the simulated measurements with the old flags (`log_a`) and with the new flags
-            (`log_b`). Each array has one row for each rollout, and one column for each round (one measurement with
-            each set of flags), up to the greatest number of rounds of the plan.
+            (`log_b`). Each array has one row for each rollout, and one column for each round (one measurement with each
+            set of flags). The number of columns is the maximum number of rounds of the plan.
     """
     running = running_effect(pairs)
     planned = _planned(plan, running)

@@ -139,7 +139,7 @@ def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
     Args:
         plan: the plan.
         sd: the measured standard deviation of the log ratio of arm B to arm A between rounds, for each rollout.
-        rounds: number of rounds from which `sd` was measured.
+        rounds: the number of rounds in which `sd` was measured.
     """
     return np.searchsorted(_largest_sds(plan), sd * planning_factor(rounds)) + plan.experiment.min_rounds
 
@@ -164,11 +164,11 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return, for each number of rounds, the largest standard deviation with which a rollout probably passes.
+    """Return, for each number of rounds, the largest standard deviation at which a rollout probably passes.
 
-    A round has one measurement of each arm: A (old flags) and B (new flags). "Probably" means at least with the
-    probability `POWER`. The standard deviation is that of the log ratio of arm B to arm A between rounds. It is 0 if
-    the number of rounds is too small for a PASS.
+    A round has one measurement of each arm: A (old flags) and B (new flags). "Probably" means with at least the
+    probability `POWER`. The standard deviation describes how much the log ratio of arm B to arm A varies between
+    rounds. It is 0 if the number of rounds is too small for a PASS.
 
     Args:
         gates: the conditions of a PASS.

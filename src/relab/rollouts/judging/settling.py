@@ -29,11 +29,13 @@ def unsettled(data: RolloutData) -> tuple[str, ...]:
     """Return one sentence if the windows right after a change of flags are slower beyond chance; else an empty tuple.
 
     A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
-    a linear trend, the window's own arm, the arm of the window before it, and whether both are arm B. The last slope is
-    minus two times the mean difference between windows with and without a change of flags before them.
+    a linear trend, the window's own arm, the arm of the previous window, and whether both are arm B. Windows after a
+    change of flags have higher logarithms than other windows: the mean difference is -1/2 times the slope of the last
+    term.
 
-    Such windows cannot be found if all arms are measured at the same time, if there are more than two arms, or with the
-    fixed orders: with `abab`, the flags change before every window, and with `abba` before every second one.
+    The effect cannot be found if all arms are measured at the same time, or if there are more than two arms. It cannot
+    be found with the fixed orders either: with `abab`, the flags change before every window; with `abba`, before every
+    second window.
     """
     slopes, errors, freedom = fitted(*_model(data))
     if freedom < _LEAST_FREEDOM:

@@ -190,13 +190,13 @@ class Plan(PlanSection):
         base_url: address of the target.
         timeout: time limit in seconds of one request to the target's control endpoints.
         experiment: what is changed and measured.
-        thresholds: the limits by which the verdict is decided.
-        policy: ours; the rule by which the rollout is decided.
+        thresholds: the limits that decide the verdict.
+        policy: ours; the rule that decides the rollout.
         time_budget: seconds after which the measurement ends; 0 for no limit.
         per_combo_cap: time limit, in seconds, of each arm (a set of flags: a combination of flow control and routing).
             It limits the sum of all windows (measurements) and warm-ups of the arm; 0 for no limit.
-        early_stop: the rule by which the measurement may end before its last round (one measurement of each arm); None
-            for no such rule.
+        early_stop: the rule by which the measurement may end before its last round (one measurement of each arm); None:
+            no rule.
         alpha_share: ours; the factor, 0..1, by which the significance level of a PASS is multiplied. A search that runs
             n rollouts gives each of them 1 / n, so that its total risk of a false PASS stays the same.
         canary: ours; the steps in which a change is applied after a PASS; None to apply it at once.

@@ -206,7 +206,7 @@ class Subject(PlanSection):
         flags: the flag that is changed.
         health: the health check. None: for the flags of a service, `/api/lab/config` below `base_url` is checked; for
             other flags, no health is checked.
-        metric: the metric by which the rollout is judged; None for the P95 latency of the load's requests.
+        metric: the metric that decides the rollout; None for the P95 latency of the load's requests.
         live: whether to measure the service's own traffic instead of a generated load. The old flags (arm A) and the
             new flags (arm B) then each get a share of the traffic at the same time.
         allow_remote: whether the load may be sent to another machine.

@@ -42,7 +42,7 @@ def paths_of(plan: Plan, root: Path) -> ReportPaths:
 
     Args:
         plan: the plan.
-        root: the folder to which paths in the plan are relative.
+        root: the base folder of relative paths in the plan.
     """
     summary = root / plan.report.output_path
     folder = summary.parent

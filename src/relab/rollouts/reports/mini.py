@@ -14,7 +14,7 @@ from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
 def mini_text(record: RolloutRecord) -> str:
     """Return the mini report (the key figures and the verdict) of a rollout as text.
 
-    The format is that of LabOps, an older tool whose reports other programs parse.
+    The format is the same as in LabOps, an older tool whose reports other programs parse.
     """
     found = record.judgement
     judged_pct = None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct
@@ -40,7 +40,7 @@ def mini_text(record: RolloutRecord) -> str:
 def mini_json(record: RolloutRecord) -> dict[str, Any]:
     """Return the mini report (the key figures and the verdict) of a rollout as a JSON object.
 
-    The names of the fields are those of LabOps, an older tool.
+    The fields have the same names as in LabOps, an older tool.
     """
     found = record.judgement
     ended_at = record.finished_at or record.started_at or record.created_at

@@ -51,7 +51,7 @@ class RolloutSearch:
         by: the person who starts the search.
         stop: ends the search early when set; the flags are restored.
         on_progress: is called with the progress of each rollout.
-        root: the folder to which report paths are relative.
+        root: the base folder of relative report paths.
     """
 
     rollouts: RolloutService
@@ -61,10 +61,10 @@ class RolloutSearch:
     root: Path
 
     def check(self, search: SearchResult) -> SearchResult:
-        """Check with a dry run of the first candidate that the target can be used; nothing is changed or measured.
+        """Check by a dry run of the first candidate that the target can be used; change and measure nothing.
 
-        Return a copy of `search` with the candidates that are known before a measurement, marked as not measured: all
-        of a grid, else the first one.
+        Return a copy of `search` with the candidates that are known before a measurement, marked as not measured. These
+        are all candidates of a grid; with any other method, only the first candidate is known.
 
         Raises:
             RelabError: the target cannot be used, or rejects the plan.
@@ -118,7 +118,7 @@ class RolloutSearch:
         estimates = [None if one.problem else one.estimate_pct for one in candidates]
         places = to_confirm(estimates, greatest_pct=spec.plan.thresholds.edge_delta_p95_max, most=spec.confirmations)
         if not places:
-            return result("No candidate is better by the screening, so none is confirmed.", finished=True)
+            return result("No candidate was better in its screening, so no candidate is confirmed.", finished=True)
         for number, place in enumerate(places, 1):
             candidate = candidates[place]
             plan = confirming_plan(spec, candidate, number, folder)
@@ -212,7 +212,7 @@ def folder_of(search: SearchResult) -> str:
 
 
 def _known_candidates(spec: SearchSpec) -> list[Values]:
-    """Return the values of the candidates that are known before a measurement: all of a grid, else the first one."""
+    """Return the values of the candidates that are known before a measurement: all in a grid, otherwise one."""
     if spec.method == "grid":
         return grid(spec.parameters)
     values = propose(spec.parameters, [], method=spec.method, candidates=spec.candidates, seed=spec.seed)

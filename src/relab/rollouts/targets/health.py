@@ -34,7 +34,7 @@ class HealthGate:
 
     Args:
         subject: the check that the plan describes; None if the target always counts as healthy.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
     """
 

@@ -33,7 +33,7 @@ class HttpFlagTarget:
 
     Args:
         subject: the URLs, the template of the body, and the positions of values in answers.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """

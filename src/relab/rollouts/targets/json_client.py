@@ -185,7 +185,7 @@ class JsonClient:
         return httpx.create_ssl_context(verify=False, trust_env=False)
 
     def get(self, url: str) -> JsonAnswer:
-        """Return the answer to a GET request, a success with a JSON body; repeat a request that fails for the moment.
+        """Send a GET request and return the answer, which has status 2xx and a JSON body; retry temporary failures.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
@@ -193,10 +193,10 @@ class JsonClient:
         return self._get(url)
 
     def get_repeatedly(self, url: str) -> JsonAnswer:
-        """Return the answer to a GET request, whatever its status; repeat a request that fails for the moment.
+        """Send a GET request and return the answer, whatever its status; repeat the request after a temporary failure.
 
-        A request fails for the moment if there is no answer, or if the status is 5xx or 408. If the last attempt has
-        such a status, its answer is returned.
+        A failure is temporary if there is no answer, or if the status is 5xx or 408. If the last attempt has such a
+        status, its answer is returned.
 
         Raises:
             TargetUnavailableError: the last attempt has no answer, or the request cannot be sent.
@@ -217,10 +217,11 @@ class JsonClient:
             raise TargetUnavailableError(error.message, remedy=error.remedy) from error
 
     def get_all(self, url: str, times: int) -> list[JsonAnswer]:
-        """Return the answers to `times` GET requests, of which up to 4 are sent at the same time.
+        """Send `times` GET requests, up to 4 at the same time, and return the answers.
 
         Raises:
-            TargetUnavailableError: one of them has no answer, a status that is not 2xx, or a body that is not JSON.
+            TargetUnavailableError: a request has no answer, or the status of an answer is not 2xx, or its body is not
+                JSON.
         """
         if times == 1:
             return [self._get(url)]
@@ -232,8 +233,8 @@ class JsonClient:
 
         Args:
             url: the URL.
-            times: the number of such requests that the caller sends in total, for the remedy in an error about too many
-                requests.
+            times: how many requests to this URL the caller sends. The number is only used in the remedy of an error, if
+                the server rejects the request because there are too many.
 
         Raises:
             TargetUnavailableError: there is no answer, its status is not 2xx, or its body is not JSON.
@@ -310,7 +311,7 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
             raise SubjectError(f"A header of the plan uses ${{{name}}}, which is not set.", remedy=f"export {name}=…")
         if not _PRINTABLE.fullmatch(environment[name]):
             raise SubjectError(
-                f"The environment variable {name} holds a character that no HTTP header may have, such as a line end.",
+                f"The environment variable {name} contains a character that no HTTP header may have, such as a line end.",
                 remedy="Set it without line ends, in ASCII.",
             )
         return environment[name]

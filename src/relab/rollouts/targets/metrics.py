@@ -33,7 +33,7 @@ class MetricReading:
 
 
 class MetricSource(Protocol):
-    """A source of the metric by which a rollout is judged.
+    """A source of the metric that decides a rollout.
 
     It reports the figures of one arm (set of flags) in one window of time.
     """
@@ -62,12 +62,12 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric by which a rollout is judged from a JSON endpoint.
+    """Reads the metric that decides a rollout from a JSON endpoint.
 
     Args:
         subject: the plan's section about the metric: the URL, the pointers to the numbers in the answer, and the
             headers.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """
@@ -113,11 +113,11 @@ class JsonMetricSource:
 
 
 class PrometheusSource:
-    """Reads the metric by which a rollout is judged from Prometheus.
+    """Reads the metric that decides a rollout from Prometheus.
 
     Args:
         subject: the plan's section about the metric: the base URL, the queries and the headers.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """
@@ -199,7 +199,7 @@ def metric_source(
 
     Args:
         subject: the section.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
 
@@ -226,7 +226,7 @@ def _check_clock(url: str, answer: JsonAnswer, started_at: int, ended_at: int) -
     if abs(skew_s) > _MAX_SKEW * window_s:
         raise ClockSkewError(
             f"The clock of {shown_url(url)} is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's "
-            f"clock, so its figures are not those of the windows of {window_s:g} s.",
+            f"clock, so its figures belong to other times than the windows of {window_s:g} s.",
             remedy="Synchronize both clocks (NTP), then repeat the rollout.",
         )
 

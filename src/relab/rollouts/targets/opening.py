@@ -39,8 +39,7 @@ class RolloutTarget:
         subject: the section of the plan that describes flags, health and metric.
         flags: the flags of the target.
         health: the health check of the target.
-        metric: the source of the metric by which the rollout is judged; None for the P95 latency that the load
-            measures.
+        metric: the source of the metric that decides the rollout; None for the P95 latency that the load measures.
         report: the client that sends the rollout's report to the service; None if the service does not accept reports.
         retries: notes the requests for flags and for the metric that are repeated.
     """
@@ -99,7 +98,7 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change of flags that serves the new flags (arm B) to a share of the traffic, old ones to the rest.
+        """Return the change of flags that serves the new flags (arm B) to a share of the traffic only.
 
         Args:
             before: the flags before the rollout.
@@ -123,7 +122,7 @@ class TargetOpener:
 
     Attributes:
         flags: relab's own feature flags.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
     """
 
     flags: FlagService

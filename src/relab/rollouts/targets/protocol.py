@@ -95,7 +95,7 @@ class FlagTarget(Protocol):
         ...
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a shell command by which a person makes the change `wanted`, whatever the version of the flags."""
+        """Return a shell command that makes the change `wanted`, whatever the version of the flags."""
         ...
 
 
@@ -104,7 +104,7 @@ def check_size(value: JsonValue, where: str) -> None:
 
     Args:
         value: the flags.
-        where: the URL from which the flags were read, for the error.
+        where: the URL of the flags, for the error message.
 
     Raises:
         SubjectError: the value is larger.

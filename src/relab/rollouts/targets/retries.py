@@ -1,4 +1,4 @@
-"""Repeat requests that failed only for the moment, a few times with growing pauses, and count them for a warning."""
+"""Repeat requests after temporary failures, a few times with growing pauses, and count them for a warning."""
 
 from __future__ import annotations
 

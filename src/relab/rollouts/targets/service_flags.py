@@ -28,7 +28,7 @@ class ServiceFlagsTarget:
     Args:
         base_url: the URL of the service, without a slash at the end.
         subject: the paths of the flags' endpoints, and the headers to send.
-        environment: the environment variables to which the plan's HTTP headers may refer.
+        environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
         retries: notes the requests that are repeated.
     """
@@ -57,8 +57,9 @@ class ServiceFlagsTarget:
         """Return the flags.
 
         A service may list, in the field `applied` of its answer, the version that each of its workers has. Then
-        `is_applied` is True if all of them have the current version. Without this list, the flags are read by several
-        requests, as an HTTP flag is; if processes of the service return different flags, the state has all of them.
+        `is_applied` is True if all workers have the current version. Without this list, the flags are read by several
+        requests, like an HTTP flag. If processes of the service return different flags, the result contains all these
+        flags.
         """
         document = self._document(self._client.get(self._read_url).document)
         return _state_of(document) if _lists_workers(document) else self._reader.read()
@@ -92,7 +93,7 @@ class ServiceFlagsTarget:
             FlagsChangedError: the flags have another version than `expected`.
             FlagsRejectedError: the service rejects the values.
             ChangesForbiddenError: the service forbids the change, or redirects the request.
-            TargetUnavailableError: the service does not answer, or is not available at the moment.
+            TargetUnavailableError: the service does not answer, or reports that it is unavailable.
         """
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         answer = self._client.request("POST", self._write_url, wanted, headers=headers)
@@ -107,7 +108,7 @@ class ServiceFlagsTarget:
         return _restricted(before.value, wanted)
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a curl command by which a person sets the fields of the service's flags to the values in `wanted`."""
+        """Return a curl command that sets the fields of the service's flags to the values in `wanted`."""
         return curl("POST", self._write_url, wanted, self._subject.headers)
 
 

@@ -268,8 +268,8 @@ def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
     """Assign each model call of a trace to a conversation; return `{span id of the call: name of the conversation}`.
 
     Model calls whose first user message has the same text belong to the same conversation. The result is empty in these
-    cases: a model call has no user message; there are fewer than two conversations; or the last model call of a
-    conversation has no answer, or no earlier tool calls in its input.
+    cases: a model call has no user message; there are fewer than two conversations; the last model call of a
+    conversation has no answer; or its input has no earlier tool calls.
     """
     found: dict[str, list[SpanFacts]] = {}
     for facts in spans:
@@ -337,8 +337,8 @@ def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentR
 def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
     """Set the status and the result of tool calls that run another agent and have no result of their own.
 
-    Such a call gets the status and the answer of a span of the called agent: the first unused one that starts after
-    the model call with the request. Each span is used for one tool call only.
+    Such a call gets the status and the answer of a span of the called agent: of the spans that start after the model
+    call with the request, the first one that was not used for another tool call.
 
     Args:
         calls: the tool calls that have no span; changed in place.

@@ -37,7 +37,7 @@ def count_requests(spans: Iterable[SpanFacts]) -> Counter[tuple[str, str]]:
 
 
 def is_rejection(text: str | None) -> bool:
-    """Return whether a tool's result is a framework's text about a call that a person rejected."""
+    """Return whether the result of a tool call is a framework's report that a person rejected the call."""
     return text is not None and _REJECTION.match(text) is not None
 
 
@@ -66,8 +66,9 @@ def _waiting(spans: Sequence[SpanFacts], tools: Sequence[SpanFacts]) -> Iterator
     """Yield the spans of calls that had to wait for a person and were executed later, in another span.
 
     Spans without a call id, of one tool and with equal arguments, form a group. If a group has more spans than models
-    requested such calls, the surplus spans are waits. These are the earliest spans of the group that have no result,
-    and after which no model was called before the next span of the group: after a wait, the call is executed first.
+    requested such calls, the surplus spans are waits. A span can be a wait if it has no result, and if no model was
+    called between it and the next span of the group, because the call is executed right after the wait. The earliest of
+    these spans are yielded.
     """
     tools = [facts for facts in tools if "tool_call_id" not in facts.item and "args_json" in facts.item]
     if all(_has_result(facts) for facts in tools):

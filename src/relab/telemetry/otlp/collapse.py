@@ -151,8 +151,8 @@ def _is_qualified(one: str, other: str) -> bool:
 def _with_parts(call: SpanFacts, parts: Sequence[SpanFacts]) -> SpanFacts:
     """Return the tool call `call` with the arguments, the result and the error that only its parts report.
 
-    The error is that of the last part that failed and was not repeated with success. A call that reports an error keeps
-    it, unless its framework has removed the details.
+    The error comes from the last part that failed and was not repeated with success. A call that reports an error of
+    its own keeps this error, unless its framework has removed the details.
 
     Args:
         call: the tool call.

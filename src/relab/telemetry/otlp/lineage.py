@@ -62,11 +62,11 @@ def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
 
 
 def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> bool:
-    """Return whether at least one agent is complete: no span that encloses it is late or lost.
+    """Return whether at least one agent is complete, that is, all spans that enclose the agent were received.
 
-    Such a span is assumed if two spans have a parent in their own process that is not in `spans`: the outermost known
-    span around the agent (or the agent itself), and any span of a function of the program. Without such a function,
-    nothing is late: many programs export only the spans of agents, so that the agents' parents never arrive.
+    An agent is incomplete if the outermost known span around it (or its own span) has a parent in the same process that
+    is not in `spans`. But if no function of the program has a span with such a missing parent, all agents are complete:
+    many programs export only the spans of agents, so that the parents of these spans never arrive.
 
     Args:
         agents: the spans of agents to examine, in a trace without a root.
@@ -94,8 +94,8 @@ def is_any_complete(agents: Sequence[SpanFacts], spans: Sequence[SpanFacts]) -> 
 def _is_own_function(facts: SpanFacts) -> bool:
     """Return whether a span is that of a function of the program.
 
-    A span is not, if it is an operation of the GenAI conventions or a request to an MCP server: such spans are
-    exported even by programs that export only their agents' spans.
+    Operations of the GenAI conventions and requests to MCP servers do not count as functions of the program: their
+    spans are exported even by programs that export only the spans of their agents.
     """
     attributes = facts.span.attributes
     return facts.role is Role.OTHER and v.OPERATION not in attributes and v.MCP_METHOD not in attributes

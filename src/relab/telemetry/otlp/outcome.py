@@ -61,7 +61,7 @@ def outcome_of(span: Span) -> SpanOutcome:
 
 
 def is_interrupted(span: Span) -> bool:
-    """Return whether LangGraph ended a span to wait for a person; the run goes on in another trace."""
+    """Return whether LangGraph ended a span to wait for a person; the run continues in another trace."""
     exception = _last_exception(span.events)
     named, _ = _name_error(span, None, exception) if exception is not None else (None, None)
     return (named or "").rpartition(".")[2] in ("GraphInterrupt", "NodeInterrupt")
@@ -94,7 +94,8 @@ def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> 
 def _in_group(stack: object) -> tuple[str, str] | None:
     """Return `(class, message)` of the only error in an `ExceptionGroup`; None if the stack trace does not name it.
 
-    A task group raises the error of its only failed task in such a group, whose own message does not name the error.
+    A task group wraps the error of its only failed task in an exception group; the message of this group does not name
+    the error.
     """
     if not isinstance(stack, str):
         return None

@@ -226,7 +226,7 @@ class _Projection:
         1. The answer of the span that covers the whole run, if this span did not fail.
         2. The answer of the agent that ended last.
         3. The answer of the model call that ended last.
-        4. The last message that one agent sent to another: such a run reports its answer nowhere else.
+        4. The last message that one agent sent to another; in such a run, nothing else has the answer.
 
         If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
         """

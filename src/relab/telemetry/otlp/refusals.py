@@ -1,4 +1,4 @@
-"""The words by which a model refuses to answer, as OpenAI's messages have them in place of a content."""
+"""The words of a model that refuses to answer; OpenAI's messages have them in place of a content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DETAILS: Final = "additional_kwargs"
 
 
 def refusal_of(message: dict[str, Any]) -> str | None:
-    """Return the words by which a model refuses in `message`; None if the message is no refusal.
+    """Return the words of a refusal in `message`; None if the message is no refusal.
 
     A message with a content or with requests of tools is not one: a field `refusal` beside these belongs to a structured
     answer. OpenAI's responses have the words in a part of the content, its chat completions in a field of the message.

@@ -118,7 +118,7 @@ class PackedGroup:
 def too_many_parts() -> TooLargeError:
     """Return (do not raise) the error for a request that has too many items, resources or scopes, or attributes."""
     return TooLargeError(
-        f"The request holds more than {MAX_SPANS:,} spans or log records, {MAX_GROUPS:,} resources or scopes, "
+        f"The request contains more than {MAX_SPANS:,} spans or log records, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
         remedy="Send smaller batches: exporters send 512 spans by default.",
     )

@@ -103,9 +103,9 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 def _results(messages: Sequence[Message]) -> list[ToolResult]:
     """Return the results of tools in messages.
 
-    A result without a name gets the name of its request: the request with the same call id. If the result has no call
-    id, its request is the one at the same position, because results are in the order of the requests before them. The
-    result then also gets the call id of this request.
+    A result without a name gets the name of its request, which has the same call id. A result without a call id gets
+    the name and the call id of the request at the same position, because results are in the order of the requests
+    before them.
     """
     found: list[ToolResult] = []
     names: dict[str | None, str] = {}
@@ -139,7 +139,7 @@ def _recalled(messages: Sequence[Message], count: int) -> int:
 
 
 def _rejection(last: Message) -> str | None:
-    """Return the error by which an agent's program rejects the model's previous answer and asks for another one.
+    """Return the error with which an agent's program rejects the model's answer before it asks for another one.
 
     The error is in `last`, the last message before a call of the model. Return None if `last` rejects no answer.
     """

@@ -213,10 +213,11 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _take_repeated(self, model: SpanFacts, request: ToolRequest) -> bool:
-        """Record that `request`, from a model's input, repeats an earlier one with another id; return whether it does.
+        """Return whether `request`, from a model's input, repeats an earlier request with another id; if so, record it.
 
         The earlier request is from a model's output. OpenAI's responses give a call two ids; some instrumentations
-        report one in the output, the other in later inputs. A request whose id has a result or a span repeats none.
+        report one id in the output, and the other id in later inputs. If the id of `request` has a result or a span,
+        the request is not a repetition.
         """
         call_id = request.call_id
         if call_id is None or call_id in self._first_in or (call_id, None) in self._results:

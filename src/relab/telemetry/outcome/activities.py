@@ -72,10 +72,10 @@ class RunActivity(NamedTuple):
 
 
 def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return a step as an activity: the form of steps and tool calls that the rules of a run's outcome read.
+    """Return a step as an activity, the form in which the rules for a run's outcome read steps and tool calls.
 
     Args:
-        read: returns the value of the step's field with a given name; None if the step does not have it.
+        read: returns the value of a field of the step by the field's name; None if the step does not have the field.
         at_us: the start of the step, in microseconds since 1970.
         position: the sort key among steps with the same start.
         latency_ms: the duration of the step; None if not known.

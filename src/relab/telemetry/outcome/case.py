@@ -81,14 +81,14 @@ class Case:
         return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
 
     def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
-        """Return fields of a run for the part of one agent, so that the part can be judged like a run.
+        """Return the fields of a run with changes for one agent, so that the agent's part can be judged like a run.
 
-        The answer is that of the agent. The status becomes `success`, without an error, in two cases:
+        The answer is the agent's answer. The status becomes `success`, without an error, in two cases:
 
         - The run failed, and the agent is not the main agent, or a span reports how the agent ended.
         - The run is incomplete, and a span reports that the agent has ended.
 
-        All other fields are those of the whole run.
+        All other fields have the values of the whole run.
 
         Args:
             name: the name of the agent.
@@ -168,7 +168,7 @@ class Case:
         return last if same and all(call.arguments == last[0].arguments for call in last) else []
 
     def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
-        """Yield `(index, step)` of the failed steps; the index is that in the run's list of steps.
+        """Yield `(index, step)` of each failed step; the index is the step's position in the run's list of steps.
 
         If `roles` are given, other steps are left out. Only the status decides whether a step failed.
         """

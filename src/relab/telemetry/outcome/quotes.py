@@ -37,8 +37,7 @@ def error_quote(activity: RunActivity) -> Quote:
 def report_of(value: RunOutcome, rule: OutcomeRule, quotes: Iterable[Quote]) -> OutcomeReport:
     """Return a report of a run's outcome `value`, with the first `MAX_EVIDENCE` quotations as evidence.
 
-    `rule` is the rule by which the outcome was decided.
-    Each quotation is cut to `MAX_QUOTE_CHARS`.
+    `rule` is the rule that decided the outcome. Each quotation is cut to `MAX_QUOTE_CHARS`.
     """
     return OutcomeReport(
         value=value,

@@ -130,8 +130,8 @@ _BY_STATUS: Final = {
 def _agent_failed(case: Case) -> OutcomeReport | None:
     """Return the outcome by the rule `AGENT_FAILED` or `STEP_LIMIT`; None if the rules do not match.
 
-    They match if the step of an agent failed and the run did not recover from this failure: `STEP_LIMIT` if the step
-    reports that the agent reached its limit of steps, otherwise `AGENT_FAILED`.
+    A rule matches if the step of an agent failed and the run did not recover from this failure. The rule is
+    `STEP_LIMIT` if the step reports that the agent reached its limit of steps, otherwise `AGENT_FAILED`.
     """
     for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
         if not case.recovery.step_was_recovered(place):
@@ -225,7 +225,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
         )
     reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
-        # The agent to which the conversation went gives the answer.
+        # The agent that took over the conversation gives the answer.
         return None
     asked = case.calls_after(model)
     called = [call for call in asked if call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)]

@@ -128,8 +128,8 @@ class Tokens:
         """
         if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise WrongTokenNameError(
-                f"The name of a token has 1 to {MAX_NAME_LENGTH} printable characters; this one has {len(name)}, "
-                "or one that cannot be printed."
+                f"The name of a token has 1 to {MAX_NAME_LENGTH} printable characters; this name has {len(name)} "
+                "characters, or a character that cannot be printed."
             )
         wrong = [scope for scope in scopes if scope not in SCOPES]
         if wrong or not scopes:

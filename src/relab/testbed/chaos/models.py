@@ -80,7 +80,7 @@ class Injection:
         began_at: when the fault became active; None before that.
         ended_at: when the injection ended; None before that.
         error: why the injection could not begin; None if it did not fail.
-        notes: errors, with their time, after which the injection continued.
+        notes: errors that did not end the injection, with their times.
     """
 
     injection_id: str

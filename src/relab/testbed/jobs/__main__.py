@@ -25,7 +25,7 @@ class ReportJobParameters(BaseModel):
     Attributes:
         processes: number of processes; each creates reports about an equal part of the shop's products.
         nice: nice value of the processes, from 0 (usual priority) to 19 (lowest).
-        seconds: time after which the job stops working; None to work without an end.
+        seconds: how long the job works, in seconds; None to work without an end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

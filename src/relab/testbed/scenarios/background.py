@@ -26,7 +26,7 @@ class BackgroundLoad:
         rate_per_s: number of requests that are due per second.
         seed: the seed of the random choice of requests and of their times.
         timeout_s: time limit for each request.
-        window_s: length, in seconds, of the time windows by which the results are counted.
+        window_s: length, in seconds, of the time windows; results are counted per window.
         on_window: called with the results of each window, in order, after all requests of the window have ended.
 
     Attributes:

@@ -184,8 +184,8 @@ def make_episodes(
         faults: names of the faults to use, from `EPISODE_FAULTS`; None for all.
         noisy_share: share of episodes without a fault, but with noise events, which look alarming and need no repair.
         quiet_share: share of episodes without any event.
-        several_share: share of episodes with two faults, one of which is a fault of the cache. If `faults` has no such
-            pair, this share counts as 0.
+        several_share: share of episodes with two faults; one of the two is a fault of the cache. If `faults` has no
+            such pair, this share counts as 0.
         timeout_s: maximum time of an episode in seconds, after the beginning of its first fault; in an episode without
             a fault, after the end of its healthy phase (`Episode.healthy_s`).
         rate_per_s: number of the users' requests that are due per second.

@@ -99,7 +99,7 @@ class EvaluationRequest:
         responders: how to start each responder, by name; None for relab's own. The simple responders in `BASELINES`,
             such as one that only restarts, always run the part `compared` too.
         concurrency: number of episodes that run at the same time.
-        model: the language model for an additional responder, relab's own with this model; None for no such responder.
+        model: the language model for an additional responder, relab's own with this model; None: no responder.
     """
 
     episodes: int = 100
@@ -143,7 +143,7 @@ def parts_of(wanted: EvaluationRequest) -> list[Part]:
         raise WrongEpisodeError(
             f"{wanted.compared} of {wanted.episodes} episodes cannot be compared, or one of the counts "
             f"{', '.join(map(str, counts))} or the share {wanted.busy_share:g} is out of range.",
-            remedy="Give counts of 0 or more and a share from 0 to 1, and compare as many as there are at most.",
+            remedy="Give counts of 0 or more and a share from 0 to 1, and compare at most as many episodes as there are.",
         )
     given = dict(wanted.responders or {})
     name, measured = next(iter(given.items())) if given else (MEASURED, OURS)
@@ -193,7 +193,7 @@ def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Ite
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a copy of a responder's bindings with which the responder ignores its runbooks for the causes of `faults`.
+    """Return a copy of a responder's bindings that makes it ignore its runbooks for the causes of `faults`.
 
     Args:
         measured: the bindings (start settings) of the responder.

@@ -50,7 +50,7 @@ def run_episode(
     stop: threading.Event,
     hidden: Sequence[Path] = (),
 ) -> tuple[Observed, Truth]:
-    """Run an episode (a responder's test); return the observations, and the true causes by which they are scored.
+    """Run an episode (a responder's test); return the observations, and the true causes to score them.
 
     Args:
         episode: the events to inject, their times, and the users' request rate.

@@ -25,7 +25,7 @@ class Users(BackgroundLoad):
         rate_per_s: number of requests that are due per second.
         seed: the seed of the random choice of requests and of their times.
         report: called with the counts of each second, in order, after all requests of the second have ended. The times
-            in the counts are those of `time.monotonic`.
+            in the counts are readings of `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.

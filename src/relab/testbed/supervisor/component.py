@@ -45,8 +45,8 @@ class ComponentSpec:
         port: the port on which the component listens; None for no port.
         stop_signal: the signal that requests an orderly end of the program.
         stop_grace_s: time in seconds to wait for an orderly end before SIGKILL.
-        abort_signal: the signal for an immediate end, at which the program still removes its kernel objects, such as
-            shared memory; None for SIGKILL.
+        abort_signal: the signal that ends the program at once, but lets it remove its kernel objects, such as shared
+            memory; None for SIGKILL.
         hidden: whether the component is left out of the lists that a responder may see.
         started: whether the component is started at the beginning of an episode (one test of a responder).
         episode_end_path: the HTTP path of a POST that makes the component forget the previous episode; None to restart

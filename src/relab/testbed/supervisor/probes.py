@@ -104,7 +104,7 @@ async def end_episode(port: int, path: str, secret: str) -> bool:
     Args:
         port: the port of the server on this machine.
         path: the path of the route.
-        secret: the supervisor's secret, by which the server authenticates the request.
+        secret: the supervisor's secret, which authenticates the request.
     """
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"

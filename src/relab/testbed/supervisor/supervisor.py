@@ -141,7 +141,7 @@ class Supervisor:
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
-        """Return the addresses and credentials, as JSON, by which operators reach database and cache directly."""
+        """Return the addresses and credentials, as JSON, that operators need to reach database and cache directly."""
         assert self._site is not None
         return table.access_of(self._site)
 
@@ -175,7 +175,7 @@ class Supervisor:
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
         """Restart the component, or all components of the group, with this name; return their status.
 
-        The call does not wait until they are ready. Its arguments and errors are those of `stop_components`.
+        The call does not wait until they are ready. The arguments and errors are the same as in `stop_components`.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
@@ -277,7 +277,7 @@ class Supervisor:
         }
 
     async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Request that the components `kept` drop the last episode's state; return those that do, and stop the others."""
+        """Let the components `kept` drop the last episode's state; stop those that cannot, and return the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
         results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))

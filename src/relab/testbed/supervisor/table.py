@@ -151,7 +151,7 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return the addresses and credentials with which operators reach `database` and `cache` directly.
+    """Return the addresses and credentials that operators need to reach `database` and `cache` directly.
 
     Each of the two has `host`, `port`, `user`, `password`, `name` (of the PostgreSQL database) and `paths`. `paths` has
     the ports of the two links (TCP proxies) to the server: `primary`, which the target uses first, and `secondary`, the

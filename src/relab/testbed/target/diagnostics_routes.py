@@ -63,7 +63,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/settings", summary="The current settings, and their history with authors and times")
     async def effective() -> dict[str, Any]:
-        """Return the settings with which this worker was started, without secrets, and the history of all versions."""
+        """Return the settings of this worker since its start, without secrets, and the history of all versions."""
         return {
             "version": settings.version,
             "settings": hide_secrets(settings),

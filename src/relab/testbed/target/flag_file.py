@@ -67,8 +67,8 @@ class FlagFile:
         """Read the flags file if it may have changed since the last read; return whether the flags have changed.
 
         The file is read if its inode number, modification time or size differs from the last read. It is also read if
-        it was less than two seconds old at the last read: another change within one tick of the file system's clock can
-        leave all three values the same. If the file is absent, the defaults apply.
+        it was less than two seconds old at the last read: a second change within one tick of the file system's clock
+        may change none of these three values. If the file is absent, the defaults apply.
 
         Raises:
             RelabError: the file is invalid; the flags in `current` stay.

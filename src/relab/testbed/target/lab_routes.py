@@ -27,7 +27,7 @@ _VERSION: Final = re.compile(r'"(\d{1,18})"')
 
 
 def lab_routes(parts: Parts) -> APIRouter:
-    """Return the routes by which rollouts, experiments and people change the target's flags and store reports."""
+    """Return the routes that rollouts, experiments and people use to change the target's flags and to store reports."""
     routes = APIRouter(tags=["lab"])
     reports = ReportFile(parts.settings.data_dir)
     writer = Depends(_may_write(parts))

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 
 SCHEMA_PATH: Final = Path(__file__).with_name("schema.sql")
-DEFAULT_SEED: Final = 20_240_601
+_SEED: Final = 20_240_601
 PRODUCTS: Final = 5_000
 ORDERS: Final = 200_000
 STOCK: Final = 1_000_000
@@ -55,9 +55,9 @@ class Product:
     price_cents: int
 
 
-def catalogue(products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> Iterator[Product]:
-    """Yield `products` made-up products with ids from 1; equal seeds give equal products."""
-    chance = random.Random(seed)  # noqa: S311 made-up goods are no secret
+def catalogue(products: int = PRODUCTS) -> Iterator[Product]:
+    """Yield `products` made-up products with ids from 1; all calls yield the same products."""
+    chance = random.Random(_SEED)  # noqa: S311 made-up goods are no secret
     for key in range(1, products + 1):
         look, material, thing = chance.choice(_DEFINITIONS), chance.choice(_MATERIALS), chance.choice(_THINGS)
         uses = chance.sample(_USES, 3)
@@ -76,22 +76,19 @@ def customer_name(index: int) -> str:
     return f"customer-{index:05d}"
 
 
-def seed(
-    connection: psycopg.Connection[Any], *, products: int = PRODUCTS, orders: int = ORDERS, seed: int = DEFAULT_SEED
-) -> None:
+def seed(connection: psycopg.Connection[Any], *, products: int = PRODUCTS, orders: int = ORDERS) -> None:
     """Fill the shop's empty tables with products, stock and orders, and commit; equal arguments give equal data.
 
     Args:
         connection: the connection to the database, with the shop's schema.
         products: number of products.
         orders: number of orders.
-        seed: the seed of all random choices.
 
     Raises:
         psycopg.Error: the tables are absent or not empty.
     """
-    chance = random.Random(seed + 1)  # noqa: S311 made-up orders are no secret
-    goods = list(catalogue(products, seed))
+    chance = random.Random(_SEED + 1)  # noqa: S311 made-up orders are no secret
+    goods = list(catalogue(products))
     with connection.cursor() as cursor:
         with cursor.copy("COPY products (id, name, description, price_cents) FROM STDIN") as rows:
             for product in goods:

@@ -35,8 +35,7 @@ class BlockRule:
         survived: the pattern of a later line that lists the installed packages (group `names`), such as `foo-1.2`. If
             the package that failed is in this list, the tool got past the error, and the block is dropped. None if the
             tool prints no such line.
-        needs_more: whether the first line says nothing by itself: without a line after it that `continues` matches,
-            there is no block.
+        needs_more: whether a block must have a line that matches `continues`; the first line alone is then not a block.
         words: words in lower case. If there are any, only a line with one of them can start the block; the line is
             compared in lower case.
     """
@@ -66,8 +65,8 @@ class ResultRule:
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
         is_default: whether the line is weak evidence. It is then ignored if an earlier line reported the end of the
             whole job, or if the log was shortened.
-        yields_to_failure: whether the line says nothing after a line of the same tool about a failure, as where the
-            number of passed tests follows that of failed ones.
+        yields_to_failure: whether the line is ignored if the previous result of a tool was a failure of this same tool.
+            For example, a tool may print the number of failed tests and then the number of passed tests.
     """
 
     line: re.Pattern[str]
@@ -86,8 +85,8 @@ class NamedTestRule:
             and `message` are optional.
         outcomes: `{text of the group outcome: outcome}`; `flaky` stands for a failed execution that the tool repeats.
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
-        corrects: whether the line is the tool's last word about a test that an earlier line named, such as that it passed
-            when repeated. Without an earlier line, it says nothing.
+        corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
+            passed when repeated. Without an earlier line about the test, the line is ignored.
     """
 
     line: re.Pattern[str]
@@ -119,11 +118,11 @@ class LogFormat:
         name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
             matches a line starts a block.
-        noise: the pattern of a line that does not explain a failure by itself; it is matched at the start of the line.
+        noise: the pattern of a line that alone explains no failure; it is matched at the start of the line.
         harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
-        step_starts: the pattern of the line with which a step or command of the build starts.
-        step_ends: the pattern of the line with which a step ends, if steps can be nested.
-        step_fails: the pattern of the line which reports that the step before it failed.
+        step_starts: the pattern of the first line of a step or command of the build.
+        step_ends: the pattern of the last line of a step, if steps can be nested.
+        step_fails: the pattern of the line that reports the failure of the step before it.
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
         test_scope: the rule for a line that names the file, package or crate of tests.

@@ -33,7 +33,7 @@ class FixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`.
+        """Return the policy's probability of choosing each of `actions`.
 
         The first case that applies decides: if the fixed action is possible, its probability is 1; if action 0 (keep
         the configuration) is possible, its probability is 1; otherwise, all actions have the same probability.
@@ -51,8 +51,8 @@ class FixedPolicy:
 class RandomPolicy:
     """Chooses each possible action with the same probability.
 
-    All other policies can be evaluated from its decisions, because it tries every action. The decisions of a policy
-    that avoids an action say little about that action.
+    All other policies can be evaluated from its decisions, because it tries every action. In contrast, the decisions of
+    a policy that avoids an action say little about this action.
     """
 
     def propensities(
@@ -81,7 +81,7 @@ class BestFixedPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+        """Return the policy's probability of choosing each of `actions`; the probabilities add up to 1.
 
         `features` and `generator` have no effect.
         """

@@ -74,7 +74,7 @@ class LinUcbPolicy(_LinearPolicy):
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+        """Return the policy's probability of choosing each of `actions`; the probabilities add up to 1.
 
         `features` are the numbers that describe the situation, one for each name in `FEATURES`. `generator` has no
         effect.
@@ -96,7 +96,7 @@ class ThompsonPolicy(_LinearPolicy):
     def propensities(
         self, features: Features, actions: Sequence[int], generator: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+        """Return the policy's probability of choosing each of `actions`; the probabilities add up to 1.
 
         The probabilities are estimated from 512 draws (with `generator`) from the posterior of the expected rewards.
         `features` are the numbers that describe the situation, one for each name in `FEATURES`.

@@ -23,7 +23,7 @@ class BuildPolicy(Protocol):
     def propensities(
         self, features: Features, actions: Sequence[int], generator: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+        """Return the policy's probability of choosing each of `actions`; the probabilities add up to 1.
 
         Args:
             features: the situation of the build as numbers, one for each name in `situation.FEATURES`.

@@ -80,7 +80,7 @@ class UcbPolicy:
         actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002 the protocol's
     ) -> NDArray[np.float64]:
-        """Return the probability with which the policy chooses each of `actions`; the probabilities add up to 1.
+        """Return the policy's probability of choosing each of `actions`; the probabilities add up to 1.
 
         `features` are the numbers that describe the situation, one for each name in `FEATURES`; only the kind of
         failure of the last build is used. `generator` has no effect.

@@ -43,7 +43,7 @@ class PagerDutyOptions:
 
     Attributes:
         pagerduty_routing_key: the key of a PagerDuty integration for the Events API v2; None: no notices to PagerDuty.
-        pagerduty_url: the address to which events for PagerDuty are sent.
+        pagerduty_url: the address of PagerDuty that receives the events.
         page_on: which event of an incident triggers the alert in PagerDuty: a value of `PageTrigger`.
     """
 

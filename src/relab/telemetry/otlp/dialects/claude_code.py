@@ -119,7 +119,7 @@ def _is_shown(text: Any) -> bool:
 def _request(attributes: Attributes) -> dict[str, Any]:
     """Return the tool request that belongs to a tool result, as a message of the assistant.
 
-    `attributes` are those of the log event that reports the result.
+    `attributes` are the attributes of the log event that reports the result.
     """
     call = {"name": attributes.get("tool_name"), "arguments": attributes.get("tool_input")}
     return {"role": "assistant", "tool_calls": [{"id": attributes.get("tool_use_id"), "function": call}]}

@@ -129,7 +129,7 @@ class FreeDisk(PlantOperation[Nothing]):
 
 
 def create_index(name: str, *, if_missing: bool = False) -> sql.Composed:
-    """Return the SQL statement that creates an index of `INDEXES` concurrently, so that writes to the table continue.
+    """Return the SQL statement that creates an index of `INDEXES` concurrently, that is, without blocking writes.
 
     Args:
         name: a key of `INDEXES`.

@@ -88,8 +88,8 @@ class Injectable(ABC, Generic[Given]):
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
         """Return random values, by name, for parameters of this fault or noise event (harmless event).
 
-        The base class returns {}. Parameters without a value get their defaults. A fault must return values with which
-        users notice the fault.
+        The base class returns {}. Parameters without a value get their defaults. A fault must return values that make
+        it noticeable for users.
         """
         return {}
 

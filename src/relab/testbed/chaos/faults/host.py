@@ -29,7 +29,7 @@ class RunningReportJob:
         ground: access to the testbed's processes, database, cache, network and flags.
         processes: number of processes of the job.
         nice: nice value of these processes, from 0 (same priority as the target) to 19 (lowest priority).
-        seconds: time after which the job stops working; None to work without an end.
+        seconds: how long the job works, in seconds; None to work without an end.
     """
 
     def __init__(self, ground: Ground, processes: int, *, nice: int, seconds: float | None = None) -> None:

@@ -29,7 +29,7 @@ class Batch(FaultParameters):
     """Parameters of `batch_job`, a harmless event in which a batch job (the report job) uses a processor.
 
     Attributes:
-        seconds: time after which the report job stops working.
+        seconds: how long the report job works, in seconds.
     """
 
     seconds: float = Field(20.0, gt=0, le=3_600)
@@ -162,7 +162,7 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return random `seconds`: the time after which the report job (a batch job beside the target) stops working."""
+        """Return random `seconds`: how long the report job (a batch job beside the target) works."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 

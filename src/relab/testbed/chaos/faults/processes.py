@@ -25,7 +25,7 @@ class Growth(FaultParameters):
 
     Attributes:
         mb_per_s: growth of each worker at full strength (level 1), in MiB per second.
-        limit_mb: amount of leaked memory per worker, in MiB, at which the growth ends.
+        limit_mb: the growth ends when each worker has leaked this much memory, in MiB.
     """
 
     mb_per_s: float = Field(20.0, gt=0, le=500)
@@ -222,7 +222,7 @@ def worker_pids(ground: Ground) -> Iterator[int]:
     """Yield the process ids of the target's workers; `ground` gives access to the testbed's components.
 
     Raises:
-        PlantError: a worker has no process at the moment.
+        PlantError: a worker has no process now.
     """
     for item in ground.plant.components("target"):
         if item["pid"] is None:

@@ -1,1 +1,1 @@
-"""Very simple responders, with which other responders are compared."""
+"""Very simple responders, to compare other responders with."""
