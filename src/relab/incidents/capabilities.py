@@ -14,10 +14,11 @@ from relab.incidents.actions.catalogue import Catalogue
 from relab.incidents.actions.client import ActionsClient
 from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.models import ProbeRequest, ProbeServer
+from relab.incidents.probes.requests import HEALTH_PATH, ProbeTransport
 from relab.incidents.probes.service_health import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
 
-_HEALTH: Final = "/api/v1/health"
 _RESPONSE_TIMEOUT_S: Final = 3.0
 _MAX_CHARACTERS: Final = 100
 
@@ -44,22 +45,31 @@ def offered_actions(url: str, token: str | None) -> list[str]:
 def health_of(url: str) -> str:
     """Return the health status that the target at `url` reports, truncated to 100 characters.
 
+    The answer is read as the responder reads it, with the same limits of time and size.
+
     Raises:
         UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
+        ConfigurationError: the address is not valid.
     """
+    ask = ProbeRequest(ProbeServer.TARGET, HEALTH_PATH, within_s=_RESPONSE_TIMEOUT_S)
     try:
-        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_RESPONSE_TIMEOUT_S, trust_env=False)
-        said = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise UnavailableError(
-            f"The target does not answer GET {_HEALTH}: {type(error).__name__}.",
-            remedy="Start it, or set TARGET_API_BASE_URL to its address.",
+        transport = ProbeTransport(url, url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigurationError(
+            f"TARGET_API_BASE_URL is not a valid address: {error}.",
+            remedy="Set it to an address such as http://host:8011.",
         ) from error
-    status = said.get("health_status") if isinstance(said, dict) else None
+    answer = asyncio.run(transport.together([ask], _RESPONSE_TIMEOUT_S))[ask][0]
+    if answer.absence is not None:
+        raise UnavailableError(
+            f"The target reports no health_status at GET {HEALTH_PATH}: {answer.reason}.",
+            remedy="Start it, or set TARGET_API_BASE_URL to the address of a service that has this path.",
+        )
+    status = answer.document.get("health_status") if isinstance(answer.document, dict) else None
     if not isinstance(status, str):
         raise UnavailableError(
-            f"The target answers GET {_HEALTH} with {answer.status_code} and no health_status.",
-            remedy="Set TARGET_API_BASE_URL to a service that has this path.",
+            f"The target reports no health_status at GET {HEALTH_PATH}: its answer has no such text.",
+            remedy="Set TARGET_API_BASE_URL to a service whose answer has this field.",
         )
     return status[:_MAX_CHARACTERS]
 

@@ -23,6 +23,7 @@ from relab.incidents.response.recovery import PASSED, WELL_AGAIN
 from relab.incidents.response.situation import SituationReader
 from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
+from relab.knowledge.models import UNNAMED
 
 _MAX_PLANS: Final = 20
 _DONE_WITH: Final = frozenset((RepairResult.MITIGATED, RepairResult.FAILED, RepairResult.WORSE))
@@ -95,13 +96,17 @@ class PlanningNodes:
                 wait_s = (
                     error.retry_after_s if isinstance(error, ActionServerBusyError) else world.settings.server_retry_s
                 )
+                # A responder that only observes plans no action, so people need the diagnosis instead of the error.
+                only_observes = found is None and world.settings.policy.only_observes
                 if (
                     error.reaction is Reaction.ESCALATE
+                    or only_observes
                     or waits >= world.settings.max_server_retries
                     # People are not notified during a wait, and the situation may change during a long one.
                     or wait_s > world.settings.verification.effect_timeout_s
                 ):
-                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                    reason = _observed(state) if only_observes else str(error)
+                    return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
                 waits += 1
                 await world.pause(wait_s)
                 if wait_s > world.settings.server_retry_s:
@@ -367,6 +372,17 @@ def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_
     ]
     over = {ActionStatus.FAILED, ActionStatus.REFUSED, ActionStatus.UNDONE}
     return [act.tried for act in actions if act.status in over or act.effect in _DONE_WITH]
+
+
+def _observed(state: IncidentState) -> str:
+    """Return the reason for a handover by a responder that only observes, and has no catalogue of actions."""
+    cause = state.get("diagnosis", UNNAMED)
+    said = (
+        "No runbook fits what is seen."
+        if cause == UNNAMED
+        else f"The cause is probably {cause} ({state.get('confidence', 0.0):.2f})."
+    )
+    return f"{said} No action is planned: the responder only observes, and has no catalogue of an action server."
 
 
 def _plain(tried: list[ExcludedAction]) -> list[list[Any]]:
