@@ -15,7 +15,7 @@ from relab.incidents.actions.client import ActionsClient
 from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeRequest, ProbeServer
-from relab.incidents.probes.requests import HEALTH_PATH, ProbeTransport
+from relab.incidents.probes.requests import HEALTH_PATH, METRICS_PATH, ProbeTransport
 from relab.incidents.probes.service_health import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
 
@@ -45,13 +45,16 @@ def offered_actions(url: str, token: str | None) -> list[str]:
 def health_of(url: str) -> str:
     """Return the health status that the target at `url` reports, truncated to 100 characters.
 
-    The answer is read as the responder reads it, with the same limits of time and size.
+    The answers are read as the responder reads them, with the same limits of time and size.
 
     Raises:
-        UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
+        UnavailableError: the target's health or metrics, which the responder polls, have no usable answer within three
+            seconds, or the health has no status.
         ConfigurationError: the address is not valid.
     """
-    ask = ProbeRequest(ProbeServer.TARGET, HEALTH_PATH, within_s=_RESPONSE_TIMEOUT_S)
+    health, metrics = (
+        ProbeRequest(ProbeServer.TARGET, path, within_s=_RESPONSE_TIMEOUT_S) for path in (HEALTH_PATH, METRICS_PATH)
+    )
     try:
         transport = ProbeTransport(url, url)
     except (httpx.InvalidURL, ValueError) as error:
@@ -59,17 +62,18 @@ def health_of(url: str) -> str:
             f"TARGET_API_BASE_URL is not a valid address: {error}.",
             remedy="Set it to an address such as http://host:8011.",
         ) from error
-    answer = asyncio.run(transport.together([ask], _RESPONSE_TIMEOUT_S))[ask][0]
-    if answer.absence is not None:
-        raise UnavailableError(
-            f"The target reports no health_status at GET {HEALTH_PATH}: {answer.reason}.",
-            remedy="Start it, or set TARGET_API_BASE_URL to the address of a service that has this path.",
-        )
-    status = answer.document.get("health_status") if isinstance(answer.document, dict) else None
+    found = asyncio.run(transport.together([health, metrics], _RESPONSE_TIMEOUT_S))
+    for ask in (health, metrics):
+        if found[ask][0].absence is not None or not isinstance(found[ask][0].document, dict):
+            raise UnavailableError(
+                f"The target has no usable answer to GET {ask.path}: {found[ask][0].reason or 'it is no JSON object'}.",
+                remedy="Start it, or set TARGET_API_BASE_URL to a service with the paths that docs/own-service.md names.",
+            )
+    status = found[health][0].document.get("health_status")
     if not isinstance(status, str):
         raise UnavailableError(
-            f"The target reports no health_status at GET {HEALTH_PATH}: its answer has no such text.",
-            remedy="Set TARGET_API_BASE_URL to a service whose answer has this field.",
+            f"The target's answer to GET {HEALTH_PATH} has no text health_status.",
+            remedy="Set TARGET_API_BASE_URL to a service whose answer has this field (docs/own-service.md).",
         )
     return status[:_MAX_CHARACTERS]
 

@@ -21,7 +21,8 @@ from relab.incidents.transport.clients import SingleUseClients
 from relab.incidents.transport.clock_skew import clock_skew_us
 
 HEALTH_PATH: Final = "/api/v1/health"
-"""The path at which a target reports its own health."""
+METRICS_PATH: Final = "/api/v1/metrics"
+"""The paths at which a target reports its health, and the figures of its requests."""
 _HEALTHY: Final = "healthy"
 _ATTEMPTS: Final = 3
 """How many connections are tried for a request: if one worker hangs, another connection may reach another worker."""
