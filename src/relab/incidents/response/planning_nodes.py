@@ -96,16 +96,19 @@ class PlanningNodes:
                 wait_s = (
                     error.retry_after_s if isinstance(error, ActionServerBusyError) else world.settings.server_retry_s
                 )
-                # A responder that only observes plans no action, so people need the diagnosis instead of the error.
-                only_observes = found is None and world.settings.policy.only_observes
+                # Without a known cause, and for a responder that only observes, the catalogue would change nothing.
+                needless = found is None and (
+                    state.get("diagnosis", UNNAMED) == UNNAMED or world.settings.policy.only_observes
+                )
+                why = "The responder only observes." if world.settings.policy.only_observes else str(error)
                 if (
                     error.reaction is Reaction.ESCALATE
-                    or only_observes
+                    or needless
                     or waits >= world.settings.max_server_retries
                     # People are not notified during a wait, and the situation may change during a long one.
                     or wait_s > world.settings.verification.effect_timeout_s
                 ):
-                    reason = _observed(state) if only_observes else str(error)
+                    reason = _diagnosed(state, why) if needless else str(error)
                     return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
                 waits += 1
                 await world.pause(wait_s)
@@ -374,15 +377,15 @@ def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_
     return [act.tried for act in actions if act.status in over or act.effect in _DONE_WITH]
 
 
-def _observed(state: IncidentState) -> str:
-    """Return the reason for a handover by a responder that only observes, and has no catalogue of actions."""
+def _diagnosed(state: IncidentState, why: str) -> str:
+    """Return the reason for a handover without a plan: the diagnosis, and `why` no action is planned."""
     cause = state.get("diagnosis", UNNAMED)
     said = (
         "No runbook fits what is seen."
         if cause == UNNAMED
         else f"The cause is probably {cause} ({state.get('confidence', 0.0):.2f})."
     )
-    return f"{said} No action is planned: the responder only observes, and has no catalogue of an action server."
+    return f"{said} No action is planned. {why}"
 
 
 def _plain(tried: list[ExcludedAction]) -> list[list[Any]]:
