@@ -143,7 +143,12 @@ Dismissed = Annotated[Dismissal, _body(Dismissal, {"why": "The new release is sl
 Approval = Annotated[ApprovalAnswer, _body(ApprovalAnswer, {"approved": True, "note": "Go ahead."}, is_optional=False)]
 Switch = Annotated[SwitchRequest, _body(SwitchRequest, {"why": "The database is moved."})]
 _ALERTS_BODY = _AlertsBody(
-    AlertNotification, example=ALERTS_EXAMPLE, read=lambda parsed: parsed, max_bytes=MAX_ALERT_BYTES
+    AlertNotification,
+    example=ALERTS_EXAMPLE,
+    read=lambda parsed: parsed,
+    max_bytes=MAX_ALERT_BYTES,
+    # Alertmanager does not send a rejected notification again, so one label must not lose all alerts of its group.
+    replaces_nul=True,
 )
 Alerts = Annotated[Any, Depends(_ALERTS_BODY)]
 

@@ -20,7 +20,7 @@ from relab.cli.builds_train import train
 from relab.cli.builds_watch import KnobsOption, PolicyOption, ProjectArgument, watch
 from relab.cli.choices import choice_of
 from relab.cli.context import open_services
-from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, JsonOption, plain, plain_lines, print_json, print_table
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def show(
     for test in failing:
         print(f"{'failed test':>13}  {plain(test.name)}: {plain(evidence_text(test))}")
     if text is not None:
-        print(plain(text))
+        print(plain_lines(text))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 
 from relab.cli.builds_tests import print_tests
 from relab.cli.context import open_services, read_settings
-from relab.cli.output import JsonOption, plain, print_json, stdout_console
+from relab.cli.output import JsonOption, plain, plain_lines, print_json, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import Console as _Console
@@ -101,10 +101,10 @@ def _read(path: str) -> BuildLog:
 
 def _print_fix(fix: FixSuggestion) -> None:
     if not fix.is_known:
-        print(f"\nWhat to do: {plain(fix.suggestion)}")
+        print(f"\nWhat to do: {plain_lines(fix.suggestion, '  ')}")
         return
     print(f"\nWhat to do: {plain(fix.title)} (confidence {fix.confidence:.2f})")
-    print(f"  {plain(fix.suggestion)}")
+    print(f"  {plain_lines(fix.suggestion, '  ')}")
     print_quotes(fix)
 
 

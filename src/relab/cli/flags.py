@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relab.cli.context import open_services
-from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.cli.output import JsonOption, plain, plain_lines, print_json, print_table
 from relab.core.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def show(
         return
     print(f"{plain(flag.key)} version {flag.version}, {_flag_line(flag)} by {plain(flag.author)}, ", end="")
     print(f"{format_time(flag.created_at)}{': ' + plain(flag.note) if flag.note else ''}")
-    print(plain(dumps(flag.content.model_dump(mode="json"), indent=2, ensure_ascii=False)))
+    print(plain_lines(dumps(flag.content.model_dump(mode="json"), indent=2, ensure_ascii=False)))
 
 
 @app.command("set")

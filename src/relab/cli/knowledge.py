@@ -10,7 +10,7 @@ import typer
 
 from relab.cli.context import open_services, read_settings
 from relab.cli.knowledge_incidents import correct, delete, incidents
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, plain_lines, print_json, print_table
 
 if TYPE_CHECKING:
     from relab.knowledge.models import Hit
@@ -75,7 +75,7 @@ def show(cause: Annotated[str, typer.Argument(help="Cause of the runbook.")], as
     if as_json:
         print_json("knowledge show", cause=runbook.cause, source=runbook.source, text=write_runbook(runbook))
     else:
-        print(plain(write_runbook(runbook)), end="")
+        print(plain_lines(write_runbook(runbook)), end="")
 
 
 @app.command()
@@ -195,7 +195,7 @@ def drafts(
         print_json("knowledge drafts", drafts=rows, problems=shown)
         return
     if cause is not None:
-        print(plain(found[0].diff), end="")
+        print(plain_lines(found[0].diff), end="")
         return
     kinds = ((each.runbook.cause, "new" if each.is_new else "change", each.runbook.title, each.path) for each in found)
     print_table("Drafts", ("cause", "kind", "title", "file"), kinds)

@@ -22,12 +22,10 @@ from relab.cli.output import (
     EXIT_CLOSED_PIPE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
-    discard_stdout,
-    is_stdout_closed,
     print_error,
-    replace_missing_streams,
     report_error,
 )
+from relab.cli.streams import discard_stdout, is_stdout_closed, replace_missing_streams
 from relab.core.garbage import collect_seldom, skip_collections_at_exit
 
 ALIKE = 0.65

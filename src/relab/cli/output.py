@@ -1,16 +1,14 @@
 """The output of commands: tables for people, `--json` for programs, errors to stderr.
 
-Untrusted text is printed literally: Rich markup in it has no effect, and
-control characters (which could move the cursor or change colours) are escaped.
+Untrusted text is printed literally: Rich markup in it has no effect, and control characters (which could move the cursor
+or change colours) are escaped. A line end in it begins no line that could be taken for one of the command's own lines.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import select
 import stat
 import sys
 import traceback
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.streams import discard_stdout, is_stdout_readonly
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -53,22 +52,43 @@ EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
 """The reader of the output has closed its pipe (128 + SIGPIPE, as shells report it for other programs)."""
 
+_CELL_INDENT = " " * 6
+_ERROR_INDENT = " " * 5
+"""The width of `lab: `, with which a message begins."""
+
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
 _C1 = range(0x7F, 0xA0)
 _BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
 """Characters that make a terminal show text in another order."""
+_SEPARATORS = [0x2028, 0x2029]
+"""Characters that some terminals and programs treat as line ends."""
 _SURROGATES = range(0xD800, 0xE000)
 """Stand for bytes of file names and arguments that are not UTF-8; such a byte could begin a control sequence."""
 _CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *_C1] if chr(code) not in "\n\t"} | {
-    code: f"\\u{code:04x}" for code in [*_BIDI, *_SURROGATES]
+    code: f"\\u{code:04x}" for code in [*_BIDI, *_SEPARATORS, *_SURROGATES]
 }
+_LINE_END = {ord("\n"): "\\n"}
 # JSON escapes, so that programs read the same text; `json.dumps` escapes those below 0x20 itself.
-_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI, *_SURROGATES]}
+_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI, *_SEPARATORS, *_SURROGATES]}
 
 
 def plain(text: object) -> str:
-    """Return the text with control characters escaped, so that a terminal shows them instead of executing them."""
-    return str(text).translate(_CONTROL)
+    """Return the text as one line: line ends and control characters are escaped, so that a terminal shows them.
+
+    A terminal would execute a control character. A line after a line end could be taken for a line of the command.
+    """
+    return plain_lines(text).translate(_LINE_END)
+
+
+def plain_lines(text: object, indent: str = "") -> str:
+    """Return the text with its lines, and with control characters escaped, so that a terminal shows them.
+
+    Args:
+        text: the text; its line ends are kept.
+        indent: what each line except the first begins with. Leave it empty only for a document, such as a file or a
+            report, that is not printed between lines of the command.
+    """
+    return str(text).translate(_CONTROL).replace("\n", f"\n{indent}")
 
 
 def print_json(command: str, **fields: Any) -> None:
@@ -105,7 +125,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     table = Table(title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)
-    texts = [["-" if cell is None else plain(cell) for cell in row] for row in rows]
+    texts = [["-" if cell is None else _cell(cell, index) for index, cell in enumerate(row)] for row in rows]
     for row in texts:
         table.add_row(*map(Text, row))
     is_terminal = sys.stdout.isatty()
@@ -115,6 +135,11 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
         print("\n".join([plain(title), *(_as_list(names, row) for row in texts)]))
     else:
         console.print(table)
+
+
+def _cell(cell: object, index: int) -> str:
+    """Return the text of a cell in the column `index`; the first column, which names the row, has one line."""
+    return plain_lines(cell) if index else plain(cell)
 
 
 def stdout_console(**options: Any) -> Console:
@@ -142,10 +167,12 @@ def _readable_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 
 def _as_list(names: Sequence[str], row: Sequence[str]) -> str:
-    """Return a row of a table as text: its first cell, and a line for each other cell with the name of the column."""
-    return "\n".join(
-        [f"\n{names[0]}: {row[0]}", *(f"  {name}: {cell}" for name, cell in zip(names[1:], row[1:], strict=True))]
-    )
+    """Return a row of a table as text: its first cell, and a line for each other cell with the name of the column.
+
+    Further lines of a cell are indented.
+    """
+    cells = (f"  {name}: {plain_lines(cell, _CELL_INDENT)}" for name, cell in zip(names[1:], row[1:], strict=True))
+    return "\n".join([f"\n{names[0]}: {row[0]}", *cells])
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -255,7 +282,7 @@ def report_error(error: Exception) -> int:
         print_error("disk_full", message)
         _flush_or_discard_stdout()
         return EXIT_UNAVAILABLE
-    if isinstance(error, OSError) and error.errno == errno.EBADF and _is_stdout_readonly():
+    if isinstance(error, OSError) and error.errno == errno.EBADF and is_stdout_readonly():
         message = f"The standard output cannot be written: {error.strerror}. Give the command one, such as /dev/null."
         print_error("stdout_unwritable", message)
         _flush_or_discard_stdout()
@@ -318,39 +345,6 @@ def _undecodable_argument(text: str) -> str | None:
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)
 
 
-def replace_missing_streams() -> None:
-    """Replace each standard stream that the command was started without (`lab … <&- >&- 2>&-`).
-
-    Otherwise the next file or socket that the process opens would get the number of that stream. Standard input is
-    then empty, and what is written to standard error is lost. What is written to standard output fails with EBADF, as
-    in other programs, because a lost result must not look like a success.
-    """
-    for name, access in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
-        if getattr(sys, name) is None:
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
-
-
-def _is_stdout_readonly() -> bool:
-    """Return whether stdout cannot be written because it is not open for writing, as after `>&-`."""
-    try:
-        return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
-    except (OSError, ValueError):
-        return False
-
-
-def discard_stdout() -> None:
-    """Redirect stdout to the null device after a failed write; otherwise Python fails again when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def is_stdout_closed() -> bool:
-    """Return whether stdout is a pipe whose reader has closed it."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
 def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
     """Print one JSON object with `ok` (false), the error and `fields`.
 
@@ -377,9 +371,9 @@ def print_error(code: str, message: str, details: dict[str, Any] | None = None) 
             discard_stdout()
         else:
             return
-    print(f"lab: {plain(message)}", file=sys.stderr)
+    print(f"lab: {plain_lines(message, _ERROR_INDENT)}", file=sys.stderr)
     for problem in (details or {}).get("problems", []):
         said = f"{problem['field']}: {problem['message']}"
         # Most messages quote the first problem.
         if said not in message:
-            print(f"  {plain(said)}", file=sys.stderr)
+            print(f"  {plain_lines(said, _ERROR_INDENT)}", file=sys.stderr)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relab.cli.output import plain, stdout_console
+from relab.cli.output import plain, plain_lines, stdout_console
 from relab.rca.models import AttributionBasis, Report, SentenceJudgement
 
 MAX_SHOWN = 20
@@ -111,7 +111,7 @@ def _print_evidence(report: Report, console: Console) -> None:
         table.add_row(
             Text(f"{plain(item.title)} [{plain(item.evidence_id)}]"),
             Text(plain(item.field)),
-            Text.assemble(plain(item.snippet), ("\n" + ", ".join(figures) if figures else "", "dim")),
+            Text.assemble(plain_lines(item.snippet), ("\n" + ", ".join(figures) if figures else "", "dim")),
         )
     console.print(table)
     if len(shown) < len(report.evidence_index):

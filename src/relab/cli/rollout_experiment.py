@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.context import open_services, operator
-from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.output import JsonOption, plain, plain_lines, print_json
 from relab.cli.rollout_running import exit_code, recover, show_progress
 from relab.cli.stopping import stoppable
 from relab.core.errors import InvalidInputError
@@ -63,7 +63,7 @@ def from_experiment(
         rollout = found.record.model_dump(mode="json")
         print_json("rollout from-experiment", rollout=rollout, is_repeat=found.is_repeat)
     else:
-        print(plain(summary), end="")
+        print(plain_lines(summary), end="")
         if found.is_repeat:
             print(
                 f"lab: this was decided by rollout {plain(found.record.rollout_id)}; nothing was done", file=sys.stderr

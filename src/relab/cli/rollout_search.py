@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.context import open_services, operator
-from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNDECIDED, JsonOption, plain, print_json
+from relab.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNDECIDED, JsonOption, plain_lines, print_json
 from relab.cli.rollout_running import recover, show_progress
 from relab.cli.stopping import stoppable
 from relab.core.errors import InvalidInputError
@@ -48,7 +48,7 @@ def search(
     if as_json:
         print_json("rollout search", search=found.model_dump(mode="json"), greatest_cost_s=cost_s)
     else:
-        print(plain(search_text(found)), end="")
+        print(plain_lines(search_text(found)), end="")
         if cost_s is not None:
             print(f"At most {cost_s:,.0f} s of windows; nothing was changed or measured.")
     if dry_run:

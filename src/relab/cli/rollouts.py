@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relab.cli.context import open_services, operator
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table, write_file
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, plain_lines, print_json, print_table, write_file
 from relab.cli.rollout_experiment import from_experiment
 from relab.cli.rollout_running import exit_code, recover, show_progress
 from relab.cli.rollout_search import search
@@ -64,7 +64,7 @@ def run(
     elif dry_run:
         _print_changes(record)
     else:
-        print(plain(summary), end="")
+        print(plain_lines(summary), end="")
     return exit_code(record)
 
 
@@ -127,7 +127,7 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
     if as_json:
         print_json("rollout show", rollout=record.model_dump(mode="json"))
         return
-    print(plain(summary))
+    print(plain_lines(summary))
     if not record.status.is_over:
         print(f"status: {record.status.value}, phase: {record.phase.value}")
     rows = (

@@ -26,6 +26,7 @@ JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | flo
 _LONG_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
 _LONG_DIGITS = re.compile(rb"\d\d{199}")
 _MIN_LONG_DIGITS = 200
+_NUL_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _MAX_VALUE = sys.float_info.max
 
 
@@ -57,6 +58,15 @@ def parse_json(raw: bytes, what: str = "The body") -> JsonValue:
     if _LONG_EXPONENT.search(raw) or (len(raw) >= _MIN_LONG_DIGITS and _LONG_DIGITS.search(raw)):
         _refuse_infinity(value, what)
     return value
+
+
+def replace_nul(raw: bytes) -> bytes:
+    """Return JSON in which each escaped NUL character is replaced by U+FFFD, so that `parse_json` accepts it.
+
+    Use it for documents from senders that do not send a rejected document again.
+    """
+    # An even number of backslashes before the escape are escaped backslashes.
+    return _NUL_ESCAPE.sub(rb"\1\\ufffd", raw) if b"\\u0000" in raw else raw
 
 
 def _fault(raw: bytes, error: ValueError) -> str:

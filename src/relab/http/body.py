@@ -19,7 +19,7 @@ from relab.core.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
-from relab.core.json import JsonValue, canonical_json, parse_json, whole
+from relab.core.json import JsonValue, canonical_json, parse_json, replace_nul, whole
 from relab.core.validation import problems_in
 from relab.http.compression import DECODERS, decompress
 from relab.http.openapi import DocumentedBody
@@ -240,6 +240,7 @@ class JsonBody(DocumentedBody):
         is_optional: whether a request without a body is read as `{}`.
         is_strict: whether values must have the model's JSON types, so that a number is not accepted for a boolean. Set
             it if the same model also reads query parameters, and therefore converts texts.
+        replaces_nul: whether NUL characters in texts are replaced by U+FFFD instead of rejected.
     """
 
     def __init__(
@@ -251,8 +252,10 @@ class JsonBody(DocumentedBody):
         max_bytes: int = MAX_SMALL_BODY_BYTES,
         is_optional: bool = False,
         is_strict: bool = False,
+        replaces_nul: bool = False,
     ) -> None:
         super().__init__(model, example=example, is_optional=is_optional)
+        self._prepare = replace_nul if replaces_nul else bytes
         self._read = read or functools.partial(read_model, model, is_strict=is_strict)
         self._max_bytes = max_bytes
 
@@ -270,7 +273,7 @@ class JsonBody(DocumentedBody):
             return self._read({})
         require_json(request)
         # Another thread, because a large body would block the event loop.
-        return await run_in_threadpool(lambda: self._read(parse_json(raw)))
+        return await run_in_threadpool(lambda: self._read(parse_json(self._prepare(raw))))
 
 
 def _with_whole_numbers(value: JsonValue) -> JsonValue:

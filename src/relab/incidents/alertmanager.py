@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -33,8 +34,9 @@ _SEVERITIES: Final = {
     "info": Severity.WARNING,
     "none": Severity.WARNING,
 }
-_NO_TIME: Final = "0001-01-01T00:00:00Z"
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _EARLIEST: Final = "1970-01-01T00:00:00Z"
+_LATEST: Final = "2199-12-31T23:59:59Z"
 
 # No length limit here: the code that stores the values truncates them.
 Words = dict[str, str]
@@ -68,11 +70,18 @@ class SentAlert(_Sent):
     @field_validator("starts_at", mode="before")
     @classmethod
     def _begin(cls, value: object) -> object:
-        """Replace the value that Alertmanager sends for "no time" with the earliest time that can be stored.
+        """Replace a time that cannot be stored, such as the one for "no time", with the nearest time that can be.
 
-        Replace an empty text, which a sender's template produces if it has no time, with None.
+        Replace an empty text, which a sender's template produces if it has no time, with None. Alertmanager does not
+        send a rejected notification again, so one strange time must not lose the other alerts of its group.
         """
-        return {_NO_TIME: _EARLIEST, "": None}.get(value, value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        try:
+            year = datetime.fromisoformat(value).year
+        except ValueError:
+            return value or None
+        return _EARLIEST if year < _FIRST_YEAR else _LATEST if year > _LAST_YEAR else value
 
 
 class AlertNotification(_Sent):
@@ -158,7 +167,7 @@ def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) ->
 def _received(alert: SentAlert) -> ReceivedAlert:
     name = alert.labels.get("alertname", "")
     said = alert.annotations.get("summary") or alert.annotations.get("description") or name or "An alert"
-    severity = _SEVERITIES.get(alert.labels.get("severity", "").lower(), Severity.DEGRADED)
+    severity = _SEVERITIES.get(alert.labels.get("severity", "").strip().lower(), Severity.DEGRADED)
     return ReceivedAlert(
         fingerprint=alert.fingerprint or digest(alert.labels),
         starts_at_us=alert.starts_at,

@@ -14,10 +14,11 @@ from relab.incidents.actions.catalogue import Catalogue
 from relab.incidents.actions.client import ActionsClient
 from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.models import ProbeRequest, ProbeServer
+from relab.incidents.probes.requests import HEALTH_PATH, METRICS_PATH, ProbeTransport
 from relab.incidents.probes.service_health import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
 
-_HEALTH: Final = "/api/v1/health"
 _RESPONSE_TIMEOUT_S: Final = 3.0
 _MAX_CHARACTERS: Final = 100
 
@@ -44,22 +45,35 @@ def offered_actions(url: str, token: str | None) -> list[str]:
 def health_of(url: str) -> str:
     """Return the health status that the target at `url` reports, truncated to 100 characters.
 
+    The answers are read as the responder reads them, with the same limits of time and size.
+
     Raises:
-        UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
+        UnavailableError: the target's health or metrics, which the responder polls, have no usable answer within three
+            seconds, or the health has no status.
+        ConfigurationError: the address is not valid.
     """
+    health, metrics = (
+        ProbeRequest(ProbeServer.TARGET, path, within_s=_RESPONSE_TIMEOUT_S) for path in (HEALTH_PATH, METRICS_PATH)
+    )
     try:
-        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_RESPONSE_TIMEOUT_S, trust_env=False)
-        said = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise UnavailableError(
-            f"The target does not answer GET {_HEALTH}: {type(error).__name__}.",
-            remedy="Start it, or set TARGET_API_BASE_URL to its address.",
+        transport = ProbeTransport(url, url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigurationError(
+            f"TARGET_API_BASE_URL is not a valid address: {error}.",
+            remedy="Set it to an address such as http://host:8011.",
         ) from error
-    status = said.get("health_status") if isinstance(said, dict) else None
+    found = asyncio.run(transport.together([health, metrics], _RESPONSE_TIMEOUT_S))
+    for ask in (health, metrics):
+        if found[ask][0].absence is not None or not isinstance(found[ask][0].document, dict):
+            raise UnavailableError(
+                f"The target has no usable answer to GET {ask.path}: {found[ask][0].reason or 'it is no JSON object'}.",
+                remedy="Start it, or set TARGET_API_BASE_URL to a service with the paths that docs/own-service.md names.",
+            )
+    status = found[health][0].document.get("health_status")
     if not isinstance(status, str):
         raise UnavailableError(
-            f"The target answers GET {_HEALTH} with {answer.status_code} and no health_status.",
-            remedy="Set TARGET_API_BASE_URL to a service that has this path.",
+            f"The target's answer to GET {HEALTH_PATH} has no text health_status.",
+            remedy="Set TARGET_API_BASE_URL to a service whose answer has this field (docs/own-service.md).",
         )
     return status[:_MAX_CHARACTERS]
 

@@ -40,8 +40,26 @@ _OPERATORS: Final = tuple(operator.value for operator in Operator)
 _MAX_PROBLEMS: Final = 50
 
 # A text of one line, which a table or a terminal can show.
-Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z][^\x00-\x1f\x7f{}]*$")]
+_LINE_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
+_NAME_PATTERN: Final = r"^[A-Za-z][^\x00-\x1f\x7f{}]*$"
+_ACTION_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
+_RULES: Final = {
+    CAUSE_PATTERN: "must be a word of at most 100 lowercase letters, digits and _, such as cache_down",
+    _LINE_PATTERN: "must be one line without control characters",
+    _NAME_PATTERN: "must be a name such as pool.used_pct: it begins with a letter, and has no braces or control characters",
+    _ACTION_PATTERN: "must be a name such as restart-worker, of at most 100 letters, digits, _, . and -",
+}
+"""For each pattern of a field, its rule in words."""
+_FIELDS_MESSAGE: Final = "must have fields, each written as `name: value`"
+_MESSAGES: Final = {
+    "missing": "is REQUIRED and missing",
+    "tuple_type": "must be a list",
+    "model_type": _FIELDS_MESSAGE,
+    "dict_type": _FIELDS_MESSAGE,
+}
+"""The messages for some of Pydantic's types of errors, whose own messages use terms of Python."""
+Line = Annotated[str, Field(min_length=1, max_length=300, pattern=_LINE_PATTERN)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME_PATTERN)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Text = Annotated[str, Field(strict=True, max_length=1_000)]
@@ -91,7 +109,7 @@ class _Expectation(_Condition):
 
 
 class _Action(_Part):
-    action: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
+    action: Annotated[str, Field(pattern=_ACTION_PATTERN)]
     parameters: Annotated[dict[Line, Parameter], Field(max_length=50)] = Field(default_factory=dict)
     why: Annotated[str, Field(max_length=1_000)] = ""
 
@@ -192,7 +210,11 @@ def _split(text: str, path: Path) -> tuple[str, str]:
 
 def _explain(error: ValidationError, read: YamlSource) -> RunbookError:
     found: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for item in errors:
+        if item["type"] == "too_short" and any(item["loc"] == other["loc"][:-2] for other in errors):
+            # The list has entries, but none of them is valid.
+            continue
         found.setdefault(read.place(_field(item["loc"])), []).append(_message(item))
     # pydantic reports a value of a union type once for each type of the union.
     problems = [
@@ -212,14 +234,21 @@ def _field(loc: Sequence[str | int]) -> tuple[str | int, ...]:
 
 def _message(item: Any) -> str:
     kind = item["type"]
-    if kind == "missing":
-        return "is REQUIRED and missing"
+    if kind in _MESSAGES:
+        return _MESSAGES[kind]
     if kind == "extra_forbidden":
-        return f"is not a known field{nearest(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
+        known = _known(item["loc"][:-1])
+        return f"is not a known field{nearest(str(item['loc'][-1]), known) or _of(known)}"
     if kind == "value_error":
         return str(item["ctx"]["error"])
+    if kind == "string_pattern_mismatch":
+        return _RULES[item["ctx"]["pattern"]]
     message = plain_message(item["msg"])
     return message[:1].lower() + message[1:]
+
+
+def _of(known: Sequence[str]) -> str:
+    return f"; the fields are {', '.join(known)}"
 
 
 def _known(loc: Sequence[str | int]) -> list[str]:

@@ -142,6 +142,25 @@ async def test_observe_autonomy_reports_only_the_cause(fresh: Means, way: Way) -
     assert way.acts == []
 
 
+@pytest.mark.parametrize("status", [401, 503])
+async def test_observing_responder_without_a_usable_action_server_reports_the_cause(
+    fresh: Means, way: Way, status: int
+) -> None:
+    async def meet(_: httpx.Request, __: GoOn) -> httpx.Response:
+        return said(status, {"code": "away"})
+
+    way.meet = meet
+    fresh.settings = hasty(Policy(autonomy=Autonomy.OBSERVE))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert found.diagnosis is not None
+    assert f"The cause is probably {found.diagnosis} (" in found.recommendation
+    assert found.recommendation.endswith("No action is planned. The responder only observes.")
+
+
 async def test_long_retry_after_of_the_action_server_escalates_the_incident(fresh: Means, way: Way) -> None:
     tries = 0
 

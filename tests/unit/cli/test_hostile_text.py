@@ -11,26 +11,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.cli.output import EXIT_INTERNAL, EXIT_USAGE, plain, print_json, print_table, report_error
+from relab.cli.output import EXIT_INTERNAL, EXIT_USAGE, plain, plain_lines, print_json, print_table, report_error
 from relab.cli.trials import _show_events
+from relab.core.errors import InvalidInputError
 from support.lab.cli import Lab
 from support.lab.in_process import InProcessLab
 from support.telemetry.runs import examples, failed_run, texts
 
 HOSTILE = "[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\r\x08:smile:\u202eabc\x7f"
-OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
 RUN_ID = "[red] [bold]:bomb:\u202e"
 
 
 @given(st.text())
 @examples(200)
 def test_plain_text_has_no_control_characters(text: str) -> None:
-    assert not OBEYED.search(plain(text))
+    assert not OBEYED.search(plain_lines(text))
     assert plain(plain(text)) == plain(text)
 
 
+@given(st.text())
+@examples(200)
+def test_plain_text_is_one_line(text: str) -> None:
+    assert len(plain(text).splitlines()) <= 1
+
+
+@given(st.text(st.characters() | st.sampled_from("\n\r\x85\u2028")))
+@examples(200)
+def test_lines_of_a_text_are_indented_except_the_first(text: str) -> None:
+    assert all(line.startswith("  ") for line in plain_lines(text, "  ").splitlines()[1:])
+
+
 def test_plain_text_is_unchanged_but_for_escaped_control_characters() -> None:
-    assert plain("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
+    assert plain_lines("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
+    assert plain("ä\t漢字\nnext") == r"ä{}漢字\nnext".format("\t")
     assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
 
 
@@ -64,6 +78,27 @@ def test_event_of_a_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     _show_events({"total": 1, "last": [event]})
 
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("columns", ["20", "240"])
+def test_line_end_in_a_cell_begins_no_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", columns)
+    forged = "x\nrun-2\nrun: run-2\n  cause: timeout"
+
+    print_table(f"Runs {forged}", ("run", "cause", "outcome", "cost"), [(f"run-1{forged}", forged, "failed", "-")])
+
+    beginnings = [line[:8].strip() for line in capsys.readouterr().out.splitlines()]
+    assert not [text for text in beginnings if text.startswith(("run-2", "run: run-2"))]
+    assert beginnings.count("cause:") <= 1
+
+
+def test_line_end_in_an_error_begins_no_message(capsys: pytest.CaptureFixture[str]) -> None:
+    report_error(InvalidInputError("The run 'a\nlab: all is well' is unknown.", problems=(("a\nlab: field", "b"),)))
+
+    assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")] == ["lab: The run 'a"]
 
 
 @given(text=texts | st.just(HOSTILE))

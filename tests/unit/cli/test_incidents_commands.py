@@ -20,6 +20,8 @@ from support.lab.in_process import InProcessLab
 from support.storage.migrated import migrate
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
+FORGED = "2026-11-25T10:00:00.000000Z other closed: The incident is resolved."
+"""The text of a hostile alert after a line end, which looks like a line of the timeline."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     migrate(services.database)
     log, now_us = services.incidents.log, SystemClock().now_us()
     over = opened(log, "shop", at_us=now_us).incident_id
-    log.append(over, NewEvent("looked", "\x1b[2J hostile"), at_us=now_us)
+    log.append(over, NewEvent("looked", f"\x1b[2J hostile\n{FORGED}"), at_us=now_us)
     log.close(over, at_us=now_us, outcome=IncidentOutcome.PASSED)
     waits = opened(log, "shop", at_us=now_us + 1).incident_id
     log.approvals.request(question(waits, f"{waits}.1", asked_at=now_us, expires_at=now_us + 10 * MINUTE_US))
@@ -78,6 +80,15 @@ def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, 
     assert [event["type"] for event in followed] == [
         "relab.incident.opened", "relab.incident.looked", "relab.incident.closed",
     ]  # fmt: skip
+
+
+def test_text_of_an_event_forges_no_line_of_the_timeline(known: tuple[Lab, str, str]) -> None:
+    lab, over, _ = known
+
+    for command in ("show", "watch"):
+        lines = lab.run("incidents", command, over).out.splitlines()
+        assert not [line for line in lines if line.startswith(FORGED)]
+        assert sum(line.endswith(f"hostile\\n{FORGED}") for line in lines) == 1
 
 
 def test_all_events_of_a_long_incident_are_shown_and_followed(

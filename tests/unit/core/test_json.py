@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import canonical_json, depth_of, digest, equal_json, parse_json
+from relab.core.json import canonical_json, depth_of, digest, equal_json, parse_json, replace_nul
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 NUMBERS = st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
@@ -231,3 +231,16 @@ def test_equal_json_values(first: Any, second: Any) -> None:
 def test_unequal_json_values(first: Any, second: Any) -> None:
     assert not equal_json(first, second)
     assert not equal_json(second, first)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (rb'{"a\u0000":"\u0000b\u0000\u0000"}', {"a\ufffd": "\ufffdb\ufffd\ufffd"}),
+        # An escaped backslash before the letters of the escape.
+        (rb'["\\u0000", "\\\u0000"]', ["\\u0000", "\\\ufffd"]),
+        (rb'["\u00001"]', ["\ufffd1"]),
+    ],
+)
+def test_nul_is_replaced(raw: bytes, value: Any) -> None:
+    assert parse_json(replace_nul(raw)) == value

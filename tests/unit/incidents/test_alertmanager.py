@@ -39,7 +39,13 @@ def test_alert_has_its_summary_and_severity() -> None:
 
 @pytest.mark.parametrize(
     ("label", "severity"),
-    [("page", Severity.CRITICAL), ("Warning", Severity.WARNING), ("sev-2", Severity.DEGRADED), ("", Severity.DEGRADED)],
+    [
+        ("page", Severity.CRITICAL),
+        ("CRITICAL ", Severity.CRITICAL),
+        ("Warning", Severity.WARNING),
+        ("sev-2", Severity.DEGRADED),
+        ("", Severity.DEGRADED),
+    ],
 )
 def test_foreign_severities_are_mapped(label: str, severity: Severity) -> None:
     assert read_notification(notification(alert(labels={"severity": label}))).severity is severity
@@ -60,6 +66,19 @@ def test_alert_that_ended_before_delivery_opens_no_incident() -> None:
     assert found.alerts[0].is_firing is False
     assert found.alerts[0].starts_at_us == 0
     assert found.severity == Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("1801-05-04T00:00:00Z", "1970-01-01T00:00:00Z"),
+        ("2998-01-01T00:00:00.123456789+01:00", "2199-12-31T23:59:59Z"),
+    ],
+)
+def test_time_that_cannot_be_stored_loses_no_alert_of_the_group(sent: str, stored: str) -> None:
+    found = read_notification(notification(alert(startsAt=sent), alert()))
+
+    assert [each.starts_at_us for each in found.alerts] == [parse_time(stored), parse_time(alert()["startsAt"])]
 
 
 def test_notification_of_grafana_is_read() -> None:

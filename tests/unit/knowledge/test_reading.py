@@ -98,7 +98,7 @@ def test_horizontal_rule_in_the_text_does_not_end_the_front_matter() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place", "said"),
     [
-        ("cause: connection_pool_leak", "cause: Pool Leak", "leak.md:2: cause", "should match pattern"),
+        ("cause: connection_pool_leak", "cause: Pool Leak", "leak.md:2: cause", "such as cache_down"),
         ("cause: connection_pool_leak", "cause: unknown", "leak.md:2: cause", "'unknown' is reserved"),
         ("cause: connection_pool_leak\n", "", "leak.md:2: cause", "is REQUIRED and missing"),
         ("title: The service leaks database connections", "title: ''", "leak.md:3: title", "at least 1 character"),
@@ -110,6 +110,7 @@ def test_horizontal_rule_in_the_text_does_not_end_the_front_matter() -> None:
         ("risk: low", "risk: none", "leak.md:5: risk", "'low', 'medium' or 'high'"),
         ("looks: [", "loks: [", "leak.md:8: loks", "not a known field (did you mean 'looks'?)"),
         ("at_least: 95", "at_lest: 95", "leak.md:10: expects.0.at_lest", "(did you mean 'at_least'?)"),
+        ("at_least: 95", "greater: 95", "leak.md:10: expects.0.greater", "the fields are fact, at_least, at_most, is"),
         ("at_least: 95", "at_least: high", "leak.md:10: expects.0.at_least", "valid number"),
         ("at_least: 95", "at_least: yes", "leak.md:10: expects.0.at_least", "valid number"),
         ("at_least: 95, ", "", "leak.md:10: expects.0", "exactly one of at_least, at_most, is, is_not, not none"),
@@ -117,11 +118,11 @@ def test_horizontal_rule_in_the_text_does_not_end_the_front_matter() -> None:
         ("is: ok", "is: [ok]", "leak.md:11: expects.1.is", "true, false, a number or a text"),
         ("likely: 0.9,", "likely: 90,", "leak.md:11: expects.1.likely", "less than or equal to 1"),
         (", otherwise: 0.6", "", "leak.md:11: expects.1.otherwise", "is REQUIRED"),
-        ("action: remediate-pool", "action: rm -rf /", "leak.md:13: actions.0.action", "should match pattern"),
+        ("action: remediate-pool", "action: rm -rf /", "leak.md:13: actions.0.action", "such as restart-worker"),
         ("count: 3", "count: [3]", "leak.md:13: actions.0.parameters.count", "true, false, a number or a text"),
         ("at_most: 0", "at_most: 1e999", "leak.md:15", "beyond the range"),
         ("fact: pool.pending", 'fact: ""', "leak.md:15: mended.0.fact", "at least 1 character"),
-        ("mended:\n  - {", "mended:\n  {", "leak.md:14: mended", "valid tuple"),
+        ("mended:\n  - {", "mended:\n  {", "leak.md:14: mended", "must be a list"),
     ],
 )
 def test_error_names_file_line_and_field(old: str, new: str, place: str, said: str) -> None:
@@ -129,6 +130,12 @@ def test_error_names_file_line_and_field(old: str, new: str, place: str, said: s
 
     assert place in told, told
     assert said in told[place]
+
+
+def test_list_with_an_invalid_entry_is_not_reported_as_empty() -> None:
+    told = refusal(TEXT[: TEXT.index("  - {fact: dependency")].replace("likely: 0.95", "likely: 95") + "---\n")
+
+    assert set(told) == {"leak.md:10: expects.0.likely"}
 
 
 def test_all_errors_are_reported_together() -> None:
@@ -144,8 +151,8 @@ def test_all_errors_are_reported_together() -> None:
         ("# Only Markdown", "leak.md:1", "no front matter"),
         ("---\ncause: c\n", "leak.md:3", "has no end"),
         ("---\n---\n", "leak.md:2", "is empty"),
-        ("---\n- a\n---\n", "leak.md:2", "valid dictionary"),
-        ("---\njust a text\n---\n", "leak.md:2", "valid dictionary"),
+        ("---\n- a\n---\n", "leak.md:2", "must have fields"),
+        ("---\njust a text\n---\n", "leak.md:2", "must have fields"),
         ("---\na: [\n---\n", "leak.md:2", "is not YAML"),
         ("---\na: !!python/object/apply:os.system ['id']\n---", "leak.md:2", "is not a plain value"),
         ("---\na: !mine b\n---", "leak.md:2", "is not a plain value"),

@@ -14,7 +14,7 @@ from relab.incidents.polling.loop_delay import LoopDelay
 from relab.incidents.polling.snapshots import read_poll
 from relab.incidents.probes.log_templates import count_templates
 from relab.incidents.probes.models import ProbeRequest, ProbeResponse, ProbeServer
-from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.probes.requests import HEALTH_PATH, ProbeTransport
 
 _NEEDED: Final = ("health", "metrics")
 _LINES: Final = 1_000
@@ -43,7 +43,7 @@ class Poller:
         # A longer window would show a change late; a target with a fixed window ignores this parameter.
         window_s = max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
         self._parts = {
-            "health": self._ask("/api/v1/health"),
+            "health": self._ask(HEALTH_PATH),
             "metrics": self._ask(f"/api/v1/metrics?window_s={window_s}"),
             "pool": self._ask("/api/v1/pool/status"),
             "processes": self._ask("/api/v1/diagnostics/processes"),

@@ -8,15 +8,15 @@ from typing import Final
 
 from relab.incidents.probes import database, diagnostics, log_lines, processes, service_health, settings_history
 from relab.incidents.probes.models import Probe, ProbeRequest, ProbeServer
+from relab.incidents.probes.requests import HEALTH_PATH
 
-_HEALTH: Final = "/api/v1/health"
 _DATABASE: Final = ProbeRequest(ProbeServer.TARGET, "/api/v1/diagnostics/database", within_s=8.0)
 """The request for diagnostics of the database. The target sends about twenty queries for it, so it may take long."""
 
 _ALL: Final = (
     Probe(
         "service", "health, error rate, response times, traffic, how dependencies fail",
-        (ProbeRequest(ProbeServer.TARGET, _HEALTH), ProbeRequest(ProbeServer.TARGET, "/api/v1/metrics?window_s=10")), service_health.read_service, service_health.SERVICE_FACTS,
+        (ProbeRequest(ProbeServer.TARGET, HEALTH_PATH), ProbeRequest(ProbeServer.TARGET, "/api/v1/metrics?window_s=10")), service_health.read_service, service_health.SERVICE_FACTS,
     ),
     Probe(
         "pool", "connections of the pool: used, waited for, given up",
@@ -24,7 +24,7 @@ _ALL: Final = (
     ),
     Probe(
         "paths", "how long little and much take to each dependency",
-        (ProbeRequest(ProbeServer.TARGET, _HEALTH, times=3, pause_s=0.5),), service_health.read_paths, service_health.PATH_FACTS, cost=2.0,
+        (ProbeRequest(ProbeServer.TARGET, HEALTH_PATH, times=3, pause_s=0.5),), service_health.read_paths, service_health.PATH_FACTS, cost=2.0,
     ),
     Probe(
         "database.sessions", "whether the database answers, and whose sessions it has",

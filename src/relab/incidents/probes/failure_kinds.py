@@ -37,13 +37,24 @@ _WORDS: Final = (
     (("password authentication failed", "noauth", "wrongpass", "authent", "invalid username-password"), CREDENTIAL),
     (("oom command not allowed", "maxmemory", "out of memory"), MEMORY),
     (("statement timeout", "lock timeout", "canceling statement"), STATEMENT),
-    (("refused", "no such host", "no route to host", "unreachable"), REFUSED),
     (
-        ("reset", "closed the connection", "closed by server", "terminating connection", "broken pipe",
-         "connection lost", "unexpectedly", "end of file"),
+        ("refused", "no such host", "no route to host", "unreachable", "ehostunreach", "enotfound", "eai_again",
+         "name or service not known"),
+        REFUSED,
+    ),
+    (
+        ("reset", "closed the connection", "closed by server", "terminating connection", "broken pipe", "epipe",
+         "connection lost", "connection is closed", "unexpectedly", "end of file", " eof "),
         CUT,
     ),
-    (("timeout", "timed out", "no answer"), TIMEOUT),
+    # Before the time-outs, which most of these messages mention, and after what a pool reports of the network.
+    (
+        ("connection pool", "connection from the pool", "hikaripool", "pool timed out", "pool empty", "pool is probably full",
+         "couldn't get a connection"),
+        POOL,
+    ),
+    (("timeout", "timed out", "etimedout", "deadline exceeded", "no answer"), TIMEOUT),
+    (("failed to connect", "could not connect", "not possible to connect"), REFUSED),
 )  # fmt: skip
 
 
@@ -56,5 +67,6 @@ def kind_of(text: str, sqlstate: str | None = None) -> str:
     """
     if sqlstate in _SQLSTATES:
         return _SQLSTATES[sqlstate]
-    lowered = text.lower()
+    # With spaces around it, so that " eof " is found at both ends.
+    lowered = f" {text.lower()} "
     return next((kind for words, kind in _WORDS if any(word in lowered for word in words)), OTHER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -20,6 +20,10 @@ from relab.incidents.transport.bodies import BodyTooLongError, encoding_of, whol
 from relab.incidents.transport.clients import SingleUseClients
 from relab.incidents.transport.clock_skew import clock_skew_us
 
+HEALTH_PATH: Final = "/api/v1/health"
+METRICS_PATH: Final = "/api/v1/metrics"
+"""The paths at which a target reports its health, and the figures of its requests."""
+_HEALTHY: Final = "healthy"
 _ATTEMPTS: Final = 3
 """How many connections are tried for a request: if one worker hangs, another connection may reach another worker."""
 _NOT_OFFERED: Final = frozenset({404, 405, 410, 501})
@@ -150,14 +154,9 @@ class ProbeTransport:
             return _absent(ask, AbsenceReason.TIMED_OUT, f"no answer within {ask.within_s:g} s"), False
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             return _absent(ask, AbsenceReason.REFUSED, f"{type(error).__name__}: {error}"[:200]), False
-        if status != httpx.codes.OK:
-            return _absent(ask, AbsenceReason.UNREADABLE, f"answered {status}"), status in _NOT_OFFERED
-        if isinstance(raw, str):
-            return _absent(ask, AbsenceReason.UNREADABLE, raw), False
-        try:
-            document = parse_json(raw)
-        except InvalidInputError as error:
-            return _absent(ask, AbsenceReason.UNREADABLE, error.message[:200]), False
+        document, problem = _document_of(ask, status, raw)
+        if problem:
+            return _absent(ask, AbsenceReason.UNREADABLE, problem), status in _NOT_OFFERED
         ahead_us = clock_skew_us(date, time.time_ns() // 1_000)
         return ProbeResponse(str(ask), document, at_s=time.monotonic(), ahead_us=ahead_us), True
 
@@ -178,6 +177,37 @@ class ProbeTransport:
                 return response.status_code, await whole_body(response), date
             except BodyTooLongError as error:
                 return response.status_code, str(error), date
+
+
+def _document_of(ask: ProbeRequest, status: int, raw: bytes | str) -> tuple[Any, str]:
+    """Return the JSON of an answer and an empty text; if the answer is not usable, return None and the reason.
+
+    Args:
+        ask: the request.
+        status: the status of the answer.
+        raw: the body of the answer, or the reason why it was not read.
+    """
+    is_ok = status == httpx.codes.OK
+    refused = f"answered {status}"
+    if not is_ok and not (httpx.codes.is_server_error(status) and ask.path == HEALTH_PATH):
+        return None, refused
+    if isinstance(raw, str):
+        return None, raw if is_ok else refused
+    try:
+        document = parse_json(raw)
+    except InvalidInputError as error:
+        return None, error.message[:200] if is_ok else refused
+    return (document, "") if is_ok or _reports_bad_health(document) else (None, refused)
+
+
+def _reports_bad_health(document: Any) -> bool:
+    """Return whether the JSON of an answer is a target's report that it is not healthy.
+
+    Many services send such a report with the status 503, because load balancers read only the status. The error page of
+    a proxy has no health status.
+    """
+    said = document.get("health_status") if isinstance(document, Mapping) else None
+    return isinstance(said, str) and said not in {"", _HEALTHY}
 
 
 def _absent(ask: ProbeRequest, absence: AbsenceReason, reason: str) -> ProbeResponse:

@@ -23,6 +23,7 @@ from relab.incidents.response.recovery import PASSED, WELL_AGAIN
 from relab.incidents.response.situation import SituationReader
 from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
+from relab.knowledge.models import UNNAMED
 
 _MAX_PLANS: Final = 20
 _DONE_WITH: Final = frozenset((RepairResult.MITIGATED, RepairResult.FAILED, RepairResult.WORSE))
@@ -95,13 +96,20 @@ class PlanningNodes:
                 wait_s = (
                     error.retry_after_s if isinstance(error, ActionServerBusyError) else world.settings.server_retry_s
                 )
+                # Without a known cause, and for a responder that only observes, the catalogue would change nothing.
+                needless = found is None and (
+                    state.get("diagnosis", UNNAMED) == UNNAMED or world.settings.policy.only_observes
+                )
+                why = "The responder only observes." if world.settings.policy.only_observes else str(error)
                 if (
                     error.reaction is Reaction.ESCALATE
+                    or needless
                     or waits >= world.settings.max_server_retries
                     # People are not notified during a wait, and the situation may change during a long one.
                     or wait_s > world.settings.verification.effect_timeout_s
                 ):
-                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                    reason = _diagnosed(state, why) if needless else str(error)
+                    return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
                 waits += 1
                 await world.pause(wait_s)
                 if wait_s > world.settings.server_retry_s:
@@ -367,6 +375,17 @@ def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_
     ]
     over = {ActionStatus.FAILED, ActionStatus.REFUSED, ActionStatus.UNDONE}
     return [act.tried for act in actions if act.status in over or act.effect in _DONE_WITH]
+
+
+def _diagnosed(state: IncidentState, why: str) -> str:
+    """Return the reason for a handover without a plan: the diagnosis, and `why` no action is planned."""
+    cause = state.get("diagnosis", UNNAMED)
+    said = (
+        "No runbook fits what is seen."
+        if cause == UNNAMED
+        else f"The cause is probably {cause} ({state.get('confidence', 0.0):.2f})."
+    )
+    return f"{said} No action is planned. {why}"
 
 
 def _plain(tried: list[ExcludedAction]) -> list[list[Any]]:

@@ -114,6 +114,40 @@ def test_invalid_response_is_reported_as_absent(response: httpx.Response, reason
     assert found.facts == {}
 
 
+def test_health_report_with_an_error_status_is_read() -> None:
+    report = {"health_status": "degraded", "dependencies": {"cache": {"ok": False, "error": "connection refused"}}}
+
+    async def unavailable(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(503, json=report)
+
+    found = take(["service"], unavailable)
+
+    assert found.facts["health"] == "degraded"
+    assert found.facts["dependency.cache"] == "failing"
+    assert found.absent == {"target GET /api/v1/metrics?window_s=10": "answered 503"}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(503, json={"detail": "no upstream"}),
+        httpx.Response(503, json={"health_status": "healthy"}),
+        httpx.Response(503, json={"health_status": 1}),
+        httpx.Response(503, json=["degraded"]),
+        httpx.Response(502, text="<html>Bad Gateway</html>"),
+        httpx.Response(401, json={"health_status": "degraded"}),
+    ],
+)
+def test_error_without_a_report_of_bad_health_is_absent(response: httpx.Response) -> None:
+    async def odd(_: httpx.Request) -> httpx.Response:
+        return response
+
+    found = take(["service"], odd)
+
+    assert found.absent["target GET /api/v1/health"] == f"answered {response.status_code}"
+    assert found.facts["asked.health"] == "unreadable"
+
+
 def test_endless_response_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MAX_BYTES", 10_000)
     sent = 0
