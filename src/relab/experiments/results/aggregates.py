@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jiter
 
+from relab.experiments.config.metric_directions import MetricDirection
 from relab.experiments.errors import damaged
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TRIALS, open_duckdb, table_source, tables_dir
-from relab.experiments.results.run_metadata import SUCCESS, MetricDirection
+from relab.experiments.results.run_metadata import SUCCESS
 from relab.stats.paired import Clusters
 
 if TYPE_CHECKING:
