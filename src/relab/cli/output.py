@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import shlex
 import stat
 import sys
 import traceback
@@ -69,6 +70,11 @@ _JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI, *_SURROGATES]
 def plain(text: object) -> str:
     """Return the text with control characters escaped, so that a terminal shows them instead of executing them."""
     return str(text).translate(_CONTROL)
+
+
+def argument(text: object) -> str:
+    """Return the text as one argument of a shell command to copy: quoted if necessary, control characters escaped."""
+    return plain(shlex.quote(str(text)))
 
 
 def print_json(command: str, **fields: Any) -> None:
