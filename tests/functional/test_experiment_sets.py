@@ -124,6 +124,18 @@ def test_invalid_set_starts_no_run(project: Project, arguments: tuple[str, ...],
     assert project.runs() == before
 
 
+def test_set_reports_warnings_and_the_next_command_of_an_id_with_a_space(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, HARNESS, tasks=1)
+    for name in ("first", "second"):
+        write_experiment(project, name, analysis={"primary_metrics": [f"quux_{name}"]})
+
+    done = project.lab("run", ".lab/first.yaml", ".lab/second.yaml", "--set", "two words", "--no-telemetry")
+
+    for name in ("first", "second"):
+        assert f"warning: it is unknown whether the primary metric 'quux_{name}'" in done.err
+    assert done.out.splitlines()[-1] == "next: lab compare 'two words'"
+
+
 def test_changed_experiment_is_refused_and_changes_nothing(project: Project, finished: dict[str, Any]) -> None:
     path = project.root / ".lab" / "code.yaml"
     text = path.read_text()

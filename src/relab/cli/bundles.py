@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.output import JsonOption, argument, plain, print_json
 from relab.cli.pausing import RunDirOption
 from relab.cli.proof import KeyOption, bundle_json, open_proof
 from relab.core.errors import InvalidInputError
@@ -70,7 +70,7 @@ def publish(
     print(f"wrote: {plain(done.path)} ({len(manifest.files):,} files, {done.path.stat().st_size:,} bytes)")
     print(f"masked: {_counts(manifest.masked)}")
     print(f"left out: {_counts(left_out)}")
-    print(f"next: lab open {plain(done.path)}")
+    print(f"next: lab open {argument(done.path)}")
 
 
 def open_command(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, plain, print_json, print_table
+from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, argument, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from relab.experiments.models import ExperimentRunSummary, RunProgress, TrialResult
@@ -174,13 +174,13 @@ def show_run(summary: ExperimentRunSummary) -> None:
         print(f"stopped early: {summary.not_needed:,} of {summary.total:,} planned trials were not needed")
     if summary.finished:
         print(f"report: {plain(summary.run_dir / 'analysis' / 'report.html')}")
-        print(f"next: lab compare {plain(summary.run_dir)}")
+        print(f"next: lab compare {argument(summary.run_dir)}")
         return
     if summary.paused:
         names, more = summary.paused[:_SHOWN_PAUSED], len(summary.paused) - _SHOWN_PAUSED
         others = f" and {more:,} more" if more > 0 else ""
         print(
-            f"lab: paused: {plain(', '.join(names))}{others}; to resume, run: lab resume --run-dir {plain(summary.run_dir)}",
+            f"lab: paused: {plain(', '.join(names))}{others}; to resume, run: lab resume --run-dir {argument(summary.run_dir)}",
             file=sys.stderr,
         )
     if summary.ceiling is not None:
@@ -188,12 +188,12 @@ def show_run(summary: ExperimentRunSummary) -> None:
         has_result = len(summary.variants_without_result) < len(summary.outcomes)
         how = "with a higher ceiling" if has_result else "--retry-errors after the cause is corrected"
         print(
-            f"lab: {plain(summary.ceiling)}; to continue, run: lab run --continue {plain(summary.run_dir)} {how}",
+            f"lab: {plain(summary.ceiling)}; to continue, run: lab run --continue {argument(summary.run_dir)} {how}",
             file=sys.stderr,
         )
     elif summary.done + len(summary.paused) < summary.total:
         print(
-            f"lab: the run is not finished; to continue it, run: lab run --continue {plain(summary.run_dir)}",
+            f"lab: the run is not finished; to continue it, run: lab run --continue {argument(summary.run_dir)}",
             file=sys.stderr,
         )
 

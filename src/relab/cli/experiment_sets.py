@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.cli.experiment_context import open_experiments, stoppable_run
-from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, plain, print_json, print_table
+from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, argument, plain, print_json, print_table
 from relab.core.errors import RelabError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _run_one(
     An error of the experiment is returned, not raised. A finished experiment is not run again. If a stop was requested,
     nothing is run.
     """
-    from relab.cli.experiment_output import live_progress
+    from relab.cli.experiment_output import live_progress, warn
 
     if stop.finish.is_set() and not entry.is_finished:
         return _Ran(entry)
@@ -120,6 +120,7 @@ def _run_one(
         state = "finished before" if entry.is_finished else "running"
         print(f"lab: {entry.index + 1} of {len(found.entries)}: {plain(entry.experiment)}: {state}", file=sys.stderr)
     try:
+        warn(service.sets.warnings(found, entry))
         with live_progress(*service.sets.extent(found, entry), quiet=quiet or entry.is_finished) as on_result:
             return _Ran(entry, service.sets.run(found, entry, stop, on_result, options))
     except RelabError as error:
@@ -152,8 +153,8 @@ def _show(found: ExperimentSet, ran: Sequence[_Ran]) -> None:
             print(f"lab: {plain(each.entry.experiment)}: no trial of {names} has a result", file=sys.stderr)
     if any(each.code in (EXIT_INTERRUPTED, EXIT_BUDGET) for each in ran) or any(each.error for each in ran):
         print(
-            f"lab: the set is not finished; to continue it, run: lab run --continue {plain(found.set_id)}",
+            f"lab: the set is not finished; to continue it, run: lab run --continue {argument(found.set_id)}",
             file=sys.stderr,
         )
     else:
-        print(f"next: lab compare {plain(found.set_id)}")
+        print(f"next: lab compare {argument(found.set_id)}")

@@ -9,6 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+<<<<<<< HEAD
+=======
+import select
+import shlex
+>>>>>>> a23
 import stat
 import sys
 import traceback
@@ -89,6 +94,11 @@ def plain_lines(text: object, indent: str = "") -> str:
             report, that is not printed between lines of the command.
     """
     return str(text).translate(_CONTROL).replace("\n", f"\n{indent}")
+
+
+def argument(text: object) -> str:
+    """Return the text as one argument of a shell command to copy: quoted if necessary, control characters escaped."""
+    return plain(shlex.quote(str(text)))
 
 
 def print_json(command: str, **fields: Any) -> None:

@@ -11,7 +11,7 @@ import typer
 from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.experiment_options import DEFAULT_EXECUTOR, AddressOption, ExecutorOption, NoTelemetryOption, QuietOption
 from relab.cli.experiment_output import report_run
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json
 
 if TYPE_CHECKING:
     from relab.experiments.service import PauseAnswer
@@ -59,7 +59,7 @@ def pause(
     for answer in answers:
         print(_sentence(answer))
     if any(answer.paused is not None for answer in answers):
-        print(f"next: lab resume --run-dir {plain(path)}")
+        print(f"next: lab resume --run-dir {argument(path)}")
     elif not answers:
         print("No trial was running; the run has stopped.")
     return code

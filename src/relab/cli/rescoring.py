@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from relab.cli.experiment_context import open_experiments, stoppable_run
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json, print_table
 from relab.core.errors import InvalidInputError
 
 
@@ -48,5 +48,5 @@ def rescore(
     print(f"{found.changed:,} trials have another outcome than in the run")
     if found.failed:
         print(f"the scorer failed for {found.failed:,} trials, first: {plain(found.first_error)}")
-    print(f"next: lab compare {plain(found.run_id)} --scores {plain(found.name)}")
+    print(f"next: lab compare {argument(found.run_id)} --scores {argument(found.name)}")
     return code

@@ -231,6 +231,10 @@ class ExperimentSets:
             raise _changed(found, entry)
         return self._runs.run(resolved, begun, stop, on_result)
 
+    def warnings(self, found: ExperimentSet, entry: SetEntry) -> Sequence[str]:
+        """Return the warnings about an experiment of a set before its run; empty if the run has begun."""
+        return () if entry.run_dir is not None else self._runs.prepare(entry.path, found.options).warnings
+
     def extent(self, found: ExperimentSet, entry: SetEntry) -> tuple[int, int]:
         """Return `(number of planned trials, number of trials with a result)` of one experiment of a set."""
         if entry.run_dir is not None:

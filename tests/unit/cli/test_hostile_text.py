@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.cli.output import EXIT_INTERNAL, EXIT_USAGE, plain, plain_lines, print_json, print_table, report_error
+from relab.cli.output import (
+    EXIT_INTERNAL,
+    EXIT_USAGE,
+    argument,
+    plain,
+    plain_lines,
+    print_json,
+    print_table,
+    report_error,
+)
 from relab.cli.trials import _show_events
 from relab.core.errors import InvalidInputError
 from support.lab.cli import Lab
@@ -46,6 +56,16 @@ def test_plain_text_is_unchanged_but_for_escaped_control_characters() -> None:
     assert plain_lines("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
     assert plain("ä\t漢字\nnext") == r"ä{}漢字\nnext".format("\t")
     assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
+
+
+@pytest.mark.parametrize("name", ["run_1", "/home/a b/.lab/runs/run_1", "it's $HOME", "-x", "", "漢 字"])
+def test_argument_is_one_argument_of_a_copied_command(name: str) -> None:
+    assert shlex.split(f"lab compare {argument(name)}") == ["lab", "compare", name]
+
+
+def test_argument_has_no_control_characters() -> None:
+    assert argument("run_1") == "run_1"
+    assert not OBEYED.search(argument(HOSTILE))
 
 
 def test_invalid_utf8_in_file_names_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
+from relab.experiments.config.metric_directions import direction_warnings
 from relab.experiments.config.model_gateways import cache_warnings
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
@@ -90,6 +91,7 @@ def resolve(
     given = check_config(with_result_cache(value, result_cache), source)
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
+    warnings += direction_warnings(config)
     warnings += cache_warnings(config.runtime.model_gateways, config.design.replications)
     dataset = config.dataset
     tasks = index_tasks(dataset_path(path, dataset.path), dataset.limit, dataset.task_id_field)

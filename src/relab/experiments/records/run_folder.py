@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -328,5 +329,6 @@ def disk_errors_of(run_dir: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise RunDiskFullError(
-            f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"
+            f"The disk of {run_dir} is full.",
+            remedy=f"Free disk space, then run: lab run --continue {shlex.quote(str(run_dir))}",
         ) from error

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jiter
 
+from relab.experiments.config.metric_directions import MetricDirection
 from relab.experiments.errors import damaged
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TRIALS, open_duckdb, table_source, tables_dir
-from relab.experiments.results.run_metadata import SUCCESS, MetricDirection
+from relab.experiments.results.run_metadata import SUCCESS
 from relab.stats.paired import Clusters
 
 if TYPE_CHECKING:
@@ -339,10 +340,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return whether an objective should be high or low, as most trials report; None if no trial reports it.
-
-        The objective `name` is the metric that a trainer (a harness that trains a model) optimizes.
-        """
+        """Return the direction that most trials report for a trainer's objective `name`; None if no trial reports one."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",

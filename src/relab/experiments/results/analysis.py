@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.atomic_files import replace_file
+from relab.experiments.config.metric_directions import MetricDirection, direction_by_name
 from relab.experiments.config.policies import ComparisonDesign
 from relab.experiments.results.aggregates import (
     COST,
@@ -31,7 +32,7 @@ from relab.experiments.results.result_tables import (
     table_source,
     write_variant_summary,
 )
-from relab.experiments.results.run_metadata import SUCCESS, MetricDirection, RunFacts, direction_by_name, read_facts
+from relab.experiments.results.run_metadata import SUCCESS, RunFacts, read_facts
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.intervals import LEVEL
 from relab.stats.multiplicity import holm
@@ -114,13 +115,9 @@ def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> Metric
         ValueError: `data` is None, and the harness is a trainer.
     """
     declared = facts.directions.get(metric)
-    if declared is not None:
-        return declared
-    if metric == _objective(facts, data) and data is not None:
-        said = data.objective_direction(metric)
-        if said is not None:
-            return said
-    return direction_by_name(metric)
+    if declared is None and metric == _objective(facts, data) and data is not None:
+        declared = data.objective_direction(metric)
+    return declared or direction_by_name(metric)
 
 
 def _objective(facts: RunFacts, data: TrialData | None) -> str | None:

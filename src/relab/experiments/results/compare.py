@@ -255,7 +255,10 @@ class _Judge:
         `question` is the name of this metric, `sample` is None, and the verdict is INVALID.
         """
         if isinstance(question, str) or sample is None:
-            reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
+            reason = (
+                f'the direction of {question!r} is unknown: give a gate, such as --gate "{question}<=5%", or declare '
+                "the direction in the section metrics before the next run"
+            )
             return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
         metric = question.gate.metric
         delta = sample.estimate(level=self.joint.each, seed=self.facts.config.design.random_seed)

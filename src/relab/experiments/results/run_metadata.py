@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jiter
 from pydantic import ValidationError
 
 from relab.core.json import digest
 from relab.core.validation import plain_message
+from relab.experiments.config.metric_directions import MetricDirection
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunNotFoundError, damaged
 from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.run_folder import current_status
 from relab.experiments.results.result_tables import TRIALS, tables_dir
 
-MetricDirection = Literal["maximize", "minimize"]
-
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
 """The status in `run_control.json` of a run whose trials all have a result."""
 STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused", "budget_reached"))
-
-_BETTER_HIGH: Final = frozenset(
-    ("success", "accuracy", "acc", "score", "reward", "precision", "recall", "f1", "solved")
-)
-_BETTER_LOW: Final = frozenset(
-    ("latency", "duration", "overhead", "ms", "seconds", "time", "cost", "usd", "price", "tokens", "loss", "error",
-     "errors", "steps", "turns", "turn", "step", "retries", "attempts")
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,15 +155,6 @@ def _status(path: Path) -> str | None:
     if not isinstance(status, str) or status not in STATUSES:
         raise damaged(path, f"has the invalid status {status!r}")
     return status
-
-
-def direction_by_name(name: str) -> MetricDirection | None:
-    """Return whether a metric should be high or low, judged by the words of its name; None if no word decides."""
-    words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
-    if words & _BETTER_LOW:
-        return "minimize"
-    return "maximize" if words & _BETTER_HIGH else None
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from relab.experiments.config.metric_directions import direction_by_name
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import damaged
 from relab.experiments.models import TrialOutcome
 from relab.experiments.results.aggregates import DURATION, LATENCY, STOPPING
 from relab.experiments.results.differences import interval_json, rate_bounds
-from relab.experiments.results.run_metadata import SUCCESS, direction_by_name, read_object
+from relab.experiments.results.run_metadata import SUCCESS, read_object
 from relab.stats.intervals import Interval
 from relab.stats.sequential import MarginFinding, finding
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from dataclasses import replace
@@ -111,7 +112,7 @@ class TrialRunner:
             if is_disk_full(error):
                 raise RunDiskFullError(
                     f"The disk of {context.run_dir} is full; trial {trial.ids.trial_id} has no result.",
-                    remedy=f"Free disk space, then run: lab run --continue {context.run_dir}",
+                    remedy=f"Free disk space, then run: lab run --continue {shlex.quote(str(context.run_dir))}",
                 ) from error
             return self._broken(trial, folder, error, begun)
 

@@ -317,3 +317,9 @@ def test_program_is_not_checked_if_the_experiment_sets_its_own_path(tmp_path: Pa
     harness = {"command": ["no-such-program", "./harness.py"], "environment": {"set": {"PATH": "/opt/bin"}}}
 
     check_harness(resolve(write_project(tmp_path, runtime__harness=harness)))
+
+
+def test_an_unknown_direction_of_a_primary_metric_is_reported_before_the_run(tmp_path: Path) -> None:
+    path = write_project(tmp_path, analysis={"primary_metrics": ["success", "quux"]})
+
+    assert [warning for warning in resolve(path).warnings if "'quux'" in warning]

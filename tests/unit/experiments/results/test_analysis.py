@@ -13,7 +13,7 @@ import pytest
 from relab.experiments.results.aggregates import open_trial_data
 from relab.experiments.results.analysis import analyze, analyze_run, direction_of, primary_metrics
 from relab.experiments.results.result_tables import table_source
-from relab.experiments.results.run_metadata import direction_by_name, read_facts
+from relab.experiments.results.run_metadata import read_facts
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.multiplicity import holm
 from relab.stats.paired import cluster, mcnemar_exact, paired_delta
@@ -303,9 +303,6 @@ def test_a_direction_is_declared_or_known_by_name(tmp_path: Path) -> None:
     with open_trial_data(run_dir) as data:
         assert direction_of(facts, data, "score") == "minimize"
         assert direction_of(facts, data, "success") == "maximize"
-    assert [direction_by_name(name) for name in ("latency_ms", "tokens_in", "total-cost", "val_loss", "f1", "quux")] == [
-        "minimize", "minimize", "minimize", "minimize", "maximize", None,
-    ]  # fmt: skip
 
 
 def test_events_are_summed_by_variant(tmp_path: Path) -> None:
