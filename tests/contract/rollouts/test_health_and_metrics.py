@@ -95,6 +95,24 @@ def test_json_metric_reads_numbers_and_leaves_out_the_others() -> None:
     assert found == MetricReading(12.5, 40, None)
 
 
+def test_json_metric_gets_the_time_in_the_units_of_its_source() -> None:
+    requested: list[str] = []
+    query = "from=$start&from_s=$start_s&from_ms=$start_ms&to=$end&to_s=$end_s&to_ms=$end_ms"
+    with small_service(figures=requested.append) as service:
+        subject = JsonMetric(kind="json", url=f"{service.url}/figures?{query}", pointer="")
+
+        JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 10_000_400, 20_900_900)
+
+    # The whole numbers lie within the measurement: the start is rounded up, the end down.
+    assert requested == ["/figures?from=10.000&from_s=11&from_ms=10001&to=20.901&to_s=20&to_ms=20900"]
+
+
+def test_json_metric_is_read_after_the_delay_of_its_source() -> None:
+    subject = JsonMetric(kind="json", url="http://127.0.0.1/metric", pointer="", delay_s=2.5)
+
+    assert JsonMetricSource(subject, {}, timeout_s=5.0).delay_s == 2.5
+
+
 def test_json_metric_without_an_answer_is_an_error() -> None:
     with refusing_port() as port:
         subject = JsonMetric(kind="json", url=f"http://127.0.0.1:{port}/metric", pointer="")

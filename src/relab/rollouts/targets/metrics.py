@@ -18,6 +18,7 @@ _SHOWN: Final = 300
 _MAX_SKEW: Final = 0.1
 """The maximum difference between the clocks of the source and of this machine, as a share of a window's length."""
 _TIMES: Final = ("$start", "$end")
+"""The beginnings of all placeholders for times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,6 @@ class JsonMetricSource:
         retries: notes the requests that are repeated.
     """
 
-    delay_s = 0.0
-
     def __init__(
         self,
         subject: JsonMetric,
@@ -84,6 +83,11 @@ class JsonMetricSource:
     ) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds to wait after the end of a measurement, until the endpoint has its last values."""
+        return self._subject.delay_s
 
     @property
     def absence(self) -> str:
@@ -233,8 +237,13 @@ def _check_clock(url: str, answer: JsonAnswer, started_at: int, ended_at: int) -
 
 def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: bool = False) -> str:
     start_s, end_s = started_at / 1e6, ended_at / 1e6
+    # A longer name comes before a name with which it begins. Whole numbers are rounded into the window.
     values = {
         "$arm": quote(arm, safe="") if quoted else arm,
+        "$start_ms": str(math.ceil(started_at / 1_000)),
+        "$end_ms": str(ended_at // 1_000),
+        "$start_s": str(math.ceil(start_s)),
+        "$end_s": str(ended_at // 1_000_000),
         "$start": f"{start_s:.3f}",
         "$end": f"{end_s:.3f}",
         "$window": _duration(started_at, ended_at),
