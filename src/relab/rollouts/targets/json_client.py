@@ -95,6 +95,7 @@ class JsonClient:
         self._headers = dict(headers or {})
         self._retries = retries or RetryLog()
         self._timeout_s = timeout_s
+        self._has_answered = False
 
     def request(
         self,
@@ -114,7 +115,8 @@ class JsonClient:
 
         Raises:
             RequestFailedError: the server does not answer, or its answer is not complete in time.
-            TargetUnavailableError: the request cannot be sent, or the answer is larger than `MAX_BYTES`.
+            TargetUnavailableError: the request cannot be sent, the answer is larger than `MAX_BYTES`, or the server
+                accepts no connection and has not answered this client before.
         """
         import httpx
 
@@ -136,7 +138,12 @@ class JsonClient:
                 f"{shown_url(url)} cannot be requested: the URL or a header is not valid.", remedy=_REMEDY
             ) from error
         except (httpx.HTTPError, OSError) as error:
-            raise _failed(url, str(error) or type(error).__name__) from error
+            failure = _failed(url, str(error) or type(error).__name__)
+            if isinstance(error, httpx.ConnectError) and not self._has_answered:
+                # The address is probably wrong; repeating the request would only delay the message.
+                raise TargetUnavailableError(failure.message, remedy=failure.remedy) from error
+            raise failure from error
+        self._has_answered = True
         skew_s = _clock_skew_s(received, began_us / 1e6, clock.now_us() / 1e6)
         try:
             return JsonAnswer(status, parse_json(found), is_json=True, headers=received, clock_skew_s=skew_s)
