@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -24,7 +25,7 @@ from relab.rollouts.targets.metrics import JsonMetricSource, MetricReading, Prom
 from relab.rollouts.targets.protocol import change_flags
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
 from rig.servers import refusing_port
-from support.rollouts.small_service import small_service
+from support.rollouts.small_service import SmallService, small_service
 
 
 def test_gate_names_the_unhealthy_dependency() -> None:
@@ -187,6 +188,40 @@ def test_answer_without_prometheus_fields_is_an_error(data: dict[str, Any]) -> N
 
         with pytest.raises(TargetUnavailableError, match="does not answer as Prometheus does"):
             source.read("A", 0, 1)
+
+
+def evaluating(service: SmallService, early_s: float, asked: list[str]) -> PrometheusSource:
+    """Return the source of a metric at a server that evaluates queries `early_s` seconds before the requested time."""
+
+    def answer(path: str) -> Any:
+        parameters = parse_qs(urlsplit(path).query)
+        asked.append(parameters["query"][0])
+        at_s = float(parameters["time"][0])
+        value = at_s - early_s if asked[-1] == "time()" else 12.5
+        return {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [at_s, str(value)]}]}}
+
+    service.documents["/api/v1/query"] = answer
+    subject = PrometheusMetric(kind="prometheus", url=service.url, query="x", delay_s=1.5)
+    return PrometheusSource(subject, {}, timeout_s=5.0)
+
+
+def test_server_that_evaluates_queries_too_early_is_rejected() -> None:
+    with small_service() as service, pytest.raises(SubjectError, match=r"28\.4 s before the requested") as caught:
+        evaluating(service, 28.4, []).read("A", 1_000_000_000, 1_010_000_000)
+
+    assert caught.value.remedy is not None
+    assert "to 30 or more" in caught.value.remedy
+
+
+def test_time_of_evaluation_is_checked_once() -> None:
+    asked: list[str] = []
+    with small_service() as service:
+        source = evaluating(service, 0.9, asked)
+
+        found = [source.read("A", 1_000_000_000, 1_010_000_000).metric for _ in range(2)]
+
+    assert found == [12.5, 12.5]
+    assert asked == ["time()", "x", "x"]
 
 
 def test_flag_value_over_the_size_limit_is_rejected() -> None:

@@ -136,6 +136,7 @@ class PrometheusSource:
     ) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
+        self._is_checked = False
 
     @property
     def delay_s(self) -> float:
@@ -163,13 +164,36 @@ class PrometheusSource:
         Raises:
             TargetUnavailableError: Prometheus does not answer.
             ClockSkewError: Prometheus's clock shows another time than this machine's clock.
-            SubjectError: Prometheus rejects a query, or a query does not return one value.
+            SubjectError: Prometheus rejects a query, or evaluates it at another time, or a query does not return one
+                value.
         """
+        if not self._is_checked:
+            self._check_evaluation(started_at, ended_at)
+            self._is_checked = True
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), started_at, ended_at)
             for query in (self._subject.query, self._subject.requests, self._subject.errors)
         )
         return MetricReading(metric, _count(requests), _count(errors))
+
+    def _check_evaluation(self, started_at: int, ended_at: int) -> None:
+        """Check that queries are evaluated at the end of the measurement, and not at an earlier time.
+
+        Some servers with Prometheus's API, such as VictoriaMetrics, evaluate a query about the last seconds at an
+        earlier time, in which another arm may have been measured; their answers do not show it.
+
+        Raises:
+            SubjectError: queries are evaluated more than a tenth of the measurement too early.
+        """
+        evaluated_s = self._value("time()", started_at, ended_at)
+        early_s = 0.0 if evaluated_s is None else ended_at / 1e6 - evaluated_s
+        if early_s > _MAX_SKEW * (ended_at - started_at) / 1e6:
+            raise SubjectError(
+                f"{shown_url(self._subject.url)} evaluates queries {early_s:.1f} s before the requested time, so its figures "
+                "are not those of the windows.",
+                remedy=f"Set `delay_s` in `subject.metric` to {math.ceil(self.delay_s + early_s)} or more, or configure the "
+                "server to evaluate queries at once (VictoriaMetrics: -search.latencyOffset).",
+            )
 
     def _value(self, query: str, started_at: int, ended_at: int) -> float | None:
         url = f"{self._subject.url.rstrip('/')}/api/v1/query?query={quote(query, safe='')}&time={ended_at / 1e6:.3f}"
