@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.core.control_characters import SURROGATES, escape_json, escape_text
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -54,27 +55,17 @@ EXIT_CLOSED_PIPE = 141
 """The reader of the output has closed its pipe (128 + SIGPIPE, as shells report it for other programs)."""
 
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
-_C1 = range(0x7F, 0xA0)
-_BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
-"""Characters that make a terminal show text in another order."""
-_SURROGATES = range(0xD800, 0xE000)
-"""Stand for bytes of file names and arguments that are not UTF-8; such a byte could begin a control sequence."""
-_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *_C1] if chr(code) not in "\n\t"} | {
-    code: f"\\u{code:04x}" for code in [*_BIDI, *_SURROGATES]
-}
-# JSON escapes, so that programs read the same text; `json.dumps` escapes those below 0x20 itself.
-_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI, *_SURROGATES]}
 
 
 def plain(text: object) -> str:
     """Return the text with control characters escaped, so that a terminal shows them instead of executing them."""
-    return str(text).translate(_CONTROL)
+    return escape_text(str(text))
 
 
 def print_json(command: str, **fields: Any) -> None:
     """Print one JSON object with `ok` (true), `command` and `fields`."""
     text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=_indent())
-    print(text.translate(_JSON_CONTROL))
+    print(escape_json(text))
 
 
 def _indent() -> int | None:
@@ -88,7 +79,7 @@ def _indent() -> int | None:
 def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
     """Print one JSON object with `ok` (the value of `is_ok`), `command` and `fields` on one line, and flush stdout."""
     text = json.dumps({"ok": is_ok, "command": command, **fields}, ensure_ascii=False)
-    print(text.translate(_JSON_CONTROL), flush=True)
+    print(escape_json(text), flush=True)
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -313,7 +304,7 @@ def _undecodable_argument(text: str) -> str | None:
     Args:
         text: the message of the error, which contains the invalid bytes.
     """
-    invalid = {letter for letter in text if ord(letter) in _SURROGATES}
+    invalid = {letter for letter in text if ord(letter) in SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)
 
 
