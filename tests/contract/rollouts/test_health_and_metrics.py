@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -106,6 +107,14 @@ def test_json_metric_gets_the_time_in_the_units_of_its_source() -> None:
 
     # The whole numbers lie within the measurement: the start is rounded up, the end down.
     assert requested == ["/figures?from=10.000&from_s=11&from_ms=10001&to=20.901&to_s=20&to_ms=20900"]
+
+
+def test_json_metric_that_is_nan_is_named() -> None:
+    with small_service(figures=lambda _path: {"p95": math.nan}) as service:
+        subject = JsonMetric(kind="json", url=f"{service.url}/figures", pointer="/p95")
+
+        with pytest.raises(TargetUnavailableError, match=r"is not JSON\. .*NaN or an infinity at line 1"):
+            JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 0, 1)
 
 
 def test_json_metric_is_read_after_the_delay_of_its_source() -> None:
