@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 import typer
 
 from relab.cli.context import open_services
-from relab.cli.output import _JSON_CONTROL as JSON_CONTROL
 from relab.cli.output import JsonOption, plain, print_json
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
+from relab.core.control_characters import escape_json
 from relab.core.errors import ConfigurationError, ConflictError, InvalidInputError
 
 What = Literal["runs", "items", "spans", "logs"]
@@ -102,7 +102,7 @@ def _write_lines(lines: Iterable[str], path: Path | None) -> None:
         return
     for line in lines:
         # Escaped, because control characters could change what a terminal shows; the JSON has the same meaning.
-        sys.stdout.buffer.write(line.translate(JSON_CONTROL).encode() + b"\n")
+        sys.stdout.buffer.write(escape_json(line).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 

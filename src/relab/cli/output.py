@@ -9,11 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-<<<<<<< HEAD
-=======
-import select
 import shlex
->>>>>>> a23
 import stat
 import sys
 import traceback
@@ -25,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relab.cli.streams import discard_stdout, is_stdout_readonly
+from relab.core.control_characters import SURROGATES, escape_json, escape_text
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -62,19 +59,6 @@ _ERROR_INDENT = " " * 5
 """The width of `lab: `, with which a message begins."""
 
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
-_C1 = range(0x7F, 0xA0)
-_BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
-"""Characters that make a terminal show text in another order."""
-_SEPARATORS = [0x2028, 0x2029]
-"""Characters that some terminals and programs treat as line ends."""
-_SURROGATES = range(0xD800, 0xE000)
-"""Stand for bytes of file names and arguments that are not UTF-8; such a byte could begin a control sequence."""
-_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *_C1] if chr(code) not in "\n\t"} | {
-    code: f"\\u{code:04x}" for code in [*_BIDI, *_SEPARATORS, *_SURROGATES]
-}
-_LINE_END = {ord("\n"): "\\n"}
-# JSON escapes, so that programs read the same text; `json.dumps` escapes those below 0x20 itself.
-_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI, *_SEPARATORS, *_SURROGATES]}
 
 
 def plain(text: object) -> str:
@@ -82,7 +66,7 @@ def plain(text: object) -> str:
 
     A terminal would execute a control character. A line after a line end could be taken for a line of the command.
     """
-    return plain_lines(text).translate(_LINE_END)
+    return plain_lines(text).replace("\n", "\\n")
 
 
 def plain_lines(text: object, indent: str = "") -> str:
@@ -93,7 +77,7 @@ def plain_lines(text: object, indent: str = "") -> str:
         indent: what each line except the first begins with. Leave it empty only for a document, such as a file or a
             report, that is not printed between lines of the command.
     """
-    return str(text).translate(_CONTROL).replace("\n", f"\n{indent}")
+    return escape_text(str(text)).replace("\n", f"\n{indent}")
 
 
 def argument(text: object) -> str:
@@ -104,7 +88,7 @@ def argument(text: object) -> str:
 def print_json(command: str, **fields: Any) -> None:
     """Print one JSON object with `ok` (true), `command` and `fields`."""
     text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=_indent())
-    print(text.translate(_JSON_CONTROL))
+    print(escape_json(text))
 
 
 def _indent() -> int | None:
@@ -118,7 +102,7 @@ def _indent() -> int | None:
 def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
     """Print one JSON object with `ok` (the value of `is_ok`), `command` and `fields` on one line, and flush stdout."""
     text = json.dumps({"ok": is_ok, "command": command, **fields}, ensure_ascii=False)
-    print(text.translate(_JSON_CONTROL), flush=True)
+    print(escape_json(text), flush=True)
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -351,7 +335,7 @@ def _undecodable_argument(text: str) -> str | None:
     Args:
         text: the message of the error, which contains the invalid bytes.
     """
-    invalid = {letter for letter in text if ord(letter) in _SURROGATES}
+    invalid = {letter for letter in text if ord(letter) in SURROGATES}
     return next((each for each in sys.argv[1:] if invalid & set(each)), None)
 
 

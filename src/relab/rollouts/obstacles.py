@@ -8,7 +8,6 @@ from typing import Final
 from relab.rollouts.models import DecisionPolicy
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import arms_of, rounds_that_fit, window_cost_s
-from relab.rollouts.plans.subject import PrometheusMetric
 
 _MOST_REQUESTS: Final = 10**9
 
@@ -76,7 +75,7 @@ def planned_time(plan: Plan) -> PlannedTime:
     if plan.early_stop is not None:
         least = min(least, FAILURE_ROUNDS)
     metric, arms = plan.subject.metric, len(arms_of(plan))
-    wait_s = metric.delay_s if isinstance(metric, PrometheusMetric) else 0.0
+    wait_s = 0.0 if metric is None else metric.delay_s
     # With live traffic, the windows of a round are measured at the same time.
     round_s = (window_cost_s(plan) + wait_s) * (1 if plan.subject.live else arms)
     return PlannedTime(least * arms, most * arms, least * round_s, most * round_s)

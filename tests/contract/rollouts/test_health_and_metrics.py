@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -24,7 +26,7 @@ from relab.rollouts.targets.metrics import JsonMetricSource, MetricReading, Prom
 from relab.rollouts.targets.protocol import change_flags
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
 from rig.servers import refusing_port
-from support.rollouts.small_service import small_service
+from support.rollouts.small_service import SmallService, small_service
 
 
 def test_gate_names_the_unhealthy_dependency() -> None:
@@ -93,6 +95,32 @@ def test_json_metric_reads_numbers_and_leaves_out_the_others() -> None:
         found = source.read("B", 1_000_000, 3_000_000)
 
     assert found == MetricReading(12.5, 40, None)
+
+
+def test_json_metric_gets_the_time_in_the_units_of_its_source() -> None:
+    requested: list[str] = []
+    query = "from=$start&from_s=$start_s&from_ms=$start_ms&to=$end&to_s=$end_s&to_ms=$end_ms"
+    with small_service(figures=requested.append) as service:
+        subject = JsonMetric(kind="json", url=f"{service.url}/figures?{query}", pointer="")
+
+        JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 10_000_400, 20_900_900)
+
+    # The whole numbers lie within the measurement: the start is rounded up, the end down.
+    assert requested == ["/figures?from=10.000&from_s=11&from_ms=10001&to=20.901&to_s=20&to_ms=20900"]
+
+
+def test_json_metric_that_is_nan_is_named() -> None:
+    with small_service(figures=lambda _path: {"p95": math.nan}) as service:
+        subject = JsonMetric(kind="json", url=f"{service.url}/figures", pointer="/p95")
+
+        with pytest.raises(TargetUnavailableError, match=r"is not JSON\. .*NaN or an infinity at line 1"):
+            JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 0, 1)
+
+
+def test_json_metric_is_read_after_the_delay_of_its_source() -> None:
+    subject = JsonMetric(kind="json", url="http://127.0.0.1/metric", pointer="", delay_s=2.5)
+
+    assert JsonMetricSource(subject, {}, timeout_s=5.0).delay_s == 2.5
 
 
 def test_json_metric_without_an_answer_is_an_error() -> None:
@@ -169,6 +197,40 @@ def test_answer_without_prometheus_fields_is_an_error(data: dict[str, Any]) -> N
 
         with pytest.raises(TargetUnavailableError, match="does not answer as Prometheus does"):
             source.read("A", 0, 1)
+
+
+def evaluating(service: SmallService, early_s: float, asked: list[str]) -> PrometheusSource:
+    """Return the source of a metric at a server that evaluates queries `early_s` seconds before the requested time."""
+
+    def answer(path: str) -> Any:
+        parameters = parse_qs(urlsplit(path).query)
+        asked.append(parameters["query"][0])
+        at_s = float(parameters["time"][0])
+        value = at_s - early_s if asked[-1] == "time()" else 12.5
+        return {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [at_s, str(value)]}]}}
+
+    service.documents["/api/v1/query"] = answer
+    subject = PrometheusMetric(kind="prometheus", url=service.url, query="x", delay_s=1.5)
+    return PrometheusSource(subject, {}, timeout_s=5.0)
+
+
+def test_server_that_evaluates_queries_too_early_is_rejected() -> None:
+    with small_service() as service, pytest.raises(SubjectError, match=r"28\.4 s before the requested") as caught:
+        evaluating(service, 28.4, []).read("A", 1_000_000_000, 1_010_000_000)
+
+    assert caught.value.remedy is not None
+    assert "to 30 or more" in caught.value.remedy
+
+
+def test_time_of_evaluation_is_checked_once() -> None:
+    asked: list[str] = []
+    with small_service() as service:
+        source = evaluating(service, 0.9, asked)
+
+        found = [source.read("A", 1_000_000_000, 1_010_000_000).metric for _ in range(2)]
+
+    assert found == [12.5, 12.5]
+    assert asked == ["time()", "x", "x"]
 
 
 def test_flag_value_over_the_size_limit_is_rejected() -> None:

@@ -13,7 +13,6 @@ from relab.rollouts.plans.subject import HttpFlagSubject, JsonMetric
 from relab.rollouts.targets import retries as retrying
 from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.metrics import JsonMetricSource
-from relab.rollouts.targets.protocol import FlagState
 from relab.rollouts.targets.retries import RetryLog
 from rig.servers import refusing_port
 from support.rollouts.flag_servers import LimitServer, ProcessesServer, serving
@@ -72,24 +71,36 @@ def test_read_that_is_rejected_is_not_repeated(server: LimitServer, status: int)
     assert retries.sentences() == ()
 
 
-def test_server_that_refuses_connections_is_tried_again() -> None:
-    with refusing_port() as port:
-        retries = RetryLog()
-        subject = HttpFlagSubject(kind="http", url=f"http://127.0.0.1:{port}/limit", reads=1, b=20)
+def test_server_that_stops_accepting_connections_is_tried_again() -> None:
+    retries = RetryLog()
+    with serving(LimitServer()) as server:
+        target = target_of(server, retries)
+        target.read()
 
-        with pytest.raises(TargetUnavailableError, match="does not answer"):
-            HttpFlagTarget(subject, {}, timeout_s=5.0, retries=retries).read()
+    with pytest.raises(TargetUnavailableError, match="does not answer"):
+        target.read()
     assert retries.sentences()[0].startswith("4 requests")
 
 
-def test_change_does_not_repeat_a_read_that_was_repeated_already() -> None:
+@pytest.mark.parametrize("reads", [1, 5])
+def test_server_that_has_never_answered_is_not_tried_again(reads: int) -> None:
     with refusing_port() as port:
         retries = RetryLog()
-        subject = HttpFlagSubject(kind="http", url=f"http://127.0.0.1:{port}/limit", reads=1, b=20)
-        target = HttpFlagTarget(subject, {}, timeout_s=5.0, retries=retries)
+        subject = HttpFlagSubject(kind="http", url=f"http://127.0.0.1:{port}/limit", reads=reads, b=20)
 
         with pytest.raises(TargetUnavailableError, match="does not answer"):
-            FlagSwitch(target, FlagState(10.0), within_s=5.0, retries=retries).set(20.0)
+            HttpFlagTarget(subject, {}, timeout_s=5.0, retries=retries).read()
+    assert retries.sentences() == ()
+
+
+def test_change_does_not_repeat_a_read_that_was_repeated_already() -> None:
+    retries = RetryLog()
+    with serving(LimitServer()) as server:
+        target = target_of(server, retries)
+        switch = FlagSwitch(target, target.read(), within_s=5.0, retries=retries)
+
+    with pytest.raises(TargetUnavailableError, match="does not answer"):
+        switch.set(20.0)
     assert retries.sentences()[0].startswith("4 requests")
 
 

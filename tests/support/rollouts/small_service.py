@@ -33,7 +33,7 @@ class SmallService:
         fails: whether a request fails, by the flags.
         answer: answers a request of the workload in place of `delay_s` and `fails`: `(path) -> (delay in s, status)`.
         figures: answers `GET /figures`, with the path.
-        documents: answers to `GET` of these paths.
+        documents: answers to `GET` of these paths: JSON, or a function of the path with its query.
         changes: every accepted change of the document, in order.
         report: the last report that was put.
         on_work: is called for each request of the workload.
@@ -114,7 +114,8 @@ class SmallService:
         """Return `(status, answer)` of a GET; an unknown path is a request of the workload."""
         path = target.partition("?")[0]
         if path in self.documents:
-            return 200, self.documents[path]
+            found = self.documents[path]
+            return 200, found(target) if callable(found) else found
         if path == "/api/flags":
             return 200, self.document()
         if path == "/limit":

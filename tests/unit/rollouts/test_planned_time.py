@@ -9,6 +9,7 @@ from unit.rollouts.rollout_windows import plan_of
 
 _WINDOW = "window_sec: 3, warmup_sec: 1"
 _METRIC = "kind: prometheus, url: 'http://127.0.0.1:9090', query: q$arm, requests: r, errors: e, delay_s: 2"
+_JSON_METRIC = "kind: json, url: 'http://127.0.0.1:9090/figure', pointer: '', delay_s: 2"
 _LIVE = f"subject: {{live: true, flags: {{kind: product_flag, key: k, a: x, b: y}}, metric: {{{_METRIC}}}}}"
 
 
@@ -26,6 +27,7 @@ _LIVE = f"subject: {{live: true, flags: {{kind: product_flag, key: k, a: x, b: y
             "16 windows, 96 s",
         ),
         (8, _LIVE, "16 windows, 48 s"),
+        (8, f"subject: {{metric: {{{_JSON_METRIC}}}}}", "16 windows, 96 s"),
     ],
 )
 def test_sentence_has_the_least_and_the_most_time(rounds: int | str, rest: str, text: str) -> None:

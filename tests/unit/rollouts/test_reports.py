@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_texts_from_outside_never_break_the_summary(text: str, limit: int, lines
     # Besides ROLLBACK, 27 lines are kept: titles, the key figures and the verdict.
     assert len(found) - 1 <= max(limit, 27 + lines)
     assert [line for line in found if line in SECTIONS] == list(SECTIONS)
+
+
+def test_files_have_no_control_characters_from_answers_of_the_target(tmp_path: Path) -> None:
+    record = record_of(error="Unhealthy: \x1b[31mredis\u202e.")
+
+    paths = write_reports(record, tmp_path)
+
+    for path in (paths.summary, paths.mini_text):
+        assert r"Unhealthy: \x1b[31mredis\u202e." in path.read_text(encoding="utf-8")
+    text = paths.mini_json.read_text(encoding="utf-8")
+    assert r"\u001b[31mredis\u202e." in text
+    assert json.loads(text)["message"].endswith("Unhealthy: \x1b[31mredis\u202e.")
 
 
 def test_name_of_a_target_with_line_ends_forges_no_section() -> None:

@@ -139,14 +139,16 @@ class HealthSubject(PlanSection):
 class JsonMetric(PlanSection):
     """A metric from a JSON endpoint; smaller is better.
 
-    In the URL, `$start` and `$end` stand for the start and the end of the measurement, in seconds since 1970. `$arm`
-    stands for the measured arm (set of flags): its letter, such as `A`, or, if the rollout changes one of relab's own
-    flags, the name of the arm's variant.
+    In the URL, `$start` and `$end` stand for the start and the end of the measurement, in seconds since 1970, with
+    decimals. `$start_s` and `$end_s` are whole seconds, `$start_ms` and `$end_ms` whole milliseconds; both lie within
+    the measurement. `$arm` stands for the measured arm (set of flags): its letter, such as `A`, or, if the rollout
+    changes one of relab's own flags, the name of the arm's variant.
 
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
         requests, errors: the positions of the number of requests and of the number of failed requests in the answer, as
             JSON pointers; None: the number is not read.
+        delay_s: seconds between the end of a measurement and the request, until the endpoint has the last values.
         headers: HTTP headers of each request.
     """
 
@@ -155,6 +157,7 @@ class JsonMetric(PlanSection):
     pointer: Pointer
     requests: Pointer | None = None
     errors: Pointer | None = None
+    delay_s: float = Field(default=0.0, ge=0, le=600)
     headers: Headers = Field(default={}, repr=False)
 
     @property

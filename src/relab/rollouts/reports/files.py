@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from relab.core.atomic_files import replacing
 from relab.core.clock import format_time
+from relab.core.control_characters import escape_json
 from relab.rollouts.errors import ReportFolderError
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.record import RolloutRecord
@@ -91,7 +92,7 @@ def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
     contents = {
         paths.summary: summary_text(record),
         paths.mini_text: mini_text(record),
-        paths.mini_json: json.dumps(mini_json(record), indent=2, ensure_ascii=False) + "\n",
+        paths.mini_json: escape_json(json.dumps(mini_json(record), indent=2, ensure_ascii=False)) + "\n",
         paths.page: render_page(record),
     }
     try:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from relab.core.clock import format_time
+from relab.core.control_characters import escape_text
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.record import RolloutRecord
 from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
@@ -34,7 +35,7 @@ def mini_text(record: RolloutRecord) -> str:
         f"Verdict: {decision(record)}",
         f"Reason: {' '.join(reason(record).split())}",
     ]
-    return "\n".join(lines) + "\n"
+    return escape_text("\n".join(lines) + "\n")
 
 
 def mini_json(record: RolloutRecord) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from relab.core.control_characters import escape_text
 from relab.rollouts.models import RolloutJudgement
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.record import RolloutRecord
@@ -60,7 +61,8 @@ def summary_text(record: RolloutRecord) -> str:
     lines = head
     for section in sections:
         lines += [section.title, *section.lines, ""]
-    return "\n".join(lines[:-1]) + "\n"
+    # Messages may quote names from the target's answers.
+    return escape_text("\n".join(lines[:-1]) + "\n")
 
 
 def _cut(sections: list[_SummarySection], head: int, record: RolloutRecord) -> None:

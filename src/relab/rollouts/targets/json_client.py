@@ -56,6 +56,7 @@ class JsonAnswer:
         status: the status.
         document: the body as JSON; None if it is not JSON.
         is_json: whether the body is JSON; an empty body is not.
+        fault: why the body is not JSON, in one sentence; empty if it is.
         headers: the headers, by their names in lower case.
         clock_skew_s: by how many seconds at least the server's clock is ahead of this machine's clock (negative: behind
             it), from the header `Date`; 0.0 if the difference may be due to the time of the request or to the header's
@@ -67,6 +68,7 @@ class JsonAnswer:
     is_json: bool
     headers: Mapping[str, str] = field(default_factory=dict)
     clock_skew_s: float = 0.0
+    fault: str = ""
 
     @property
     def is_success(self) -> bool:
@@ -95,6 +97,7 @@ class JsonClient:
         self._headers = dict(headers or {})
         self._retries = retries or RetryLog()
         self._timeout_s = timeout_s
+        self._has_answered = False
 
     def request(
         self,
@@ -114,7 +117,8 @@ class JsonClient:
 
         Raises:
             RequestFailedError: the server does not answer, or its answer is not complete in time.
-            TargetUnavailableError: the request cannot be sent, or the answer is larger than `MAX_BYTES`.
+            TargetUnavailableError: the request cannot be sent, the answer is larger than `MAX_BYTES`, or the server
+                accepts no connection and has not answered this client before.
         """
         import httpx
 
@@ -136,12 +140,17 @@ class JsonClient:
                 f"{shown_url(url)} cannot be requested: the URL or a header is not valid.", remedy=_REMEDY
             ) from error
         except (httpx.HTTPError, OSError) as error:
-            raise _failed(url, str(error) or type(error).__name__) from error
+            failure = _failed(url, str(error) or type(error).__name__)
+            if isinstance(error, httpx.ConnectError) and not self._has_answered:
+                # The address is probably wrong; repeating the request would only delay the message.
+                raise TargetUnavailableError(failure.message, remedy=failure.remedy) from error
+            raise failure from error
+        self._has_answered = True
         skew_s = _clock_skew_s(received, began_us / 1e6, clock.now_us() / 1e6)
         try:
             return JsonAnswer(status, parse_json(found), is_json=True, headers=received, clock_skew_s=skew_s)
-        except MalformedBodyError:
-            return JsonAnswer(status, None, is_json=False, headers=received, clock_skew_s=skew_s)
+        except MalformedBodyError as error:
+            return JsonAnswer(status, None, False, headers=received, clock_skew_s=skew_s, fault=error.message)
 
     async def _exchange(
         self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
@@ -247,7 +256,8 @@ class JsonClient:
             raise TargetUnavailableError(f"{shown_url(url)} answers {answer.problem()}.", remedy=remedy)
         if not answer.is_json:
             raise TargetUnavailableError(
-                f"{shown_url(url)} answers with something that is not JSON.", remedy="Check the URL in the plan."
+                f"{shown_url(url)} answers with something that is not JSON. {answer.fault}",
+                remedy="Check the URL in the plan.",
             )
         return answer
 

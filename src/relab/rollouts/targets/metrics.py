@@ -18,6 +18,7 @@ _SHOWN: Final = 300
 _MAX_SKEW: Final = 0.1
 """The maximum difference between the clocks of the source and of this machine, as a share of a window's length."""
 _TIMES: Final = ("$start", "$end")
+"""The beginnings of all placeholders for times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,6 @@ class JsonMetricSource:
         retries: notes the requests that are repeated.
     """
 
-    delay_s = 0.0
-
     def __init__(
         self,
         subject: JsonMetric,
@@ -84,6 +83,11 @@ class JsonMetricSource:
     ) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds to wait after the end of a measurement, until the endpoint has its last values."""
+        return self._subject.delay_s
 
     @property
     def absence(self) -> str:
@@ -132,6 +136,7 @@ class PrometheusSource:
     ) -> None:
         self._subject = subject
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment), retries)
+        self._is_checked = False
 
     @property
     def delay_s(self) -> float:
@@ -159,13 +164,36 @@ class PrometheusSource:
         Raises:
             TargetUnavailableError: Prometheus does not answer.
             ClockSkewError: Prometheus's clock shows another time than this machine's clock.
-            SubjectError: Prometheus rejects a query, or a query does not return one value.
+            SubjectError: Prometheus rejects a query, or evaluates it at another time, or a query does not return one
+                value.
         """
+        if not self._is_checked:
+            self._check_evaluation(started_at, ended_at)
+            self._is_checked = True
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), started_at, ended_at)
             for query in (self._subject.query, self._subject.requests, self._subject.errors)
         )
         return MetricReading(metric, _count(requests), _count(errors))
+
+    def _check_evaluation(self, started_at: int, ended_at: int) -> None:
+        """Check that queries are evaluated at the end of the measurement, and not at an earlier time.
+
+        Some servers with Prometheus's API, such as VictoriaMetrics, evaluate a query about the last seconds at an
+        earlier time, in which another arm may have been measured; their answers do not show it.
+
+        Raises:
+            SubjectError: queries are evaluated more than a tenth of the measurement too early.
+        """
+        evaluated_s = self._value("time()", started_at, ended_at)
+        early_s = 0.0 if evaluated_s is None else ended_at / 1e6 - evaluated_s
+        if early_s > _MAX_SKEW * (ended_at - started_at) / 1e6:
+            raise SubjectError(
+                f"{shown_url(self._subject.url)} evaluates queries {early_s:.1f} s before the requested time, so its figures "
+                "are not those of the windows.",
+                remedy=f"Set `delay_s` in `subject.metric` to {math.ceil(self.delay_s + early_s)} or more, or configure the "
+                "server to evaluate queries at once (VictoriaMetrics: -search.latencyOffset).",
+            )
 
     def _value(self, query: str, started_at: int, ended_at: int) -> float | None:
         url = f"{self._subject.url.rstrip('/')}/api/v1/query?query={quote(query, safe='')}&time={ended_at / 1e6:.3f}"
@@ -233,8 +261,13 @@ def _check_clock(url: str, answer: JsonAnswer, started_at: int, ended_at: int) -
 
 def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: bool = False) -> str:
     start_s, end_s = started_at / 1e6, ended_at / 1e6
+    # A longer name comes before a name with which it begins. Whole numbers are rounded into the window.
     values = {
         "$arm": quote(arm, safe="") if quoted else arm,
+        "$start_ms": str(math.ceil(started_at / 1_000)),
+        "$end_ms": str(ended_at // 1_000),
+        "$start_s": str(math.ceil(start_s)),
+        "$end_s": str(ended_at // 1_000_000),
         "$start": f"{start_s:.3f}",
         "$end": f"{end_s:.3f}",
         "$window": _duration(started_at, ended_at),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -205,12 +205,22 @@ def shown_values(state: FlagState) -> str:
     return "; ".join(f"{path}: {shown}" if path else shown for path, shown in values)
 
 
+def distinct_values(values: Iterable[JsonValue]) -> list[JsonValue]:
+    """Return the values without repetitions, in order; numbers are compared by value, so that 20 equals 20.0."""
+    found = list[JsonValue]()
+    for value in values:
+        if not any(equal_json(value, other) for other in found):
+            found.append(value)
+    return found
+
+
 def _distinct(values: tuple[JsonValue, ...], path: str = "") -> Iterator[tuple[str, str]]:
     """Yield `(dotted path, "value and value …")` for each field in which documents differ; "" is the whole value."""
     documents = [value for value in values if isinstance(value, dict)]
     if len(documents) < len(values):
-        texts = dict.fromkeys("nothing" if value is _ABSENT else canonical_json(value)[:_MAX_SHOWN] for value in values)
-        if len(texts) > 1:
+        different = distinct_values(values)
+        if len(different) > 1:
+            texts = ("nothing" if value is _ABSENT else canonical_json(value)[:_MAX_SHOWN] for value in different)
             yield path, " and ".join(islice(texts, _MAX_DIFFERENCES))
         return
     for name in dict.fromkeys(name for document in documents for name in document):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from relab.core.json import JsonValue, equal_json
-from relab.rollouts.targets.protocol import FlagState
+from relab.rollouts.targets.protocol import FlagState, distinct_values
 
 _THOROUGH: Final = 8
 """The factor of `reads` for a thorough read: with 5 reads, a value in one of four processes is missed in 1 of 100,000
@@ -42,9 +41,7 @@ class RepeatedReader:
 
 def _joined(states: list[FlagState]) -> FlagState:
     """Join the states that several answers report: the first value is `value`, all different ones are `others`."""
-    first, others = states[0], list[JsonValue]()
-    for value in (value for state in states for value in state.values):
-        if not any(equal_json(value, found) for found in (first.value, *others)):
-            others.append(value)
-    is_applied = not others and all(state.is_applied and state.version == first.version for state in states)
-    return FlagState(first.value, first.version, is_applied, tuple(others))
+    first, *others = distinct_values(value for state in states for value in state.values)
+    version = states[0].version
+    is_applied = not others and all(state.is_applied and state.version == version for state in states)
+    return FlagState(first, version, is_applied, tuple(others))
