@@ -38,7 +38,7 @@ _SHARED: Final = re.compile(
 _HEADER: Final = re.compile(
     r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|Warning, treated as error:$|FAILED: \S|Execution failed for task|A problem occurred"
     r"|error: linking with|(?:\S{0,200}/)?ld(?:\.\w{1,20})?: .{1,400}: in function .{1,400}:$|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
-    r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$"
+    r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$|  [1-9]\d{0,8} failing$"
 )
 """First lines of blocks whose message is in a line after them."""
 _NAME_IN_HEADER: Final = re.compile(
@@ -48,6 +48,9 @@ _COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
 _EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
 _INDENT_OF_PIP: Final = re.compile(r"(?: {6})+")
 """pip indents the output of a program that it starts; that program may be pip, which indents once more."""
+_NUMBERED: Final = re.compile(r"  1\) \S")
+"""The first of Mocha's failed tests; its error is indented."""
+_INDENTED_ERROR: Final = re.compile(r"\s+(?:Uncaught )?(?:[A-Za-z_]\w{0,80})?(?:Error|Exception)(?: \[\w{1,80}\])?: ")
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
@@ -225,6 +228,8 @@ def _message(details: Sequence[RelevantLine]) -> str:
         of_pytest = [text for text in of_pytest if _PYTEST_EXCEPTION.match(text)] or of_pytest
     if of_pytest:
         return of_pytest[0]
+    if _NUMBERED.match(spoken[0]):
+        return next((text for text in spoken if _INDENTED_ERROR.match(text)), spoken[0])
     exceptions = _exceptions(spoken) or _exceptions(_INDENT_OF_PIP.sub("", text, count=1) for text in spoken)
     return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
 
