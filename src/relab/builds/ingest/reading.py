@@ -15,10 +15,11 @@ from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalid
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.bounded import MAX_LOG_BYTES, BoundedSource
+from relab.builds.logs.causes import is_generic
 from relab.builds.logs.encoding import as_utf8
 from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.formats import FORMATS
-from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
+from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause, is_header
 from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import envelope_times_us
@@ -103,7 +104,7 @@ def _read_facts(source: ByteSource, status: BuildStatus | None) -> SourceFacts:
         raise BuildSourceEmptyError("The log is empty.", remedy="Give a file with the output of a build.")
     if log.is_binary:
         raise BuildSourceInvalidError(
-            "The file is binary: it contains NUL bytes.", remedy="Unpack it, or give a text file."
+            "The file is binary: it contains many NUL bytes.", remedy="Unpack it, or give a text file."
         )
     return _read_log_facts(remembering, log, status)
 
@@ -168,6 +169,7 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
     chosen = relevant_lines(log) if status is BuildStatus.FAILED else []
     started_at, duration_s = _times(source)
     repository, commit, branch = _checkout(log.lines[:_SEARCHED_LINES])
+    cause = failure_cause(chosen, log.lines) if status is BuildStatus.FAILED else None
     logged = named_tests(log.lines, has_succeeded=status is BuildStatus.SUCCESS)
     return SourceFacts(
         kind=_kind(log.lines[:_SEARCHED_LINES], result.format_name),
@@ -183,9 +185,23 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
         tests=tuple(logged.tests.values()),
         tests_left_out=logged.left_out,
         lines=quoted(chosen),
-        error=mask_secrets(_ranked(chosen)[0].text)[:MAX_QUOTED_CHARS] if chosen else None,
-        cause=failure_cause(chosen, log.lines) if status is BuildStatus.FAILED else None,
+        error=_headline(chosen, cause),
+        cause=cause,
     )
+
+
+def _headline(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
+    """Return the text that explains the failure best; None without relevant lines.
+
+    A line such as "Traceback (most recent call last):" or "1 failing" only announces a message, so the line of the
+    cause replaces it.
+    """
+    if not chosen:
+        return None
+    text = _ranked(chosen)[0].text
+    if cause is not None and cause.is_reported and (is_header(text) or is_generic(text)):
+        return cause.line
+    return mask_secrets(text)[:MAX_QUOTED_CHARS]
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:
