@@ -31,6 +31,8 @@ MAX_QUOTED_LINES: Final = 20
 MAX_QUOTED_CHARS: Final = 300
 _SEARCHED_LINES: Final = 2_000
 _EDGE_BYTES: Final = 8_192
+_EQUAL_SCORE: Final = 0.1
+"""Lines whose scores differ by no more explain a failure about equally well."""
 _REPOSITORY: Final = re.compile(r"Syncing repository: ([\w.-]{1,100}/[\w.-]{1,90})$")
 _COMMITS: Final = (
     re.compile(r"'?(?P<commit>[0-9a-f]{40})'?$"),
@@ -193,15 +195,20 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
 def _headline(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
     """Return the text that explains the failure best; None without relevant lines.
 
-    A line such as "Traceback (most recent call last):" or "1 failing" only announces a message, so the line of the
-    cause replaces it.
+    A line such as "Traceback (most recent call last):" only announces a message; the line of the cause replaces it. A
+    line such as "npm error code 1" says only that something failed; the next line that reports an error as surely
+    replaces it, else the line of the cause.
     """
-    if not chosen:
+    ranked = _ranked(chosen)
+    if not ranked:
         return None
-    text = _ranked(chosen)[0].text
-    if cause is not None and cause.is_reported and (is_header(text) or is_generic(text)):
+    best = ranked[0]
+    if is_generic(best.text) and not is_header(best.text):
+        equals = (line for line in ranked if line.role is best.role and line.score >= best.score - _EQUAL_SCORE)
+        best = next((line for line in equals if not is_generic(line.text)), best)
+    if cause is not None and cause.is_reported and (is_header(best.text) or is_generic(best.text)):
         return cause.line
-    return mask_secrets(text)[:MAX_QUOTED_CHARS]
+    return mask_secrets(best.text)[:MAX_QUOTED_CHARS]
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:

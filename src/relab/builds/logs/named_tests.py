@@ -44,7 +44,7 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|Test project "
+    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|Test project "
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
 _PARTS: Final = tuple(

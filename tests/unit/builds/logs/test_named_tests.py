@@ -77,6 +77,7 @@ def found(text: str) -> dict[str, str]:
         ("ERROR: tests/setup.sh\nXPASS: old\n", {"tests/setup.sh": "failed", "old": "failed"}),
         ("PASS: 12\nFAIL: 0\nERROR: 0\n", {}),
         ("ERROR: canceled\nERROR: timeout.\n", {}),
+        ("1/3 works  OK              0.02s\n2/3 lib:x / breaks FAIL            0.01s   killed by signal 6 SIGABRT\n3/3 hangs  TIMEOUT         2.01s\n", {"works": "passed", "lib:x / breaks": "failed", "hangs": "failed"}),
         ("make: *** [all] Error 1\n", {}),
     ],
 )  # fmt: skip
