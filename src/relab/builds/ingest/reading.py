@@ -15,11 +15,10 @@ from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalid
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.bounded import MAX_LOG_BYTES, BoundedSource
-from relab.builds.logs.causes import is_generic
 from relab.builds.logs.encoding import as_utf8
 from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.formats import FORMATS
-from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause, is_header
+from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause, headline
 from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import envelope_times_us
@@ -31,8 +30,6 @@ MAX_QUOTED_LINES: Final = 20
 MAX_QUOTED_CHARS: Final = 300
 _SEARCHED_LINES: Final = 2_000
 _EDGE_BYTES: Final = 8_192
-_EQUAL_SCORE: Final = 0.1
-"""Lines whose scores differ by no more explain a failure about equally well."""
 _REPOSITORY: Final = re.compile(r"Syncing repository: ([\w.-]{1,100}/[\w.-]{1,90})$")
 _COMMITS: Final = (
     re.compile(r"'?(?P<commit>[0-9a-f]{40})'?$"),
@@ -187,28 +184,15 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
         tests=tuple(logged.tests.values()),
         tests_left_out=logged.left_out,
         lines=quoted(chosen),
-        error=_headline(chosen, cause),
+        error=_error(chosen, cause),
         cause=cause,
     )
 
 
-def _headline(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
-    """Return the text that explains the failure best; None without relevant lines.
-
-    A line such as "Traceback (most recent call last):" only announces a message; the line of the cause replaces it. A
-    line such as "npm error code 1" says only that something failed; the next line that reports an error as surely
-    replaces it, else the line of the cause.
-    """
-    ranked = _ranked(chosen)
-    if not ranked:
-        return None
-    best = ranked[0]
-    if is_generic(best.text) and not is_header(best.text):
-        equals = (line for line in ranked if line.role is best.role and line.score >= best.score - _EQUAL_SCORE)
-        best = next((line for line in equals if not is_generic(line.text)), best)
-    if cause is not None and cause.is_reported and (is_header(best.text) or is_generic(best.text)):
-        return cause.line
-    return mask_secrets(best.text)[:MAX_QUOTED_CHARS]
+def _error(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
+    """Return the text that explains the failure best, with secrets masked; None without relevant lines."""
+    text = headline(chosen, cause) or next((line.text for line in _ranked(chosen)), None)
+    return None if text is None else mask_secrets(text)[:MAX_QUOTED_CHARS]
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:

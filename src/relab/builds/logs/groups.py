@@ -21,6 +21,8 @@ _KEY_CHARS: Final = 24
 _LAST_OUTPUT: Final = 3
 _SEARCHED_BEFORE: Final = 30
 _MAX_MESSAGE_LINES: Final = 200
+_EQUAL_SCORE: Final = 0.1
+"""Error lines whose scores differ by no more explain a failure about equally well."""
 _MAX_ERRORS: Final = 2_000
 """Only this number of errors is read: the first errors contain a cause, and masking takes time."""
 
@@ -121,6 +123,28 @@ def failure_cause(
         return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
     # The order of the errors must not matter, because parallel workers write them in any order.
     return _surest(_candidates(relevant)) or _cause_by_output(relevant, lines)
+
+
+def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
+    """Return the text of the line that says most about a build's failure; None if no line reports an error.
+
+    It is the error line with the highest score. If this line says only that something failed, such as
+    "npm error code 1", it is the next error line with about the same score that says more. If there is no such line, or
+    if the line only announces a message, such as "Traceback", it is the line that shows the cause.
+
+    Args:
+        relevant: the lines that explain the failure.
+        cause: the cause of the failure, as `failure_cause` returns it for these lines; None if unknown.
+    """
+    errors = [line for line in relevant if line.role is LineRole.ERROR and line.text]
+    if not errors:
+        return None
+    best = max(errors, key=lambda line: line.score)
+    if is_generic(best.text) and not is_header(best.text):
+        equals = (line for line in errors if line.score >= best.score - _EQUAL_SCORE)
+        best = next((line for line in equals if not is_generic(line.text)), best)
+    is_vague = is_header(best.text) or (is_generic(best.text) and cause is not None and cause.is_reported)
+    return cause.line if cause is not None and is_vague else best.text
 
 
 def is_header(text: str) -> bool:

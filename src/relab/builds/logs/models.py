@@ -31,7 +31,7 @@ class BuildLog:
         total_lines: the number of lines of the file.
         left_out: `(first, last)`, the numbers of the lines that were not read; None if the whole file was read.
         shortened_lines: the number of lines of which only the beginning was kept.
-        is_binary: whether the first MiB of the file contains many NUL bytes (more than 8, and more than 0.1 %); the file is then
+        is_binary: whether the first MiB of the file contains many NUL bytes (more than 0.1 %); the file is then
             probably not text.
     """
 

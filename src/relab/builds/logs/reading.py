@@ -17,7 +17,6 @@ MAX_TAIL_BYTES: Final = 12 << 20
 MAX_LINE_CHARS: Final = 2_000
 """The text of a line that is kept; more is data, such as a minified program, and costs time with each pattern."""
 _CHUNK_BYTES: Final = 1 << 20
-_MAX_NULS: Final = 8
 _MAX_NUL_SHARE: Final = 0.001
 """A text has few NUL bytes, such as in the output of a test; a program or an archive has many."""
 
@@ -56,7 +55,8 @@ def read_log(source: ByteSource) -> BuildLog:
         source: a binary file, read from its current position to its end; it need not be seekable.
     """
     head, tail, counted = _read_ends(as_utf8(source))
-    is_binary = head[:_CHUNK_BYTES].count(b"\0") > max(_MAX_NULS, min(len(head), _CHUNK_BYTES) * _MAX_NUL_SHARE)
+    start = head[:_CHUNK_BYTES]
+    is_binary = start.count(b"\0") > len(start) * _MAX_NUL_SHARE
     lines: list[BuildLine] = []
     shortened = 0
     number = 0

@@ -49,7 +49,7 @@ npm error notarget No matching version found for left-pad@^99.0.0.
 npm error notarget In most cases you or one of your dependencies are requesting a package version that doesn't exist."""
 PIP = """  Building wheel for pyaudio (pyproject.toml): finished with status 'error'
   error: subprocess-exited-with-error
-  × Building wheel for pyaudio (pyproject.toml) did not run successfully.
+  \xd7 Building wheel for pyaudio (pyproject.toml) did not run successfully.
   │ exit code: 1
   ╰─> [10 lines of output]
       src/device_api.c:9:10: fatal error: portaudio.h: No such file or directory
