@@ -69,6 +69,10 @@ ERROR: Could not build wheels for pyaudio, which is required to install pyprojec
     [
         (TRACEBACK, "ImportError: No module named six"),
         (MOCHA, "AssertionError [ERR_ASSERTION]: 3 == 4"),
+        (
+            MOCHA.replace("AssertionError [ERR_ASSERTION]: 3 == 4", "TypeError: x is not a function"),
+            "TypeError: x is not a function",
+        ),
         (JEST, "Basket \u203a costs less: ReferenceError: price is not defined"),
         (SUREFIRE, "Failed tests:   testList(p.ScimTests): expected:<1> but was:<0>"),
         ("a.c:3:5: error: 'x' undeclared", "a.c:3:5: error: 'x' undeclared"),
