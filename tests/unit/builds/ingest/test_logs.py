@@ -70,7 +70,7 @@ ERROR: Could not build wheels for pyaudio, which is required to install pyprojec
         (TRACEBACK, "ImportError: No module named six"),
         (MOCHA, "AssertionError [ERR_ASSERTION]: 3 == 4"),
         (
-            MOCHA.replace("AssertionError [ERR_ASSERTION]: 3 == 4", "TypeError: x is not a function"),
+            MOCHA.replace(" AssertionError [ERR_ASSERTION]: 3 == 4", "TypeError: x is not a function"),
             "TypeError: x is not a function",
         ),
         (JEST, "Basket \u203a costs less: ReferenceError: price is not defined"),
