@@ -121,7 +121,7 @@ def _print_remarks(path: str, log: BuildLog) -> None:
         first, last = log.left_out
         print(f"The log is large: lines {first:,} to {last:,} were counted, but not read.")
     if log.is_binary:
-        print("The log contains NUL bytes: it may not be text.")
+        print("The log contains many NUL bytes: it may not be text.")
 
 
 def _print_lines(lines: Sequence[RelevantLine], log: BuildLog, *, whole: bool) -> None:

@@ -18,7 +18,7 @@ from relab.builds.logs.bounded import MAX_LOG_BYTES, BoundedSource
 from relab.builds.logs.encoding import as_utf8
 from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.formats import FORMATS
-from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
+from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause, headline
 from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import envelope_times_us
@@ -103,7 +103,7 @@ def _read_facts(source: ByteSource, status: BuildStatus | None) -> SourceFacts:
         raise BuildSourceEmptyError("The log is empty.", remedy="Give a file with the output of a build.")
     if log.is_binary:
         raise BuildSourceInvalidError(
-            "The file is binary: it contains NUL bytes.", remedy="Unpack it, or give a text file."
+            "The file is binary: it contains many NUL bytes.", remedy="Unpack it, or give a text file."
         )
     return _read_log_facts(remembering, log, status)
 
@@ -168,6 +168,7 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
     chosen = relevant_lines(log) if status is BuildStatus.FAILED else []
     started_at, duration_s = _times(source)
     repository, commit, branch = _checkout(log.lines[:_SEARCHED_LINES])
+    cause = failure_cause(chosen, log.lines) if status is BuildStatus.FAILED else None
     logged = named_tests(log.lines, has_succeeded=status is BuildStatus.SUCCESS)
     return SourceFacts(
         kind=_kind(log.lines[:_SEARCHED_LINES], result.format_name),
@@ -183,9 +184,15 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
         tests=tuple(logged.tests.values()),
         tests_left_out=logged.left_out,
         lines=quoted(chosen),
-        error=mask_secrets(_ranked(chosen)[0].text)[:MAX_QUOTED_CHARS] if chosen else None,
-        cause=failure_cause(chosen, log.lines) if status is BuildStatus.FAILED else None,
+        error=_error(chosen, cause),
+        cause=cause,
     )
+
+
+def _error(chosen: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
+    """Return the text that explains the failure best, with secrets masked; None without relevant lines."""
+    text = headline(chosen, cause) or next((line.text for line in _ranked(chosen)), None)
+    return None if text is None else mask_secrets(text)[:MAX_QUOTED_CHARS]
 
 
 def _times(source: RememberingSource) -> tuple[int | None, float | None]:

@@ -21,6 +21,8 @@ _KEY_CHARS: Final = 24
 _LAST_OUTPUT: Final = 3
 _SEARCHED_BEFORE: Final = 30
 _MAX_MESSAGE_LINES: Final = 200
+_EQUAL_SCORE: Final = 0.1
+"""Error lines whose scores differ by no more explain a failure about equally well."""
 _MAX_ERRORS: Final = 2_000
 """Only this number of errors is read: the first errors contain a cause, and masking takes time."""
 
@@ -38,7 +40,7 @@ _SHARED: Final = re.compile(
 _HEADER: Final = re.compile(
     r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|Warning, treated as error:$|FAILED: \S|Execution failed for task|A problem occurred"
     r"|error: linking with|(?:\S{0,200}/)?ld(?:\.\w{1,20})?: .{1,400}: in function .{1,400}:$|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
-    r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$"
+    r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$|  [1-9]\d{0,8} failing$"
 )
 """First lines of blocks whose message is in a line after them."""
 _NAME_IN_HEADER: Final = re.compile(
@@ -48,6 +50,9 @@ _COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
 _EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
 _INDENT_OF_PIP: Final = re.compile(r"(?: {6})+")
 """pip indents the output of a program that it starts; that program may be pip, which indents once more."""
+_NUMBERED: Final = re.compile(r"  1\) \S")
+"""The first of Mocha's failed tests; its error is indented."""
+_INDENTED_ERROR: Final = re.compile(r"\s+(?:Uncaught )?(?:[A-Za-z_]\w{0,80})?(?:Error|Exception)(?: \[\w{1,80}\])?: ")
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
@@ -118,6 +123,28 @@ def failure_cause(
         return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
     # The order of the errors must not matter, because parallel workers write them in any order.
     return _surest(_candidates(relevant)) or _cause_by_output(relevant, lines)
+
+
+def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> str | None:
+    """Return the text of the line that says most about a build's failure; None if no line reports an error.
+
+    It is the error line with the highest score. If this line says only that something failed, such as
+    "npm error code 1", it is the next error line with about the same score that says more. If there is no such line, or
+    if the line only announces a message, such as "Traceback", it is the line that shows the cause.
+
+    Args:
+        relevant: the lines that explain the failure.
+        cause: the cause of the failure, as `failure_cause` returns it for these lines; None if unknown.
+    """
+    errors = [line for line in relevant if line.role is LineRole.ERROR and line.text]
+    if not errors:
+        return None
+    best = max(errors, key=lambda line: line.score)
+    if is_generic(best.text) and not is_header(best.text):
+        equals = (line for line in errors if line.score >= best.score - _EQUAL_SCORE)
+        best = next((line for line in equals if not is_generic(line.text)), best)
+    is_vague = is_header(best.text) or (is_generic(best.text) and cause is not None and cause.is_reported)
+    return cause.line if cause is not None and is_vague else best.text
 
 
 def is_header(text: str) -> bool:
@@ -225,6 +252,8 @@ def _message(details: Sequence[RelevantLine]) -> str:
         of_pytest = [text for text in of_pytest if _PYTEST_EXCEPTION.match(text)] or of_pytest
     if of_pytest:
         return of_pytest[0]
+    if _NUMBERED.match(spoken[0]):
+        return next((text for text in spoken if _INDENTED_ERROR.match(text)), spoken[0])
     exceptions = _exceptions(spoken) or _exceptions(_INDENT_OF_PIP.sub("", text, count=1) for text in spoken)
     return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
 

@@ -31,7 +31,8 @@ class BuildLog:
         total_lines: the number of lines of the file.
         left_out: `(first, last)`, the numbers of the lines that were not read; None if the whole file was read.
         shortened_lines: the number of lines that were cut, so that only their beginning is kept.
-        is_binary: whether the beginning of the file contains NUL bytes; the file is then probably not text.
+        is_binary: whether the first MiB of the file contains many NUL bytes (more than 0.1 %); the file is then
+            probably not text.
     """
 
     lines: tuple[BuildLine, ...]

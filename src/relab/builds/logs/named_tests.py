@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relab.builds.logs.formats import FORMATS
+from relab.builds.logs.listed_tests import FailedTestLists
 from relab.builds.logs.models import BuildLine
 from relab.builds.logs.results import seconds
 from relab.builds.models import BuildTest, BuildTestOutcome
@@ -43,9 +44,15 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure"
+    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|Test project "
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
+_PARTS: Final = tuple(
+    (number, rule.part_starts)
+    for number, each in enumerate(FORMATS)
+    for rule in each.tests
+    if rule.part_starts is not None
+)
 _SEVERITY: Final = (
     BuildTestOutcome.SKIPPED,
     BuildTestOutcome.PASSED,
@@ -76,13 +83,16 @@ def named_tests(lines: Iterable[BuildLine], *, has_succeeded: bool = False) -> L
     Args:
         lines: the lines of the log.
         has_succeeded: whether the build succeeded. A test that failed and passed in it is then flaky: the tool
-            repeated it. In a build that failed, two tests may have the same name.
+            repeated it. In a build that failed, two tests may have the same name, unless their tool ensures that it is
+            unique.
     """
     reader = _Reader(has_succeeded)
+    lists = FailedTestLists()
     for line in lines:
+        lists.read(line)
         if line.text and _SIGN.search(line.text):
             reader.read(line)
-    return reader.finished()
+    return reader.finished(lists)
 
 
 def bounded_test_name(text: str) -> str:
@@ -106,8 +116,17 @@ class _Reader:
         self._found = LoggedTests()
         self._scopes: dict[tuple[int, str], str] = {}
         self._waiting: list[BuildTest] = []
+        self._with_failures: set[int] = set()
+        self._parts: dict[int, str] = {}
+        self._last: dict[str, dict[str | None, BuildTestOutcome]] = {}
+        self._repeated: set[str] = set()
 
     def read(self, line: BuildLine) -> None:
+        for number, pattern in _PARTS:
+            started = pattern.match(line.text)
+            if started is not None:
+                self._parts[number] = started["part"]
+                return
         matched = _LINES.match(line.text)
         if matched is None or matched.lastgroup is None:
             return
@@ -131,6 +150,10 @@ class _Reader:
             message=message or None,
             line=line.number,
         )
+        if test.outcome is BuildTestOutcome.FAILED:
+            self._with_failures.add(number)
+        if rule.part_starts is not None:
+            self._note_repetition(test, self._parts.get(number))
         if rule.corrects:
             self._correct(test)
         elif each.test_scope is not None and each.test_scope.ends_tests and len(self._waiting) < MAX_TESTS:
@@ -138,13 +161,29 @@ class _Reader:
         else:
             self._add(test)
 
-    def finished(self) -> LoggedTests:
+    def finished(self, lists: FailedTestLists) -> LoggedTests:
         self._flush(None)
+        for each in lists:
+            if not each.is_fallback or each.format_number not in self._with_failures:
+                name = bounded_test_name(each.name)
+                self._add(BuildTest(name=name, outcome=BuildTestOutcome.FAILED, line=each.line))
         tests = self._found.tests
-        for name in self._passed if self._has_succeeded else ():
+        for name in self._passed if self._has_succeeded else self._repeated:
             if name in tests and tests[name].outcome is BuildTestOutcome.FAILED:
                 tests[name] = tests[name].model_copy(update={"outcome": BuildTestOutcome.FLAKY})
         return self._found
+
+    def _note_repetition(self, test: BuildTest, part: str | None) -> None:
+        """Note whether a test has passed after it failed in one part of the log, and has failed in no part since."""
+        if test.name not in self._found.tests and len(self._last) >= MAX_TESTS:
+            return
+        last = self._last.setdefault(test.name, {})
+        has_failed = part is not None and last.get(part) is BuildTestOutcome.FAILED
+        last[part] = test.outcome
+        if BuildTestOutcome.FAILED in last.values():
+            self._repeated.discard(test.name)
+        elif has_failed and test.outcome is BuildTestOutcome.PASSED:
+            self._repeated.add(test.name)
 
     def _correct(self, test: BuildTest) -> None:
         before = self._found.tests.get(test.name)

@@ -17,6 +17,8 @@ MAX_TAIL_BYTES: Final = 12 << 20
 MAX_LINE_CHARS: Final = 2_000
 """The text of a line that is kept; more is data, such as a minified program, and costs time with each pattern."""
 _CHUNK_BYTES: Final = 1 << 20
+_MAX_NUL_SHARE: Final = 0.001
+"""A text has few NUL bytes, such as in the output of a test; a program or an archive has many."""
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _LINE_END_BYTES: Final = re.compile(rb"\r\n|\n|\r")
@@ -53,7 +55,8 @@ def read_log(source: ByteSource) -> BuildLog:
         source: a binary file, read from its current position to its end; it need not be seekable.
     """
     head, tail, counted = _read_ends(as_utf8(source))
-    is_binary = b"\0" in head[:_CHUNK_BYTES]
+    start = head[:_CHUNK_BYTES]
+    is_binary = start.count(b"\0") > len(start) * _MAX_NUL_SHARE
     lines: list[BuildLine] = []
     shortened = 0
     number = 0

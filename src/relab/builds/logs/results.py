@@ -59,7 +59,7 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
             duration_s = seconds(duration["duration"])
         if rule.status is None or (rule.is_default and (final is not None or not is_whole)):
             continue
-        if rule.yields_to_failure and of_tool == (BuildStatus.FAILED, name):
+        if of_tool is not None and of_tool[1] == name and of_tool[0] in rule.yields_to:
             continue
         if rule.is_final:
             final = rule.status, name

@@ -6,9 +6,8 @@ import io
 from pathlib import Path
 from typing import Final
 
-from relab.builds.logs import LineRole, read_log, relevant_lines
-from relab.builds.logs.causes import is_generic
-from relab.builds.logs.groups import FailureCause, failure_cause, is_header
+from relab.builds.logs import read_log, relevant_lines
+from relab.builds.logs.groups import FailureCause, failure_cause, headline
 from relab.builds.logs.named_tests import LoggedTests, named_tests
 from relab.builds.logs.reading import LineEnds
 from relab.builds.logs.shortened import middle_line
@@ -84,18 +83,14 @@ def tests_of(path: Path, *, has_succeeded: bool) -> LoggedTests:
 def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
     """Return `(line, cause)`: the line of a log that says most about the failure, and the cause of the failure.
 
-    - The line, at most 300 characters, is the error line with the highest score. If this line is only a header, such as
-      "Traceback", or says only that something failed, the line that shows the cause is returned instead. Without an
-      error line, it is the last line with text. None if the log has no text.
+    - The line, at most 300 characters, is the headline of the relevant lines. Without an error line, it is the last line
+      with text. None if the log has no text.
     - Failed builds with the same cause form a group. The cause is None if it is unknown.
     """
     read = read_log(io.BytesIO(log.encode()))
     relevant = relevant_lines(read)
     cause = failure_cause(relevant, read.lines)
-    errors = [line for line in relevant if line.role is LineRole.ERROR]
-    if errors:
-        chosen = max(errors, key=lambda line: line.score).text
-        is_vague = is_header(chosen) or (is_generic(chosen) and cause is not None and cause.is_reported)
-        return (cause.line if cause is not None and is_vague else chosen)[:_MAX_LINE], cause
-    spoken = [line.text for line in read.lines if line.text]
-    return spoken[-1][:_MAX_LINE] if spoken else None, cause
+    chosen = headline(relevant, cause)
+    if chosen is None:
+        chosen = next((line.text for line in reversed(read.lines) if line.text), None)
+    return None if chosen is None else chosen[:_MAX_LINE], cause

@@ -39,10 +39,14 @@ def found(text: str) -> dict[str, str]:
         ("a.py::t PASSED [ 1%]\na.py::t ERROR [ 1%]\n", {"a.py::t": "failed"}),
         ("test_m (mod.C.test_m) ... ok\nFAIL: test_n (mod.C.test_n)\n", {"test_m (mod.C.test_m)": "passed", "test_n (mod.C.test_n)": "failed"}),
         ("--- FAIL: TestA (0.01s)\n    --- PASS: TestA/sub (0.00s)\nFAIL\nFAIL\tx.org/y\t0.02s\n", {"x.org/y::TestA": "failed", "x.org/y::TestA/sub": "passed"}),
+        ("  test_n (mod.C.test_n) (i=1)\nDoc. ... FAIL\nFAIL: test_n (mod.C.test_n) (i=1)\n", {"test_n (mod.C.test_n)": "failed"}),
+        ("ERROR: test_n (mod.C.test_n) [a message] (k='v')\n", {"test_n (mod.C.test_n)": "failed"}),
         ("--- FAIL: TestA (0.01s)\n", {"TestA": "failed"}),
         ("     Running unittests src/lib.rs (target/debug/deps/x-0a)\ntest a::b ... ok\ntest a::c ... FAILED\n", {"src/lib.rs::a::b": "passed", "src/lib.rs::a::c": "failed"}),
         ("com.x.FooTest > bar() FAILED\n", {"com.x.FooTest > bar()": "failed"}),
         ("[ERROR] testX(pkg.Class)  Time elapsed: 0.01 s  <<< FAILURE!\n", {"testX(pkg.Class)": "failed"}),
+        ("run[5: batch(mode=A, n=1)](p.BatchTest)  Time elapsed: 0.027 sec  <<< ERROR!\n", {"run[5: batch(mode=A, n=1)](p.BatchTest)": "failed"}),
+        ("[ERROR] aliases share the adapter(p.KtTest)  Time elapsed: 2.2 s  <<< FAILURE!\n", {"aliases share the adapter(p.KtTest)": "failed"}),
         ("[ERROR] Tests run: 3, Failures: 1, Time elapsed: 0.01 s <<< FAILURE! - in pkg.Class\n", {}),
         ("ok 1 - good\nnot ok 2 - bad # time=3ms\nok 3 - later # SKIP\n", {"good": "passed", "bad": "failed"}),
         ("FAIL src/a.test.js\n  ✓ works (5 ms)\n  ✕ breaks\n", {"src/a.test.js::works": "passed", "src/a.test.js::breaks": "failed"}),
@@ -73,6 +77,7 @@ def found(text: str) -> dict[str, str]:
         ("ERROR: tests/setup.sh\nXPASS: old\n", {"tests/setup.sh": "failed", "old": "failed"}),
         ("PASS: 12\nFAIL: 0\nERROR: 0\n", {}),
         ("ERROR: canceled\nERROR: timeout.\n", {}),
+        ("1/3 works  OK              0.02s\n2/3 lib:x / breaks FAIL            0.01s   killed by signal 6 SIGABRT\n3/3 hangs  TIMEOUT         2.01s\n", {"works": "passed", "lib:x / breaks": "failed", "hangs": "failed"}),
         ("make: *** [all] Error 1\n", {}),
     ],
 )  # fmt: skip
@@ -100,6 +105,113 @@ def test_test_that_failed_and_passed_is_flaky_if_the_build_succeeded(text: str) 
 
     assert [test.outcome.value for test in named_tests(lines, has_succeeded=True).tests.values()] == ["flaky"]
     assert [test.outcome.value for test in named_tests(lines).tests.values()] == ["failed"]
+
+
+CTEST_REPEATED = """Test project /build
+1/2 Test #1: race .............***Failed    0.02 sec
+    Start 1: race
+    Test #1: race .............   Passed    0.01 sec
+2/2 Test #2: bad ..............***Failed    0.01 sec
+    Start 2: bad
+    Test #2: bad ..............***Failed    0.01 sec
+"""
+GRADLE_REPEATED = """> Task :core:test
+p.ATest > races FAILED
+p.ATest > breaks FAILED
+p.ATest > races PASSED
+p.ATest > breaks FAILED
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CTEST_REPEATED, {"race": "flaky", "bad": "failed"}),
+        (GRADLE_REPEATED, {"p.ATest > races": "flaky", "p.ATest > breaks": "failed"}),
+        (GRADLE_REPEATED + "p.ATest > races FAILED\n", {"p.ATest > races": "failed", "p.ATest > breaks": "failed"}),
+        # Another task, and another project of CMake, may have a test with the same name.
+        ("> Task :a:test\nATest > t FAILED\n> Task :b:test\nATest > t PASSED\n", {"ATest > t": "failed"}),
+        ("Test project /a\n1/1 Test #1: t ...***Failed 0.1 sec\nTest project /b\n1/1 Test #1: t ...   Passed 0.1 sec\n", {"t": "failed"}),
+        # TestNG gives all rows of a data provider one name.
+        ("> Task :test\nSuite > All > p.ATest.each FAILED\nSuite > All > p.ATest.each PASSED\n", {"Suite > All > p.ATest.each": "failed"}),
+    ],
+)  # fmt: skip
+def test_repeated_test_is_flaky_in_a_failed_build_if_names_are_unique(text: str, expected: dict[str, str]) -> None:
+    assert found(text) == expected
+
+
+MOCHA = """  12 passing (1s)
+  3 failing
+
+  1) Basket
+       with a coupon
+         costs less:
+     TypeError: Cannot read properties of undefined
+      at Context.<anonymous> (test/basket.js:7:3)
+any text of the test
+  2) Basket
+       "before all" hook for "is empty":
+     Error: Timeout of 2000ms exceeded.
+  3) alone:
+     Error: no
+
+npm ERR! code ELIFECYCLE
+  4) not of the list:
+"""
+
+
+def test_names_that_mocha_writes_on_several_lines_are_joined() -> None:
+    names = ["Basket with a coupon costs less", 'Basket "before all" hook for "is empty"', "alone"]
+
+    tests = named_tests(log_of(MOCHA).lines).tests
+
+    assert [(test.name, test.outcome.value, test.line) for test in tests.values()] == [
+        (names[0], "failed", 4),
+        (names[1], "failed", 10),
+        (names[2], "failed", 13),
+    ]
+
+
+PYTEST_REPORTS = """=========== FAILURES ===========
+______ TestKey.test_down[a-b] ______
+_ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _
+E   assert 0
+_ TestKey.test_a_name_that_leaves_no_room __
+E   assert 1
+=========== ERRORS ===========
+___ ERROR collecting tests/test_x.py ___
+E   ImportError: y
+=== 2 failed, 1 error in 0.12s ===
+____ no test ____
+"""
+
+
+def test_failed_tests_are_read_from_the_reports_of_pytest_if_its_summary_is_missing() -> None:
+    reported = {
+        "TestKey.test_down[a-b]": "failed",
+        "TestKey.test_a_name_that_leaves_no_room": "failed",
+        "tests/test_x.py": "failed",
+    }
+
+    assert found(PYTEST_REPORTS) == reported
+    assert found(f"{PYTEST_REPORTS}FAILED tests/test_key.py::TestKey::test_down[a-b]\n") == {
+        "tests/test_key.py::TestKey::test_down[a-b]": "failed"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Failed tests:   testList(p.ScimTests): expected:<1> but was:<0>\n  testMap(p.ScimTests): no\n\nTests run: 2\n  a.b\n", ["testList(p.ScimTests)", "testMap(p.ScimTests)"]),
+        ("Failed tests: \n  BasicsTest.testRound:673 Expected no diffs.\nTests in error: \n  RoundTest.testRead:217->Base.convert:91 » X\n\n", ["BasicsTest.testRound", "RoundTest.testRead"]),
+        ("Failed tests: \n  testSize on instance testSize(p.UploadTest)(p.UploadTest): no\n    java.io.IOException: x\n", ["testSize(p.UploadTest)"]),
+        ("Failed tests: \n  ATest.a:1 no\ntestA(p.ATest)  Time elapsed: 0.02 sec  <<< FAILURE!\n", ["testA(p.ATest)"]),
+    ],
+)  # fmt: skip
+def test_failed_tests_are_read_from_the_list_of_surefire_if_it_reports_no_details(
+    text: str, expected: list[str]
+) -> None:
+    assert list(found(text)) == expected
 
 
 def test_test_that_only_failed_is_not_flaky_although_the_build_succeeded() -> None:

@@ -123,6 +123,13 @@ def test_binary_log_is_reported_as_binary() -> None:
     assert not any(CONTROL.search(line.text) for line in log.lines)
 
 
+def test_text_with_few_nul_bytes_is_not_binary() -> None:
+    log = read(b'2022-05-09T15:19:25.3709712Z {"aChar":"\x00"}\n' * 2 + b"[INFO] BUILD SUCCESS\n" * 1_000)
+
+    assert not log.is_binary
+    assert log.lines[0].text == '{"aChar":""}'
+
+
 def test_lines_after_a_first_line_larger_than_the_head_keep_their_numbers() -> None:
     line = b"y" * 4_095 + b"\n"
     data = b"x" * (MAX_HEAD_BYTES + 10) + b"\n" + line * (MAX_TAIL_BYTES // len(line) + 1_000)

@@ -4,6 +4,11 @@ import re
 
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
 
+_ERROR = (
+    r"(?:(?:fatal )?error\b|(?:schwerwiegender )?Fehler:|erreur(?: fatale)?\s?:|errore(?: fatale)?:|erro(?: fatal)?:|error fatal:"
+    r"|błąd(?: krytyczny)?:|(?:критическая |фатальная )?ошибка:|(?:致命的)?エラー:|(?:致命)?错误[:\uff1a])"
+)
+"""What GCC writes before the message of an error, in the languages of its translations."""
 _FILE = r"(?![^\s:]{1,400}\.(?:java|kt|scala|groovy):)(?:[A-Z]:)?[^\s:(]{1,400}"
 
 FORMAT = LogFormat(
@@ -12,7 +17,7 @@ FORMAT = LogFormat(
         BlockRule(
             "compiler error",
             re.compile(
-                rf"{_FILE}:\d+:(?:\d+:)? (?:fatal )?error\b|(?:cc1|cc1plus|gcc|g\+\+|clang(?:\+\+)?|collect2|ld)(?:\.\w+)?: (?:fatal )?error\b"
+                rf"{_FILE}:\d+:(?:\d+:)? {_ERROR}|(?:cc1|cc1plus|gcc|g\+\+|clang(?:\+\+)?|collect2|ld)(?:\.\w+)?: (?:fatal )?error\b"
             ),
             re.compile(rf"\s+\S|\s*\d* \| |{_FILE}:\d+:(?:\d+:)? note: |compilation terminated"),
             weight=0.95,

@@ -65,15 +65,15 @@ class ResultRule:
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
         is_default: whether the line is weak evidence. It is then ignored if an earlier line reported the end of the
             whole job, or if the log was shortened.
-        yields_to_failure: whether the line is ignored if the previous result of a tool was a failure of this same tool.
-            For example, a tool may print the number of failed tests and then the number of passed tests.
+        yields_to: the statuses after which the line is ignored, if the same tool reported them. For example, a tool may
+            print the number of failed tests and then the number of passed tests.
     """
 
     line: re.Pattern[str]
     status: BuildStatus | None
     is_final: bool = False
     is_default: bool = False
-    yields_to_failure: bool = False
+    yields_to: tuple[BuildStatus, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,38 @@ class NamedTestRule:
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
         corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
             passed when repeated. Without an earlier line about the test, the line is ignored.
+        part_starts: the pattern of a line that starts a part of the log (group `part`, the name of the part) in which
+            different tests have different names. A test that failed and later passed in one part was repeated, so it is
+            flaky even if the build failed. None: different tests may have one name.
     """
 
     line: re.Pattern[str]
     outcomes: Mapping[str, BuildTestOutcome]
     needs_scope: bool = False
     corrects: bool = False
+    part_starts: re.Pattern[str] | None = None
+
+
+@dataclass(frozen=True)
+class FailedListRule:
+    """Recognises a list of failed tests that no `NamedTestRule` can read, such as names on several lines.
+
+    Each pattern is matched at the start of a line.
+
+    Attributes:
+        opens: the pattern of the line before the list. The line may have the first item itself.
+        item: the pattern of the first line of an item; its group `name` is the name of the test.
+        closes: the pattern of the first line after the list.
+        continues: the pattern of a further line of a name (group `name`); the name then ends with the first line that
+            ends with a colon. None: a name is on one line.
+        is_fallback: whether the list counts only if no `NamedTestRule` of the format found a failed test in the log.
+    """
+
+    opens: re.Pattern[str]
+    item: re.Pattern[str]
+    closes: re.Pattern[str]
+    continues: re.Pattern[str] | None = None
+    is_fallback: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +151,7 @@ class LogFormat:
         step_fails: the pattern of the line that reports the failure of the step before it.
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
+        failed_lists: the rules for lists of failed tests.
         test_scope: the rule for a line that names the file, package or crate of tests.
         ci: the short name of the CI system that writes such logs, such as `github`; None for any other tool.
         ci_sign: the pattern of a line near the beginning of a log that only this CI system writes.
@@ -140,6 +167,7 @@ class LogFormat:
     step_fails: re.Pattern[str] | None = None
     results: tuple[ResultRule, ...] = ()
     tests: tuple[NamedTestRule, ...] = ()
+    failed_lists: tuple[FailedListRule, ...] = ()
     test_scope: ScopeRule | None = None
     ci: str | None = None
     ci_sign: re.Pattern[str] | None = None

@@ -64,7 +64,7 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(r"ok  \t[\w./@-]{1,300}\t(?:[\d.]{1,12}s|\(cached\))"),
             BuildStatus.SUCCESS,
-            yields_to_failure=True,
+            yields_to=(BuildStatus.FAILED,),
         ),
         # The last line of gotestsum. If it repeats failed tests, the line counts also the failures of the first runs.
         ResultRule(

@@ -6,6 +6,13 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTest
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
+_OUTCOME = r"(?P<outcome>PASSED|FAILED|SKIPPED)"
+_OUTCOMES = {
+    "PASSED": BuildTestOutcome.PASSED,
+    "FAILED": BuildTestOutcome.FAILED,
+    "SKIPPED": BuildTestOutcome.SKIPPED,
+}
+
 FORMAT = LogFormat(
     "Gradle",
     rules=(
@@ -60,15 +67,21 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"BUILD FAILED in (?P<duration>[\dhms ]{1,30})$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"BUILD SUCCESSFUL$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"BUILD FAILED$"), BuildStatus.FAILED),
+        # With -q, Gradle prints no other result.
+        ResultRule(
+            re.compile(r"FAILURE: Build (?:failed with an exception|completed with \d{1,9} failures)\."),
+            BuildStatus.FAILED,
+        ),
     ),
     tests=(
+        # TestNG gives all rows of a data provider one name.
         NamedTestRule(
-            re.compile(r"(?P<name>[\w$.]{1,300} > .{1,600}) (?P<outcome>PASSED|FAILED|SKIPPED)$"),
-            {
-                "PASSED": BuildTestOutcome.PASSED,
-                "FAILED": BuildTestOutcome.FAILED,
-                "SKIPPED": BuildTestOutcome.SKIPPED,
-            },
+            re.compile(rf"(?P<name>.{{1,300}} > (?:[\w$]{{1,200}}\.){{1,40}}[\w$]{{1,200}}) {_OUTCOME}$"), _OUTCOMES
+        ),
+        NamedTestRule(
+            re.compile(rf"(?P<name>[\w$.]{{1,300}} > .{{1,600}}) {_OUTCOME}$"),
+            _OUTCOMES,
+            part_starts=re.compile(r"> Task (?P<part>:[\w:-]{1,200})$"),
         ),
     ),
 )

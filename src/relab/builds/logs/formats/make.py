@@ -76,6 +76,7 @@ FORMAT = LogFormat(
                 "Not Run": BuildTestOutcome.SKIPPED,
                 **dict.fromkeys(("Failed", "Timeout", "Exception"), BuildTestOutcome.FAILED),
             },
+            part_starts=re.compile(r"Test project (?P<part>\S.{0,1000})$"),
         ),
     ),
 )

@@ -2,7 +2,14 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
+from relab.builds.logs.formats.descriptor import (
+    BlockRule,
+    FailedListRule,
+    LogFormat,
+    NamedTestRule,
+    ResultRule,
+    ScopeRule,
+)
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
@@ -34,7 +41,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed test",
-            re.compile(r"\s*● .{1,300}(?: \u203a |$)"),
+            re.compile(r"\s*● (?!Console$|Cannot log after ).{1,300}(?: \u203a |$)"),
             re.compile(r"\s+\S"),
             bridge=2,
             weight=0.9,
@@ -113,7 +120,7 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"  [1-9]\d{0,8} tests? passed$"), BuildStatus.SUCCESS, yields_to_failure=True),
+        ResultRule(re.compile(r"  [1-9]\d{0,8} tests? passed$"), BuildStatus.SUCCESS, yields_to=(BuildStatus.FAILED,)),
     ),
     tests=(
         NamedTestRule(
@@ -151,6 +158,16 @@ FORMAT = LogFormat(
                 r" ?(?P<outcome>FAIL) +(?P<name>(?:\|.{1,100}\| )?[\w@./-]{1,300}\.[cm]?[jt]sx?(?: > \S.{0,600}| \[ [\w@./-]{1,300} \]))$"
             ),
             _OUTCOMES,
+        ),
+    ),
+    failed_lists=(
+        # Mocha: the names of the groups and of the test, one on each line.
+        FailedListRule(
+            opens=re.compile(r"  [1-9]\d{0,8} failing$"),
+            item=re.compile(r"  \d{1,6}\) (?P<name>\S.{0,600})$"),
+            # The report of a failed test may have any text.
+            closes=re.compile(r"npm (?:ERR!|error) |error Command failed|##\[|={3,}"),
+            continues=re.compile(r"\s{4,}(?P<name>\S.{0,600})$"),
         ),
     ),
     test_scope=ScopeRule(

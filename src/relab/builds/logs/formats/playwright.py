@@ -25,7 +25,7 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(r"  \d{1,9} passed \((?P<duration>[\d.]{1,9}(?:ms|s|m|h))\)$"),
             BuildStatus.SUCCESS,
-            yields_to_failure=True,
+            yields_to=(BuildStatus.FAILED,),
         ),
     ),
     tests=(

@@ -2,7 +2,7 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.logs.formats.descriptor import BlockRule, FailedListRule, LogFormat, NamedTestRule, ResultRule
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 _OUTCOMES = {
@@ -80,8 +80,11 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(rf"{_SUMMARY}[1-9]\d{{0,8}} passed\b.{{0,200}} in (?P<duration>[\d.]{{1,20}}s)\b"),
             BuildStatus.SUCCESS,
+            yields_to=(BuildStatus.INTERRUPTED,),
         ),
+        ResultRule(re.compile(r"!{3,} KeyboardInterrupt !{3,}$"), BuildStatus.INTERRUPTED),
         ResultRule(re.compile(r"FAILED \((?:failures|errors|unexpected)="), BuildStatus.FAILED),
+        ResultRule(re.compile(r"OK(?: \((?:skipped|expected failures)=\d.{0,100}\))?$"), BuildStatus.SUCCESS),
     ),
     tests=(
         NamedTestRule(
@@ -101,6 +104,20 @@ FORMAT = LogFormat(
             re.compile(rf"(?P<name>{_METHOD}) \.\.\. (?P<outcome>ok|FAIL|ERROR|skipped|expected failure)\b"),
             _OF_UNITTEST,
         ),
-        NamedTestRule(re.compile(rf"(?P<outcome>FAIL|ERROR): (?P<name>{_METHOD})$"), _OF_UNITTEST),
+        # After the name of a failed test come the message and the parameters of a subtest.
+        NamedTestRule(
+            re.compile(rf"(?P<outcome>FAIL|ERROR): (?P<name>{_METHOD})(?: [\[(].{{0,1000}})?$"), _OF_UNITTEST
+        ),
+    ),
+    failed_lists=(
+        # Versions before 6, and options such as -rN, print no summary with the names.
+        FailedListRule(
+            opens=re.compile(r"={3,} (?:FAILURES|ERRORS) ={3,}$"),
+            item=re.compile(
+                r"_+ (?!_ )(?:ERROR (?:collecting|at (?:setup|teardown) of) )?(?P<name>[\w./-].{0,600}?) _+$"
+            ),
+            closes=re.compile(r"={3,} .{1,300} ={3,}$"),
+            is_fallback=True,
+        ),
     ),
 )

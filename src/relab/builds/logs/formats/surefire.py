@@ -2,7 +2,7 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule
+from relab.builds.logs.formats.descriptor import BlockRule, FailedListRule, LogFormat, NamedTestRule
 from relab.builds.models import BuildTestOutcome
 
 FORMAT = LogFormat(
@@ -33,7 +33,8 @@ FORMAT = LogFormat(
     tests=(
         NamedTestRule(
             re.compile(
-                r"(?:\[ERROR\] +)?(?P<name>[^\s()]{1,400}(?:\([\w$., \[\]]{0,400}\))?(?:\[[^\]]{1,300}\])?) +(?:-- )?Time elapsed: (?P<duration>[\d.]{1,12} ?s)(?:ec)? +"
+                r"(?:\[ERROR\] +)?(?P<name>[^\s()]{1,400}(?:\([\w$., \[\]]{0,400}\))?(?:\[[^\]]{1,300}\])?|\S.{0,400}\([\w$.]{1,400}\))"
+                r" +(?:-- )?Time elapsed: (?P<duration>[\d.]{1,12} ?s)(?:ec)? +"
                 r"<<< (?P<outcome>FAILURE|ERROR)!"
             ),
             {"FAILURE": BuildTestOutcome.FAILED, "ERROR": BuildTestOutcome.FAILED},
@@ -45,6 +46,18 @@ FORMAT = LogFormat(
             ),
             {"": BuildTestOutcome.FLAKY},
             corrects=True,
+        ),
+    ),
+    failed_lists=(
+        # Old versions write the details of a failed test to a file by default, and only this list to the log.
+        FailedListRule(
+            opens=re.compile(r"(?:\[ERROR\] +)?(?:Tests in error|Failed tests|Failures|Errors): *(?:\S|$)"),
+            item=re.compile(
+                r"(?:\[ERROR\]|Failed tests:|Tests in error:)? {2,4}(?!Run \d)(?:\w{1,300} on instance )?"
+                r"(?P<name>[\w$]{1,300}(?:\[[^\]]{0,300}\])?\([\w$.]{1,400}\)|[\w$]{1,300}(?:\.[\w$]{1,300}){1,20})(?<!Exception)(?<!Error)(?=[:(\s-]|$)"
+            ),
+            closes=re.compile(r"(?:\[ERROR\] +)?Tests run: |\[INFO\]"),
+            is_fallback=True,
         ),
     ),
 )

@@ -12,7 +12,9 @@ FORMAT = LogFormat(
     rules=(
         BlockRule(
             "the job ended by a limit",
-            re.compile(r"No output has been received in the last|The job exceeded the maximum (?:time|log)"),
+            re.compile(
+                r"No output has been received in the last|The (?:job|log) (?:length )?(?:has )?exceeded the (?:maximum|limit)"
+            ),
         ),
         BlockRule(
             "a command failed",
@@ -27,5 +29,12 @@ FORMAT = LogFormat(
     results=(
         ResultRule(re.compile(r"Done\. Your build exited with 0\b"), BuildStatus.SUCCESS, is_final=True),
         ResultRule(re.compile(r"Done\. Your build exited with [1-9]"), BuildStatus.FAILED, is_final=True),
+        # A command of the setup failed, or the job hit a limit; the job then has no line "Done".
+        ResultRule(
+            re.compile(r"Your build has been stopped\.|The (?:build|job) has been terminated"),
+            BuildStatus.FAILED,
+            is_final=True,
+        ),
+        ResultRule(re.compile(r"Done: Job Cancell?ed"), BuildStatus.INTERRUPTED, is_final=True),
     ),
 )
