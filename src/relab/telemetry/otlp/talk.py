@@ -218,7 +218,7 @@ def _given_answer(arguments: Any) -> str | None:
 def _last_answer(messages: Sequence[Message]) -> str | None:
     """Return the text of the last message; None if it is not the assistant's, or if it requests a tool."""
     last = messages[-1]
-    return last.text if last.role == "assistant" and not last.requests else None
+    return last.text or None if last.role == "assistant" and not last.requests else None
 
 
 _QUESTIONS: Final = (
