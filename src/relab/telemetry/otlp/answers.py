@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.messages import Message, all_shown, parsed, read_messages
 from relab.telemetry.otlp.spans import Attributes
-from relab.telemetry.otlp.text import as_text
+from relab.telemetry.otlp.text import as_text, shown_text
 
 
 class CapturedAnswer(NamedTuple):
@@ -41,7 +41,7 @@ def answer_of(attributes: Attributes) -> CapturedAnswer:
     if given and given[-1].text == "":
         return CapturedAnswer(given, "")
     shown = as_text(attributes.get(v.OUTPUT_MESSAGES)) if given is None else None
-    return CapturedAnswer(given, shown or as_text(attributes.get(v.OUTPUT)))
+    return CapturedAnswer(given, shown or shown_text(attributes.get(v.OUTPUT)))
 
 
 _PRINTED_NOTHING: Final = "assistant: None"
@@ -68,8 +68,10 @@ def _in_provider_answer(value: Any) -> list[Message] | None:
 def _messages_in(answer: dict[str, Any]) -> list[Any] | None:
     """Return the messages in an answer of a provider or in a result of LangChain's models; None for other objects.
 
-    The answer is one of OpenAI's APIs, or an object with one message (Ollama's API, LlamaIndex).
+    The answer is one of OpenAI's APIs, or an object with one message (Ollama's API, LlamaIndex) or without one (Agno).
     """
+    if answer == {"messages": []}:
+        return []
     only = answer.get("message")
     if isinstance(only, dict) and isinstance(only.get("role"), str):
         return [answer]

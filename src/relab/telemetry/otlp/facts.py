@@ -270,11 +270,11 @@ def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> li
 
 def _model_input(attributes: Attributes, taken: list[Message] | None) -> str | None:
     took = last_shown(taken) if taken is not None else text.as_text(attributes.get(v.INPUT_MESSAGES))
-    return took or text.as_text(attributes.get(v.INPUT))
+    return took or text.shown_text(attributes.get(v.INPUT))
 
 
 def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
-    return text.as_text(attributes.get(v.INPUT)), text.as_text(attributes.get(v.OUTPUT))
+    return text.shown_text(attributes.get(v.INPUT)), text.shown_text(attributes.get(v.OUTPUT))
 
 
 def model_of(attributes: Attributes) -> str | None:

@@ -65,6 +65,8 @@ ANSWERS: dict[str, tuple[Any, str | None]] = {
     "an object of the program": ({"object": "parcel", "output": "none"}, '{"object": "parcel", "output": "none"}'),
     "a list of objects of the program": ([{"message": "hi"}], '[{"message": "hi"}]'),
     "an empty list": ([], "[]"),
+    "Agno, an empty stream": ({"messages": []}, ""),
+    "MLflow, no output": ("null", None),
     "no answer": (None, None),
 }
 
@@ -138,3 +140,20 @@ def test_empty_text_of_an_outer_report_does_not_hide_the_request_of_an_inner_one
     )
 
     assert [step.output_summary for step in run.steps] == ["order_lookup({})"]
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "null",
+        '{"output_type": "str"}',
+        "\"<AsyncAPIResponse [200 OK] type=<class 'openai.types.responses.response.Response'>>\"",
+    ],
+)
+def test_absent_value_or_printed_object_is_no_question_and_no_answer(printed: str) -> None:
+    chain = {"openinference.span.kind": "CHAIN", "input.value": printed, "output.value": printed}
+
+    run = run_of(span("root", None, AGENT, end=9), span("one", "root", chain | AGENT, start=1, end=2))
+
+    assert (run.question, run.answer) == (None, None)
+    assert [(agent.question, agent.answer) for agent in run.agents] in ([], [(None, None)])
