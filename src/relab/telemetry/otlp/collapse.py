@@ -288,7 +288,8 @@ def _join_streams(spans: Sequence[SpanFacts], changed: dict[str, SpanFacts]) -> 
 
 def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:
     given = {field: value for field, value in inner.item.items() if field not in _OWN_FIELDS}
-    own = dict(outer.item)
+    # An outer report that shows an empty text may only not read the requests of tools that the inner one has.
+    own = {field: value for field, value in outer.item.items() if value != "" or not given.get(field)}
     if outer.talk == Talk() != inner.talk:
         # The inner report has the messages; the outer one has what was passed to its function.
         for field in ("input_summary", "output_summary"):

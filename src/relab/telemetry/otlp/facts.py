@@ -22,17 +22,10 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp import text
 from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.answers import answer_of
 from relab.telemetry.otlp.arguments import given_arguments
 from relab.telemetry.otlp.dialects import normalize
-from relab.telemetry.otlp.messages import (
-    Message,
-    ToolResult,
-    all_shown,
-    last_shown,
-    parsed,
-    read_messages,
-    read_result,
-)
+from relab.telemetry.otlp.messages import Message, ToolResult, last_shown, parsed, read_messages, read_result
 from relab.telemetry.otlp.outcome import SpanOutcome, is_interrupted, outcome_of
 from relab.telemetry.otlp.provider_errors import read_provider_error
 from relab.telemetry.otlp.refusals import REFUSAL
@@ -112,13 +105,15 @@ def _talk_between(attributes: Attributes) -> Talk:
 def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:
     attributes = span.attributes
     usage = usage_of(attributes)
-    taken, given = read_messages(attributes.get(v.INPUT_MESSAGES)), read_messages(attributes.get(v.OUTPUT_MESSAGES))
+    taken = read_messages(attributes.get(v.INPUT_MESSAGES))
     if role is Role.LLM:
-        item = _step(span, role, outcome, usage, _model_texts(attributes, taken, given))
+        given, shown = answer_of(attributes)
+        item = _step(span, role, outcome, usage, (_model_input(attributes, taken), shown))
         reasons = _finish_reasons(attributes, given)
         if reasons is not None:
             item["finish_reasons"] = reasons
     else:
+        given = read_messages(attributes.get(v.OUTPUT_MESSAGES))
         item = _step(span, role, outcome, usage, _plain_texts(attributes))
         target = text_attribute(attributes, v.HANDOVER_TO) if role is Role.HANDOFF else None
         if target is not None:
@@ -153,7 +148,7 @@ def _step(
     took, gave = texts
     if took:
         item["input_summary"] = took[: text.MAX_INPUT_CHARS]
-    if gave:
+    if gave or (gave == "" and role is Role.LLM):
         item["output_summary"] = gave[: text.MAX_OUTPUT_CHARS]
     _add(item, "model", model_of(attributes))
     if usage is not None:
@@ -273,17 +268,13 @@ def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> li
     ]
 
 
-def _model_texts(
-    attributes: Attributes, taken: list[Message] | None, given: list[Message] | None
-) -> tuple[str | None, str | None]:
+def _model_input(attributes: Attributes, taken: list[Message] | None) -> str | None:
     took = last_shown(taken) if taken is not None else text.as_text(attributes.get(v.INPUT_MESSAGES))
-    gave = all_shown(given) if given is not None else text.as_text(attributes.get(v.OUTPUT_MESSAGES))
-    plain = _plain_texts(attributes)
-    return took or plain[0], gave or plain[1]
+    return took or text.shown_text(attributes.get(v.INPUT))
 
 
 def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
-    return text.as_text(attributes.get(v.INPUT)), text.as_text(attributes.get(v.OUTPUT))
+    return text.shown_text(attributes.get(v.INPUT)), text.shown_text(attributes.get(v.OUTPUT))
 
 
 def model_of(attributes: Attributes) -> str | None:

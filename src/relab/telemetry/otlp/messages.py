@@ -51,7 +51,8 @@ class Message(NamedTuple):
     """One message of a conversation with a model.
 
     `role` is `system`, `user`, `assistant`, `tool` or another text; empty if unknown. `text` is the author's own text,
-    without reasoning, tool requests and tool results; None if the message has only these.
+    without reasoning, tool requests and tool results; None if the message has only these, or no text; empty if its only
+    text is empty.
     """
 
     role: str
@@ -95,10 +96,8 @@ def parsed(text: str) -> Any:
 
 def last_shown(messages: Iterable[Message]) -> str | None:
     """Return the last message as text (`Message.shown`); None if there is no message, or if this text is empty."""
-    found = None
-    for message in messages:
-        found = message
-    return found.shown() if found is not None else None
+    listed = list(messages)
+    return listed[-1].shown() if listed else None
 
 
 def all_shown(messages: Iterable[Message]) -> str | None:
@@ -145,7 +144,8 @@ _WRAPPED: Final = {
     "toolResponse": "tool_result",
 }
 """Parts of messages in the formats of Gemini, Bedrock and Genkit: the only key is the kind of the part."""
-_CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id", "ref")
+_CALL_IDS: Final = ("call_id", "id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id", "ref")
+_RESULT_IDS: Final = ("ref", "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "call_id", "id")
 _NAMES: Final = ("name", "tool_name", "toolName")
 _ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
 _CONTENTS: Final = ("response", "result", "output", "content", "errorText", "error")
@@ -181,8 +181,8 @@ def _read(given: Any) -> Message:
     if not role:
         role = "assistant" if gathered.requests else "tool" if gathered.results else ""
     text = "\n".join(gathered.texts) or None
-    if text is None and not gathered.requests and not gathered.results and not gathered.is_known:
-        text = _clean(as_text(given))
+    if text is None and not gathered.requests and not gathered.results:
+        text = "" if gathered.has_empty_text else None if gathered.is_known else _clean(as_text(given))
     return Message(role, text, tuple(gathered.requests), tuple(gathered.results), reason)
 
 
@@ -193,8 +193,8 @@ class _Gathered:
         self.texts: list[str] = []
         self.requests: list[ToolRequest] = []
         self.results: list[ToolResult] = []
-        self.is_known = False
-        """Whether the message has a field that this module reads, even if the field is empty."""
+        self.is_known, self.has_empty_text = False, False
+        """Whether the message has a field that this module reads, even if it is empty; whether it has an empty text."""
 
     def add(self, part: Any) -> None:
         """Read one part of the message's content: add its text, tool request or tool result; ignore reasoning."""
@@ -227,6 +227,7 @@ class _Gathered:
         """Add a text that the author of the message wrote; ignore an empty text."""
         if text:
             self.texts.append(clean_text(text))
+        self.has_empty_text = self.has_empty_text or text == ""
 
     def add_shown_call(self, part: dict[str, Any]) -> None:
         """Add the request and the result (if any) of a tool call from `part`, a part in the Vercel AI SDK's format."""
@@ -259,7 +260,7 @@ class _Gathered:
             flagged = True
         self.results.append(
             ToolResult(
-                _text_of(part, _CALL_IDS[::-1], MAX_ID_CHARS),
+                _text_of(part, _RESULT_IDS, MAX_ID_CHARS),
                 _text_of(part, _NAMES, MAX_TOOL_NAME_CHARS),
                 _clean(content_text(content)),
                 is_error or flagged,
@@ -270,7 +271,7 @@ class _Gathered:
 def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
     """Add the texts, tool requests and tool results of `message` to `gathered`. `role` is the role of the message."""
     parts, content = message.get("parts") or message.get("blocks"), message.get("content")
-    gathered.is_known = [] in (message.get("parts"), content) or _is_bare(message)
+    gathered.is_known = [] in (message.get("parts"), message.get("blocks"), content) or _is_bare(message)
     if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
         gathered.add_result({**message, "content": content})
     else:

@@ -218,7 +218,7 @@ def _given_answer(arguments: Any) -> str | None:
 def _last_answer(messages: Sequence[Message]) -> str | None:
     """Return the text of the last message; None if it is not the assistant's, or if it requests a tool."""
     last = messages[-1]
-    return last.text if last.role == "assistant" and not last.requests else None
+    return last.text or None if last.role == "assistant" and not last.requests else None
 
 
 _QUESTIONS: Final = (
@@ -244,7 +244,8 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0, returned: list[T
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
         value = found if found is not None else value
     if isinstance(value, str):
-        return clean_text(value) or None if _PRINTED_OBJECT.match(value) is None else None
+        is_text = value != "null" and _PRINTED_OBJECT.match(value) is None
+        return clean_text(value) or None if is_text else None
     messages = read_messages(value)
     if messages and any(message.role for message in messages):
         if returned is not None:
@@ -268,7 +269,7 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
 
     - the first non-empty field in `fields`;
     - the first element of `args`, the arguments of a function; if `args` is empty, all of `kwargs`;
-    - the only field of the object, if its value is a text.
+    - the only field of the object, if its value is a text and it does not name a type.
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:
@@ -276,12 +277,12 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
     arguments = next((value[key] for key in ("args", "kwargs") if value.get(key)), None)
     if arguments is not None:
         return arguments[0] if isinstance(arguments, list) else arguments
-    [only] = value.values() if len(value) == 1 else [None]
-    return only if isinstance(only, str) else None
+    [(name, only)] = value.items() if len(value) == 1 else [("", None)]
+    return only if isinstance(only, str) and not name.endswith("type") else None
 
 
 _STRUCTURED: Final = ("structured_response", "structuredResponse")
 """The field of LangChain's agents, in Python and in JavaScript, with the answer if the program asked for an object."""
 _MAX_DEPTH: Final = 4
-_PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)")
+_PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x| [^\n<>]{0,200}<class ')")
 """An object as Python prints it: it is not a text that a user has written or read."""

@@ -31,6 +31,11 @@ def as_text(value: Any) -> str | None:
     return pydantic_core.to_json(value).decode()
 
 
+def shown_text(value: Any) -> str | None:
+    """Return the input or output of a span as text; None if it is None, or the JSON of null (MLflow)."""
+    return None if value == "null" else as_text(value)
+
+
 def arguments_of(value: Any) -> JsonValue:
     """Return the arguments of a call as a JSON value.
 

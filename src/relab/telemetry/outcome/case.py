@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from relab.telemetry.agent_models import ReportedAgent
 from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
-from relab.telemetry.outcome.phrases import STEP_LIMIT, find_inability
+from relab.telemetry.outcome.phrases import ENDED, STEP_LIMIT, find_inability
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 
@@ -212,7 +212,7 @@ class Case:
         """
         last = self.last_model
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
-        if last is None or last.result or last.finish_reasons or not last.is_good:
+        if last is None or last.result is not None or last.finish_reasons or not last.is_good:
             return False
         if others:
             return all(step.result and step.finish_reasons for step in others)
@@ -220,6 +220,22 @@ class Case:
         has_no_messages = (run.model_extra or {}).get("has_messages") is False
         is_known = filled(run.question) is not None or run.model is None or has_no_messages
         return self.has_agent and run.cost is None and is_known
+
+    @property
+    def silent_model(self) -> RunActivity | None:
+        """The last model call, if it ended without an error and with an empty answer; otherwise None.
+
+        A call whose answer was only not captured does not count: the output is reported as empty, or the call has a
+        finish reason, each of the earlier model calls (at least one) has an output, and the question is known.
+        """
+        last = self.last_model
+        if last is None or filled(last.result) is not None or not last.is_good or self.calls_after(last):
+            return None
+        if any(reason.casefold() not in ENDED for reason in last.finish_reasons):
+            return None
+        others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
+        is_captured = filled(self.fields.question) is not None and all(step.result for step in others)
+        return last if last.result is not None or (others and last.finish_reasons and is_captured) else None
 
     @property
     def has_agent(self) -> bool:

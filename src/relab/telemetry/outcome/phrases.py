@@ -39,6 +39,8 @@ FILTERED = frozenset(
     )
 )  # fmt: skip
 TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
+ENDED = frozenset(("stop", "end_turn", "stop_sequence", "completed"))
+"""Finish reasons of an answer that the model itself ended."""
 CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 """Finish reasons, in lower case."""
 

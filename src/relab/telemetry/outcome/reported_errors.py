@@ -12,6 +12,7 @@ _IN_BAND_TEXT = re.compile(
     r"(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
     r"|(?:i )?encountered (?:an )?error\b"
     r"|error (?:executing|calling|running|invoking) tool\b"
+    r"|unknown (?:tool|function)(?: name)?:? [\"'`]|tool [\"'`]?[\w.-]{1,100}[\"'`]? not found\b"
     r"|(?:tool (?:call|execution)|function call|request|execution) failed\b"
     r"|(?-i:(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\s*[:(])"
     r"|HTTP (?:error )?(?:400|401|403|422|429|5\d\d)\s*(?:[:(]|$)"

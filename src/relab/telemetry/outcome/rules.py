@@ -332,13 +332,13 @@ def _step_failed(case: Case) -> OutcomeReport | None:
 
 
 def _answer_empty(case: Case) -> OutcomeReport | None:
-    """Return the outcome if the run reports a final answer that is blank; otherwise None."""
-    run = case.fields
-    if run.answer is not None and not run.answer.strip():
-        return report_of(
-            RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_EMPTY, [("run", run.run_id, "answer", run.answer)]
-        )
-    return None
+    """Return the outcome if the run reports a blank answer, or none after a model's empty answer; otherwise None."""
+    run, silent = case.fields, case.silent_model
+    if run.answer is not None:
+        quotes = [] if run.answer.strip() else [("run", run.run_id, "answer", run.answer)]
+    else:
+        quotes = [("step", silent.ref_id, "status", silent.status.value)] if silent is not None else []
+    return report_of(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_EMPTY, quotes) if quotes else None
 
 
 def _answer_ended_early(case: Case) -> OutcomeReport | None:

@@ -1,0 +1,98 @@
+"""Read the answer of a model call: from its output messages, or from the provider's answer as the client received it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.messages import Message, all_shown, parsed, read_messages
+from relab.telemetry.otlp.spans import Attributes
+from relab.telemetry.otlp.text import as_text, shown_text
+
+
+class CapturedAnswer(NamedTuple):
+    """The answer of a model call.
+
+    Attributes:
+        messages: the messages of the answer; None if the span has no output in a known format.
+        text: the answer as a timeline shows it; empty if the model is known to have said nothing; None if no answer was
+            captured.
+    """
+
+    messages: list[Message] | None
+    text: str | None
+
+
+def answer_of(attributes: Attributes) -> CapturedAnswer:
+    """Return the answer in the attributes of a model call's span.
+
+    Output messages that say nothing are no evidence: OpenInference leaves out the content of a message if it is empty.
+    The messages in the provider's answer, if it is there, then show whether the model said something.
+    """
+    given = read_messages(attributes.get(v.OUTPUT_MESSAGES))
+    shown = all_shown(given) if given is not None else None
+    if shown is not None:
+        return CapturedAnswer(given, shown)
+    found = _in_provider_answer(attributes.get(v.OUTPUT))
+    if found is None and attributes.get(v.OUTPUT) == _PRINTED_NOTHING:
+        found = [Message("assistant", "")]
+    if found is not None:
+        return CapturedAnswer(found, all_shown(found) or "")
+    if given and given[-1].text == "":
+        return CapturedAnswer(given, "")
+    shown = as_text(attributes.get(v.OUTPUT_MESSAGES)) if given is None else None
+    return CapturedAnswer(given, shown or shown_text(attributes.get(v.OUTPUT)))
+
+
+_PRINTED_NOTHING: Final = "assistant: None"
+"""An answer of LlamaIndex without content, as Python prints it."""
+
+
+def _in_provider_answer(value: Any) -> list[Message] | None:
+    """Return the messages in a provider's answer; None if `value` is not an answer, or a list of answers, of a provider.
+
+    The list is empty if the answer has no message, as the answer of a failed call in LangChain.
+    """
+    if isinstance(value, str):
+        value = parsed(value) if value.startswith(("{", "[")) else None
+    items = value if isinstance(value, list) else [value]
+    found: list[Any] = []
+    for item in items:
+        answers = _messages_in(item) if isinstance(item, dict) else None
+        if answers is None:
+            return None
+        found.extend(answers)
+    return read_messages(found) if items else None
+
+
+def _messages_in(answer: dict[str, Any]) -> list[Any] | None:
+    """Return the messages in an answer of a provider or in a result of LangChain's models; None for other objects.
+
+    The answer is one of OpenAI's APIs, or an object with one message (Ollama's API, LlamaIndex) or without one (Agno).
+    """
+    if answer == {"messages": []}:
+        return []
+    only = answer.get("message")
+    if isinstance(only, dict) and isinstance(only.get("role"), str):
+        return [answer]
+    prompts = answer.get("generations")
+    if isinstance(prompts, list):
+        generated = [item for prompt in prompts for item in (prompt if isinstance(prompt, list) else [prompt])]
+        return [_generated(item) for item in generated]
+    kind = answer.get("object")
+    field = _LISTS.get(kind) if isinstance(kind, str) else None
+    listed = answer.get(field) if field is not None else None
+    if not isinstance(listed, list):
+        return None
+    return [item for item in listed if not isinstance(item, dict) or item.get("type") != "reasoning"]
+
+
+_LISTS: Final = {"response": "output", "chat.completion": "choices"}
+"""`{kind of the object: the field with its messages}`, in OpenAI's APIs."""
+
+
+def _generated(item: Any) -> Any:
+    """Return a message that a model of LangChain generated; completions have only a text."""
+    if not isinstance(item, dict) or isinstance(item.get("message"), dict):
+        return item
+    return {"role": "assistant", "content": item.get("text")}

@@ -1,0 +1,159 @@
+"""Answers of model calls: what a client received is read where no output messages show it, and an empty answer is one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from relab.telemetry.models import AgentRun
+from unit.telemetry.otlp.builders import AGENT, Attributes, run_of, span, step_of
+
+LLM = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-x"}
+TOOL = {"openinference.span.kind": "TOOL", "tool.name": "order_lookup", "output.value": "shipped"}
+BARE = {"llm.output_messages.0.message.role": "assistant"}
+QUESTION = {"llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": "Where is A-17?"}
+
+REQUEST = {"type": "function_call", "id": "__fake_id__", "call_id": "call_0", "name": "order_lookup", "arguments": "{}"}
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "think"}]}
+
+
+def response(*output: Any) -> dict[str, Any]:
+    """Return an answer of OpenAI's Responses API, as the OpenAI Agents SDK makes one of streamed chat completions."""
+    return {"id": "resp_1", "object": "response", "error": None, "output": list(output), "usage": None}
+
+
+def said(text: str) -> dict[str, Any]:
+    """Return the message of an answer of the Responses API."""
+    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+
+
+def completion(content: str | None) -> dict[str, Any]:
+    """Return an answer of the chat completions API."""
+    message = {"role": "assistant", "content": content}
+    return {"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+
+
+def generated(content: str) -> dict[str, Any]:
+    """Return the result of a model of LangChain."""
+    kwargs = {"content": content, "type": "AIMessageChunk"}
+    message = {"lc": 1, "type": "constructor", "id": ["langchain", "messages", "AIMessageChunk"], "kwargs": kwargs}
+    return {"generations": [[{"text": content, "generation_info": None, "message": message}]], "llm_output": None}
+
+
+def llama_index(*texts: str) -> dict[str, Any]:
+    """Return a response of LlamaIndex."""
+    return {"message": {"role": "assistant", "additional_kwargs": {}, "blocks": [{"text": text} for text in texts]}}
+
+
+ANSWERS: dict[str, tuple[Any, str | None]] = {
+    "a list of responses": ([response(said("Shipped."))], "Shipped."),
+    "a response": (response(REASONING, said("Shipped.")), "Shipped."),
+    "a response that requests a tool": ([response(REQUEST)], "order_lookup({})"),
+    "a response without output": ([response()], ""),
+    "a response with an empty text": (response(said("")), ""),
+    "a chat completion": (completion("Shipped."), "Shipped."),
+    "an empty chat completion": (completion(""), ""),
+    "LangChain": (generated("Shipped."), "Shipped."),
+    "LangChain, empty": (generated(""), ""),
+    "LangChain, a completion": ({"generations": [[{"text": "Shipped."}]]}, "Shipped."),
+    "LangChain, a failed call": ({"generations": [[]], "llm_output": None}, ""),
+    "LlamaIndex": (llama_index("Shipped."), "Shipped."),
+    "LlamaIndex, empty": (llama_index(), ""),
+    "LlamaIndex, empty and printed": ("assistant: None", ""),
+    "an object of the program": ({"object": "parcel", "output": "none"}, '{"object": "parcel", "output": "none"}'),
+    "a list of objects of the program": ([{"message": "hi"}], '[{"message": "hi"}]'),
+    "an empty list": ([], "[]"),
+    "Agno, an empty stream": ({"messages": []}, ""),
+    "MLflow, no output": ("null", None),
+    "no answer": (None, None),
+}
+
+
+@pytest.mark.parametrize(("output", "shown"), ANSWERS.values(), ids=ANSWERS)
+def test_step_shows_the_answer_that_a_client_received(output: Any, shown: str | None) -> None:
+    value = output if isinstance(output, str) else json.dumps(output)
+
+    assert step_of(LLM | ({"output.value": value} if output is not None else {})).output_summary == shown
+
+
+def test_output_messages_that_say_something_come_before_the_answer_that_a_client_received() -> None:
+    output = BARE | {"llm.output_messages.0.message.content": "Shipped.", "output.value": json.dumps(completion("No."))}
+
+    assert step_of(LLM | output).output_summary == "Shipped."
+
+
+def run_with(last: Attributes) -> AgentRun:
+    """Return the run of an agent whose model requests a tool, and then gives an answer with these attributes."""
+    asked = LLM | QUESTION | {"output.value": json.dumps([response(REQUEST)])}
+    return run_of(
+        span("root", None, AGENT, end=9),
+        span("m1", "root", asked, start=1, end=2),
+        span("t1", "root", TOOL, start=3, end=4),
+        span("m2", "root", LLM | QUESTION | last, start=5, end=6),
+    )
+
+
+def test_streamed_answer_of_the_agents_sdk_is_the_answer_of_the_run() -> None:
+    later_input = {
+        "llm.input_messages.1.message.role": "assistant",
+        "llm.input_messages.1.message.tool_calls.0.tool_call.id": "call_0",
+        "llm.input_messages.1.message.tool_calls.0.tool_call.function.name": "order_lookup",
+        "llm.input_messages.1.message.tool_calls.0.tool_call.function.arguments": "{}",
+    }
+
+    run = run_with(later_input | {"output.value": json.dumps([response(said("Shipped."))])})
+
+    assert (run.question, run.answer) == ("Where is A-17?", "Shipped.")
+    # The request's `call_id`, and not its `id`, is that of the later input: the call is shown once.
+    assert [call.tool_name for call in run.tool_calls] == ["order_lookup"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        BARE | {"output.value": json.dumps(completion("")), "llm.finish_reason": "stop"},
+        BARE | {"output.value": "assistant: None"},
+        {"output.value": json.dumps([response()])},
+    ],
+    ids=["chat completion", "LlamaIndex", "response"],
+)
+def test_empty_answer_is_no_answer_of_the_run(last: Attributes) -> None:
+    run = run_with(last)
+
+    assert run.answer is None
+    assert [step.output_summary for step in run.steps] == ["order_lookup({})", ""]
+
+
+def test_empty_text_of_an_outer_report_does_not_hide_the_request_of_an_inner_one() -> None:
+    request = {
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "order_lookup",
+        "llm.output_messages.0.message.tool_calls.0.tool_call.function.arguments": "{}",
+    }
+
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("outer", "root", LLM | {"output.value": json.dumps(llama_index())}, start=1, end=4),
+        span("inner", "outer", LLM | request, start=2, end=3),
+    )
+
+    assert [step.output_summary for step in run.steps] == ["order_lookup({})"]
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "null",
+        '{"output_type": "str"}',
+        "\"<AsyncAPIResponse [200 OK] type=<class 'openai.types.responses.response.Response'>>\"",
+    ],
+)
+def test_absent_value_or_printed_object_is_no_question_and_no_answer(printed: str) -> None:
+    chain = {"openinference.span.kind": "CHAIN", "input.value": printed, "output.value": printed}
+
+    run = run_of(span("root", None, AGENT, end=9), span("one", "root", chain | AGENT, start=1, end=2))
+
+    assert (run.question, run.answer) == (None, None)
+    assert [(agent.question, agent.answer) for agent in run.agents] in ([], [(None, None)])
