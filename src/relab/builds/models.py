@@ -269,8 +269,8 @@ class SimulationRequest(BaseModel):
     Attributes:
         fault: the fault of the simulated build, by its name in `examples/build`; None for a random fault.
         action_id: the id of the action (a change of the configuration) whose effect is simulated. 0 keeps the default
-            configuration. 5 (one job at a time) and 7 (build from clean) change nothing either, because the default
-            configuration has these values already.
+            configuration. Actions 5 and 7 have no effect, because the default configuration has their values already:
+            one job at a time (5), and a build from clean (7).
         seed: the seed of the simulation; None for a new random seed each time.
     """
 

@@ -67,7 +67,9 @@ def rows_of_tests(
 ) -> list[tuple[Any, ...]]:
     """Return the rows of the table `build_tests` for a build: one for each test, at most `MAX_STORED_TESTS`.
 
-    If there are more tests, those that failed are stored first, then those in `known_failures`, then the others.
+    If there are more tests, the failed and the flaky ones are stored first, then those in `known_failures`, then the
+    others. Secrets in names and messages are masked. Of tests with the same name, only the one with the worst outcome
+    is stored.
 
     Args:
         build_id: the id of the build.

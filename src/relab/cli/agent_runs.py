@@ -119,7 +119,10 @@ def _traces(number: int, max_counted: int) -> str:
 
 
 def _count_left_out(telemetry: TelemetryService, wanted: RunFilter, page: RunPage) -> int:
-    """Return how many traces without agent activity are left out of `page`, the first page of a list of runs."""
+    """Return how many traces without agent activity are left out of `page`, the first page of a list of runs.
+
+    Counting stops at `telemetry.no_agent_activity.max_counted`.
+    """
     if page.next_cursor:
         oldest_us = min(run.started_at for run in page.items)
         wanted = wanted.model_copy(update={"started_after_us": max(oldest_us, wanted.started_after_us or 0)})

@@ -49,7 +49,8 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
     """Run the small jobs that follow an analysis or a deletion of runs, if no worker is alive.
 
     These jobs store the failure category or the behaviours (patterns) that an analysis found in a run, or delete the
-    analyses of deleted runs. Only the newest `at_most` pending jobs are considered.
+    analyses of deleted runs. Only the newest `at_most` pending jobs of all kinds are considered: with many other
+    pending jobs, older small jobs are left to a worker.
     """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import BEHAVIOURS_JOB, DELETED_JOB, LABEL_JOB

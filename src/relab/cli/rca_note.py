@@ -86,7 +86,9 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
 
 
 def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Iterator[tuple[str, str]]:
-    """Yield `(line, style)` for the first part of a note: the failure, the step that failed, and the possible causes.
+    """Yield `(line, style)` for the first part of a note: all of it except the evidence and the recommended changes.
+
+    This part says what failed and where, which steps may have gone wrong, and what else was seen or was not judged.
 
     Args:
         note: the note (the summary of an analysis).

@@ -105,8 +105,9 @@ def _likely(
 ) -> float:
     """Return the probability that a condition is true while the cause of the runbook `own` is present.
 
-    If `own` has the condition, the result is its `likely` there. If only `other` has it, the result is its `otherwise`
-    in `other`: the probability that the condition is true while the cause of `other` is absent.
+    If `own` expects the condition, this is the field `likely` of that expectation. If only `other` expects it, the
+    cause of `other` is taken as absent, and the result is the field `otherwise` of the expectation in `other`: the
+    probability that the condition is true without that cause.
 
     Args:
         own: the expectations of the runbook whose cause is present, by condition.

@@ -197,9 +197,10 @@ class LoadRecorder:
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield, in order, the time windows that are over at `now_ns`, up to the first one with a request in flight.
+        """Yield, in order, the time windows that are over at `now_ns`; stop before the first with a request in flight.
 
-        The caller must have called `due` for all requests that were due before `now_ns`.
+        A later call yields that window and those after it. The caller must have called `due` for all requests that were
+        due before `now_ns`.
         """
         self._open_until(min(now_ns, self._end_ns))
         while self._open and not self._open[0].under_way and now_ns >= self._end_of(self._open[0].index):

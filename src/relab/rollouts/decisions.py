@@ -118,7 +118,12 @@ class PersonalDecisions:
     def _held(self, rollout_id: str) -> Iterator[tuple[RolloutRecord, RolloutTarget]]:
         """Return a context manager that holds the lease of an ended rollout's target, and yields (record, target).
 
+        It first restores flags that a rollout of a dead process left changed on this target.
+
         Raises:
+            RolloutNotFoundError: no rollout has this id.
+            TargetBusyError: another rollout holds the lease of the target.
+            RelabError: these flags cannot be restored.
             RolloutStateError: the rollout is not over.
         """
         record = self._store.get(rollout_id).record

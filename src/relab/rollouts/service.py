@@ -275,7 +275,10 @@ class RolloutService:
         return self._store.get(rollout_id).open_change is not None
 
     def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Stop a rollout that is not over, as the person `by` requests with the reason `note`; return its record.
+        """Request the stop of a rollout, as the person `by` with the reason `note`; return the rollout's record.
+
+        A process that executes the rollout restores the flags and ends it within seconds, so the rollout in the
+        returned record may still be running. If no process executes it, this call does both.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.

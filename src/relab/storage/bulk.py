@@ -151,7 +151,10 @@ def _postgresql_insert_or_lock(table: Table) -> str:
 
 
 def _base_type(declared: str) -> str:
-    """Return the type name without its length, as COPY requires: `varchar` for VARCHAR(32)."""
+    """Return PostgreSQL's internal name of a column type, without its length, as a binary COPY requires.
+
+    Examples are `varchar` for VARCHAR(32) and `int8` for BIGINT. JSON becomes `text`.
+    """
     name = declared.partition("(")[0].strip().lower()
     return {
         "double precision": "float8",

@@ -52,7 +52,7 @@ class TelemetryIntake:
 
     @property
     def waiting(self) -> int:
-        """The number of spans, log records, steps and tool calls that are decoded but not yet committed."""
+        """The number of rows that are decoded but not yet committed, such as spans, log records and timeline items."""
         return self._threads.writer.waiting if self._threads is not None else 0
 
     def start(self, on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None) -> None:

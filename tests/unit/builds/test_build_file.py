@@ -159,11 +159,11 @@ def test_action_and_fault_ids_of_requests_match_catalogue_and_simulator() -> Non
         assert tuple(simulator.actions(fault)) == SIMULATED_ACTION_IDS
 
 
-def test_descriptions_of_the_simulator_name_the_actions_that_change_nothing() -> None:
+def test_descriptions_of_the_simulator_name_the_actions_without_effect() -> None:
     others = " and ".join(str(action_id) for action_id in ACTION_IDS if action_id not in SIMULATED_ACTION_IDS)
 
-    assert f"{others} change nothing" in " ".join((SimulationRequest.__doc__ or "").split())
-    assert f"Actions {others} change nothing" in (ROOT / "docs" / "builds.md").read_text()
+    assert f"Actions {others} have no effect" in " ".join((SimulationRequest.__doc__ or "").split())
+    assert f"Actions {others} have no effect" in (ROOT / "docs" / "builds.md").read_text()
 
 
 def test_configurations_differ_only_if_the_build_file_or_a_limit_makes_a_difference(tmp_path: Path) -> None:

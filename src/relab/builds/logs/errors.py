@@ -6,6 +6,9 @@ from relab.core.errors import InvalidInputError
 
 
 class BuildLogUnreadableError(InvalidInputError):
-    """A log cannot be read: its file does not exist, is a folder, is compressed, or is not readable for this user."""
+    """A log cannot be read.
+
+    Its file does not exist, is a folder, is compressed, is too large, or is not readable for this user.
+    """
 
     code = "build_log_unreadable"

@@ -68,10 +68,10 @@ class KnobChange(_Section):
 
 
 def _knob_text(value: Any) -> Any:
-    """Return the content of a build file in which `on` and `off` are booleans, for knobs (settings) that are switches.
+    """Convert the texts `on` and `off` of switches (knobs with a boolean value) to True and False.
 
-    `value` is the parsed content of the file, in which `on` and `off` are texts. If it is not a mapping, it is
-    returned unchanged.
+    `value` is `{knob: value}`, such as the section `defaults` of a build file; a knob is a setting of the build. Return
+    a copy with the converted values; all other values are unchanged. If `value` is not a mapping, return it as it is.
     """
     if not isinstance(value, dict):
         return value

@@ -29,6 +29,8 @@ def set_rlimits(
         missing: `{limit: reason}` of the limits that no control group enforces.
         max_file_bytes: the largest size of each file that the process writes; None for no limit.
         most_tasks: how many tasks (processes and threads) the process's user may have; None for the kernel's limit.
+            The limit that is set is an eighth and 16 tasks higher, and it is not set for root, to which it would not
+            apply.
 
     Returns:
         `{limit: mechanism that enforces it, or "not enforced: <why>"}` for the limits in `missing`, for open files and

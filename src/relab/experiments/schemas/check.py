@@ -29,7 +29,8 @@ def check_file(file: Path, name: str | None = None, *, is_lines: bool | None = N
         is_lines: whether each line is a document; None to decide by the file's suffix: .jsonl and .ndjson mean True.
 
     Raises:
-        ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
+        ExperimentInvalidError: there is no such schema or file, the file has no document, or a document does not match
+            the schema.
     """
     documents = list(_documents(file, is_lines=file.suffix in _LINES if is_lines is None else is_lines))
     if not documents:

@@ -35,10 +35,11 @@ class BoundedFolder:
     def make_room(self, written: Path, added: int) -> None:
         """If the files of this folder exceed the limit, delete the least recently used ones.
 
-        Files are deleted until the total size is at most `_KEPT_SHARE` of the limit.
+        Files are deleted until the total size is at most `_KEPT_SHARE` of the limit. The file just written is only
+        deleted if it is larger than the limit by itself.
 
         Args:
-            written: the path of a file that was just written, and is therefore deleted last.
+            written: the path of the file that was just written.
             added: the size of this file in bytes.
         """
         with self._lock:

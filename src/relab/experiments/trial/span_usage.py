@@ -43,7 +43,7 @@ def span_usage(
 
 
 def cost_of_attempt(folder: TrialFolder, attempt: FinishedAttempt, number: int) -> float:
-    """Return the cost of an attempt in USD: the one that its harness reports, else that of its spans, else 0.
+    """Return the cost of an attempt in USD: the one that its harness reports if above 0, else that of its spans, or 0.
 
     `number` is the number of the attempt, from 1.
     """

@@ -174,7 +174,17 @@ def _read_index(folder: Path) -> _Index:
 
 
 def _known(rows: Mapping[str, list[Any]]) -> Known:
-    """Return the stamps and entries in rows of the index; raise ValueError for a row of another form."""
+    """Return `{path: (stamp, entry)}` of the files in rows of the snapshot index.
+
+    A stamp has the size, the times and the inode of a file; an entry has the digest, the size and the mode of its
+    content.
+
+    Args:
+        rows: `{path: row}`; each row must be a list of seven values of the types in `_ROW`.
+
+    Raises:
+        ValueError: a row has another number of values, or a value of another type.
+    """
     if any(tuple(map(type, row)) != _ROW for row in rows.values()):
         raise ValueError
     return {path: (FileStamp(*row[:4]), FileEntry(path, *row[4:])) for path, row in rows.items()}

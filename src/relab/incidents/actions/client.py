@@ -245,10 +245,10 @@ class ActionsClient:
 
         Args:
             key: the idempotency key.
-            since_us: a time before the action was requested, in microseconds since 1970.
+            since_us: a time before the action was requested, in microseconds since 1970; older records are found, too.
 
         Raises:
-            ActionServerError: the request failed, or the answer is incomplete, so the record may be missing from it.
+            ActionServerError: the request failed, or a list with invalid rows or cut after `since_us` lacks the record.
         """
         records, unreadable = await self._records()
         # Do not compare times here: the clocks may differ.

@@ -107,7 +107,11 @@ class SlackCommandHandler:
         }
 
     def answer(self, command: SlackCommand) -> str:
-        """Carry out a person's Slack command and return the reply; if it is refused or fails, the reply says why."""
+        """Carry out a person's Slack command and return the reply.
+
+        If the command is unknown, invalid or refused, the reply says why. If the database or another service that it
+        needs is unavailable, the reply refers to relab's log, which has the reason.
+        """
         verb, _, rest = command.text.strip().partition(" ")
         verb = verb.lower()
         try:

@@ -93,8 +93,9 @@ class SituationReader:
     async def settled(self, act: ActionRecord) -> ActionRecord:
         """Update `act`, an action with an unknown outcome, from the server's record, and return the changed action.
 
-        Without a record, the action is stored as refused if its request is over `SETTLE_TIMEOUT_S` seconds old;
-        otherwise it does not change.
+        Without a record, the action is stored as refused if its request is at least `SETTLE_TIMEOUT_S` seconds old.
+        `act` is returned unchanged if the request is younger, if the server has not finished the action yet, or if the
+        record is of another action.
 
         Raises:
             ActionServerError: a request failed, or the server's list of records is incomplete.

@@ -144,7 +144,7 @@ class ApprovalLog:
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
         """Return the approval requests that can be decided at a time, the oldest first.
 
-        A request can be decided if its incident is open, it has no decision, and it has not expired.
+        A request can be decided if its incident is not over, it has no decision, and it has not expired.
 
         Args:
             now_us: the time, in microseconds since 1970.

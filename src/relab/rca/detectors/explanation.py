@@ -181,5 +181,8 @@ def sentence(text: str) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Return names as a list in words: `a`, `b` and `c`."""
+    """Return names, unchanged, as a list in words: `["a", "b", "c"]` becomes the text `a, b and c`.
+
+    There must be at least one name.
+    """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

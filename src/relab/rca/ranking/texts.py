@@ -106,9 +106,10 @@ class TextTokens:
 
 
 def tokens_of(text: str) -> TextTokens:
-    """Return the words, the numbers (at least two characters) and the names of a text.
+    """Return the words, the numbers and the names of a text, in lower case.
 
-    A name has at least three characters and begins with a capital letter.
+    A number has at least two characters; points and commas at its end are left out. A word has at least four
+    characters. A name has at least three and begins with a capital letter; a name with four or more is also a word.
     """
     found = TextTokens()
     for token in set(_TOKEN.findall(text)):

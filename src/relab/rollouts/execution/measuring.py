@@ -155,6 +155,7 @@ class LiveMeasurement:
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
+            ClockSkewError: the source's clock shows another time than this machine's clock.
             SubjectError: a query of the metric is wrong.
         """
         if not halt.sleep(self.plan.experiment.warmup_sec):

@@ -104,8 +104,8 @@ class Measurement(PlanSection):
         min_rounds, max_rounds: ours; the bounds of `auto`.
         detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
             80 %. It is negative, such as -20 for a decrease by 20 %, and lies below the threshold of a PASS
-            (`pass_delta_p95_max`). None: twice the threshold, but at least 10 percentage points below it, and never
-            beyond the middle between the threshold and -100 %.
+            (`pass_delta_p95_max`), here called t. None means the lower of 2 t and t - 10, but at least (t - 100) / 2.
+            For example, t = -10 gives -20, t = -3 gives -13, and t = -90 gives -95.
         seed: the seed of the load. Together with the rollout's id, it is also the seed of a random order of windows.
         order: ours; the order of the arms in a round.
         warmup_sec: ours; seconds of load before each window that are not measured. They begin when the flags are in
@@ -120,8 +120,9 @@ class Measurement(PlanSection):
         target_p95: the P95 in ms that flow control keeps.
         conc_cap: greatest number of requests in progress.
         batch_cap: greatest number of searches that are answered together.
-        routing_mode: routing of searches in arm B. `rules` chooses the index by `topk_threshold`. `faiss` and `qdrant`
-            always use this index, and `keep` changes nothing; these three are ours.
+        routing_mode: routing of searches in arm B. `rules` chooses the index by `topk_threshold`. With `faiss`, the
+            index FAISS answers all searches; with `qdrant`, the index Qdrant; `keep` changes nothing. These three
+            values are ours.
         topk_threshold: with the routing `rules`, a search for at most this number of results uses FAISS, any other
             search Qdrant.
         factorial: ours; also measure flow control alone (arm C) and routing alone (arm D).

@@ -35,7 +35,7 @@ class HttpFlagTarget:
         subject: the URLs, the template of the body, and the positions of values in answers.
         environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
-        retries: notes the requests that are repeated.
+        retries: the log in which each repeated request is counted; None: repetitions are not counted.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ class JsonMetricSource:
             headers.
         environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
-        retries: notes the requests that are repeated.
+        retries: the log in which each repeated request is counted; None: repetitions are not counted.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class PrometheusSource:
         subject: the plan's section about the metric: the base URL, the queries and the headers.
         environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
-        retries: notes the requests that are repeated.
+        retries: the log in which each repeated request is counted; None: repetitions are not counted.
     """
 
     def __init__(
@@ -154,18 +154,20 @@ class PrometheusSource:
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the values of the plan's queries for an arm (set of flags), evaluated at `ended_at`.
 
-        A value is None if the query returns no series or NaN.
+        A value is None if the plan has no query for it, or if its query returns no series, NaN or an infinite number.
+        A negative number of requests or errors is None, too.
 
         Args:
             arm: the text that replaces `$arm` in the queries.
             started_at: start of the measurement, in microseconds since 1970; replaces `$start`, in seconds.
-            ended_at: end of the measurement, in microseconds since 1970; replaces `$end`, in seconds.
+            ended_at: end of the measurement, in microseconds since 1970; replaces `$end`, in seconds. The duration
+                between both replaces `$window`, such as `30s`.
 
         Raises:
-            TargetUnavailableError: Prometheus does not answer.
+            TargetUnavailableError: Prometheus does not answer, or the answer is not in Prometheus's format.
             ClockSkewError: Prometheus's clock shows another time than this machine's clock.
-            SubjectError: Prometheus rejects a query, or evaluates it at another time, or a query does not return one
-                value.
+            SubjectError: Prometheus rejects a query, or evaluates it at another time, or the result of a query is not
+                one value: it has several series, or it is neither a scalar nor an instant vector.
         """
         if not self._is_checked:
             self._check_evaluation(started_at, ended_at)
@@ -229,7 +231,7 @@ def metric_source(
         subject: the section.
         environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
-        retries: notes the requests that are repeated.
+        retries: the log in which each repeated request is counted; None: repetitions are not counted.
 
     Raises:
         SubjectError: a header needs an environment variable that is not set or not allowed.

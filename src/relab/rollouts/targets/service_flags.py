@@ -30,7 +30,7 @@ class ServiceFlagsTarget:
         subject: the paths of the flags' endpoints, and the headers to send.
         environment: the environment variables that the plan's HTTP headers may use.
         timeout_s: time limit of a request.
-        retries: notes the requests that are repeated.
+        retries: the log in which each repeated request is counted; None: repetitions are not counted.
     """
 
     def __init__(

@@ -21,12 +21,16 @@ _OPAQUE: Final = re.compile(r"<[A-Za-z_][\w.]*(?: [^<>\n]*)? at 0x[0-9a-fA-F]+>"
 
 
 def read_printed(text: str) -> Any:
-    """Return the value whose `repr` is `text`; None if it cannot be read. Nothing is executed.
+    """Return, as a JSON value, the value whose `repr` is `text`. Nothing in the text is executed.
 
-    - An object `Name(field=value)` becomes a dictionary of its fields.
+    - An object `Name(field=value)` becomes a dictionary of its fields; arguments without a name are left out.
     - A member of an enumeration becomes its value.
     - An object that prints only its address becomes None.
-    - Bytes and infinity become text. Minus infinity and other constants that JSON does not have become None.
+    - Tuples and sets become lists, and bytes become text.
+    - Names such as `inf` and `nan`, and constants that JSON does not have (complex numbers, `...`), become None.
+    - A number beyond the range of a double, such as `1e999`, becomes the text `inf`; a negative one becomes None.
+
+    Return None if the text is no Python expression, is longer than `MAX_CHARS`, or is nested deeper than `MAX_DEPTH`.
     """
     if len(text) > MAX_CHARS:
         return None

@@ -121,7 +121,11 @@ def _shipped() -> tuple[Price, ...]:
 
 
 def _prices(source: YamlSource) -> tuple[Price, ...]:
-    """Return the prices in a YAML file of the form `{prices: [{provider, model, …}, …]}`."""
+    """Return the prices in a YAML file of the form `{prices: [{provider, model, …}, …]}`.
+
+    Raises:
+        PriceError: the file has another form, or a price in it is invalid.
+    """
     value = source.value
     entries = value.get("prices") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(entries, list) or value.keys() != {"prices"}:

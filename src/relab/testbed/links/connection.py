@@ -183,8 +183,8 @@ class Pair:
     def received(self, way: Way, data: bytes) -> None:
         """Pass bytes from the client (`way` is `up`) or from the server (`down`) on to the other side.
 
-        If a toxic (a simulated network fault) has a limit `after_bytes`, reset the connection when the limit is
-        reached.
+        If a toxic (a simulated network fault) for this direction has a limit `after_bytes`, and `data` reaches the
+        limit, reset the connection instead; `data` is then lost.
         """
         if way == "up":
             self._statistics.bytes_up += len(data)

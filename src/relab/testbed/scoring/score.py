@@ -27,8 +27,9 @@ class Score:
 
     Attributes:
         is_healthy: whether no measured fault was injected.
-        detected: whether the responder opened an incident after the onset.
-        time_to_detect_s: seconds from the onset to the opening of this incident.
+        detected: whether the responder detected the fault by opening an incident after the onset. If an unmeasured
+            fault came before, a notice to people and an earlier incident that is open and not escalated count as well.
+        time_to_detect_s: seconds from the onset to this detection.
         false_alarms: number of incidents opened before the first fault.
         healthy_polls: number of the responder's polls before the first fault.
         rank: position, from 1, of the first true cause in the last diagnosis; None if it names no true cause.

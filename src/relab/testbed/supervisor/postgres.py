@@ -96,10 +96,10 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return `{file descriptor: data folder}` for a server, which must inherit its data folder as this open descriptor.
+    """Return `{file descriptor: data folder}`: under which descriptor a server must inherit its open data folder.
 
-    PostgreSQL reaches the data folder through the descriptor, because PostgreSQL's operating-system user may have no
-    access to the folder's path.
+    This function does not open the folder: `Process` does, when it starts the server. PostgreSQL reaches the folder
+    through the descriptor, because PostgreSQL's operating-system user may have no access to the folder's path.
 
     Args:
         folder: the data folder of the server.

@@ -130,10 +130,11 @@ class Search:
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
         """Return `(index, hits)` for a text: the name of the index that answered, and the products found.
 
+        The flags select the index. If `faiss` is selected and fails, `qdrant` answers instead; not the other way round.
         `hits` is `[(product's id, similarity)]` of the `top_k` nearest products, nearest first.
 
         Raises:
-            SearchError: the selected index cannot answer; if it is `faiss`, `qdrant` cannot answer either.
+            SearchError: `qdrant` is selected and fails, or `faiss` is selected and both indexes fail.
         """
         answer: asyncio.Future[tuple[Backend, list[Hit]]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Wanted(text, top_k, answer))

@@ -63,7 +63,7 @@ class SetFlow(PlantOperation[FlowParameters]):
 
 
 class SetRoute(PlantOperation[RouteParameters]):
-    """The action that chooses the index to which the target sends searches."""
+    """The action that chooses the index to which the target sends searches, or lets the target's rules choose it."""
 
     ACTION = Action(
         "set-search-route", "Choose the index that answers searches", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
