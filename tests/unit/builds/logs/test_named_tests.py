@@ -188,6 +188,13 @@ def test_names_that_mocha_writes_on_several_lines_are_joined() -> None:
     ]
 
 
+def test_name_of_mocha_with_too_many_lines_is_not_read() -> None:
+    head, group, end = "  1 failing\n  1) Basket\n", "    group\n", "    costs less:\n"
+
+    assert list(found(head + group * 18 + end)) == [f"Basket{' group' * 18} costs less"]
+    assert found(head + group * 30 + end) == {}
+
+
 def test_lists_of_workers_that_write_at_once_are_read_apart() -> None:
     text = "b:test:   1 failing\na:test:   1 failing\na:test:   1) Basket\nb:build: done\nb:test: npm error code 1\na:test:        costs less:\n"
 
@@ -227,7 +234,7 @@ def test_failed_tests_are_read_from_the_reports_of_pytest_if_its_summary_is_miss
         ("Failed tests:   testList(p.ScimTests): expected:<1> but was:<0>\n  testMap(p.ScimTests): no\n\nTests run: 2\n  a.b\n", ["testList(p.ScimTests)", "testMap(p.ScimTests)"]),
         ("Failed tests: \n  BasicsTest.testRound:673 Expected no diffs.\nTests in error: \n  RoundTest.testRead:217->Base.convert:91 » X\n\n", ["BasicsTest.testRound", "RoundTest.testRead"]),
         ("[ERROR] Failures: \n[ERROR]   ATest.a:1 no\n[ERROR] Errors: \n[ERROR]   BTest.b:2 » X\n", ["ATest.a", "BTest.b"]),
-        ("Failed tests: \n  testSize on instance testSize(p.UploadTest)(p.UploadTest): no\n    java.io.IOException: x\n", ["testSize(p.UploadTest)"]),
+        ("Failed tests: \n  testSize on instance testSize(p.UploadTest)(p.UploadTest): no\n    java.io.IOException: x\n    java.lang.AssertionError: y\n", ["testSize(p.UploadTest)"]),
         ("Failed tests: \n  ATest.a:1 no\ntestA(p.ATest)  Time elapsed: 0.02 sec  <<< FAILURE!\n", ["testA(p.ATest)"]),
     ],
 )  # fmt: skip
