@@ -195,16 +195,22 @@ def test_failures_of_mocha_are_chosen_with_their_titles() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "tool"),
     [
-        "The log length has exceeded the limit of 4 MB (this usually means that the test suite repeats an exception).",
-        "The job exceeded the maximum log length, and has been terminated.",
-        "meson.build:12:0: ERROR: Dependency is not known",
-        "2/3 lib:x / breaks FAIL            0.01s   killed by signal 6 SIGABRT",
+        (
+            "The log length has exceeded the limit of 4 MB (this usually means that the tests repeat an error).",
+            "Travis CI",
+        ),
+        ("The job exceeded the maximum log length, and has been terminated.", "Travis CI"),
+        ("meson.build:12:0: ERROR: Dependency is not known", "Meson"),
+        ("2/3 lib:x / breaks FAIL            0.01s   killed by signal 6 SIGABRT", "Meson"),
     ],
 )
-def test_error_line_is_chosen(line: str) -> None:
-    assert [each.text for each in chosen(f"$ ./test.sh\n{line}\n") if each.role is LineRole.ERROR] == [line]
+def test_error_line_is_chosen_with_its_tool(line: str, tool: str) -> None:
+    (error,) = (each for each in chosen(f"$ ./test.sh\n{line}\n") if each.role is LineRole.ERROR)
+
+    assert error.text == line
+    assert error.why.startswith(f"{tool}: ")
 
 
 def test_comment_of_tap_is_not_a_package_of_go() -> None:
