@@ -129,7 +129,7 @@ def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> st
     """Return the text of the line that says most about a build's failure; None if no line reports an error.
 
     It is the error line with the highest score. If this line says only that something failed, such as
-    "npm error code 1", it is the next error line with about the same score that says more. If there is no such line, or
+    "npm error code 1", it is the first error line with about the same score that says more. If there is no such line, or
     if the line only announces a message, such as "Traceback", it is the line that shows the cause.
 
     Args:
@@ -141,7 +141,7 @@ def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> st
         return None
     best = max(errors, key=lambda line: line.score)
     if is_generic(best.text) and not is_header(best.text):
-        equals = (line for line in errors if line.score >= best.score - _EQUAL_SCORE)
+        equals = islice((line for line in errors if line.score >= best.score - _EQUAL_SCORE), _MAX_ERRORS)
         best = next((line for line in equals if not is_generic(line.text)), best)
     is_vague = is_header(best.text) or (is_generic(best.text) and cause is not None and cause.is_reported)
     return cause.line if cause is not None and is_vague else best.text

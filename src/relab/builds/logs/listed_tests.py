@@ -34,13 +34,19 @@ class ListedTest:
     is_fallback: bool
 
 
+@dataclass(slots=True)
+class _OpenList:
+    format_number: int
+    rule: FailedListRule
+    parts: list[str]
+    first_line: int = 0
+
+
 class FailedTestLists:
     """Reads lists of failed tests. Each line of the log, also each blank one, must be given to `read` in order."""
 
     def __init__(self) -> None:
-        self._open: tuple[int, FailedListRule] | None = None
-        self._parts: list[str] = []
-        self._first_line = 0
+        self._open: dict[str, _OpenList] = {}
         self._found: list[ListedTest] = []
 
     def __iter__(self) -> Iterator[ListedTest]:
@@ -48,28 +54,29 @@ class FailedTestLists:
         return iter(self._found)
 
     def read(self, line: BuildLine) -> None:
-        """Read one line."""
+        """Read one line. Each worker (parallel process) that writes the log has its own lists."""
         if _OPENS.match(line.text):
-            self._open = next(each for each in _RULES if each[1].opens.match(line.text))
-            self._parts.clear()
-        elif self._open is None:
-            return
-        elif self._open[1].closes.match(line.text):
-            self._open = None
-            return
-        number, rule = self._open
+            number, rule = next(each for each in _RULES if each[1].opens.match(line.text))
+            opened = self._open[line.worker] = _OpenList(number, rule, [])
+        else:
+            found = self._open.get(line.worker)
+            if found is None:
+                return
+            if found.rule.closes.match(line.text):
+                del self._open[line.worker]
+                return
+            opened, rule = found, found.rule
         item = rule.item.match(line.text)
         if item is not None:
-            self._parts = [item["name"]]
-            self._first_line = line.number
-        elif self._parts and rule.continues is not None:
+            opened.parts = [item["name"]]
+            opened.first_line = line.number
+        elif opened.parts and rule.continues is not None:
             further = rule.continues.match(line.text)
-            self._parts = (
-                [] if further is None or len(self._parts) >= _MAX_NAME_LINES else [*self._parts, further["name"]]
-            )
-        if self._parts and (rule.continues is None or self._parts[-1].endswith(":")):
-            name = " ".join(self._parts)
-            self._parts = []
+            is_too_long = len(opened.parts) >= _MAX_NAME_LINES
+            opened.parts = [] if further is None or is_too_long else [*opened.parts, further["name"]]
+        if opened.parts and (rule.continues is None or opened.parts[-1].endswith(":")):
+            name = " ".join(opened.parts)
+            opened.parts = []
             if len(self._found) < MAX_LISTED:
                 name = name if rule.continues is None else name.removesuffix(":")
-                self._found.append(ListedTest(number, name, self._first_line, rule.is_fallback))
+                self._found.append(ListedTest(opened.format_number, name, opened.first_line, rule.is_fallback))

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.listed_tests import FailedTestLists
@@ -44,14 +44,14 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|Test project "
+    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|BUILD S|Test project |% tests passed"
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
 _PARTS: Final = tuple(
-    (number, rule.part_starts)
+    (number, rule.part_edges)
     for number, each in enumerate(FORMATS)
     for rule in each.tests
-    if rule.part_starts is not None
+    if rule.part_edges is not None
 )
 _SEVERITY: Final = (
     BuildTestOutcome.SKIPPED,
@@ -109,6 +109,10 @@ def bounded_test_name(text: str) -> str:
     return f"…{digest}…{name[-MAX_NAME_CHARS + _DIGEST_CHARS + 2 :]}"
 
 
+_Part: TypeAlias = tuple[str, int, str]
+"""A part of a log: `(worker, number of the line before the run of the tool, name)`."""
+
+
 class _Reader:
     def __init__(self, has_succeeded: bool) -> None:
         self._has_succeeded = has_succeeded
@@ -117,15 +121,16 @@ class _Reader:
         self._scopes: dict[tuple[int, str], str] = {}
         self._waiting: list[BuildTest] = []
         self._with_failures: set[int] = set()
-        self._parts: dict[int, str] = {}
-        self._last: dict[str, dict[str | None, BuildTestOutcome]] = {}
+        self._run_starts: dict[tuple[int, str], int] = {}
+        self._parts: dict[tuple[int, str], _Part] = {}
+        self._failing: dict[str, set[_Part | None]] = {}
         self._repeated: set[str] = set()
 
     def read(self, line: BuildLine) -> None:
         for number, pattern in _PARTS:
-            started = pattern.match(line.text)
-            if started is not None:
-                self._parts[number] = started["part"]
+            edge = pattern.match(line.text)
+            if edge is not None:
+                self._read_edge((number, line.worker), edge["part"], line.number)
                 return
         matched = _LINES.match(line.text)
         if matched is None or matched.lastgroup is None:
@@ -152,8 +157,8 @@ class _Reader:
         )
         if test.outcome is BuildTestOutcome.FAILED:
             self._with_failures.add(number)
-        if rule.part_starts is not None:
-            self._note_repetition(test, self._parts.get(number))
+        if rule.part_edges is not None:
+            self._note_repetition(test, self._parts.get((number, line.worker)))
         if rule.corrects:
             self._correct(test)
         elif each.test_scope is not None and each.test_scope.ends_tests and len(self._waiting) < MAX_TESTS:
@@ -173,17 +178,26 @@ class _Reader:
                 tests[name] = tests[name].model_copy(update={"outcome": BuildTestOutcome.FLAKY})
         return self._found
 
-    def _note_repetition(self, test: BuildTest, part: str | None) -> None:
-        """Note whether a test has passed after it failed in one part of the log, and has failed in no part since."""
-        if test.name not in self._found.tests and len(self._last) >= MAX_TESTS:
-            return
-        last = self._last.setdefault(test.name, {})
-        has_failed = part is not None and last.get(part) is BuildTestOutcome.FAILED
-        last[part] = test.outcome
-        if BuildTestOutcome.FAILED in last.values():
-            self._repeated.discard(test.name)
-        elif has_failed and test.outcome is BuildTestOutcome.PASSED:
-            self._repeated.add(test.name)
+    def _read_edge(self, source: tuple[int, str], part: str | None, line: int) -> None:
+        """Note the start of a part, or, if `part` is None, the end of a run; `source` is `(format, worker)`."""
+        if part is None:
+            self._run_starts[source] = line
+            self._parts.pop(source, None)
+        else:
+            self._parts[source] = source[1], self._run_starts.get(source, 0), part
+
+    def _note_repetition(self, test: BuildTest, part: _Part | None) -> None:
+        """Note whether a test has passed in each part of the log in which it failed before."""
+        if test.outcome is BuildTestOutcome.FAILED:
+            if test.name in self._failing or len(self._failing) < MAX_TESTS:
+                self._failing.setdefault(test.name, set()).add(part)
+                self._repeated.discard(test.name)
+        elif test.outcome is BuildTestOutcome.PASSED and part is not None:
+            failing = self._failing.get(test.name, set())
+            if part in failing:
+                failing.remove(part)
+                if not failing:
+                    self._repeated.add(test.name)
 
     def _correct(self, test: BuildTest) -> None:
         before = self._found.tests.get(test.name)

@@ -61,6 +61,8 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
             continue
         if of_tool is not None and of_tool[1] == name and of_tool[0] in rule.yields_to:
             continue
+        if rule.only_after is not None and of_tool != (rule.only_after, name):
+            continue
         if rule.is_final:
             final = rule.status, name
         else:

@@ -77,6 +77,14 @@ ERROR: Could not build wheels for pyaudio, which is required to install pyprojec
         (SUREFIRE, "Failed tests:   testList(p.ScimTests): expected:<1> but was:<0>"),
         ("a.c:3:5: error: 'x' undeclared", "a.c:3:5: error: 'x' undeclared"),
         (GERMAN, "y.c:1:21: Fehler: »undefinedname« nicht deklariert (erste Verwendung in dieser Funktion)"),
+        (
+            GERMAN.replace(" Fehler: ", " ödesdigert fel: "),
+            "y.c:1:21: ödesdigert fel: »undefinedname« nicht deklariert (erste Verwendung in dieser Funktion)",
+        ),
+        (
+            GERMAN.replace(" Fehler: ", " 致命错误\uff1a"),
+            "y.c:1:21: 致命错误\uff1a»undefinedname« nicht deklariert (erste Verwendung in dieser Funktion)",
+        ),
         (NPM, "npm error notarget No matching version found for left-pad@^99.0.0."),
         (PIP, "src/device_api.c:9:10: fatal error: portaudio.h: No such file or directory"),
         (recorded("pytest_failed"), None),

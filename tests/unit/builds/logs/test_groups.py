@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from relab.builds.logs import relevant_lines
 from relab.builds.logs.causes import is_generic
-from relab.builds.logs.groups import FailureCause, failure_cause
+from relab.builds.logs.groups import FailureCause, failure_cause, headline
+from relab.builds.logs.models import LineRole, RelevantLine
 from relab.core.error_templates import cause_of
 from support.builds.logs import as_github_step, log_of, recorded
 
@@ -331,3 +332,22 @@ def test_hostile_line_is_masked_in_linear_time() -> None:
         assert len(cause_of(text)) <= 300
         is_generic(text)
         cause(text)
+
+
+def test_headline_is_an_error_line_with_about_the_same_score_if_the_best_says_nothing() -> None:
+    vague, specific, weak = (
+        RelevantLine(number, text, LineRole.ERROR, score, "error")
+        for number, (text, score) in enumerate(
+            [("npm error code 1", 0.95), ("a.c:3:5: error: 'x' undeclared", 0.9), ("cannot open port 3", 0.5)], start=1
+        )
+    )
+
+    assert headline([vague, weak, specific], None) == specific.text
+    assert headline([vague, weak], None) == vague.text
+
+
+@pytest.mark.timeout(20)
+def test_headline_of_many_lines_that_say_nothing_takes_bounded_time() -> None:
+    lines = [RelevantLine(1, "Error: " + "failed " * 90, LineRole.ERROR, 0.9, "error")] * 60_000
+
+    assert headline(lines, None) == lines[0].text

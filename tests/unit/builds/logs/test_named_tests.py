@@ -78,6 +78,8 @@ def found(text: str) -> dict[str, str]:
         ("PASS: 12\nFAIL: 0\nERROR: 0\n", {}),
         ("ERROR: canceled\nERROR: timeout.\n", {}),
         ("1/3 works  OK              0.02s\n2/3 lib:x / breaks FAIL            0.01s   killed by signal 6 SIGABRT\n3/3 hangs  TIMEOUT         2.01s\n", {"works": "passed", "lib:x / breaks": "failed", "hangs": "failed"}),
+        ("Failures:\n\n  1) Basket costs less\n\n  lib.basket: 3\n", {}),
+        ("Errors: 0\n    self.total(1)\n", {}),
         ("make: *** [all] Error 1\n", {}),
     ],
 )  # fmt: skip
@@ -129,11 +131,25 @@ p.ATest > breaks FAILED
         (CTEST_REPEATED, {"race": "flaky", "bad": "failed"}),
         (GRADLE_REPEATED, {"p.ATest > races": "flaky", "p.ATest > breaks": "failed"}),
         (GRADLE_REPEATED + "p.ATest > races FAILED\n", {"p.ATest > races": "failed", "p.ATest > breaks": "failed"}),
+        (GRADLE_REPEATED.replace(":test", ":test FAILED"), {"p.ATest > races": "flaky", "p.ATest > breaks": "failed"}),
+        # Output of another task lies between.
+        ("> Task :a:test\nATest > t FAILED\n> Task :b:jar UP-TO-DATE\n> Task :a:test FAILED\nATest > t PASSED\n", {"ATest > t": "flaky"}),
         # Another task, and another project of CMake, may have a test with the same name.
         ("> Task :a:test\nATest > t FAILED\n> Task :b:test\nATest > t PASSED\n", {"ATest > t": "failed"}),
+        ("> Task :a:test\nATest > t FAILED\n> Task :b.c:test FAILED\nATest > t PASSED\n", {"ATest > t": "failed"}),
+        # So may another run, such as with another configuration, and another worker.
+        ("> Task :test\nATest > t FAILED\nBUILD FAILED in 1s\n> Task :test\nATest > t PASSED\nBUILD SUCCESSFUL in 1s\n", {"ATest > t": "failed"}),
+        ("> Task :test\nATest > t FAILED\nATest > t PASSED\nBUILD FAILED in 1s\n> Task :test\nATest > t FAILED\n", {"ATest > t": "failed"}),
+        ("> Task :test\nBUILD SUCCESSFUL in 1s\nATest > t FAILED\nATest > t PASSED\n", {"ATest > t": "failed"}),
+        (CTEST_REPEATED.replace("    Start", "50% tests passed, 1 tests failed out of 2\nTest project /build\n    Start"), {"race": "failed", "bad": "failed"}),
+        ("#1 0.1 Test project /a\n#2 0.1 Test project /a\n#1 0.2 1/1 Test #1: t ...***Failed 0.1 sec\n#2 0.2 1/1 Test #1: t ...   Passed 0.1 sec\n", {"t": "failed"}),
         ("Test project /a\n1/1 Test #1: t ...***Failed 0.1 sec\nTest project /b\n1/1 Test #1: t ...   Passed 0.1 sec\n", {"t": "failed"}),
         # TestNG gives all rows of a data provider one name.
         ("> Task :test\nSuite > All > p.ATest.each FAILED\nSuite > All > p.ATest.each PASSED\n", {"Suite > All > p.ATest.each": "failed"}),
+        # Old versions of Gradle omit the method of a parameterised test.
+        ("> Task :test\nATest > [1] a FAILED\nATest > [1] a PASSED\n", {"ATest > [1] a": "failed"}),
+        ("> Task :test\nATest > each(int) > [1] a FAILED\nATest > each(int) > [1] a PASSED\n", {"ATest > each(int) > [1] a": "flaky"}),
+        ("> Task :test\nATest > [1] x = 1 > t() FAILED\nATest > [1] x = 1 > t() PASSED\n", {"ATest > [1] x = 1 > t()": "flaky"}),
     ],
 )  # fmt: skip
 def test_repeated_test_is_flaky_in_a_failed_build_if_names_are_unique(text: str, expected: dict[str, str]) -> None:
@@ -172,6 +188,19 @@ def test_names_that_mocha_writes_on_several_lines_are_joined() -> None:
     ]
 
 
+def test_name_of_mocha_with_too_many_lines_is_not_read() -> None:
+    head, group, end = "  1 failing\n  1) Basket\n", "    group\n", "    costs less:\n"
+
+    assert list(found(head + group * 18 + end)) == [f"Basket{' group' * 18} costs less"]
+    assert found(head + group * 30 + end) == {}
+
+
+def test_lists_of_workers_that_write_at_once_are_read_apart() -> None:
+    text = "b:test:   1 failing\na:test:   1 failing\na:test:   1) Basket\nb:build: done\nb:test: npm error code 1\na:test:        costs less:\n"
+
+    assert found(text) == {"Basket costs less": "failed"}
+
+
 PYTEST_REPORTS = """=========== FAILURES ===========
 ______ TestKey.test_down[a-b] ______
 _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _
@@ -204,7 +233,8 @@ def test_failed_tests_are_read_from_the_reports_of_pytest_if_its_summary_is_miss
     [
         ("Failed tests:   testList(p.ScimTests): expected:<1> but was:<0>\n  testMap(p.ScimTests): no\n\nTests run: 2\n  a.b\n", ["testList(p.ScimTests)", "testMap(p.ScimTests)"]),
         ("Failed tests: \n  BasicsTest.testRound:673 Expected no diffs.\nTests in error: \n  RoundTest.testRead:217->Base.convert:91 » X\n\n", ["BasicsTest.testRound", "RoundTest.testRead"]),
-        ("Failed tests: \n  testSize on instance testSize(p.UploadTest)(p.UploadTest): no\n    java.io.IOException: x\n", ["testSize(p.UploadTest)"]),
+        ("[ERROR] Failures: \n[ERROR]   ATest.a:1 no\n[ERROR] Errors: \n[ERROR]   BTest.b:2 » X\n", ["ATest.a", "BTest.b"]),
+        ("Failed tests: \n  testSize on instance testSize(p.UploadTest)(p.UploadTest): no\n    java.io.IOException: x\n    java.lang.AssertionError: y\n", ["testSize(p.UploadTest)"]),
         ("Failed tests: \n  ATest.a:1 no\ntestA(p.ATest)  Time elapsed: 0.02 sec  <<< FAILURE!\n", ["testA(p.ATest)"]),
     ],
 )  # fmt: skip
@@ -233,6 +263,14 @@ def test_long_names_with_the_same_end_stay_different() -> None:
     assert {len(name) for name in names} == {MAX_NAME_CHARS}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        (" " * 1_990 + "ok\n") * 1_500,
+        ("1/2 FAIL" + " " * 1_900 + "x\n") * 8_000,
+        "".join(f"Test project /{number}\n1/1 Test #1: t ...   Passed 0.1 sec\n" for number in range(80_000)),
+    ],
+)
 @pytest.mark.timeout(20)
-def test_blank_beginnings_of_lines_take_linear_time() -> None:
-    assert found((" " * 1_990 + "ok\n") * 1_500) == {}
+def test_hostile_logs_take_linear_time(text: str) -> None:
+    assert set(found(text)) <= {"t"}

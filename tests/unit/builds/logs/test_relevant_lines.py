@@ -194,6 +194,25 @@ def test_failures_of_mocha_are_chosen_with_their_titles() -> None:
     assert "AssertionError [ERR_ASSERTION]: 1 == 2" in [line.text.strip() for line in chosen(text)]
 
 
+@pytest.mark.parametrize(
+    ("line", "tool"),
+    [
+        (
+            "The log length has exceeded the limit of 4 MB (this usually means that the tests repeat an error).",
+            "Travis CI",
+        ),
+        ("The job exceeded the maximum log length, and has been terminated.", "Travis CI"),
+        ("meson.build:12:0: ERROR: Dependency is not known", "Meson"),
+        ("2/3 lib:x / breaks FAIL            0.01s   killed by signal 6 SIGABRT", "Meson"),
+    ],
+)
+def test_error_line_is_chosen_with_its_tool(line: str, tool: str) -> None:
+    (error,) = (each for each in chosen(f"$ ./test.sh\n{line}\n") if each.role is LineRole.ERROR)
+
+    assert error.text == line
+    assert error.why.startswith(f"{tool}: ")
+
+
 def test_comment_of_tap_is_not_a_package_of_go() -> None:
     tap = "TAP version 13\n# adds\nok 1 fine\n# breaks\nnot ok 2 equal\n  ---\n    expected: 2\n  ...\n"
     go = "# command-line-arguments\nruntime.main_main·f: function main is undeclared in the main package\n"

@@ -5,10 +5,10 @@ import re
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
 
 _ERROR = (
-    r"(?:(?:fatal )?error\b|(?:schwerwiegender )?Fehler:|erreur(?: fatale)?\s?:|errore(?: fatale)?:|erro(?: fatal)?:|error fatal:"
-    r"|błąd(?: krytyczny)?:|(?:критическая |фатальная )?ошибка:|(?:致命的)?エラー:|(?:致命)?错误[:\uff1a])"
+    r"(?:(?:fatal )?error\b|(?:\w{1,20} ?)?(?:fejl|Fehler|σφάλμα|virhe|erreur|greška|エラー|fout|ошибка|грешка|fel|hata|помилка|lỗi|错误|錯誤)"
+    r"(?: fatale| nghiêm trọng)?\s?[:\uff1a])"
 )
-"""What GCC writes before the message of an error, in the languages of its translations."""
+"""What GCC writes before the message of an error or a fatal error, in all languages of its translations."""
 _FILE = r"(?![^\s:]{1,400}\.(?:java|kt|scala|groovy):)(?:[A-Z]:)?[^\s:(]{1,400}"
 
 FORMAT = LogFormat(

@@ -67,6 +67,7 @@ class ResultRule:
             whole job, or if the log was shortened.
         yields_to: the statuses after which the line is ignored, if the same tool reported them. For example, a tool may
             print the number of failed tests and then the number of passed tests.
+        only_after: the line counts only if this is the last status that the same tool reported. None: it always counts.
     """
 
     line: re.Pattern[str]
@@ -74,6 +75,7 @@ class ResultRule:
     is_final: bool = False
     is_default: bool = False
     yields_to: tuple[BuildStatus, ...] = ()
+    only_after: BuildStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,17 @@ class NamedTestRule:
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
         corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
             passed when repeated. Without an earlier line about the test, the line is ignored.
-        part_starts: the pattern of a line that starts a part of the log (group `part`, the name of the part) in which
-            different tests have different names. A test that failed and later passed in one part was repeated, so it is
-            flaky even if the build failed. None: different tests may have one name.
+        part_edges: the pattern of a line that starts a part of the log (group `part`, the name of the part) in which
+            different tests have different names; a part with the same name may start again after another one. A match
+            without the group ends the run of the tool, and so all its parts. A test that failed and later passed in one
+            part was repeated, so it is flaky even if the build failed. None: different tests may have one name.
     """
 
     line: re.Pattern[str]
     outcomes: Mapping[str, BuildTestOutcome]
     needs_scope: bool = False
     corrects: bool = False
-    part_starts: re.Pattern[str] | None = None
+    part_edges: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -74,14 +74,19 @@ FORMAT = LogFormat(
         ),
     ),
     tests=(
-        # TestNG gives all rows of a data provider one name.
+        # TestNG gives all rows of a data provider one name. Old versions of Gradle omit the method of a parameterised test.
         NamedTestRule(
-            re.compile(rf"(?P<name>.{{1,300}} > (?:[\w$]{{1,200}}\.){{1,40}}[\w$]{{1,200}}) {_OUTCOME}$"), _OUTCOMES
+            re.compile(
+                r"(?P<name>.{1,300} > (?:[\w$]{1,200}\.){1,40}[\w$]{1,200}|[\w$.]{1,300} > \[\d{1,9}\](?:(?! > ).){0,600}) "
+                rf"{_OUTCOME}$"
+            ),
+            _OUTCOMES,
         ),
         NamedTestRule(
             re.compile(rf"(?P<name>[\w$.]{{1,300}} > .{{1,600}}) {_OUTCOME}$"),
             _OUTCOMES,
-            part_starts=re.compile(r"> Task (?P<part>:[\w:-]{1,200})$"),
+            # Gradle repeats the line for a task if the output of others lies between, and adds how the task ended.
+            part_edges=re.compile(r"> Task (?P<part>:\S{1,1000})(?: [A-Z-]{1,20})?$|BUILD (?:FAILED|SUCCESSFUL)\b"),
         ),
     ),
 )

@@ -76,7 +76,7 @@ FORMAT = LogFormat(
                 "Not Run": BuildTestOutcome.SKIPPED,
                 **dict.fromkeys(("Failed", "Timeout", "Exception"), BuildTestOutcome.FAILED),
             },
-            part_starts=re.compile(r"Test project (?P<part>\S.{0,1000})$"),
+            part_edges=re.compile(r"Test project (?P<part>\S.{0,1500})$|\d{1,3}% tests passed\b"),
         ),
     ),
 )

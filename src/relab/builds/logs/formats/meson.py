@@ -28,13 +28,14 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(r"Project version: |Full log written to "),
     results=(
-        ResultRule(re.compile(r"Ok: +[1-9]\d{0,8}$"), BuildStatus.SUCCESS),
-        ResultRule(re.compile(r"(?:Fail|Timeout|Unexpected Pass): +[1-9]\d{0,8}$"), BuildStatus.FAILED),
+        # The numbers are in one column; scripts print lines such as "Timeout: 30".
+        ResultRule(re.compile(r"Ok: {12,}[1-9]\d{0,8}$"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r"(?:(?:Fail|Timeout): {12,}|Unexpected Pass: {4,})[1-9]\d{0,8}$"), BuildStatus.FAILED),
     ),
     tests=(
         NamedTestRule(
             re.compile(
-                rf" {{0,6}}\d{{1,6}}/\d{{1,6}} (?P<name>\S.{{0,400}}?) +(?P<outcome>{'|'.join(_OUTCOMES)}) +{_DURATION}"
+                rf" {{0,6}}\d{{1,6}}/\d{{1,6}} (?P<name>\S.{{0,400}}?)(?<! ) +(?P<outcome>{'|'.join(_OUTCOMES)}) +{_DURATION}"
             ),
             _OUTCOMES,
         ),

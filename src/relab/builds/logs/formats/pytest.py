@@ -84,7 +84,13 @@ FORMAT = LogFormat(
         ),
         ResultRule(re.compile(r"!{3,} KeyboardInterrupt !{3,}$"), BuildStatus.INTERRUPTED),
         ResultRule(re.compile(r"FAILED \((?:failures|errors|unexpected)="), BuildStatus.FAILED),
-        ResultRule(re.compile(r"OK(?: \((?:skipped|expected failures)=\d.{0,100}\))?$"), BuildStatus.SUCCESS),
+        # unittest and its relatives; many tools print a line "OK".
+        ResultRule(re.compile(r"Ran \d{1,9} tests? in \d"), BuildStatus.UNKNOWN),
+        ResultRule(
+            re.compile(r"(?:OK|PASSED)(?: \([A-Za-z ]{1,30}=\d.{0,100}\))?$"),
+            BuildStatus.SUCCESS,
+            only_after=BuildStatus.UNKNOWN,
+        ),
     ),
     tests=(
         NamedTestRule(

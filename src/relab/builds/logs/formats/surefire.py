@@ -51,9 +51,12 @@ FORMAT = LogFormat(
     failed_lists=(
         # Old versions write the details of a failed test to a file by default, and only this list to the log.
         FailedListRule(
-            opens=re.compile(r"(?:\[ERROR\] +)?(?:Tests in error|Failed tests|Failures|Errors): *(?:\S|$)"),
+            # Without a level, many tools print "Failures:" and "Errors:".
+            opens=re.compile(
+                r"(?:\[ERROR\] +)?(?:Tests in error|Failed tests): *(?:\S|$)|\[ERROR\] +(?:Failures|Errors): *$"
+            ),
             item=re.compile(
-                r"(?:\[ERROR\]|Failed tests:|Tests in error:)? {2,4}(?!Run \d)(?:\w{1,300} on instance )?"
+                r"(?:\[ERROR\]|Failed tests:|Tests in error:)? {2,4}(?:\w{1,300} on instance )?"
                 r"(?P<name>[\w$]{1,300}(?:\[[^\]]{0,300}\])?\([\w$.]{1,400}\)|[\w$]{1,300}(?:\.[\w$]{1,300}){1,20})(?<!Exception)(?<!Error)(?=[:(\s-]|$)"
             ),
             closes=re.compile(r"(?:\[ERROR\] +)?Tests run: |\[INFO\]"),

@@ -31,7 +31,9 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"Done\. Your build exited with [1-9]"), BuildStatus.FAILED, is_final=True),
         # A command of the setup failed, or the job hit a limit; the job then has no line "Done".
         ResultRule(
-            re.compile(r"Your build has been stopped\.|The (?:build|job) has been terminated"),
+            re.compile(
+                r"Your build has been stopped\.|The (?:build|job) (?:exceeded the maximum .{1,60}, and )?has been terminated"
+            ),
             BuildStatus.FAILED,
             is_final=True,
         ),
