@@ -7,11 +7,14 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relab.cli.builds_watch import _print_error
+from relab.cli.experiment_sets import _Ran, _show
 from relab.cli.output import (
     EXIT_INTERNAL,
     EXIT_USAGE,
@@ -19,11 +22,15 @@ from relab.cli.output import (
     plain,
     plain_lines,
     print_json,
+    print_json_error,
     print_table,
     report_error,
 )
 from relab.cli.trials import _show_events
 from relab.core.errors import InvalidInputError
+from relab.experiments.models import RunOptions
+from relab.experiments.sets import ExperimentSet, SetEntry
+from relab.testbed.errors import StartError
 from support.lab.cli import Lab
 from support.lab.in_process import InProcessLab
 from support.telemetry.runs import examples, failed_run, texts
@@ -119,6 +126,37 @@ def test_line_end_in_an_error_begins_no_message(capsys: pytest.CaptureFixture[st
     report_error(InvalidInputError("The run 'a\nlab: all is well' is unknown.", problems=(("a\nlab: field", "b"),)))
 
     assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")] == ["lab: The run 'a"]
+
+
+def test_further_lines_of_the_error_of_a_pass_or_of_an_experiment_are_indented(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    error = StartError("PostgreSQL does not start.", log_tail="FATAL: the port is in use\nFATAL: the end")
+    _print_error(error)
+    entry = SetEntry(0, tmp_path, "math", "")
+    _show(ExperimentSet("night", tmp_path, RunOptions(), [entry]), [_Ran(entry, error=str(error))])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [
+        "lab: PostgreSQL does not start.", "     FATAL: the port is in use", "     FATAL: the end",
+    ]  # fmt: skip
+    assert lines[3:6] == ["lab: math: PostgreSQL does not start.", *lines[1:3]]
+
+
+def test_path_in_a_command_to_copy_is_one_argument(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "my plan.yaml"
+    said = lab.run("rollout", "init", str(path)).out
+
+    assert shlex.split(said.partition("with: ")[2]) == ["lab", "rollout", "run", "--config", str(path), "--dry-run"]
+
+
+@pytest.mark.parametrize("code", [0x7F, 0x9B])
+def test_json_error_has_no_control_characters(capsys: pytest.CaptureFixture[str], code: int) -> None:
+    print_json_error("invalid", f"a{chr(code)}b")
+
+    out = capsys.readouterr().out
+    assert not OBEYED.search(out)
+    assert json.loads(out)["error"]["message"] == f"a{chr(code)}b"
 
 
 @given(text=texts | st.just(HOSTILE))
