@@ -62,6 +62,7 @@ def test_lines_of_a_text_are_indented_except_the_first(text: str) -> None:
 def test_plain_text_is_unchanged_but_for_escaped_control_characters() -> None:
     assert plain_lines("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
     assert plain("ä\t漢字\nnext") == r"ä{}漢字\nnext".format("\t")
+    assert plain("a\u2028b\u2029c") == r"a\u2028b\u2029c"
     assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
 
 

@@ -28,7 +28,10 @@ from support.experiments.configs import config
         ("minimize", ["per_step_loss", "avg_per_task_tokens", "per_token_latency_ms"]),
         ("maximize", ["mean_per_class_accuracy", "eval/mean_per_class_accuracy"]),
         ("minimize", ["s/step", "s_per_token"]),
-        (None, ["quux", "", "evictions_per_second", "evictions/s", "per_second", "mean_s", "quux_per_total_cost"]),
+        (
+            None,
+            ["quux", "", "evictions_per_second", "evictions/seconds", "per_second", "mean_s", "quux_per_total_cost"],
+        ),
     ],
 )
 def test_the_words_of_a_name_decide_the_direction(direction: str | None, names: list[str]) -> None:
