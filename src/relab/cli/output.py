@@ -349,7 +349,7 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
         fields: other fields of the object.
     """
     error = {"code": code, "message": message, "details": details or {}}
-    print(escape_json(json.dumps({"ok": False, **fields, "error": error}, indent=_indent())))
+    print(json.dumps({"ok": False, **fields, "error": error}, indent=_indent()))
 
 
 def print_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:

@@ -22,7 +22,6 @@ from relab.cli.output import (
     plain,
     plain_lines,
     print_json,
-    print_json_error,
     print_table,
     report_error,
 )
@@ -149,15 +148,6 @@ def test_path_in_a_command_to_copy_is_one_argument(lab: Lab, tmp_path: Path) -> 
     said = lab.run("rollout", "init", str(path)).out
 
     assert shlex.split(said.partition("with: ")[2]) == ["lab", "rollout", "run", "--config", str(path), "--dry-run"]
-
-
-@pytest.mark.parametrize("code", [0x7F, 0x9B])
-def test_json_error_has_no_control_characters(capsys: pytest.CaptureFixture[str], code: int) -> None:
-    print_json_error("invalid", f"a{chr(code)}b")
-
-    out = capsys.readouterr().out
-    assert not OBEYED.search(out)
-    assert json.loads(out)["error"]["message"] == f"a{chr(code)}b"
 
 
 @given(text=texts | st.just(HOSTILE))
