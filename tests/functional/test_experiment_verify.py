@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -262,7 +263,9 @@ def test_command_answers_with_the_first_byte_and_its_exit_code(project: Project,
 
 
 def test_running_and_killed_runs_are_reported_as_unfinished(tmp_path: Path) -> None:
-    project = Project.make(tmp_path, WAITING, tasks=[{"task_id": "one"}, {"task_id": "two", "waits": True}])
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    project = Project.make(folder, WAITING, tasks=[{"task_id": "one"}, {"task_id": "two", "waits": True}])
     project.configure(baseline={"bindings": {"meet": str(tmp_path)}})
     with project.start("--no-telemetry") as runner:
         found = runner.wait_done(1)
@@ -272,7 +275,7 @@ def test_running_and_killed_runs_are_reported_as_unfinished(tmp_path: Path) -> N
 
     assert (answer["verdict"], answer["state"]) == ("unfinished", "running")
     assert (killed["verdict"], killed["state"]) == ("unfinished", "killed")
-    assert "lab run --continue" in killed["message"]
+    assert shlex.split(killed["message"])[-4:] == ["lab", "run", "--continue", str(found.path)]
 
 
 def test_paused_run_is_checked_as_far_as_it_got(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from relab.cli.builds_groups import print_recurrence
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_pass_facts, print_responder
 from relab.cli.builds_tests import print_tests
 from relab.cli.context import open_services
-from relab.cli.output import plain, print_json_line
+from relab.cli.output import ERROR_INDENT, plain_lines, print_json_line
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _print_done(builds: BuildService, done: BuildPass, numbers: Iterator[int] | 
 
 
 def _print_error(error: RelabError) -> None:
-    print(f"lab: {plain(error)}", file=sys.stderr, flush=True)
+    print(f"lab: {plain_lines(error, ERROR_INDENT)}", file=sys.stderr, flush=True)
 
 
 def _print_pass(number: int, done: BuildPass, failing: Sequence[JudgedTest]) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.cli.experiment_context import open_experiments, stoppable_run
-from relab.cli.output import EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, argument, plain, print_json, print_table
+from relab.cli.output import (
+    ERROR_INDENT,
+    EXIT_BUDGET,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    argument,
+    plain,
+    plain_lines,
+    print_json,
+    print_table,
+)
 from relab.core.errors import RelabError
 
 if TYPE_CHECKING:
@@ -147,7 +157,7 @@ def _show(found: ExperimentSet, ran: Sequence[_Ran]) -> None:
     print_table(f"Set {found.set_id}", ("experiment", "run", "trials", "variant", *_OUTCOMES), rows)
     for each in ran:
         if each.error is not None:
-            print(f"lab: {plain(each.entry.experiment)}: {plain(each.error)}", file=sys.stderr)
+            print(f"lab: {plain(each.entry.experiment)}: {plain_lines(each.error, ERROR_INDENT)}", file=sys.stderr)
         elif each.summary is not None and each.summary.variants_without_result:
             names = plain(", ".join(each.summary.variants_without_result))
             print(f"lab: {plain(each.entry.experiment)}: no trial of {names} has a result", file=sys.stderr)

@@ -13,7 +13,7 @@ from relab.cli.context import read_settings
 from relab.cli.experiment_context import open_experiments, stoppable_run
 from relab.cli.experiment_options import QuietOption
 from relab.cli.incidents_eval_output import show_report
-from relab.cli.output import EXIT_INTERRUPTED, JsonOption, plain, print_json, write_text
+from relab.cli.output import EXIT_INTERRUPTED, JsonOption, argument, print_json, write_text
 
 if TYPE_CHECKING:
     from relab.experiments.models import StopSwitch
@@ -113,7 +113,7 @@ def evaluate(
     else:
         show_report(found)
         if not finished:
-            print(f"not finished; continue with: lab incidents eval {plain(folder)} --continue")
+            print(f"not finished; continue with: lab incidents eval {argument(folder)} --continue")
     return 0 if finished else EXIT_INTERRUPTED
 
 

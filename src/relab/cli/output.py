@@ -55,8 +55,8 @@ EXIT_CLOSED_PIPE = 141
 """The reader of the output has closed its pipe (128 + SIGPIPE, as shells report it for other programs)."""
 
 _CELL_INDENT = " " * 6
-_ERROR_INDENT = " " * 5
-"""The width of `lab: `, with which a message begins."""
+ERROR_INDENT = " " * 5
+"""The indentation of the further lines of a message that begins with `lab: `."""
 
 _NOT_REPLACEABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY))
 
@@ -365,9 +365,9 @@ def print_error(code: str, message: str, details: dict[str, Any] | None = None) 
             discard_stdout()
         else:
             return
-    print(f"lab: {plain_lines(message, _ERROR_INDENT)}", file=sys.stderr)
+    print(f"lab: {plain_lines(message, ERROR_INDENT)}", file=sys.stderr)
     for problem in (details or {}).get("problems", []):
         said = f"{problem['field']}: {problem['message']}"
         # Most messages quote the first problem.
         if said not in message:
-            print(f"  {plain_lines(said, _ERROR_INDENT)}", file=sys.stderr)
+            print(f"  {plain_lines(said, ERROR_INDENT)}", file=sys.stderr)

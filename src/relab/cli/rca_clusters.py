@@ -8,7 +8,7 @@ import typer
 
 from relab.cli.choices import choice_of
 from relab.cli.context import open_services
-from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.output import JsonOption, argument, plain, print_json
 from relab.cli.run_filters import moment_us
 
 MAX_LINE_CHARS: Final = 160
@@ -49,6 +49,6 @@ def clusters(
         print(f"\n{plain(' '.join(item.sentence.split()))}; last at {format_time(item.last_at)}")
         print(f"  {item.category}: {plain(' '.join(item.line.split()))[:MAX_LINE_CHARS]}")
         agents = ", ".join(item.agents[:5]) + (", …" if len(item.agents) > 5 else "")
-        print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · lab rca {plain(item.last_run)}")
+        print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · lab rca {argument(item.last_run)}")
     if page.next_cursor is not None:
         print(f"\nThere are more clusters; continue with --cursor {plain(page.next_cursor)}.")

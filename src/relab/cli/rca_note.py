@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from relab.cli.output import plain, stdout_console
+from relab.cli.output import argument, plain, stdout_console
 
 if TYPE_CHECKING:
     from relab.rca.service import NoteQuote, RunNote
@@ -67,7 +67,7 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
     # One line for the heading of the evidence, one for that of the changes, one for the footer.
     free = height - len(head) - min(len(note.quotes), _MAX_QUOTES) - 3
     changes = list(_changes(note, console, width, max(free, _CHANGE_LINES), is_small=is_small))
-    footer = [(f"More: lab rca {note.run_id} --full, --markdown, --html FILE", "dim")]
+    footer = [(f"More: lab rca {argument(note.run_id)} --full, --markdown, --html FILE", "dim")]
     room = max(height - len(head) - len(changes) - len(footer) - 1, _MIN_QUOTES)
     yield from head
     quotes = _chosen(note.quotes, min(room, _MAX_QUOTES))

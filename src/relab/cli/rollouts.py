@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relab.cli.context import open_services, operator
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, plain_lines, print_json, print_table, write_file
+from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, plain_lines, print_json, print_table, write_file
 from relab.cli.rollout_experiment import from_experiment
 from relab.cli.rollout_running import exit_code, recover, show_progress
 from relab.cli.rollout_search import search
@@ -82,7 +82,7 @@ def init(
         raise InvalidInputError(f"{path} exists already.", remedy="Give another path, or --force.") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
-    print(f"Wrote {plain(path)}. Check it with: lab rollout run --config {plain(path)} --dry-run")
+    print(f"Wrote {plain(path)}. Check it with: lab rollout run --config {argument(path)} --dry-run")
 
 
 @app.command("list")
@@ -232,7 +232,7 @@ def stop(
         )
         if is_applied:
             print(
-                f"Its new flags are in force. Restore the earlier ones with: lab rollout rollback {plain(rollout_id)}"
+                f"Its new flags are in force. Restore the earlier ones with: lab rollout rollback {argument(rollout_id)}"
             )
         elif record.flags_restored is not False:
             print("The flags are as before.")

@@ -15,12 +15,14 @@ import typer
 
 from relab.cli.context import read_settings
 from relab.cli.output import (
+    ERROR_INDENT,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_UNDECIDED,
     JsonOption,
     check_writable,
     plain,
+    plain_lines,
     print_json,
     print_table,
     write_text,
@@ -191,7 +193,7 @@ def _show(scenario: Scenario, outcome: ScenarioResult, journal: Path | None, cod
     if journal is not None:
         print(f"wrote: {plain(journal)}")
     for problem in outcome.problems:
-        print(f"lab: {plain(problem)}", file=sys.stderr)
+        print(f"lab: {plain_lines(problem, ERROR_INDENT)}", file=sys.stderr)
 
 
 def _users(load: LoadResult) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from relab.cli.choices import choice_of
-from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.cli.output import JsonOption, argument, plain, print_json, print_table
 
 app = typer.Typer(help="One trial: `show`; two trials: `diff`.", no_args_is_help=True)
 
@@ -101,7 +101,7 @@ def show(trial: TrialArgument, json: JsonOption = False) -> None:
     for item in found["patches"]:
         show_patch(item["patch"])
     if row.get("agent_run_id"):
-        print(f"next: lab rca {plain(row['agent_run_id'])}")
+        print(f"next: lab rca {argument(row['agent_run_id'])}")
 
 
 @app.command("diff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
             _check_open(run, trial_id)
             raise TrialStateError(
                 f"The trial {trial_id} of {run.run_id} is not paused.",
-                remedy=f"To run the remaining trials: lab run --continue {run.path}",
+                remedy=f"To run the remaining trials: lab run --continue {shlex.quote(str(run.path))}",
             )
         resumable(folder)
     return frozenset(ids)
@@ -141,8 +142,8 @@ def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
 def _remedy(run: RunFolder) -> str:
     """Return the remedy (advice) for a run that no process works on: a command to see its trials or to continue it."""
     if run.status() == COMPLETED:
-        return f"All its trials have ended; to see them: lab trials {run.path}"
-    return f"To run its remaining trials: lab run --continue {run.path}"
+        return f"All its trials have ended; to see them: lab trials {shlex.quote(str(run.path))}"
+    return f"To run its remaining trials: lab run --continue {shlex.quote(str(run.path))}"
 
 
 def _request(label: str | None, timeout_s: float) -> PauseRequest:
@@ -209,7 +210,8 @@ def _running(run: RunFolder, trial_id: str) -> TrialFolder:
     folder = trial_folder(run.path, trial_id)
     if read_paused(folder) is not None:
         raise TrialStateError(
-            f"The trial {trial_id} is paused already.", remedy=f"lab resume --run-dir {run.path} --trial {trial_id}"
+            f"The trial {trial_id} is paused already.",
+            remedy=f"lab resume --run-dir {shlex.quote(str(run.path))} --trial {trial_id}",
         )
     if not (folder.root / INPUT).exists():
         raise TrialStateError(f"The trial {trial_id} has not begun.", remedy="Pause it when it runs, or the whole run.")
@@ -232,7 +234,8 @@ def _check_exists(run: RunFolder, trial_id: str) -> None:
 def _check_open(run: RunFolder, trial_id: str) -> None:
     if any(entry["row"]["trial_id"] == trial_id for entry in read_journal(run.path)):
         raise TrialStateError(
-            f"The trial {trial_id} has ended.", remedy=f"See its result with: lab experiments show {run.path}"
+            f"The trial {trial_id} has ended.",
+            remedy=f"See its result with: lab experiments show {shlex.quote(str(run.path))}",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -34,9 +34,8 @@ _SEVERITIES: Final = {
     "info": Severity.WARNING,
     "none": Severity.WARNING,
 }
-_FIRST_YEAR, _LAST_YEAR = 1970, 2199
-_EARLIEST: Final = "1970-01-01T00:00:00Z"
-_LATEST: Final = "2199-12-31T23:59:59Z"
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 # No length limit here: the code that stores the values truncates them.
 Words = dict[str, str]
@@ -78,10 +77,11 @@ class SentAlert(_Sent):
         if not isinstance(value, str):
             return value
         try:
-            year = datetime.fromisoformat(value).year
+            moment = datetime.fromisoformat(value)
         except ValueError:
             return value or None
-        return _EARLIEST if year < _FIRST_YEAR else _LATEST if year > _LAST_YEAR else value
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return value if _EARLIEST <= moment <= _LATEST else max(_EARLIEST, min(moment, _LATEST)).isoformat()
 
 
 class AlertNotification(_Sent):

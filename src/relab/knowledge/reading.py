@@ -54,6 +54,10 @@ _FIELDS_MESSAGE: Final = "must have fields, each written as `name: value`"
 _MESSAGES: Final = {
     "missing": "is REQUIRED and missing",
     "tuple_type": "must be a list",
+    "too_short": "must have at least one entry",
+    "string_type": "must be a text",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
     "model_type": _FIELDS_MESSAGE,
     "dict_type": _FIELDS_MESSAGE,
 }
@@ -211,8 +215,9 @@ def _split(text: str, path: Path) -> tuple[str, str]:
 def _explain(error: ValidationError, read: YamlSource) -> RunbookError:
     found: dict[str, list[str]] = {}
     errors = error.errors(include_url=False)
+    outer = {item["loc"][:length] for item in errors for length in range(len(item["loc"]))}
     for item in errors:
-        if item["type"] == "too_short" and any(item["loc"] == other["loc"][:-2] for other in errors):
+        if item["type"] == "too_short" and item["loc"] in outer:
             # The list has entries, but none of them is valid.
             continue
         found.setdefault(read.place(_field(item["loc"])), []).append(_message(item))

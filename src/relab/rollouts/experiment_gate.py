@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,9 +81,10 @@ def read_evidence(
     except (NotFoundError, ConflictError) as error:
         raise ExperimentEvidenceError(error.message, remedy=error.remedy) from error
     if not found.results:
+        quoted = shlex.quote(run_dir)
         raise ExperimentEvidenceError(
             f"The run {found.run_id} cannot gate a rollout: {found.reason}.",
-            remedy=f"`lab compare {run_dir}` judges it in the same way; `lab run --continue {run_dir}` finishes it.",
+            remedy=f"`lab compare {quoted}` judges it in the same way; `lab run --continue {quoted}` finishes it.",
         )
     # The confidence level covers the intervals of all variants of the run together.
     evidence = evidence_of(found, variant, run_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,34 @@ async def test_observing_responder_without_a_usable_action_server_reports_the_ca
     assert found.diagnosis is not None
     assert f"The cause is probably {found.diagnosis} (" in found.recommendation
     assert found.recommendation.endswith("No action is planned. The responder only observes.")
+
+
+@pytest.mark.parametrize(
+    ("autonomy", "harm", "reason"),
+    [
+        (Autonomy.APPROVE, ail, "No runbook fits what is seen. No action is planned. The action server answered 503"),
+        (Autonomy.OBSERVE, lambda shop: shop.broken.add("a"), "No action is planned. The responder only observes."),
+    ],
+)
+async def test_action_server_that_could_change_nothing_is_asked_for_its_actions_only_once(
+    fresh: Means, way: Way, autonomy: Autonomy, harm: Callable[[Shop], None], reason: str
+) -> None:
+    asked = 0
+
+    async def meet(request: httpx.Request, _: GoOn) -> httpx.Response:
+        nonlocal asked
+        asked += request.url.path == "/actions"
+        return said(503, {"code": "away"})
+
+    fresh.settings = hasty(Policy(autonomy=autonomy))
+    async with watching(fresh) as running:
+        await learnt(running)
+        way.meet = meet
+        harm(fresh.shop)
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert asked == 1
+    assert reason in found.recommendation
 
 
 async def test_long_retry_after_of_the_action_server_escalates_the_incident(fresh: Means, way: Way) -> None:

@@ -7,11 +7,14 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relab.cli.builds_watch import _print_error
+from relab.cli.experiment_sets import _Ran, _show
 from relab.cli.output import (
     EXIT_INTERNAL,
     EXIT_USAGE,
@@ -24,6 +27,9 @@ from relab.cli.output import (
 )
 from relab.cli.trials import _show_events
 from relab.core.errors import InvalidInputError
+from relab.experiments.models import RunOptions
+from relab.experiments.sets import ExperimentSet, SetEntry
+from relab.testbed.errors import StartError
 from support.lab.cli import Lab
 from support.lab.in_process import InProcessLab
 from support.telemetry.runs import examples, failed_run, texts
@@ -55,6 +61,7 @@ def test_lines_of_a_text_are_indented_except_the_first(text: str) -> None:
 def test_plain_text_is_unchanged_but_for_escaped_control_characters() -> None:
     assert plain_lines("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
     assert plain("ä\t漢字\nnext") == r"ä{}漢字\nnext".format("\t")
+    assert plain("a\u2028b\u2029c") == r"a\u2028b\u2029c"
     assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
 
 
@@ -119,6 +126,28 @@ def test_line_end_in_an_error_begins_no_message(capsys: pytest.CaptureFixture[st
     report_error(InvalidInputError("The run 'a\nlab: all is well' is unknown.", problems=(("a\nlab: field", "b"),)))
 
     assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")] == ["lab: The run 'a"]
+
+
+def test_further_lines_of_the_error_of_a_pass_or_of_an_experiment_are_indented(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    error = StartError("PostgreSQL does not start.", log_tail="FATAL: the port is in use\nFATAL: the end")
+    _print_error(error)
+    entry = SetEntry(0, tmp_path, "math", "")
+    _show(ExperimentSet("night", tmp_path, RunOptions(), [entry]), [_Ran(entry, error=str(error))])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [
+        "lab: PostgreSQL does not start.", "     FATAL: the port is in use", "     FATAL: the end",
+    ]  # fmt: skip
+    assert lines[3:6] == ["lab: math: PostgreSQL does not start.", *lines[1:3]]
+
+
+def test_path_in_a_command_to_copy_is_one_argument(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "my plan.yaml"
+    said = lab.run("rollout", "init", str(path)).out
+
+    assert shlex.split(said.partition("with: ")[2]) == ["lab", "rollout", "run", "--config", str(path), "--dry-run"]
 
 
 @given(text=texts | st.just(HOSTILE))

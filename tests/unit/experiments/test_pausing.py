@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from relab.experiments import pausing
+from relab.experiments.errors import RunNotRunningError
 from relab.experiments.pausing import PauseAnswer, pause_trials
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.trial.pausing import PauseRequest
@@ -33,3 +35,14 @@ def test_trial_that_is_named_twice_is_paused_once(tmp_path: Path, monkeypatch: p
 
     assert asked == ["trial_1"]
     assert [answer.trial_id for answer in answers] == ["trial_1"]
+
+
+def test_remedy_for_a_folder_with_a_space_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "my runs" / "run_1"
+    path.mkdir(parents=True)
+    monkeypatch.setattr(pausing, "open_run", lambda path: RunFolder(path, "run_1", config(), {}))
+
+    with pytest.raises(RunNotRunningError) as raised:
+        pause_trials(path, [], label=None, timeout_s=1.0, on_asked=[].append)
+
+    assert shlex.split(str(raised.value.remedy))[-4:] == ["lab", "run", "--continue", str(path)]

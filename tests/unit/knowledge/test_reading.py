@@ -132,10 +132,18 @@ def test_error_names_file_line_and_field(old: str, new: str, place: str, said: s
     assert said in told[place]
 
 
-def test_list_with_an_invalid_entry_is_not_reported_as_empty() -> None:
-    told = refusal(TEXT[: TEXT.index("  - {fact: dependency")].replace("likely: 0.95", "likely: 95") + "---\n")
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("likely: 0.95", "likely: 95", "leak.md:10: expects.0.likely"),
+        ("at_least: 95", "is: [95]", "leak.md:10: expects.0.is"),
+        ("at_least: 95, ", "", "leak.md:10: expects.0"),
+    ],
+)
+def test_list_with_an_invalid_entry_is_not_reported_as_empty(old: str, new: str, place: str) -> None:
+    told = refusal(TEXT[: TEXT.index("  - {fact: dependency")].replace(old, new) + "---\n")
 
-    assert set(told) == {"leak.md:10: expects.0.likely"}
+    assert set(told) == {place}
 
 
 def test_all_errors_are_reported_together() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from relab.experiments.config.models import ExperimentConfig
@@ -20,24 +21,45 @@ _WORK: Final = frozenset(
     ("token", "tokens", "step", "steps", "turn", "turns", "request", "requests", "samples", "tasks")
 )
 _TIMES: Final = frozenset(("s", "sec", "second", "seconds", "min", "minute", "minutes", "h", "hour", "hours"))
+_SUMMARIES: Final = frozenset(
+    ("mean", "avg", "average", "median", "max", "min", "sum", "total", "p50", "p90", "p95", "p99")
+)
 
 
 def direction_by_name(name: str) -> MetricDirection | None:
     """Return whether a metric should be high or low, judged by the words of its name; None if no word decides.
 
     Of a ratio, such as `tokens_per_second` or `score/usd`, the words before `per` or `/` decide. Work per time, such as
-    tokens, steps or requests per second, is a throughput, which should be high.
+    tokens, steps or requests per second, is a throughput, which should be high. Time per work should be low. If the
+    words before `/` do not decide, they are a group of metrics, as in `eval/loss`, and the words after it decide. In
+    `mean_per_class_accuracy` and `per_step_loss`, the words after the unit of the ratio decide.
     """
-    words = re.findall(r"[a-z0-9]+", name.lower().replace("/", " per "))
-    before = words[: words.index("per")] if "per" in words else words
-    after = words[len(before) + 1 :]
-    counted = set(before)
+    return _direction_of(re.findall(r"[a-z0-9]+|/", name.lower()))
+
+
+def _direction_of(words: Sequence[str]) -> MetricDirection | None:
+    divider = next((word for word in ("per", "/") if word in words), None)
+    if divider is None:
+        return _decided(words)
+    before, after = words[: words.index(divider)], words[words.index(divider) + 1 :]
+    found = _decided(before, after[:1])
+    if found is not None:
+        return found
+    if divider == "/":
+        return None if len(after) == 1 and after[0] in _TIMES else _direction_of(after)
+    quantity = before[len(before) - before[::-1].index("/") :] if "/" in before else before
+    return _decided(after[1:]) if set(quantity) <= _SUMMARIES else None
+
+
+def _decided(words: Sequence[str], unit: Sequence[str] = ()) -> MetricDirection | None:
+    """Return the direction that words of a metric's name state; `unit` has the first word after `per` or `/`."""
+    counted = set(words)
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
     if counted & _FAULTS:
         return "minimize"
-    if after and after[0] in _TIMES:
+    if not _TIMES.isdisjoint(unit):
         return "maximize" if counted & (_WORK | _BETTER_HIGH) else None
-    if counted & _AMOUNTS:
+    if counted & _AMOUNTS or (counted and counted <= _TIMES and not _WORK.isdisjoint(unit)):
         return "minimize"
     return "maximize" if counted & _BETTER_HIGH else None
 

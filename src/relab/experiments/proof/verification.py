@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -327,13 +328,17 @@ def _without_seal(run_dir: Path, state: str) -> Verification:
     if state == COMPLETED and is_promised:
         damage = (
             *damage,
-            Damage(SEAL, f"is missing; if the run was killed at its end, lab run --continue {run_dir} writes it"),
+            Damage(
+                SEAL,
+                f"is missing; if the run was killed at its end, lab run --continue {shlex.quote(str(run_dir))} writes it",
+            ),
         )
     if damage:
         message = f"{len(damage):,} differences; the first: {damage[0]}."
         return Verification(run_dir, ProofVerdict.DAMAGED, state, message, damage=damage, damage_count=len(damage))
     if state != COMPLETED:
-        message = f"The run is {state}, and has no seal yet. Finish it with: lab run --continue {run_dir}"
+        command = f"lab run --continue {shlex.quote(str(run_dir))}"
+        message = f"The run is {state}, and has no seal yet. Finish it with: {command}"
         return Verification(run_dir, ProofVerdict.UNFINISHED, state, message)
     message = (
         "The run was made by an earlier version and has no seal; the documents with recorded digests are unchanged."

@@ -14,7 +14,7 @@ from relab.incidents.polling.loop_delay import LoopDelay
 from relab.incidents.polling.snapshots import read_poll
 from relab.incidents.probes.log_templates import count_templates
 from relab.incidents.probes.models import ProbeRequest, ProbeResponse, ProbeServer
-from relab.incidents.probes.requests import HEALTH_PATH, ProbeTransport
+from relab.incidents.probes.requests import HEALTH_PATH, METRICS_PATH, ProbeTransport
 
 _NEEDED: Final = ("health", "metrics")
 _LINES: Final = 1_000
@@ -44,7 +44,7 @@ class Poller:
         window_s = max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
         self._parts = {
             "health": self._ask(HEALTH_PATH),
-            "metrics": self._ask(f"/api/v1/metrics?window_s={window_s}"),
+            "metrics": self._ask(f"{METRICS_PATH}?window_s={window_s}"),
             "pool": self._ask("/api/v1/pool/status"),
             "processes": self._ask("/api/v1/diagnostics/processes"),
         }

@@ -8,7 +8,7 @@ from typing import Final
 
 from relab.incidents.probes import database, diagnostics, log_lines, processes, service_health, settings_history
 from relab.incidents.probes.models import Probe, ProbeRequest, ProbeServer
-from relab.incidents.probes.requests import HEALTH_PATH
+from relab.incidents.probes.requests import HEALTH_PATH, METRICS_PATH
 
 _DATABASE: Final = ProbeRequest(ProbeServer.TARGET, "/api/v1/diagnostics/database", within_s=8.0)
 """The request for diagnostics of the database. The target sends about twenty queries for it, so it may take long."""
@@ -16,7 +16,7 @@ _DATABASE: Final = ProbeRequest(ProbeServer.TARGET, "/api/v1/diagnostics/databas
 _ALL: Final = (
     Probe(
         "service", "health, error rate, response times, traffic, how dependencies fail",
-        (ProbeRequest(ProbeServer.TARGET, HEALTH_PATH), ProbeRequest(ProbeServer.TARGET, "/api/v1/metrics?window_s=10")), service_health.read_service, service_health.SERVICE_FACTS,
+        (ProbeRequest(ProbeServer.TARGET, HEALTH_PATH), ProbeRequest(ProbeServer.TARGET, f"{METRICS_PATH}?window_s=10")), service_health.read_service, service_health.SERVICE_FACTS,
     ),
     Probe(
         "pool", "connections of the pool: used, waited for, given up",

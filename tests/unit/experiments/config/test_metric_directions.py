@@ -21,7 +21,17 @@ from support.experiments.configs import config
         ("maximize", ["f1", "score.exact", "throughput", "rps"]),
         ("maximize", ["tokens_per_second", "tokens/s", "Requests/sec", "steps_per_min"]),
         ("maximize", ["score_per_usd", "accuracy_per_1k_tokens", "solved/hour"]),
-        (None, ["quux", "", "evictions_per_second", "per_second", "mean_s"]),
+        # A group of metrics before the slash.
+        ("minimize", ["eval/loss", "val/latency_ms", "agent/math/cost_usd"]),
+        ("maximize", ["train/accuracy", "eval/math/tokens/s", "time/tokens_per_second"]),
+        # The quantity after the unit of the ratio.
+        ("minimize", ["per_step_loss", "avg_per_task_tokens", "per_token_latency_ms"]),
+        ("maximize", ["mean_per_class_accuracy", "eval/mean_per_class_accuracy"]),
+        ("minimize", ["s/step", "s_per_token"]),
+        (
+            None,
+            ["quux", "", "evictions_per_second", "evictions/seconds", "per_second", "mean_s", "quux_per_total_cost"],
+        ),
     ],
 )
 def test_the_words_of_a_name_decide_the_direction(direction: str | None, names: list[str]) -> None:
