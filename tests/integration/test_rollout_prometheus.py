@@ -121,7 +121,7 @@ def test_query_without_a_value_is_missing_data(
         ("no_such_function(up)", "Prometheus rejects the query"),
     ],
 )
-def test_invalid_query_is_reported_and_the_flags_are_restored(
+def test_invalid_query_is_reported_before_the_first_change(
     shop: Shop, make_services: Callable[..., Services], tmp_path: Path, query: str, message: str
 ) -> None:
     services = make_services()
@@ -134,7 +134,7 @@ def test_invalid_query_is_reported_and_the_flags_are_restored(
     assert shop.service.limit == LIMIT_A
 
 
-def test_unavailable_prometheus_is_reported_and_the_flags_are_restored(
+def test_unavailable_prometheus_is_reported_before_the_first_change(
     shop: Shop, make_services: Callable[..., Services], tmp_path: Path
 ) -> None:
     services = make_services()
@@ -148,9 +148,10 @@ def test_unavailable_prometheus_is_reported_and_the_flags_are_restored(
 
 
 def assert_failed(services: Services, error: RelabError) -> None:
-    """Check that the stored rollout has failed with this error, and that its flags were restored."""
+    """Check that the stored rollout has failed with this error before its first change, so that nothing was restored."""
     (listed,) = services.rollouts.list_rollouts().items
     record = services.rollouts.get(listed.rollout_id)
     assert record.status is RolloutStatus.FAILED
     assert error.message in (record.error or "")
-    assert record.flags_restored
+    assert record.windows == ()
+    assert record.flags_restored is None

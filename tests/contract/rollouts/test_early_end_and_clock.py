@@ -1,4 +1,4 @@
-"""Rollouts that an early look ends, and rollouts during which the wall clock is set."""
+"""The first read of a metric, rollouts that an early look ends, and rollouts during which the wall clock is set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from relab.bootstrap import Services, build
+from relab.rollouts.errors import TargetUnavailableError
 from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.models import Arm
 from relab.rollouts.record import RolloutRecord, RolloutStatus
 from relab.settings import load_settings
 from relab.stats.verdicts import Verdict
+from rig.servers import refusing_port
 from support.clocks import MovableClock
 from support.rollouts.plans import CONC_CAP, faster_b, small_plan
 from support.rollouts.small_service import SmallService, small_service
@@ -36,13 +38,14 @@ class Lab:
     folder: Path
     progress: list[RolloutProgress]
 
-    def run(self, **fields: Any) -> RolloutRecord:
+    def run(self, *, is_dry_run: bool = False, **fields: Any) -> RolloutRecord:
         return self.services.rollouts.run(
             small_plan(self.service.url, self.folder, **fields),
             by="tester",
             stop=threading.Event(),
             on_progress=self.progress.append,
             root=self.folder,
+            is_dry_run=is_dry_run,
         )
 
     def limit(self) -> int:
@@ -56,9 +59,14 @@ class Lab:
         return {"subject": {"flags": {"kind": "service"}, "metric": metric}, "thresholds__max_error_rate": 5}
 
 
+def metric_of(url: str, **fields: Any) -> dict[str, Any]:
+    """Return the subject of a plan with the flags of the service and a metric at `url`."""
+    return {"flags": {"kind": "service"}, "metric": {"kind": "json", "url": url, "pointer": "/p95", **fields}}
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    clock = MovableClock(time.time_ns() // 1_000)
+    clock = MovableClock(time.time_ns() // 1_000_000 * 1_000)
     services = build(load_settings(tmp_path / "home"), clock=clock)
     migrate(services.database)
     try:
@@ -97,6 +105,26 @@ def test_rollout_without_early_stop_measures_all_rounds_of_a_large_gain(lab: Lab
     assert record.judgement is not None
     assert len(record.windows) == 16
     assert not record.judgement.stopped_early
+
+
+@pytest.mark.parametrize("is_dry_run", [True, False])
+def test_wrong_address_of_the_metric_is_found_before_the_first_change(lab: Lab, is_dry_run: bool) -> None:
+    with refusing_port() as port, pytest.raises(TargetUnavailableError, match=f":{port}/figures does not answer"):
+        lab.run(is_dry_run=is_dry_run, subject=metric_of(f"http://127.0.0.1:{port}/figures"))
+
+    assert lab.service.changes == []
+
+
+def test_dry_run_reads_the_metric_of_a_window_whose_figures_are_complete(lab: Lab) -> None:
+    asked: list[str] = []
+    lab.service.figures = asked.append
+    url = f"{lab.service.url}/figures?$start_ms&$end_ms"
+
+    record = lab.run(is_dry_run=True, subject=metric_of(url, delay_s=300), experiment__window_sec=2)
+
+    end_ms = lab.clock.now_us() // 1_000 - 300_000
+    assert asked == [f"/figures?{end_ms - 2_000}&{end_ms}"]
+    assert record.status is RolloutStatus.DONE
 
 
 @pytest.mark.parametrize("steps_s", [(-DAY_S, 2 * DAY_S), (DAY_S, -2 * DAY_S)])

@@ -326,8 +326,11 @@ def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Rol
 
 
 def automatic(lab: RolloutLab, noise: Callable[[int], float]) -> dict[str, Any]:
-    """Return the fields of a plan with 2 to 8 automatic rounds; the figure of read `n` is 100 plus `noise(n)`."""
-    reads = count()
+    """Return the fields of a plan with 2 to 8 automatic rounds; the figure of read `n` is 100 plus `noise(n)`.
+
+    Read -1 is the one before the measurement.
+    """
+    reads = count(-1)
     lab.service.figures = lambda _path: {"p95": 100 + noise(next(reads))}
     metric = {"kind": "json", "url": f"{lab.service.url}/figures?arm=$arm", "pointer": "/p95"}
     rounds = {"experiment__rounds": "auto", "experiment__min_rounds": 2, "experiment__max_rounds": 8}

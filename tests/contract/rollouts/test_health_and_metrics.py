@@ -233,6 +233,26 @@ def test_time_of_evaluation_is_checked_once() -> None:
     assert asked == ["time()", "x", "x"]
 
 
+def test_server_without_the_function_time_is_read() -> None:
+    # Loki answers such requests, but its query language has no such function.
+    with small_service(document_status=lambda path: 400 if "query=time" in path else 200) as service:
+        found = {"resultType": "vector", "result": [{"metric": {}, "value": [1, "12.5"]}]}
+        service.documents["/loki/api/v1/query"] = {"data": found}
+        subject = PrometheusMetric(kind="prometheus", url=f"{service.url}/loki", query="x")
+
+        assert PrometheusSource(subject, {}, timeout_s=5.0).read("A", 0, 1_000_000).metric == 12.5
+
+
+def test_fault_of_an_answer_that_is_not_json_is_shortened() -> None:
+    with small_service(figures=lambda _path: {"k" * 100_000: "a\0"}) as service:
+        subject = JsonMetric(kind="json", url=f"{service.url}/figures", pointer="/p95")
+
+        with pytest.raises(TargetUnavailableError, match="holds a NUL character") as caught:
+            JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 0, 1)
+
+    assert len(caught.value.message) < 500
+
+
 def test_flag_value_over_the_size_limit_is_rejected() -> None:
     with small_service(limit="x" * 70_000) as service:
         subject = HttpFlagSubject(kind="http", url=f"{service.url}/limit", pointer="/state/max", b=1)

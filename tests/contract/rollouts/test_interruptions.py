@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import count
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import delete
@@ -188,7 +189,9 @@ def test_rollout_that_is_stopped_while_it_judges_is_not_applied(lab: RolloutLab)
 
 
 def test_time_budget_ends_the_wait_for_a_metric(lab: RolloutLab) -> None:
-    lab.service.documents["/api/v1/query"] = {"data": {"resultType": "scalar", "result": [0, "1"]}}
+    lab.service.documents["/api/v1/query"] = lambda path: {
+        "data": {"resultType": "scalar", "result": [0, parse_qs(urlsplit(path).query)["time"][0]]}
+    }
     metric = {"kind": "prometheus", "url": lab.service.url, "query": "x", "delay_s": 5}
 
     record = lab.run(time_budget=1.5, subject={"flags": {"kind": "service"}, "metric": metric})

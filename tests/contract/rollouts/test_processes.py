@@ -171,6 +171,7 @@ def test_error_about_documents_names_the_fields_that_differ(documents: DocumentP
         (({"a": 1}, {"a": 1, "b": None}), "b: nothing and null"),
         (({"a": {"b": 1}}, {"a": 2}), 'a: {"b":1} and 2'),
         (({"a": 20, "b": 1}, {"a": 20.0, "b": 2}), "b: 1 and 2"),
+        (({"a": True}, {"a": 1}), "a: true and 1"),
     ],
 )
 def test_values_that_differ_are_shown(values: tuple[Any, ...], text: str) -> None:

@@ -197,8 +197,9 @@ def test_own_traffic_is_measured_in_both_arms_at_the_same_time(shop: Shop) -> No
 
     assert record.judgement is not None
     assert record.judgement.verdict is Verdict.PASS, record.judgement
-    assert {share for _, share in asked} == {50.0}
-    assert sorted(arm for arm, _ in asked) == ["off", "off", "on", "on"]
+    before, *measured = asked
+    assert before == ("off", 0.0)
+    assert sorted(measured) == [("off", 50.0), ("off", 50.0), ("on", 50.0), ("on", 50.0)]
     assert [window.metric for window in record.windows if window.arm is Arm.B] == [20.0, 20.0]
     assert shop.share_pct() == 100.0
 

@@ -34,6 +34,7 @@ class SmallService:
         answer: answers a request of the workload in place of `delay_s` and `fails`: `(path) -> (delay in s, status)`.
         figures: answers `GET /figures`, with the path.
         documents: answers to `GET` of these paths: JSON, or a function of the path with its query.
+        document_status: the status of these answers, by the path with its query.
         changes: every accepted change of the document, in order.
         report: the last report that was put.
         on_work: is called for each request of the workload.
@@ -54,6 +55,7 @@ class SmallService:
     answer: Callable[[str], tuple[float, int]] | None = None
     figures: Callable[[str], Any] = lambda _path: None
     documents: dict[str, Any] = field(default_factory=dict)
+    document_status: Callable[[str], int] = lambda _path: 200
     changes: list[Any] = field(default_factory=list)
     report: Any = None
     on_work: Callable[[], None] = lambda: None
@@ -115,7 +117,7 @@ class SmallService:
         path = target.partition("?")[0]
         if path in self.documents:
             found = self.documents[path]
-            return 200, found(target) if callable(found) else found
+            return self.document_status(target), found(target) if callable(found) else found
         if path == "/api/flags":
             return 200, self.document()
         if path == "/limit":

@@ -33,6 +33,7 @@ class CategoryDescriptor:
         names: matches English names of the category in lower-case text. If a language model's sentence names a
             category that is not in the report, the sentence is removed. So a wrong match only removes a sentence.
         checks: how a person can verify the hypothesis.
+        checks_by_detail: `{detail: checks}`; for a problem with this detail, these checks replace `checks`.
         actions: what to change, the most effective action first.
         causes_by_detail: `{detail: text}`; for a problem with this detail, the text replaces `cause`.
         explain: returns the explanation of a problem; None if there is nothing to add.
@@ -52,6 +53,7 @@ class CategoryDescriptor:
     names: re.Pattern[str]
     checks: tuple[str, ...]
     actions: tuple[ActionItem, ...]
+    checks_by_detail: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     causes_by_detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
     explain: Callable[[DetectedProblem, RunView], Explanation | None] = _explains_nothing
     advice_opening: str = ""

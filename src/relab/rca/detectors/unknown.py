@@ -16,6 +16,7 @@ from relab.rca.models import Category, Confidence, EvidenceKind
 
 UNCLASSIFIED: Final = "unclassified_error"
 GUARDRAIL_EVENT: Final = "guardrail_event"
+VERDICT: Final = "verdict"
 VAGUE_DETAILS: Final = frozenset({UNCLASSIFIED, GUARDRAIL_EVENT})
 """Details of problems that only say that something failed."""
 
@@ -36,7 +37,10 @@ _CONTEXT_CLASS = re.compile(r"context_?(?:length|window)|token_?limit|input_?too
 _CONTENT_CLASS = re.compile(r"content_?(?:policy|filter|moderation)|safety_?error|moderation", re.IGNORECASE)
 _CONNECTION_CLASS = re.compile(r"connect(?:ion)?_?(?:error|refused|reset|aborted)|^gaierror|^ssl_?error", re.IGNORECASE)
 
+_VERDICT_CLASS = re.compile(r"_verdict_(?:fail|invalid)$")
+
 _CLASS_DETAILS = (
+    (_VERDICT_CLASS, VERDICT),
     (_CONTEXT_CLASS, "context_length"),
     (_CONTENT_CLASS, "content_filter"),
     (_CONNECTION_CLASS, "connection_error"),
@@ -49,7 +53,8 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find all errors of a run, including errors that other detectors explain better.
 
     Values of `detail`: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`, `connection_error`,
-    `proxy_authentication`, `too_large`, `guardrail_event`, and `unclassified_error` for the rest.
+    `proxy_authentication`, `too_large`, `verdict` (a step decided FAIL or INVALID, such as the step `judge` of a
+    rollout), `guardrail_event`, and `unclassified_error` for the rest.
     """
     for failure, sign in signs(_read, view):
         if failure.kind is not EvidenceKind.GUARDRAIL_EVENT or not view.succeeded:
@@ -117,6 +122,12 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     if error is None or facts.source is None:
         return None
     field = problem.quotes[0].field
+    if problem.detail == VERDICT:
+        return facts.explanation(
+            f"{facts.subject} decided {name}{f': {error}' if name != error else ''}",
+            "This is a decision, and no fault of the step. After a FAIL, change what was measured; after an INVALID, remove "
+            "the named obstacle and measure again.",
+        )
     if field == "status":
         what = f"{facts.subject} failed{f' with {name}' if name else ''}, and the run has no text of an error"
     elif field == "status_code":
@@ -163,6 +174,9 @@ DESCRIPTOR = CategoryDescriptor(
         ),
     ),
     is_general=True,
+    checks_by_detail={
+        VERDICT: ("Compare the quoted reason with the figures that were measured, and with the limits for them",),
+    },
     causes_by_detail={
         "upstream_error": "an error of the service behind it",
         "not_found": "something that does not exist",
@@ -171,6 +185,7 @@ DESCRIPTOR = CategoryDescriptor(
         "connection_error": "a failed connection",
         "proxy_authentication": "a proxy that requires authentication",
         "too_large": "a request that is too large",
+        VERDICT: "a verdict other than PASS",
         GUARDRAIL_EVENT: "a guardrail",
     },
 )

@@ -175,7 +175,7 @@ def build_hypotheses(
                 category=cause.category,
                 confidence=Confidence.LOW if insufficient else cause.lead.confidence,
                 evidence_ids=tuple(dict.fromkeys(ids)),
-                verification_steps=descriptor.checks,
+                verification_steps=descriptor.checks_by_detail.get(cause.lead.detail or "", descriptor.checks),
             )
         )
     return tuple(hypotheses)

@@ -21,7 +21,13 @@ from relab.rollouts.execution.canary import run_canary
 from relab.rollouts.execution.flag_switch import FlagSwitch
 from relab.rollouts.execution.halt import Halt, HaltReason
 from relab.rollouts.execution.journal import RolloutJournal
-from relab.rollouts.execution.measuring import LiveMeasurement, LoadMeasurement, mix_of, require_figures, unmeasured
+from relab.rollouts.execution.measuring import (
+    LiveMeasurement,
+    LoadMeasurement,
+    measurement_of,
+    require_figures,
+    unmeasured,
+)
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress, medians_of
 from relab.rollouts.execution.restoring import restore_flags
 from relab.rollouts.judging import early_look, effect_so_far, judge, rounds_in_all
@@ -95,7 +101,10 @@ class RolloutExecution:
                 failed.
         """
         self._prepare()
-        measurement = self._measurement()
+        measurement = measurement_of(self._plan, self._target, self._clock)
+        # After an experiment, only a canary measures.
+        if self._record.experiment is None or self._plan.canary is not None:
+            measurement.check()
         if self._record.is_dry_run or self._is_refused():
             self._update(status=RolloutStatus.DONE, finished_at=self._clock.now_us())
             self._journal.save(self._record)
@@ -163,15 +172,6 @@ class RolloutExecution:
         message = f"{found.verdict.value} never applies the change."
         self._update(application=Application(applied=False, message=message))
         return True
-
-    def _measurement(self) -> LoadMeasurement | LiveMeasurement:
-        if self._plan.subject.live:
-            return LiveMeasurement(self._plan, self._target, self._clock)
-        measurement = LoadMeasurement(self._plan, mix_of(self._plan.experiment.mix), self._target, self._clock)
-        # After an experiment only a canary sends a load.
-        if self._record.experiment is None or self._plan.canary is not None:
-            measurement.check()
-        return measurement
 
     def _read_unchanged(self) -> FlagState:
         """Read and return the flags of the target, which must be the flags from before the rollout.

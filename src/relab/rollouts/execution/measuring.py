@@ -66,13 +66,15 @@ class LoadMeasurement:
         return self.figures(window, result)
 
     def check(self) -> None:
-        """Check that the load can be sent.
+        """Check that the load can be sent, and that the source of the metric can be read.
 
         Raises:
             RemoteTargetError: the target is another machine, and the plan does not allow that.
             UnreachableTargetError: the target accepts no connections.
+            TargetUnavailableError, ClockSkewError, SubjectError: the metric cannot be read.
         """
         check_target(self._load_plan(0))
+        _check_metric(self.plan, self.target, self.clock)
 
     def figures(self, window: PlannedWindow, result: LoadResult) -> ArmWindow:
         """Return the figures of a measurement: from the result of its load, and from the metric's source if any."""
@@ -148,6 +150,14 @@ class LiveMeasurement:
     target: RolloutTarget
     clock: Clock
 
+    def check(self) -> None:
+        """Check that the source of the metric can be read.
+
+        Raises:
+            TargetUnavailableError, ClockSkewError, SubjectError: the metric cannot be read.
+        """
+        _check_metric(self.plan, self.target, self.clock)
+
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
         """Measure all arms (sets of flags) at once: wait for the warm-up and the measured time; return all figures.
 
@@ -207,6 +217,32 @@ class LiveMeasurement:
 def _wait_for_metric(target: RolloutTarget, halt: Halt) -> bool:
     """Wait until the metric of the last window (measurement) can be read; return False if `halt` ended the wait."""
     return target.metric is None or halt.sleep(target.metric.delay_s)
+
+
+def _check_metric(plan: Plan, target: RolloutTarget, clock: Clock) -> None:
+    """Read the metric once before the measurement, for a window that ends now; a missing value is no error.
+
+    A wrong address or query is then found before the first change of flags, and not after the first window.
+
+    Raises:
+        TargetUnavailableError, ClockSkewError, SubjectError: the metric cannot be read.
+    """
+    if target.metric is not None:
+        # The source has its last values only after this delay.
+        ended_at = clock.now_us() - int(target.metric.delay_s * 1e6)
+        started_at = ended_at - int(plan.experiment.window_sec * 1e6)
+        target.metric.read(target.label_of(Arm.A), started_at, ended_at)
+
+
+def measurement_of(plan: Plan, target: RolloutTarget, clock: Clock) -> LoadMeasurement | LiveMeasurement:
+    """Return the measurement that a plan describes: of the service's own traffic, or of a generated load.
+
+    Raises:
+        MixError: the plan's mix of requests does not exist or is invalid.
+    """
+    if plan.subject.live:
+        return LiveMeasurement(plan, target, clock)
+    return LoadMeasurement(plan, mix_of(plan.experiment.mix), target, clock)
 
 
 def mix_of(name: str) -> Mix:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from relab.charts import pages
 from relab.core.atomic_files import replacing
+from relab.core.control_characters import escape_json, escape_text
 from relab.core.regular_files import read_regular_file
 from relab.core.validation import plain_message
 from relab.rollouts.errors import PlanInvalidError, ReportFolderError
@@ -43,7 +44,7 @@ def write_search(search: SearchResult, folder: Path) -> None:
     # Only the given fields, so that an absent value of arm A stays the value before the rollout.
     document["spec"] = search.spec.model_dump(mode="json", exclude_unset=True)
     contents = {
-        RESULT: json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+        RESULT: escape_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n",
         "search.txt": search_text(search),
         "search.html": render_search(search),
     }
@@ -88,7 +89,8 @@ def search_text(search: SearchResult) -> str:
         flags = "in force" if found.applied else "not applied"
         lines.append(f"- candidate {found.candidate}: {verdict}, {flags}: {_flat(found.reason)}")
         lines.append(f"  lab rollout show {found.rollout_id}")
-    return "\n".join(lines) + "\n"
+    # Problems and reasons may quote names from the target's answers.
+    return escape_text("\n".join(lines) + "\n")
 
 
 def render_search(search: SearchResult) -> str:

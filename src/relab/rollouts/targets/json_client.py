@@ -56,7 +56,7 @@ class JsonAnswer:
         status: the status.
         document: the body as JSON; None if it is not JSON.
         is_json: whether the body is JSON; an empty body is not.
-        fault: why the body is not JSON, in one sentence; empty if it is.
+        fault: why the body is not JSON, shortened to 300 characters; empty if it is.
         headers: the headers, by their names in lower case.
         clock_skew_s: by how many seconds at least the server's clock is ahead of this machine's clock (negative: behind
             it), from the header `Date`; 0.0 if the difference may be due to the time of the request or to the header's
@@ -150,7 +150,7 @@ class JsonClient:
         try:
             return JsonAnswer(status, parse_json(found), is_json=True, headers=received, clock_skew_s=skew_s)
         except MalformedBodyError as error:
-            return JsonAnswer(status, None, False, headers=received, clock_skew_s=skew_s, fault=error.message)
+            return JsonAnswer(status, None, False, headers=received, clock_skew_s=skew_s, fault=error.message[:_SHOWN])
 
     async def _exchange(
         self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]

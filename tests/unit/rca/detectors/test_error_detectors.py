@@ -72,6 +72,8 @@ POSITIVE: list[tuple[Category, str | None, str, dict[str, Any]]] = [
     (UNKNOWN, "content_filter", "medium", {"status_code": 400, "error_message": "The response was filtered by Azure OpenAI's content management policy"}),
     (UNKNOWN, "connection_error", "medium", {"error_message": "Connection refused"}),
     (UNKNOWN, "proxy_authentication", "medium", {"status_code": 407, "error_message": "Proxy authentication required"}),
+    (UNKNOWN, "verdict", "medium", {"error_class": "rollout_verdict_fail", "error_message": "The P95 changed by +29.1 %."}),
+    (UNKNOWN, "unclassified_error", "low", {"error_class": "VerdictError", "error_message": "No verdict in the answer"}),
     (UNKNOWN, "unclassified_error", "low", {"error_class": "ValueError", "error_message": "day is out of range for month"}),
 ]  # fmt: skip
 
