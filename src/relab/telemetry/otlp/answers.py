@@ -82,13 +82,34 @@ def _messages_in(answer: dict[str, Any]) -> list[Any] | None:
     kind = answer.get("object")
     field = _LISTS.get(kind) if isinstance(kind, str) else None
     listed = answer.get(field) if field is not None else None
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or answer.get("status") in _UNFINISHED:
         return None
+    if kind == "chat.completion":
+        return [_with_media(item) for item in listed]
     return [item for item in listed if not isinstance(item, dict) or item.get("type") != "reasoning"]
 
 
 _LISTS: Final = {"response": "output", "chat.completion": "choices"}
 """`{kind of the object: the field with its messages}`, in OpenAI's APIs."""
+_UNFINISHED: Final = frozenset(("queued", "in_progress"))
+"""The status of a response that the provider computes in the background: its output comes later."""
+
+
+def _with_media(choice: Any) -> Any:
+    """Return a choice of a chat completion; what the model gave beside an empty content becomes parts of the content.
+
+    This is the transcript of a sound, images, or a request in the form before `tool_calls`.
+    """
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict) or message.get("content"):
+        return choice
+    images, audio, request = (message.get(field) for field in ("images", "audio", "function_call"))
+    parts = list(images) if isinstance(images, list) else []
+    if isinstance(audio, dict):
+        parts.append({"type": "text", "text": audio["transcript"]} if audio.get("transcript") else {"type": "audio"})
+    if isinstance(request, dict):
+        parts.append({"type": "function_call", **request})
+    return {**choice, "message": {**message, "content": parts}} if parts else choice
 
 
 def _generated(item: Any) -> Any:

@@ -290,14 +290,21 @@ def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:
     given = {field: value for field, value in inner.item.items() if field not in _OWN_FIELDS}
     # An outer report that shows an empty text may only not read the requests of tools that the inner one has.
     own = {field: value for field, value in outer.item.items() if value != "" or not given.get(field)}
-    if outer.talk == Talk() != inner.talk:
-        # The inner report has the messages; the outer one has what was passed to its function.
-        for field in ("input_summary", "output_summary"):
-            if field in given:
-                own.pop(field, None)
+    for field, said in (("input_summary", _asked), ("output_summary", _answered)):
+        if field in given and said(inner.talk) and not said(outer.talk):
+            # The inner report has the messages; the outer one has what was passed to its function.
+            own.pop(field, None)
     return outer._replace(
         span=outer.span._replace(attributes={**inner.span.attributes, **outer.span.attributes}),
         item={**given, **own},
         usage=outer.usage or inner.usage,
         talk=outer.talk.completed(inner.talk),
     )
+
+
+def _asked(talk: Talk) -> bool:
+    return bool(talk.question or talk.earlier or talk.results)
+
+
+def _answered(talk: Talk) -> bool:
+    return bool(talk.answer or talk.requests)

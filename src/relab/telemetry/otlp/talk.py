@@ -269,7 +269,7 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
 
     - the first non-empty field in `fields`;
     - the first element of `args`, the arguments of a function; if `args` is empty, all of `kwargs`;
-    - the only field of the object, if its value is a text and it does not name a type.
+    - the only field of the object, if its value is a text. `output_type`, the class of an answer (MLflow), is no answer.
     """
     found = next((value[field] for field in fields if value.get(field)), None)
     if found is not None:
@@ -278,11 +278,13 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
     if arguments is not None:
         return arguments[0] if isinstance(arguments, list) else arguments
     [(name, only)] = value.items() if len(value) == 1 else [("", None)]
-    return only if isinstance(only, str) and not name.endswith("type") else None
+    return only if isinstance(only, str) and name != "output_type" else None
 
 
 _STRUCTURED: Final = ("structured_response", "structuredResponse")
 """The field of LangChain's agents, in Python and in JavaScript, with the answer if the program asked for an object."""
 _MAX_DEPTH: Final = 4
-_PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x| [^\n<>]{0,200}<class ')")
+_PRINTED_OBJECT: Final = re.compile(
+    r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)|<[A-Za-z_][\w.]* [^\n<>]{0,200}<class '"
+)
 """An object as Python prints it: it is not a text that a user has written or read."""

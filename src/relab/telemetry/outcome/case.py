@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,11 +13,14 @@ from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivi
 from relab.telemetry.outcome.phrases import ENDED, STEP_LIMIT, find_inability
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
+from relab.telemetry.outcome_models import AgentOutcome, AgentRelation, OutcomeRule
 
 MIN_REPEATED = 4
 """If an agent makes this number of equal calls with equal results in a row, it is in a loop."""
 _MAX_STOP_NOTICE_CHARS = 300
 """A longer answer than this is an answer, even if it begins with the notice of a step limit."""
+_BARE_REQUESTS = re.compile(r"(?:\S+\(\)\n?)+")
+"""Requests of tools whose arguments were not captured, as a timeline shows them."""
 
 
 class Answer(NamedTuple):
@@ -117,6 +121,18 @@ class Case:
         """
         around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
         return next((agent for agent in around if agent is not None and agent != name), None)
+
+    def is_failed_by(self, agent: AgentOutcome) -> bool:
+        """Return whether the outcome of one agent of the run is a failure of the run.
+
+        The failure of an agent that another agent called is not one, because its caller answers the user. If the run
+        has an answer, an agent whose model said nothing is no failure: it may keep notes, for example. But a blank
+        answer that is reported as the agent's is one.
+        """
+        reported = self.reported_agents.get(agent.name)
+        is_silent = agent.outcome_rule is OutcomeRule.ANSWER_EMPTY and (reported is None or reported.answer is None)
+        answers_user = agent.parent is None or agent.relation is not AgentRelation.CALLED
+        return agent.outcome.is_failure and answers_user and not (is_silent and self.has_answer)
 
     @cached_property
     def is_fine(self) -> bool:
@@ -226,16 +242,40 @@ class Case:
         """The last model call, if it ended without an error and with an empty answer; otherwise None.
 
         A call whose answer was only not captured does not count: the output is reported as empty, or the call has a
-        finish reason, each of the earlier model calls (at least one) has an output, and the question is known.
+        finish reason, each of the earlier model calls (at least one) has an output with its texts and arguments, and
+        the question is known. A call whose text may not be the run's answer does not count either: other work follows
+        (`_is_followed`), or the model call before it gave a text, after which no tool was called.
         """
         last = self.last_model
-        if last is None or filled(last.result) is not None or not last.is_good or self.calls_after(last):
+        if last is None or filled(last.result) is not None or not last.is_good or self._is_followed(last):
             return None
         if any(reason.casefold() not in ENDED for reason in last.finish_reasons):
             return None
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
-        is_captured = filled(self.fields.question) is not None and all(step.result for step in others)
+        before = max(others, key=lambda step: (step.end_us, step.order), default=None)
+        if before is not None and filled(before.result) is not None and not self.calls_after(before):
+            return None
+        is_captured = filled(self.fields.question) is not None and all(
+            step.result and not _BARE_REQUESTS.fullmatch(step.result) for step in others
+        )
         return last if last.result is not None or (others and last.finish_reasons and is_captured) else None
+
+    def _is_followed(self, model: RunActivity) -> bool:
+        """Return whether the run did other work after a model call.
+
+        Such work is a tool call, a hand-over, or a step with an output that began after the step around the model call:
+        a later node of a graph may give the result of the run.
+        """
+        around = next((step for step in self.steps if step.ref_id == model.parent), model)
+        since_us = max(around.end_us, model.end_us)
+        return bool(self.calls_after(model)) or any(
+            step.order > model.order
+            and (
+                (step.at_us >= model.end_us and step.hands_over)
+                or (step.at_us >= since_us and filled(step.result) is not None)
+            )
+            for step in self.steps
+        )
 
     @property
     def has_agent(self) -> bool:

@@ -36,14 +36,14 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 def judge(case: Case) -> OutcomeReport:
     """Return the outcome of a run and of each of its agents.
 
-    An agent answers the user if no other agent called it. If the run succeeded, but an agent that answers the user
-    failed, the outcome of the run is "completed with errors".
+    If the run succeeded, but an agent failed in a way that counts (`Case.is_failed_by`), the outcome of the run is
+    "completed with errors".
     """
     report = _judge_alone(case)
     if not case.agents:
         return report
     agents = tuple(_agent_outcome(case, name) for name in case.agents)
-    failed = next((agent for agent in agents if agent.outcome.is_failure and _answers_the_user(agent)), None)
+    failed = next((agent for agent in agents if case.is_failed_by(agent)), None)
     if report.value is RunOutcome.SUCCEEDED and failed is not None:
         return OutcomeReport(
             value=RunOutcome.COMPLETED_WITH_ERRORS,
@@ -100,10 +100,6 @@ def _agent_outcome(case: Case, name: str) -> AgentOutcome:
         outcome_rule=report.rule,
         outcome_evidence=report.evidence,
     )
-
-
-def _answers_the_user(agent: AgentOutcome) -> bool:
-    return agent.parent is None or agent.relation is not AgentRelation.CALLED
 
 
 def _by_status(fields: RunFields) -> OutcomeReport | None:

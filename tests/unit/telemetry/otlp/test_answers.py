@@ -29,9 +29,9 @@ def said(text: str) -> dict[str, Any]:
     return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
 
 
-def completion(content: str | None) -> dict[str, Any]:
-    """Return an answer of the chat completions API."""
-    message = {"role": "assistant", "content": content}
+def completion(content: str | None, **fields: Any) -> dict[str, Any]:
+    """Return an answer of the chat completions API, whose message has these other fields."""
+    message = {"role": "assistant", "content": content, **fields}
     return {"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
 
 
@@ -47,6 +47,7 @@ def llama_index(*texts: str) -> dict[str, Any]:
     return {"message": {"role": "assistant", "additional_kwargs": {}, "blocks": [{"text": text} for text in texts]}}
 
 
+PENDING = {**response(), "status": "in_progress"}
 ANSWERS: dict[str, tuple[Any, str | None]] = {
     "a list of responses": ([response(said("Shipped."))], "Shipped."),
     "a response": (response(REASONING, said("Shipped.")), "Shipped."),
@@ -55,6 +56,14 @@ ANSWERS: dict[str, tuple[Any, str | None]] = {
     "a response with an empty text": (response(said("")), ""),
     "a chat completion": (completion("Shipped."), "Shipped."),
     "an empty chat completion": (completion(""), ""),
+    "a response that is not finished": (PENDING, json.dumps(PENDING)),
+    "a sound": (completion(None, audio={"id": "a1", "data": "UklG", "transcript": "Shipped."}), "Shipped."),
+    "a sound without its transcript": (completion("", audio={"id": "a1", "data": "UklG"}), "[audio]"),
+    "an image": (
+        completion("", images=[{"type": "image_url", "image_url": {"url": "data:image/png;base64,iV"}}]),
+        "[image]",
+    ),
+    "a request in the old form": (completion("", function_call={"name": "pay", "arguments": "{}"}), "pay({})"),
     "LangChain": (generated("Shipped."), "Shipped."),
     "LangChain, empty": (generated(""), ""),
     "LangChain, a completion": ({"generations": [[{"text": "Shipped."}]]}, "Shipped."),
@@ -142,6 +151,21 @@ def test_empty_text_of_an_outer_report_does_not_hide_the_request_of_an_inner_one
     assert [step.output_summary for step in run.steps] == ["order_lookup({})"]
 
 
+def test_inner_report_shows_the_input_of_a_model_even_if_the_outer_one_shows_the_answer() -> None:
+    outer = {
+        "input.value": json.dumps({"messages": ["ChatMessage(role='user')"]}),
+        "output.value": json.dumps(llama_index("Shipped.")),
+    }
+
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span("outer", "root", LLM | outer, start=1, end=4),
+        span("inner", "outer", LLM | QUESTION, start=2, end=3),
+    )
+
+    assert [(step.input_summary, step.output_summary) for step in run.steps] == [("Where is A-17?", "Shipped.")]
+
+
 @pytest.mark.parametrize(
     "printed",
     [
@@ -157,3 +181,18 @@ def test_absent_value_or_printed_object_is_no_question_and_no_answer(printed: st
 
     assert (run.question, run.answer) == (None, None)
     assert [(agent.question, agent.answer) for agent in run.agents] in ([], [(None, None)])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Why does type(None) print <class 'NoneType'>?", "Why does type(None) print <class 'NoneType'>?"),
+        ("The result is <class 'int'>.", "The result is <class 'int'>."),
+        ('{"issue_type": "billing"}', "billing"),
+    ],
+    ids=["question about a class", "answer about a class", "class of a ticket"],
+)
+def test_text_about_a_class_is_a_question_and_an_answer(text: str, shown: str) -> None:
+    run = run_of(span("root", None, AGENT | {"input.value": text, "output.value": text}, end=9))
+
+    assert (run.question, run.answer) == (shown, shown)
