@@ -80,7 +80,7 @@ def test_bundle_of_a_run_without_secrets_proves_its_files(
     opened = project.json("open", str(bundle), "--to", str(tmp_path / "opened"))
 
     assert opened["verdict"] == "verified"
-    assert "proven to be those of the run, by its seal" in opened["relation"]
+    assert "of its files to be files of the run" in opened["relation"]
     for name in (
         "journal.jsonl",
         "analysis/report.html",

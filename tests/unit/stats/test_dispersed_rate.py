@@ -51,5 +51,5 @@ def test_interval_contains_the_rate_and_the_exact_interval(windows: list[tuple[i
 
 @pytest.mark.parametrize(("hits", "totals"), [([0], [0]), ([2], [1]), ([-1], [1]), ([], [])])
 def test_impossible_counts_are_rejected(hits: list[int], totals: list[int]) -> None:
-    with pytest.raises(ValueError, match="a rate needs a trial"):
+    with pytest.raises(ValueError, match="a rate needs at least one trial"):
         dispersed_rate(hits, totals)

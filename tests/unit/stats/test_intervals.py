@@ -75,7 +75,7 @@ def test_rate_lies_in_its_interval_and_failures_mirror_the_interval(
 @RATE_INTERVALS
 @pytest.mark.parametrize("counts", [(0, 0), (-1, 3), (4, 3), (0, -1)])
 def test_impossible_counts_are_rejected(interval_of_rate: RateInterval, counts: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="a rate needs a trial"):
+    with pytest.raises(ValueError, match="a rate needs at least one trial"):
         interval_of_rate(*counts)
 
 
