@@ -80,7 +80,8 @@ class SentAlert(_Sent):
             moment = datetime.fromisoformat(value)
         except ValueError:
             return value or None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if moment.tzinfo is None or value[10] not in "Tt ":
+            return value
         return value if _EARLIEST <= moment <= _LATEST else max(_EARLIEST, min(moment, _LATEST)).isoformat()
 
 
