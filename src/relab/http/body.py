@@ -254,8 +254,7 @@ class JsonBody(DocumentedBody):
         is_strict: bool = False,
         replaces_nul: bool = False,
     ) -> None:
-        super().__init__(model, example=example, is_optional=is_optional)
-        self._prepare = replace_nul if replaces_nul else bytes
+        super().__init__(model, example=example, is_optional=is_optional, replaces_nul=replaces_nul)
         self._read = read or functools.partial(read_model, model, is_strict=is_strict)
         self._max_bytes = max_bytes
 
@@ -273,7 +272,7 @@ class JsonBody(DocumentedBody):
             return self._read({})
         require_json(request)
         # Another thread, because a large body would block the event loop.
-        return await run_in_threadpool(lambda: self._read(parse_json(self._prepare(raw))))
+        return await run_in_threadpool(lambda: self._read(parse_json(replace_nul(raw) if self.replaces_nul else raw)))
 
 
 def _with_whole_numbers(value: JsonValue) -> JsonValue:

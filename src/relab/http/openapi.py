@@ -48,13 +48,14 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
     return {name.format(model=part): value for part, value in {**parts, model.__name__: schema}.items()}
 
 
-def posted_components(model: type[BaseModel]) -> dict[str, Any]:
+def posted_components(model: type[BaseModel], *, replaces_nul: bool = False) -> dict[str, Any]:
     """Return the JSON Schemas of a request body's model and of all models that it uses, by name.
 
-    The schemas forbid NUL characters in all texts.
+    The schemas forbid NUL characters in all texts, unless the route replaces these characters (`replaces_nul`).
     """
+    found = components(model, POSTED_REFERENCE)
     # `core/json.py` rejects NUL anywhere in a body.
-    return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
+    return found if replaces_nul else {name: without_nul(schema) for name, schema in found.items()}
 
 
 class DocumentedBody(ABC):
@@ -67,12 +68,16 @@ class DocumentedBody(ABC):
         model: the model whose schema describes the body in the document.
         example: an example of the body, for the document.
         is_optional: whether a request may have no body.
+        replaces_nul: whether NUL characters in texts are replaced by U+FFFD instead of rejected.
     """
 
-    def __init__(self, model: type[BaseModel], *, example: Any, is_optional: bool = False) -> None:
+    def __init__(
+        self, model: type[BaseModel], *, example: Any, is_optional: bool = False, replaces_nul: bool = False
+    ) -> None:
         self.model = model
         self.example = example
         self.is_optional = is_optional
+        self.replaces_nul = replaces_nul
 
     @abstractmethod
     async def __call__(self, *_args: Any, **_options: Any) -> Any:
@@ -162,7 +167,7 @@ class DocumentedApi(FastAPI):
         schemas |= {ANY_JSON: ANY_JSON_SCHEMA} | self._extra_schemas
         for route in self._product_routes():
             for body in _bodies_of(route.dependant):
-                schemas |= posted_components(body.model)
+                schemas |= posted_components(body.model, replaces_nul=body.replaces_nul)
                 for method in route.methods or ():
                     document["paths"][route.path_format][method.lower()]["requestBody"] = body.described()
         return document

@@ -80,8 +80,7 @@ class SentAlert(_Sent):
             moment = datetime.fromisoformat(value)
         except ValueError:
             return value or None
-        if moment.tzinfo is None or value[10] not in "Tt ":
-            return value
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return value if _EARLIEST <= moment <= _LATEST else max(_EARLIEST, min(moment, _LATEST)).isoformat()
 
 

@@ -73,6 +73,8 @@ def test_alert_that_ended_before_delivery_opens_no_incident() -> None:
     [
         ("1801-05-04T00:00:00Z", "1970-01-01T00:00:00Z"),
         ("0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z"),
+        # Without a zone, as in other times that clients report, it is UTC.
+        ("1801-05-04T00:00:00", "1970-01-01T00:00:00Z"),
         # In UTC, still 1969 and already 2200.
         ("1970-01-01T00:00:00+01:00", "1970-01-01T00:00:00Z"),
         ("2199-12-31T23:59:59-05:00", "2199-12-31T23:59:59.999999Z"),
