@@ -172,8 +172,7 @@ def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_cou
     A block has the lines that report one error or one consequence (only that the build failed); its weight (0 to 1)
     says how surely it explains a failure.
 
-    - Sure errors have a weight of at least 0.65. If there are none, errors with a weight of at least 0.5 are sure. If
-      there are none of these either, all errors are sure.
+    - An error is sure if its weight reaches the first of the limits 0.65, 0.5 and 0 that any error reaches.
     - The failed step is the step with the last sure error.
     - The blocks near its sure errors are other errors, and consequences.
 

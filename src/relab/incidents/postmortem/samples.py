@@ -122,8 +122,8 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 def _max_interval(times: Sequence[int], place: int) -> float:
     """Return how long the interval after the poll `times[place]` may be without counting as a gap.
 
-    The result is `_MAX_GAP` times the quantile `_REGULAR` of the other intervals around that poll, at most
-    `_NEIGHBOURS` on each side; infinity if there are none. The result has the unit of `times`.
+    The result is `_MAX_GAP` times the quantile `_REGULAR` of the intervals around this interval, and has the unit of
+    `times`. At most `_NEIGHBOURS` intervals on each side are used. Without any, the result is infinity.
     """
     # Only polls around it, because the polls of a long incident are thinned out, so their intervals differ.
     around = sorted(_intervals(times, place))
