@@ -294,9 +294,11 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
 
 
 def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
-    """Lock the job with this id and return the id; return None if it is not runnable, or locked by another worker."""
+    """Lock the job with this id and return the id; return None if it is not runnable."""
     statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
-    return session.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
+    # Wait for another transaction that locks the job, instead of skipping the job: it may be that of `take_unannounced`,
+    # which does not run it. A skipped job would have to be announced again, and less urgent jobs would overtake it.
+    return session.execute(statement.with_for_update()).scalar_one_or_none()
 
 
 def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:

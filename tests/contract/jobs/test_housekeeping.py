@@ -18,6 +18,7 @@ from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from rig.waiting import wait_until
 from support.clocks import MovableClock
+from support.storage.transactions import transaction_waits
 
 AT_ONCE_S = 0.000_001
 
@@ -131,3 +132,22 @@ def test_pending_jobs_of_a_lower_lane_do_not_delay_announcements(database: Datab
     assert urgent in first
     assert first - {urgent} == set(long[:3])
     assert long[3] in announced()
+
+
+def test_job_whose_announcement_is_just_repeated_is_claimed_all_the_same(database: Database) -> None:
+    clock = MovableClock()
+    queue = JobQueue(database, clock, EmbeddedBackend())
+    with database.write() as unit:
+        job_id = queue.enqueue(unit, "work", {})
+    ran: list[object] = []
+    runner = JobRunner(database, clock, [Subscription("work", ran.append)], lease_s=10)
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as unit:
+            # Its transaction locks the jobs that it announces again.
+            found = repository.take_unannounced(unit.session, clock.us, clock.us + 1, 10)
+            claiming = pool.submit(runner.run_next, job_id)
+            waits = claiming.running if database.is_sqlite else lambda: transaction_waits(database)
+            wait_until(lambda: claiming.done() or waits(), what="the claim of the job")
+        assert claiming.result()
+    assert found == [(job_id, Lane.BACKGROUND)]
+    assert ran == [{}]

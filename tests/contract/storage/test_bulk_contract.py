@@ -27,6 +27,7 @@ from relab.telemetry.span_tables import SpanRow
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 from rig.waiting import wait_until
 from support.storage.migrated import create_migrated, migrate
+from support.storage.transactions import transaction_waits
 from support.telemetry.runs import examples, minimal_run
 
 RUNS = table_of(AgentRunRow)
@@ -243,19 +244,6 @@ def elsewhere(work: Any) -> Iterator[Future[Any]]:
         yield pool.submit(work)
 
 
-def wait_for_a_waiting_transaction(database: Database) -> None:
-    """Wait until another transaction of this database waits for a lock."""
-    question = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-
-    def is_waiting() -> bool:
-        with database.read() as session:
-            return bool(session.execute(question).scalar_one())
-
-    wait_until(is_waiting, what="a transaction waiting for a lock")
-
-
 def insert(database: Database, *run_ids: str) -> set[str]:
     with database.write() as unit:
         return insert_or_lock(unit.session, RUNS, [run_row(run_id) for run_id in run_ids])
@@ -287,7 +275,7 @@ def test_upsert_waits_for_an_open_transaction_on_the_same_rows(on_postgres: Data
                 row |= {"tool_stats": json.loads(row["tool_stats"]), "data": json.loads(row["data"])}
                 connection.execute(RUNS.insert(), row)
         with elsewhere(lambda: insert(on_postgres, "d", "c", "b", "a")) as answer:
-            wait_for_a_waiting_transaction(on_postgres)
+            wait_until(lambda: transaction_waits(on_postgres), what="a transaction waiting for a lock")
             assert not answer.done()
             if ending == "rollback":
                 connection.rollback()
