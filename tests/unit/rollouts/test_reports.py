@@ -57,6 +57,23 @@ def test_summary_has_the_sections_and_figures_of_labops() -> None:
     assert "- Monitor metrics for 24h" in lines
 
 
+def test_next_steps_of_an_invalid_rollout_name_each_remedy_before_the_repetition() -> None:
+    windows = altered(rollout(plan_of(8), 8, -30), Arm.B, dropped=100, completed=1_100)
+
+    lines = summary_text(record_of(windows=windows, flags_restored=True)).splitlines()
+
+    steps = lines[lines.index("NEXT STEP") + 1 : lines.index("APPLY COMMAND") - 1]
+    assert steps[0].endswith("so its load was too low. Lower `qps`, or raise `max_in_flight`.")
+    assert steps[-1] == "- Then run the rollout again"
+
+
+def test_valid_windows_of_the_mini_report_have_a_figure_that_can_be_judged() -> None:
+    windows = rollout(plan_of(8), 8, -30)
+    windows[0] = windows[0].model_copy(update={"metric": -1.0})
+
+    assert f"Valid {windows[0].arm} Windows: 7" in mini_text(record_of(windows=windows))
+
+
 def test_summary_ends_with_the_whole_rollback_command() -> None:
     assert summary_text(record_of()).endswith(f"ROLLBACK\n{ROLLBACK}\n")
 

@@ -106,7 +106,7 @@ def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
     if found.verdict is Verdict.FAIL:
         return ["Keep the old flags; change the plan before the next run"]
     if found.verdict is Verdict.INVALID:
-        return ["Remove the cause of the problems, then run the rollout again"]
+        return [*(found.remedies or ["Remove the cause of the problems"]), "Then run the rollout again"]
     if is_decided(record) or record.error is not None:
         return [
             "Find out why the new flags are not in force (see VERDICT)",
