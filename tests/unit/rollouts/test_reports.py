@@ -67,6 +67,21 @@ def test_next_steps_of_an_invalid_rollout_name_each_remedy_before_the_repetition
     assert steps[-1] == "- Then run the rollout again"
 
 
+def test_long_reason_is_shown_to_its_end() -> None:
+    error = f"http://127.0.0.1:9000/{'metrics/' * 20} answers 500. Check the URL and the headers in the plan."
+
+    assert f"- Reason: {error}\n" in summary_text(record_of(error=error))
+
+
+@pytest.mark.parametrize(("new", "is_named"), [(10.0, True), (20, False)])
+def test_dry_run_names_arms_with_equal_flags(new: float, *, is_named: bool) -> None:
+    record = record_of(
+        is_dry_run=True, judgement=None, application=None, flags_restored=None, changes={Arm.A: 10, Arm.B: new}
+    )
+
+    assert ("both arms are the same" in summary_text(record)) is is_named
+
+
 def test_valid_windows_of_the_mini_report_have_a_figure_that_can_be_judged() -> None:
     windows = rollout(plan_of(8), 8, -30)
     windows[0] = windows[0].model_copy(update={"metric": -1.0})

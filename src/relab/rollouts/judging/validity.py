@@ -61,9 +61,14 @@ def _window_problems(window: ArmWindow) -> list[DataProblem]:
     found = [DataProblem(f"{name}: {problem}") for problem in window.problems]
     if found:
         found[-1] = replace(found[-1], remedy=window.remedy)
+    elif window.metric is None:
+        found = [DataProblem(f"{name}: the judged figure is missing.")]
+    elif window.metric <= 0:
+        found = [DataProblem(f"{name}: the judged figure is {window.metric:g}, not above 0.", _ABOVE_ZERO)]
     elif not is_usable(window.metric):
-        given = "missing" if window.metric is None else f"{window.metric:g}, not above 0 and at most {MAX_FIGURE:g}"
-        found = [DataProblem(f"{name}: the judged figure is {given}.", _ABOVE_ZERO)]
+        found = [
+            DataProblem(f"{name}: the judged figure is {window.metric:g}, above {MAX_FIGURE:g}.", "Check its source.")
+        ]
     return found
 
 
