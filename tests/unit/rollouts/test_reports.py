@@ -67,6 +67,29 @@ def test_next_steps_of_an_invalid_rollout_name_each_remedy_before_the_repetition
     assert steps[-1] == "- Then run the rollout again"
 
 
+def test_page_of_an_early_end_names_the_level_of_the_last_interval() -> None:
+    plan = plan_of(8, rest="early_stop: true")
+    windows = rollout(plan, 7, -60)
+    stopped = judge(windows, plan, stopped_early=True)
+
+    early = render_page(record_of(plan=plan, windows=windows, judgement=stopped), NO_LIBRARIES)
+    late = render_page(record_of(), NO_LIBRARIES)
+
+    assert "The last interval has the level 99.85 %, because an early look" in early
+    assert "All intervals have the level 99 %." in late
+
+
+def test_page_without_a_judged_round_has_no_section_about_the_change() -> None:
+    windows = rollout(plan_of(8), 1, -30)
+    windows[1] = windows[1].model_copy(update={"metric": None, "problems": ("Redis was down.",)})
+
+    page = render_page(record_of(windows=windows), NO_LIBRARIES)
+
+    assert page.count("data-chart=") == 1
+    assert "The change after each round" not in page
+    assert page.count("Redis was down.") == 2  # the reason, and the table of windows
+
+
 def test_long_reason_is_shown_to_its_end() -> None:
     error = f"http://127.0.0.1:9000/{'metrics/' * 20} answers 500. Check the URL and the headers in the plan."
 
