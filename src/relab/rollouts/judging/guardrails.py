@@ -12,6 +12,8 @@ from relab.rollouts.judging.validity import dropped_requests, imbalance_pct
 from relab.rollouts.models import Arm, ArmWindow, RouteEffect, Thresholds
 
 _ALPHA: Final = 0.025
+_CONSTANT_ROUNDS: Final = 3
+"""Number of rounds from which a figure that is always the same gives a warning."""
 _MAX_LAG_SHARE: Final = 0.5
 """Share of a window's P95 that the load generator's own delay (P99) may have without a warning."""
 
@@ -81,6 +83,7 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     dropped = dropped_requests(data)
     if dropped:
         found.append(f"{dropped:,} due requests were dropped.")
+    found += _constant_figures(data)
     found += _late_generator(data)
     if data.is_cut:
         found.append("The last round was not completed and is not used.")
@@ -90,6 +93,20 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
 def _error_rate_pct(windows: tuple[ArmWindow, ...]) -> float:
     completed = sum(window.completed for window in windows)
     return 100 * sum(window.bad for window in windows) / completed if completed else 0.0
+
+
+def _constant_figures(data: RolloutData) -> list[str]:
+    """Return one sentence for each arm (set of flags) whose judged figure is the same in all of its windows."""
+    # Measured figures hardly ever repeat. An interval from rounded figures does not include the error of the rounding.
+    if len(data.rounds) < _CONSTANT_ROUNDS:
+        return []
+    figures = {arm: {window.metric for window in data.windows(arm)} for arm in (Arm.A, Arm.B)}
+    return [
+        f"The judged figure is {value:g} in all windows of arm {arm}. If its source rounds it, or does not update it for each "
+        "window, the interval is too narrow."
+        for arm, values in figures.items()
+        if len(values) == 1 and (value := next(iter(values))) is not None
+    ]
 
 
 def _late_generator(data: RolloutData) -> list[str]:

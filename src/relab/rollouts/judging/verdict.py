@@ -16,7 +16,7 @@ from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
 from relab.rollouts.judging.settling import unsettled
 from relab.rollouts.judging.validity import biased_data, imbalance_pct, missing_data, unstable_baseline
-from relab.rollouts.models import Arm, ArmWindow, DataProblem, DecisionPolicy, Effect, RolloutJudgement
+from relab.rollouts.models import Arm, ArmWindow, DataProblem, DecisionPolicy, Effect, RolloutJudgement, RouteEffect
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import blind_spots
 from relab.stats.verdicts import Verdict
@@ -90,13 +90,7 @@ def judge(
         minimum_detectable_effect_pct=None if math.isnan(sd) else detectable_pct(plan, sd, len(data.rounds)),
         rounds_needed=needed,
         false_pass_rate=_false_pass_rate(plan, sd, len(data.rounds), stopped_early=stopped_early),
-        warnings=(
-            *warnings,
-            *doubts,
-            *blind_spots(plan),
-            *unsettled(data),
-            *warnings_of(data, plan.thresholds, routes),
-        ),
+        warnings=(*warnings, *doubts, *_warnings(data, plan, routes)),
         problems=problems,
         remedies=tuple(dict.fromkeys(str(problem) for problem in found if problem.remedy)),
         routes=routes,
@@ -161,6 +155,10 @@ def _doubts(
         # A carry-over may shift it, but a FAIL only keeps the old flags.
         return (*missing, *biased), _sentences(unstable)
     return (*missing, *biased, *unstable), ()
+
+
+def _warnings(data: RolloutData, plan: Plan, routes: tuple[RouteEffect, ...]) -> tuple[str, ...]:
+    return (*blind_spots(plan), *unsettled(data), *warnings_of(data, plan.thresholds, routes))
 
 
 def _sentences(problems: Sequence[DataProblem]) -> tuple[str, ...]:
