@@ -23,6 +23,18 @@ def test_windows_that_were_not_measured_count_neither_as_windows_nor_as_an_imbal
     assert not any("numbers of requests differ" in warning for warning in found.warnings)
 
 
+def test_throughput_is_unknown_if_an_arm_was_not_measured() -> None:
+    windows = altered(
+        rollout(plan_of(1), 1, -30), Arm.B, duration_s=0.0, completed=0, metric=None, problems=("Redis was down.",)
+    )
+
+    found = judge(windows, plan_of(1))
+
+    assert found.delta_qps_pct is None
+    assert found.error_rate_pct is None
+    assert not any("throughput" in warning for warning in found.warnings)
+
+
 def test_figure_that_never_changes_is_a_warning_for_its_arm() -> None:
     constant = judge(altered(rollout(PLAN, 8, -30), Arm.B, metric=9.0), PLAN)
     once = judge(altered(rollout(plan_of(1), 1, -30), Arm.B, metric=9.0), plan_of(1))

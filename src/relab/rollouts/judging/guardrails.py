@@ -21,7 +21,7 @@ _MAX_LAG_SHARE: Final = 0.5
 def qps_change_pct(data: RolloutData) -> float | None:
     """Return the change of the completed requests per second from the old to the new flags, in percent.
 
-    Return None if no request with the old flags (arm A) was completed.
+    Return None if one of the arms was not measured, or no request with the old flags (arm A) was completed.
     """
     if not data.rounds:
         return None
@@ -29,7 +29,9 @@ def qps_change_pct(data: RolloutData) -> float | None:
     for arm in (Arm.A, Arm.B):
         windows = data.windows(arm)
         seconds = sum(window.duration_s for window in windows)
-        rates.append(sum(window.completed for window in windows) / seconds if seconds else 0.0)
+        if not seconds:
+            return None
+        rates.append(sum(window.completed for window in windows) / seconds)
     return 100 * (rates[1] / rates[0] - 1) if rates[0] else None
 
 
