@@ -131,7 +131,15 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
     if not record.status.is_over:
         print(f"status: {record.status.value}, phase: {record.phase.value}")
     rows = (
-        (window.index, window.round, window.arm.value, window.completed, window.bad, window.dropped, window.metric)
+        (
+            window.index + 1,
+            window.round + 1,
+            window.arm.value,
+            window.completed,
+            window.bad,
+            window.dropped,
+            window.metric,
+        )
         for window in record.windows
     )
     print_table("Windows", ("window", "round", "arm", "completed", "failed", "dropped", "metric"), rows)

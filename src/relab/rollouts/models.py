@@ -74,6 +74,7 @@ class ArmWindow(_Value):
             causes. None if no load was generated.
         routes: figures of each kind of request; empty if they are unknown.
         problems: why the window is unusable, one sentence each; empty for a valid window.
+        remedy: what a person should do about the problems, as sentences; empty if there is no advice.
     """
 
     index: int = Field(ge=0)
@@ -91,11 +92,23 @@ class ArmWindow(_Value):
     lag_p99_ms: float | None = Field(default=None, ge=0)
     routes: tuple[RouteFigures, ...] = ()
     problems: tuple[str, ...] = ()
+    remedy: str = ""
 
     @property
     def qps(self) -> float | None:
         """The number of completed requests per second; None if the window (measurement) had no duration."""
         return self.completed / self.duration_s if self.duration_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class DataProblem:
+    """A reason why windows (measurements) allow no verdict: one sentence, and what to do, if that is known."""
+
+    sentence: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.remedy}" if self.remedy else self.sentence
 
 
 class Thresholds(_Value):
@@ -213,7 +226,7 @@ class RolloutJudgement(_Value):
         error_rate_pct: failed requests of arm B, in percent of its completed requests.
         error_rate_upper_pct: upper end of the 95 % confidence interval of `error_rate_pct`.
         ab_imbalance_pct: difference between the completed requests of arms A and B, in percent of the larger number.
-        windows: number of windows in complete rounds, by arm.
+        windows: number of windows in complete rounds whose judged figure was measured, by arm.
         window_sd_pct: how much the change varies between rounds, about in percent: the standard deviation of the log
             ratio of arm B to arm A, times 100.
         minimum_detectable_effect_pct: the smallest true improvement, as a negative percentage, that this number of
@@ -223,6 +236,7 @@ class RolloutJudgement(_Value):
         false_pass_rate: share, 0..1, of simulated rollouts that this plan passes although both arms are equal.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
+        remedies: problems whose cause a person can remove, each followed by what to do.
         routes: change of the P95 latency of each kind of request.
         factors: the separate effects of flow control and routing, if the plan measures four arms (`factorial`);
             otherwise None.
@@ -245,6 +259,7 @@ class RolloutJudgement(_Value):
     false_pass_rate: float | None = None
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
     routes: tuple[RouteEffect, ...] = ()
     factors: FactorEffects | None = None
     stopped_early: bool = False

@@ -179,6 +179,26 @@ def test_target_that_becomes_unhealthy_invalidates_the_rollout(lab: RolloutLab) 
     assert lab.limit() == 32
 
 
+def test_summary_after_an_unhealthy_window_counts_measured_windows_and_names_the_remedy(lab: RolloutLab) -> None:
+    def fail_in_arm_b() -> None:
+        if lab.limit() == CONC_CAP:
+            lab.service.unhealthy.add("qdrant")
+
+    lab.service.on_work = fail_in_arm_b
+
+    record = lab.run()
+    lines = lab.services.rollouts.summary(record.rollout_id).splitlines()
+
+    measured = {
+        arm: sum(found.arm is arm and found.duration_s > 0 for found in record.windows) for arm in (Arm.A, Arm.B)
+    }
+    assert any(found.duration_s == 0 for found in record.windows)
+    assert f"- Windows: A {measured[Arm.A]}, B {measured[Arm.B]}" in lines
+    step = lines[lines.index("NEXT STEP") + 1]
+    assert step.startswith("- Window 3 (arm A): The target became unhealthy: Unhealthy: qdrant (see http")
+    assert step.endswith(" Repair the target.")
+
+
 def test_flags_that_do_not_stick_are_a_named_error(lab: RolloutLab) -> None:
     lab.service.forgets = True
 

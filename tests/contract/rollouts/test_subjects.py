@@ -272,4 +272,6 @@ def test_metric_without_a_value_ends_the_measurement(shop: Shop) -> None:
     assert record.judgement is not None
     assert record.judgement.verdict is Verdict.INVALID
     assert f"{shop.service.url}/figures has no number at '/p95'." in record.judgement.reason
+    assert [remedy.partition(":")[0] for remedy in record.judgement.remedies] == ["Window 1 (arm A)"]
+    assert "`pointer` in `subject.metric`" in record.judgement.remedies[0]
     assert record.flags_restored

@@ -165,14 +165,17 @@ def test_window_with_a_problem_is_invalid() -> None:
     assert_invalid(judge(windows, PLAN), "Window 6 (arm ")
 
 
-@pytest.mark.parametrize("metric", [None, 0.0, -1.0, 1e308])
-def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None) -> None:
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [(None, "missing"), (0.0, "0, not above 0"), (-1.0, "-1, not above 0"), (1e308, "1e+308, above 1e+290")],
+)
+def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None, expected: str) -> None:
     windows = rollout(PLAN, 8, -30)
     windows[5] = windows[5].model_copy(update={"metric": metric})
 
     found = judge(windows, PLAN)
 
-    assert_invalid(found, "the judged figure is")
+    assert_invalid(found, f"the judged figure is {expected}.")
     assert found.delta_p95 is None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+from relab.rollouts.judging.rollout_data import is_usable
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.canary import Canary, CanaryGuard
 
@@ -46,7 +47,7 @@ def run_canary(
         The first violation: an exceeded limit, a measurement without usable data, an unhealthy target, or a stop. None
         if there is no violation.
     """
-    baseline = [window.metric for window in windows if window.arm is Arm.A and window.metric is not None]
+    baseline = _figures_of_a(windows)
     for share_pct in canary.steps:
         set_share(share_pct)
         measured = measure()
@@ -54,17 +55,21 @@ def run_canary(
             return CanaryViolation(share_pct, "The rollout was stopped.")
         if reason := check_health():
             return CanaryViolation(share_pct, reason)
-        beside = [window.metric for window in measured if window.arm is Arm.A and window.metric is not None]
+        beside = _figures_of_a(measured)
         for window in measured:
             if window.arm is not Arm.A and (reason := guard_reason(window, beside or baseline, canary.guard)):
                 return CanaryViolation(share_pct, reason)
     return None
 
 
+def _figures_of_a(windows: tuple[ArmWindow, ...]) -> list[float]:
+    return [window.metric for window in windows if window.arm is Arm.A and window.metric and is_usable(window.metric)]
+
+
 def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
     """Return why a measurement of the new flags does not allow the next step, in one sentence; "" if it does.
 
-    The possible reasons: the measurement is unusable, has no completed request, or exceeds a limit.
+    The possible reasons: the measurement is unusable, has no completed request or no usable figure, or exceeds a limit.
 
     Args:
         window: the measurement of arm B (new flags) during a step of the canary.
@@ -79,7 +84,10 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
     error_rate = 100 * window.bad / window.completed
     if error_rate > guard.max_error_rate:
         return f"The error rate was {error_rate:.2f} %, above {guard.max_error_rate:g} %."
-    if window.metric is not None and baseline and median(baseline) > 0:
+    if baseline:
+        if window.metric is None or not is_usable(window.metric):
+            given = "missing" if window.metric is None else f"{window.metric:g}"
+            return f"The judged figure was {given}, so it cannot be compared with arm A."
         delta_pct = 100 * (window.metric / median(baseline) - 1)
         if delta_pct > guard.max_delta_p95:
             return f"The metric was {delta_pct:+.1f} % against arm A, above {guard.max_delta_p95:g} %."

@@ -262,7 +262,7 @@ class RolloutExecution:
     def _require_health(self) -> None:
         health = self._target.health.check()
         if not health.ok:
-            raise TargetUnhealthyError(f"The target became unhealthy: {health.reason}")
+            raise TargetUnhealthyError(f"The target became unhealthy: {health.reason}", remedy="Repair the target.")
 
     def _add(self, *windows: ArmWindow) -> None:
         for window in windows:

@@ -21,14 +21,16 @@ from relab.load.service import (
 from relab.rollouts.errors import MetricMissingError
 from relab.rollouts.execution.halt import Halt
 from relab.rollouts.judging import window_quantile_ms
-from relab.rollouts.judging.rollout_data import is_usable
-from relab.rollouts.models import Arm, ArmWindow, RouteFigures
+from relab.rollouts.judging.rollout_data import is_judgeable
+from relab.rollouts.models import Arm, ArmWindow, DataProblem, RouteFigures
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import PlannedWindow
 from relab.rollouts.targets.metrics import MetricReading
 from relab.rollouts.targets.opening import RolloutTarget
 
 _MAX_WINDOW_S = 3_600.0
+_CHECK_REQUESTS = "Check `requests` in `subject.metric`."
+_CHECK_ERRORS = "Check `errors` in `subject.metric`; in a Prometheus query of errors, write `… or vector(0)`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,11 @@ class LoadMeasurement:
         p95_ms = self._p95_ms(result.latency, result.good_latency)
         ended_at = result.started_at + int(result.planned_s * 1e6)
         metric = p95_ms
-        problems = () if p95_ms is not None else ("No request has a latency.",)
+        absence = DataProblem("No request has a latency.", "Raise `qps` or `window_sec`.")
         if self.target.metric is not None:
             reading = self.target.metric.read(self.target.label_of(window.arm), result.started_at, ended_at)
-            metric = reading.metric
-            problems = () if metric is not None else (self.target.metric.absence,)
+            metric, absence = reading.metric, self.target.metric.absence
+        problems = () if metric is not None else (absence.sentence,)
         return ArmWindow(
             index=window.index,
             round=window.round,
@@ -111,6 +113,7 @@ class LoadMeasurement:
                 for route in result.routes
             ),
             problems=problems,
+            remedy=absence.remedy if problems else "",
         )
 
     def _load_plan(self, seed: int) -> LoadPlan:
@@ -188,11 +191,11 @@ class LiveMeasurement:
     def _figures(self, window: PlannedWindow, started_at: int, reading: MetricReading) -> ArmWindow:
         assert self.target.metric is not None
         missing = [
-            sentence
-            for sentence, value in (
+            problem
+            for problem, value in (
                 (self.target.metric.absence, reading.metric),
-                ("The number of requests has no value.", reading.requests),
-                ("The number of errors has no value.", reading.errors),
+                (DataProblem("The number of requests has no value.", _CHECK_REQUESTS), reading.requests),
+                (DataProblem("The number of errors has no value.", _CHECK_ERRORS), reading.errors),
             )
             if value is None
         ]
@@ -210,7 +213,8 @@ class LiveMeasurement:
             dropped=0,
             p95_ms=None,
             metric=reading.metric,
-            problems=tuple(missing),
+            problems=tuple(problem.sentence for problem in missing),
+            remedy=" ".join(problem.remedy for problem in missing),
         )
 
 
@@ -260,7 +264,7 @@ def require_figures(*windows: ArmWindow) -> None:
     The verdict is then INVALID, however many windows follow.
     """
     for window in windows:
-        if window.problems or not is_usable(window.metric):
+        if not is_judgeable(window):
             raise MetricMissingError(f"It was not measured, because window {window.index + 1} cannot be judged.")
 
 
@@ -276,7 +280,7 @@ def unmeasured(
 
 
 def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
-    """Return a window (the record of one measurement) without figures; its `problems` name the error.
+    """Return a window (the record of one measurement) without figures; its `problems` name the error, and its `remedy` is the error's.
 
     Args:
         window: the planned window.
@@ -297,4 +301,5 @@ def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWind
         p95_ms=None,
         metric=None,
         problems=(error if isinstance(error, str) else error.message,),
+        remedy="" if isinstance(error, str) else error.remedy or "",
     )

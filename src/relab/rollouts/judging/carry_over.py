@@ -13,7 +13,7 @@ import numpy as np
 from relab.rollouts.judging.effects import Floats, percent
 from relab.rollouts.judging.linear_model import fitted
 from relab.rollouts.judging.rollout_data import RolloutData, is_usable
-from relab.rollouts.models import Arm
+from relab.rollouts.models import Arm, DataProblem
 from relab.stats.distributions import t_quantile
 
 CARRY_OVER_ALPHA: Final = 0.01
@@ -29,11 +29,11 @@ _COLUMNS: Final = 3 + len(_LAGS)
 _LEAST_FREEDOM: Final = 4
 
 
-def carry_over(data: RolloutData) -> str | None:
-    """Return a sentence if figures significantly depend on the flags of an earlier window; None otherwise.
+def carry_over(data: RolloutData) -> DataProblem | None:
+    """Return a problem if figures significantly depend on the flags of an earlier window; None otherwise.
 
     A window is one measurement of an arm (set of flags). A linear model explains the logarithm of a window's figure by
-    a linear trend, the window's own arm, and the arms of the two windows before it. The sentence is returned if the
+    a linear trend, the window's own arm, and the arms of the two windows before it. The problem is returned if the
     effect of one of the two earlier arms is significant, at least 0.5 %, and at least half as large as the effect of
     the window's own arm.
 
@@ -51,9 +51,10 @@ def carry_over(data: RolloutData) -> str | None:
         slope = float(slopes[place])
         relevant = max(_LEAST_SLOPE, abs(float(slopes[_OWN])) / 2)
         if abs(slope) > least * float(errors[place]) and abs(slope) >= relevant:
-            return (
+            return DataProblem(
                 f"{sentence} differ by {percent(slope):+.0f} % from those after arm A, so changes are applied late, or caches are "
-                "cold after a change. Raise `warmup_sec`."
+                "cold after a change.",
+                "Raise `warmup_sec`.",
             )
     return None
 

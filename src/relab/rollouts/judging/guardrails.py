@@ -12,6 +12,8 @@ from relab.rollouts.judging.validity import dropped_requests, imbalance_pct
 from relab.rollouts.models import Arm, ArmWindow, RouteEffect, Thresholds
 
 _ALPHA: Final = 0.025
+_CONSTANT_ROUNDS: Final = 3
+"""Number of rounds from which a figure that is always the same gives a warning."""
 _MAX_LAG_SHARE: Final = 0.5
 """Share of a window's P95 that the load generator's own delay (P99) may have without a warning."""
 
@@ -19,7 +21,7 @@ _MAX_LAG_SHARE: Final = 0.5
 def qps_change_pct(data: RolloutData) -> float | None:
     """Return the change of the completed requests per second from the old to the new flags, in percent.
 
-    Return None if no request with the old flags (arm A) was completed.
+    Return None if one of the arms was not measured, or no request with the old flags (arm A) was completed.
     """
     if not data.rounds:
         return None
@@ -27,7 +29,9 @@ def qps_change_pct(data: RolloutData) -> float | None:
     for arm in (Arm.A, Arm.B):
         windows = data.windows(arm)
         seconds = sum(window.duration_s for window in windows)
-        rates.append(sum(window.completed for window in windows) / seconds if seconds else 0.0)
+        if not seconds:
+            return None
+        rates.append(sum(window.completed for window in windows) / seconds)
     return 100 * (rates[1] / rates[0] - 1) if rates[0] else None
 
 
@@ -81,6 +85,7 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     dropped = dropped_requests(data)
     if dropped:
         found.append(f"{dropped:,} due requests were dropped.")
+    found += _constant_figures(data)
     found += _late_generator(data)
     if data.is_cut:
         found.append("The last round was not completed and is not used.")
@@ -90,6 +95,20 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
 def _error_rate_pct(windows: tuple[ArmWindow, ...]) -> float:
     completed = sum(window.completed for window in windows)
     return 100 * sum(window.bad for window in windows) / completed if completed else 0.0
+
+
+def _constant_figures(data: RolloutData) -> list[str]:
+    """Return one sentence for each arm (set of flags) whose judged figure is the same in all of its windows."""
+    # Measured figures hardly ever repeat. An interval from rounded figures does not include the error of the rounding.
+    if len(data.rounds) < _CONSTANT_ROUNDS:
+        return []
+    figures = {arm: {window.metric for window in data.windows(arm)} for arm in (Arm.A, Arm.B)}
+    return [
+        f"The judged figure is {value:g} in all windows of arm {arm}. If its source rounds it, or does not update it for each "
+        "window, the interval is too narrow."
+        for arm, values in figures.items()
+        if len(values) == 1 and (value := next(iter(values))) is not None
+    ]
 
 
 def _late_generator(data: RolloutData) -> list[str]:

@@ -89,6 +89,15 @@ class RolloutData:
         """
         return tuple(window for found in self.rounds for window in found.values())
 
+    def measured_windows(self) -> dict[Arm, int]:
+        """Return the number of windows whose figure can be judged, by arm, without windows of incomplete rounds.
+
+        A window is one measurement of an arm (set of flags).
+        """
+        if not self.rounds:
+            return {}
+        return {arm: sum(map(is_judgeable, self.windows(arm))) for arm in self.rounds[0]}
+
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
         """Return the judged figures of two sides, paired by round (one measurement of each arm, a set of flags).
 
@@ -110,6 +119,11 @@ class RolloutData:
             for group in groups
         )
         return Pairs(log_a, log_b, index_a, index_b)
+
+
+def is_judgeable(window: ArmWindow) -> bool:
+    """Return whether a window (the record of one measurement) was measured without problems and has a usable figure."""
+    return not window.problems and is_usable(window.metric)
 
 
 def is_usable(value: float | None) -> bool:

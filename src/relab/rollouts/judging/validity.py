@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from relab.rollouts.judging.effects import Floats, percent
 from relab.rollouts.judging.rollout_data import MAX_FIGURE, RolloutData, is_usable
-from relab.rollouts.models import Arm, ArmWindow, Thresholds
+from relab.rollouts.models import Arm, ArmWindow, DataProblem, Thresholds
 from relab.stats.distributions import t_quantile
 
 MAX_DROPPED_SHARE: Final = 0.001
@@ -24,12 +25,15 @@ MIN_IMBALANCE_PCT: Final = 1.0
 MIN_LIVE_IMBALANCE_PCT: Final = 30.0
 """The same limit for live traffic, where users, not requests, are assigned to arms: two random halves of 200 equally
 active users differ by 10 % on average, whatever the number of requests. A smaller difference is a warning."""
+_ABOVE_ZERO: Final = (
+    "Choose a metric that is always above 0, because the arms are compared by the ratio of their figures."
+)
 _TREND_ALPHA: Final = 0.01
 _TREND_WINDOWS: Final = 4
 
 
-def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return one sentence for each gap in the data; empty without gaps.
+def missing_data(data: RolloutData) -> tuple[DataProblem, ...]:
+    """Return one problem for each gap in the data; empty without gaps.
 
     These are gaps:
 
@@ -37,24 +41,39 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
     - a window whose judged figure (the P95 latency, or the metric that the plan names) is missing or unusable;
     - an arm without completed requests.
 
-    One more sentence follows if no round (one window of each arm) is complete.
+    One more problem follows if no round (one window of each arm) is complete.
     """
+    found = [DataProblem(sentence) for sentence in data.missing]
     if not data.rounds:
-        return (*data.missing, "No round was measured completely.")
-    found = [*data.missing]
-    for window in data.every_window():
-        found += [f"Window {window.index + 1} (arm {window.arm}): {problem}" for problem in window.problems]
-        if not window.problems and not is_usable(window.metric):
-            given = "missing" if window.metric is None else f"{window.metric:g}, not above 0 and at most {MAX_FIGURE:g}"
-            found.append(f"Window {window.index + 1} (arm {window.arm}): the judged figure is {given}.")
+        remedy = "Raise `time_budget` or `per_combo_cap`, if the plan has them, or shorten the windows."
+        return (*found, DataProblem("No round was measured completely.", remedy))
+    found += [problem for window in data.every_window() for problem in _window_problems(window)]
     for arm in sorted(data.rounds[0]):
-        if not any(window.completed for window in data.windows(arm)):
-            found.append(f"Arm {arm} has no completed request.")
+        # Without a measurement, the problems of the windows already say why.
+        if not any(window.completed or not window.duration_s for window in data.windows(arm)):
+            remedy = "Check that requests reach the service in this arm, and raise `window_sec`."
+            found.append(DataProblem(f"Arm {arm} has no completed request.", remedy))
     return tuple(found)
 
 
-def biased_data(data: RolloutData) -> tuple[str, ...]:
-    """Return one sentence for each reason why the figures may favour one arm (set of flags); empty without a reason.
+def _window_problems(window: ArmWindow) -> list[DataProblem]:
+    name = f"Window {window.index + 1} (arm {window.arm})"
+    found = [DataProblem(f"{name}: {problem}") for problem in window.problems]
+    if found:
+        found[-1] = replace(found[-1], remedy=window.remedy)
+    elif window.metric is None:
+        found = [DataProblem(f"{name}: the judged figure is missing.")]
+    elif window.metric <= 0:
+        found = [DataProblem(f"{name}: the judged figure is {window.metric:g}, not above 0.", _ABOVE_ZERO)]
+    elif not is_usable(window.metric):
+        found = [
+            DataProblem(f"{name}: the judged figure is {window.metric:g}, above {MAX_FIGURE:g}.", "Check its source.")
+        ]
+    return found
+
+
+def biased_data(data: RolloutData) -> tuple[DataProblem, ...]:
+    """Return one problem for each reason why the figures may favour one arm (set of flags); empty without a reason.
 
     The reasons are dropped requests, requests without an outcome, and unequal numbers of requests of the arms.
     """
@@ -68,13 +87,13 @@ def biased_data(data: RolloutData) -> tuple[str, ...]:
 def imbalance_pct(data: RolloutData) -> float | None:
     """Return the difference between the numbers of completed requests of arms A and B, in percent of the larger number.
 
-    Arm A has the old flags, arm B the new ones.
+    Arm A has the old flags, arm B the new ones. Only rounds in which both arms were measured count.
 
     Return None without completed requests.
     """
-    if not data.rounds:
-        return None
-    a, b = (sum(window.completed for window in data.windows(arm)) for arm in (Arm.A, Arm.B))
+    both = [(found[Arm.A], found[Arm.B]) for found in data.rounds]
+    both = [(a, b) for a, b in both if a.duration_s and b.duration_s]
+    a, b = (sum(pair[side].completed for pair in both) for side in (0, 1))
     return 100 * abs(a - b) / max(a, b) if max(a, b) else None
 
 
@@ -83,20 +102,21 @@ def dropped_requests(data: RolloutData) -> int:
     return sum(window.dropped for window in data.every_window())
 
 
-def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
+def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[DataProblem]:
     offered, dropped = sum(window.offered for window in windows), sum(window.dropped for window in windows)
     completed = sum(window.completed for window in windows)
     found = []
     if dropped > MAX_DROPPED_SHARE * offered:
-        found.append(f"{dropped:,} of {offered:,} due requests of arm {arm} were dropped, so its load was too low.")
+        sentence = f"{dropped:,} of {offered:,} due requests of arm {arm} were dropped, so its load was too low."
+        found.append(DataProblem(sentence, "Lower `qps`, or raise `max_in_flight`."))
     lost = offered - dropped - completed
     if lost > MAX_LOST_SHARE * offered:
-        found.append(f"{lost:,} of {offered:,} requests of arm {arm} have no outcome.")
+        found.append(DataProblem(f"{lost:,} of {offered:,} requests of arm {arm} have no outcome."))
     return found
 
 
-def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> list[str]:
-    """Return a list with one sentence if the arms (sets of flags) have very different numbers of completed requests.
+def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> list[DataProblem]:
+    """Return a list with one problem if the arms (sets of flags) have very different numbers of completed requests.
 
     The list is empty if the numbers per second differ by less than `least_pct` percent, or if the difference is not
     significant in a chi-square test for a sample ratio mismatch. `arms` has the windows (measurements) of each arm.
@@ -116,11 +136,12 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], least_pct: float) -> l
     if p_value >= IMBALANCE_P or difference < least_pct:
         return []
     given = ", ".join(f"{arm} {count:,.0f}" for arm, count in zip(arms, counts, strict=True))
-    return [f"The arms' numbers of requests differ by {difference:.1f} % ({given}; p = {p_value:.1g})."]
+    sentence = f"The arms' numbers of requests differ by {difference:.1f} % ({given}; p = {p_value:.1g})."
+    return [DataProblem(sentence, "Find out why one arm gets fewer requests.")]
 
 
-def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
-    """Return one sentence for each way in which arm A is unstable: it drifts or varies more than `thresholds` allow.
+def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[DataProblem, ...]:
+    """Return one problem for each way in which arm A is unstable: it drifts or varies more than `thresholds` allow.
 
     Arm A has the old flags; its judged figure (P95 latency or metric) drifts or varies between windows (measurements).
     The result is empty if arm A is stable, or has too few windows to judge that.
@@ -135,15 +156,18 @@ def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, .
     # The trend must exceed chance too: with noisy windows a line through a few of them is often steep.
     nearest = abs(change) - t_quantile(1 - _TREND_ALPHA / 2, len(logs) - 2) * error
     if abs(percent(change)) > thresholds.max_drift and nearest > 0:
-        found.append(
+        sentence = (
             f"Arm A drifted by {percent(change):+.0f} % over the rollout (max_drift is {thresholds.max_drift:g} %)."
         )
+        found.append(DataProblem(sentence, "Repeat the rollout when the service has settled."))
     sd_pct = 100 * math.sqrt(math.expm1(min(deviation**2, 100.0)))
     if sd_pct > thresholds.max_window_sd:
-        found.append(
+        sentence = (
             f"The windows of arm A have a standard deviation of {sd_pct:.0f} % (max_window_sd is "
             f"{thresholds.max_window_sd:g} %)."
         )
+        remedy = "Raise `window_sec`, or repeat the rollout when nothing else uses the machines."
+        found.append(DataProblem(sentence, remedy))
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
 from relab.rollouts.judging.settling import unsettled
 from relab.rollouts.judging.validity import biased_data, imbalance_pct, missing_data, unstable_baseline
-from relab.rollouts.models import Arm, ArmWindow, DecisionPolicy, Effect, RolloutJudgement
+from relab.rollouts.models import Arm, ArmWindow, DataProblem, DecisionPolicy, Effect, RolloutJudgement, RouteEffect
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.schedule import blind_spots
 from relab.stats.verdicts import Verdict
@@ -63,7 +63,8 @@ def judge(
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
     running = None if pairs is None else running_effect(pairs)
-    problems, doubts = _doubts(data, plan, running)
+    found, doubts = _doubts(data, plan, running)
+    problems = tuple(problem.sentence for problem in found)
     effect = _effect(data, plan, running, stopped_early=stopped_early)
     rate, upper = _error_rate_pct(data), error_upper_pct(data)
     sd = running.last()[1] if running is not None else math.nan
@@ -84,19 +85,14 @@ def judge(
         error_rate_pct=rate,
         error_rate_upper_pct=upper,
         ab_imbalance_pct=imbalance_pct(data),
-        windows={arm: len(data.windows(arm)) for arm in data.rounds[0]} if data.rounds else {},
+        windows=data.measured_windows(),
         window_sd_pct=None if math.isnan(sd) else 100 * sd,
         minimum_detectable_effect_pct=None if math.isnan(sd) else detectable_pct(plan, sd, len(data.rounds)),
         rounds_needed=needed,
         false_pass_rate=_false_pass_rate(plan, sd, len(data.rounds), stopped_early=stopped_early),
-        warnings=(
-            *warnings,
-            *doubts,
-            *blind_spots(plan),
-            *unsettled(data),
-            *warnings_of(data, plan.thresholds, routes),
-        ),
+        warnings=(*warnings, *doubts, *_warnings(data, plan, routes)),
         problems=problems,
+        remedies=tuple(dict.fromkeys(str(problem) for problem in found if problem.remedy)),
         routes=routes,
         factors=factor_effects(data) if plan.experiment.factorial else None,
         stopped_early=stopped_early,
@@ -133,8 +129,10 @@ def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int
     ]
 
 
-def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return `(problems, warnings)`, one sentence each; only the problems make the verdict INVALID.
+def _doubts(
+    data: RolloutData, plan: Plan, running: RunningEffect | None
+) -> tuple[tuple[DataProblem, ...], tuple[str, ...]]:
+    """Return `(problems, warnings)`; only the problems make the verdict INVALID.
 
     Four kinds of doubts exist: missing data, biased data (such as dropped requests, or very different numbers of
     requests of the arms), an unstable arm A (its figures drift or vary too much), and a carry-over (figures depend on
@@ -151,12 +149,20 @@ def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tup
     unstable = unstable if late is None else (late, *unstable)
     if plan.policy is DecisionPolicy.SEED:
         # The seed's rule compares the figures alone.
-        return missing, (*biased, *unstable)
+        return missing, _sentences((*biased, *unstable))
     if _fails_beyond_chance(data, plan, running):
         # An unstable arm A widens the interval and does not shift it, so it is no reason against a FAIL beyond chance.
         # A carry-over may shift it, but a FAIL only keeps the old flags.
-        return (*missing, *biased), unstable
+        return (*missing, *biased), _sentences(unstable)
     return (*missing, *biased, *unstable), ()
+
+
+def _warnings(data: RolloutData, plan: Plan, routes: tuple[RouteEffect, ...]) -> tuple[str, ...]:
+    return (*blind_spots(plan), *unsettled(data), *warnings_of(data, plan.thresholds, routes))
+
+
+def _sentences(problems: Sequence[DataProblem]) -> tuple[str, ...]:
+    return tuple(str(problem) for problem in problems)
 
 
 def _fails_beyond_chance(data: RolloutData, plan: Plan, running: RunningEffect | None) -> bool:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, model_validator
 
 from relab.core.json import canonical_json
 from relab.flags.models import FlagKey, VariantName
+from relab.rollouts.plans.canary import STORED
 from relab.rollouts.plans.section import PlanSection
 from relab.rollouts.plans.urls import HttpUrl, UrlPath
 
@@ -228,6 +229,18 @@ class Subject(PlanSection):
         if isinstance(value, dict) and isinstance(value.get("flags"), dict) and "kind" not in value["flags"]:
             return {**value, "flags": {"kind": "service", **value["flags"]}}
         return value
+
+    @model_validator(mode="after")
+    def _counts_have_an_effect(self, info: ValidationInfo) -> Self:
+        # Earlier versions accepted these fields; their rollouts must stay readable.
+        if self.live or self.metric is None or info.context == STORED:
+            return self
+        given = [f"metric.{name}" for name in ("requests", "errors") if getattr(self.metric, name) is not None]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: no effect without `live: true`, because the load counts its own requests and errors"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any
 
 from relab.core.clock import format_time
 from relab.core.control_characters import escape_text
+from relab.rollouts.judging.rollout_data import is_judgeable
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.record import RolloutRecord
 from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
@@ -71,7 +72,7 @@ def _experiment_type(record: RolloutRecord) -> str:
 
 
 def _valid(record: RolloutRecord, arm: Arm) -> int:
-    return sum(window.arm is arm and not window.problems for window in record.windows)
+    return sum(window.arm is arm and is_judgeable(window) for window in record.windows)
 
 
 def _change(record: RolloutRecord, name: str, change_pct: float | None) -> float | None:

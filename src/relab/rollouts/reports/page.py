@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,9 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
     effects = _effects(record)
     specs = []
     if record.windows:
-        specs = [windows_chart(record.windows, unit=_unit(record)), interval_chart(effects, record.plan.thresholds)]
+        specs.append(windows_chart(record.windows, unit=_unit(record)))
+    if effects:
+        specs.append(interval_chart(effects, record.plan.thresholds))
     return pages.render(
         pages.template(_TEMPLATES, "rollout.html", number=_number),
         specs,
@@ -59,6 +62,7 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
         next_steps=next_steps(record),
         started=format_time(record.started_at or record.created_at),
         figures=_figures(record),
+        interval_levels=_interval_levels(effects),
         effects=[(rounds, *_effect_cells(effect)) for rounds, effect in effects],
         window_columns=_WINDOW_COLUMNS,
         windows=_window_rows(record),
@@ -86,6 +90,19 @@ def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
     if found and last is not None:
         found[-1] = (found[-1][0], last)
     return found
+
+
+def _interval_levels(effects: Sequence[tuple[int, Effect]]) -> str:
+    """Return one sentence with the levels of the intervals; "" without an interval.
+
+    The last interval, that of the verdict, has another level than the others if an early look ended the measurement.
+    """
+    levels = [f"{100 * effect.level:.4g} %" for _, effect in effects if effect.level is not None]
+    if not levels:
+        return ""
+    if levels[-1] == levels[0]:
+        return f"All intervals have the level {levels[0]}."
+    return f"The last interval has the level {levels[-1]}, because an early look ended the measurement; the others have {levels[0]}."
 
 
 def _effect_cells(effect: Effect) -> tuple[str, str, str]:

@@ -24,6 +24,8 @@ from relab.stats.verdicts import Verdict
 
 _RULE: Final = "=" * 30
 _WIDTH: Final = 160
+_REASON_WIDTH: Final = 600
+"""Greatest length of the reason, which ends with the remedy of an error."""
 _NO_CHANGE: Final = "# the flags were never read, so there is nothing to restore"
 
 
@@ -171,7 +173,7 @@ def _share(rate: float | None) -> str:
 def _verdict(record: RolloutRecord) -> list[str]:
     lines = [
         f"- Decision: {decision(record)}",
-        _line(f"Reason: {reason(record)}"),
+        _line(f"Reason: {reason(record)}", _REASON_WIDTH),
         f"- Flags Applied: {'YES' if is_applied(record) else 'NO'}",
     ]
     if record.application is not None and is_decided(record):
@@ -187,10 +189,10 @@ def _command(command: str | None, absent: str) -> list[str]:
     return absent.splitlines() if command is None else command.splitlines()
 
 
-def _line(text: str) -> str:
+def _line(text: str, width: int = _WIDTH) -> str:
     """Return a text as one line of a section.
 
-    Line ends become spaces, and a long text is cut and ends with an ellipsis.
+    Line ends become spaces, and a text of more than `width` characters is cut and ends with an ellipsis.
     """
     flat = " ".join(text.split())
-    return "- " + (flat if len(flat) <= _WIDTH else flat[: _WIDTH - 1] + "…")
+    return "- " + (flat if len(flat) <= width else flat[: width - 1] + "…")

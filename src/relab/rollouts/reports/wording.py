@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from relab.rollouts.models import Effect, RolloutJudgement
+from relab.core.json import equal_json
+from relab.rollouts.models import Arm, Effect, RolloutJudgement
 from relab.rollouts.obstacles import pass_obstacles
 from relab.rollouts.record import RolloutRecord
 from relab.stats.verdicts import Verdict
@@ -94,7 +95,17 @@ def next_steps(record: RolloutRecord) -> list[str]:
 
 def _obstacles(record: RolloutRecord) -> tuple[str, ...]:
     """Return the reasons why the rollout of a record cannot pass; empty if an experiment decides the rollout."""
-    return pass_obstacles(record.plan) if record.experiment is None else ()
+    if record.experiment is not None:
+        return ()
+    return (*pass_obstacles(record.plan), *_equal_arms(record))
+
+
+def _equal_arms(record: RolloutRecord) -> tuple[str, ...]:
+    """Return one sentence if both arms (sets of flags) of a rollout are equal; else an empty tuple."""
+    changes = record.changes
+    if Arm.A not in changes or Arm.B not in changes or not equal_json(changes[Arm.A], changes[Arm.B]):
+        return ()
+    return ("The new flags equal the flags that are in force, so both arms are the same.",)
 
 
 def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
@@ -104,9 +115,9 @@ def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
     """
     apply = f"lab rollout apply {record.rollout_id}"
     if found.verdict is Verdict.FAIL:
-        return ["Keep the old flags; change the plan before the next run"]
+        return ["Keep the old flags; change the plan before the next run", *_equal_arms(record)]
     if found.verdict is Verdict.INVALID:
-        return ["Remove the cause of the problems, then run the rollout again"]
+        return [*(found.remedies or ["Remove the cause of the problems"]), "Then run the rollout again"]
     if is_decided(record) or record.error is not None:
         return [
             "Find out why the new flags are not in force (see VERDICT)",

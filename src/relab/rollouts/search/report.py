@@ -83,7 +83,7 @@ def search_text(search: SearchResult) -> str:
     for one in sorted(search.candidates, key=_rank):
         mark = "*" if one.number == search.chosen else "-"
         lines.append(f"{mark} {one.number}: {_flat(one.label)}: {_figure(one)}")
-    lines += ["", "CONFIRMATIONS"]
+    lines += ["", "CONFIRMATIONS", *([] if search.confirmations else ["- none"])]
     for found in search.confirmations:
         verdict = "NONE" if found.verdict is None else found.verdict.value
         flags = "in force" if found.applied else "not applied"

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from relab.core.json import JsonValue
 from relab.rollouts.errors import ClockSkewError, SubjectError, TargetUnavailableError
+from relab.rollouts.models import DataProblem
 from relab.rollouts.plans.subject import JsonMetric, MetricSubject, PrometheusMetric
 from relab.rollouts.targets.json_client import JsonAnswer, JsonClient, at_pointer, shown_url, with_environment
 from relab.rollouts.targets.retries import RetryLog
@@ -45,8 +46,8 @@ class MetricSource(Protocol):
         ...
 
     @property
-    def absence(self) -> str:
-        """A sentence for a missing value of the metric: where it was read, and what to check."""
+    def absence(self) -> DataProblem:
+        """The problem that the metric has no value: where it was read, and what to check."""
         ...
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
@@ -90,9 +91,12 @@ class JsonMetricSource:
         return self._subject.delay_s
 
     @property
-    def absence(self) -> str:
-        """A sentence for a missing value of the metric: where it was read, and what to check."""
-        return f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}."
+    def absence(self) -> DataProblem:
+        """The problem that the metric has no value: where it was read, and what to check."""
+        return DataProblem(
+            f"The metric has no value: {shown_url(self._subject.url)} has no number at {self._subject.pointer!r}.",
+            "Check the answer there and `pointer` in `subject.metric`; a source that has its values late needs `delay_s`.",
+        )
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the figures of an arm (set of flags) in a window (the time span of one measurement).
@@ -144,11 +148,11 @@ class PrometheusSource:
         return self._subject.delay_s
 
     @property
-    def absence(self) -> str:
-        """A sentence for a missing value of the metric: where it was read, and what to check."""
-        return (
-            f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}. Check its "
-            "names, and that two scrapes fall into each window."
+    def absence(self) -> DataProblem:
+        """The problem that the metric has no value: where it was read, and what to check."""
+        return DataProblem(
+            f"The metric has no value: Prometheus returned no series or NaN for {self._subject.query[:_SHOWN]!r}.",
+            "Check its names, and that two scrapes fall into each window.",
         )
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:

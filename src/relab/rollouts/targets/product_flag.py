@@ -59,7 +59,10 @@ class ProductFlagTarget:
         except InvalidInputError as error:
             raise FlagsRejectedError(error.message, problems=error.problems) from error
         except PreconditionFailedError as error:
-            raise FlagsChangedError(error.message, remedy="Another client changed the flag.") from error
+            raise FlagsChangedError(
+                f"Another client changed the flag: {error.message}",
+                remedy="Repeat the rollout while nothing else changes the flag.",
+            ) from error
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
         """Return whether the content in `state` equals `wanted`."""

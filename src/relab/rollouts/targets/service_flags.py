@@ -142,7 +142,10 @@ def check_change(url: str, status: int, problem: str) -> None:
     if 200 <= status < 300:
         return
     if status in {409, 412}:
-        raise FlagsChangedError(f"{url} rejects the change, {problem}.", remedy="Another client changed the flags.")
+        raise FlagsChangedError(
+            f"Another client changed the flags: {url} rejects the change, {problem}.",
+            remedy="Repeat the rollout while nothing else changes the flags.",
+        )
     if status >= 500 or status in {408, 429}:
         raise RequestFailedError(f"{url} does not accept the change, {problem}.")
     kind = FlagsRejectedError if status in {400, 422} else ChangesForbiddenError

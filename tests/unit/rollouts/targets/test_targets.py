@@ -286,6 +286,10 @@ def test_errors_of_subjects_are_input_errors() -> None:
             ),
             "qps: no effect",
         ),
+        (
+            "subject: {metric: {kind: json, url: 'http://x', pointer: /p95, requests: /n, errors: /bad}}\n",
+            "metric.requests, metric.errors: no effect without `live: true`",
+        ),
         ("subject: {speed: 1}\n", "speed"),
     ],
 )

@@ -1,0 +1,53 @@
+"""The guard of a canary: which measurements of a step allow the next step."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rollouts.execution.canary import CanaryViolation, run_canary
+from relab.rollouts.models import Arm, ArmWindow
+from relab.rollouts.plans.canary import Canary
+from relab.rollouts.plans.schedule import PlannedWindow
+from unit.rollouts.rollout_windows import plan_of, rollout, window
+
+CANARY = Canary(steps=(10.0, 100.0))
+BEFORE = tuple(rollout(plan_of(8), 8, -30))
+"""Arm A has about 200."""
+
+
+def step_of(metric_b: float | None, metric_a: float | None) -> tuple[ArmWindow, ...]:
+    return tuple(
+        window(PlannedWindow(place, 0, arm), metric, p95_ms=None)
+        for place, (arm, metric) in enumerate([(Arm.A, metric_a), (Arm.B, metric_b)])
+    )
+
+
+def violation_of(metric_b: float | None, metric_a: float | None = 200.0) -> CanaryViolation | None:
+    return run_canary(
+        CANARY,
+        BEFORE,
+        set_share=lambda _share: None,
+        measure=lambda: step_of(metric_b, metric_a),
+        check_health=lambda: "",
+    )
+
+
+def test_step_that_keeps_the_limits_allows_the_next_one() -> None:
+    assert violation_of(220.0) is None
+
+
+@pytest.mark.parametrize(("metric", "given"), [(0.0, "0"), (-5.0, "-5"), (None, "missing")])
+def test_step_without_a_comparable_figure_is_a_violation(metric: float | None, given: str) -> None:
+    found = violation_of(metric)
+
+    assert found is not None
+    assert found.share_pct == 10
+    assert found.reason == f"The judged figure was {given}, so it cannot be compared with arm A."
+
+
+@pytest.mark.parametrize("unusable", [0.0, -5.0, None])
+def test_baseline_of_the_measured_windows_replaces_an_unusable_figure_of_arm_a(unusable: float | None) -> None:
+    found = violation_of(300.0, unusable)
+
+    assert found is not None
+    assert found.reason.endswith("against arm A, above 25 %.")
