@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from relab.core.logging import configure_logging
 from relab.incidents import runtime
 from relab.incidents.actions.client import ActionsClient
 from relab.incidents.actions.policy import Autonomy, Policy
@@ -158,6 +159,8 @@ def load() -> None:
 
 
 def main() -> None:
+    # Only lines for the test may reach the output.
+    configure_logging("WARNING", json_lines=False)
     load()
     while line := sys.stdin.readline():
         if (pid := os.fork()) == 0:
