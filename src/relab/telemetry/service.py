@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
     from relab.telemetry.overview_models import MetricsOverview
     from relab.telemetry.past_models import PastRun
+    from relab.telemetry.prices.models import PriceTable
     from relab.telemetry.retention import PruneCounts
     from relab.telemetry.tables import StoredItem, StoredRun
 
@@ -46,11 +47,13 @@ EXACT_STEPS = 2_000
 """Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""
 
 
-def usage_of_exports(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0) -> ReportedUsage:
+def usage_of_exports(
+    exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
+) -> ReportedUsage:
     """Return what spans report, without storing them: see `telemetry/otlp/reported_usage.py`."""
     from relab.telemetry.otlp import reported_usage
 
-    return reported_usage.usage_of_exports(exports, from_us=from_us)
+    return reported_usage.usage_of_exports(exports, from_us=from_us, prices=prices)
 
 
 class TelemetryService(TelemetryParts):
