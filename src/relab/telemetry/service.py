@@ -368,9 +368,13 @@ class TelemetryService(TelemetryParts):
         """Return runs of two versions of an agent, oldest first: the version in `run` and the version before it.
 
         An analysis compares the two versions. For each version, these are the newest runs that started no later than
-        `run`; `run` itself may be among them. The list is empty if `run` names no version, or if there is no previous
-        version.
+        `run`; `run` itself may be among them. The list is empty if `run` names no version, if there is no previous
+        version, or if `run` is a trial of an experiment, whose version is a variant.
         """
+        from relab.telemetry.trial_runs import is_trial
+
+        if is_trial(run):
+            return []
         if run.agent_version is None and run.prompt_hash is None:
             return []
         from relab.telemetry import version_repository
