@@ -16,6 +16,7 @@ from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.past_models import PassedCall, PassingRun, PassingRuns
 from relab.telemetry.records import version_key
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
+from relab.telemetry.trial_runs import is_trial
 
 MAX_RUNS: Final = 20
 MAX_SEARCHED: Final = 2_000
@@ -49,8 +50,9 @@ class PassingReader:
             if run.task_id is not None:
                 found = _runs(session, run, ("task_id", run.task_id))
             if found:
-                return PassingRuns(same_task=True, runs=found)
-            return PassingRuns(same_task=False, runs=_runs(session, run, ("version_key", key)))
+                return PassingRuns(same_task=True, of_trial=is_trial(run), runs=found)
+            found = _runs(session, run, ("version_key", key))
+            return PassingRuns(same_task=False, of_trial=is_trial(run), runs=found)
 
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:

@@ -371,15 +371,11 @@ class TelemetryService(TelemetryParts):
         `run`; `run` itself may be among them. The list is empty if `run` names no version, if there is no previous
         version, or if `run` is a trial of an experiment, whose version is a variant.
         """
-        from relab.telemetry.trial_runs import is_trial
-
-        if is_trial(run):
-            return []
-        if run.agent_version is None and run.prompt_hash is None:
-            return []
-        from relab.telemetry import version_repository
+        from relab.telemetry import trial_runs, version_repository
         from relab.telemetry.records import version_key
 
+        if trial_runs.is_trial(run) or (run.agent_version is None and run.prompt_hash is None):
+            return []
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self.projector.reading() as session:
             return version_repository.list_two_versions(session, run, key, RUNS_PER_VERSION)

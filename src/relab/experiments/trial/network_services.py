@@ -13,12 +13,11 @@ from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
 from relab.experiments.models import TrialIds
 from relab.experiments.sandbox.egress_rules import EgressRule
 from relab.experiments.sandbox.protocol import Listener, NetworkMode
-from relab.experiments.trial.agent_run import agent_run_id
+from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
 from relab.experiments.trial.model_gateways import GATEWAY_PORT, ModelGateways, TrialServices
 from relab.experiments.trial.otlp_exports import PORT, Encoding, SpanSink
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder
-from relab.telemetry.trial_runs import ENVIRONMENT
 
 if TYPE_CHECKING:
     from relab.experiments.trial.otlp_receiver import OtlpReceiver

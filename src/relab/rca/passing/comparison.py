@@ -18,7 +18,6 @@ from relab.rca.evidence import PlacedCall, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
 from relab.rca.passing_models import PassingDifferenceKind
 from relab.telemetry.past_models import PassedCall, PassingRun, PassingRuns
-from relab.telemetry.trial_runs import is_trial
 
 MAX_DIFFERENCES: Final = 5
 MIN_RUNS_OF_TASK: Final = 2
@@ -64,7 +63,7 @@ class _Comparison:
         self._runs = [run for run in passing.runs if run.calls or run.answer]
         least = MIN_RUNS_OF_TASK if passing.same_task else MIN_RUNS_OF_VERSION
         self._needed = max(least, math.ceil(MIN_SHARE * len(self._runs)))
-        of_its_kind = "of this variant" if is_trial(view.run) else "of this version"
+        of_its_kind = "of this variant" if passing.of_trial else "of this version"
         self._of = "of this task" if passing.same_task else of_its_kind
         # Tools whose calls failed are included, because the failed run did call them.
         self._own: dict[str, list[PlacedCall]] = {}
