@@ -24,10 +24,12 @@
     };
   };
 
-  // On a narrow screen a chart takes the width of its row. A grid of charts keeps its width, and scrolls.
+  // On a narrow screen a chart takes the width of its row. A grid of charts keeps its width, and scrolls; so does a
+  // chart with a wide column for its labels, which would leave no room for the marks.
   const fitted = (spec, place) => {
     if (!narrow.matches || typeof spec.width !== "number") return spec;
     const room = place.closest(".chart-row").clientWidth - MENU_PX;
+    if ((spec.encoding?.y?.axis?.labelPadding ?? 0) > room / 2) return spec;
     return { ...spec, width: Math.min(room, spec.width), autosize: { type: "fit-x", contains: "padding" } };
   };
 

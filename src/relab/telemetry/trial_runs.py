@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from relab.telemetry.models import RunFields
@@ -23,4 +24,9 @@ def is_trial(run: RunFields) -> bool:
     posted: Any = (run.model_extra or {}).get("experiment")
     if isinstance(posted, dict) and "variant_id" in posted:
         return True
-    return any(_TRIAL_ID.fullmatch(name) for name in run.correlation_ids)
+    return bool(trial_ids(run.correlation_ids))
+
+
+def trial_ids(correlation_ids: Iterable[str]) -> list[str]:
+    """Return those of the correlation ids of a trace that are the ids of trials' agent runs (`<run>.trial_<n>`)."""
+    return [name for name in correlation_ids if _TRIAL_ID.fullmatch(name)]
