@@ -121,7 +121,8 @@ def test_trial_is_compared_with_passing_trials_and_not_with_traces_of_harnesses(
 
     failed = post(services, trial(1, status="failure", error_type="WrongAnswer"))
     post(services, trial(2))
-    traces = {number: f"trace-of-16-by-{number}".encode() for number in (1, 2, 3)}
+    post(services, trial(4, status="failure", error_type="WrongAnswer"))
+    traces = {number: f"trace-of-16-by-{number}".encode() for number in (1, 2, 3, 4)}
     for number, trace_id in traces.items():
         agent = span("agent", attributes=AGENT, start=number, end=number + 1)
         agent.trace_id = trace_id
