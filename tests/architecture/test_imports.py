@@ -44,6 +44,7 @@ SUB_CONTEXT_DOORS = frozenset(
         "incidents.notices.service",
         "rollouts.search.service",
         "telemetry.otlp_models",
+        "telemetry.prices.models",
         "experiments.inspect_logs.service",
         "experiments.sets",
         "experiments.sandbox.kinds",

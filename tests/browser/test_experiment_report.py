@@ -93,6 +93,13 @@ def test_report_shows_text_that_fits_the_page(opened: Watched) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_charts_are_as_wide_as_the_page_at_most_except_the_grid_of_tasks(opened: Watched) -> None:
+    widths = "places => places.map(place => [place.scrollWidth <= place.clientWidth, place.ariaLabel])"
+    too_wide = [label for fits, label in opened.page.eval_on_selector_all("[data-chart]", widths) if not fits]
+
+    assert [label for label in too_wide if "task" not in label] == []
+
+
 def test_text_has_enough_contrast_with_its_background(opened: Watched) -> None:
     for selector in ("h1", ".soft", "td", "th", ".verdict.PASS", "main"):
         assert opened.page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector

@@ -12,7 +12,7 @@ import pytest
 
 from relab.experiments.sdk import LabClient, LabRunnerError
 from relab.experiments.service import check_file
-from support.experiments.projects import Project, read_lines
+from support.experiments.projects import Project, Run, read_lines
 
 pytestmark = pytest.mark.full
 
@@ -61,6 +61,10 @@ with tracer.start_as_current_span("chat m", attributes={"gen_ai.operation.name":
 ENDED = """
 answer("success" if attempt.exists() else "error", metrics={"tokens_in": task["own"]} if "own" in task else {})
 attempt.touch()
+"""
+PRICES = """\
+prices:
+  - {provider: own, model: priced, input: 10000, output: 50000, as_of: 2026-01-01, source: test}
 """
 SPENT = {"tokens_in": 100, "tokens_out": 20, "cost_usd": 0.25}
 TRAINED = """\
@@ -181,6 +185,32 @@ def test_tokens_and_cost_of_spans_are_those_of_the_trial_unless_its_harness_repo
     # The runs of the traces have the usage; if the trials' own runs had it too, the overview would count it twice.
     shown = project.json("agent-runs", "show", silent["agent_run_id"])["run"]
     assert (shown.get("cost") or {}).get("tokens_prompt") is None
+
+
+def test_cost_of_a_trial_whose_spans_report_only_tokens_is_estimated_and_counts_for_the_budget(tmp_path: Path) -> None:
+    called = CALLED.split('    span.set_attribute("gen_ai.usage.cost"', maxsplit=1)[0]
+    called += '    span.set_attribute("gen_ai.request.model", "priced")\n'
+    instrumented = TRACED.replace("provider.shutdown()", called + "provider.shutdown()").replace("answer()", ENDED)
+    project = Project.make(tmp_path, instrumented, tasks=3)
+    (project.home / "prices.yaml").write_text(PRICES)
+    retry = {"policies": {"retry": {"max_attempts": 2, "retry_on": ["error"]}, "budget": {"max_cost_usd": 3}}}
+    project.configure(
+        command=[sys.executable, "harness"],
+        design=retry | {"max_concurrency": 1},
+        baseline={"bindings": {"attempts": str(tmp_path)}},
+        **at_level("otel"),
+    )
+
+    answer = project.json("run", code=75)
+
+    # Each of the two attempts of a trial costs 100 tokens of 10,000 USD for a million tokens, and 20 tokens of 50,000.
+    assert "max_cost_usd" in answer["budget_reached"]
+    run = Run(Path(answer["run"]["run_dir"]))
+    [row] = run.rows.values()
+    assert row["metrics"]["estimated_cost_usd"] == pytest.approx(2)
+    assert "cost_usd" not in row["metrics"]
+    assert row["metrics_from_spans"] == ["tokens_in", "tokens_out", "estimated_cost_usd"]
+    assert "mean estimated cost of a trial, USD" in (run.path / "analysis" / "report.html").read_text()
 
 
 def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_path: Path) -> None:

@@ -153,6 +153,19 @@ def test_a_changed_entry_is_rejected_by_name_and_the_trial_runs(tmp_path: Path) 
     assert project.run().answer["cached"] == 2
 
 
+def test_cache_that_cannot_be_used_is_an_error_before_the_first_trial(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    key = project.root / ".lab" / "cache" / "results" / "key"
+    key.mkdir(parents=True)
+
+    answer = project.json("run", "--no-telemetry", code=1)
+
+    assert answer["error"]["code"] == "result_cache_unusable"
+    assert str(key) in answer["error"]["message"]
+    assert runs_of(project) == []
+    assert project.json("run", "--no-result-cache", "--no-telemetry")["trials"]["done"] == 4
+
+
 def test_carried_state_and_continued_runs_refuse_the_cache(tmp_path: Path) -> None:
     project = make_project(tmp_path, design={"policies": {"state": "accumulate"}, "sanitization_profile": "none"})
 

@@ -143,6 +143,12 @@ class SelectorUnmatchedError(NotFoundError):
     code = "selector_unmatched"
 
 
+class ResultCacheUnusableError(ConflictError):
+    """The folder of the result cache cannot be written, or holds a damaged key that cannot be replaced."""
+
+    code = "result_cache_unusable"
+
+
 class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked
     """The run was stopped before the trial ended, so the trial has no result."""
 

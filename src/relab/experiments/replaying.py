@@ -28,6 +28,7 @@ from relab.experiments.results.integrity import damage_of_trial
 from relab.experiments.results.trial_views import changes_of, document_of, events_of
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.redaction import secrets_of
+from relab.experiments.trial.span_usage import ESTIMATED_COST
 from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder, trial_folder
 
 _ROW: Final = ("outcome", "error_type", "exit_code", "attempts")
@@ -198,7 +199,7 @@ def _compared(
     folder = trial_folder(replay_dir, before.root.name)
     rows = entry["row"], after["row"]
     found = [_difference(name, rows[0][name], rows[1][name]) for name in _ROW]
-    metrics = [{**row["metrics"], "duration_ms": None} for row in rows]
+    metrics = [{**row["metrics"], "duration_ms": None, ESTIMATED_COST: None} for row in rows]
     found += [
         _difference(f"metric {name}", metrics[0].get(name), metrics[1].get(name))
         for name in sorted({*metrics[0], *metrics[1]})

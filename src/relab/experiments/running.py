@@ -340,6 +340,7 @@ class _Session:
             harness_identity=run.facts["harness_identity"],
             keep=Keep(run.facts["keep_workspaces"]),
             forks=sources_of(run),
+            prices=self.link.prices_for(self.settings.config),
         )
 
 

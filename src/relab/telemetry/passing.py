@@ -16,6 +16,7 @@ from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.past_models import PassedCall, PassingRun, PassingRuns
 from relab.telemetry.records import version_key
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
+from relab.telemetry.trial_runs import is_trial, trial_ids
 
 MAX_RUNS: Final = 20
 MAX_SEARCHED: Final = 2_000
@@ -41,6 +42,9 @@ class PassingReader:
 
         If there are no such runs, return at most 20 succeeded runs with the same agent and version. Only the newest
         2,000 runs of the agent are searched. `run` itself is never returned.
+
+        A trial is compared with trials alone, and the trace of a trial's harness with traces of successful trials
+        alone: the trace of a failed trial may itself have no error.
         """
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         # Only the newest 2,000 runs of the agent are searched.
@@ -49,8 +53,9 @@ class PassingReader:
             if run.task_id is not None:
                 found = _runs(session, run, ("task_id", run.task_id))
             if found:
-                return PassingRuns(same_task=True, runs=found)
-            return PassingRuns(same_task=False, runs=_runs(session, run, ("version_key", key)))
+                return PassingRuns(same_task=True, of_trial=is_trial(run), runs=found)
+            found = _runs(session, run, ("version_key", key))
+            return PassingRuns(same_task=False, of_trial=is_trial(run), runs=found)
 
 
 def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[PassingRun, ...]:
@@ -64,7 +69,9 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
         like: `(column, value)`; only runs that have this value are returned.
     """
     row = AgentRunRow
-    columns = (row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count)
+    columns = (
+        row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count, row.source,
+    )  # fmt: skip
     # This reads a range of the index of agent and start, whatever the other conditions are.
     newest = (
         select(*columns)
@@ -80,16 +87,31 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
             newest.c.run_id != run.run_id,
             newest.c.tool_call_count <= MAX_CALLS,
             newest.c[like[0]] == like[1],
+            *([newest.c.source == ("otlp" if trial_ids(run.correlation_ids) else "json")] if is_trial(run) else []),
         )
         .order_by(newest.c.started_at.desc(), newest.c.run_id.desc())
-        .limit(MAX_RUNS)
     )
-    started: dict[str, int] = {found.run_id: found.started_at for found in session.execute(statement)}
+    if is_trial(run):
+        found_ids = [found.run_id for found in session.execute(statement)]
+        failed = _of_failed_trials(session, found_ids)
+        statement = statement.where(newest.c.run_id.not_in(failed))
+    limited = session.execute(statement.limit(MAX_RUNS))
+    started: dict[str, int] = {found.run_id: found.started_at for found in limited}
     answers, calls = _answers(session, list(started)), _calls(session, list(started))
     return tuple(
         PassingRun(run_id=run_id, started_at=at, answer=answers[run_id], calls=tuple(calls[run_id]))
         for run_id, at in started.items()
     )
+
+
+def _of_failed_trials(session: Session, run_ids: list[str]) -> list[str]:
+    """Return those of the runs that are traces of a trial that is stored and did not succeed."""
+    row = AgentRunRow
+    correlated = session.execute(select(row.run_id, row.data["correlation_ids"]).where(row.run_id.in_(run_ids)))
+    trials = {run_id: trial_ids(names or []) for run_id, names in correlated}
+    every = {name for names in trials.values() for name in names}
+    failed = set(session.scalars(select(row.run_id).where(row.run_id.in_(every), row.outcome != RunOutcome.SUCCEEDED)))
+    return [run_id for run_id, names in trials.items() if not failed.isdisjoint(names)]
 
 
 def _answers(session: Session, run_ids: list[str]) -> dict[str, str | None]:

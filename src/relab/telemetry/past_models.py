@@ -59,10 +59,11 @@ class PassingRuns(BaseModel):
     """The succeeded runs for a comparison with a failed run, newest first.
 
     `same_task` is true if they have the same agent and task as the failed run. If it is false, they have the same agent
-    and version.
+    and version. `of_trial` says whether the failed run is a trial of an experiment; its version is then its variant.
     """
 
     model_config = ConfigDict(frozen=True)
 
     same_task: bool
+    of_trial: bool = False
     runs: tuple[PassingRun, ...] = ()

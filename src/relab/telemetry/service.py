@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
     from relab.telemetry.overview_models import MetricsOverview
     from relab.telemetry.past_models import PastRun
+    from relab.telemetry.prices.models import PriceTable
     from relab.telemetry.retention import PruneCounts
     from relab.telemetry.tables import StoredItem, StoredRun
 
@@ -46,11 +47,13 @@ EXACT_STEPS = 2_000
 """Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""
 
 
-def usage_of_exports(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0) -> ReportedUsage:
+def usage_of_exports(
+    exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
+) -> ReportedUsage:
     """Return what spans report, without storing them: see `telemetry/otlp/reported_usage.py`."""
     from relab.telemetry.otlp import reported_usage
 
-    return reported_usage.usage_of_exports(exports, from_us=from_us)
+    return reported_usage.usage_of_exports(exports, from_us=from_us, prices=prices)
 
 
 class TelemetryService(TelemetryParts):
@@ -365,14 +368,14 @@ class TelemetryService(TelemetryParts):
         """Return runs of two versions of an agent, oldest first: the version in `run` and the version before it.
 
         An analysis compares the two versions. For each version, these are the newest runs that started no later than
-        `run`; `run` itself may be among them. The list is empty if `run` names no version, or if there is no previous
-        version.
+        `run`; `run` itself may be among them. The list is empty if `run` names no version, if there is no previous
+        version, or if `run` is a trial of an experiment, whose version is a variant.
         """
-        if run.agent_version is None and run.prompt_hash is None:
-            return []
-        from relab.telemetry import version_repository
+        from relab.telemetry import trial_runs, version_repository
         from relab.telemetry.records import version_key
 
+        if trial_runs.is_trial(run) or (run.agent_version is None and run.prompt_hash is None):
+            return []
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self.projector.reading() as session:
             return version_repository.list_two_versions(session, run, key, RUNS_PER_VERSION)

@@ -11,6 +11,7 @@ from relab.telemetry.models import AgentRun
 from relab.telemetry.passing import MAX_CALLS, MAX_RUNS, MAX_TEXT_CHARS
 from relab.telemetry.reading import check_agent_run
 from support.telemetry.runs import RunBody, failed_run, minimal_run, time_text, tool_call
+from unit.telemetry.otlp.builders import AGENT, body_of, span
 
 
 def post(services: Services, body: RunBody) -> AgentRun:
@@ -111,3 +112,29 @@ def test_runs_are_found_along_the_index_of_agents(services: Services) -> None:
         plan = " ".join(str(row) for row in connection.exec_driver_sql(f"{explain} {query}", values))
 
     assert "ix_agent_runs_agent_name_started_at" in plan
+
+
+def test_trial_is_compared_with_passing_trials_and_not_with_traces_of_harnesses(services: Services) -> None:
+    def trial(number: int, **fields: Any) -> RunBody:
+        mark = {"experiment": {"variant_id": "v"}, "environment": "experiment"}
+        return passing(f"run_1.trial_{number}", number) | mark | fields
+
+    failed = post(services, trial(1, status="failure", error_type="WrongAnswer"))
+    post(services, trial(2))
+    post(services, trial(4, status="failure", error_type="WrongAnswer"))
+    traces = {number: f"trace-of-16-by-{number}".encode() for number in (1, 2, 3, 4)}
+    for number, trace_id in traces.items():
+        agent = span("agent", attributes=AGENT, start=number, end=number + 1)
+        agent.trace_id = trace_id
+        resource = {
+            "deployment.environment.name": "experiment",
+            "relab.agent_run_id": f"run_1.trial_{number}",
+            "relab.task_id": "t",
+        }
+        services.telemetry.ingest_otlp("traces", body_of([agent], resource), "protobuf")
+
+    assert ids(services, failed) == ["run_1.trial_2"]
+    # The trace of the failed trial is a run that succeeded.
+    assert services.telemetry.get(traces[1].hex()).outcome == "succeeded"
+    trace, _ = services.telemetry.load(traces[1].hex())
+    assert ids(services, trace) == [traces[3].hex(), traces[2].hex()]

@@ -65,7 +65,12 @@ class CachingExecutor:
         return self._inner.image_digest
 
     def prepare(self, run_dir: Path) -> None:
-        """Prepare the inner executor, which runs the trials, for the run in the folder `run_dir`."""
+        """Prepare the inner executor, which runs the trials, for the run in the folder `run_dir`.
+
+        Raises:
+            ResultCacheUnusableError: the result cache cannot be used. Otherwise each trial would be run, unnoticed.
+        """
+        self._cache.check()
         self._inner.prepare(run_dir)
 
     def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:

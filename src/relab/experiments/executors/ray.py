@@ -171,6 +171,7 @@ class RayExecutor:
             harness_identity=context.harness_identity,
             keep=context.keep,
             stored_result_bytes=context.stored_result_bytes,
+            prices=context.prices,
             image_digest=self._image_digest,
             snapshot_digest=context.snapshot.manifest.digest,
             snapshot=self._shipment(context.snapshot.root),

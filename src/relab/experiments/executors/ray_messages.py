@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import Keep, TrialResult
 from relab.experiments.plan.trials import Trial
 from relab.experiments.trial.checkpoints import ForkSource
+
+if TYPE_CHECKING:
+    from relab.telemetry.prices.models import PriceTable
 
 Shipment = Sequence[Any]
 """An archive: its chunks, each as bytes or as a reference to an object of Ray."""
@@ -30,6 +33,7 @@ class NodeRun:
         harness_identity: the digests that identify the harness.
         keep: which workspaces are kept after their trial.
         stored_result_bytes: the largest size of a result that a trial writes for the result cache; 0 to write none.
+        prices: the prices of models on the machine of `lab run`, to estimate the cost of trials; None for no estimates.
         image_digest: the digest of the container image that trials run in; None if trials run without an image.
         snapshot_digest: the digest of the project's snapshot.
         snapshot: the archive of the project's snapshot.
@@ -45,6 +49,7 @@ class NodeRun:
     harness_identity: Mapping[str, Any]
     keep: Keep
     stored_result_bytes: int
+    prices: PriceTable | None
     image_digest: str | None
     snapshot_digest: str
     snapshot: Shipment

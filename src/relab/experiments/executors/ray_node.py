@@ -194,6 +194,7 @@ class _Worker:
             harness_identity=run.harness_identity,
             keep=run.keep,
             stored_result_bytes=run.stored_result_bytes,
+            prices=run.prices,
             forks=self._forks,
         )
         self._trials = TrialRunner(self._context, self._sandbox, self._network, redactor)

@@ -20,6 +20,7 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import damaged
 from relab.experiments.models import Ceilings, TrialOutcome
 from relab.experiments.records.file_names import SESSIONS
+from relab.experiments.trial.span_usage import ESTIMATED_COST
 
 COST: Final = "cost_usd"
 _MESSAGE_CHARS: Final = 300
@@ -152,11 +153,12 @@ class RunSpending:
     _has_other_end: bool = False
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Add the cost of all attempts of a finished trial; `entry` is its journal entry."""
+        """Add the cost of all attempts of a finished trial, or its estimate if no cost is reported; `entry` is its journal entry."""
         if entry["row"].get("cached_from") is not None:
             self.cached += 1
             return
-        for value in (entry["row"]["metrics"].get(COST), entry.get("earlier_cost_usd")):
+        metrics = entry["row"]["metrics"]
+        for value in (metrics.get(COST, metrics.get(ESTIMATED_COST)), entry.get("earlier_cost_usd")):
             if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:
                 self.cost_usd += value
 

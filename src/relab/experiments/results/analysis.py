@@ -33,6 +33,7 @@ from relab.experiments.results.result_tables import (
     write_variant_summary,
 )
 from relab.experiments.results.run_metadata import SUCCESS, RunFacts, read_facts
+from relab.experiments.trial.span_usage import ESTIMATED_COST
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.intervals import LEVEL
 from relab.stats.multiplicity import holm
@@ -218,10 +219,11 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
         "metrics": {name: figures for name, figures in metrics.items() if figures},
         "quantiles": {
             name: {f"p{round(q * 100)}": value for q, value in zip(QUANTILES, values, strict=True)}
-            for name in (DURATION, LATENCY, COST)
+            for name in (DURATION, LATENCY, COST, ESTIMATED_COST)
             if (values := data.quantiles(variant, name)) is not None
         },
         "cost_usd_total": data.total(variant, COST),
+        "estimated_cost_usd_total": data.total(variant, ESTIMATED_COST),
         "cached": data.cached(variant),
         "pass_k": list(_pass_k(data.solved(variant), questions.replications)),
         "error_types": data.error_types(variant),

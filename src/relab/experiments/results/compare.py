@@ -340,12 +340,15 @@ def _reason(question: GateQuestion, judgement: Judgement, delta: Delta, joint: J
     )
     if question.share:
         figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)
-    bound = f"the bound of {question.gate}" if not question.is_default else "no difference"
+    bound = f"the bound of {question.gate}"
     said = {
         Verdict.PASS: f"all of it keeps {bound}" if not question.is_default else "all of it is better",
         Verdict.FAIL: f"all of it breaks {bound}" if not question.is_default else "all of it is worse",
     }
-    text = f"{figures}; {said.get(judgement.verdict, f'it holds both sides of {bound}')}"
+    undecided = (
+        f"keeps {bound} nor all of it breaks it" if not question.is_default else "is better nor all of it is worse"
+    )
+    text = f"{figures}; {said.get(judgement.verdict, f'neither all of it {undecided}')}"
     if judgement.is_near:
         text += (
             f", but near its bound: if the true difference is the one seen, another run of this size gives "

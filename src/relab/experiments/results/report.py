@@ -19,6 +19,7 @@ from relab.experiments.results.analysis import COMPARISONS, SUMMARY, analyze_run
 from relab.experiments.results.compare import compare
 from relab.experiments.results.result_tables import ANALYSIS
 from relab.experiments.results.run_metadata import SUCCESS, RunFacts, read_facts
+from relab.experiments.trial.span_usage import ESTIMATED_COST
 
 REPORT: Final = "report.html"
 MAX_TASKS: Final = 2_000
@@ -281,24 +282,33 @@ def _latency(data: TrialData, summary: Mapping[str, Any]) -> ReportSection:
 
 
 def _cost(summary: Mapping[str, Any]) -> ReportSection:
-    variants = summary["variants"]
-    found = {variant: figures["metrics"][COST] for variant, figures in variants.items() if COST in figures["metrics"]}
+    charted = [
+        _cost_chart(summary["variants"], COST, "mean cost of a trial, USD"),
+        _cost_chart(summary["variants"], ESTIMATED_COST, "mean estimated cost of a trial, USD"),
+    ]
+    found = [chart for chart in charted if chart is not None]
+    empty = None if found else "No trial has a cost_usd, or spans with tokens of models whose prices are known."
+    return ReportSection("cost", "Cost", found, empty)
+
+
+def _cost_chart(variants: Mapping[str, Any], metric: str, title: str) -> Chart | None:
+    """Return the chart of a metric that is a cost in USD; None if no variant has the metric."""
+    found = {variant: each["metrics"][metric] for variant, each in variants.items() if metric in each["metrics"]}
     if not found:
-        return ReportSection("cost", "Cost", (), "No trial reported cost_usd.")
+        return None
     rows = [_dot(variant, figures["mean"], figures["interval"]) for variant, figures in found.items()]
     table = [
         [
-            variant, variants[variant]["cost_usd_total"], figures["mean"],
-            *(variants[variant]["quantiles"][COST][f"p{p}"] for p in (50, 95)), figures["trials"],
+            variant, variants[variant][f"{metric}_total"], figures["mean"],
+            *(variants[variant]["quantiles"][metric][f"p{p}"] for p in (50, 95)), figures["trials"],
         ]
         for variant, figures in found.items()
     ]  # fmt: skip
-    spec = charts.means_chart("mean cost of a trial, USD", rows, variants=[*map(visible, variants)])
-    label = "The mean cost of a trial of each variant, with its 95 % interval."
+    spec = charts.means_chart(title, rows, variants=[*map(visible, variants)])
+    label = f"The {title.removesuffix(', USD')} of each variant, with its 95 % interval."
     columns = ("variant", "total USD", "mean USD", "p50", "p95", "trials with a cost")
-    return ReportSection(
-        "cost", "Cost", [Chart("mean cost of a trial, USD", label, spec, columns, table, note=_LONG_TAILS)]
-    )
+    note = _LONG_TAILS if metric == COST else f"Estimated from the tokens of spans and `lab prices list`. {_LONG_TAILS}"
+    return Chart(title, label, spec, columns, table, note=note)
 
 
 def _failures(data: TrialData) -> tuple[list[tuple[Any, ...]], int]:
@@ -326,7 +336,7 @@ def _number(value: Any) -> str:
         return _NOTHING
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def _percent(value: float | None) -> str:

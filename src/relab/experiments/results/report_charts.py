@@ -78,7 +78,7 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> Spec:
                 "rate",
                 title="solved",
                 scale={"domain": [0, 1], "scheme": "cividis"},
-                legend={"format": "%", "orient": "top"},
+                legend={"format": "%", "orient": "top", "direction": "horizontal"},
             ),
             "tooltip": [
                 nominal("task", title="task"),

@@ -127,7 +127,7 @@ most once per source.
 
 RUNNER_METRICS: Final = frozenset(
     ("duration_ms", "overhead_ms", "exit_code", "step_count", "turn_count", "tool_call_count", "tokens_in",
-     "tokens_out", "model_requests", "model_cache_hits", "model_cache_misses", "files_created", "files_modified", "files_removed", "diff_bytes")
+     "tokens_out", "model_requests", "model_cache_hits", "model_cache_misses", "estimated_cost_usd", "files_created", "files_modified", "files_removed", "diff_bytes")
 )  # fmt: skip
 """The names of the metrics that the runner itself measures in every trial (see `trial/metrics.py`)."""
 

@@ -13,6 +13,7 @@ import pydantic_core
 
 from relab.core.errors import NotFoundError, RelabError
 from relab.core.logging import get_logger
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.events import read_events
@@ -21,6 +22,7 @@ from relab.experiments.trial.rows import read_row
 from relab.experiments.trial.trial_folder import trial_folder
 
 if TYPE_CHECKING:
+    from relab.telemetry.prices.models import PriceTable
     from relab.telemetry.service import TelemetryService
 
 MAX_PENDING: Final = 2_000
@@ -64,6 +66,12 @@ class TelemetryLink:
             self._telemetry.start_intake(lambda _weight, _seconds: None)
             self._sender = threading.Thread(target=self._send_at_times, name="telemetry-link")
             self._sender.start()
+
+    def prices_for(self, config: ExperimentConfig) -> PriceTable | None:
+        """Return telemetry's prices of models; None without telemetry, or if harnesses export no spans to estimate."""
+        if self._telemetry is None or config.runtime.harness.integration_level is not IntegrationLevel.OTEL:
+            return None
+        return self._telemetry.prices.usable()
 
     def send_run(self, run: dict[str, Any] | None) -> None:
         """Queue an agent run (JSON) to be stored in telemetry; do nothing for None."""

@@ -10,6 +10,7 @@ from relab.core.json import digest, is_number
 from relab.experiments.models import TrialOutcome, TrialRow
 
 ENVIRONMENT = "experiment"
+"""The environment of agent runs of trials; telemetry recognizes trials by it (`telemetry/trial_runs.py`)."""
 MAX_TEXT = 8_000
 MAX_NAME = 1_000
 """The longest name of a step, a tool or an error that telemetry accepts, in characters."""

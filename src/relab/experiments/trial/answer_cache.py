@@ -15,6 +15,7 @@ import pydantic_core
 
 from relab.core.atomic_files import replace_file
 from relab.core.clock import Clock
+from relab.core.regular_files import open_regular_file
 from relab.experiments.trial.bounded_folder import BoundedFolder
 
 FOLDER: Final = "model_answers"
@@ -62,7 +63,9 @@ class AnswerCache:
         """
         path = self._path(key)
         try:
-            raw = path.read_bytes()
+            # A named pipe in the place of the answer would be waited for without end.
+            with open_regular_file(path, allow_pipe=False) as file:
+                raw = file.read()
         except OSError:
             return None
         answer = self._read(raw, key)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import Keep
 from relab.experiments.trial.checkpoints import ForkSource
 from relab.experiments.workspace.snapshots import ProjectSnapshot
+
+if TYPE_CHECKING:
+    from relab.telemetry.prices.models import PriceTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class RunContext(RunSettings):
             (parent).
         stored_result_bytes: the largest size in bytes of a result that a trial writes for the result cache; 0 to write
             none.
+        prices: the prices of models, to estimate the cost of trials whose spans report only tokens; None for no
+            estimates.
     """
 
     run_dir: Path
@@ -57,3 +62,4 @@ class RunContext(RunSettings):
     keep: Keep = Keep.ALL
     forks: Mapping[str, ForkSource] = field(default_factory=dict)
     stored_result_bytes: int = 0
+    prices: PriceTable | None = None

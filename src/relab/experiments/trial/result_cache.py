@@ -17,9 +17,10 @@ from relab.core.atomic_files import replace_file, replacing
 from relab.core.clock import LATEST_US, Clock, format_time
 from relab.core.file_locks import file_lock
 from relab.core.json import canonical_json
+from relab.core.regular_files import open_regular_file
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB
-from relab.experiments.errors import StoredResultInvalidError
+from relab.experiments.errors import ResultCacheUnusableError, StoredResultInvalidError
 from relab.experiments.trial.bounded_folder import BoundedFolder
 from relab.experiments.trial.stored_results import StoredHead, StoredResult, read_head
 
@@ -88,6 +89,20 @@ class ResultCache:
         self._bound = BoundedFolder(folder, max_bytes)
         self._secret = b""
 
+    def check(self) -> None:
+        """Check that the cache can be used; create its folder and its secret key at the first use.
+
+        Raises:
+            ResultCacheUnusableError: the folder or the key cannot be read or written.
+        """
+        try:
+            self._salt()
+        except OSError as error:
+            raise ResultCacheUnusableError(
+                f"The result cache cannot be used: {error.filename2 or error.filename or self._folder}: {error.strerror or error}.",
+                remedy=f"Delete the folder {self._folder}, or run with --no-result-cache.",
+            ) from error
+
     def key(self, document: Mapping[str, Any]) -> str:
         """Return the cache key of a trial, in hexadecimal: a keyed digest of `document`.
 
@@ -111,9 +126,13 @@ class ResultCache:
         """
         path = self.path(key)
         try:
-            file = path.open("rb")
-        except OSError:
+            # A named pipe in the place of the entry would be waited for without end.
+            file = open_regular_file(path, allow_pipe=False)
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            self.reject(key)
+            raise StoredResultInvalidError(f"it cannot be read: {error.strerror or error}") from error
         try:
             found = self._checked(file, key)
             if not 0 <= self._clock.now_us() - found[0] <= self._ttl_us:
@@ -163,7 +182,10 @@ class ResultCache:
     def entries(self) -> Iterator[CacheEntry]:
         """Yield the stored results that can be read, the most recently used first."""
         for used_ns, size, name in sorted(self._bound.files(), reverse=True):
-            with contextlib.suppress(OSError, StoredResultInvalidError), open(name, "rb") as file:  # noqa: PTH123
+            with (
+                contextlib.suppress(OSError, StoredResultInvalidError),
+                open_regular_file(Path(name), allow_pipe=False) as file,
+            ):
                 head = read_head(file)
                 file.seek(size - _TAIL)
                 stored_us = int.from_bytes(file.read(8), "big")

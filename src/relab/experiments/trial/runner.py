@@ -36,7 +36,7 @@ from relab.experiments.trial.preparing import (
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
 from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, journal_entry, make_row, metrics_of
-from relab.experiments.trial.span_usage import SPAN_METRICS, cost_of_attempt, span_usage
+from relab.experiments.trial.span_usage import cost_of_attempt, from_spans, span_usage
 from relab.experiments.trial.stored_results import StoredResult, capture
 from relab.experiments.trial.trial_folder import INVENTORY, STATE, TrialFolder, trial_folder
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch, without_holes
@@ -97,7 +97,7 @@ class TrialRunner:
                     raise TrialStopped
                 if number == retry.max_attempts or not attempt.is_retried(retry.retry_on):
                     break
-                earlier_usd += cost_of_attempt(folder, attempt, number)
+                earlier_usd += cost_of_attempt(folder, attempt, number, self._context.prices)
                 folder.set_attempt_aside(number)
             return self._finish(
                 trial,
@@ -350,10 +350,11 @@ class TrialRunner:
         measured = metrics_of(config, folder, attempt)
         model_use: dict[str, float] = dict(source.head.model_use) if source is not None else {}
         if source is None:
-            model_use |= self._network.model_use(folder) | span_usage(folder, attempt, number, measured)
-        error, used = error_of(attempt), measured | model_use
+            model_use |= self._network.model_use(folder)
+            model_use |= span_usage(folder, attempt, number, measured, context.prices)
+        used, error = measured | model_use, error_of(attempt)
         row = make_row(config, trial, attempt.outcome, error, attempts=number, attempt=attempt, metrics=used)
-        row = replace(row, metrics_from_spans=[name for name in SPAN_METRICS if name in model_use])
+        row = replace(row, metrics_from_spans=from_spans(model_use))
         if source is not None:
             # Its agent run is in telemetry already; a second one would count its tokens and its failure twice.
             row = replace(row, cached_from=source.head.source, agent_run_id=source.head.agent_run_id)

@@ -59,8 +59,10 @@ def run_setup(
         code = _wait(sandbox, launch)
         if code != 0:
             said = redactor.text(_end_of(folder.stdout) + _end_of(folder.stderr))
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            shown = said[-_SHOWN_CHARS:].strip()
             raise ExperimentInvalidError(
-                f"The setup command ended with exit code {code}: {said[-_SHOWN_CHARS:].strip()}"
+                f"The setup command {how}{f': {shown}' if shown else ', and printed nothing.'}"
             )
         # Without ignore patterns, because the command may have made ignored files, such as node_modules.
         made = take_snapshot(folder.workspace, cache)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.errors import RelabError
 from relab.experiments.trial.otlp_exports import stored_exports
 from relab.experiments.trial.rows import FinishedAttempt
 from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder
 
+if TYPE_CHECKING:
+    from relab.telemetry.prices.models import PriceTable
+
 SPAN_METRICS: Final = ("tokens_in", "tokens_out", "cost_usd")
 """The metrics that spans report, too."""
+ESTIMATED_COST: Final = "estimated_cost_usd"
+"""The metric with the estimated cost of a trial, in USD; only trials whose cost nothing reports have it."""
 
 
 def span_usage(
-    folder: TrialFolder, attempt: FinishedAttempt, number: int, known: Mapping[str, Any]
+    folder: TrialFolder, attempt: FinishedAttempt, number: int, known: Mapping[str, Any], prices: PriceTable | None
 ) -> dict[str, int | float]:
     """Return tokens and cost of an attempt by the name of the metric, as its harness's spans report them.
 
+    If neither harness nor spans report a cost, it is estimated from the tokens of the spans, as `estimated_cost_usd`.
     The result has only metrics that `known` lacks: the harness's own figures have priority. It is empty if the harness
     has exported no spans, or spans that cannot be read.
 
@@ -27,6 +33,7 @@ def span_usage(
         attempt: the attempt.
         number: the number of the attempt, from 1.
         known: the metrics of the attempt, by name.
+        prices: the prices of models; None for no estimate.
     """
     if all(name in known for name in SPAN_METRICS) or not (folder.root / EXPORTS).is_dir():
         return {}
@@ -35,16 +42,26 @@ def span_usage(
     # Earlier attempts have exported to the same folder.
     from_us = attempt.times.started_us if number > 1 else 0
     try:
-        found = usage_of_exports(stored_exports(folder.root / EXPORTS), from_us=from_us)
+        found = usage_of_exports(stored_exports(folder.root / EXPORTS), from_us=from_us, prices=prices)
     except RelabError:
         return {}
-    named = dict(zip(SPAN_METRICS, found, strict=True))
+    named = dict(zip((*SPAN_METRICS, ESTIMATED_COST), found, strict=True))
+    if SPAN_METRICS[-1] in known:
+        named[ESTIMATED_COST] = None
     return {name: value for name, value in named.items() if value is not None and name not in known}
 
 
-def cost_of_attempt(folder: TrialFolder, attempt: FinishedAttempt, number: int) -> float:
+def from_spans(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the names of those `metrics` that `span_usage` may have returned."""
+    return [name for name in (*SPAN_METRICS, ESTIMATED_COST) if name in metrics]
+
+
+def cost_of_attempt(folder: TrialFolder, attempt: FinishedAttempt, number: int, prices: PriceTable | None) -> float:
     """Return the cost of an attempt in USD: the one that its harness reports if above 0, else that of its spans, or 0.
 
-    `number` is the number of the attempt, from 1.
+    If the spans report none, their estimated cost counts. `number` is the number of the attempt, from 1.
     """
-    return attempt.cost_usd or span_usage(folder, attempt, number, {}).get("cost_usd", 0.0)
+    if attempt.cost_usd:
+        return attempt.cost_usd
+    found = span_usage(folder, attempt, number, {}, prices)
+    return found.get("cost_usd", found.get(ESTIMATED_COST, 0.0))

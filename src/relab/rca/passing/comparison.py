@@ -63,7 +63,8 @@ class _Comparison:
         self._runs = [run for run in passing.runs if run.calls or run.answer]
         least = MIN_RUNS_OF_TASK if passing.same_task else MIN_RUNS_OF_VERSION
         self._needed = max(least, math.ceil(MIN_SHARE * len(self._runs)))
-        self._of = "of this task" if passing.same_task else "of this version"
+        of_its_kind = "of this variant" if passing.of_trial else "of this version"
+        self._of = "of this task" if passing.same_task else of_its_kind
         # Tools whose calls failed are included, because the failed run did call them.
         self._own: dict[str, list[PlacedCall]] = {}
         for placed in view.calls:

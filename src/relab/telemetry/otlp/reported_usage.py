@@ -1,4 +1,4 @@
-"""Sum the tokens and the cost that OTLP exports report, without storing them."""
+"""Sum the tokens and the cost that OTLP exports report, and estimate an unreported cost, without storing the spans."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ from relab.telemetry.otlp.joining import join_spans
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.spans import Attributes, read_span
 from relab.telemetry.otlp_models import Encoding
+from relab.telemetry.prices.estimates import estimate_cost
+from relab.telemetry.prices.models import PriceTable
 
 
 class ReportedUsage(NamedTuple):
-    """The tokens and the cost in USD that spans report; None for what no span reports."""
+    """The tokens and the cost in USD that spans report; None for what no span reports.
+
+    `estimated_cost_usd` is the cost of the tokens at the prices of their models. It is None if a span reports a cost,
+    and if tokens, a model or its price are not known.
+    """
 
     tokens_prompt: int | None
     tokens_completion: int | None
     cost_usd: float | None
+    estimated_cost_usd: float | None = None
 
 
-def usage_of_exports(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0) -> ReportedUsage:
+def usage_of_exports(
+    exports: Iterable[tuple[bytes, Encoding]], *, from_us: int = 0, prices: PriceTable | None = None
+) -> ReportedUsage:
     """Return the tokens and the cost that the spans in OTLP requests report, as the runs made of them would have.
 
     A span that is in several requests, or whose tokens a span around it repeats, is counted once.
@@ -33,6 +42,7 @@ def usage_of_exports(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int 
     Args:
         exports: `(body, encoding)` of each request of traces.
         from_us: spans that began before this time, in microseconds since 1970, are left out.
+        prices: the prices of models, to estimate a cost that no span reports; None for no estimate.
 
     Raises:
         MalformedBodyError: a body is not an OTLP request of traces.
@@ -48,18 +58,30 @@ def usage_of_exports(exports: Iterable[tuple[bytes, Encoding]], *, from_us: int 
                 if span.start_us >= from_us:
                     raw, resource = known.get(span.span_id, (span.raw, resources[span.origin]))
                     known[span.span_id] = join_spans(raw, span.raw), resource
-    costs = [_cost_of(trace_id, spans) for trace_id, spans in traces.items() if spans]
+    costed = [_cost_of(trace_id, spans) for trace_id, spans in traces.items() if spans]
+    costs = [cost for cost, _ in costed]
     usd = [cost.total_cost_usd for cost in costs if cost.total_cost_usd is not None]
     return ReportedUsage(
         _sum(cost.tokens_prompt for cost in costs),
         _sum(cost.tokens_completion for cost in costs),
         math.fsum(usd) if usd else None,
+        None if usd or prices is None else _estimated(costed, prices),
     )
 
 
-def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> Cost:
+def _cost_of(trace_id: str, spans: dict[str, tuple[bytes, Attributes]]) -> tuple[Cost, str | None]:
+    """Return `(cost, model)` of the run that the spans of a trace make; the model is None if the run names none."""
     record = project(trace_id, [facts_of(read_span(raw), resource) for raw, resource in spans.values()])
-    return Cost.model_validate(from_json(record.row.data).get("cost") or {})
+    run = from_json(record.row.data)
+    return Cost.model_validate(run.get("cost") or {}), run.get("model")
+
+
+def _estimated(costed: Iterable[tuple[Cost, str | None]], prices: PriceTable) -> float | None:
+    """Return the estimated cost of all traces in USD; None if the cost of a trace with tokens cannot be estimated."""
+    estimates = [estimate_cost(cost, model, prices) for cost, model in costed]
+    amounts = [estimate.total_cost_usd for estimate in estimates if estimate is not None]
+    known = [amount for amount in amounts if amount is not None]
+    return math.fsum(known) if known and len(known) == len(amounts) else None
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from relab.telemetry.cost_models import BilledTokens, CostEstimate, billed_tokens, usage_by_model
+from relab.telemetry.cost_models import BilledTokens, Cost, CostEstimate, billed_tokens, usage_by_model
 from relab.telemetry.models import RunFields
 from relab.telemetry.prices.models import PriceTable
 
@@ -18,12 +18,19 @@ def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
 
     Return None if the run reports its cost, because it then needs no estimate, or if the run reports no tokens.
     """
-    cost = run.cost
+    return estimate_cost(run.cost, run.model, table)
+
+
+def estimate_cost(cost: Cost | None, model: str | None, table: PriceTable) -> CostEstimate | None:
+    """Return an estimate of `cost` with the prices in `table`; None if it is reported, or if no tokens are reported.
+
+    `model` is the only model that used the tokens; None if it is unknown, or if `cost` has the tokens of each model.
+    """
     if cost is None or cost.is_reported:
         return None
     if cost.calls_without_tokens:
         return _missing(f"{cost.calls_without_tokens} calls of models report no tokens")
-    usage = usage_by_model(cost, run.model)
+    usage = usage_by_model(cost, model)
     if not usage:
         return None if cost.tokens_prompt is None else _missing("the run names no model")
     tokens: list[ModelTokens] = []

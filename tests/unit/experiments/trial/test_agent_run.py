@@ -16,6 +16,7 @@ from relab.experiments.models import TrialOutcome, TrialRow
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.telemetry.models import AgentRun
 from relab.telemetry.reading import read_agent_run
+from relab.telemetry.trial_runs import is_trial
 from support.experiments.configs import IDS
 
 TS = "2026-01-01T00:00:{:02d}Z"
@@ -49,6 +50,21 @@ def event(seq: int, kind: str, **fields: Any) -> dict[str, Any]:
 def run_of(row: TrialRow, events: Sequence[dict[str, Any]] = (), **arguments: Any) -> AgentRun:
     run = agent_run_of(row, experiment_id="demo", bindings={"model": "m"}, events=events, **arguments)
     return read_agent_run(pydantic_core.to_json(run))
+
+
+def test_agent_run_of_a_trial_and_the_trace_of_its_harness_are_recognized_as_a_trial() -> None:
+    run = run_of(ROW)
+    posted = run.model_dump(mode="json", exclude={"experiment"})
+    trace = read_agent_run(pydantic_core.to_json(posted | {"correlation_ids": [run.run_id]}))
+    assert is_trial(run)
+    assert is_trial(trace)
+
+
+def test_run_that_only_shares_the_environment_of_trials_is_not_a_trial() -> None:
+    run = run_of(ROW)
+    posted = run.model_dump(mode="json") | {"correlation_ids": ["req-1"], "experiment": "b"}
+    assert not is_trial(read_agent_run(pydantic_core.to_json(posted)))
+    assert not is_trial(run.model_copy(update={"environment": "prod"}))
 
 
 def test_a_trial_without_events_is_one_step() -> None:

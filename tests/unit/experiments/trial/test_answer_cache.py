@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def test_old_answer_is_not_replayed(tmp_path: Path) -> None:
 
     assert cache.get("ab12") is None
     assert not list(tmp_path.glob("??/*"))
+
+
+def test_named_pipe_in_the_place_of_an_answer_is_no_answer_and_is_replaced(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    (tmp_path / "ab").mkdir()
+    os.mkfifo(tmp_path / "ab" / "ab12")
+
+    assert cache.get("ab12") is None
+    assert cache.put("ab12", ANSWER)
+    assert cache.get("ab12") == ANSWER
 
 
 @pytest.mark.parametrize("at", [0, 20, -1])

@@ -98,6 +98,22 @@ def test_any_changed_or_missing_byte_is_rejected(tmp_path: Path, data: st.DataOb
     assert not cache.path(key).exists()
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_entry_that_is_not_a_regular_file_is_rejected_at_once_and_not_listed(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    cache = cache_in(tmp_path)
+    key = cache.key({"n": 1})
+    cache.path(key).parent.mkdir()
+    make(cache.path(key))
+
+    assert list(cache.entries()) == []
+    with pytest.raises(StoredResultInvalidError, match="cannot be read"):
+        cache.find(key)
+    if make is not os.mkdir:
+        assert cache.find(key) is None
+
+
 def test_entry_of_another_key_or_another_cache_is_rejected(tmp_path: Path) -> None:
     one, other = cache_in(tmp_path / "a"), cache_in(tmp_path / "b")
     key, moved = one.key({"a": 1}), one.key({"a": 2})

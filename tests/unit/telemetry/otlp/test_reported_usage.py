@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from relab.core.errors import MalformedBodyError
 from relab.telemetry.otlp.reported_usage import ReportedUsage, usage_of_exports
+from relab.telemetry.prices.models import Price, PriceTable
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, at, body_of, span
 
 USAGE = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20, "gen_ai.usage.cost": 0.25}
@@ -42,6 +44,28 @@ def test_reports_of_one_span_with_different_attributes_are_joined() -> None:
     found = usage_of_exports([(body_of([span("call", attributes=part)]), "protobuf") for part in parts])
 
     assert found == ReportedUsage(100, 20, 0.25)
+
+
+def test_cost_is_estimated_from_tokens_only_if_no_span_reports_a_cost_and_every_price_is_known() -> None:
+    prices = PriceTable(
+        [Price(provider="p", model="m", input=1.0, output=10.0, as_of=dt.date(2026, 1, 1), source="test")]
+    )
+    tokens = {"gen_ai.usage.input_tokens": 1_000, "gen_ai.usage.output_tokens": 200}
+
+    def estimated(*calls: dict[str, object]) -> float | None:
+        spans = []
+        for number, attributes in enumerate(calls):
+            spans.append(span(f"call {number}", attributes=CHAT | attributes))
+            spans[-1].trace_id = f"trace-of-16-by-{number}".encode()
+        return usage_of_exports([(body_of(spans), "protobuf")], prices=prices).estimated_cost_usd
+
+    priced = tokens | {"gen_ai.request.model": "m"}
+    assert estimated(priced, priced) == pytest.approx(2 * (1_000 * 1 + 200 * 10) / 1e6)
+    assert estimated(priced, priced | {"gen_ai.usage.cost": 0.25}) is None
+    assert estimated(priced, tokens | {"gen_ai.request.model": "another"}) is None
+    assert estimated({}) is None
+    body = body_of([span("call", attributes=CHAT | priced)])
+    assert usage_of_exports([(body, "protobuf")]).estimated_cost_usd is None
 
 
 def otlp_json(message: ExportTraceServiceRequest) -> bytes:
