@@ -35,7 +35,7 @@ from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
-from relab.telemetry.otlp.lineage import ancestors_of, is_any_complete
+from relab.telemetry.otlp.lineage import ancestors_of, delegating_models, is_any_complete
 from relab.telemetry.otlp.misplaced_errors import place_errors
 from relab.telemetry.otlp.refusals import REFUSAL
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
@@ -225,7 +225,8 @@ class _Projection:
 
         1. The answer of the span that covers the whole run, if this span did not fail.
         2. The answer of the agent that ended last.
-        3. The answer of the model call that ended last.
+        3. The answer of the model call that ended last. A call that requested tools and encloses an agent does not
+           count, because the agent answered after it.
         4. The last message that one agent sent to another; in such a run, nothing else has the answer.
 
         If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
@@ -234,8 +235,13 @@ class _Projection:
             return self._whole.talk.answer
         if not any(facts.talk.answer for facts in self._spans):
             return None
+        delegating = delegating_models(self._spans)
         for role in (Role.AGENT, Role.LLM):
-            ended = [facts for facts in self._spans if facts.role is role and facts.span.end_us is not None]
+            ended = [
+                facts
+                for facts in self._spans
+                if facts.role is role and facts.span.end_us is not None and facts.span.span_id not in delegating
+            ]
             last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
             if last is not None and last.talk.answer:
                 return None if self._was_lost(last) else last.talk.answer

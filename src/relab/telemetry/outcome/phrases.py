@@ -38,11 +38,18 @@ FILTERED = frozenset(
         "refusal", "guardrail_intervened",
     )
 )  # fmt: skip
-TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
+_TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
 ENDED = frozenset(("stop", "end_turn", "stop_sequence", "completed"))
 """Finish reasons of an answer that the model itself ended."""
 CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 """Finish reasons, in lower case."""
+
+
+def is_tool_request(finish_reason: str) -> bool:
+    """Return whether a model with this finish reason ended its answer to request a tool."""
+    return finish_reason.casefold() in _TOOL_REQUESTED
+
+
 
 _DOING = (
     r"(?:able|answer|access|book|cancel|check|complet|connect|continu|creat|determin|fetch|find|finish|found|get|help|load|look|obtain"
