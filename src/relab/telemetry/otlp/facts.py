@@ -75,6 +75,8 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
     span = normalize(received)
     role = role_of(span.attributes)
     outcome = outcome_of(span)
+    if outcome.status is StepStatus.FAILURE and role in _SPEAKERS:
+        span, outcome = _without_printed_error(span, outcome)
     if role is Role.OTHER:
         return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None, _talk_between(span.attributes))
     if role is Role.TOOL and text_attribute(span.attributes, v.TOOL_NAME) in ANSWERING_TOOLS:
@@ -100,6 +102,24 @@ def _talk_between(attributes: Attributes) -> Talk:
     if taken is None and given is None:
         return Talk()
     return talk_of(Role.CHAIN, attributes, read_messages(taken), read_messages(given))
+
+
+_SPEAKERS: Final = (Role.LLM, Role.AGENT, Role.CHAIN)
+
+
+def _without_printed_error(span: Span, outcome: SpanOutcome) -> tuple[Span, SpanOutcome]:
+    """Return a failed span and its outcome; if its output is its error as printed, this is its message and no output.
+
+    BeeAI exports the printed error as the output of a model or an agent. The printed error contains the message of the
+    exception, and also the error of the provider that caused it.
+    """
+    output = span.attributes.get(v.OUTPUT)
+    name = (outcome.error_class or "").rpartition(".")[2]
+    is_printed = isinstance(output, str) and name and output.startswith((f"{name}(", f"{name}:"))
+    if not is_printed or (outcome.error_message or "") not in str(output):
+        return span, outcome
+    attributes = {key: value for key, value in span.attributes.items() if key != v.OUTPUT}
+    return span._replace(attributes=attributes), outcome._replace(error_message=str(output))
 
 
 def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:

@@ -50,7 +50,6 @@ def is_tool_request(finish_reason: str) -> bool:
     return finish_reason.casefold() in _TOOL_REQUESTED
 
 
-
 _DOING = (
     r"(?:able|answer|access|book|cancel|check|complet|connect|continu|creat|determin|fetch|find|finish|found|get|help|load|look|obtain"
     r"|open|perform|process|provid|reach|read|receiv|retriev|return|search|send|sent|updat|verif)"

@@ -184,3 +184,14 @@ def test_agent_that_takes_over_inside_the_model_call_that_handed_over_gives_the_
     assert run.answer == "It was paid."
     assert run.cost is not None
     assert run.cost.tokens_prompt == 300
+
+
+def test_model_call_that_gave_an_answer_after_the_agent_inside_it_has_the_last_word() -> None:
+    run = run_of(
+        span("root", None, {"http.request.method": "POST"}, end=9),
+        span("c1", "root", talks("Where is it?", "Billing says paid."), end=8),
+        span("billing", "c1", named("billing"), start=3, end=7),
+        span("c2", "billing", talks("Where is it?", "It was paid."), start=4, end=6),
+    )
+
+    assert run.answer == "Billing says paid."

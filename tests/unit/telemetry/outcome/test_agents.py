@@ -139,15 +139,17 @@ def test_agent_that_ended_in_an_incomplete_trace_has_its_own_outcome() -> None:
 
 def test_answer_of_the_agent_that_took_over_inside_a_model_call_is_the_last_one() -> None:
     """Google ADK for TypeScript ends the span of the call that hands over after the agent that takes over."""
-    outer = model("m1", 0, "transfer()", ended_at=time_text(9), finish_reasons=["tool_calls"])
     inner = agent("a2", 2, "billing", parent_step_id="m1")
 
-    def answered(finish_reason: str) -> tuple[str, str]:
+    def answered(finish_reason: str, *, outer: str = "tool_calls") -> tuple[str, str]:
+        around = model("m1", 0, "transfer()", ended_at=time_text(9), finish_reasons=[outer])
         last = model("m2", 3, "It was", parent_step_id="a2", finish_reasons=[finish_reason])
-        return verdict(outer, role("handoff", "h1", 1, name="transfer"), inner, last)
+        return verdict(around, role("handoff", "h1", 1, name="transfer"), inner, last)
 
     assert answered("length") == ("completed_with_errors", "answer_cut_off")
     assert answered("stop") == ("succeeded", "no_unrecovered_error")
+    # A model call that gave a text answered after the agent inside it, for example through a gateway.
+    assert answered("length", outer="stop") == ("succeeded", "no_unrecovered_error")
 
 
 def test_agent_that_said_nothing_fails_a_run_without_any_answer() -> None:
