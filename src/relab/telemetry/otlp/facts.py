@@ -33,7 +33,7 @@ from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.talk import ANSWERING_TOOLS, Talk, talk_of
 from relab.telemetry.otlp.usage import SpanUsage, usage_of
-from relab.telemetry.outcome import is_error_in_result
+from relab.telemetry.outcome import is_cancellation, is_error_in_result
 
 MAX_FINISH_REASONS = 20
 MAX_FINISH_REASON_CHARS = 100
@@ -134,6 +134,9 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
             item["finish_reasons"] = reasons
     else:
         given = read_messages(attributes.get(v.OUTPUT_MESSAGES))
+        if role is Role.AGENT and outcome.status is StepStatus.SUCCESS and _was_cancelled(given):
+            # Strands for TypeScript gives a notice in place of an answer.
+            outcome, given = SpanOutcome(StepStatus.CANCELLED, None, last_shown(given or ())), []
         item = _step(span, role, outcome, usage, _plain_texts(attributes))
         target = text_attribute(attributes, v.HANDOVER_TO) if role is Role.HANDOFF else None
         if target is not None:
@@ -142,6 +145,11 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
             item["finish_reasons"] = ["interrupt"]
     talk = talk_of(role, attributes, taken, given)
     return SpanFacts(span, resource, role, outcome, STEP, item, usage, talk, attributes.get(v.IS_PLUMBING) is True)
+
+
+def _was_cancelled(messages: list[Message] | None) -> bool:
+    """Return whether the last message of an agent has a finish reason that names a cancellation."""
+    return bool(messages) and is_cancellation((messages or [])[-1].finish_reason or "")
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:

@@ -41,7 +41,7 @@ from relab.telemetry.otlp.refusals import REFUSAL
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
-from relab.telemetry.outcome import FILTERED
+from relab.telemetry.outcome import FILTERED, plain_reason
 from relab.telemetry.records import RunRecord, activities_with, run_record
 from relab.telemetry.tables import StoredItem
 
@@ -364,7 +364,7 @@ _TRIPWIRE: Final = re.compile(
 def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
     """Yield `(type, message)` of the guardrail event that a step's own span reports, if there is one."""
     error = facts.outcome.error_message
-    reasons = [reason.casefold() for reason in facts.item.get("finish_reasons", ())]
+    reasons = [plain_reason(reason) for reason in facts.item.get("finish_reasons", ())]
     if REFUSAL in reasons:
         yield REFUSAL, "The model refused to answer."
     elif not FILTERED.isdisjoint(reasons):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from relab.telemetry.agent_models import ReportedAgent
 from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
-from relab.telemetry.outcome.phrases import ENDED, STEP_LIMIT, find_inability, is_tool_request
+from relab.telemetry.outcome.phrases import ENDED, STEP_LIMIT, find_inability, is_tool_request, plain_reason
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 from relab.telemetry.outcome_models import AgentOutcome, AgentRelation, OutcomeRule
@@ -273,7 +273,7 @@ class Case:
         last = self.last_model
         if last is None or filled(last.result) is not None or not last.is_good or self._is_followed(last):
             return None
-        if any(reason.casefold() not in ENDED for reason in last.finish_reasons):
+        if any(plain_reason(reason) not in ENDED for reason in last.finish_reasons):
             return None
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
         before = max(others, key=lambda step: (step.end_us, step.order), default=None)

@@ -45,9 +45,17 @@ CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 """Finish reasons, in lower case."""
 
 
+def plain_reason(finish_reason: str) -> str:
+    """Return a finish reason in lower case, with an underscore in place of each capital in it: `endTurn` is `end_turn`."""
+    return _CAMEL.sub("_", finish_reason).casefold()
+
+
 def is_tool_request(finish_reason: str) -> bool:
     """Return whether a model with this finish reason ended its answer to request a tool."""
-    return finish_reason.casefold() in _TOOL_REQUESTED
+    return plain_reason(finish_reason) in _TOOL_REQUESTED
+
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 _DOING = (

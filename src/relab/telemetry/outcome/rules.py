@@ -12,7 +12,7 @@ from typing import Final
 from relab.telemetry.models import CALL, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity
 from relab.telemetry.outcome.case import Case
-from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, is_tool_request
+from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, is_tool_request, plain_reason
 from relab.telemetry.outcome.quotes import MAX_EVIDENCE, Quote, error_quote, report_of
 from relab.telemetry.outcome.reported_errors import filled
 from relab.telemetry.outcome_models import AgentOutcome, AgentRelation, OutcomeReport, OutcomeRule, RunOutcome
@@ -344,7 +344,7 @@ def _answer_ended_early(case: Case) -> OutcomeReport | None:
         return None
     for rule, reasons in ((OutcomeRule.ANSWER_FILTERED, FILTERED), (OutcomeRule.ANSWER_CUT_OFF, CUT_OFF)):
         for reason in model.finish_reasons:
-            if reason.casefold() in reasons:
+            if plain_reason(reason) in reasons:
                 quote = ("step", model.ref_id, "finish_reasons", reason)
                 return report_of(RunOutcome.COMPLETED_WITH_ERRORS, rule, [quote])
     return None

@@ -219,4 +219,6 @@ def test_printed_error_of_a_failed_model_call_is_its_error_and_no_answer() -> No
 
     for output in ("ChatModelError was the error: Chat Model error", "ChatModelError: another one"):
         assert run(output, error=raised).steps[0].output_summary == output
-    assert run(printed, error=[exception("ValueError", "Chat Model error")]).steps[0].error_message == "Chat Model error"
+    assert (
+        run(printed, error=[exception("ValueError", "Chat Model error")]).steps[0].error_message == "Chat Model error"
+    )

@@ -163,7 +163,7 @@ def test_pieces_of_a_streamed_answer_of_gemini_cli_are_one_text() -> None:
     pieces = [{"role": "model", "parts": [{"text": text}]} for text in ("The po", "rt is 8421.")]
 
     assert run_of(gemini_answer(*pieces, None)).answer == "The port is 8421."
-    assert "The port is 8421." in str(run_of(gemini_answer(thought, *pieces)).answer)
+    assert run_of(gemini_answer(thought, *pieces)).answer == "A file says it.\nThe port is 8421."
 
 
 def test_answer_of_gemini_cli_without_content_is_empty() -> None:

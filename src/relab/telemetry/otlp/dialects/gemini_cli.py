@@ -72,9 +72,8 @@ def _join_pieces(values: Values) -> None:
     for piece in pieces:
         parts = _object(piece).get("parts")
         for part in parts if isinstance(parts, list) else ():
-            last = joined[-1] if joined else None
-            if _is_text(part) and _is_text(last):
-                joined[-1] = {"text": last["text"] + part["text"]}
+            if joined and _is_text(part) and _is_text(joined[-1]):
+                joined[-1] = {"text": joined[-1]["text"] + part["text"]}
             else:
                 joined.append(part)
     values[v.OUTPUT_MESSAGES] = [{"role": "model", "parts": joined or [{"text": ""}]}]
