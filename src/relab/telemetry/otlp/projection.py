@@ -9,10 +9,9 @@ instead.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import to_json as _to_json
 
@@ -35,13 +34,12 @@ from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
+from relab.telemetry.otlp.guardrails import guardrails_of
 from relab.telemetry.otlp.lineage import ancestors_of, delegating_models, is_any_complete
 from relab.telemetry.otlp.misplaced_errors import place_errors
-from relab.telemetry.otlp.refusals import REFUSAL
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
-from relab.telemetry.outcome import FILTERED, plain_reason
 from relab.telemetry.records import RunRecord, activities_with, run_record
 from relab.telemetry.tables import StoredItem
 
@@ -287,7 +285,7 @@ class _Projection:
                 _tie_agents(item, agents.to_agent.get(span_id))
             if facts.kind == STEP:
                 _tie(item, "parent_step_id", step)
-                items.extend([self._event(facts, *found) for found in _guardrails(facts)])
+                items.extend([self._event(facts, *found) for found in guardrails_of(facts)])
             elif facts.kind == CALL:
                 if span_id in calls.added:
                     item |= calls.added[span_id]
@@ -352,27 +350,6 @@ class _Projection:
                 yield from (item.get("tool_name"), item.get("name"), item.get("error_class"), item.get("error_message"))
             if facts.kind == EVENT:
                 yield from (facts.item["type"], facts.item["message"])
-
-
-CONTENT_FILTER: Final = "content_filter"
-_TRIPWIRE: Final = re.compile(
-    r"Guardrail tripwire triggered(?:: |', 'data': )\{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
-)
-"""The errors that the OpenAI Agents SDK and CrewAI report on the span around a guardrail that tripped."""
-
-
-def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
-    """Yield `(type, message)` of the guardrail event that a step's own span reports, if there is one."""
-    error = facts.outcome.error_message
-    reasons = [plain_reason(reason) for reason in facts.item.get("finish_reasons", ())]
-    if REFUSAL in reasons:
-        yield REFUSAL, "The model refused to answer."
-    elif not FILTERED.isdisjoint(reasons):
-        yield CONTENT_FILTER, "The model's answer was stopped by a content filter."
-    elif facts.talk.rejected is not None:
-        yield "output_validation", facts.talk.rejected
-    elif error is not None and (tripped := _TRIPWIRE.search(error)) is not None:
-        yield tripped["name"] or "guardrail", error[:MAX_OUTPUT_CHARS]
 
 
 def _has_failed(facts: SpanFacts) -> bool:
