@@ -33,7 +33,7 @@ from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.talk import ANSWERING_TOOLS, Talk, talk_of
 from relab.telemetry.otlp.usage import SpanUsage, usage_of
-from relab.telemetry.outcome import is_error_in_result
+from relab.telemetry.outcome import is_cancellation, is_error_in_result
 
 MAX_FINISH_REASONS = 20
 MAX_FINISH_REASON_CHARS = 100
@@ -75,6 +75,8 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
     span = normalize(received)
     role = role_of(span.attributes)
     outcome = outcome_of(span)
+    if outcome.status is StepStatus.FAILURE and role in _SPEAKERS:
+        span, outcome = _without_printed_error(span, outcome)
     if role is Role.OTHER:
         return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None, _talk_between(span.attributes))
     if role is Role.TOOL and text_attribute(span.attributes, v.TOOL_NAME) in ANSWERING_TOOLS:
@@ -102,6 +104,24 @@ def _talk_between(attributes: Attributes) -> Talk:
     return talk_of(Role.CHAIN, attributes, read_messages(taken), read_messages(given))
 
 
+_SPEAKERS: Final = (Role.LLM, Role.AGENT, Role.CHAIN)
+
+
+def _without_printed_error(span: Span, outcome: SpanOutcome) -> tuple[Span, SpanOutcome]:
+    """Return a failed span and its outcome; if its output is its error as printed, this is its message and no output.
+
+    BeeAI exports the printed error as the output of a model or an agent. The printed error contains the message of the
+    exception, and also the error of the provider that caused it.
+    """
+    output = span.attributes.get(v.OUTPUT)
+    name = (outcome.error_class or "").rpartition(".")[2]
+    is_printed = isinstance(output, str) and name and output.startswith((f"{name}(", f"{name}:"))
+    if not is_printed or (outcome.error_message or "") not in str(output):
+        return span, outcome
+    attributes = {key: value for key, value in span.attributes.items() if key != v.OUTPUT}
+    return span._replace(attributes=attributes), outcome._replace(error_message=str(output))
+
+
 def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:
     attributes = span.attributes
     usage = usage_of(attributes)
@@ -114,6 +134,9 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
             item["finish_reasons"] = reasons
     else:
         given = read_messages(attributes.get(v.OUTPUT_MESSAGES))
+        if role is Role.AGENT and outcome.status is StepStatus.SUCCESS and _was_cancelled(given):
+            # Strands for TypeScript gives a notice in place of an answer.
+            outcome, given = SpanOutcome(StepStatus.CANCELLED, None, last_shown(given or ())), []
         item = _step(span, role, outcome, usage, _plain_texts(attributes))
         target = text_attribute(attributes, v.HANDOVER_TO) if role is Role.HANDOFF else None
         if target is not None:
@@ -122,6 +145,11 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
             item["finish_reasons"] = ["interrupt"]
     talk = talk_of(role, attributes, taken, given)
     return SpanFacts(span, resource, role, outcome, STEP, item, usage, talk, attributes.get(v.IS_PLUMBING) is True)
+
+
+def _was_cancelled(messages: list[Message] | None) -> bool:
+    """Return whether the last message of an agent has a finish reason that names a cancellation."""
+    return bool(messages) and is_cancellation((messages or [])[-1].finish_reason or "")
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:

@@ -14,6 +14,8 @@ from relab.telemetry.models import CALL, STEP, StepStatus
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
+from relab.telemetry.otlp.spans import Attributes
+from relab.telemetry.outcome import is_tool_request
 
 
 class Ancestors(NamedTuple):
@@ -26,8 +28,10 @@ class Ancestors(NamedTuple):
         call: the span id of the nearest ancestor that is a tool call; None if there is no such ancestor.
         agent: the span id of the nearest ancestor that is an agent; None if there is no such ancestor.
         is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
-        is_billed: whether any ancestor is a model's span that reports tokens. Its numbers already include the tokens of
-            this span.
+        billed_in: the resource of the nearest enclosing model's span that reports tokens; its numbers already include
+            the tokens of this span. None if there is no such span, or if an agent of the same process is between:
+            its model calls are not part of the call around it (Google ADK for TypeScript runs the agent that takes
+            over inside the model call that handed over).
         is_in_model: whether any ancestor is a call of a language model.
     """
 
@@ -35,8 +39,13 @@ class Ancestors(NamedTuple):
     call: str | None = None
     agent: str | None = None
     is_known: bool = False
-    is_billed: bool = False
+    billed_in: Attributes | None = None
     is_in_model: bool = False
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether the tokens of the span are already counted by a model's span around it."""
+        return self.billed_in is not None
 
 
 NOTHING = Ancestors()
@@ -136,14 +145,38 @@ def _climb(
 
 def _within(facts: SpanFacts, around: Ancestors) -> Ancestors:
     span_id = facts.span.span_id
+    billed_in = around.billed_in
+    if facts.usage is not None and facts.role in MODEL_ROLES:
+        billed_in = facts.resource
+    elif facts.role is Role.AGENT and facts.resource == billed_in:
+        billed_in = None
     return Ancestors(
         span_id if facts.kind == STEP else around.step,
         span_id if facts.kind == CALL else around.call,
         span_id if facts.role is Role.AGENT else around.agent,
         facts.role is not Role.OTHER or around.is_known,
-        around.is_billed or (facts.usage is not None and facts.role in MODEL_ROLES),
+        billed_in,
         around.is_in_model or facts.role is Role.LLM,
     )
+
+
+def delegating_models(spans: Sequence[SpanFacts]) -> set[str]:
+    """Return the span ids of the model calls that requested tools and enclose an agent.
+
+    Such a span ends after the agent inside it, although its model answered before the agent began.
+    """
+    by_id = {facts.span.span_id: facts for facts in spans}
+    seen: set[str] = set()
+    found: set[str] = set()
+    for facts in spans:
+        here = facts.span.parent_id if facts.role is Role.AGENT else ""
+        while here in by_id and here not in seen:
+            seen.add(here)
+            outer = by_id[here]
+            if outer.role is Role.LLM and any(map(is_tool_request, outer.item.get("finish_reasons") or ())):
+                found.add(here)
+            here = outer.span.parent_id
+    return found
 
 
 def failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> dict[str, SpanFacts | None]:

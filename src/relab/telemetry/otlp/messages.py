@@ -348,7 +348,7 @@ def _kind(part: dict[str, Any]) -> str:
         or part.get("block_type")
         or ("tool_call" if "tool_kwargs" in part else "")
     )
-    return kind.replace("-", "_") if isinstance(kind, str) else "?"
+    return _WRAPPED.get(kind) or kind.replace("-", "_") if isinstance(kind, str) else "?"
 
 
 def read_result(value: Any) -> ToolResult:

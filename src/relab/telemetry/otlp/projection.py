@@ -9,10 +9,9 @@ instead.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import to_json as _to_json
 
@@ -35,13 +34,12 @@ from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import GivenSchemas, own_schema
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, model_of, text_attribute
-from relab.telemetry.otlp.lineage import ancestors_of, is_any_complete
+from relab.telemetry.otlp.guardrails import guardrails_of
+from relab.telemetry.otlp.lineage import ancestors_of, delegating_models, is_any_complete
 from relab.telemetry.otlp.misplaced_errors import place_errors
-from relab.telemetry.otlp.refusals import REFUSAL
 from relab.telemetry.otlp.roles import CREATE_AGENT, MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
-from relab.telemetry.outcome import FILTERED
 from relab.telemetry.records import RunRecord, activities_with, run_record
 from relab.telemetry.tables import StoredItem
 
@@ -225,7 +223,8 @@ class _Projection:
 
         1. The answer of the span that covers the whole run, if this span did not fail.
         2. The answer of the agent that ended last.
-        3. The answer of the model call that ended last.
+        3. The answer of the model call that ended last. A call that requested tools and encloses an agent does not
+           count, because the agent answered after it.
         4. The last message that one agent sent to another; in such a run, nothing else has the answer.
 
         If a failure kept the answer of case 2 or 3 from the user (`_was_lost`), the result is None.
@@ -234,8 +233,13 @@ class _Projection:
             return self._whole.talk.answer
         if not any(facts.talk.answer for facts in self._spans):
             return None
+        delegating = delegating_models(self._spans)
         for role in (Role.AGENT, Role.LLM):
-            ended = [facts for facts in self._spans if facts.role is role and facts.span.end_us is not None]
+            ended = [
+                facts
+                for facts in self._spans
+                if facts.role is role and facts.span.end_us is not None and facts.span.span_id not in delegating
+            ]
             last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
             if last is not None and last.talk.answer:
                 return None if self._was_lost(last) else last.talk.answer
@@ -281,7 +285,7 @@ class _Projection:
                 _tie_agents(item, agents.to_agent.get(span_id))
             if facts.kind == STEP:
                 _tie(item, "parent_step_id", step)
-                items.extend([self._event(facts, *found) for found in _guardrails(facts)])
+                items.extend([self._event(facts, *found) for found in guardrails_of(facts)])
             elif facts.kind == CALL:
                 if span_id in calls.added:
                     item |= calls.added[span_id]
@@ -346,27 +350,6 @@ class _Projection:
                 yield from (item.get("tool_name"), item.get("name"), item.get("error_class"), item.get("error_message"))
             if facts.kind == EVENT:
                 yield from (facts.item["type"], facts.item["message"])
-
-
-CONTENT_FILTER: Final = "content_filter"
-_TRIPWIRE: Final = re.compile(
-    r"Guardrail tripwire triggered(?:: |', 'data': )\{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
-)
-"""The errors that the OpenAI Agents SDK and CrewAI report on the span around a guardrail that tripped."""
-
-
-def _guardrails(facts: SpanFacts) -> Iterator[tuple[str, str]]:
-    """Yield `(type, message)` of the guardrail event that a step's own span reports, if there is one."""
-    error = facts.outcome.error_message
-    reasons = [reason.casefold() for reason in facts.item.get("finish_reasons", ())]
-    if REFUSAL in reasons:
-        yield REFUSAL, "The model refused to answer."
-    elif not FILTERED.isdisjoint(reasons):
-        yield CONTENT_FILTER, "The model's answer was stopped by a content filter."
-    elif facts.talk.rejected is not None:
-        yield "output_validation", facts.talk.rejected
-    elif error is not None and (tripped := _TRIPWIRE.search(error)) is not None:
-        yield tripped["name"] or "guardrail", error[:MAX_OUTPUT_CHARS]
 
 
 def _has_failed(facts: SpanFacts) -> bool:

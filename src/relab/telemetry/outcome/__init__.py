@@ -6,7 +6,7 @@ Only `RunRecovery` decides whether a run recovered from an error.
 
 from relab.telemetry.outcome.activities import UNKNOWN_ROLE, RunActivity, activities_of, call_activity, step_activity
 from relab.telemetry.outcome.case import Case
-from relab.telemetry.outcome.phrases import FILTERED, is_step_limit
+from relab.telemetry.outcome.phrases import FILTERED, is_step_limit, is_tool_request, plain_reason
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import (
     filled,
@@ -36,8 +36,10 @@ __all__ = [
     "is_error_code",
     "is_error_in_result",
     "is_step_limit",
+    "is_tool_request",
     "judge",
     "outcome_of",
+    "plain_reason",
     "reports_error",
     "step_activity",
 ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from relab.telemetry.agent_models import ReportedAgent
 from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
-from relab.telemetry.outcome.phrases import ENDED, STEP_LIMIT, find_inability
+from relab.telemetry.outcome.phrases import ENDED, STEP_LIMIT, find_inability, is_tool_request, plain_reason
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 from relab.telemetry.outcome_models import AgentOutcome, AgentRelation, OutcomeRule
@@ -53,9 +53,33 @@ class Case:
         self.fields = fields
         self.activities = in_order(activities)
         self.steps = [activity for activity in self.activities if activity.kind == STEP]
-        models = [step for step in self.steps if step.role == MODEL_ROLE]
-        self.last_model = max(models, key=lambda step: (step.end_us, step.order), default=None)
+        self.last_model = self._last_model()
         self.answer = self._answer()
+
+    def _last_model(self) -> RunActivity | None:
+        """Return the model call that ended last; None if there is no model call.
+
+        A call that requested tools and encloses the step of an agent counts only if there is no other, because its
+        model answered before the agent began.
+        """
+        models = [step for step in self.steps if step.role == MODEL_ROLE]
+        agents = [step for step in self.steps if step.role == AGENT_ROLE and step.parent is not None]
+        others = models
+        if models and agents:
+            around = self._ids_around(agents)
+            others = [m for m in models if m.ref_id not in around or not any(map(is_tool_request, m.finish_reasons))]
+        return max(others or models, key=lambda step: (step.end_us, step.order), default=None)
+
+    def _ids_around(self, steps: Iterable[RunActivity]) -> set[str]:
+        """Return the ids of all steps that enclose one of `steps`, directly or indirectly."""
+        by_id = {step.ref_id: step for step in self.steps}
+        found: set[str] = set()
+        for step in steps:
+            here = by_id.get(step.parent or "")
+            while here is not None and here.ref_id not in found:
+                found.add(here.ref_id)
+                here = by_id.get(here.parent or "")
+        return found
 
     @cached_property
     def reported_agents(self) -> Mapping[str, ReportedAgent]:
@@ -249,7 +273,7 @@ class Case:
         last = self.last_model
         if last is None or filled(last.result) is not None or not last.is_good or self._is_followed(last):
             return None
-        if any(reason.casefold() not in ENDED for reason in last.finish_reasons):
+        if any(plain_reason(reason) not in ENDED for reason in last.finish_reasons):
             return None
         others = [step for step in self.steps if step.role == MODEL_ROLE and step is not last]
         before = max(others, key=lambda step: (step.end_us, step.order), default=None)

@@ -38,11 +38,25 @@ FILTERED = frozenset(
         "refusal", "guardrail_intervened",
     )
 )  # fmt: skip
-TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
+_TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
 ENDED = frozenset(("stop", "end_turn", "stop_sequence", "completed"))
 """Finish reasons of an answer that the model itself ended."""
 CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 """Finish reasons, in lower case."""
+
+
+def plain_reason(finish_reason: str) -> str:
+    """Return a finish reason in lower case, with an underscore in place of each capital in it: `endTurn` is `end_turn`."""
+    return _CAMEL.sub("_", finish_reason).casefold()
+
+
+def is_tool_request(finish_reason: str) -> bool:
+    """Return whether a model with this finish reason ended its answer to request a tool."""
+    return plain_reason(finish_reason) in _TOOL_REQUESTED
+
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
 
 _DOING = (
     r"(?:able|answer|access|book|cancel|check|complet|connect|continu|creat|determin|fetch|find|finish|found|get|help|load|look|obtain"

@@ -12,7 +12,7 @@ from typing import Final
 from relab.telemetry.models import CALL, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity
 from relab.telemetry.outcome.case import Case
-from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, TOOL_REQUESTED
+from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, is_tool_request, plain_reason
 from relab.telemetry.outcome.quotes import MAX_EVIDENCE, Quote, error_quote, report_of
 from relab.telemetry.outcome.reported_errors import filled
 from relab.telemetry.outcome_models import AgentOutcome, AgentRelation, OutcomeReport, OutcomeRule, RunOutcome
@@ -219,7 +219,7 @@ def _no_answer(case: Case) -> OutcomeReport | None:
         return report_of(
             RunOutcome.UNKNOWN, OutcomeRule.NO_ANSWER, [("step", paused.ref_id, "finish_reasons", "interrupt")]
         )
-    reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
+    reason = next(filter(is_tool_request, model.finish_reasons), None)
     if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
         # The agent that took over the conversation gives the answer.
         return None
@@ -294,7 +294,7 @@ def _unmet_request(case: Case) -> Quote | None:
                 step_id, requested = requests[activity.agent]
                 # Frameworks reject arguments before the call begins, and some report this rejection nowhere else.
                 return ("step", step_id, "finish_reasons", requested)
-            reason = next((reason for reason in activity.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
+            reason = next(filter(is_tool_request, activity.finish_reasons), None)
             if reason is not None:
                 requests[activity.agent] = (activity.ref_id, reason)
     return None
@@ -344,7 +344,7 @@ def _answer_ended_early(case: Case) -> OutcomeReport | None:
         return None
     for rule, reasons in ((OutcomeRule.ANSWER_FILTERED, FILTERED), (OutcomeRule.ANSWER_CUT_OFF, CUT_OFF)):
         for reason in model.finish_reasons:
-            if reason.casefold() in reasons:
+            if plain_reason(reason) in reasons:
                 quote = ("step", model.ref_id, "finish_reasons", reason)
                 return report_of(RunOutcome.COMPLETED_WITH_ERRORS, rule, [quote])
     return None

@@ -164,3 +164,34 @@ def test_agent_whose_name_has_only_symbols_is_not_the_target_of_every_hand_over(
         span("robot", "root", named("🤖"), start=4, end=8),
     )
     assert [(agent.name, agent.parent) for agent in run.agents] == [("front", None), ("🤖", None)]
+
+
+def test_agent_that_takes_over_inside_the_model_call_that_handed_over_gives_the_answer_and_has_its_own_tokens() -> None:
+    """Google ADK for TypeScript ends the span of the call that hands over after the agent that takes over."""
+
+    def counts(tokens: int) -> Attributes:
+        return {"gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": 1}
+
+    hand_over = {"gen_ai.response.finish_reasons": ["tool_calls"]}
+    run = run_of(
+        span("desk", None, named("desk"), end=9),
+        span("c1", "desk", asks("Where is it?", "transfer_to_agent", agent="billing") | hand_over | counts(100), end=8),
+        span("pass", "c1", TOOL | {"gen_ai.tool.name": "transfer_to_agent"}, start=1, end=2),
+        span("billing", "c1", named("billing"), start=3, end=7),
+        span("c2", "billing", talks("Where is it?", "It was paid.") | counts(200), start=4, end=6),
+    )
+
+    assert run.answer == "It was paid."
+    assert run.cost is not None
+    assert run.cost.tokens_prompt == 300
+
+
+def test_model_call_that_gave_an_answer_after_the_agent_inside_it_has_the_last_word() -> None:
+    run = run_of(
+        span("root", None, {"http.request.method": "POST"}, end=9),
+        span("c1", "root", talks("Where is it?", "Billing says paid."), end=8),
+        span("billing", "c1", named("billing"), start=3, end=7),
+        span("c2", "billing", talks("Where is it?", "It was paid."), start=4, end=6),
+    )
+
+    assert run.answer == "Billing says paid."

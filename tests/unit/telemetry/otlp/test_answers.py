@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relab.telemetry.models import AgentRun
-from unit.telemetry.otlp.builders import AGENT, Attributes, run_of, span, step_of
+from unit.telemetry.otlp.builders import AGENT, Attributes, exception, run_of, span, step_of
 
 LLM = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-x"}
 TOOL = {"openinference.span.kind": "TOOL", "tool.name": "order_lookup", "output.value": "shipped"}
@@ -196,3 +196,29 @@ def test_text_about_a_class_is_a_question_and_an_answer(text: str, shown: str) -
     run = run_of(span("root", None, AGENT | {"input.value": text, "output.value": text}, end=9))
 
     assert (run.question, run.answer) == (shown, shown)
+
+
+def test_printed_error_of_a_failed_model_call_is_its_error_and_no_answer() -> None:
+    """BeeAI exports the error of a model call, as printed, as the output of the call and of the agent."""
+    printed = (
+        "ChatModelError(beeai_framework.backend.errors): Chat Model error\n"
+        "  RateLimitError(litellm.exceptions): OpenAIException - quota exceeded"
+    )
+    raised = [exception("beeai_framework.backend.errors.ChatModelError", "Chat Model error")]
+
+    def run(output: str, *, error: list[Any]) -> AgentRun:
+        return run_of(
+            span("agent", None, AGENT, end=9),
+            span("m1", "agent", LLM | {"output.value": output}, start=1, end=2, status=2, events=error),
+        )
+
+    failed = run(printed, error=raised)
+    assert failed.answer is None
+    assert failed.steps[0].output_summary is None
+    assert failed.steps[0].error_message == printed
+
+    for output in ("ChatModelError was the error: Chat Model error", "ChatModelError: another one"):
+        assert run(output, error=raised).steps[0].output_summary == output
+    assert (
+        run(printed, error=[exception("ValueError", "Chat Model error")]).steps[0].error_message == "Chat Model error"
+    )

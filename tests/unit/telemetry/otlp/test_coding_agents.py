@@ -14,7 +14,7 @@ from relab.telemetry.otlp.logs import decode_logs
 from support.otlp.logs import encode_logs, log
 from support.otlp.traces import Trace
 from support.telemetry.runs import examples
-from unit.telemetry.otlp.builders import run_of, span
+from unit.telemetry.otlp.builders import record_of_spans, run_of, span
 
 RUST = {"busy_ns": 1, "idle_ns": 1}
 LINE = "event otel/src/tool_result.rs:54"
@@ -147,6 +147,30 @@ def test_context_of_the_session_is_not_the_question_to_gemini_cli() -> None:
         "gen_ai.input.messages": json.dumps([{"role": "user", "parts": parts}]),
     }
     assert run_of(span("model", None, {**GEMINI, **own})).question == "Which port?"
+
+
+def gemini_answer(*pieces: dict[str, Any] | None) -> Span:
+    own = {
+        "gen_ai.operation.name": "llm_call",
+        "gen_ai.input.messages": '[{"role":"user","parts":[{"text":"Which port?"}]}]',
+        "gen_ai.output.messages": json.dumps(pieces),
+    }
+    return span("model", None, {**GEMINI, **own})
+
+
+def test_pieces_of_a_streamed_answer_of_gemini_cli_are_one_text() -> None:
+    thought = {"role": "model", "parts": [{"text": "A file says it.", "thought": True}]}
+    pieces = [{"role": "model", "parts": [{"text": text}]} for text in ("The po", "rt is 8421.")]
+
+    assert run_of(gemini_answer(*pieces, None)).answer == "The port is 8421."
+    assert run_of(gemini_answer(thought, *pieces)).answer == "A file says it.\nThe port is 8421."
+
+
+def test_answer_of_gemini_cli_without_content_is_empty() -> None:
+    """Gemini CLI exports null for each piece of an answer that a filter stopped, and no finish reason."""
+    report = record_of_spans(gemini_answer(None, None)).row
+
+    assert (report.outcome, report.outcome_rule) == ("completed_with_errors", "answer_empty")
 
 
 def test_hooks_and_parts_of_a_call_of_qwen_code_are_no_calls() -> None:

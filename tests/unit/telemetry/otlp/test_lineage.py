@@ -108,3 +108,17 @@ def test_search_for_late_spans_does_not_read_the_trace_for_each_agent() -> None:
         return spans.reads
 
     assert reads(50) == reads(2)
+
+
+def test_tokens_of_an_agent_inside_a_model_call_are_counted_by_the_call_only_if_another_process_ran_the_agent() -> None:
+    """An agent behind a gateway is a model of its client, whose span has the tokens of the whole agent."""
+    counts = {"gen_ai.usage.input_tokens": 9, "gen_ai.usage.output_tokens": 1}
+    outer = facts_in(received(span("call", None, CHAT | counts)), {"service.name": "shop"})
+    inner = received(span("agent", "call", AGENT), span("model", "agent", CHAT | counts))
+
+    def is_billed(service: str) -> bool:
+        spans = [*outer, *facts_in(inner, {"service.name": service})]
+        return ancestors_of({facts.span.span_id: facts for facts in spans})[id_of("model")].is_billed
+
+    assert is_billed("billing")
+    assert not is_billed("shop")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from relab.telemetry.outcome_models import AgentOutcome
-from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role
+from support.telemetry.runs import time_text
+from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role, verdict
 
 SORRY = "I am sorry, I could not look it up."
 NORTH = {"name": "north", "question": "Where is A-17?"}
@@ -134,3 +135,33 @@ def test_agent_that_ended_in_an_incomplete_trace_has_its_own_outcome() -> None:
 
     assert by_name(report.agents)["north"][0] == "succeeded"
     assert by_name(report.agents)["south"][0] == "unknown"
+
+
+def test_answer_of_the_agent_that_took_over_inside_a_model_call_is_the_last_one() -> None:
+    """Google ADK for TypeScript ends the span of the call that hands over after the agent that takes over."""
+    inner = agent("a2", 2, "billing", parent_step_id="m1")
+
+    def answered(finish_reason: str, *, outer: str = "tool_calls") -> tuple[str, str]:
+        around = model("m1", 0, "transfer()", ended_at=time_text(9), finish_reasons=[outer])
+        last = model("m2", 3, "It was", parent_step_id="a2", finish_reasons=[finish_reason])
+        return verdict(around, role("handoff", "h1", 1, name="transfer"), inner, last)
+
+    assert answered("length") == ("completed_with_errors", "answer_cut_off")
+    assert answered("stop") == ("succeeded", "no_unrecovered_error")
+    # A model call that gave a text answered after the agent inside it, for example through a gateway.
+    assert answered("length", outer="stop") == ("succeeded", "no_unrecovered_error")
+
+
+def test_agent_that_said_nothing_fails_a_run_without_any_answer() -> None:
+    notes = (agent("a1", 0, "notes"), model("m1", 0, "", finish_reasons=["stop"], agent_name="notes"))
+    shop = (
+        agent("a2", 2, "shop"),
+        model("m2", 2, "order_lookup({})", agent_name="shop"),
+        good("c2", 3, agent_name="shop"),
+    )
+
+    assert verdict(*notes, *shop, question="Where is A-17?") == ("completed_with_errors", "answer_empty")
+    assert verdict(*notes, *shop, question="Where is A-17?", answer="Shipped.") == (
+        "succeeded",
+        "no_unrecovered_error",
+    )

@@ -29,6 +29,7 @@ def _translate(span: Span, values: Values) -> None:
     elif operation == "llm_call":
         values[v.ROLE] = Role.LLM
         _leave_out_context(values)
+        _join_pieces(values)
 
 
 def _translate_tool_call(values: Values) -> None:
@@ -56,6 +57,31 @@ def _leave_out_context(values: Values) -> None:
         if isinstance(parts, list):
             message["parts"] = [part for part in parts if not str(_object(part).get("text")).startswith(_CONTEXT)]
     values[v.INPUT_MESSAGES] = messages
+
+
+def _join_pieces(values: Values) -> None:
+    """Replace the output messages of a model, which are the pieces of one streamed answer, by one message.
+
+    Texts that follow each other become one text. A piece without content is null; if no piece has content, the model
+    said nothing, and the message has an empty text.
+    """
+    pieces = parsed(values[v.OUTPUT_MESSAGES]) if isinstance(values.get(v.OUTPUT_MESSAGES), str) else None
+    if not isinstance(pieces, list) or not pieces:
+        return
+    joined: list[Any] = []
+    for piece in pieces:
+        parts = _object(piece).get("parts")
+        for part in parts if isinstance(parts, list) else ():
+            if joined and _is_text(part) and _is_text(joined[-1]):
+                joined[-1] = {"text": joined[-1]["text"] + part["text"]}
+            else:
+                joined.append(part)
+    values[v.OUTPUT_MESSAGES] = [{"role": "model", "parts": joined or [{"text": ""}]}]
+
+
+def _is_text(part: Any) -> bool:
+    """Return whether a part is a text of the answer and nothing else; thoughts, for example, have a further field."""
+    return isinstance(part, dict) and part.keys() == {"text"} and isinstance(part["text"], str)
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""Find the guardrails that stopped a step of an agent and that no span of a guardrail reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from relab.telemetry.otlp.facts import SpanFacts
+from relab.telemetry.otlp.refusals import REFUSAL
+from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
+from relab.telemetry.outcome import FILTERED, plain_reason
+
+CONTENT_FILTER: Final = "content_filter"
+_TRIPWIRE: Final = re.compile(
+    r"Guardrail tripwire triggered(?:: |', 'data': )\{'guardrail': '(?P<name>[^']{1,500})'|Task failed guardrail validation after \d"
+)
+"""The errors that the OpenAI Agents SDK and CrewAI report on the span around a guardrail that tripped."""
+
+
+def guardrails_of(facts: SpanFacts) -> Iterator[tuple[str, str]]:
+    """Yield `(type, message)` of the guardrail event that a step's own span reports, if there is one."""
+    error = facts.outcome.error_message
+    reasons = [plain_reason(reason) for reason in facts.item.get("finish_reasons", ())]
+    if REFUSAL in reasons:
+        yield REFUSAL, "The model refused to answer."
+    elif not FILTERED.isdisjoint(reasons):
+        yield CONTENT_FILTER, "The model's answer was stopped by a content filter."
+    elif facts.talk.rejected is not None:
+        yield "output_validation", facts.talk.rejected
+    elif error is not None and (tripped := _TRIPWIRE.search(error)) is not None:
+        yield tripped["name"] or "guardrail", error[:MAX_OUTPUT_CHARS]
