@@ -49,6 +49,7 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
     final: tuple[BuildStatus, str] | None = None
     of_tool: tuple[BuildStatus, str] | None = None
     duration_s = None
+    is_decided = False
     for line in lines:
         found = _LINES.match(line.text)
         if found is None or found.lastgroup is None:
@@ -65,8 +66,9 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
             continue
         if rule.is_final:
             final = rule.status, name
-        else:
+        elif not is_decided:
             of_tool = rule.status, name
+            is_decided = rule.is_lasting
     status, format_name = final or of_tool or (BuildStatus.UNKNOWN, None)
     return LogResult(status, duration_s, format_name)
 
