@@ -48,8 +48,8 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|BUILD S|Test project |% tests passed"
-    r"|Testcase: |Testsuite: |\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
+    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:) |% tests passed"
+    r"|\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
 _PARTS: Final = tuple(

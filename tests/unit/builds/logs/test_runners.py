@@ -101,6 +101,7 @@ AZURE = """\
         ("a.ts(1,7): error TS2322: Type 'string' is not assignable.\n", BuildStatus.FAILED),
         ("Found 3 errors in 2 files (checked 2 source files)\n", BuildStatus.FAILED),
         ("Success: no issues found in 1 source file\n", BuildStatus.SUCCESS),
+        ("  evaluation failed :(", BuildStatus.FAILED),
         ("3 tests, 2 failures\n", BuildStatus.FAILED),
         ("1 passed; 0 skipped; 1 failed.\n", BuildStatus.FAILED),
         ("FAILED: Build did NOT complete successfully\n", BuildStatus.FAILED),

@@ -19,7 +19,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "result of a hook",
-            re.compile(r"\S.{0,76}\.{3,79}Failed$|- (?:hook id: |exit code: |duration: )"),
+            re.compile(r"[^.]{1,77}+\.{3,79}+Failed$|- (?:hook id: |exit code: |duration: )"),
             weight=0.2,
             role=LineRole.CONSEQUENCE,
         ),
@@ -32,13 +32,13 @@ FORMAT = LogFormat(
         ),
     ),
     noise=re.compile(
-        r"\S.{0,76}\.{3,79}(?:\(.{1,40}\))?(?:Passed|Skipped)$|\[INFO\] |pre-commit hook\(s\) made changes\."
+        r"[^.]{1,77}+\.{3,79}+(?:\(.{1,40}\))?(?:Passed|Skipped)$|\[INFO\] |pre-commit hook\(s\) made changes\."
     ),
     results=(
         # The other hooks run after a failed one, also those that run tests.
         ResultRule(
             re.compile(r"- (?:exit code: [1-9]|files were modified by this hook$)"), BuildStatus.FAILED, is_lasting=True
         ),
-        ResultRule(re.compile(r"\S.{0,76}\.{3,79}Passed$"), BuildStatus.SUCCESS, yields_to=(BuildStatus.FAILED,)),
+        ResultRule(re.compile(r"[^.]{1,77}+\.{3,79}+Passed$"), BuildStatus.SUCCESS, yields_to=(BuildStatus.FAILED,)),
     ),
 )

@@ -6,7 +6,7 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRul
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus
 
-_ENVIRONMENT = r"[\w.,+-]{1,100}: "
+_ENVIRONMENT = r"[\w.,+-]{1,100}+: "
 
 FORMAT = LogFormat(
     "tox",
@@ -18,7 +18,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "error of tox",
-            re.compile(r"[\w.-]{1,100}: HandledError\| \S"),
+            re.compile(r"[\w.-]{1,100}+: HandledError\| \S"),
             re.compile(r"\s+\S"),
             weight=0.9,
             max_lines=20,
@@ -42,7 +42,7 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(r"\s+congratulations :\)(?: \((?P<duration>[\d.]{1,12} s)econds\))?"), BuildStatus.SUCCESS
         ),
-        ResultRule(re.compile(r"[\w.-]{1,100}: HandledError\| "), BuildStatus.FAILED),
+        ResultRule(re.compile(r"[\w.-]{1,100}+: HandledError\| "), BuildStatus.FAILED),
         # tox 3, in its summary; it prints `congratulations` too.
         ResultRule(
             re.compile(r"ERROR: {1,4}\S{1,100}: (?:commands failed|InvocationError|InterpreterNotFound)"),

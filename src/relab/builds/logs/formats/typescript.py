@@ -21,7 +21,7 @@ FORMAT = LogFormat(
     results=(
         ResultRule(
             re.compile(
-                r"[\w./@-]{1,300}\.(?:[cm]?[jt]sx?|json|vue)(?:\(\d+,\d+\): error| ?:\d+:\d+ - error) TS\d|error TS\d{1,6}: |Found [1-9]\d{0,8} errors? in \S"
+                r"[\w./@-]{1,300}+(?:\(\d+,\d+\): error| ?:\d+:\d+ - error) TS\d|error TS\d{1,6}: |Found [1-9]\d{0,8} errors? in \S"
             ),
             BuildStatus.FAILED,
         ),

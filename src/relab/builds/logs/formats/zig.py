@@ -25,7 +25,7 @@ FORMAT = LogFormat(
     results=(
         ResultRule(
             re.compile(
-                r"\d{1,6} passed; \d{1,6} skipped; [1-9]\d{0,5} failed\.|[^\s:]{1,300}\.zig:\d{1,7}:\d{1,5}: error: |error: the following .{1,40} (?:failed|crashed|terminated)"
+                r"\d{1,6} passed; \d{1,6} skipped; [1-9]\d{0,5} failed\.|[\w./-]{1,300}+(?<=\.zig):\d{1,7}:\d{1,5}: error: |error: the following .{1,40} (?:failed|crashed|terminated)"
             ),
             BuildStatus.FAILED,
         ),
