@@ -135,6 +135,16 @@ def test_output_of_the_failed_command_explains_and_not_its_exit_code(log: str) -
     assert not [line for line in lines if line.role is LineRole.ERROR]
 
 
+def test_output_of_a_silent_command_of_nox_follows_the_line_that_reports_its_failure() -> None:
+    log = """\
+nox > python -m pip install pluggy==99.0
+nox > Command python -m pip install pluggy==99.0 failed with exit code 1:
+ERROR: No matching distribution found for pluggy==99.0
+nox > Session tests failed.
+"""
+    assert [line.text for line in chosen(log)] == ["ERROR: No matching distribution found for pluggy==99.0"]
+
+
 def test_patch_that_does_not_apply_is_chosen_with_its_file() -> None:
     assert [line.text for line in chosen(PATCH)][:2] == ["patching file tree.c", "Hunk #1 FAILED at 1."]
     assert _suggested(PATCH) == "patch_failed"
