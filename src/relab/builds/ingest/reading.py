@@ -217,14 +217,12 @@ def _kind(lines: Iterable[BuildLine], format_name: str | None) -> str:
             None if no line reports it.
     """
     systems = [(each.name, each.ci, each.ci_sign) for each in FORMATS if each.ci is not None]
-    for name, ci, _ in systems:
-        if name == format_name:
-            return ci
     for line in lines:
         for _, ci, sign in systems:
             if sign is not None and sign.match(line.text):
                 return ci
-    return "log"
+    # Two CI systems may report the end in the same form, so the name of the format is the weaker sign.
+    return next((ci for name, ci, _ in systems if name == format_name), "log")
 
 
 def _checkout(lines: Iterable[BuildLine]) -> tuple[str | None, str | None, str | None]:

@@ -47,12 +47,15 @@ class _Starts:
         named = [(number, rule.starts.pattern) for number, (_, rule) in enumerate(self._rules) if not rule.words]
         # Patterns at the start of a line are joined; patterns anywhere in a line are searched one by one.
         self._at_start = re.compile("|".join(f"(?P<r{number}>{pattern})" for number, pattern in named))
-        self._anywhere = [each for each in self._rules if each[1].words]
+        # Few lines match, and without named groups, `re` rejects the others twice as fast.
+        self._any_at_start = re.compile("|".join(f"(?:{pattern})" for _, pattern in named))
+        # A vague rule may match the same line as a surer rule.
+        self._anywhere = sorted((each for each in self._rules if each[1].words), key=lambda each: -each[1].weight)
         self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
 
     def rule_of(self, text: str) -> tuple[str, BlockRule] | None:
         """Return `(name of the format, rule)` of the rule that matches `text` as the first line of a block, or None."""
-        found = self._at_start.match(text)
+        found = self._at_start.match(text) if self._any_at_start.match(text) else None
         if found is not None and found.lastgroup is not None:
             return self._rules[int(found.lastgroup[1:])]
         searched = text[:_SEARCHED_CHARS].lower()

@@ -39,8 +39,9 @@ _SHARED: Final = re.compile(
 """Signs of a cause outside of the project, such as a registry that is down; other causes belong to one project."""
 _HEADER: Final = re.compile(
     r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|Warning, treated as error:$|FAILED: \S|Execution failed for task|A problem occurred"
-    r"|error: linking with|(?:\S{0,200}/)?ld(?:\.\w{1,20})?: .{1,400}: in function .{1,400}:$|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
+    r"|error: linking with|(?:\S{0,200}/)?ld(?:\.\w{1,20})?\s?: .{1,400}\.(?:o|a|so)\)?\s?: .{1,400}:$|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
     r"|\s*\xd7 .{1,200}(?: did not run successfully|generating package metadata)\.$|  [1-9]\d{0,8} failing$"
+    r"| {2,5}\d{1,6}\) (?:test|property|doctest) \S|An (?:unexpected )?error has occurred: |patching file \S| > \[.{1,300}\] |\s*\[junit\]\s+(?:Testcase: .{1,400}:\t)?(?:FAILED|Caused an ERROR)$"
 )
 """First lines of blocks whose message is in a line after them."""
 _NAME_IN_HEADER: Final = re.compile(
@@ -58,7 +59,7 @@ _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
 _PYTEST_EXCEPTION: Final = re.compile(r"E {3,}(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception)\b(?:: |$)")
 _MESSAGE: Final = re.compile(
-    r"> \S|(?i:.{0,300}(?:\berror\b[:\[ ]|undefined reference|cannot find|panicked|\bassert|expected|timed? ?out))"
+    r"> \S|\s*\*\* \(\w|(?i:.{0,300}(?:\berror\b[:\[ ]|undefined reference|cannot find|panicked|\bassert|expected|timed? ?out))"
 )
 _SUMMARY: Final = re.compile(
     r"(?:FAILED|ERROR) (?P<name>[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1000}?\](?= - |$))?)?)(?: - (?P<message>.{0,2000}))?$"

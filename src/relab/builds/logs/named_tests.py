@@ -26,7 +26,8 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
 
     In the joined pattern, the pattern number n (from 0) is the named group `rn`, such as `r0`. `places[n]` says which
     rule has this pattern: `(i, k)` means `FORMATS[i].tests[k]`, a rule for the result of a test. `(i, None)` means
-    `FORMATS[i].test_scope`, the rule for the file, package or crate of tests.
+    `FORMATS[i].test_scope`, the rule for the file, package or crate of tests. `(i, -1 - k)` means the pattern of a line
+    that only names the test, `FORMATS[i].tests[k].named_before`.
     """
     places: list[tuple[int, int | None]] = []
     patterns = []
@@ -38,13 +39,17 @@ def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
         for index, rule in enumerate(each.tests):
             places.append((number, index))
             patterns.append(rule.line.pattern)
+            if rule.named_before is not None:
+                places.append((number, -1 - index))
+                patterns.append(rule.named_before.pattern)
     joined = "|".join(f"(?P<r{place}>{_GROUP.sub('?:', pattern)})" for place, pattern in enumerate(patterns))
     return places, re.compile(joined)
 
 
 _PLACES, _LINES = _parts()
 _SIGN: Final = re.compile(
-    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|BUILD S|Test project |% tests passed"
+    r"PASS|FAIL|ERROR|TIMEOUT|INTERRUPT|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗✘\xd7●] |\[WARNING\] +\w[\w$]*\.|Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure|> Task :|BUILD S|Test(?: project|case:|suite:) |% tests passed"
+    r"|\) (?:test|property|doctest) |\.test[._].{1,400}\.\.\.|\t\S+ \([\dhm.]+s\)$"
 )
 """Few lines have one of these, and searching them is faster than matching all rules."""
 _PARTS: Final = tuple(
@@ -113,12 +118,19 @@ _Part: TypeAlias = tuple[str, int, str]
 """A part of a log: `(worker, number of the line before the run of the tool, name)`."""
 
 
+def _groups(pattern: re.Pattern[str] | None, text: str) -> dict[str, str]:
+    """Return the named groups of a match at the start of `text`; empty without a match."""
+    found = None if pattern is None else pattern.match(text)
+    return {} if found is None else {name: value for name, value in found.groupdict().items() if value is not None}
+
+
 class _Reader:
     def __init__(self, has_succeeded: bool) -> None:
         self._has_succeeded = has_succeeded
         self._passed: set[str] = set()
         self._found = LoggedTests()
         self._scopes: dict[tuple[int, str], str] = {}
+        self._named: dict[tuple[int, str], dict[str, str]] = {}
         self._waiting: list[BuildTest] = []
         self._with_failures: set[int] = set()
         self._run_starts: dict[tuple[int, str], int] = {}
@@ -140,12 +152,16 @@ class _Reader:
         if index is None:
             self._read_scope(number, line)
             return
-        rule = each.tests[index]
-        found = rule.line.match(line.text)
-        scope = self._scopes.get((number, line.worker))
-        if found is None or (rule.needs_scope and scope is None):
+        if index < 0:
+            self._named[number, line.worker] = _groups(each.tests[-1 - index].named_before, line.text)
             return
-        groups = found.groupdict()
+        rule = each.tests[index]
+        groups = _groups(rule.line, line.text)
+        if rule.named_before is not None:
+            groups = self._named.get((number, line.worker), {}) | groups
+        scope = self._scopes.get((number, line.worker))
+        if "name" not in groups or (rule.needs_scope and scope is None):
+            return
         name = groups["name"] if scope is None else f"{scope}::{groups['name']}"
         message = " ".join((groups.get("message") or "").split())[:MAX_MESSAGE_CHARS]
         test = BuildTest(

@@ -23,7 +23,7 @@ _MAX_NUL_SHARE: Final = 0.001
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _LINE_END_BYTES: Final = re.compile(rb"\r\n|\n|\r")
 _ESCAPES: Final = re.compile(
-    r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[PX^_][^\x1b]{0,400}\x1b\\|[ -/]{0,4}[0-~])"
+    r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|[\]PX^_][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[ -/]{0,4}[0-~])"
 )
 """Escape sequences of ECMA-48: control sequences, commands to the operating system, strings, two-character ones."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
@@ -39,7 +39,7 @@ _TRAVIS_FOLD: Final = re.compile(r"travis_(?:fold|time):(?:start|end):[\w.:=,-]{
 _WORKERS: Final = (
     re.compile(r"#(\d{1,6}) \d{1,7}\.\d{1,6} "),
     re.compile(r"([\w.-]{1,60}-\d{1,4}) {1,40}\| "),
-    re.compile(r"([\w@./-]{1,80}:(?:build|test|lint|check|typecheck)[\w:-]{0,40}): "),
+    re.compile(r"((?:[\w@./-]{1,80}:|[\w@.-]{1,60}/[\w@./-]{1,80} )(?:build|test|lint|check|typecheck)[\w:-]{0,40}): "),
 )
 """Prefixes that name a worker: of BuildKit's steps, of Compose's containers, of a monorepo's tasks."""
 _WORKER_STARTS: Final = re.compile(r"[\w@#]")

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 from relab.builds.logs.blocks import Block, find_blocks, is_noise
+from relab.builds.logs.causes import is_generic
 from relab.builds.logs.models import BuildLine, BuildLog, LineRole, RelevantLine
 from relab.builds.logs.steps import BuildSteps, find_steps
 from relab.builds.logs.templates import template, templates
@@ -29,6 +30,7 @@ _LONG_RUN: Final = 60
 """A longer run of new lines has other reasons, such as a new version of a tool; only its lines near an error count."""
 _NEIGHBOURS: Final = 3
 _TAIL_LINES: Final = 10
+_OUTPUT_BEFORE: Final = 5
 _CLOSING_LINES: Final = 100
 _MAX_BLANK: Final = 2
 _NEIGHBOUR_SCORE: Final = 0.5
@@ -49,7 +51,8 @@ def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[Relev
     blocks = find_blocks(lines)
     if passing is None:
         steps = find_steps(lines)
-        chosen = _lines_of(lines, _blocks_of_last_failure(blocks, steps, len(lines))) or _last_output(lines, steps)
+        kept = _blocks_of_last_failure(blocks, steps, len(lines))
+        chosen = _output_before(lines, kept, steps) | _lines_of(lines, kept) or _last_output(lines, steps)
     else:
         known = templates(passing.lines)
         is_new = [bool(line.text) and template(line.text) not in known for line in lines]
@@ -228,6 +231,28 @@ def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
     spoken = [each for each in range(start, end) if lines[each].text and not is_noise(lines[each].text)]
     why = "last output before the failure"
     return {each: _relevant(lines[each], LineRole.DETAIL, _TAIL_SCORE, why) for each in spoken[-_TAIL_LINES:]}
+
+
+def _output_before(lines: Sequence[BuildLine], blocks: Sequence[Block], steps: BuildSteps) -> Chosen:
+    """Return further lines to choose if the blocks only say that a command failed, such as "make: *** [all] Error 1".
+
+    The result is `{position: line}` with the last five lines of output before the first error, in the same step: the
+    reason is in the output of the command, which no format describes, for example because it is in another language.
+    It is empty if an error says more.
+    """
+    errors = [block for block in blocks if block.rule.role is LineRole.ERROR]
+    if not errors or not all(block.rule.reason_before for block in errors):
+        return {}
+    end = errors[0].positions[0]
+    start = steps.starts[bisect_right(steps.starts, end) - 1]
+    found: Chosen = {}
+    for position in range(end - 1, start - 1, -1):
+        text = lines[position].text
+        if len(found) == _OUTPUT_BEFORE:
+            break
+        if text and not is_noise(text) and not is_generic(text):
+            found[position] = _relevant(lines[position], LineRole.DETAIL, _TAIL_SCORE, "last output before the failure")
+    return found
 
 
 def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:

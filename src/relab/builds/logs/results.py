@@ -12,11 +12,10 @@ from relab.builds.logs.models import BuildLine
 from relab.builds.models import BuildStatus
 
 _RULES: Final = tuple((each.name, rule) for each in FORMATS for rule in each.results)
-_LINES: Final = re.compile(
-    "|".join(
-        f"(?P<r{number}>{rule.line.pattern.replace('?P<duration>', '?:')})" for number, (_, rule) in enumerate(_RULES)
-    )
-)
+_PATTERNS: Final = tuple(rule.line.pattern.replace("?P<duration>", "?:") for _, rule in _RULES)
+_LINES: Final = re.compile("|".join(f"(?P<r{number}>{pattern})" for number, pattern in enumerate(_PATTERNS)))
+_ANY_LINE: Final = re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS))
+"""The same patterns. Few lines match, and without named groups, `re` rejects the others four times faster."""
 _PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|m(?:in)?|h)\b")
 _CLOCK: Final = re.compile(r"(\d{1,6}(?::\d\d){1,2})(?:\.\d{1,9})? ?(min|h)")
 _SECONDS_OF_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0}
@@ -49,13 +48,14 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
     final: tuple[BuildStatus, str] | None = None
     of_tool: tuple[BuildStatus, str] | None = None
     duration_s = None
+    is_decided = False
     for line in lines:
-        found = _LINES.match(line.text)
+        found = _LINES.match(line.text) if _ANY_LINE.match(line.text) else None
         if found is None or found.lastgroup is None:
             continue
         name, rule = _RULES[int(found.lastgroup[1:])]
         duration = rule.line.match(line.text)
-        if duration is not None and "duration" in rule.line.groupindex:
+        if duration is not None and duration.groupdict().get("duration"):
             duration_s = seconds(duration["duration"])
         if rule.status is None or (rule.is_default and (final is not None or not is_whole)):
             continue
@@ -65,8 +65,9 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
             continue
         if rule.is_final:
             final = rule.status, name
-        else:
+        elif not is_decided:
             of_tool = rule.status, name
+            is_decided = rule.is_lasting
     status, format_name = final or of_tool or (BuildStatus.UNKNOWN, None)
     return LogResult(status, duration_s, format_name)
 

@@ -11,6 +11,7 @@ from typing import Final
 from relab.builds.logs import LineRole, RelevantLine
 from relab.builds.suggestions.models import FailureMatch, KnownFailure
 from relab.builds.suggestions.reading import words
+from relab.builds.suggestions.translations import in_english
 
 MAX_QUOTES: Final = 3
 MAX_LINES: Final = 2_000
@@ -45,7 +46,7 @@ def match_failures(
     matched: dict[str, list[tuple[float, float, RelevantLine]]] = {}
     for line in most_telling(lines):
         best: dict[str, tuple[float, float]] = {}
-        for number, coverage in index.matches(words(line.text)):
+        for number, coverage in index.matches(words(in_english(line.text))):
             failure_id = signs[number][0].id
             best[failure_id] = max(best.get(failure_id, (0.0, 0.0)), (coverage, index.totals[number]))
         for failure_id, (coverage, total) in best.items():

@@ -33,8 +33,15 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "error of the linker",
-            re.compile(r"(?:\S{0,200}/)?(?:ld|lld|mold)(?:\.\w{1,20})?: (?!.{0,400}\b(?:warning|NOTE): )"),
+            re.compile(r"(?:\S{0,200}/)?(?:ld|lld|mold)(?:\.\w{1,20})?\s?: (?!.{0,400}\b(?:warning|NOTE): )"),
             weight=0.95,
+        ),
+        # A place is a section and an address in all languages.
+        BlockRule(
+            "error of the linker",
+            re.compile(r"^[^\s:(]{1,300}:\(\.\w[\w.]{0,100}\+0x[0-9a-f]+\)\s?: "),
+            weight=0.95,
+            words=("+0x",),
         ),
         BlockRule(
             "error of the linker",

@@ -36,6 +36,7 @@ class BlockRule:
             the package that failed is in this list, the tool got past the error, and the block is dropped. None if the
             tool prints no such line.
         needs_more: whether a block must have a line that matches `continues`; the first line alone is then not a block.
+        reason_before: whether the block only says that a command failed; the reason is then in the output before it.
         words: words in lower case. If there are any, only a line with one of them can start the block; the line is
             compared in lower case.
     """
@@ -52,6 +53,7 @@ class BlockRule:
     failed: re.Pattern[str] | None = None
     survived: re.Pattern[str] | None = None
     needs_more: bool = False
+    reason_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class ResultRule:
         yields_to: the statuses after which the line is ignored, if the same tool reported them. For example, a tool may
             print the number of failed tests and then the number of passed tests.
         only_after: the line counts only if this is the last status that the same tool reported. None: it always counts.
+        is_lasting: whether the tool goes on after the line, and ends with this status even so. Results of single tools
+            after the line are then ignored. For example, npm runs the tests of the other workspaces after a failure.
     """
 
     line: re.Pattern[str]
@@ -76,6 +80,7 @@ class ResultRule:
     is_default: bool = False
     yields_to: tuple[BuildStatus, ...] = ()
     only_after: BuildStatus | None = None
+    is_lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,14 @@ class NamedTestRule:
     """Recognises a line with the result of one test.
 
     Attributes:
-        line: the pattern of the line, matched at its start, with the groups `name` and `outcome`; the groups `duration`
-            and `message` are optional.
+        line: the pattern of the line, matched at its start, with the groups `name` (unless `named_before` has it) and
+            `outcome`; the groups `duration` and `message` are optional.
         outcomes: `{text of the group outcome: outcome}`; `flaky` stands for a failed execution that the tool repeats.
         needs_scope: whether the line counts only after a line that matches the format's `ScopeRule`.
         corrects: whether the line reports the final result of a test that an earlier line named, such as a test that
             passed when repeated. Without an earlier line about the test, the line is ignored.
+        named_before: the pattern of an earlier line with the groups `name` and, optionally, `duration`, if `line` names no
+            test: its result is then that of the last test named so. None: `line` names the test.
         part_edges: the pattern of a line that starts a part of the log (group `part`, the name of the part) in which
             different tests have different names; a part with the same name may start again after another one. A match
             without the group ends the run of the tool, and so all its parts. A test that failed and later passed in one
@@ -99,6 +106,7 @@ class NamedTestRule:
     outcomes: Mapping[str, BuildTestOutcome]
     needs_scope: bool = False
     corrects: bool = False
+    named_before: re.Pattern[str] | None = None
     part_edges: re.Pattern[str] | None = None
 
 

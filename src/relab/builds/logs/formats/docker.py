@@ -2,7 +2,8 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
     "Docker",
@@ -28,6 +29,18 @@ FORMAT = LogFormat(
         ),
     ),
     noise=re.compile(
-        r"#\d+ (?:DONE|CACHED|sha256|extracting|transferring|resolve)|[0-9a-f]{12}: (?:Pulling|Waiting|Download|Pull|Verifying|Extracting)"
+        r"#\d+ (?:DONE|CACHED|sha256|extracting|transferring|resolve|exporting|writing|naming)|[0-9a-f]{12}: (?:Pulling|Waiting|Download|Pull|Verifying|Extracting)"
+    ),
+    results=(
+        ResultRule(
+            re.compile(
+                r"The command '.{1,1500}' returned a non-zero code: \d|(?:ERROR: )?failed to (?:solve|build)\b|#\d{1,6} ERROR: |executor failed running \["
+                r"|(?:COPY|ADD) failed: "
+            ),
+            BuildStatus.FAILED,
+        ),
+        ResultRule(
+            re.compile(r"Successfully built [0-9a-f]{12}$|#\d{1,6} naming to \S{1,300} done$"), BuildStatus.SUCCESS
+        ),
     ),
 )

@@ -5,7 +5,11 @@ import re
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
 from relab.builds.models import BuildStatus
 
-_EXIT = r"##\[error\](?:Process completed with exit code|The process .{1,300} failed with exit code|Node run failed)"
+_EXIT = (
+    r"##\[error\](?:Error: )?(?:Process completed with exit code|The process .{1,300} failed with exit code|Node run failed"
+    r"|(?:Bash|Cmd\.exe|PowerShell) exited with code)"
+)
+"""How a step failed, without the reason; the last form is that of Azure Pipelines."""
 
 FORMAT = LogFormat(
     "GitHub Actions",
@@ -14,7 +18,9 @@ FORMAT = LogFormat(
     rules=(
         BlockRule(
             "a signal ended the step",
-            re.compile(r"##\[error\]Process completed with exit code (?:124|13[0-9]|14[0-3])\b"),
+            re.compile(
+                r"##\[error\](?:Process completed with exit code |(?:Bash|Cmd\.exe|PowerShell) exited with code ')(?:124|13[0-9]|14[0-3])\b"
+            ),
         ),
         BlockRule("error annotation", re.compile(rf"(?!{_EXIT})(?:##\[error\]|::error[ :])"), weight=0.95),
     ),

@@ -93,6 +93,11 @@ FORMAT = LogFormat(
                 "SKIP": BuildTestOutcome.SKIPPED,
             },
         ),
+        # After a time-out, the list of the tests that were running.
+        NamedTestRule(
+            re.compile(r"\t+(?P<name>(?:Test|Fuzz|Example)\S{0,1000}) (?P<outcome>\()(?P<duration>[\dhm.]{1,20}s)\)$"),
+            {"(": BuildTestOutcome.FAILED},
+        ),
     ),
     test_scope=ScopeRule(
         re.compile(r"(?:ok|FAIL)\s+(?P<scope>[\w./@-]{1,300})\s+(?:[\d.]{1,12}s|\(cached\))"), ends_tests=True

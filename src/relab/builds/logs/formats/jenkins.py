@@ -20,6 +20,12 @@ FORMAT = LogFormat(
             role=LineRole.CONSEQUENCE,
         ),
         BlockRule(
+            "result of a shell step",
+            re.compile(r"ERROR: script returned exit code \d{1,10}$|Stage \".{1,200}\" skipped due to"),
+            weight=0.2,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule(
             "error of a Jenkins plugin",
             re.compile(r"(?:FATAL|ERROR): "),
             re.compile(
@@ -31,7 +37,10 @@ FORMAT = LogFormat(
     noise=re.compile(
         r" > \S{0,40}git |Sending e-mails|Finished: |\[WS-CLEANUP\]|Archiving artifacts|Recording test|\[Pipeline\]|GitHub Issue Notifier|Email was triggered"
     ),
-    step_fails=re.compile(r"Build step '.{1,200}' marked build as failure"),
+    step_starts=re.compile(r"\[Pipeline\] (?:sh|bat|powershell|pwsh)\b"),
+    step_fails=re.compile(
+        r"Build step '.{1,200}' marked build as failure|Stage \".{1,200}\" skipped due to earlier failure"
+    ),
     results=(
         ResultRule(re.compile(r"Finished: SUCCESS"), BuildStatus.SUCCESS, is_final=True),
         ResultRule(re.compile(r"Finished: (?:FAILURE|UNSTABLE)"), BuildStatus.FAILED, is_final=True),

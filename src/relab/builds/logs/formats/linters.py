@@ -2,7 +2,8 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
     "linters",
@@ -38,5 +39,18 @@ FORMAT = LogFormat(
             weight=0.8,
             max_lines=2,
         ),
+    ),
+    results=(
+        # Ruff, mypy, and ESLint.
+        ResultRule(
+            re.compile(r"Found [1-9]\d{0,8} errors?(?: \(.{1,80}\)| in \d{1,9} files?\b.{0,80})?\.?$"),
+            BuildStatus.FAILED,
+        ),
+        ResultRule(re.compile(r"[1-9]\d{0,8} files? would be reformatted\b"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(r"All checks passed!$|Success: no issues found in \d{1,9} source files?$"), BuildStatus.SUCCESS
+        ),
+        ResultRule(re.compile(r"Oops! Something went wrong! :\($"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"✖ \d{1,9} problems? \([1-9]\d{0,8} errors?, "), BuildStatus.FAILED),
     ),
 )

@@ -16,7 +16,12 @@ FORMAT = LogFormat(
             re.compile(r"(?:g?make|mingw32-make)(?:\[\d+\])?: \*\*\* No rule to make target"),
             weight=0.95,
         ),
-        BlockRule("failed target", re.compile(r"(?:g?make|mingw32-make)(?:\[\d+\])?: \*\*\* "), weight=0.7),
+        BlockRule(
+            "failed target",
+            re.compile(r"(?:g?make|mingw32-make)(?:\[\d+\])?: \*\*\* "),
+            weight=0.7,
+            reason_before=True,
+        ),
         BlockRule(
             "failed step of Ninja",
             re.compile(r"FAILED: \S"),

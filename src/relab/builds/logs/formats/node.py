@@ -92,7 +92,15 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(r"npm (?:notice|WARN|warn|timing|http)\b|added \d+ packages|\s*[✓✔] "),
     results=(
+        # npm goes on with the scripts of the other workspaces.
+        ResultRule(re.compile(r"npm (?:ERR!|error) workspace \S"), BuildStatus.FAILED, is_lasting=True),
         ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(
+                r" ?ERR_PNPM_|\s?(?:ELIFECYCLE|ERROR) {1,4}(?:Command|Test) failed|\s?ERROR {1,4}run failed: command "
+            ),
+            BuildStatus.FAILED,
+        ),
         # Jest. A file that cannot be run has no failed test, so only the line `Test Suites` shows a success.
         ResultRule(
             re.compile(r"Test Suites: +[1-9]\d{0,8} failed, |Tests: +[1-9]\d{0,8} failed, "), BuildStatus.FAILED

@@ -60,7 +60,9 @@ FORMAT = LogFormat(
     results=(
         ResultRule(re.compile(r"test result: ok\."), BuildStatus.SUCCESS),
         ResultRule(
-            re.compile(r"test result: FAILED\.|error: (?:could not compile|test failed|\d+ targets? failed)"),
+            re.compile(
+                r"test result: FAILED\.|error: (?:could not (?:compile|document)|test failed|\d+ targets? failed|failed to (?:load|parse|select|get|run custom build))"
+            ),
             BuildStatus.FAILED,
         ),
     ),

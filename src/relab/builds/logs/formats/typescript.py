@@ -2,7 +2,8 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.models import BuildStatus
 
 FORMAT = LogFormat(
     "TypeScript",
@@ -16,5 +17,13 @@ FORMAT = LogFormat(
             max_lines=12,
         ),
         BlockRule("finding of ESLint", re.compile(r"\s+\d+:\d+\s+error\s"), weight=0.9),
+    ),
+    results=(
+        ResultRule(
+            re.compile(
+                r"[\w./@-]{1,300}+(?:\(\d+,\d+\): error| ?:\d+:\d+ - error) TS\d|error TS\d{1,6}: |Found [1-9]\d{0,8} errors? in \S"
+            ),
+            BuildStatus.FAILED,
+        ),
     ),
 )

@@ -1,0 +1,20 @@
+"""The log format of Azure Pipelines: its tasks; the annotations are those of GitHub Actions, whose runner is a relative."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import LogFormat, ResultRule
+from relab.builds.models import BuildStatus
+
+FORMAT = LogFormat(
+    "Azure Pipelines",
+    ci="azure",
+    ci_sign=re.compile(r"Task {9}: \S|Agent name: '"),
+    noise=re.compile(
+        r"={10,}$|={10,} Starting Command Output ={10,}$|(?:Task|Description|Version|Author|Help) +: |Generating script\.$|(?:Starting|Finishing): "
+    ),
+    step_starts=re.compile(r"##\[section\]Starting: "),
+    results=(
+        # Azure prints no result of a job that succeeded.
+        ResultRule(re.compile(r"##\[section\]Finishing: "), BuildStatus.SUCCESS, is_final=True, is_default=True),
+    ),
+)
