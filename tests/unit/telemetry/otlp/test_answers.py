@@ -217,7 +217,13 @@ def test_printed_error_of_a_failed_model_call_is_its_error_and_no_answer() -> No
     assert failed.steps[0].output_summary is None
     assert failed.steps[0].error_message == printed
 
-    for output in ("ChatModelError was the error: Chat Model error", "ChatModelError: another one"):
+    answers = (
+        "ChatModelError was the error: Chat Model error",
+        "ChatModelError: another one",
+        "ChatModelError: Chat Model error means that the provider did not answer.",
+        "ChatModelError(x): it says that there was a Chat Model error.",
+    )
+    for output in answers:
         assert run(output, error=raised).steps[0].output_summary == output
     assert (
         run(printed, error=[exception("ValueError", "Chat Model error")]).steps[0].error_message == "Chat Model error"
