@@ -156,9 +156,12 @@ def test_answer_of_an_agent_called_as_a_tool_inside_a_model_call_is_not_the_last
     def ended(*around_agent: RunBody, parent: str) -> tuple[str, str]:
         outer = model("m1", 0, "research()", ended_at=time_text(9), finish_reasons=["tool_calls"])
         call = good("t1", 1, "research", step_id="m1", ended_at=time_text(8))
+        short = good("t2", 1.2, "stock", step_id="m1", ended_at=time_text(1.5))
         inner = agent("a2", 2, parent_step_id=parent)
         last = model("m2", 3, "It was", parent_step_id="a2", finish_reasons=["length"])
-        return verdict(agent("a1", 0, "desk"), outer, call, *around_agent, inner, last, question="Where is A-17?")
+        return verdict(
+            agent("a1", 0, "desk"), outer, call, short, *around_agent, inner, last, question="Where is A-17?"
+        )
 
     assert ended(parent="m1") == ("failed", "no_answer")
     graph = role("chain", "g1", 1.5, name="graph", parent_step_id="m1")
