@@ -70,7 +70,7 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
     """
     row = AgentRunRow
     columns = (
-        row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count, row.source,
+        row.run_id, row.started_at, row.outcome, row.task_id, row.version_key, row.tool_call_count, row.source, row.environment,
     )  # fmt: skip
     # This reads a range of the index of agent and start, whatever the other conditions are.
     newest = (
@@ -87,14 +87,16 @@ def _runs(session: Session, run: AgentRun, like: tuple[str, str]) -> tuple[Passi
             newest.c.run_id != run.run_id,
             newest.c.tool_call_count <= MAX_CALLS,
             newest.c[like[0]] == like[1],
-            *([newest.c.source == ("otlp" if trial_ids(run.correlation_ids) else "json")] if is_trial(run) else []),
         )
         .order_by(newest.c.started_at.desc(), newest.c.run_id.desc())
     )
     if is_trial(run):
-        found_ids = [found.run_id for found in session.execute(statement)]
-        failed = _of_failed_trials(session, found_ids)
-        statement = statement.where(newest.c.run_id.not_in(failed))
+        is_trace = bool(trial_ids(run.correlation_ids))
+        source = "otlp" if is_trace else "json"
+        statement = statement.where(newest.c.environment == run.environment, newest.c.source == source)
+        if is_trace:
+            failed = _of_failed_trials(session, [found.run_id for found in session.execute(statement)])
+            statement = statement.where(newest.c.run_id.not_in(failed))
     limited = session.execute(statement.limit(MAX_RUNS))
     started: dict[str, int] = {found.run_id: found.started_at for found in limited}
     answers, calls = _answers(session, list(started)), _calls(session, list(started))

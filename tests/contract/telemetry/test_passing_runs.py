@@ -133,6 +133,8 @@ def test_trial_is_compared_with_passing_trials_and_not_with_traces_of_harnesses(
         }
         services.telemetry.ingest_otlp("traces", body_of([agent], resource), "protobuf")
 
+    post(services, passing("same task outside of experiments", 5))
+
     assert ids(services, failed) == ["run_1.trial_2"]
     # The trace of the failed trial is a run that succeeded.
     assert services.telemetry.get(traces[1].hex()).outcome == "succeeded"

@@ -7,6 +7,7 @@ translated them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -110,16 +111,22 @@ _SPEAKERS: Final = (Role.LLM, Role.AGENT, Role.CHAIN)
 def _without_printed_error(span: Span, outcome: SpanOutcome) -> tuple[Span, SpanOutcome]:
     """Return a failed span and its outcome; if its output is its error as printed, this is its message and no output.
 
-    BeeAI exports the printed error as the output of a model or an agent. The printed error contains the message of the
-    exception, and also the error of the provider that caused it.
+    BeeAI exports the printed error as the output of a model or an agent. It has lines about the errors that caused the
+    error, such as that of the provider. A model can also have answered in spite of an error that its span reports, so a
+    text that goes on after the class and the message is an answer.
     """
-    output = span.attributes.get(v.OUTPUT)
+    output, message = span.attributes.get(v.OUTPUT), outcome.error_message
     name = (outcome.error_class or "").rpartition(".")[2]
-    is_printed = isinstance(output, str) and name and output.startswith((f"{name}(", f"{name}:"))
-    if not is_printed or (outcome.error_message or "") not in str(output):
+    if not isinstance(output, str) or not name or not message or not output.startswith(name):
+        return span, outcome
+    printed = _MODULE.sub("", output[len(name) :], count=1)
+    if not f"{printed}\n".startswith(f": {message}\n"):
         return span, outcome
     attributes = {key: value for key, value in span.attributes.items() if key != v.OUTPUT}
-    return span._replace(attributes=attributes), outcome._replace(error_message=str(output))
+    return span._replace(attributes=attributes), outcome._replace(error_message=output)
+
+
+_MODULE: Final = re.compile(r"\A\([\w.]{1,500}\)")
 
 
 def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:

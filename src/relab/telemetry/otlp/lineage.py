@@ -19,7 +19,7 @@ from relab.telemetry.outcome import is_tool_request
 
 
 class Ancestors(NamedTuple):
-    """The nearest step, tool call and agent that enclose a span, and three properties of its ancestors.
+    """The nearest step, tool call and agent that enclose a span, and four properties of its ancestors.
 
     An ancestor is a span that encloses the span directly or indirectly.
 
@@ -28,10 +28,12 @@ class Ancestors(NamedTuple):
         call: the span id of the nearest ancestor that is a tool call; None if there is no such ancestor.
         agent: the span id of the nearest ancestor that is an agent; None if there is no such ancestor.
         is_known: whether any ancestor has a role in an agent's run (a `Role` other than `OTHER`).
-        billed_in: the resource of the nearest enclosing model's span that reports tokens; its numbers already include
-            the tokens of this span. None if there is no such span, or if an agent of the same process is between:
-            its model calls are not part of the call around it (Google ADK for TypeScript runs the agent that takes
-            over inside the model call that handed over).
+        is_billed: whether the numbers of a model's span that encloses this one already include the tokens of this span.
+            They do if the span reports tokens, unless an agent of the same process is between: its model calls are not
+            part of the call around it (Google ADK for TypeScript runs the agent that takes over inside the model call
+            that handed over).
+        biller: the resource of the model's span that has these numbers, as long as all spans inside it are of the same
+            process; None if there is no such span, or if another process is between.
         is_in_model: whether any ancestor is a call of a language model.
     """
 
@@ -39,13 +41,9 @@ class Ancestors(NamedTuple):
     call: str | None = None
     agent: str | None = None
     is_known: bool = False
-    billed_in: Attributes | None = None
+    is_billed: bool = False
+    biller: Attributes | None = None
     is_in_model: bool = False
-
-    @property
-    def is_billed(self) -> bool:
-        """Whether the tokens of the span are already counted by a model's span around it."""
-        return self.billed_in is not None
 
 
 NOTHING = Ancestors()
@@ -145,25 +143,29 @@ def _climb(
 
 def _within(facts: SpanFacts, around: Ancestors) -> Ancestors:
     span_id = facts.span.span_id
-    billed_in = around.billed_in
-    if facts.usage is not None and facts.role in MODEL_ROLES:
-        billed_in = facts.resource
-    elif facts.role is Role.AGENT and facts.resource == billed_in:
-        billed_in = None
+    is_billed, biller = around.is_billed, around.biller
+    if biller is not None and (facts.span.has_remote_parent or facts.resource != biller):
+        biller = None
+    if not is_billed and facts.usage is not None and facts.role in MODEL_ROLES:
+        is_billed, biller = True, facts.resource
+    elif facts.role is Role.AGENT and biller is not None:
+        is_billed, biller = False, None
     return Ancestors(
         span_id if facts.kind == STEP else around.step,
         span_id if facts.kind == CALL else around.call,
         span_id if facts.role is Role.AGENT else around.agent,
         facts.role is not Role.OTHER or around.is_known,
-        billed_in,
+        is_billed,
+        biller,
         around.is_in_model or facts.role is Role.LLM,
     )
 
 
 def delegating_models(spans: Sequence[SpanFacts]) -> set[str]:
-    """Return the span ids of the model calls that requested tools and enclose an agent.
+    """Return the span ids of the model calls that requested tools and enclose an agent that took over.
 
-    Such a span ends after the agent inside it, although its model answered before the agent began.
+    Such a span ends after the agent inside it, although its model answered before the agent began. An agent inside a
+    tool call did not take over: it answers the agent that called the tool.
     """
     by_id = {facts.span.span_id: facts for facts in spans}
     seen: set[str] = set()
@@ -173,6 +175,8 @@ def delegating_models(spans: Sequence[SpanFacts]) -> set[str]:
         while here in by_id and here not in seen:
             seen.add(here)
             outer = by_id[here]
+            if outer.kind == CALL:
+                break
             if outer.role is Role.LLM and any(map(is_tool_request, outer.item.get("finish_reasons") or ())):
                 found.add(here)
             here = outer.span.parent_id

@@ -92,7 +92,8 @@ class Span(NamedTuple):
     attributes: Attributes
     events: tuple[SpanEvent, ...]
     has_local_parent: bool = False
-    """Whether the span reports that its parent belongs to the same process; False if it reports nothing about that."""
+    has_remote_parent: bool = False
+    """Whether the span reports that its parent belongs to the same process or to another one; both False if neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,7 @@ def _read(outline: Any) -> Span:
         _read_attributes(outline.attributes),
         _read_events(packed_events) if packed_events else (),
         outline.flags & _PARENT_FLAGS == _PARENT_IS_LOCAL,
+        outline.flags & _PARENT_FLAGS == _PARENT_FLAGS,
     )
 
 

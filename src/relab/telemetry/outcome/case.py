@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from relab.telemetry.agent_models import ReportedAgent
@@ -59,8 +61,8 @@ class Case:
     def _last_model(self) -> RunActivity | None:
         """Return the model call that ended last; None if there is no model call.
 
-        A call that requested tools and encloses the step of an agent counts only if there is no other, because its
-        model answered before the agent began.
+        A call that requested tools and encloses the step of an agent that took over counts only if there is no other,
+        because its model answered before the agent began. An agent inside a tool call did not take over.
         """
         models = [step for step in self.steps if step.role == MODEL_ROLE]
         agents = [step for step in self.steps if step.role == AGENT_ROLE and step.parent is not None]
@@ -70,16 +72,31 @@ class Case:
             others = [m for m in models if m.ref_id not in around or not any(map(is_tool_request, m.finish_reasons))]
         return max(others or models, key=lambda step: (step.end_us, step.order), default=None)
 
-    def _ids_around(self, steps: Iterable[RunActivity]) -> set[str]:
-        """Return the ids of all steps that enclose one of `steps`, directly or indirectly."""
+    def _ids_around(self, agents: Iterable[RunActivity]) -> set[str]:
+        """Return the ids of the steps that enclose one of `agents`, directly or indirectly.
+
+        A step does not count for an agent that began during a tool call of the step, nor do the steps around it.
+        """
         by_id = {step.ref_id: step for step in self.steps}
-        found: set[str] = set()
-        for step in steps:
-            here = by_id.get(step.parent or "")
-            while here is not None and here.ref_id not in found:
-                found.add(here.ref_id)
+        calls: dict[str | None, list[RunActivity]] = {}
+        for call in self.activities:
+            if call.kind == CALL:
+                calls.setdefault(call.parent, []).append(call)
+        # The calls are in order of their start, so the latest end of those that began before an agent shows whether one
+        # of them still ran when the agent began.
+        ends = {parent: list(accumulate((call.end_us for call in found), max)) for parent, found in calls.items()}
+
+        def was_calling(step: RunActivity, at_us: int) -> bool:
+            begun = bisect_right(calls.get(step.ref_id, ()), at_us, key=lambda call: call.at_us)
+            return begun > 0 and ends[step.ref_id][begun - 1] > at_us
+
+        around: set[str] = set()
+        for agent in agents:
+            here = by_id.get(agent.parent or "")
+            while here is not None and here.ref_id not in around and not was_calling(here, agent.at_us):
+                around.add(here.ref_id)
                 here = by_id.get(here.parent or "")
-        return found
+        return around
 
     @cached_property
     def reported_agents(self) -> Mapping[str, ReportedAgent]:

@@ -62,8 +62,9 @@ def test_agent_run_of_a_trial_and_the_trace_of_its_harness_are_recognized_as_a_t
 
 def test_run_that_only_shares_the_environment_of_trials_is_not_a_trial() -> None:
     run = run_of(ROW)
-    posted = run.model_dump(mode="json") | {"correlation_ids": ["req-1"], "experiment": "b"}
-    assert not is_trial(read_agent_run(pydantic_core.to_json(posted)))
+    for experiment in ("b", {"name": "b"}):
+        posted = run.model_dump(mode="json") | {"correlation_ids": ["req-1"], "experiment": experiment}
+        assert not is_trial(read_agent_run(pydantic_core.to_json(posted)))
     assert not is_trial(run.model_copy(update={"environment": "prod"}))
 
 

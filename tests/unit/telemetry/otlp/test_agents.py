@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, Attributes, extra, run_of, span
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, Attributes, extra, load, record_of_spans, run_of, span
 
 
 def named(name: str, **more: Any) -> Attributes:
@@ -195,3 +195,18 @@ def test_model_call_that_gave_an_answer_after_the_agent_inside_it_has_the_last_w
     )
 
     assert run.answer == "Billing says paid."
+
+
+def test_agent_called_as_a_tool_inside_the_model_call_does_not_give_the_answer_of_its_caller() -> None:
+    """Google ADK's model calls enclose the tools that they request."""
+    asked = asks("Where is it?", "billing") | {"gen_ai.response.finish_reasons": ["tool_calls"]}
+    record = record_of_spans(
+        span("desk", None, named("desk"), end=9),
+        span("c1", "desk", asked, end=8),
+        span("call", "c1", TOOL | {"gen_ai.tool.name": "billing"}, start=1, end=7),
+        span("billing", "call", named("billing"), start=2, end=6),
+        span("c2", "billing", talks("Where is it?", "It was paid."), start=3, end=5),
+    )
+
+    assert load(record).answer is None
+    assert (record.row.outcome, record.row.outcome_rule) == ("unknown", "no_answer")

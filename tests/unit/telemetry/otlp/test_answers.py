@@ -217,8 +217,26 @@ def test_printed_error_of_a_failed_model_call_is_its_error_and_no_answer() -> No
     assert failed.steps[0].output_summary is None
     assert failed.steps[0].error_message == printed
 
-    for output in ("ChatModelError was the error: Chat Model error", "ChatModelError: another one"):
+    answers = (
+        "ChatModelError was the error: Chat Model error",
+        "ChatModelError: another one",
+        "ChatModelError: Chat Model error means that the provider did not answer.",
+        "ChatModelError(x): it says that there was a Chat Model error.",
+    )
+    for output in answers:
         assert run(output, error=raised).steps[0].output_summary == output
     assert (
         run(printed, error=[exception("ValueError", "Chat Model error")]).steps[0].error_message == "Chat Model error"
     )
+
+
+def test_printed_error_in_the_output_of_a_failed_tool_stays_its_result() -> None:
+    printed = "LookupError: no order\n  KeyError: A-17"
+    tool = TOOL | {"output.value": printed}
+    run = run_of(
+        span("agent", None, AGENT, end=9),
+        span("call", "agent", tool, start=1, end=2, status=2, events=[exception("LookupError", "no order")]),
+    )
+
+    [call] = run.tool_calls
+    assert (call.result_summary, call.error_message) == (printed, "no order")

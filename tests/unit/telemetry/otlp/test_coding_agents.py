@@ -166,6 +166,14 @@ def test_pieces_of_a_streamed_answer_of_gemini_cli_are_one_text() -> None:
     assert run_of(gemini_answer(thought, *pieces)).answer == "A file says it.\nThe port is 8421."
 
 
+def test_messages_of_gemini_cli_that_are_no_pieces_stay_as_they_are() -> None:
+    message = {"role": "model", "parts": [{"text": "The po"}], "finish_reason": "length"}
+
+    run = run_of(gemini_answer(message))
+    assert (run.answer, run.steps[0].model_dump()["finish_reasons"]) == ("The po", ["length"])
+    assert run_of(gemini_answer({"role": "model", "content": "The port is 8421."})).answer == "The port is 8421."
+
+
 def test_answer_of_gemini_cli_without_content_is_empty() -> None:
     """Gemini CLI exports null for each piece of an answer that a filter stopped, and no finish reason."""
     report = record_of_spans(gemini_answer(None, None)).row

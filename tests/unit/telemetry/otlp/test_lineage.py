@@ -114,11 +114,21 @@ def test_tokens_of_an_agent_inside_a_model_call_are_counted_by_the_call_only_if_
     """An agent behind a gateway is a model of its client, whose span has the tokens of the whole agent."""
     counts = {"gen_ai.usage.input_tokens": 9, "gen_ai.usage.output_tokens": 1}
     outer = facts_in(received(span("call", None, CHAT | counts)), {"service.name": "shop"})
-    inner = received(span("agent", "call", AGENT), span("model", "agent", CHAT | counts))
 
-    def is_billed(service: str) -> bool:
-        spans = [*outer, *facts_in(inner, {"service.name": service})]
+    def is_billed(service: str, *, flags: int = 0, parent: str = "call") -> bool:
+        within = [
+            span("again", "call", CHAT | counts, flags=flags),
+            span("agent", parent, AGENT, flags=flags),
+            span("model", "agent", CHAT | counts),
+        ]
+        spans = [*outer, *facts_in(received(*within), {"service.name": service})]
         return ancestors_of({facts.span.span_id: facts for facts in spans})[id_of("model")].is_billed
 
     assert is_billed("billing")
     assert not is_billed("shop")
+    # The processes of a trial, for example, all have the same resource.
+    assert is_billed("shop", flags=0x300)
+    assert not is_billed("shop", flags=0x100)
+    # The agent took over inside a model call of the other process.
+    assert is_billed("billing", parent="again")
+    assert not is_billed("shop", parent="again")

@@ -50,6 +50,12 @@ def test_finish_reasons_in_camel_case_decide_like_others(finish_reason: str, rul
     assert (row.outcome, row.outcome_rule) == ("completed_with_errors", rule)
 
 
+def test_filtered_answer_is_an_event_of_a_guardrail() -> None:
+    run = load(ended(choice("[]", "contentFiltered"), choice("", "contentFiltered")))
+
+    assert [event.type for event in run.guardrail_events] == ["content_filter"]
+
+
 def test_agent_that_reports_its_cancellation_as_its_finish_reason_was_cancelled() -> None:
     record = ended(choice('[{"text":"It was"}]', "endTurn"), choice("Cancelled by user", "cancelled"))
     run = load(record)

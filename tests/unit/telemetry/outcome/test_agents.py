@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relab.telemetry.outcome_models import AgentOutcome
-from support.telemetry.runs import time_text
+from support.telemetry.runs import RunBody, time_text
 from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role, verdict
 
 SORRY = "I am sorry, I could not look it up."
@@ -150,6 +150,22 @@ def test_answer_of_the_agent_that_took_over_inside_a_model_call_is_the_last_one(
     assert answered("stop") == ("succeeded", "no_unrecovered_error")
     # A model call that gave a text answered after the agent inside it, for example through a gateway.
     assert answered("length", outer="stop") == ("succeeded", "no_unrecovered_error")
+
+
+def test_answer_of_an_agent_called_as_a_tool_inside_a_model_call_is_not_the_last_one() -> None:
+    def ended(*around_agent: RunBody, parent: str) -> tuple[str, str]:
+        outer = model("m1", 0, "research()", ended_at=time_text(9), finish_reasons=["tool_calls"])
+        call = good("t1", 1, "research", step_id="m1", ended_at=time_text(8))
+        short = good("t2", 1.2, "stock", step_id="m1", ended_at=time_text(1.5))
+        inner = agent("a2", 2, parent_step_id=parent)
+        last = model("m2", 3, "It was", parent_step_id="a2", finish_reasons=["length"])
+        return verdict(
+            agent("a1", 0, "desk"), outer, call, short, *around_agent, inner, last, question="Where is A-17?"
+        )
+
+    assert ended(parent="m1") == ("failed", "no_answer")
+    graph = role("chain", "g1", 1.5, name="graph", parent_step_id="m1")
+    assert ended(graph, parent="g1") == ("failed", "no_answer")
 
 
 def test_agent_that_said_nothing_fails_a_run_without_any_answer() -> None:

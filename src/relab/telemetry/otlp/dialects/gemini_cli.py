@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
@@ -63,19 +64,21 @@ def _join_pieces(values: Values) -> None:
     """Replace the output messages of a model, which are the pieces of one streamed answer, by one message.
 
     Texts that follow each other become one text. A piece without content is null; if no piece has content, the model
-    said nothing, and the message has an empty text.
+    said nothing, and the message has an empty text. Messages with other fields than a role and parts are no pieces.
     """
     pieces = parsed(values[v.OUTPUT_MESSAGES]) if isinstance(values.get(v.OUTPUT_MESSAGES), str) else None
     if not isinstance(pieces, list) or not pieces:
         return
+    contents = [piece for piece in pieces if piece is not None]
+    if not all(isinstance(content, dict) and content.keys() <= {"role", "parts"} for content in contents):
+        return
+    given = [parts for content in contents if isinstance(parts := content.get("parts"), list)]
     joined: list[Any] = []
-    for piece in pieces:
-        parts = _object(piece).get("parts")
-        for part in parts if isinstance(parts, list) else ():
-            if joined and _is_text(part) and _is_text(joined[-1]):
-                joined[-1] = {"text": joined[-1]["text"] + part["text"]}
-            else:
-                joined.append(part)
+    for is_text, parts in itertools.groupby(itertools.chain.from_iterable(given), _is_text):
+        if is_text:
+            joined.append({"text": "".join(part["text"] for part in parts)})
+        else:
+            joined.extend(parts)
     values[v.OUTPUT_MESSAGES] = [{"role": "model", "parts": joined or [{"text": ""}]}]
 
 
