@@ -237,6 +237,7 @@ def test_reported_cost_of_zero_is_the_cost_of_each_attempt_and_a_stored_result_h
         for line in read_lines(run.path / "journal.jsonl")
         if "row" in line
     }
+    assert "estimated_cost_usd" not in run.by_task["free"]["metrics"]
     assert spent == {"free": None, "billed": pytest.approx(2)}
     stored = {item["task_id"]: item["cost_usd"] for item in project.json("cache", "list")["entries"]}
     assert stored == {"free": 0, "billed": pytest.approx(4)}

@@ -54,6 +54,7 @@ def test_page_without_a_judged_round_has_no_section_about_the_change() -> None:
     page = render_page(record_of(windows=windows), NO_LIBRARIES)
 
     assert page.count("data-chart=") == 1
+    assert "change of B against A" not in page
     assert "The change after each round" not in page
     assert page.count("Redis was down.") == 2  # the reason, and the table of windows
 
