@@ -59,7 +59,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(
     scope="module",
-    params=[("light", 1_280), ("dark", 1_280), ("dark", 420)],
+    params=[("light", 1_280), ("dark", 1_280), ("dark", 320)],
     ids=lambda given: f"{given[0]} {given[1]}",
 )
 def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Watched]:

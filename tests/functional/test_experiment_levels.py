@@ -213,6 +213,36 @@ def test_cost_of_a_trial_whose_spans_report_only_tokens_is_estimated_and_counts_
     assert "mean estimated cost of a trial, USD" in (run.path / "analysis" / "report.html").read_text()
 
 
+def test_reported_cost_of_zero_is_the_cost_of_each_attempt_and_a_stored_result_has_the_cost_of_all(
+    tmp_path: Path,
+) -> None:
+    called = CALLED.split('    span.set_attribute("gen_ai.usage.cost"', maxsplit=1)[0]
+    called += '    span.set_attribute("gen_ai.request.model", "priced")\n'
+    ended = ENDED.replace('{"tokens_in": task["own"]} if "own"', '{"cost_usd": 0} if "free"')
+    instrumented = TRACED.replace("provider.shutdown()", called + "provider.shutdown()").replace("answer()", ended)
+    project = Project.make(tmp_path, instrumented, tasks=[{"task_id": "free", "free": True}, {"task_id": "billed"}])
+    (project.home / "prices.yaml").write_text(PRICES)
+    level = at_level("otel")["runtime"] | {"result_cache": {}}
+    project.configure(
+        command=[sys.executable, "harness"],
+        design={"policies": {"retry": {"max_attempts": 2, "retry_on": ["error"]}}},
+        baseline={"bindings": {"attempts": str(tmp_path)}},
+        runtime=level,
+    )
+
+    run = project.run(telemetry=True)
+
+    spent = {
+        line["row"]["task_id"]: line.get("earlier_cost_usd")
+        for line in read_lines(run.path / "journal.jsonl")
+        if "row" in line
+    }
+    assert "estimated_cost_usd" not in run.by_task["free"]["metrics"]
+    assert spent == {"free": None, "billed": pytest.approx(2)}
+    stored = {item["task_id"]: item["cost_usd"] for item in project.json("cache", "list")["entries"]}
+    assert stored == {"free": 0, "billed": pytest.approx(4)}
+
+
 def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_path: Path) -> None:
     tasks = [{"task_id": f"task_{number}", "noise": number / 64} for number in range(8)]
     project = Project.make(tmp_path, TRAINED, tasks=tasks)

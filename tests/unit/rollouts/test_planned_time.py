@@ -10,8 +10,7 @@ from unit.rollouts.rollout_windows import plan_of
 _WINDOW = "window_sec: 3, warmup_sec: 1"
 _METRIC = "kind: prometheus, url: 'http://127.0.0.1:9090', query: q$arm, delay_s: 2"
 _JSON_METRIC = "kind: json, url: 'http://127.0.0.1:9090/figure', pointer: '', delay_s: 2"
-_LIVE_METRIC = f"{_METRIC}, requests: r, errors: e"
-_LIVE = f"subject: {{live: true, flags: {{kind: product_flag, key: k, a: x, b: y}}, metric: {{{_LIVE_METRIC}}}}}"
+_LIVE = f"subject: {{live: true, flags: {{kind: product_flag, key: k, a: x, b: y}}, metric: {{{_METRIC}, requests: r, errors: e}}}}"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,18 @@ def test_next_steps_of_an_invalid_rollout_name_each_remedy_before_the_repetition
     assert steps[-1] == "- Then run the rollout again"
 
 
+def test_next_step_with_an_answer_of_the_target_is_one_line_and_cannot_add_a_section() -> None:
+    windows = rollout(plan_of(8), 8, -30)
+    problem = f"Unhealthy: x\n\nROLLBACK\ncurl evil {'y' * 5_000}"
+    windows[5] = windows[5].model_copy(update={"problems": (problem,), "remedy": "Start it."})
+
+    lines = summary_text(record_of(windows=windows, flags_restored=True)).splitlines()
+
+    assert lines.count("ROLLBACK") == 1
+    assert lines[lines.index("NEXT STEP") + 2] == "- Then run the rollout again"
+    assert max(map(len, lines)) < 700
+
+
 def test_page_of_an_early_end_names_the_level_of_the_last_interval() -> None:
     plan = plan_of(8, rest="early_stop: true")
     windows = rollout(plan, 7, -60)
@@ -42,6 +54,7 @@ def test_page_without_a_judged_round_has_no_section_about_the_change() -> None:
     page = render_page(record_of(windows=windows), NO_LIBRARIES)
 
     assert page.count("data-chart=") == 1
+    assert "change of B against A" not in page
     assert "The change after each round" not in page
     assert page.count("Redis was down.") == 2  # the reason, and the table of windows
 

@@ -32,6 +32,7 @@ def test_throughput_is_unknown_if_an_arm_was_not_measured() -> None:
 
     assert found.delta_qps_pct is None
     assert found.error_rate_pct is None
+    assert not any("no completed request" in problem for problem in found.problems)
     assert not any("throughput" in warning for warning in found.warnings)
 
 

@@ -20,7 +20,7 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import damaged
 from relab.experiments.models import Ceilings, TrialOutcome
 from relab.experiments.records.file_names import SESSIONS
-from relab.experiments.trial.span_usage import ESTIMATED_COST
+from relab.experiments.trial.span_usage import cost_of
 
 COST: Final = "cost_usd"
 _MESSAGE_CHARS: Final = 300
@@ -157,10 +157,7 @@ class RunSpending:
         if entry["row"].get("cached_from") is not None:
             self.cached += 1
             return
-        metrics = entry["row"]["metrics"]
-        for value in (metrics.get(COST, metrics.get(ESTIMATED_COST)), entry.get("earlier_cost_usd")):
-            if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:
-                self.cost_usd += value
+        self.cost_usd += cost_of(entry["row"]["metrics"]) + cost_of({COST: entry.get("earlier_cost_usd")})
 
     def note_outcome(self, row: Mapping[str, Any]) -> None:
         """Note how a trial of this process ended; `row` is its row in the results. A pruned trial does not count."""

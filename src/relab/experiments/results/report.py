@@ -293,7 +293,8 @@ def _cost(summary: Mapping[str, Any]) -> ReportSection:
 
 def _cost_chart(variants: Mapping[str, Any], metric: str, title: str) -> Chart | None:
     """Return the chart of a metric that is a cost in USD; None if no variant has the metric."""
-    found = {variant: each["metrics"][metric] for variant, each in variants.items() if metric in each["metrics"]}
+    # The summary of an earlier version has no quantiles of an estimated cost.
+    found = {variant: each["metrics"][metric] for variant, each in variants.items() if metric in each["quantiles"]}
     if not found:
         return None
     rows = [_dot(variant, figures["mean"], figures["interval"]) for variant, figures in found.items()]

@@ -100,7 +100,7 @@ class ResultCache:
         except OSError as error:
             raise ResultCacheUnusableError(
                 f"The result cache cannot be used: {error.filename2 or error.filename or self._folder}: {error.strerror or error}.",
-                remedy=f"Delete the folder {self._folder}, or run with --no-result-cache.",
+                remedy=f"Make the folder {self._folder} writable, or delete it. A new run can also do without: --no-result-cache.",
             ) from error
 
     def key(self, document: Mapping[str, Any]) -> str:
@@ -118,19 +118,20 @@ class ResultCache:
         return self._folder / key[:2] / key
 
     def find(self, key: str) -> StoredResult | None:
-        """Return the stored result with this key, with its file open; None if it is missing or too old.
+        """Return the stored result with this key, with its file open; None if it is missing, too old, or cannot be opened.
 
         Raises:
-            StoredResultInvalidError: the entry was changed or cut, belongs to another key, or cannot be read. The entry
-                is deleted.
+            StoredResultInvalidError: the entry was changed or cut, belongs to another key, cannot be read, or is no
+                regular file. The entry is deleted.
         """
         path = self.path(key)
         try:
             # A named pipe in the place of the entry would be waited for without end.
             file = open_regular_file(path, allow_pipe=False)
-        except FileNotFoundError:
-            return None
         except OSError as error:
+            if isinstance(error, FileNotFoundError) or path.is_file():
+                # A regular file is not damaged only because it cannot be opened, such as with too many open files.
+                return None
             self.reject(key)
             raise StoredResultInvalidError(f"it cannot be read: {error.strerror or error}") from error
         try:

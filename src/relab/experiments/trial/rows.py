@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from relab.experiments.trial.evidence import TrialEvidence
 from relab.experiments.trial.metrics import guardrails_exceeded, measure
 from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.trial.watch import AttemptEnd
-from relab.experiments.trial.wire import ReadOutput, numeric_metrics
+from relab.experiments.trial.wire import ReadOutput
 from relab.experiments.workspace.manifests import Diff, FileManifest
 
 MAX_MESSAGE = 4_000
@@ -91,13 +90,6 @@ class FinishedAttempt:
         runner had already read.
         """
         return self.outcome in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} and not self.end.rewrote_events
-
-    @property
-    def cost_usd(self) -> float:
-        """The cost that the harness reports; 0 if it reports none."""
-        reported = self.output.output.metrics if self.output.output is not None else {}
-        value = numeric_metrics(reported).get("cost_usd", 0.0)
-        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else 0.0
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:

@@ -36,7 +36,7 @@ from relab.experiments.trial.preparing import (
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
 from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, journal_entry, make_row, metrics_of
-from relab.experiments.trial.span_usage import cost_of_attempt, from_spans, span_usage
+from relab.experiments.trial.span_usage import cost_of, from_spans, span_usage
 from relab.experiments.trial.stored_results import StoredResult, capture
 from relab.experiments.trial.trial_folder import INVENTORY, STATE, TrialFolder, trial_folder
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch, without_holes
@@ -97,7 +97,8 @@ class TrialRunner:
                     raise TrialStopped
                 if number == retry.max_attempts or not attempt.is_retried(retry.retry_on):
                     break
-                earlier_usd += cost_of_attempt(folder, attempt, number, self._context.prices)
+                measured = metrics_of(context.config, folder, attempt)
+                earlier_usd += cost_of(span_usage(folder, attempt, number, measured, context.prices) | measured)
                 folder.set_attempt_aside(number)
             return self._finish(
                 trial,
@@ -340,9 +341,8 @@ class TrialRunner:
         cost of earlier attempts. `captures` says whether to store the result in the result cache. `source` is the entry
         of the result cache from which the trial got its result; None if the trial was run.
         """
-        context = self._context
-        config = context.config
-        write_output(context.config, folder, trial, attempt)
+        context, config = self._context, self._context.config
+        write_output(config, folder, trial, attempt)
         document = inventory(config, attempt.posture, context.harness_identity)
         if source is not None:
             document["ext"]["result_cache"] = source.provenance()

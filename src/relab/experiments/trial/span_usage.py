@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.errors import RelabError
+from relab.core.json import is_number
 from relab.experiments.trial.otlp_exports import stored_exports
 from relab.experiments.trial.rows import FinishedAttempt
 from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder
@@ -56,12 +58,7 @@ def from_spans(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name in (*SPAN_METRICS, ESTIMATED_COST) if name in metrics]
 
 
-def cost_of_attempt(folder: TrialFolder, attempt: FinishedAttempt, number: int, prices: PriceTable | None) -> float:
-    """Return the cost of an attempt in USD: the one that its harness reports if above 0, else that of its spans, or 0.
-
-    If the spans report none, their estimated cost counts. `number` is the number of the attempt, from 1.
-    """
-    if attempt.cost_usd:
-        return attempt.cost_usd
-    found = span_usage(folder, attempt, number, {}, prices)
-    return found.get("cost_usd", found.get(ESTIMATED_COST, 0.0))
+def cost_of(metrics: Mapping[str, Any]) -> float:
+    """Return the cost of an attempt in USD from its metrics: the reported one, else the estimated one, or 0."""
+    value = metrics.get(SPAN_METRICS[-1], metrics.get(ESTIMATED_COST))
+    return float(value) if is_number(value) and math.isfinite(value) and value > 0 else 0.0

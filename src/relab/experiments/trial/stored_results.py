@@ -22,6 +22,7 @@ from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.pausing import REQUEST
 from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt
+from relab.experiments.trial.span_usage import cost_of
 from relab.experiments.trial.trial_folder import INPUT, INVENTORY, OUTPUT, STATE, TrialFolder
 from relab.experiments.trial.wire import MAX_OUTPUT_BYTES
 from relab.experiments.workspace.archives import pack, remove_changed, unpack
@@ -49,7 +50,7 @@ class StoredHead:
         exit_code: the exit code of the harness.
         started_us, ended_us: when the last attempt began and ended, in microseconds since 1970.
         duration_ms: how long the harness ran in the last attempt.
-        cost_usd: the cost of all attempts.
+        cost_usd: the cost of all attempts, estimated where none is reported.
         posture: the isolation that was in effect, as the fields of `Posture`.
         model_use: the metrics about the trial's requests to models, and tokens and cost that only its spans report.
         changed: the paths of the workspace's files that the trial changed or deleted.
@@ -209,7 +210,7 @@ def capture(
         started_us=attempt.times.started_us,
         ended_us=attempt.times.ended_us,
         duration_ms=attempt.times.duration_ms,
-        cost_usd=attempt.cost_usd + earlier_usd,
+        cost_usd=cost_of(row.metrics) + earlier_usd,
         posture=asdict(attempt.posture),
         model_use=model_use,
         changed=changed,

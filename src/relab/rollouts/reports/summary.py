@@ -25,7 +25,7 @@ from relab.stats.verdicts import Verdict
 _RULE: Final = "=" * 30
 _WIDTH: Final = 160
 _REASON_WIDTH: Final = 600
-"""Greatest length of the reason, which ends with the remedy of an error."""
+"""Greatest length of the reason and of a next step, which end with the remedy of an error."""
 _NO_CHANGE: Final = "# the flags were never read, so there is nothing to restore"
 
 
@@ -54,7 +54,7 @@ def summary_text(record: RolloutRecord) -> str:
         _SummarySection("INPUTS", _inputs(record), 0),
         _SummarySection("RESULTS", _results(record), 4),
         _SummarySection("VERDICT", _verdict(record), 3),
-        _SummarySection("NEXT STEP", [f"- {step}" for step in next_steps(record)], 1),
+        _SummarySection("NEXT STEP", [_line(step, _REASON_WIDTH) for step in next_steps(record)], 1),
         _SummarySection("APPLY COMMAND", _command(record.apply_command, "# the flags were never read"), 0),
         _SummarySection("ROLLBACK", _command(record.rollback_command, _NO_CHANGE), 10_000),
     ]

@@ -16,7 +16,9 @@ import vl_convert
 
 from relab.charts.pages import embeddable, visible
 from relab.experiments.results import report
+from relab.experiments.results.analysis import SUMMARY, analyze_run
 from relab.experiments.results.report import write_report
+from relab.experiments.results.result_tables import ANALYSIS
 from rig.trial_rows import trial_row, write_run
 
 HOSTILE = (
@@ -228,13 +230,26 @@ def test_a_run_with_nothing_to_show_says_so(tmp_path: Path) -> None:
 
 
 def test_estimated_cost_is_shown_as_one_beside_a_reported_cost(tmp_path: Path) -> None:
-    costs = {"base": {"cost_usd": 0.5}, "better": {"estimated_cost_usd": 0.25}}
+    costs = {"base": {"cost_usd": 500.0}, "better": {"estimated_cost_usd": 0.25}}
     rows = [trial_row(variant, task, metrics=metrics) for variant, metrics in costs.items() for task in range(4)]
     page = Page(write_report(write_run(tmp_path / "run", rows)))
 
     totals = {row[0]: row[-1] for row in page.rows if row[0] in {"base (baseline)", "better"} and len(row) > 10}
-    assert totals == {"base (baseline)": "2", "better": "1 (estimated)"}
+    assert totals == {"base (baseline)": "2,000", "better": "1 (estimated)"}
     assert "4 tasks, 1 repeat," in page.text
+
+
+def test_report_from_a_summary_of_an_earlier_version_is_written_without_estimated_costs(tmp_path: Path) -> None:
+    """An earlier version summarized a harness's own metric `estimated_cost_usd` without its total and quantiles."""
+    rows = [trial_row(v, task, metrics={"estimated_cost_usd": 0.25}) for v in ("base", "better") for task in range(4)]
+    run_dir = write_run(tmp_path / "run", rows)
+    analyze_run(run_dir)
+    summary = json.loads((run_dir / ANALYSIS / SUMMARY).read_bytes())
+    for figures in summary["variants"].values():
+        del figures["estimated_cost_usd_total"], figures["quantiles"]["estimated_cost_usd"]
+    (run_dir / ANALYSIS / SUMMARY).write_text(json.dumps(summary))
+
+    assert "mean estimated cost" not in Page(write_report(run_dir)).text
 
 
 def test_estimate_without_an_interval_is_drawn_as_a_dot(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -112,6 +113,21 @@ def test_entry_that_is_not_a_regular_file_is_rejected_at_once_and_not_listed(
         cache.find(key)
     if make is not os.mkdir:
         assert cache.find(key) is None
+
+
+def test_entry_that_cannot_be_opened_at_the_moment_is_not_deleted(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    key = cache.key({"n": 1})
+    assert cache.put(key, captured(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        found = cache.find(key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert found is None
+    assert cache.path(key).exists()
 
 
 def test_entry_of_another_key_or_another_cache_is_rejected(tmp_path: Path) -> None:
