@@ -98,6 +98,7 @@ AZURE = """\
         (DEBIAN_DEPENDENCY, BuildStatus.FAILED),
         (PATCH, BuildStatus.FAILED),
         ("npm error code E503\nok 1 - charges\n# fail 0\n", BuildStatus.SUCCESS),
+        ("error: failed to parse manifest at `/src/Cargo.toml`\n", BuildStatus.FAILED),
         ("a.ts(1,7): error TS2322: Type 'string' is not assignable.\n", BuildStatus.FAILED),
         ("Found 3 errors in 2 files (checked 2 source files)\n", BuildStatus.FAILED),
         ("Success: no issues found in 1 source file\n", BuildStatus.SUCCESS),
@@ -181,6 +182,12 @@ py: exit 1 (1.00 seconds) /src> pytest pid=3
     assert [line.number for line in chosen(log)] == [6]
 
 
+def test_output_before_the_skipped_stages_of_jenkins_explains_a_failure() -> None:
+    log = 'schema drift\nStage "deploy" skipped due to earlier failure(s)\nremoved the workspace\nFinished: FAILURE\n'
+
+    assert [line.text for line in chosen(log)] == ["schema drift"]
+
+
 def test_clean_up_after_a_failed_stage_of_jenkins_does_not_hide_the_failure() -> None:
     log = """\
 [Pipeline] sh
@@ -199,6 +206,24 @@ def test_log_of_another_ci_system_is_recognised(log: str, kind: str) -> None:
 
     assert found.kind == kind
     assert found.status is BuildStatus.FAILED
+
+
+def test_log_of_buildkite_that_succeeded_is_recognised() -> None:
+    assert read_source(io.BytesIO(b"~~~ Running commands\n1 passed in 0.00s\n")).kind == "buildkite"
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        (PATCH, "Hunk #1 FAILED at 1."),
+        (
+            "  1) test raises (CartTest)\n     test/cart_test.exs:9\n     ** (ArgumentError) no price\n1 test, 1 failure\n",
+            "** (ArgumentError) no price",
+        ),
+    ],
+)
+def test_error_of_a_build_is_the_message_below_its_header(log: str, error: str) -> None:
+    assert read_source(io.BytesIO(log.encode())).error == error
 
 
 def test_job_of_azure_without_an_error_succeeded() -> None:
