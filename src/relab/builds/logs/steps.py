@@ -10,10 +10,12 @@ from typing import Final
 from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.models import BuildLine
 
-_STARTS: Final = re.compile("|".join(each.step_starts.pattern for each in FORMATS if each.step_starts is not None))
+STEP_STARTS: Final = re.compile("|".join(each.step_starts.pattern for each in FORMATS if each.step_starts is not None))
+"""The first line of a step or command of a build, in any format."""
 _NESTING: Final = tuple((each.step_starts, each.step_ends) for each in FORMATS if each.step_starts and each.step_ends)
 _ENDS: Final = re.compile("|".join(ends.pattern for _, ends in _NESTING))
 _FAILS: Final = re.compile("|".join(each.step_fails.pattern for each in FORMATS if each.step_fails is not None))
+_TOLERATED: Final = re.compile("|".join(each.step_tolerated.pattern for each in FORMATS if each.step_tolerated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class BuildSteps:
 
     Attributes:
         starts: the positions of the lines that start a step, ascending; the first is 0.
-        failure: the position of the line that reports the first failed step, or None if no line does.
+        failure: the position of the line that reports the first failed step, or None if no line does;
+            a step whose failure was tolerated does not count.
     """
 
     starts: tuple[int, ...]
@@ -39,9 +42,11 @@ def find_steps(lines: Sequence[BuildLine]) -> BuildSteps:
         text = line.text
         if failure is None and _FAILS.match(text):
             failure = position
+        elif failure is not None and _TOLERATED.match(text):
+            failure = None
         elif _ENDS.match(text):
             depth = max(0, depth - 1)
-        elif _STARTS.match(text):
+        elif STEP_STARTS.match(text):
             can_nest = any(start.match(text) for start, _ in _NESTING)
             if position and (depth == 0 or not can_nest):
                 starts.append(position)

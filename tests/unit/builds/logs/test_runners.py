@@ -98,6 +98,7 @@ AZURE = """\
         (DEBIAN_DEPENDENCY, BuildStatus.FAILED),
         (PATCH, BuildStatus.FAILED),
         ("npm error code E503\nok 1 - charges\n# fail 0\n", BuildStatus.SUCCESS),
+        ("error: failed to parse manifest at `/src/Cargo.toml`\n", BuildStatus.FAILED),
         ("a.ts(1,7): error TS2322: Type 'string' is not assignable.\n", BuildStatus.FAILED),
         ("Found 3 errors in 2 files (checked 2 source files)\n", BuildStatus.FAILED),
         ("Success: no issues found in 1 source file\n", BuildStatus.SUCCESS),
@@ -113,12 +114,116 @@ def test_end_of_a_tool_that_runs_other_tools_is_read(log: str, status: BuildStat
     assert log_result(log_of(log).lines).status is status
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        "npm error code 1\nnpm error workspace @shop/cart@1.0.0\n+ true\n+ node --test\n# fail 0\n",
+        PRE_COMMIT + "  lint: OK (3.20 seconds)\n  congratulations :) (3.50 seconds)\n",
+        PRE_COMMIT + "nox > Session lint was successful in 2 seconds.\n",
+        PRE_COMMIT + "make: [Makefile:3: lint] Error 1 (ignored)\n1 passed in 0.00s\n",
+        PRE_COMMIT + "$ pre-commit run\n" + PRE_COMMIT.splitlines()[-1],
+    ],
+)
+def test_failure_that_the_build_tolerated_does_not_last(log: str) -> None:
+    assert log_result(log_of(log).lines).status is BuildStatus.SUCCESS
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "1 passed in 0.00s\nFound 3 errors (3 fixed, 0 remaining).\n",
+        "1 passed in 0.00s\nStatus: skipped\n",
+        "1 passed in 0.00s\nerror: failed to load the cache\n",
+        "1 passed in 0.00s\nfailed to build the cache key\n",
+        "1/2 main.test.a...OK\n2/2 main.test.b...SKIP\n1 passed; 1 skipped; 0 failed.\n",
+    ],
+)
+def test_lines_that_resemble_a_failure_of_a_tool_leave_the_success(log: str) -> None:
+    assert log_result(log_of(log).lines).status is BuildStatus.SUCCESS
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "parser.........Passed\nlexer........Failed\n",
+        "##[section]Finishing: checkout\n##[section]Starting: tests\nrunning\n",
+    ],
+)
+def test_log_without_the_result_of_its_last_part_is_no_success(log: str) -> None:
+    assert log_result(log_of(log).lines).status is BuildStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "line", ["ERROR: Error cloning remote repo 'origin'", "ERROR: Error during SonarScanner execution"]
+)
+def test_errors_of_other_tools_are_not_those_of_bazel(line: str) -> None:
+    assert [each.why for each in chosen(f"{line}\njava.lang.IllegalStateException: x\n")] == [
+        "Jenkins: error of a Jenkins plugin"
+    ] * 2
+
+
+def test_output_of_programs_that_log_as_bazel_does_is_no_noise() -> None:
+    log = 'INFO:     127.0.0.1:41 - "GET /metrics HTTP/1.1" 404\nDEBUG: schema drift\n'
+
+    assert [line.number for line in chosen(log)] == [1, 2]
+
+
+def test_command_whose_failure_tox_ignores_is_not_the_failed_step() -> None:
+    log = """\
+lint: commands[0]> - flake8
+a.py:1:1: F401 'os' imported but unused
+lint: exit 1 (0.10 seconds) /src> flake8 pid=1
+lint: command failed but is marked ignore outcome so handling it as success
+py: commands[0]> pytest
+FAILED t.py::x - assert 1 == 2
+py: exit 1 (1.00 seconds) /src> pytest pid=3
+  evaluation failed :( (1.20 seconds)
+"""
+    assert [line.number for line in chosen(log)] == [6]
+
+
+def test_output_before_the_skipped_stages_of_jenkins_explains_a_failure() -> None:
+    log = 'schema drift\nStage "deploy" skipped due to earlier failure(s)\nremoved the workspace\nFinished: FAILURE\n'
+
+    assert [line.text for line in chosen(log)] == ["schema drift"]
+
+
+def test_clean_up_after_a_failed_stage_of_jenkins_does_not_hide_the_failure() -> None:
+    log = """\
+[Pipeline] sh
+FAILED t.py::x - assert 1 == 2
+[Pipeline] { (Declarative: Post Actions)
+[Pipeline] sh
+Error response from daemon: No such container: x
+Finished: FAILURE
+"""
+    assert 2 in [line.number for line in chosen(log)]
+
+
 @pytest.mark.parametrize(("log", "kind"), [(BUILDKITE, "buildkite"), (AZURE, "azure")])
 def test_log_of_another_ci_system_is_recognised(log: str, kind: str) -> None:
     found = read_source(io.BytesIO(log.encode()))
 
     assert found.kind == kind
     assert found.status is BuildStatus.FAILED
+
+
+def test_log_of_buildkite_that_succeeded_is_recognised() -> None:
+    assert read_source(io.BytesIO(b"~~~ Running commands\n1 passed in 0.00s\n")).kind == "buildkite"
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        (PATCH, "Hunk #1 FAILED at 1."),
+        (
+            "  1) test raises (CartTest)\n     test/cart_test.exs:9\n     ** (ArgumentError) no price\n1 test, 1 failure\n",
+            "** (ArgumentError) no price",
+        ),
+    ],
+)
+def test_error_of_a_build_is_the_message_below_its_header(log: str, error: str) -> None:
+    assert read_source(io.BytesIO(log.encode())).error == error
 
 
 def test_job_of_azure_without_an_error_succeeded() -> None:

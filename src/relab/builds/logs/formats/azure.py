@@ -14,7 +14,8 @@ FORMAT = LogFormat(
     ),
     step_starts=re.compile(r"##\[section\]Starting: "),
     results=(
-        # Azure prints no result of a job that succeeded.
+        # Azure prints no result of a job that succeeded. A task that only starts did not end.
+        ResultRule(re.compile(r"##\[section\]Starting: "), BuildStatus.UNKNOWN, is_final=True, is_default=True),
         ResultRule(re.compile(r"##\[section\]Finishing: "), BuildStatus.SUCCESS, is_final=True, is_default=True),
     ),
 )

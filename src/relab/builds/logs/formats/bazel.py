@@ -19,7 +19,9 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "error of Bazel",
-            re.compile(r"ERROR: (?:/\S{1,300}:\d{1,7}:\d{1,5}: |Skipping |An error occurred|no such |Error )"),
+            re.compile(
+                r"ERROR: (?:/\S{1,300}:\d{1,7}:\d{1,5}: |Skipping '|An error occurred during the fetch of |no such (?:package|target) |Error computing )"
+            ),
             re.compile(r"\s+\S|Error in \w{1,60}: "),
             weight=0.9,
             max_lines=40,
@@ -40,7 +42,8 @@ FORMAT = LogFormat(
         ),
     ),
     noise=re.compile(
-        r"INFO: |Loading: |Analyzing: |DEBUG: |WARNING: Download from|\d{10}\.\d{9}: src/main/tools/|\[[\d,]{1,12} / [\d,]{1,12}\] "
+        r"INFO: (?:Analyzed |Found \d|Elapsed time: |Build |From |Invocation ID: |Reading |Options |Streaming |Current date |Running command |Repository |\d+ process)"
+        r"|Loading: *(?:$|\d)|Analyzing: (?:target |\d)|DEBUG: \S{1,300}:\d|WARNING: Download from|\d{10}\.\d{9}: src/main/tools/|\[[\d,]{1,12} / [\d,]{1,12}\] "
     ),
     results=(
         ResultRule(

@@ -50,7 +50,6 @@ FORMAT = LogFormat(
             BuildStatus.SUCCESS,
         ),
         # sbuild.
-        ResultRule(re.compile(r"Status: (?:attempted|failed|given-back|skipped)$"), BuildStatus.FAILED),
-        ResultRule(re.compile(r"Status: successful$"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r"Fail-Stage: \S|Status: (?:attempted|given-back)$"), BuildStatus.FAILED),
     ),
 )

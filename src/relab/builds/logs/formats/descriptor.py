@@ -63,15 +63,19 @@ class ResultRule:
     Attributes:
         line: the pattern, which must match at the start of the line. Its optional group `duration` is the duration of
             the build.
-        status: the status that the line reports; None if it reports only a duration.
+        status: the status that the line reports; None if it reports only a duration. `unknown` takes back an earlier
+            `is_default` result.
         is_final: whether the line reports the end of the whole job; False for the end of one tool in the job.
-        is_default: whether the line is weak evidence. It is then ignored if an earlier line reported the end of the
-            whole job, or if the log was shortened.
+        is_default: whether the line is weak evidence. It is then ignored if an earlier line with strong evidence
+            reported the end of the whole job, or if the log was shortened.
         yields_to: the statuses after which the line is ignored, if the same tool reported them. For example, a tool may
             print the number of failed tests and then the number of passed tests.
         only_after: the line counts only if this is the last status that the same tool reported. None: it always counts.
         is_lasting: whether the tool goes on after the line, and ends with this status even so. Results of single tools
-            after the line are then ignored. For example, npm runs the tests of the other workspaces after a failure.
+            after the line are then ignored until the build starts its next step or command, which shows that it
+            tolerated the failure. For example, npm runs the tests of the other workspaces after a failure.
+        is_outer: whether the tool runs other tools and reports how they ended together; the line counts even after a
+            lasting result.
     """
 
     line: re.Pattern[str]
@@ -81,6 +85,7 @@ class ResultRule:
     yields_to: tuple[BuildStatus, ...] = ()
     only_after: BuildStatus | None = None
     is_lasting: bool = False
+    is_outer: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,7 @@ class LogFormat:
         step_starts: the pattern of the first line of a step or command of the build.
         step_ends: the pattern of the last line of a step, if steps can be nested.
         step_fails: the pattern of the line that reports the failure of the step before it.
+        step_tolerated: the pattern of the line after it that says that the build goes on as if the step had succeeded.
         results: the rules for a line that says how the build ended; the first rule that matches is used.
         tests: the rules for a line with the result of one test.
         failed_lists: the rules for lists of failed tests.
@@ -176,6 +182,7 @@ class LogFormat:
     step_starts: re.Pattern[str] | None = None
     step_ends: re.Pattern[str] | None = None
     step_fails: re.Pattern[str] | None = None
+    step_tolerated: re.Pattern[str] | None = None
     results: tuple[ResultRule, ...] = ()
     tests: tuple[NamedTestRule, ...] = ()
     failed_lists: tuple[FailedListRule, ...] = ()

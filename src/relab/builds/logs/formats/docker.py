@@ -34,7 +34,7 @@ FORMAT = LogFormat(
     results=(
         ResultRule(
             re.compile(
-                r"The command '.{1,1500}' returned a non-zero code: \d|(?:ERROR: )?failed to (?:solve|build)\b|#\d{1,6} ERROR: |executor failed running \["
+                r"The command '.{1,1500}' returned a non-zero code: \d|(?:ERROR: )?failed to (?:solve|build):|#\d{1,6} ERROR: |executor failed running \["
                 r"|(?:COPY|ADD) failed: "
             ),
             BuildStatus.FAILED,

@@ -37,7 +37,6 @@ FORMAT = LogFormat(
     noise=re.compile(
         r" > \S{0,40}git |Sending e-mails|Finished: |\[WS-CLEANUP\]|Archiving artifacts|Recording test|\[Pipeline\]|GitHub Issue Notifier|Email was triggered"
     ),
-    step_starts=re.compile(r"\[Pipeline\] (?:sh|bat|powershell|pwsh)\b"),
     step_fails=re.compile(
         r"Build step '.{1,200}' marked build as failure|Stage \".{1,200}\" skipped due to earlier failure"
     ),

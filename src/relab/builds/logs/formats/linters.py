@@ -43,7 +43,9 @@ FORMAT = LogFormat(
     results=(
         # Ruff, mypy, and ESLint.
         ResultRule(
-            re.compile(r"Found [1-9]\d{0,8} errors?(?: \(.{1,80}\)| in \d{1,9} files?\b.{0,80})?\.?$"),
+            re.compile(
+                r"Found [1-9]\d{0,8} errors?(?: \((?!.{1,60}, 0 remaining\)).{1,80}\)| in \d{1,9} files?\b.{0,80})?\.?$"
+            ),
             BuildStatus.FAILED,
         ),
         ResultRule(re.compile(r"[1-9]\d{0,8} files? would be reformatted\b"), BuildStatus.FAILED),

@@ -35,11 +35,13 @@ FORMAT = LogFormat(
                 r"nox > (?:Session .{1,200} (?:failed|aborted)\b|\* .{1,200}: (?:failed|aborted))|nox > Error while "
             ),
             BuildStatus.FAILED,
+            is_outer=True,
         ),
         ResultRule(
             re.compile(r"nox > (?:Session .{1,200} was successful|\* .{1,200}: success)"),
             BuildStatus.SUCCESS,
             yields_to=(BuildStatus.FAILED,),
+            is_outer=True,
         ),
     ),
 )

@@ -6,6 +6,9 @@ from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRul
 from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus
 
+_HOOK = r"(?=.{79,300}$)[^.]{1,200}+\.{3,300}+"
+"""The name of a hook and the dots after it; with the result, a line has at least 79 characters."""
+
 FORMAT = LogFormat(
     "pre-commit",
     rules=(
@@ -19,7 +22,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "result of a hook",
-            re.compile(r"[^.]{1,77}+\.{3,79}+Failed$|- (?:hook id: |exit code: |duration: )"),
+            re.compile(rf"{_HOOK}Failed$|- (?:hook id: |exit code: |duration: )"),
             weight=0.2,
             role=LineRole.CONSEQUENCE,
         ),
@@ -31,14 +34,12 @@ FORMAT = LogFormat(
             max_lines=200,
         ),
     ),
-    noise=re.compile(
-        r"[^.]{1,77}+\.{3,79}+(?:\(.{1,40}\))?(?:Passed|Skipped)$|\[INFO\] |pre-commit hook\(s\) made changes\."
-    ),
+    noise=re.compile(rf"{_HOOK}(?:\(.{{1,40}}\))?(?:Passed|Skipped)$|\[INFO\] |pre-commit hook\(s\) made changes\."),
     results=(
         # The other hooks run after a failed one, also those that run tests.
         ResultRule(
             re.compile(r"- (?:exit code: [1-9]|files were modified by this hook$)"), BuildStatus.FAILED, is_lasting=True
         ),
-        ResultRule(re.compile(r"[^.]{1,77}+\.{3,79}+Passed$"), BuildStatus.SUCCESS, yields_to=(BuildStatus.FAILED,)),
+        ResultRule(re.compile(rf"{_HOOK}Passed$"), BuildStatus.SUCCESS, yields_to=(BuildStatus.FAILED,)),
     ),
 )

@@ -61,7 +61,7 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"test result: ok\."), BuildStatus.SUCCESS),
         ResultRule(
             re.compile(
-                r"test result: FAILED\.|error: (?:could not (?:compile|document)|test failed|\d+ targets? failed|failed to (?:load|parse|select|get|run custom build))"
+                r"test result: FAILED\.|error: (?:could not (?:compile|document)|test failed|\d+ targets? failed|failed to (?:load (?:manifest|source)|parse (?:manifest|lock)|select a version|get `|run custom build))"
             ),
             BuildStatus.FAILED,
         ),

@@ -13,7 +13,9 @@ FORMAT = LogFormat(
     rules=(
         BlockRule(
             "environment that cannot be used",
-            re.compile(rf"{_ENVIRONMENT}(?:failed with \S|Exception running subprocess )"),
+            re.compile(
+                rf"{_ENVIRONMENT}(?:failed with (?!(?:exit|status|code|error|signal)\b|\d)\S|Exception running subprocess )"
+            ),
             weight=0.9,
         ),
         BlockRule(
@@ -35,12 +37,17 @@ FORMAT = LogFormat(
     noise=re.compile(rf"\s*{_ENVIRONMENT}(?:OK\b|install_\w{{1,40}}> |recreate env )|\.pkg: "),
     step_starts=re.compile(rf"{_ENVIRONMENT}(?:commands(?:_pre|_post)?\[\d{{1,4}}\]|install_\w{{1,40}})> "),
     step_fails=re.compile(rf"{_ENVIRONMENT}exit -?[1-9]\d{{0,9}} \([\d.]{{1,12}} seconds\)"),
+    step_tolerated=re.compile(rf"{_ENVIRONMENT}command failed but is marked ignore outcome"),
     results=(
         ResultRule(
-            re.compile(r"\s+evaluation failed :\((?: \((?P<duration>[\d.]{1,12} s)econds\))?"), BuildStatus.FAILED
+            re.compile(r"\s+evaluation failed :\((?: \((?P<duration>[\d.]{1,12} s)econds\))?"),
+            BuildStatus.FAILED,
+            is_outer=True,
         ),
         ResultRule(
-            re.compile(r"\s+congratulations :\)(?: \((?P<duration>[\d.]{1,12} s)econds\))?"), BuildStatus.SUCCESS
+            re.compile(r"\s+congratulations :\)(?: \((?P<duration>[\d.]{1,12} s)econds\))?"),
+            BuildStatus.SUCCESS,
+            is_outer=True,
         ),
         ResultRule(re.compile(r"[\w.-]{1,100}+: HandledError\| "), BuildStatus.FAILED),
         # tox 3, in its summary; it prints `congratulations` too.

@@ -29,7 +29,9 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"All \d{1,6} tests passed\.$"), BuildStatus.SUCCESS),
+        ResultRule(
+            re.compile(r"All \d{1,6} tests passed\.$|\d{1,6} passed; \d{1,6} skipped; 0 failed\.$"), BuildStatus.SUCCESS
+        ),
     ),
     tests=(
         NamedTestRule(re.compile(rf"{_TEST}(?P<outcome>OK|SKIP|FAIL)\b"), _OUTCOMES),
