@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,18 +46,36 @@ postgres.destroy()
 redis.destroy()
 """
 
+IS_KILLED_WITH_A_COMMAND = """
+import os, signal, sys
+from pathlib import Path
+from support.lab.preloaded import Command, share, start_server
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="orphans are looked for in /proc")
-def test_shared_servers_survive_the_removal_of_a_trials_orphans() -> None:
+share(start_server(loads=False))
+with open(os.devnull, "r+b") as nothing:
+    code = "import signal; signal.pause()"
+    command = Command([code], environment=dict(os.environ), cwd=Path("/"), streams=(nothing,) * 3, module="-c")
+print(command.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run_program(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a new interpreter that finds the modules of the tests."""
     here = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", STARTS_AFTER_A_TRIAL],
+    return subprocess.run(
+        [sys.executable, "-c", code],
         env={"PYTHONPATH": f"{here}:{here.parent}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="orphans are looked for in /proc")
+def test_shared_servers_survive_the_removal_of_a_trials_orphans() -> None:
+    done = run_program(STARTS_AFTER_A_TRIAL)
     assert done.stdout.split() == ["0", "0", "None", "None"], done.stderr
 
 
@@ -71,3 +90,18 @@ def test_process_that_forks_commands_adopts_and_reaps_what_a_killed_one_leaves()
     assert left.parent() == forking
     left.kill()
     wait_until(lambda: not psutil.pid_exists(left.pid))
+
+
+def test_command_of_a_killed_test_process_ends() -> None:
+    done = run_program(IS_KILLED_WITH_A_COMMAND)
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    wait_until(lambda: not is_running(int(done.stdout)))
+
+
+def is_running(pid: int) -> bool:
+    """Return whether the process exists and is no zombie, which a container may leave unreaped."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -247,13 +247,18 @@ class _Forks:
             assert ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
     def serve(self) -> Mapping[str, Any] | None:
-        """Fork for requests until standard input ends, then return None; in a forked process, return its request."""
+        """Fork for requests until standard input ends, then return None; in a forked process, return its request.
+
+        Forks that still run at the end are asked to end (SIGTERM): a killed test process has left them.
+        """
         with selectors.DefaultSelector() as ready:
             for source in (self._listening.fileno(), self._ended, sys.stdin.fileno()):
                 ready.register(source, selectors.EVENT_READ)
             while True:
                 for key, _ in ready.select():
                     if key.fd == sys.stdin.fileno():
+                        for pid in self._waiting:
+                            os.kill(pid, signal.SIGTERM)
                         return None
                     if key.fd == self._ended:
                         os.read(self._ended, 4_096)
