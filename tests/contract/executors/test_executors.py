@@ -242,7 +242,7 @@ answer(metrics={"cost_usd": 2.0})
     cached = bench.executor.submit(bench.trial(1)).result(TIMEOUT_S)
 
     assert (tmp_path / "log").read_text().splitlines() == ["trial_1"]
-    assert (ran.row.cached_from, cached.row.cached_from) == (None, "run_1.trial_1")
+    assert (ran.row.cached_from, cached.row.cached_from) == (None, f"{bench.context.run_id}.trial_1")
     assert cached.agent_run is None
     assert cached.row.started_at == ran.row.started_at
     assert {path.relative_to(folder) for path in folder.rglob("*")} == files

@@ -23,7 +23,7 @@ answer()
 
 
 def open_bench(folder: Path, address: str, harness: str) -> Bench:
-    """Open an executor for the run `run_1` in a project of its own."""
+    """Open an executor in a project of its own; all have the same run id."""
     return Benches(RAY_EXECUTOR, folder, address).open(
         harness, tasks=1, baseline={"variant_id": "control", "bindings": {"meet": str(folder)}}
     )

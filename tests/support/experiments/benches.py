@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ class Bench:
     def trial(self, number: int, previous_id: str | None = None) -> Trial:
         """Return the trial at a position of the plan, counted from 1."""
         slot = self.resolved.plan.slot(number - 1)
-        return trial_at(slot, self.resolved.config, self.resolved.tasks, run_id="run_1", previous_id=previous_id)
+        return trial_at(
+            slot, self.resolved.config, self.resolved.tasks, run_id=self.context.run_id, previous_id=previous_id
+        )
 
 
 class Benches:
@@ -47,10 +50,13 @@ class Benches:
         project = Project.make(self.folder, harness, tasks)
         project.configure(**sections)
         resolved = resolve(project.experiment)
-        run_dir, stop = project.root / ".lab" / "runs" / "run_1", StopSwitch()
+        # A sandbox kills what earlier processes of its run have left, on the whole machine. Tests of other processes run there
+        # at the same time, so their runs must have other ids.
+        run_id = f"run_{os.getpid()}"
+        run_dir, stop = project.root / ".lab" / "runs" / run_id, StopSwitch()
         settings = RunSettings(
             config=resolved.config,
-            run_id="run_1",
+            run_id=run_id,
             root=project.root,
             clock=SystemClock(),
             host_environment={},
