@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.rollouts.judging import effect_so_far, judge
-from relab.rollouts.models import Arm, RolloutJudgement, RouteFigures
+from relab.rollouts.models import Arm, RouteFigures
 from relab.rollouts.plans.models import Plan
 from relab.stats.verdicts import Verdict
 from unit.rollouts.rollout_windows import REQUESTS, altered, assert_invalid, plan_of, rollout
@@ -291,35 +291,6 @@ def test_slower_route_warns() -> None:
     assert [route.name for route in found.routes] == ["search"]
     assert found.routes[0].estimate_pct == pytest.approx(60)
     assert any("P95 of search changed by +60.0 %" in warning for warning in found.warnings)
-
-
-def four_arms(flow: float, routing: float, together: float | None = None) -> RolloutJudgement:
-    plan = plan_of(8, experiment="factorial: true")
-    both = 100 * ((1 + flow / 100) * (1 + routing / 100) - 1) if together is None else together
-    change = {Arm.A: 0.0, Arm.B: both, Arm.C: flow, Arm.D: routing}
-    return judge(rollout(plan, 8, 0, of_arm=change.__getitem__), plan)
-
-
-def test_factorial_plan_attributes_the_gain_to_a_factor() -> None:
-    found = four_arms(flow=-40, routing=0)
-
-    assert found.verdict is Verdict.PASS
-    assert found.factors is not None
-    assert found.factors.flow.estimate_pct == pytest.approx(-40, abs=3)
-    assert found.factors.routing.estimate_pct == pytest.approx(0, abs=3)
-    assert "The gain comes from flow control" in found.factors.attribution
-
-
-def test_factorial_plan_shows_an_interaction() -> None:
-    found = four_arms(flow=-20, routing=-20, together=-20)
-
-    assert found.factors is not None
-    assert found.factors.interaction.estimate_pct == pytest.approx(25, abs=5)
-    assert "gain less than each alone suggests" in found.factors.attribution
-
-
-def test_judgement_of_a_plan_without_factors_has_no_factors() -> None:
-    assert judge(rollout(PLAN, 8, -30), PLAN).factors is None
 
 
 @settings(max_examples=30)
