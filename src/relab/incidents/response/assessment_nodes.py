@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import asdict
 from typing import Any
 
@@ -130,19 +132,21 @@ class AssessmentNodes:
         """Run new probes and diagnose the incident from the start; return the changed keys of the state.
 
         If the state has a confirmed cause for which no plan was executed, and the new cause is unknown, repeat this
-        with the next polls, at most `_MAX_REPEATS` times.
+        with the next polls, at most `_MAX_REPEATS` times and for `rediagnosis_timeout_s`.
         """
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}
         investigator = await self._world.investigator(state["incident_id"], facts)
         thought = await investigator.investigate(await investigator.gather(poll))
-        for _ in range(_MAX_REPEATS if was_sure(state) else 0):
-            if thought.best.cause != UNNAMED:
-                break
-            number = feed.number
-            poll = (await feed.after(number))[-1]
-            thought = await investigator.investigate(await investigator.gather(poll))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._world.settings.rediagnosis_timeout_s):
+                for _ in range(_MAX_REPEATS if was_sure(state) else 0):
+                    if thought.best.cause != UNNAMED:
+                        break
+                    number = feed.number
+                    poll = (await feed.after(number))[-1]
+                    thought = await investigator.investigate(await investigator.gather(poll))
         return await self._append_diagnosis(state["incident_id"], thought)
 
     async def _append_diagnosis(self, incident_id: str, thought: InvestigationResult) -> IncidentState:

@@ -306,6 +306,7 @@ class PlanningNodes:
             "state_digest": ready.digest,
             "approval_id": None,
             "ground": ruling.reason,
+            "stood_down_us": 0,
             "waits": waits,
         }
 
@@ -340,12 +341,17 @@ class PlanningNodes:
         world, count = self._world, state.get("stand_downs", 0) + 1
         new_event = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
         await world.append_events(state["incident_id"], Phase.PLAN, new_event)
-        if count > world.settings.max_stand_downs:
-            return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
+        seen_us = world.clock.now_us()
+        began_us = state.get("stood_down_us", 0) or seen_us
+        # A clock that was set back must not prolong the waits.
+        is_late = abs(seen_us - began_us) / 1_000_000 >= world.settings.stand_down_timeout_s
+        changed: IncidentState = {"reason": ruling.reason, "stand_downs": count, "stood_down_us": began_us}
+        if is_late or count > world.settings.max_stand_downs:
+            return {**changed, "way": "escalate"}
         # The next probe covers everything that others did until now, so only later actions of others count then.
-        seen_us, seen = world.clock.now_us(), await self._survey.records_seen()
+        seen = await self._survey.records_seen()
         await world.pause(world.settings.stand_down_s)
-        changed: IncidentState = {"way": "investigate", "reason": ruling.reason, "stand_downs": count}
+        changed["way"] = "investigate"
         if ruling.ground is PolicyRule.OTHERS_ACT:
             changed["others_since_us"] = seen_us
             if seen is not None:
