@@ -105,6 +105,7 @@ def state_after_news(
         "relooked_at": [*state.get("relooked_at", []), now_us][-MAX_REDIAGNOSES:],
         "stand_downs": 0,
         "stood_down_us": 0,
+        "refused_cause": "",
         "waits": 0,
         "unanswered": 0,
         "suspected": "",

@@ -16,12 +16,12 @@ from relab.incidents.actions.errors import ActionServerBusyError, ActionServerEr
 from relab.incidents.actions.planning import ActionPlan, Escalation, next_plan
 from relab.incidents.actions.policy import Autonomy, Permission, PolicyRule, Ruling
 from relab.incidents.actions.records import ActionRecord, ActionStatus, ExcludedAction, RepairResult
-from relab.incidents.response.assessment_nodes import AssessmentNodes
+from relab.incidents.response.assessment_nodes import AssessmentNodes, was_sure
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.news import NEWS, state_after_news, unused_news
 from relab.incidents.response.recovery import PASSED, WELL_AGAIN
 from relab.incidents.response.situation import SituationReader
-from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
+from relab.incidents.response.state import IncidentState, Way, asked_as, load_candidates, load_known
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 from relab.knowledge.models import UNNAMED
 
@@ -262,7 +262,8 @@ class PlanningNodes:
             {"attempt": state.get("attempt", 0) + 1},
         )
         await self._world.append_events(state["incident_id"], Phase.PLAN, new_event)
-        return {"way": "investigate" if count < _MAX_PLANS else "escalate", "reason": reason}
+        way: Way = "investigate" if count < _MAX_PLANS else "escalate"
+        return {"way": way, "reason": reason, "refused_cause": plan.cause if was_sure(state) else ""}
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Carry out the policy's decision on a plan, and return the changed keys of the state, with the next node.
