@@ -23,8 +23,8 @@ class ResponderSettings:
         max_stand_downs: the number of such waits before an incident is handed over to people.
         stand_down_timeout_s: the time limit for these waits and the diagnoses between them, in seconds. When it has
             passed, no other wait begins, and the incident is handed over to people.
-        rediagnosis_timeout_s: the time limit for repeated diagnoses of a confirmed cause that new probes do not show,
-            in seconds.
+        rediagnosis_timeout_s: the time limit for diagnoses that are repeated because new probes do not show a confirmed
+            cause, in seconds from the beginning of the first one. The first one is always completed.
         server_retry_s: the wait before a retry if the action server (executes repairs) is busy or silent, in seconds.
         max_server_retries: the maximum number of these retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.

@@ -141,15 +141,16 @@ class AssessmentNodes:
         """Run new probes and diagnose the incident from the start; return the changed keys of the state.
 
         If the state has a confirmed cause for which no plan was executed, and the new cause is unknown, repeat this
-        with the next polls, at most `_MAX_REPEATS` times and for `rediagnosis_timeout_s`.
+        with the next polls, at most `_MAX_REPEATS` times, and until `rediagnosis_timeout_s` seconds after the beginning.
         """
         feed = self._world.watch.feed
+        deadline = asyncio.get_running_loop().time() + self._world.settings.rediagnosis_timeout_s
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}
         investigator = await self._world.investigator(state["incident_id"], facts)
         thought = await investigator.investigate(await investigator.gather(poll))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._world.settings.rediagnosis_timeout_s):
+            async with asyncio.timeout_at(deadline):
                 for _ in range(_MAX_REPEATS if was_sure(state) else 0):
                     if thought.best.cause != UNNAMED:
                         break
