@@ -21,6 +21,10 @@ class ResponderSettings:
         approval_valid_s: how long an approval request is valid, in seconds.
         stand_down_s: the length of one wait while the responder must not act, in seconds.
         max_stand_downs: the number of such waits before an incident is handed over to people.
+        stand_down_timeout_s: the time limit for these waits and the diagnoses between them, in seconds. When it has
+            passed, no other wait begins, and the incident is handed over to people.
+        rediagnosis_timeout_s: the time limit for diagnoses that are repeated because new probes do not show a confirmed
+            cause, in seconds from the beginning of the first one. The first one is always completed.
         server_retry_s: the wait before a retry if the action server (executes repairs) is busy or silent, in seconds.
         max_server_retries: the maximum number of these retries.
         use_incident_history: whether past incidents raise the prior probabilities of causes.
@@ -38,6 +42,8 @@ class ResponderSettings:
     # are stale, or while the host and several dependencies fail at once.
     stand_down_s: float = 30.0
     max_stand_downs: int = 5
+    stand_down_timeout_s: float = 300.0
+    rediagnosis_timeout_s: float = 120.0
     server_retry_s: float = 10.0
     max_server_retries: int = 6
     use_incident_history: bool = True
@@ -84,6 +90,8 @@ def settings_for(
             metrics_window_s=between(6.0, 30.0),
         ),
         stand_down_s=between(5.0, 30.0),
+        stand_down_timeout_s=between(60.0, 300.0),
+        rediagnosis_timeout_s=between(15.0, 120.0),
         server_retry_s=between(2.0, 10.0),
         use_incident_history=use_incident_history,
         model=model or ModelSettings(),

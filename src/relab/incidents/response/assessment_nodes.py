@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import asdict
 from typing import Any
 
 from relab.incidents.actions.records import idempotency_key
 from relab.incidents.diagnosis.investigation import InvestigationResult
 from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.ended_cause import EndedCause
+from relab.incidents.response.recovery import WELL_AGAIN
 from relab.incidents.response.situation import SituationReader
 from relab.incidents.response.state import (
     IncidentState,
@@ -40,6 +44,7 @@ class AssessmentNodes:
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
+        self._ended = EndedCause(world)
 
     async def monitor(self, state: IncidentState) -> IncidentState:
         """Return the latest poll as the state's `symptoms`, so that the next nodes examine this poll.
@@ -117,32 +122,41 @@ class AssessmentNodes:
         """Run more probes until they confirm a cause, or until no probe would add information.
 
         If a later node has sent the incident back (the state's `way` is `investigate`), repeat the first probes as
-        well.
+        well. If that node has done so because the repair of a confirmed cause is not possible any more, and the cause is
+        unknown now, the problem may have ended by itself: then the next node is `learn` once this is certain.
         """
         if state.get("way") == "investigate":
-            return {**await self.diagnose_again(state), "way": "plan"}
+            changed: IncidentState = {**await self.diagnose_again(state), "refused_cause": ""}
+            refused = state.get("refused_cause", "")
+            if refused and changed["diagnosis"] == UNNAMED and await self._ended.has_passed(state, refused):
+                reason = f"{refused} ended before it was repaired. {WELL_AGAIN}"
+                return {**changed, "way": "learn", "reason": reason}
+            return {**changed, "way": "plan"}
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
-        changed = await self._append_diagnosis(state["incident_id"], await investigator.investigate(known))
-        return {**changed, "way": "plan"}
+        found = await self._append_diagnosis(state["incident_id"], await investigator.investigate(known))
+        return {**found, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
         """Run new probes and diagnose the incident from the start; return the changed keys of the state.
 
         If the state has a confirmed cause for which no plan was executed, and the new cause is unknown, repeat this
-        with the next polls, at most `_MAX_REPEATS` times.
+        with the next polls, at most `_MAX_REPEATS` times, and until `rediagnosis_timeout_s` seconds after the beginning.
         """
         feed = self._world.watch.feed
+        deadline = asyncio.get_running_loop().time() + self._world.settings.rediagnosis_timeout_s
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}
         investigator = await self._world.investigator(state["incident_id"], facts)
         thought = await investigator.investigate(await investigator.gather(poll))
-        for _ in range(_MAX_REPEATS if was_sure(state) else 0):
-            if thought.best.cause != UNNAMED:
-                break
-            number = feed.number
-            poll = (await feed.after(number))[-1]
-            thought = await investigator.investigate(await investigator.gather(poll))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                for _ in range(_MAX_REPEATS if was_sure(state) else 0):
+                    if thought.best.cause != UNNAMED:
+                        break
+                    number = feed.number
+                    poll = (await feed.after(number))[-1]
+                    thought = await investigator.investigate(await investigator.gather(poll))
         return await self._append_diagnosis(state["incident_id"], thought)
 
     async def _append_diagnosis(self, incident_id: str, thought: InvestigationResult) -> IncidentState:

@@ -19,7 +19,7 @@ from relab.incidents.postmortem.signal_events import signals_event
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.news import MAX_REDIAGNOSES, RECURRED, may_diagnose_again, state_after_news, unused_news
-from relab.incidents.response.recovery import WELL_AGAIN, Recovery
+from relab.incidents.response.recovery import WELL_AGAIN, Recovery, reports_by_hand
 from relab.incidents.response.state import Handover, IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.verification_loop import VerificationLoop
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
@@ -105,7 +105,7 @@ class ClosingNodes:
             once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
-        triggers = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
+        triggers = reports_by_hand(await self._world.blocking(self._world.log.get, state["incident_id"]))
         seen = self._world.watch.outages.seen(self._world.clock.now_us())
         handed_over = await self._world.append_events(
             state["incident_id"],
@@ -150,7 +150,7 @@ class ClosingNodes:
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
-            if _triggers(incident) > state.get("heard", 0):
+            if reports_by_hand(incident) > state.get("heard", 0):
                 why = next(each.detail for each in incident.findings if each.detector == "trigger")
                 return await self._diagnose_again(state, [], f"{_AGAIN}: {why}")
             if news := await unused_news(world, state, incident):
@@ -383,11 +383,6 @@ def _known_before(state: IncidentState, helped: ServerRecord | None) -> tuple[di
         return dict(handover["facts"]), dict(handover["templates"])
     facts = load_known(state["known"]).facts if "known" in state else {}
     return dict(facts), dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {}
-
-
-def _triggers(incident: Incident) -> int:
-    """Return how often people have reported the problem of an incident by hand (`lab incidents trigger`)."""
-    return sum(each.count for each in incident.findings if each.detector == "trigger")
 
 
 def _action_result(act: ActionRecord) -> TriedActionResult:

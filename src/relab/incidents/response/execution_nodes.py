@@ -105,6 +105,7 @@ class ExecutionNodes:
         """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])
+        is_refused = error.reaction in {Reaction.ANOTHER_PLAN, Reaction.DIAGNOSE_AGAIN}
         if error.reaction in _OF_THE_MOMENT and len(again) < _MAX_REPEATS:
             again = self._once_more(state, act)
             await self._world.pause(self._world.settings.server_retry_s)
@@ -114,6 +115,7 @@ class ExecutionNodes:
             "execution_results": _with_key(state, act),
             "again": again,
             "before": {},
+            "refused_cause": act.cause if is_refused and state.get("is_confirmed") else "",
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:

@@ -49,7 +49,7 @@ def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] |
     graph.add_conditional_edges("detect", _after_detect, {"gather": "gather", "learn": "learn", "watch": "watch"})
     graph.add_edge("gather", "diagnose")
     graph.add_edge("diagnose", "investigate")
-    graph.add_edge("investigate", "plan")
+    graph.add_conditional_edges("investigate", _way, {"plan": "plan", "learn": "learn"})
     graph.add_conditional_edges(
         "plan", _way, {"approve": "approve", "execute": "execute", "investigate": "investigate", "escalate": "escalate"}
     )

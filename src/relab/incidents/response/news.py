@@ -104,6 +104,8 @@ def state_after_news(
         "relooks": state.get("relooks", 0) + 1,
         "relooked_at": [*state.get("relooked_at", []), now_us][-MAX_REDIAGNOSES:],
         "stand_downs": 0,
+        "stood_down_us": 0,
+        "refused_cause": "",
         "waits": 0,
         "unanswered": 0,
         "suspected": "",

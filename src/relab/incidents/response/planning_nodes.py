@@ -16,12 +16,12 @@ from relab.incidents.actions.errors import ActionServerBusyError, ActionServerEr
 from relab.incidents.actions.planning import ActionPlan, Escalation, next_plan
 from relab.incidents.actions.policy import Autonomy, Permission, PolicyRule, Ruling
 from relab.incidents.actions.records import ActionRecord, ActionStatus, ExcludedAction, RepairResult
-from relab.incidents.response.assessment_nodes import AssessmentNodes
+from relab.incidents.response.assessment_nodes import AssessmentNodes, was_sure
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.news import NEWS, state_after_news, unused_news
 from relab.incidents.response.recovery import PASSED, WELL_AGAIN
 from relab.incidents.response.situation import SituationReader
-from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
+from relab.incidents.response.state import IncidentState, Way, asked_as, load_candidates, load_known
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 from relab.knowledge.models import UNNAMED
 
@@ -262,7 +262,8 @@ class PlanningNodes:
             {"attempt": state.get("attempt", 0) + 1},
         )
         await self._world.append_events(state["incident_id"], Phase.PLAN, new_event)
-        return {"way": "investigate" if count < _MAX_PLANS else "escalate", "reason": reason}
+        way: Way = "investigate" if count < _MAX_PLANS else "escalate"
+        return {"way": way, "reason": reason, "refused_cause": plan.cause if was_sure(state) else ""}
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Carry out the policy's decision on a plan, and return the changed keys of the state, with the next node.
@@ -306,6 +307,7 @@ class PlanningNodes:
             "state_digest": ready.digest,
             "approval_id": None,
             "ground": ruling.reason,
+            "stood_down_us": 0,
             "waits": waits,
         }
 
@@ -340,12 +342,17 @@ class PlanningNodes:
         world, count = self._world, state.get("stand_downs", 0) + 1
         new_event = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
         await world.append_events(state["incident_id"], Phase.PLAN, new_event)
-        if count > world.settings.max_stand_downs:
-            return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
+        seen_us = world.clock.now_us()
+        began_us = state.get("stood_down_us", 0) or seen_us
+        # A clock that was set back must not prolong the waits.
+        is_late = abs(seen_us - began_us) / 1_000_000 >= world.settings.stand_down_timeout_s
+        changed: IncidentState = {"reason": ruling.reason, "stand_downs": count, "stood_down_us": began_us}
+        if is_late or count > world.settings.max_stand_downs:
+            return {**changed, "way": "escalate"}
         # The next probe covers everything that others did until now, so only later actions of others count then.
-        seen_us, seen = world.clock.now_us(), await self._survey.records_seen()
+        seen = await self._survey.records_seen()
         await world.pause(world.settings.stand_down_s)
-        changed: IncidentState = {"way": "investigate", "reason": ruling.reason, "stand_downs": count}
+        changed["way"] = "investigate"
         if ruling.ground is PolicyRule.OTHERS_ACT:
             changed["others_since_us"] = seen_us
             if seen is not None:

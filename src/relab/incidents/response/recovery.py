@@ -11,6 +11,7 @@ from relab.incidents.actions.verification_models import ActionObservations
 from relab.incidents.models import Snapshot
 from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.state import load_poll
+from relab.incidents.storage.models import Incident
 
 _US: Final = 1_000_000
 WELL_AGAIN: Final = "Users have been served well for long enough, and no anomaly is left."
@@ -73,3 +74,8 @@ class Recovery:
             return False
         alerts_since_us = world.clock.now_us() - _UNHEARD_US
         return not await world.blocking(world.log.alerts.fires, self._incident_id, since_us=alerts_since_us)
+
+
+def reports_by_hand(incident: Incident) -> int:
+    """Return how often people have reported the problem of an incident by hand (`lab incidents trigger`)."""
+    return sum(each.count for each in incident.findings if each.detector == "trigger")

@@ -66,7 +66,9 @@ class IncidentState(TypedDict, total=False):
         again: the idempotency keys of refused or rolled-back actions that may be planned once more.
         tried: the plans that were refused or rejected, each as `[action, target, fingerprint]`. The fingerprint is the
             digest of the action's name and parameters.
+        refused_cause: a confirmed cause, if the action server has just refused its repair; otherwise empty.
         stand_downs: how often the workflow has waited because the policy temporarily forbade every action.
+        stood_down_us: when the first of the present waits for the policy began; 0 if a plan was possible since.
         waits: how often the workflow has waited because the policy refused one plan for a short time.
         unanswered: the number of consecutive approval requests without an answer.
         suspected: the cause that the last probes before the handover to people indicated, although the diagnosis was
@@ -105,7 +107,9 @@ class IncidentState(TypedDict, total=False):
     before: dict[str, Any]
     again: list[str]
     tried: list[list[str]]
+    refused_cause: str
     stand_downs: int
+    stood_down_us: int
     waits: int
     unanswered: int
     suspected: str

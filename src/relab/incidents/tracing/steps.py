@@ -26,6 +26,7 @@ _NODES: Final = {
     "gathered": Phase.GATHER,
     "thought": Phase.DIAGNOSE,
     "diagnosed": Phase.INVESTIGATE,
+    "ended": Phase.INVESTIGATE,
     "planned": Phase.PLAN,
     "stood_down": Phase.PLAN,
     "refused": Phase.PLAN,

@@ -13,7 +13,7 @@ EDGES = {
     "detect": {"gather", "learn", "watch"},
     "gather": {"diagnose"},
     "diagnose": {"investigate"},
-    "investigate": {"plan"},
+    "investigate": {"plan", "learn"},
     "plan": {"approve", "execute", "investigate", "escalate"},
     "approve": {"approve", "execute", "investigate", "learn", "escalate"},
     "execute": {"verify", "investigate", "escalate"},
