@@ -41,6 +41,7 @@ IN_NO_PACKAGE = {
     "conversation.type", "turn.number",  # Pipecat
     "status.interrupted",  # Effect
     "gen_ai.usage",  # the name of Ax's event with tokens
+    "metadata.tool_call_id",  # OpenHands, behind a prefix of Laminar
     "operation.name", "tool.call.type",  # AgentOps
     "gen_ai.cost.total_cost", "llm.user", "metadata.requester_metadata", "metadata.usage_object", "metadata.user_api_key_end_user_id",  # LiteLLM's proxy
     "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",
