@@ -36,7 +36,8 @@ def usage_of_both(outer: SpanUsage | None, inner: SpanUsage | None) -> SpanUsage
     """
     if outer is None or inner is None:
         return outer or inner
-    return SpanUsage(*(inner[i] if value is None else value for i, value in enumerate(outer)))
+    reported = {name: value for name, value in outer._asdict().items() if value is not None}
+    return inner._replace(**reported)
 
 
 _NO_USAGE: Final = SpanUsage(None, None, None)
