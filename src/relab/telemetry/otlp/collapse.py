@@ -19,6 +19,7 @@ from relab.telemetry.otlp.lineage import Ancestors
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.talk import Talk
 from relab.telemetry.otlp.text import as_text
+from relab.telemetry.otlp.usage import usage_of_both
 
 _OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "started_at", "ended_at", "latency_ms"))
 """The fields of a step that an outer report of a model call never takes from an inner one."""
@@ -297,7 +298,7 @@ def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:
     return outer._replace(
         span=outer.span._replace(attributes={**inner.span.attributes, **outer.span.attributes}),
         item={**given, **own},
-        usage=outer.usage or inner.usage,
+        usage=usage_of_both(outer.usage, inner.usage),
         talk=outer.talk.completed(inner.talk),
     )
 

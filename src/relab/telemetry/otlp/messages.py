@@ -129,7 +129,7 @@ _TEXT_PARTS: Final = frozenset(("", "text", "input_text", "output_text", "user_p
 _SILENT_PARTS: Final = frozenset((
     "thinking", "reasoning", "redacted_thinking", "step_start", "function_approval_request", "function_approval_response",
 ))  # fmt: skip
-_REQUEST_PARTS: Final = frozenset(("tool_call", "tool_use", "function_call", "server_tool_call", "mcp_call"))
+_REQUESTS: Final = frozenset(("tool_call", "tool_use", "function", "function_call", "server_tool_call", "mcp_call"))
 _RESULT_PARTS: Final = frozenset((
     "tool_call_response", "tool_result", "tool_return", "tool_error", "function_call_output", "function_response", "tool_response",
 ))  # fmt: skip
@@ -155,7 +155,7 @@ _MESSAGE_KEYS: Final = ("role", "parts", "blocks", "content", "tool_calls", "mes
 
 
 def _is_message(value: dict[str, Any]) -> bool:
-    return any(key in value for key in _MESSAGE_KEYS) or _kind(value) in _REQUEST_PARTS | _RESULT_PARTS
+    return any(key in value for key in _MESSAGE_KEYS) or _kind(value) in _REQUESTS | _RESULT_PARTS
 
 
 def _read_item(item: Any) -> list[Message]:
@@ -174,7 +174,7 @@ def _read(given: Any) -> Message:
     finish = message.get("finish_reason") or given.get("finish_reason") or message.get("finishReason")
     reason = clean_text(finish) if isinstance(finish, str) and finish else None
     gathered = _Gathered()
-    if _kind(message) in _REQUEST_PARTS | _RESULT_PARTS and "role" not in message:
+    if _kind(message) in _REQUESTS | _RESULT_PARTS and "role" not in message:
         gathered.add(message)
     else:
         _gather(message, role, gathered)
@@ -209,7 +209,7 @@ class _Gathered:
             return
         if wrapped is not None:
             kind, part = _WRAPPED[wrapped], part[wrapped]
-        if kind in _REQUEST_PARTS:
+        if kind in _REQUESTS:
             self.add_request(part)
         elif kind in _RESULT_PARTS or (kind == "retry_prompt" and part.get("tool_name")):
             self.add_result(part, is_error=kind in {"retry_prompt", "tool_error"})

@@ -28,6 +28,18 @@ class SpanUsage(NamedTuple):
     tokens_cache_write: int | None = None
 
 
+def usage_of_both(outer: SpanUsage | None, inner: SpanUsage | None) -> SpanUsage | None:
+    """Return the usage of a model call that two spans report, one inside the other; None if neither reports any.
+
+    If both report a figure, the figure of the outer span counts. OpenHands reports the cost of a call around LiteLLM's
+    span, which has the tokens.
+    """
+    if outer is None or inner is None:
+        return outer or inner
+    reported = {name: value for name, value in outer._asdict().items() if value is not None}
+    return inner._replace(**reported)
+
+
 _NO_USAGE: Final = SpanUsage(None, None, None)
 
 

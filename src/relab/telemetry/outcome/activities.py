@@ -38,6 +38,7 @@ class RunActivity(NamedTuple):
         has_error: whether the step or call reports an error (`reports_error`).
         finish_reasons: the reasons why the model ended its answer.
         hands_over: whether the step or call hands the conversation over to another agent.
+        has_tokens: whether the step reports the tokens that a model wrote.
     """
 
     kind: int
@@ -59,6 +60,7 @@ class RunActivity(NamedTuple):
     args_hash: str | None = None
     finish_reasons: tuple[str, ...] = ()
     hands_over: bool = False
+    has_tokens: bool = False
 
     @property
     def order(self) -> tuple[int, int, int, str]:
@@ -105,6 +107,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         None,
         _texts(reasons) if reasons else (),
         read("span_kind") == HANDOVER_ROLE,
+        read("tokens_completion") is not None,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL
+
 ARGUMENTS = {"order_id": "A-17"}
 QUESTION, ANSWER, RESULT = "Where is order A-17?", "It was shipped.", "shipped"
 
@@ -24,6 +26,7 @@ CHAT_MESSAGES = [
     },
     {"role": "tool", "tool_call_id": "c1", "content": RESULT},
 ]
+SESSION = {"session.id": "s", "user.id": "u"}
 CHAT_ANSWER = {"role": "assistant", "content": ANSWER}
 
 RUNS: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -385,5 +388,10 @@ RUNS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("agent: Desk", {"input": QUESTION, "output": ANSWER, "session.id": "s", "user.id": "u"}),
         ("tool: lookup", {"input": as_json(ARGUMENTS), "output": RESULT}),
         ("llm call", {"model": "m-1", "prompt": as_json(CHAT_MESSAGES[:1]), "completion": ANSWER}),
+    ],
+    "hand-written, OpenTelemetry's names of operations": [
+        ("handle", AGENT | {"gen_ai.agent.name": "Desk", "input": QUESTION, "output": ANSWER} | SESSION),
+        ("run", TOOL | {"gen_ai.tool.name": "lookup", "arguments": as_json(ARGUMENTS), "result": RESULT}),
+        ("ask", CHAT | {"gen_ai.request.model": "m-1", "input": as_json(CHAT_MESSAGES[:1]), "output": ANSWER}),
     ],
 }

@@ -19,7 +19,7 @@ from tests.support.source import syntax_tree
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
-    "agentops.", "ai.", "braintrust.", "gcp.vertex.agent.", "instructor.", "langfuse.", "litellm.", "lmnr.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.",
+    "agentops.", "ai.", "braintrust.", "gcp.vertex.agent.", "instructor.", "langfuse.", "litellm.", "lk.", "lmnr.", "langsmith.", "mastra.", "mlflow.", "pydantic_ai.", "relab.",
     "spring.ai.", "traceloop.",
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
@@ -38,6 +38,10 @@ IN_NO_PACKAGE = {
     "gen_ai.retrieval.query",  # before it became gen_ai.retrieval.query.text
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM
     "operation.cost",  # pydantic-ai and Logfire
+    "conversation.type", "turn.number",  # Pipecat
+    "status.interrupted",  # Effect
+    "gen_ai.usage",  # the name of Ax's event with tokens
+    "metadata.tool_call_id",  # OpenHands, behind a prefix of Laminar
     "operation.name", "tool.call.type",  # AgentOps
     "gen_ai.cost.total_cost", "llm.user", "metadata.requester_metadata", "metadata.usage_object", "metadata.user_api_key_end_user_id",  # LiteLLM's proxy
     "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",

@@ -69,6 +69,7 @@ def test_every_dialect_has_a_run_here_or_tests_elsewhere() -> None:
     elsewhere |= {"OpenAI Agents SDK", "OpenLIT", "Mastra", "Genkit", "VoltAgent", "Claude Code"}
     elsewhere |= {"Codex CLI", "Gemini CLI", "Qwen Code and opencode"}
     elsewhere |= {"Model Context Protocol", "AgentOps", "Logfire"}
+    elsewhere |= {"LiveKit Agents", "Pipecat", "Effect"}
     assert {dialect.name.partition(",")[0] for dialect in DIALECTS} == shown | elsewhere
 
 
@@ -240,3 +241,25 @@ def test_call_of_litellms_proxy_has_the_cost_and_the_session_and_user_of_its_cli
     assert run.cost is not None
     assert (run.cost.total_cost_usd, run.cost.tokens_cached) == (2.4e-05, 64)
     assert (run.conversation_id, (run.model_extra or {})["user_id"]) == ("s", "u")
+
+
+def test_texts_of_an_agent_with_opentelemetrys_operation_are_its_input_and_output() -> None:
+    sent = read_span(span("it", None, AGENT | {"question": QUESTION, "answer": ANSWER}).SerializeToString())
+
+    attributes = normalize(sent).attributes
+    assert (attributes["relab.input"], attributes["relab.output"]) == (QUESTION, ANSWER)
+
+
+def test_texts_under_opentelemetrys_names_have_precedence_over_those_of_hand_written_spans() -> None:
+    messages = {"gen_ai.input.messages": as_json([{"role": "user", "content": QUESTION}]), "output": "internal state"}
+    run = run_of(span("it", None, AGENT, end=9), span("m", "it", CHAT | messages, start=1, end=2))
+
+    assert run.question == QUESTION
+    assert run.answer is None
+
+
+def test_arguments_on_a_model_call_are_not_its_question() -> None:
+    """Effect notes the call of a tool on the span of the model that requested it."""
+    run = run_of(span("it", None, AGENT, end=9), span("m", "it", CHAT | {"parameters": "{}"}, start=1, end=2))
+
+    assert run.question is None

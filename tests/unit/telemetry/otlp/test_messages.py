@@ -45,6 +45,15 @@ MESSAGES: dict[str, tuple[dict[str, Any], tuple[str | None, str | None]]] = {
         CHAT | {"gen_ai.output.messages": [{"parts": [{"type": "tool_call", "id": "x", "name": "f"}]}]},
         (None, "f()"),
     ),
+    "a request of OpenAI's format as content, as Langtrace writes it": (
+        CHAT | {
+            "gen_ai.output.messages": [{
+                "role": "assistant",
+                "content": [{"id": "x", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}],
+            }]
+        },
+        (None, 'f({"a":1})'),
+    ),
     "messages without parts": (
         CHAT | {"gen_ai.input.messages": '[{"role": "user", "content": "hi"}]'},
         ("hi", None),

@@ -24,6 +24,8 @@ _CHOICE: Final = "gen_ai.choice"
 _PROMPT: Final = "gen_ai.content.prompt"
 _COMPLETION: Final = "gen_ai.content.completion"
 _DETAILS: Final = "gen_ai.client.inference.operation.details"
+_USAGE: Final = "gen_ai.usage"
+"""The event in which Ax for TypeScript reports tokens, beside its messages."""
 _EVENTS: Final = frozenset((*_INPUTS, _CHOICE, _PROMPT, _COMPLETION, _DETAILS))
 
 
@@ -99,6 +101,9 @@ def _translate_events(span: Span, values: Values) -> None:
         elif event.name == _DETAILS:
             inputs.extend(_listed(fields.get(v.INPUT_MESSAGES)))
             outputs.extend(_listed(fields.get(v.OUTPUT_MESSAGES)))
+        elif event.name == _USAGE:
+            for name in (v.INPUT_TOKENS, v.OUTPUT_TOKENS):
+                add(values, name, fields.get(name))
     add(values, v.INPUT_MESSAGES, inputs or None)
     add(values, v.OUTPUT_MESSAGES, outputs or None)
 
@@ -130,7 +135,9 @@ def _fields(event: SpanEvent) -> Attributes:
 
 
 def _as_messages(fields: Attributes, role: str) -> list[Any]:
-    """Return a list with the one message that an event holds.
+    """Return a list with the one message that an event holds; an empty list if its content was not captured.
+
+    The message of an answer whose content was not captured has a finish reason only.
 
     Args:
         fields: the fields of the event. The content of the message is a text, a list of parts, or JSON of such a list.
@@ -150,6 +157,8 @@ def _as_messages(fields: Attributes, role: str) -> list[Any]:
     calls = fields.get("tool_calls")
     if isinstance(calls, str):
         calls = parsed(calls)
+    if content is None and calls is None:
+        return [{"role": role, "finish_reason": finish}] if finish is not None else []
     return [{"role": role, "content": content, "tool_calls": calls, "id": fields.get("id"), "finish_reason": finish}]
 
 

@@ -17,6 +17,7 @@ from relab.telemetry.otlp.messages import read_messages
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, Span
 
+_TEXT_INPUTS: Final = ("input", "prompt", "messages", "question", "query")
 _INPUTS: Final = ("input", "arguments", "args", "params", "parameters", "prompt", "messages", "question", "query")
 _OUTPUTS: Final = ("output", "result", "completion", "response", "answer")
 _CALLED: Final = re.compile(
@@ -24,6 +25,8 @@ _CALLED: Final = re.compile(
     r"|(?P<agent>agent)\s*[:/]\s*)(?P<name>[^\s:/][^:/]{0,199})",
     re.IGNORECASE,
 )
+_MODEL_OPERATIONS: Final = ("chat", "text_completion", "generate_content")
+_TEXTS: Final = frozenset((v.INPUT_MESSAGES, v.OUTPUT_MESSAGES, v.INPUT, v.OUTPUT, v.TOOL_ARGUMENTS, v.TOOL_RESULT))
 _MODEL: Final = re.compile(r"(?:llm|model)(?:[ _.:/-].{0,200})?", re.IGNORECASE)
 
 _AGENT_INPUTS: Final = ("agent.input", "agent.request", "agent.question")
@@ -44,7 +47,10 @@ _MAX_ITEMS: Final = 2_000
 
 def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
-    if v.ROLE in values or v.OPERATION in values or v.REQUEST_MODEL in values:
+    if v.OPERATION in values:
+        _add_texts_of_operation(attributes, values)
+        return
+    if v.ROLE in values or v.REQUEST_MODEL in values:
         return
     if v.TOOL_NAME in values:
         _add_tool(attributes, values)
@@ -77,10 +83,29 @@ def _add_by_name(span: Span, values: Values) -> None:
         add(values, v.TOOL_RESULT, result)
     elif _MODEL.fullmatch(span.name) is not None:
         values[v.ROLE] = Role.LLM
-        add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
-        add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+        _add_messages(given, result, values)
         add(values, v.REQUEST_MODEL, attributes.get("model"))
         _add_usage(attributes, "", values)
+
+
+def _add_texts_of_operation(attributes: Attributes, values: Values) -> None:
+    """Add the texts of a span that has the name of an operation in OpenTelemetry's conventions, but not those of texts."""
+    if not _TEXTS.isdisjoint(name for name, value in values.items() if value is not None):
+        return
+    operation = values[v.OPERATION]
+    if operation in _MODEL_OPERATIONS:
+        _add_messages(_first(attributes, _TEXT_INPUTS), _first(attributes, _OUTPUTS), values)
+    elif operation == "invoke_agent":
+        add(values, v.INPUT, _first(attributes, _TEXT_INPUTS))
+        add(values, v.OUTPUT, _first(attributes, _OUTPUTS))
+    elif operation == "execute_tool":
+        add(values, v.TOOL_ARGUMENTS, _first(attributes, _INPUTS))
+        add(values, v.TOOL_RESULT, _first(attributes, _OUTPUTS))
+
+
+def _add_messages(given: Any, result: Any, values: Values) -> None:
+    add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
+    add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
 
 
 def _add_tool(attributes: Attributes, values: Values) -> None:

@@ -48,7 +48,12 @@ def _plain(value: object) -> object:
 LAMINAR = Dialect(
     name="Laminar",
     signs=frozenset((_TYPE,)),
-    names=((f"{_PROPERTIES}session_id", v.CONVERSATION_ID), (f"{_PROPERTIES}user_id", v.USER_ID)),
+    names=(
+        (f"{_PROPERTIES}session_id", v.CONVERSATION_ID),
+        (f"{_PROPERTIES}user_id", v.USER_ID),
+        # OpenHands names the request here; its spans of tools are named after the class of the tool's arguments.
+        (f"{_PROPERTIES}metadata.tool_call_id", v.TOOL_CALL_ID),
+    ),
     roles={_TYPE: _ROLES},
     translate=_translate,
 )

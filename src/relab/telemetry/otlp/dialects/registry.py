@@ -17,6 +17,7 @@ from relab.telemetry.otlp.dialects.claude_code import CLAUDE_CODE
 from relab.telemetry.otlp.dialects.codex import CODEX
 from relab.telemetry.otlp.dialects.coding_agents import CODING_AGENTS
 from relab.telemetry.otlp.dialects.dialect import Values
+from relab.telemetry.otlp.dialects.effect import EFFECT
 from relab.telemetry.otlp.dialects.gemini_cli import GEMINI_CLI
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
@@ -28,6 +29,7 @@ from relab.telemetry.otlp.dialects.laminar import LAMINAR
 from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
 from relab.telemetry.otlp.dialects.litellm import LITELLM
+from relab.telemetry.otlp.dialects.livekit import LIVEKIT
 from relab.telemetry.otlp.dialects.logfire import LOGFIRE
 from relab.telemetry.otlp.dialects.mastra import MASTRA
 from relab.telemetry.otlp.dialects.mcp import MCP
@@ -36,6 +38,7 @@ from relab.telemetry.otlp.dialects.openai_agents import OPENAI_AGENTS
 from relab.telemetry.otlp.dialects.openinference import OPENINFERENCE
 from relab.telemetry.otlp.dialects.openlit import OPENLIT
 from relab.telemetry.otlp.dialects.openllmetry import OPENLLMETRY
+from relab.telemetry.otlp.dialects.pipecat import PIPECAT
 from relab.telemetry.otlp.dialects.pydantic_ai import PYDANTIC_AI
 from relab.telemetry.otlp.dialects.spring_ai import SPRING_AI
 from relab.telemetry.otlp.dialects.vercel import VERCEL
@@ -70,9 +73,13 @@ DIALECTS: Final = (
     LAMINAR,
     BRAINTRUST,
     SPRING_AI,
+    LIVEKIT,
+    EFFECT,
     OLDER_GENAI,
     GENERIC,
     HAND_WRITTEN,
+    # After the dialect that reads the texts of the same spans.
+    PIPECAT,
     # Last, because it removes what others have read from spans that only hold the attributes of a call.
     LITELLM,
 )

@@ -1,0 +1,38 @@
+"""The dialect of Pipecat, a framework for voice agents: a conversation with turns, which have the calls of models.
+
+A model's span has texts as hand-written spans have them (`input`, `output`), but `output` only if the model said
+something: a request of a tool is only in the input of the next call.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_TYPE: Final = "conversation.type"
+_TURN: Final = "turn.number"
+_IS_STREAM: Final = "stream"
+_MODEL: Final = "llm"
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    if _TYPE in attributes:
+        add(values, v.ROLE, Role.AGENT)
+    elif _TURN in attributes:
+        add(values, v.ROLE, Role.CHAIN)
+    if span.name == _MODEL and "input" in attributes and "output" not in attributes:
+        # Tokens are reported when the answer is complete: a call without them was interrupted.
+        add(values, v.OUTPUT, "" if attributes.get(v.OUTPUT_TOKENS) is not None else None)
+
+
+PIPECAT = Dialect(
+    name="Pipecat",
+    signs=frozenset((_TYPE, _TURN, _IS_STREAM)),
+    names=(("conversation.id", v.CONVERSATION_ID),),
+    translate=_translate,
+)
