@@ -152,3 +152,19 @@ def test_names_of_levels_in_brackets_are_no_codes_of_errors() -> None:
 
     assert [line.text for line in chosen(text)][-1].startswith("[ERROR]")
     assert all("[INFO]" not in line.text for line in chosen(text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        " " * 1_990 + "x", "at y line " * 190, "A\\" * 990 + "(", "a.t " + " " * 1_900 + "(Wstat: ", '[junit] <testcase name="' + "x" * 1_900,
+        "Error in " + "f " * 900, "Error: " + "a:1:" * 450, "a.hs:1:1: " * 180, '{"Action":"output","Package":"p","Output":"' + "\\\\" * 950,
+        "➤ YN0000: │ " + "a STDERR " * 200, "Because " + "x doesn " * 230, "x " * 980 + "| FAIL |", "A#" + "b = " * 480, "rspec a # " + "b " * 900,
+        "h : ok=1 changed=1 " + " " * 1_900, "scons: *** [" + "] Error " * 240, "a.py:1:" + ":docstring " * 170, "created " + "x in " * 390,
+    ],
+)  # fmt: skip
+@pytest.mark.timeout(20)
+def test_hostile_lines_of_these_tools_take_linear_time(line: str) -> None:
+    facts = read_source(io.BytesIO(f"{line}\nend\n".encode() * 300))
+
+    assert len(facts.tests) <= 1

@@ -41,7 +41,7 @@ FORMAT = LogFormat(
     ),
     results=(
         ResultRule(
-            re.compile(r"!  ==> Fatal error occurred|.{1,300}:\d{1,7}:  ==> Fatal error occurred"), BuildStatus.FAILED
+            re.compile(r"!  ==> Fatal error occurred|\S{1,300}:\d{1,7}:  ==> Fatal error occurred"), BuildStatus.FAILED
         ),
         ResultRule(re.compile(r"Latexmk: Errors, so I did not complete making targets"), BuildStatus.FAILED),
         # pdfTeX writes its output also after errors that it skipped.

@@ -19,14 +19,14 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed test of Robot Framework",
-            re.compile(r"\S.{0,300} \| FAIL \|$"),
+            re.compile(r"\S[^|]{0,320}\| FAIL \|$"),
             re.compile(r"(?!-{10,}|={10,}|\d{1,9} tests?, )\S"),
             weight=0.95,
             max_lines=12,
             needs_more=True,
         ),
     ),
-    headers=re.compile(r"\S.{0,300} \| FAIL \|$"),
+    headers=re.compile(r"\S[^|]{0,320}\| FAIL \|$"),
     results=(
         ResultRule(
             re.compile(r"\d{1,9} scenarios? passed, (?:[1-9]\d{0,8} failed|0 failed, [1-9]\d{0,8} error)\b"),
@@ -41,7 +41,7 @@ FORMAT = LogFormat(
         NamedTestRule(
             re.compile(r"-{70,}$"),
             {"PASS": BuildTestOutcome.PASSED, "FAIL": BuildTestOutcome.FAILED, "SKIP": BuildTestOutcome.SKIPPED},
-            named_before=re.compile(r"(?P<name>\S.{0,300}?) +\| (?P<outcome>PASS|FAIL|SKIP) \|$"),
+            named_before=re.compile(r"(?P<name>\S[^|]{0,320})\| (?P<outcome>PASS|FAIL|SKIP) \|$"),
         ),
     ),
     failed_lists=(
