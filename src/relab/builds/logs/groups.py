@@ -54,12 +54,15 @@ _NAME_IN_HEADER: Final = re.compile(
 )
 _COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
 _EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |:?$)")
+_NAME_ALONE: Final = re.compile(r"\s*[A-Za-z_][\w.:]{0,200}(?:Error|Exception):$")
 _INDENT_OF_PIP: Final = re.compile(r"(?: {6})+")
 """pip indents the output of a program that it starts; that program may be pip, which indents once more."""
 _NUMBERED: Final = re.compile(r"  1\) \S")
 """The first of Mocha's failed tests; its error is indented."""
 _INDENTED_ERROR: Final = re.compile(r"\s+(?:Uncaught )?(?:[A-Za-z_]\w{0,80})?(?:Error|Exception)(?: \[\w{1,80}\])?: ")
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
+_PLACE: Final = re.compile(r"\s*[\w./-]{1,300}\.\w{1,10}:\d{1,7}:(?:\d{1,6}:)?$")
+"""A line with nothing but a place in a file, such as Tasty writes before the message."""
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
 _PYTEST_EXCEPTION: Final = re.compile(r"E {3,}(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception)\b(?:: |$)")
@@ -247,7 +250,10 @@ def _message(details: Sequence[RelevantLine]) -> str:
     spoken = [
         each.text
         for each in details
-        if each.text.strip() and not is_generic(each.text) and not _SUBTEST.match(each.text)
+        if each.text.strip()
+        and not is_generic(each.text)
+        and not _SUBTEST.match(each.text)
+        and not _PLACE.match(each.text)
     ]
     if not spoken:
         return ""
@@ -261,10 +267,12 @@ def _message(details: Sequence[RelevantLine]) -> str:
     if _NUMBERED.match(spoken[0]):
         return next((text for text in spoken if _INDENTED_ERROR.match(text)), spoken[0])
     exceptions = _exceptions(spoken) or _exceptions(_INDENT_OF_PIP.sub("", text, count=1) for text in spoken)
-    if exceptions and exceptions[-1].endswith(":") and exceptions[-1] in spoken[:-1]:
+    found = exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
+    plain = [text.strip() for text in spoken]
+    if _NAME_ALONE.match(found) and found.strip() in plain[:-1]:
         # RSpec writes the message of an exception on the line after its name.
-        return spoken[spoken.index(exceptions[-1]) + 1]
-    return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
+        return spoken[plain.index(found.strip()) + 1]
+    return found
 
 
 def _exceptions(lines: Iterable[str]) -> list[str]:

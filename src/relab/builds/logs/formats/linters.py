@@ -54,7 +54,7 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"[1-9]\d{0,8} files? would be reformatted\b"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"[1-9]\d{0,8} files? would (?:be reformatted|fail to reformat)\b"), BuildStatus.FAILED),
         ResultRule(
             re.compile(r"All checks passed!$|Success: no issues found in \d{1,9} source files?$"), BuildStatus.SUCCESS
         ),

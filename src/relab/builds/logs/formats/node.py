@@ -96,7 +96,7 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"npm (?:ERR!|error) workspace \S"), BuildStatus.FAILED, is_lasting=True),
         ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),
         ResultRule(
-            re.compile(r"\s?(?:ELIFECYCLE|ERROR) {1,4}(?:Command|Test) failed|\s?ERROR {1,4}run failed: command "),
+            re.compile(r"\s?(?:ELIFECYCLE|ERROR)\s{1,4}(?:Command|Test) failed|\s?ERROR {1,4}run failed: command "),
             BuildStatus.FAILED,
         ),
         # Jest. A file that cannot be run has no failed test, so only the line `Test Suites` shows a success.

@@ -3,6 +3,7 @@
 import re
 
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.logs.models import LineRole
 from relab.builds.models import BuildStatus, BuildTestOutcome
 
 _NO_ERRORS = r"00(?:00|02|03|05|06|07|08|13|19|32|33|50|55|60|61|62|66|68|69|74|75|76|77|84|85|86|87|88|90)"
@@ -23,6 +24,12 @@ FORMAT = LogFormat(
             "output of an installed package",
             re.compile(r"➤ YN0000: │ .{1,300}? STDERR (?:[A-Z]\w{0,60})?Error: \S"),
             weight=0.9,
+        ),
+        BlockRule(
+            "end of Yarn",
+            re.compile(r"(?:➤ YN0000: [·└ ]{1,4})?Failed with errors in \d|The command failed in workspace \S"),
+            weight=0.2,
+            role=LineRole.CONSEQUENCE,
         ),
         BlockRule("error of Yarn", re.compile(r"(?:Usage|Internal) Error: \S"), weight=0.9),
         BlockRule(
@@ -53,11 +60,14 @@ FORMAT = LogFormat(
         ),
     ),
     noise=re.compile(
-        rf"➤ YN{_NO_ERRORS}: (?!.{{1,300}}STDERR)|Progress: resolved \d|\(pass\) |# Unhandled error between tests$"
+        rf"➤ YN{_NO_ERRORS}: (?!.{{1,300}}STDERR)|Progress: resolved \d|\(pass\) |# Unhandled error between tests$|Command \S{{1,200}} not found\.$"
     ),
     results=(
         ResultRule(re.compile(r"➤ YN0000: [·└ ]{1,4}Failed with errors\b"), BuildStatus.FAILED),
-        ResultRule(re.compile(r"(?:Usage|Internal) Error: \S"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(r"(?:Usage|Internal) Error: \S|The command failed in workspace \S{1,300} with exit code [1-9]"),
+            BuildStatus.FAILED,
+        ),
         ResultRule(re.compile(r"\s?\[?ERR_PNPM_\w|\s?ELIFECYCLE\s{1,4}Command failed"), BuildStatus.FAILED),
         ResultRule(
             re.compile(

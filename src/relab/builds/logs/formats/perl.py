@@ -15,7 +15,7 @@ FORMAT = LogFormat(
         BlockRule("error of the syntax", re.compile(r"syntax error at \S{1,300} line \d{1,7}, near "), weight=0.97),
         BlockRule(
             "failed test",
-            re.compile(r"\s*#\s+Failed test(?! \(TODO\)| \(with)\b"),
+            re.compile(r"\s*#\s+Failed test(?! \(TODO\)| \(with| 'use \w)\b"),
             re.compile(r"\s*# {3,}\S"),
             weight=0.95,
             max_lines=40,

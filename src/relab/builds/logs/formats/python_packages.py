@@ -5,7 +5,7 @@ import re
 from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
 from relab.builds.models import BuildStatus
 
-_UV = r"(?:error: |  \xd7 )(?:No solution found when resolving|The lockfile at |Failed to (?:build|download|fetch|resolve|parse) [`\w])"
+_UV = r"(?:error: |  \xd7 )(?:No solution found when resolving|The lockfile at |No interpreter found for |Failed to (?:build|download|fetch|resolve|parse) [`\w])"
 
 FORMAT = LogFormat(
     "packages of Python",

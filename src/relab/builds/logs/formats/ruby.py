@@ -83,7 +83,7 @@ FORMAT = LogFormat(
             re.compile(rf"{_COUNTS}(?:[1-9]\d{{0,8}} failures, |0 failures, [1-9]\d{{0,8}} errors)"), BuildStatus.FAILED
         ),
         ResultRule(re.compile(rf"(?!0 ){_COUNTS}0 failures, 0 errors"), BuildStatus.SUCCESS),
-        ResultRule(re.compile(r"rake aborted!$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"rake aborted!$|\S{1,300}\.rb:\d{1,7}: syntax error, unexpected "), BuildStatus.FAILED),
         ResultRule(
             re.compile(
                 r"Could not reach host \S{1,300}\. Check your network|Could not find gem '|Bundler could not find compatible versions|An error occurred while installing \S{1,100} \("
