@@ -12,6 +12,7 @@ from typing import Final
 
 from relab.builds.logs.blocks import is_noise
 from relab.builds.logs.causes import is_generic
+from relab.builds.logs.formats import FORMATS
 from relab.builds.logs.models import BuildLine, LineRole, RelevantLine
 from relab.core.error_templates import cause_of
 from relab.core.masking import mask_secrets
@@ -44,17 +45,24 @@ _HEADER: Final = re.compile(
     r"| {2,5}\d{1,6}\) (?:test|property|doctest) \S|An (?:unexpected )?error has occurred: |patching file \S| > \[.{1,300}\] |\s*\[junit\]\s+(?:Testcase: .{1,400}:\t)?(?:FAILED|Caused an ERROR)$"
 )
 """First lines of blocks whose message is in a line after them."""
+_HEADERS: Final = re.compile(
+    "|".join((_HEADER.pattern, *(each.headers.pattern for each in FORMATS if each.headers is not None)))
+)
+"""The same of all formats."""
 _NAME_IN_HEADER: Final = re.compile(
     r"_{3,} (.{1,300}) _{3,}$|-{4} (.{1,300}) stdout -{4}$|\s*● (.{1,300})$|\s*--- FAIL: (\S{1,300})"
 )
 _COLLECTED: Final = re.compile(r"_{3,} ERROR collecting (.{1,300}) _{3,}$")
-_EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
+_EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |:?$)")
+_NAME_ALONE: Final = re.compile(r"\s*[A-Za-z_][\w.:]{0,200}(?:Error|Exception):$")
 _INDENT_OF_PIP: Final = re.compile(r"(?: {6})+")
 """pip indents the output of a program that it starts; that program may be pip, which indents once more."""
 _NUMBERED: Final = re.compile(r"  1\) \S")
 """The first of Mocha's failed tests; its error is indented."""
 _INDENTED_ERROR: Final = re.compile(r"\s+(?:Uncaught )?(?:[A-Za-z_]\w{0,80})?(?:Error|Exception)(?: \[\w{1,80}\])?: ")
 _SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
+_PLACE: Final = re.compile(r"\s*[\w./-]{1,300}\.\w{1,10}:\d{1,7}:(?:\d{1,6}:)?$")
+"""A line with nothing but a place in a file, such as Tasty writes before the message."""
 _PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
 _PYTEST_PLACE: Final = re.compile(r"E {3,}File \"")
 _PYTEST_EXCEPTION: Final = re.compile(r"E {3,}(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception)\b(?:: |$)")
@@ -150,7 +158,7 @@ def headline(relevant: Sequence[RelevantLine], cause: FailureCause | None) -> st
 
 def is_header(text: str) -> bool:
     """Return whether a line is only the header of an error, such as "Traceback"; the message is in a later line."""
-    return _HEADER.match(text) is not None
+    return _HEADERS.match(text) is not None
 
 
 def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
@@ -186,7 +194,7 @@ def _candidates(relevant: Sequence[RelevantLine]) -> list[_Candidate]:
     collecting: dict[str, str] = {}
     errors = ((index, line) for index, line in enumerate(relevant) if line.role is LineRole.ERROR and line.text)
     for index, line in islice(errors, _MAX_ERRORS):
-        if _HEADER.match(line.text):
+        if _HEADERS.match(line.text):
             details = _details(relevant, index)
             candidate = _of_header(line, details)
             if file := _COLLECTED.match(line.text):
@@ -242,7 +250,10 @@ def _message(details: Sequence[RelevantLine]) -> str:
     spoken = [
         each.text
         for each in details
-        if each.text.strip() and not is_generic(each.text) and not _SUBTEST.match(each.text)
+        if each.text.strip()
+        and not is_generic(each.text)
+        and not _SUBTEST.match(each.text)
+        and not _PLACE.match(each.text)
     ]
     if not spoken:
         return ""
@@ -256,7 +267,12 @@ def _message(details: Sequence[RelevantLine]) -> str:
     if _NUMBERED.match(spoken[0]):
         return next((text for text in spoken if _INDENTED_ERROR.match(text)), spoken[0])
     exceptions = _exceptions(spoken) or _exceptions(_INDENT_OF_PIP.sub("", text, count=1) for text in spoken)
-    return exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
+    found = exceptions[-1] if exceptions else next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
+    plain = [text.strip() for text in spoken]
+    if _NAME_ALONE.match(found) and found.strip() in plain[:-1]:
+        # RSpec writes the message of an exception on the line after its name.
+        return spoken[plain.index(found.strip()) + 1]
+    return found
 
 
 def _exceptions(lines: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.builds.logs.encoding import as_utf8
+from relab.builds.logs.go_events import event_output
 from relab.builds.logs.models import BuildLine, BuildLog, ByteSource
 from relab.core.clock import parse_time
 
@@ -106,6 +107,11 @@ def unwrap(raw: str) -> tuple[str, str]:
             if found:
                 worker, text = found[1], text[found.end() :]
                 break
+    elif text.startswith('{"'):
+        event = event_output(text)
+        if event is not None:
+            worker, text = event
+            text = _CONTROL.sub("", _ESCAPES.sub("", text))
     return worker, text.rstrip()
 
 

@@ -7,16 +7,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from relab.builds.logs.formats import FORMATS
+from relab.builds.logs.formats import FORMATS, ResultRule
 from relab.builds.logs.models import BuildLine
 from relab.builds.logs.steps import STEP_STARTS
 from relab.builds.models import BuildStatus
 
 _RULES: Final = tuple((each.name, rule) for each in FORMATS for rule in each.results)
 _PATTERNS: Final = tuple(rule.line.pattern.replace("?P<duration>", "?:") for _, rule in _RULES)
-_LINES: Final = re.compile("|".join(f"(?P<r{number}>{pattern})" for number, pattern in enumerate(_PATTERNS)))
-_ANY_LINE: Final = re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS))
-"""The same patterns. Few lines match, and without named groups, `re` rejects the others four times faster."""
+
+
+def _joined(has_context: bool) -> re.Pattern[str]:
+    """Join the patterns of the rules that have a `follows`, or of those that have none; the rule n is the group `rn`."""
+    chosen = (number for number, (_, rule) in enumerate(_RULES) if (rule.follows is not None) == has_context)
+    return re.compile("|".join(f"(?P<r{number}>{_PATTERNS[number]})" for number in chosen))
+
+
+_LINES: Final = _joined(has_context=False)
+_LINES_IN_CONTEXT: Final = _joined(has_context=True)
+_CONTEXT: Final = tuple({each for _, rule in _RULES for each in (rule.follows, rule.between) if each is not None})
+"""The patterns of lines on which it depends whether a later result counts."""
+_ANY_LINE: Final = re.compile(
+    "|".join(f"(?:{pattern})" for pattern in (*_PATTERNS, *(each.pattern for each in _CONTEXT)))
+)
+"""All these patterns. Few lines match, and without named groups, `re` rejects the others four times faster."""
 _GOES_ON: Final = re.compile(
     rf"{STEP_STARTS.pattern}|\+ \S|g?make(?:\[\d+\])?: \[.{{1,300}}\] Error \d{{1,10}} \(ignored\)$"
 )
@@ -50,34 +63,72 @@ def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResul
         lines: the lines of the log.
         is_whole: whether the lines are the whole log. If false, the absence of failures does not count as a success.
     """
-    final: tuple[BuildStatus, str] | None = None
-    of_tool: tuple[BuildStatus, str] | None = None
-    duration_s = None
-    is_certain = is_decided = is_tolerated = False
-    for line in lines:
-        if is_decided and _GOES_ON.match(line.text):
-            is_decided, is_tolerated = False, True
-        found = _LINES.match(line.text) if _ANY_LINE.match(line.text) else None
-        if found is None or found.lastgroup is None:
-            continue
-        name, rule = _RULES[int(found.lastgroup[1:])]
-        duration = rule.line.match(line.text)
+    reader = _Reader(is_whole)
+    for position, line in enumerate(lines):
+        reader.read(position, line.text)
+    return reader.result()
+
+
+class _Reader:
+    def __init__(self, is_whole: bool) -> None:
+        self._is_whole = is_whole
+        self._final: tuple[BuildStatus, str] | None = None
+        self._of_tool: tuple[BuildStatus, str] | None = None
+        self._duration_s: float | None = None
+        self._is_certain = False
+        self._is_decided = False
+        self._is_tolerated = False
+        self._decided_at = 0
+        self._seen: dict[re.Pattern[str], int] = {}
+
+    def read(self, position: int, text: str) -> None:
+        """Read the line at a position of the log, from 0."""
+        if self._is_decided and _GOES_ON.match(text):
+            self._is_decided, self._is_tolerated = False, True
+        if not _ANY_LINE.match(text):
+            return
+        found = self._rule_of(position, text)
+        if found is not None:
+            self._apply(position, text, *found)
+        self._seen |= {pattern: position for pattern in _CONTEXT if pattern.match(text)}
+
+    def result(self) -> LogResult:
+        """Return the result that the lines read so far report."""
+        status, format_name = self._final or self._of_tool or (BuildStatus.UNKNOWN, None)
+        return LogResult(status, self._duration_s, format_name)
+
+    def _rule_of(self, position: int, text: str) -> tuple[str, ResultRule] | None:
+        """Return `(name of the tool, rule)` of the rule that the line matches; None if none applies here."""
+        in_context = _LINES_IN_CONTEXT.match(text)
+        if in_context is not None and in_context.lastgroup is not None:
+            name, rule = _RULES[int(in_context.lastgroup[1:])]
+            before = None if rule.follows is None else self._seen.get(rule.follows)
+            if before is not None and position - before <= rule.within:
+                return name, rule
+        found = _LINES.match(text)
+        return None if found is None or found.lastgroup is None else _RULES[int(found.lastgroup[1:])]
+
+    def _apply(self, position: int, text: str, name: str, rule: ResultRule) -> None:
+        duration = rule.line.match(text)
         if duration is not None and duration.groupdict().get("duration"):
-            duration_s = seconds(duration["duration"])
-        if rule.status is None or (rule.is_default and (is_certain or not is_whole)):
-            continue
-        if of_tool is not None and of_tool[1] == name and of_tool[0] in rule.yields_to and not is_tolerated:
-            continue
-        if rule.only_after is not None and of_tool != (rule.only_after, name):
-            continue
+            self._duration_s = seconds(duration["duration"])
+        if rule.status is None or (rule.is_default and (self._is_certain or not self._is_whole)):
+            return
+        if self._yields(name, rule) or (rule.only_after is not None and self._of_tool != (rule.only_after, name)):
+            return
         if rule.is_final:
-            final = None if rule.status is BuildStatus.UNKNOWN else (rule.status, name)
-            is_certain |= not rule.is_default
-        elif rule.is_outer or not is_decided:
-            of_tool = rule.status, name
-            is_decided, is_tolerated = rule.is_lasting, False
-    status, format_name = final or of_tool or (BuildStatus.UNKNOWN, None)
-    return LogResult(status, duration_s, format_name)
+            self._final = None if rule.status is BuildStatus.UNKNOWN else (rule.status, name)
+            self._is_certain |= not rule.is_default
+        elif rule.is_outer or not self._is_decided:
+            self._of_tool, self._decided_at = (rule.status, name), position
+            self._is_decided, self._is_tolerated = rule.is_lasting, False
+
+    def _yields(self, name: str, rule: ResultRule) -> bool:
+        """Return whether an earlier result of the same tool counts instead of the one that the rule reports."""
+        if self._of_tool is None or self._is_tolerated:
+            return False
+        is_of_same_run = rule.between is None or self._seen.get(rule.between, -1) >= self._decided_at
+        return self._of_tool[1] == name and self._of_tool[0] in rule.yields_to and is_of_same_run
 
 
 def seconds(text: str) -> float | None:

@@ -19,8 +19,39 @@ FORMAT = LogFormat(
             weight=0.95,
             max_lines=60,
         ),
+        # The formatter `xml` writes the report of each class.
+        BlockRule(
+            "failed test of JUnit",
+            re.compile(rf"{_JUNIT}<(?:failure|error)\b"),
+            re.compile(r"\s*\[junit\] \s*\S"),
+            until=re.compile(rf"{_JUNIT}</"),
+            weight=0.95,
+            max_lines=60,
+        ),
+        BlockRule("report of JUnit", re.compile(rf"{_JUNIT}</?(?:test(?:suite|case)|propert|system-)"), weight=0.2),
+        BlockRule(
+            "error of Ant",
+            re.compile(
+                r'(?:\S{1,400}\.xml:\d{1,7}: (?!Compile failed;|Tests? .{0,200}failed|The following error occurred)|Target ")\S'
+            ),
+            re.compile(r"(?:Cause|Action): | using the classloader"),
+            weight=0.9,
+            max_lines=12,
+        ),
+        BlockRule(
+            "task that Ant cannot load",
+            re.compile(r"\s*\[(?:taskdef|typedef)\] Could not load definitions from resource \S"),
+            weight=0.6,
+        ),
     ),
     tests=(
+        NamedTestRule(
+            re.compile(rf"{_JUNIT}<(?P<outcome>failure|error)\b"),
+            dict.fromkeys(("failure", "error"), BuildTestOutcome.FAILED),
+            named_before=re.compile(
+                rf'{_JUNIT}<testcase (?:classname="[^"]{{0,400}}" )?name="(?P<name>[^"]{{1,400}})"(?: time="(?P<duration>[\d.]{{1,12}})")?>$'
+            ),
+        ),
         NamedTestRule(
             re.compile(
                 rf"{_JUNIT}Testcase: (?P<name>\S.{{0,400}}?)(?:\(\S{{1,300}}\))?:\t(?P<outcome>FAILED|Caused an ERROR)$"

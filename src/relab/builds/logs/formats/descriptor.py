@@ -76,6 +76,11 @@ class ResultRule:
             tolerated the failure. For example, npm runs the tests of the other workspaces after a failure.
         is_outer: whether the tool runs other tools and reports how they ended together; the line counts even after a
             lasting result.
+        follows: the pattern of an earlier line without which the line does not count, because other tools print such
+            lines too. None: it counts without one.
+        within: how many lines before the line the line of `follows` may be at most.
+        between: the pattern of a line that starts the next part of a run of the tool. The line yields only if such a
+            line is after the earlier result; without one, it is the result of another run. None: it always yields.
     """
 
     line: re.Pattern[str]
@@ -86,6 +91,9 @@ class ResultRule:
     only_after: BuildStatus | None = None
     is_lasting: bool = False
     is_outer: bool = False
+    follows: re.Pattern[str] | None = None
+    within: int = 1
+    between: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,7 @@ class LogFormat:
         name: the name of the tool, for explanations of a failure.
         rules: the rules for blocks (consecutive lines that report one error or one consequence); the first rule that
             matches a line starts a block.
+        headers: the pattern of the first line of a block whose message is in a line after it.
         noise: the pattern of a line that alone explains no failure; it is matched at the start of the line.
         harmless: the pattern of a phrase, such as "0 errors", anywhere in a line. A line with this phrase is noise.
         step_starts: the pattern of the first line of a step or command of the build.
@@ -177,6 +186,7 @@ class LogFormat:
 
     name: str
     rules: tuple[BlockRule, ...] = ()
+    headers: re.Pattern[str] | None = None
     noise: re.Pattern[str] | None = None
     harmless: re.Pattern[str] | None = None
     step_starts: re.Pattern[str] | None = None

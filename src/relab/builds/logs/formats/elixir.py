@@ -27,10 +27,16 @@ FORMAT = LogFormat(
         ResultRule(
             re.compile(r"(?:\d{1,6} \w{1,20}, ){0,3}\d{1,6} tests?, [1-9]\d{0,5} failures?\b"), BuildStatus.FAILED
         ),
-        ResultRule(re.compile(r"(?:\d{1,6} \w{1,20}, ){0,3}[1-9]\d{0,5} tests?, 0 failures\b"), BuildStatus.SUCCESS),
+        # In an umbrella project, Mix tests the other applications after a failure.
+        ResultRule(
+            re.compile(r"(?:\d{1,6} \w{1,20}, ){0,3}[1-9]\d{0,5} tests?, 0 failures\b"),
+            BuildStatus.SUCCESS,
+            yields_to=(BuildStatus.FAILED,),
+            between=re.compile(r"==> [a-z]\w{0,80}$"),
+        ),
         ResultRule(
             re.compile(
-                r"== Compilation error in file |\*\* \((?:Mix|CompileError|SyntaxError|TokenMissingError)\) |Compilation failed due to warnings"
+                r"== Compilation error in file |(?:Shall I install Hex\?.{1,200}\] )?\*\* \((?:Mix|CompileError|SyntaxError|TokenMissingError)\) |Compilation failed due to warnings"
             ),
             BuildStatus.FAILED,
         ),

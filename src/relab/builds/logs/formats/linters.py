@@ -16,6 +16,12 @@ FORMAT = LogFormat(
             max_lines=20,
         ),
         BlockRule(
+            "finding of Pyright",
+            re.compile(r" {2}\S{1,300}:\d{1,7}:\d{1,6} - error: \S"),
+            re.compile(r" {4,}\S"),
+            weight=0.9,
+        ),
+        BlockRule(
             "finding of Biome",
             re.compile(r"\S{1,300}(?::\d+:\d+)? (?:(?:lint|assist)/\w{1,40}/\w{1,80}|format|parse) +(?:FIXABLE +)?━"),
             re.compile(r"\s+\S"),
@@ -48,10 +54,23 @@ FORMAT = LogFormat(
             ),
             BuildStatus.FAILED,
         ),
-        ResultRule(re.compile(r"[1-9]\d{0,8} files? would be reformatted\b"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"[1-9]\d{0,8} files? would (?:be reformatted|fail to reformat)\b"), BuildStatus.FAILED),
         ResultRule(
             re.compile(r"All checks passed!$|Success: no issues found in \d{1,9} source files?$"), BuildStatus.SUCCESS
         ),
+        # Black, and Pyright.
+        ResultRule(
+            re.compile(
+                r"All done! ✨|\d{1,9} files? would be left unchanged\.$|0 errors, \d{1,9} warnings, \d{1,9} (?:notes|informations)\b"
+            ),
+            BuildStatus.SUCCESS,
+        ),
+        ResultRule(
+            re.compile(r"[1-9]\d{0,8} errors?, \d{1,9} warnings?, \d{1,9} (?:notes?|informations?)\b"),
+            BuildStatus.FAILED,
+        ),
+        # ESLint and yamllint.
+        ResultRule(re.compile(r" {2,}\d{1,7}:\d{1,6} {2,}error {2,}\S"), BuildStatus.FAILED),
         ResultRule(re.compile(r"Oops! Something went wrong! :\($"), BuildStatus.FAILED),
         ResultRule(re.compile(r"✖ \d{1,9} problems? \([1-9]\d{0,8} errors?, "), BuildStatus.FAILED),
     ),

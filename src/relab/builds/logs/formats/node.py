@@ -35,8 +35,8 @@ FORMAT = LogFormat(
         ),
         BlockRule("error of npm", re.compile(r"npm (?:ERR!|error) "), weight=0.9),
         BlockRule(
-            "error of Yarn or pnpm",
-            re.compile(r"error (?!Command failed).{1,300}\S|➤ YN\d{4}: .{0,100}(?i:error)| ?ERR_PNPM_"),
+            "error of Yarn",
+            re.compile(r"error (?!Command failed|during build:$).{1,300}\S"),
             weight=0.9,
         ),
         BlockRule(
@@ -62,7 +62,7 @@ FORMAT = LogFormat(
         ),
         BlockRule(
             "failed file of tests",
-            re.compile(r"(?:FAIL|✖|✗|\xd7) +(?!\d+ problems? \(0 errors)\S|\s*\d+\) .{1,200}:$"),
+            re.compile(r"(?:FAIL|✖|✗|\xd7) +(?!\d+ problems? \(0 errors|Build failed in )\S|\s*\d+\) .{1,200}:$"),
             re.compile(r"\s{4,}\S"),
             weight=0.8,
             max_lines=60,
@@ -96,9 +96,7 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"npm (?:ERR!|error) workspace \S"), BuildStatus.FAILED, is_lasting=True),
         ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),
         ResultRule(
-            re.compile(
-                r" ?ERR_PNPM_|\s?(?:ELIFECYCLE|ERROR) {1,4}(?:Command|Test) failed|\s?ERROR {1,4}run failed: command "
-            ),
+            re.compile(r"\s?(?:ELIFECYCLE|ERROR)\s{1,4}(?:Command|Test) failed|\s?ERROR {1,4}run failed: command "),
             BuildStatus.FAILED,
         ),
         # Jest. A file that cannot be run has no failed test, so only the line `Test Suites` shows a success.

@@ -1,0 +1,61 @@
+"""The log format of OCaml: the compiler, Dune, and the tests of OUnit."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.models import BuildStatus, BuildTestOutcome
+
+_PLACE = r'File "[^"]{1,400}", lines? \d{1,7}(?:-\d{1,7})?, characters \d'
+_TEST = r"[\w.-]{1,200}(?::\d{1,6}(?::[^():]{1,200})?){1,20}"
+
+FORMAT = LogFormat(
+    "OCaml",
+    rules=(
+        BlockRule(
+            "failed test of OUnit",
+            re.compile(rf"Error: {_TEST}\.$"),
+            re.compile(r".*\S"),
+            until=re.compile(r"-{20,}$|={20,}$|Ran: \d"),
+            bridge=2,
+            weight=0.95,
+            max_lines=60,
+        ),
+        BlockRule(
+            "place of an error", re.compile(_PLACE), re.compile(r" *\d+ \| | *\^+$|  "), weight=0.4, max_lines=12
+        ),
+        BlockRule(
+            "compiler error",
+            re.compile(r"Error(?: \([\w -]{1,80}\))?: \S"),
+            re.compile(r" {2,}\S|Hint: "),
+            weight=0.9,
+            max_lines=20,
+        ),
+    ),
+    headers=re.compile(rf"Error: {_TEST}\.$"),
+    noise=re.compile(r"\(cd _build/|Hint: try:$"),
+    results=(
+        ResultRule(
+            re.compile(r"Error(?: \([\w -]{1,80}\))?: \S"),
+            BuildStatus.FAILED,
+            # Warnings have places, too, and other tools write errors in this form.
+            follows=re.compile(_PLACE),
+            within=10,
+        ),
+        # Dune runs several programs of tests. Many tools print a line "OK".
+        ResultRule(
+            re.compile(r"Ran: \d{1,9} tests? in: [\d.]{1,12} seconds\.$"),
+            BuildStatus.UNKNOWN,
+            yields_to=(BuildStatus.FAILED,),
+        ),
+        ResultRule(re.compile(r"FAILED: Cases: \d"), BuildStatus.FAILED),
+        ResultRule(
+            re.compile(r"OK$"),
+            BuildStatus.SUCCESS,
+            only_after=BuildStatus.UNKNOWN,
+            follows=re.compile(r"Ran: \d"),
+        ),
+    ),
+    tests=(
+        NamedTestRule(re.compile(rf"(?P<outcome>Error): (?P<name>{_TEST})\.$"), {"Error": BuildTestOutcome.FAILED}),
+    ),
+)

@@ -1,0 +1,63 @@
+"""The log format of Perl: its interpreter, and the tests of Test::Harness and prove."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.logs.models import LineRole
+from relab.builds.models import BuildStatus, BuildTestOutcome
+
+FORMAT = LogFormat(
+    "Perl",
+    rules=(
+        BlockRule(
+            "missing module", re.compile(r"Can't locate (?:\S{1,200}\.pm|loadable object) (?:in|for)\b"), weight=0.97
+        ),
+        BlockRule("error of the syntax", re.compile(r"syntax error at \S{1,300} line \d{1,7}, near "), weight=0.97),
+        BlockRule(
+            "failed test",
+            re.compile(r"\s*#\s+Failed test(?! \(TODO\)| \(with| 'use \w)\b"),
+            re.compile(r"\s*# {3,}\S"),
+            weight=0.95,
+            max_lines=40,
+        ),
+        BlockRule(
+            "result of the tests",
+            re.compile(
+                r"\s*# Looks like (?:you|your test)|Dubious, test returned|Failed \d{1,9}/\d{1,9} (?:subtests|test programs)|Result: FAIL$"
+                r"|[\w./+-]{1,300}\.t +\(Wstat: |  (?:Failed tests?|Non-zero exit status|Parse errors): "
+            ),
+            weight=0.3,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule(
+            "message that follows from another one",
+            re.compile(r"(?:Compilation failed in require|BEGIN failed--compilation aborted)\b"),
+            weight=0.3,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule(
+            "exception",
+            re.compile(r"^(?!#|\s).{1,300} at \S{1,300}\.(?:pm|pl|t|al) line \d{1,7}(?:[.,]|$)"),
+            weight=0.9,
+            words=(" line ",),
+        ),
+    ),
+    noise=re.compile(r"[\w./+-]{1,300}\.t \.{2,} ?(?:ok|skipped)\b"),
+    results=(
+        ResultRule(re.compile(r"Result: FAIL$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"Result: PASS$"), BuildStatus.SUCCESS),
+    ),
+    tests=(
+        NamedTestRule(
+            re.compile(r"(?P<name>[\w./+-]{1,300}\.t) \.{2,} ?(?P<outcome>ok|skipped)(?:$|: )"),
+            {"ok": BuildTestOutcome.PASSED, "skipped": BuildTestOutcome.SKIPPED},
+        ),
+        # The summary lists also tests whose sub-tests succeeded although they were expected to fail.
+        NamedTestRule(
+            re.compile(
+                r"(?P<name>[\w./+-]{1,300}\.t) +\(Wstat: (?!0 Tests: \d{1,9} Failed: 0\))\d{1,6}\b.{0,40}? (?P<outcome>Tests): \d"
+            ),
+            {"Tests": BuildTestOutcome.FAILED},
+        ),
+    ),
+)
