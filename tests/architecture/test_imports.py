@@ -66,6 +66,7 @@ EXCEPTIONS = {
         "cli",
         "incidents.capabilities",
     ): "a runbook is checked against what a responder can see and do, which knowledge may not know",
+    ("rca", "telemetry.trial_runs"): "which runs are trials, whose version is a variant: one rule, pure",
     ("rca", "telemetry.outcome"): "an analysis and the list of runs agree on what a run recovered from: one rule, pure",
     (
         "builds",

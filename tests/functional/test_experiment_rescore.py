@@ -91,6 +91,27 @@ def test_new_scores_leave_the_run_unchanged_and_a_comparison_can_use_them(projec
     assert project.json("compare", run.path.name, "--scores", "strict", code=2)["error"]["code"] == "run_damaged"
 
 
+def test_figures_of_the_harness_are_not_mixed_with_those_of_a_scorer_that_fails_for_some_trials(
+    project: Project, tmp_path: Path
+) -> None:
+    run = project.run()
+    scorer = tmp_path / "some.py"
+    scorer.write_text(
+        "import json, os, sys\n"
+        "given = json.load(sys.stdin)\n"
+        "if given['bindings']['text'] == 'right': os.kill(os.getpid(), 9)\n"
+        "print(json.dumps({'outcome': 'failure', 'metrics': {'cost_usd': 5.0}}))\n"
+    )
+
+    answer = project.json("rescore", run.path.name, "--scorer", f"{sys.executable} {scorer}", "--name", "some", code=1)
+
+    assert answer["first_error"] == "the scorer was ended by signal 9"
+    lines = (Path(answer["folder"]) / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line)["row"] for line in lines]
+    found = {(row["variant_id"], row["outcome"], row["metrics"].get("cost_usd")) for row in rows}
+    assert found == {("control", "failure", 5.0), ("better", "error", None)}
+
+
 def test_invalid_scorers_are_rejected_and_write_nothing(project: Project, tmp_path: Path) -> None:
     run = project.run()
     good = f"{sys.executable} {tmp_path / 'score.py'}"

@@ -146,6 +146,7 @@ def rescore(run: RunFolder, root: Path, scorer: Scorer, *, clock: Clock, stop: S
             scored = list(pool.map(lambda entry: _score(run, entry, command, scorer.timeout_s, scratch, stop), entries))
         if stop.finish.is_set():
             raise KeyboardInterrupt
+        _drop_figures_of_the_run(scored)
         _record(run, scorer, program, scored, made, clock)
         made.rename(folder)
     outcomes: dict[str, Counter[str]] = {}
@@ -204,10 +205,10 @@ def _check(scorer: Scorer) -> None:
 def _score(
     run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeout_s: float, scratch: Path, stop: StopSwitch
 ) -> dict[str, Any]:
-    """Score a trial with the program `command`; return `{row, outcome_before, explanation, error}`.
+    """Score a trial with the program `command`; return `{row, outcome_before, metrics, explanation, error}`.
 
-    `row` has the new outcome and metrics. `explanation` is the scorer's explanation; `error` says why the scorer
-    failed. Either may be None.
+    `row` has the new outcome and metrics; `metrics` lists the names of the metrics that the scorer gave. `explanation`
+    is the scorer's explanation; `error` says why the scorer failed. Either may be None.
 
     The row is unchanged if the trial ended in neither success nor failure, or if `stop` is set.
 
@@ -215,7 +216,9 @@ def _score(
     for temporary files.
     """
     row = dict(entry["row"])
-    document: dict[str, Any] = {"row": row, "outcome_before": row["outcome"], "explanation": None, "error": None}
+    document: dict[str, Any] = {
+        "row": row, "outcome_before": row["outcome"], "metrics": [], "explanation": None, "error": None
+    }  # fmt: skip
     if row["outcome"] not in {TrialOutcome.SUCCESS, TrialOutcome.FAILURE} or stop.finish.is_set():
         return document
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as name:
@@ -231,13 +234,25 @@ def _score(
     if document["error"] is not None:
         row.update(outcome=TrialOutcome.ERROR.value, error_type="scorer_error", error_message=document["error"][:4_000])
     else:
-        row.update(outcome=answer.outcome, metrics={**row["metrics"], **numeric_metrics(answer.metrics)})
-        row.update(error_type=None, error_message=None)
-        document["explanation"] = answer.explanation
+        given = numeric_metrics(answer.metrics)
+        row.update(outcome=answer.outcome, metrics={**row["metrics"], **given}, error_type=None, error_message=None)
+        document |= {"metrics": list(given), "explanation": answer.explanation}
     row["success"] = row["outcome"] == TrialOutcome.SUCCESS
     if row["primary_metric_name"] == "success":
         row["primary_metric_value"] = float(row["success"])
     return document
+
+
+def _drop_figures_of_the_run(scored: Sequence[dict[str, Any]]) -> None:
+    """Remove the run's figures of a metric that the scorer gave for some trials, from the trials without its figure.
+
+    Otherwise a comparison would mix the figures of the scorer with those of the harness.
+    """
+    names = {name for document in scored for name in document["metrics"]}
+    for document in scored:
+        foreign = names.difference(document["metrics"])
+        row = document["row"]
+        row["metrics"] = {name: value for name, value in row["metrics"].items() if name not in foreign}
 
 
 class _ScorerError(Exception):
@@ -283,7 +298,8 @@ def _run(run: RunFolder, entry: Mapping[str, Any], command: Sequence[str], timeo
         if code != 0:
             err.seek(0)
             said = err.read(_MAX_ANSWER).decode(errors="replace").strip()[-500:]
-            raise _ScorerError(f"the scorer ended with exit code {code}: {said}")
+            ended = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+            raise _ScorerError(f"the scorer {ended}" + (f": {said}" if said else ""))
     if answer.stat().st_size > _MAX_ANSWER:
         raise _ScorerError("the scorer printed more than 1 MB")
     return answer.read_bytes()

@@ -10,7 +10,7 @@ from relab.core.clock import Clock
 from relab.core.errors import RelabError
 from relab.rollouts.agent_run import send_to_telemetry
 from relab.rollouts.errors import FlagsChangedError, FlagsNotAppliedError, RolloutStateError, TargetUnhealthyError
-from relab.rollouts.execution.restoring import restore_flags
+from relab.rollouts.execution.restoring import audit_after, restore_flags
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import Arm
 from relab.rollouts.record import Application, AuditEntry, OpenChange, RolloutRecord
@@ -82,7 +82,8 @@ class PersonalDecisions:
             change = OpenChange(inverse=inverse, values=[wanted])
             self._change(record, target, change, wanted, state)
             applied = Application(applied=True, message=f"Applied by {by}; read back.", at=self._clock.now_us(), by=by)
-            return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
+            entry = self._entry(by, "applied", note)
+            return self._audited(record.model_copy(update={"application": applied}), entry)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Undo the change of an ended rollout: restore the flags from before it, and return the updated record.
@@ -107,12 +108,14 @@ class PersonalDecisions:
                     "The flags were changed since the rollout.",
                     remedy="To restore the earlier values even so, run the printed rollback command.",
                 )
-            change = OpenChange(inverse=inverse, values=[record.changes[Arm.B]])
+            # Stored with the change: the decision must be known even if this process dies before the end.
+            entry = self._entry(by, "rolled_back", note)
+            change = OpenChange(inverse=inverse, values=[record.changes[Arm.B]], rollback=entry)
             self._change(record, target, change, inverse, state)
             message = f"Rolled back by {by}; read back."
             undone = Application(applied=False, message=message, at=self._clock.now_us(), by=by)
             restored = record.model_copy(update={"application": undone, "flags_restored": True})
-            return self._audited(restored, by, "rolled_back", note)
+            return self._audited(restored, entry)
 
     @contextmanager
     def _held(self, rollout_id: str) -> Iterator[tuple[RolloutRecord, RolloutTarget]]:
@@ -156,13 +159,20 @@ class PersonalDecisions:
             result = restore_flags(target.flags, change, within_s=record.plan.timeout)
             message = f"{error.message} {result.message}"
             undone = Application(applied=False, message=message, at=self._clock.now_us(), by="rollout")
-            ended = record.model_copy(update={"application": undone, "flags_restored": result.restored})
+            values = {
+                "application": undone,
+                "flags_restored": result.restored,
+                "audit": audit_after(record, change, result),
+            }
+            ended = record.model_copy(update=values)
             self._store.save(ended, closes_change=True)
             send_to_telemetry(self._telemetry, ended)
             raise
 
-    def _audited(self, record: RolloutRecord, by: str, action: str, note: str) -> RolloutRecord:
-        entry = AuditEntry(at=self._clock.now_us(), actor=by, action=action, note=note)
+    def _entry(self, by: str, action: str, note: str) -> AuditEntry:
+        return AuditEntry(at=self._clock.now_us(), actor=by, action=action, note=note)
+
+    def _audited(self, record: RolloutRecord, entry: AuditEntry) -> RolloutRecord:
         changed = record.model_copy(update={"audit": (*record.audit, entry)})
         self._store.save(changed, closes_change=True)
         send_to_telemetry(self._telemetry, changed)

@@ -75,34 +75,6 @@ class HealthRecord(_Value):
     dependencies: dict[str, bool] = {}
 
 
-class OpenChange(_Value):
-    """How to undo a rollout's change of flags if the process dies; stored before the first change of the flags.
-
-    Attributes:
-        inverse: the change that restores the flags.
-        values: all values that the rollout may give the flags. If the flags have a value that is not among these,
-            another client has changed them.
-        owner: the owner of the lease of the target when the change was stored.
-    """
-
-    inverse: Any
-    values: list[Any]
-    owner: str = ""
-
-
-class Application(_Value):
-    """The last decision about the new flags of a rollout: whether they are in force, and why, in one sentence.
-
-    `at` is the time of the decision. `by` says who or what decided: a person, a token, `rollout` or `recovery`. Both
-    are None if the rollout did not try to apply the new flags, because its verdict was not PASS.
-    """
-
-    applied: bool
-    message: str
-    at: Timestamp | None = None
-    by: str | None = None
-
-
 class AuditEntry(_Value):
     """One action of a person or token on a rollout.
 
@@ -117,6 +89,37 @@ class AuditEntry(_Value):
     actor: str
     action: str
     note: str = ""
+
+
+class OpenChange(_Value):
+    """How to undo a rollout's change of flags if the process dies; stored before the first change of the flags.
+
+    Attributes:
+        inverse: the change that restores the flags.
+        values: all values that the rollout may give the flags. If the flags have a value that is not among these,
+            another client has changed them.
+        owner: the owner of the lease of the target when the change was stored.
+        rollback: the audit's entry of the rollback that restores the flags by a person's decision; None for any other
+            change.
+    """
+
+    inverse: Any
+    values: list[Any]
+    owner: str = ""
+    rollback: AuditEntry | None = None
+
+
+class Application(_Value):
+    """The last decision about the new flags of a rollout: whether they are in force, and why, in one sentence.
+
+    `at` is the time of the decision. `by` says who or what decided: a person, a token, `rollout` or `recovery`. Both
+    are None if the rollout did not try to apply the new flags, because its verdict was not PASS.
+    """
+
+    applied: bool
+    message: str
+    at: Timestamp | None = None
+    by: str | None = None
 
 
 class RolloutRecord(_Value):

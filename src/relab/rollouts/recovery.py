@@ -10,7 +10,7 @@ from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.rollouts.agent_run import send_to_telemetry
 from relab.rollouts.errors import TargetBusyError
-from relab.rollouts.execution.restoring import RestoredFlags, restore_flags
+from relab.rollouts.execution.restoring import RestoredFlags, audit_after, restore_flags
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.record import Application, OpenChange, RolloutRecord, RolloutStatus
 from relab.rollouts.store import RolloutStore, StoredRollout
@@ -96,8 +96,9 @@ class FlagRecovery:
         record = self._store.get(found.record.rollout_id).record
         result = None if found.open_change is None else self._restore(record, found.open_change)
         values: dict[str, Any] = {}
-        if result is not None:
+        if result is not None and found.open_change is not None:
             values["flags_restored"] = result.restored
+            values["audit"] = audit_after(record, found.open_change, result)
             if record.application is not None and record.application.applied:
                 values["application"] = Application(
                     applied=False, message=result.message, at=self._clock.now_us(), by="recovery"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from relab.core.logging import get_logger
+from relab.core.stored_documents import STORED
 from relab.rollouts import repository
 from relab.rollouts.errors import RolloutNotFoundError
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.models import ArmWindow
-from relab.rollouts.plans.canary import STORED
 from relab.rollouts.record import AuditEntry, OpenChange, RolloutPhase, RolloutRecord
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
@@ -198,5 +198,5 @@ def _columns(record: RolloutRecord) -> dict[str, Any]:
 
 def _stored(row: Any, windows: list[dict[str, Any]]) -> StoredRollout:
     record = RolloutRecord.model_validate({**row.document, "windows": windows}, context=STORED)
-    change = None if row.open_change is None else OpenChange.model_validate(row.open_change)
+    change = None if row.open_change is None else OpenChange.model_validate(row.open_change, context=STORED)
     return StoredRollout(record, change, row.is_job)

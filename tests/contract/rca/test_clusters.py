@@ -39,6 +39,21 @@ def analyse_all(services: Services, *, force: bool = False) -> None:
     run_all(services)
 
 
+def test_variant_of_a_trial_is_no_version_since_which_runs_fail(services: Services) -> None:
+    trial = {"environment": "experiment", "experiment": {"variant_id": "concise"}, "agent_version": "concise"}
+    post(
+        services,
+        timed_out("run_1.trial_1", started_at=time_text(0), **trial),
+        timed_out("r1", agent_version="2.0.0", started_at=time_text(1)),
+    )
+    analyse_all(services)
+
+    (cluster,) = services.rca.clusters.list().items
+    assert (cluster.runs, cluster.first_run, cluster.first_version) == (2, "run_1.trial_1", None)
+    assert "since version" not in cluster.sentence
+    assert cluster.last_version == "2.0.0"
+
+
 def test_runs_with_the_same_failure_are_one_cluster_with_first_and_last_run(services: Services) -> None:
     versions = ("2.0.0", "2.1.0", "2.1.0")
     post(

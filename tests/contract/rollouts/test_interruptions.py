@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from itertools import count
 from urllib.parse import parse_qs, urlsplit
@@ -248,6 +249,27 @@ def test_failed_rollback_that_restores_the_flags_even_so_is_no_longer_applied(la
     assert application is not None
     assert not application.applied
     assert lab.last().flags_restored
+    assert [(entry.actor, entry.action) for entry in lab.last().audit[-1:]] == [("ada", "rolled_back")]
+
+
+def test_rollback_that_was_interrupted_is_in_the_audit_after_recovery(lab: RolloutLab) -> None:
+    lab.service.delay_s = faster_b
+    record = lab.run(policy="seed")
+    requests = count(1)
+
+    def interrupt_change() -> None:
+        if next(requests) == 2:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    lab.service.on_request = interrupt_change
+    with pytest.raises(KeyboardInterrupt):
+        lab.services.rollouts.roll_back(record.rollout_id, by="ada", note="too slow")
+
+    lab.services.rollouts.recover()
+
+    assert lab.limit() == 32
+    entries = [(entry.actor, entry.action, entry.note) for entry in lab.last().audit]
+    assert entries[-1] == ("ada", "rolled_back", "too slow")
 
 
 def test_change_that_a_killed_rollback_had_begun_is_no_longer_applied_after_recovery(lab: RolloutLab) -> None:

@@ -51,3 +51,46 @@ def test_baseline_of_the_measured_windows_replaces_an_unusable_figure_of_arm_a(u
 
     assert found is not None
     assert found.reason.endswith("against arm A, above 25 %.")
+
+
+def violation_after_an_experiment(*steps: tuple[float | None, float | None]) -> CanaryViolation | None:
+    """Return the violation of steps with the given figures of arms B and A in a rollout that measured no windows."""
+    measured = iter(steps)
+    return run_canary(
+        CANARY,
+        (),
+        set_share=lambda _share: None,
+        measure=lambda: step_of(*next(measured)),
+        check_health=lambda: "",
+    )
+
+
+def test_figure_of_0_is_an_improvement_in_a_rollout_that_an_experiment_decided() -> None:
+    assert violation_after_an_experiment((0.0, 200.0), (0.0, 200.0)) is None
+    assert violation_after_an_experiment((0.0, 0.0), (0.0, 0.0)) is None
+
+
+def test_figure_above_0_is_a_violation_if_arm_a_has_0() -> None:
+    found = violation_after_an_experiment((5.0, 0.0))
+
+    assert found is not None
+    assert found.reason == "The metric was 5, and 0 in arm A."
+
+
+def test_last_step_is_compared_with_arm_a_of_the_step_before() -> None:
+    assert violation_after_an_experiment((210.0, 200.0), (210.0, None)) is None
+    found = violation_after_an_experiment((210.0, 200.0), (300.0, None))
+
+    assert found is not None
+    assert found.share_pct == 100
+    assert found.reason == "The metric was +50.0 % against arm A, above 25 %."
+
+
+def test_figure_of_arm_a_without_requests_is_no_baseline() -> None:
+    idle, busy = step_of(300.0, 0.0)
+    steps = iter([step_of(210.0, 200.0), (idle.model_copy(update={"completed": 0}), busy)])
+
+    found = run_canary(CANARY, (), set_share=lambda _share: None, measure=lambda: next(steps), check_health=lambda: "")
+
+    assert found is not None
+    assert found.reason == "The metric was +50.0 % against arm A, above 25 %."

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from relab.core.atomic_files import is_disk_full, replacing
 from relab.core.clock import format_time
 from relab.core.json import digest
+from relab.core.stored_documents import STORED
 from relab.core.validation import plain_message
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError, RunBusyError, RunDiskFullError, RunNotFoundError, damaged
@@ -183,7 +184,7 @@ def open_run(path: Path) -> RunFolder:
     if digest(resolved) != recorded:
         raise damaged(path / RESOLVED, f"was changed since the run began: {MANIFEST} names another digest")
     try:
-        config = ExperimentConfig.model_validate(resolved)
+        config = ExperimentConfig.model_validate(resolved, context=STORED)
     except ValidationError as error:
         raise damaged(path / RESOLVED, f"cannot be read: {plain_message(error.errors()[0]['msg'])}") from error
     return RunFolder(path, str(run_id), config, manifest)

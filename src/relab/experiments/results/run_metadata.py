@@ -11,6 +11,7 @@ import jiter
 from pydantic import ValidationError
 
 from relab.core.json import digest
+from relab.core.stored_documents import STORED
 from relab.core.validation import plain_message
 from relab.experiments.config.metric_directions import MetricDirection
 from relab.experiments.config.models import ExperimentConfig
@@ -130,7 +131,7 @@ def read_facts(run_dir: Path) -> RunFacts:
             remedy="Give the folder of a run, such as .lab/runs/<run_id>.",
         )
     try:
-        config = ExperimentConfig.model_validate_json(path.read_bytes())
+        config = ExperimentConfig.model_validate_json(path.read_bytes(), context=STORED)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the file"

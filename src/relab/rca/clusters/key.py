@@ -11,6 +11,7 @@ from relab.core.error_templates import MAX_CAUSE_CHARS, cause_of
 from relab.core.masking import mask_secrets
 from relab.rca.models import Attribution, AttributionBasis, Category, Evidence, Finding, Report
 from relab.telemetry.models import AgentRun
+from relab.telemetry.trial_runs import is_trial
 
 KEY_CHARS: Final = 24
 _ERROR_FIELDS: Final = frozenset({"error_message", "message", "error_class", "error_type", "status_code"})
@@ -108,7 +109,10 @@ def _text(shown: Evidence) -> str:
 
 
 def failure_row(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
-    """Return the failure that an analysis found in `run`, as a row of the table `rca_failures`."""
+    """Return the failure that an analysis found in `run`, as a row of the table `rca_failures`.
+
+    The row of a trial of an experiment has no version, because the version of its run is a variant.
+    """
     found = key_of(report, run.agent_name)
     return {
         "run_id": run.run_id,
@@ -117,6 +121,7 @@ def failure_row(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any
         "category": report.category.value,
         "line": found.line,
         "agent_name": run.agent_name,
-        "agent_version": run.agent_version,
+        # Variants run side by side, so a failure does not begin with one of them as it begins with a release.
+        "agent_version": None if is_trial(run) else run.agent_version,
         "started_at": run.started_at,
     }

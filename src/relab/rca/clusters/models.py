@@ -20,7 +20,9 @@ class FailureCluster(BaseModel):
     agents: tuple[str, ...] = Field(description="The agents with runs in it, at most 20.")
     first_run: str = Field(description="The id of the first run, by the start of the runs.")
     first_at: Timestamp
-    first_version: str | None = Field(description="The version of the agent in the first run.")
+    first_version: str | None = Field(
+        description="The version of the agent in the first run; null for a trial of an experiment."
+    )
     last_run: str
     last_at: Timestamp
     last_version: str | None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from relab.rollouts.judging.rollout_data import is_usable
+from relab.rollouts.judging.rollout_data import MAX_FIGURE
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.canary import Canary, CanaryGuard
 
@@ -36,18 +37,21 @@ def run_canary(
 
     Args:
         canary: the steps and limits.
-        windows: the measured windows of the rollout, each one measurement of an arm. Those of arm A (old flags) are the
-            baseline.
+        windows: the measured windows of the rollout, each one measurement of an arm; empty if an experiment decided the
+            rollout. Those of arm A (old flags) are the baseline.
         set_share: changes the flags so that arm B gets the given share of the traffic, in percent.
         measure: measures one step and returns the windows; None if the rollout was stopped. Windows of arm A in the
-            result replace the baseline for this step.
+            result replace the baseline from this step on.
         check_health: returns why the target is unhealthy; "" if it is healthy.
 
     Returns:
         The first violation: an exceeded limit, a measurement without usable data, an unhealthy target, or a stop. None
         if there is no violation.
     """
-    baseline = _figures_of_a(windows)
+    # A rollout that passed by its windows had figures above 0 in all of them, so a 0 shows that the source has failed.
+    least = math.ulp(0.0) if windows else 0.0
+    before = _figures_of_a(windows, least)
+    baseline = before
     for share_pct in canary.steps:
         set_share(share_pct)
         measured = measure()
@@ -55,18 +59,26 @@ def run_canary(
             return CanaryViolation(share_pct, "The rollout was stopped.")
         if reason := check_health():
             return CanaryViolation(share_pct, reason)
-        beside = _figures_of_a(measured)
+        # In a step of 100 %, arm A has no traffic: without windows, the step before it is the baseline.
+        baseline = _figures_of_a(measured, least) or before or baseline
         for window in measured:
-            if window.arm is not Arm.A and (reason := guard_reason(window, beside or baseline, canary.guard)):
+            if window.arm is not Arm.A and (reason := guard_reason(window, baseline, canary.guard, least=least)):
                 return CanaryViolation(share_pct, reason)
     return None
 
 
-def _figures_of_a(windows: tuple[ArmWindow, ...]) -> list[float]:
-    return [window.metric for window in windows if window.arm is Arm.A and window.metric and is_usable(window.metric)]
+def _figures_of_a(windows: tuple[ArmWindow, ...], least: float) -> list[float]:
+    return [
+        window.metric
+        for window in windows
+        if window.arm is Arm.A
+        and window.completed
+        and window.metric is not None
+        and least <= window.metric <= MAX_FIGURE
+    ]
 
 
-def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
+def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard, *, least: float) -> str:
     """Return why a measurement of the new flags does not allow the next step, in one sentence; "" if it does.
 
     The possible reasons: the measurement is unusable, has no completed request or no usable figure, or exceeds a limit.
@@ -76,6 +88,7 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
         baseline: the judged figure (P95 latency or metric) in each measurement of arm A (old flags). `window` is
             compared with the median. If `baseline` is empty, the judged figure is not checked.
         guard: the limits.
+        least: the smallest figure that is usable.
     """
     if window.problems:
         return window.problems[0]
@@ -84,11 +97,17 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
     error_rate = 100 * window.bad / window.completed
     if error_rate > guard.max_error_rate:
         return f"The error rate was {error_rate:.2f} %, above {guard.max_error_rate:g} %."
-    if baseline:
-        if window.metric is None or not is_usable(window.metric):
-            given = "missing" if window.metric is None else f"{window.metric:g}"
-            return f"The judged figure was {given}, so it cannot be compared with arm A."
-        delta_pct = 100 * (window.metric / median(baseline) - 1)
-        if delta_pct > guard.max_delta_p95:
-            return f"The metric was {delta_pct:+.1f} % against arm A, above {guard.max_delta_p95:g} %."
+    return _figure_reason(window.metric, median(baseline), guard, least) if baseline else ""
+
+
+def _figure_reason(metric: float | None, of_a: float, guard: CanaryGuard, least: float) -> str:
+    """Return why the judged figure of arm B does not allow the next step; "" if it does. `of_a` is that of arm A."""
+    if metric is None or not least <= metric <= MAX_FIGURE:
+        given = "missing" if metric is None else f"{metric:g}"
+        return f"The judged figure was {given}, so it cannot be compared with arm A."
+    if not of_a:
+        return f"The metric was {metric:g}, and 0 in arm A." if metric else ""
+    delta_pct = 100 * (metric / of_a - 1)
+    if delta_pct > guard.max_delta_p95:
+        return f"The metric was {delta_pct:+.1f} % against arm A, above {guard.max_delta_p95:g} %."
     return ""

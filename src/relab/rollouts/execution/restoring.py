@@ -15,7 +15,7 @@ from relab.rollouts.errors import (
     SubjectError,
     TargetUnavailableError,
 )
-from relab.rollouts.record import OpenChange
+from relab.rollouts.record import AuditEntry, OpenChange, RolloutRecord
 from relab.rollouts.targets.protocol import FlagTarget, change_flags
 
 _PAUSE_S: Final = 0.2
@@ -34,6 +34,14 @@ class RestoredFlags:
 
     restored: bool
     message: str
+
+
+def audit_after(record: RolloutRecord, change: OpenChange, result: RestoredFlags) -> tuple[AuditEntry, ...]:
+    """Return the audit of a rollout after a restoration of its flags, which completed or replaced an unfinished change.
+
+    If the unfinished change was a person's rollback and the flags are restored, the audit has this rollback too.
+    """
+    return record.audit if change.rollback is None or not result.restored else (*record.audit, change.rollback)
 
 
 def restore_flags(

@@ -7,13 +7,12 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from relab.core.stored_documents import is_stored
 from relab.rollouts.plans.section import PlanSection
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 _SHARE_UNITS: Final = 100
 """Flags hold shares in units of 0.01 %, so this is the number of units in 1 %."""
-STORED: Final = {"is_stored": True}
-"""The validation context of plans that were accepted before: rules that were added since do not apply to them."""
 
 
 class CanaryGuard(PlanSection):
@@ -47,7 +46,7 @@ class Canary(PlanSection):
     def _check_steps(self, info: ValidationInfo) -> Self:
         if any(later <= earlier for earlier, later in pairwise(self.steps)) or self.steps[-1] != 100:
             raise ValueError("the steps must ascend and end at 100 (percent)")
-        if info.context == STORED:
+        if is_stored(info):
             # Earlier versions accepted these steps; their rollouts must stay readable.
             return self
         shares = [0, *(round(step * _SHARE_UNITS) for step in self.steps)]

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationInfo, model_validator
 
 from relab.core.json import canonical_json
+from relab.core.stored_documents import is_stored
 from relab.flags.models import FlagKey, VariantName
-from relab.rollouts.plans.canary import STORED
 from relab.rollouts.plans.section import PlanSection
 from relab.rollouts.plans.urls import HttpUrl, UrlPath
 
@@ -233,7 +233,7 @@ class Subject(PlanSection):
     @model_validator(mode="after")
     def _counts_have_an_effect(self, info: ValidationInfo) -> Self:
         # Earlier versions accepted these fields; their rollouts must stay readable.
-        if self.live or self.metric is None or info.context == STORED:
+        if self.live or self.metric is None or is_stored(info):
             return self
         given = [f"metric.{name}" for name in ("requests", "errors") if getattr(self.metric, name) is not None]
         if given:

@@ -114,9 +114,8 @@ def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -
     `values` are the candidate's values for fields of the search's plan. The reports are in a subfolder of `folder`.
     """
     measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
-    plan = plan_with(
-        spec.plan, {**values, **measured, "report.output_path": f"{folder}/candidate-{number}/SUMMARY.txt"}
-    )
+    report = {"report.output_path": f"{folder}/candidate-{number}/SUMMARY.txt"}
+    plan = plan_with(spec.plan, {**values, **measured, **report}, is_checked=True)
     return plan.model_copy(update={"canary": None, "time_budget": 0.0, "early_stop": None})
 
 
@@ -131,7 +130,7 @@ def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, 
         "experiment.seed": spec.plan.experiment.seed + _CONFIRMING_SEED + place,
         "report.output_path": f"{folder}/confirmation-{place}/SUMMARY.txt",
     }
-    return plan_with(spec.plan, {**candidate.values, **changes})
+    return plan_with(spec.plan, {**candidate.values, **changes}, is_checked=True)
 
 
 def screened(number: int, values: Values, record: RolloutRecord) -> ScreenedCandidate:

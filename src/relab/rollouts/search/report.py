@@ -12,6 +12,7 @@ from relab.charts import pages
 from relab.core.atomic_files import replacing
 from relab.core.control_characters import escape_json, escape_text
 from relab.core.regular_files import read_regular_file
+from relab.core.stored_documents import STORED
 from relab.core.validation import plain_message
 from relab.rollouts.errors import PlanInvalidError, ReportFolderError
 from relab.rollouts.reports.wording import UNKNOWN, percent
@@ -65,7 +66,7 @@ def read_result(path: Path) -> SearchResult:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise PlanInvalidError(f"{path} is too large for a report of a search.")
-        return SearchResult.model_validate_json(read_regular_file(path))
+        return SearchResult.model_validate_json(read_regular_file(path), context=STORED)
     except OSError as error:
         raise PlanInvalidError(f"{path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from relab.core.json import canonical_json
+from relab.core.stored_documents import STORED
 from relab.core.validation import problems_of
 from relab.core.yaml_problems import yaml_error
 from relab.core.yaml_source import YamlReader
@@ -166,8 +167,14 @@ def read_search(path: Path) -> SearchSpec:
     return spec
 
 
-def plan_with(plan: Plan, values: Mapping[str, Any]) -> Plan:
+def plan_with(plan: Plan, values: Mapping[str, Any], *, is_checked: bool = False) -> Plan:
     """Return a copy of a plan with new values of some fields, `{dotted name: value}`.
+
+    Args:
+        plan: the plan.
+        values: the new values.
+        is_checked: whether `plan` and `values` belong to a search that was accepted already, perhaps by an earlier
+            version: rules that only new input must keep then do not apply.
 
     Raises:
         PlanInvalidError: a field does not exist, or a value does not fit.
@@ -181,7 +188,7 @@ def plan_with(plan: Plan, values: Mapping[str, Any]) -> Plan:
             node = node.setdefault(parent, {})
         node[last] = value
     try:
-        return Plan.model_validate(document)
+        return Plan.model_validate(document, context=STORED if is_checked else None)
     except ValidationError as error:
         problems = problems_of(error, root="plan")
         raise PlanInvalidError("A candidate does not fit the plan.", problems=problems) from error

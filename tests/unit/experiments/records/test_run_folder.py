@@ -20,6 +20,7 @@ from relab.experiments.models import Keep
 from relab.experiments.records import run_folder
 from relab.experiments.records.file_names import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
+from relab.experiments.results.run_metadata import read_facts
 from support.experiments.configs import config
 
 NOW_US = 1_767_225_600_000_000
@@ -52,6 +53,19 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
     with pytest.raises(FileExistsError):
         begin_run(run.path, "run_1", run.config, run.path / "dataset" / "tasks.jsonl", dict(run.manifest))
+
+
+def test_run_that_an_earlier_version_accepted_stays_readable(run: RunFolder) -> None:
+    # Earlier versions accepted white space in the address of a gateway.
+    gateway = {"variable": "MODEL_URL", "upstream": "https://a.example/v1 ", "cache": None}
+    resolved = json.loads((run.path / RESOLVED).read_bytes())
+    resolved["runtime"] |= {"network": {"mode": "full", "allowed_hosts": []}, "model_gateways": [gateway]}
+    (run.path / RESOLVED).write_text(json.dumps(resolved), encoding="utf-8")
+    manifest = dict(run.manifest) | {"resolved_experiment": {"digest": digest(resolved)}}
+    (run.path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+    assert open_run(run.path).config.runtime.model_gateways[0].place == ("a.example", 443)
+    assert read_facts(run.path).config.runtime.model_gateways[0].variable == "MODEL_URL"
 
 
 def test_folder_without_a_manifest_is_not_a_run(run: RunFolder, tmp_path: Path) -> None:

@@ -229,13 +229,14 @@ def test_a_run_with_nothing_to_show_says_so(tmp_path: Path) -> None:
         assert text in page.text
 
 
-def test_estimated_cost_is_shown_as_one_beside_a_reported_cost(tmp_path: Path) -> None:
+def test_estimated_cost_is_marked_and_shown_beside_a_reported_cost(tmp_path: Path) -> None:
     costs = {"base": {"cost_usd": 500.0}, "better": {"estimated_cost_usd": 0.25}}
     rows = [trial_row(variant, task, metrics=metrics) for variant, metrics in costs.items() for task in range(4)]
-    page = Page(write_report(write_run(tmp_path / "run", rows)))
+    rows += [trial_row("both", task, metrics=costs["base" if task else "better"]) for task in range(4)]
+    page = Page(write_report(write_run(tmp_path / "run", rows, variants=("better", "both"))))
 
-    totals = {row[0]: row[-1] for row in page.rows if row[0] in {"base (baseline)", "better"} and len(row) > 10}
-    assert totals == {"base (baseline)": "2,000", "better": "1 (estimated)"}
+    totals = {row[0]: row[-1] for row in page.rows if row[0] in {"base (baseline)", "better", "both"} and len(row) > 10}
+    assert totals == {"base (baseline)": "2,000", "better": "1 (estimated)", "both": "1,500 + 0.25 (estimated)"}
     assert "4 tasks, 1 repeat," in page.text
 
 
