@@ -119,13 +119,13 @@ def diff(first: TrialArgument, second: TrialArgument, json: JsonOption = False) 
     duration = [_seconds(value) for value in found["rows"].pop("duration_ms")]
     values = {
         **found["rows"],
-        "seconds": duration,
+        "duration, s": duration,
         **{f"metric {name}": pair for name, pair in found["metrics"].items()},
     }
     if found["answers"] != [None, None]:
         values["answer"] = [_cut(answer) for answer in found["answers"]]
     rows = [[name, a, b, "" if a == b else "differs"] for name, (a, b) in values.items()]
-    print_table("Values", ("", one, other, ""), rows)
+    print_table("Values", ("value", one, other, "difference"), rows)
     counts = found["events"]["counts"]
     if found["events"]["diff"]:
         print(f"events: {counts[0]:,} and {counts[1]:,}, which differ:")
@@ -181,9 +181,9 @@ def _show_text(title: str, text: str) -> None:
 def _show_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     rows = [[how, item["path"], f"{item['size_bytes']:,}"] for how, items in changes.items() for item in items]
     if not rows:
-        print("changes: none")
+        print("Changed files: none")
         return
-    print_table("Changed files", ("", "file", "bytes"), rows)
+    print_table("Changed files", ("change", "file", "bytes"), rows)
 
 
 def show_patch(patch: str) -> None:

@@ -27,6 +27,11 @@ _MAX_LATE_S: Final = 0.05
 """If this process was itself delayed by more than this, it does not report the target's answer time."""
 
 
+def requested_window_s(interval_s: float) -> int:
+    """Return the seconds for which a poll requests the target's figures; `interval_s` is the time between two polls."""
+    return max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
+
+
 class Poller:
     """Polls one target.
 
@@ -41,7 +46,7 @@ class Poller:
         self._clock = clock
         self._within_s = min(max(interval_s, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)
         # A longer window would show a change late; a target with a fixed window ignores this parameter.
-        window_s = max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
+        window_s = requested_window_s(interval_s)
         self._parts = {
             "health": self._ask(HEALTH_PATH),
             "metrics": self._ask(f"{METRICS_PATH}?window_s={window_s}"),
