@@ -343,7 +343,7 @@ def _print_next(found: IncidentDetails) -> None:
         IncidentStatus.OPEN: f"lab incidents watch {incident_id}",
         IncidentStatus.WAITING_APPROVAL: f"lab incidents approve {asked}, or lab incidents reject {asked}",
         IncidentStatus.ESCALATED: (
-            "repair the service; the incident is closed once users are served well. "
+            "repair the service if it is not repaired yet; the incident ends once users are served well. "
             f"If it is a false positive: lab incidents dismiss {incident_id} --why REASON"
         ),
     }

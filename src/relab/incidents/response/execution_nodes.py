@@ -242,7 +242,7 @@ class ExecutionNodes:
                 request, decision, plan=plan, state_digest=state.get("state_digest"), now_us=world.clock.now_us()
             )
             if found is not ApprovalState.APPROVED:
-                return await self._not_asked(state, plan, f"The approval of {plan.action} is {found.value}.")
+                return await self._not_asked(state, plan, f"The approval of {plan.action} {found.words}.")
         try:
             ruling = await self._survey.ruling(
                 state, plan, is_approved=bool(approval_id), leave_out=self._key(state, plan)
