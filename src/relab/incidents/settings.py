@@ -9,7 +9,7 @@ from relab.incidents.actions.policy import Policy
 from relab.incidents.actions.verification_models import VerificationSettings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.settings import InvestigationSettings, ModelSettings
-from relab.incidents.polling.poller import requested_window_s
+from relab.incidents.polling.schedule import requested_window_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from relab.core.clock import Clock
 from relab.incidents.models import POLL_LATENCY, AbsenceReason, Snapshot
 from relab.incidents.polling.loop_delay import LoopDelay
+from relab.incidents.polling.schedule import requested_window_s
 from relab.incidents.polling.snapshots import read_poll
 from relab.incidents.probes.log_templates import count_templates
 from relab.incidents.probes.models import ProbeRequest, ProbeResponse, ProbeServer
@@ -21,15 +22,8 @@ _LINES: Final = 1_000
 _MAX_CURSOR: Final = 2_000
 _MAX_TIMEOUT_S: Final = 5.0
 _MIN_TIMEOUT_S: Final = 1.0
-_MIN_WINDOW_S: Final = 5
-_POLLS_IN_WINDOW: Final = 4
 _MAX_LATE_S: Final = 0.05
 """If this process was itself delayed by more than this, it does not report the target's answer time."""
-
-
-def requested_window_s(interval_s: float) -> int:
-    """Return the seconds for which a poll requests the target's figures; `interval_s` is the time between two polls."""
-    return max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
 
 
 class Poller:
