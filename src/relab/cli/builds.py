@@ -211,7 +211,12 @@ def decisions(
         for item in page.items
     )
     columns = ("decision", "project", "time", "policy", "failure", "action", "probability (propensity)", "reward")
-    print_table("Decisions of the optimizer", columns, rows, empty="No decisions found. lab builds run makes them.")
+    print_table(
+        "Decisions of the optimizer",
+        columns,
+        rows,
+        empty="No decisions found. The optimizer decides after a failed build: lab builds run PROJECT",
+    )
     if page.next_before is not None:
         print(f"More decisions: --before {plain(page.next_before)}")
 

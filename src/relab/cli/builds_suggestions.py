@@ -53,7 +53,9 @@ def suggestions(
         for item in page.items
     )
     columns = ("suggestion", "project", "time", "status", "known failure", "confidence", "line of the log")
-    print_table("Suggestions", columns, rows, empty="No suggestions found. Failed builds get them: lab builds run")
+    print_table(
+        "Suggestions", columns, rows, empty="No suggestions found. A failed build gets one: lab builds run PROJECT"
+    )
     if page.next_before is not None:
         print(f"More suggestions: --before {plain(page.next_before)}")
 

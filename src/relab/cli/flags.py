@@ -53,7 +53,7 @@ def list_flags(
         for flag in page.items
     )
     columns = ("flag", "version", "state", "type", "default", "changed", "description")
-    print_table("Flags", columns, rows, empty="No flags found. To create one: lab flags set KEY")
+    print_table("Flags", columns, rows, empty="No flags found. To create one: lab flags set KEY FILE")
     if page.next_after is not None:
         print(f"More flags: --after {plain(page.next_after)}")
 
