@@ -92,7 +92,6 @@ def _undecided(
         waits_for: a text for each condition that must become true, and is not known to be true yet.
 
     Returns:
-        The verdict with the reason:
         - `NOT_YET`: it is too early for a verdict.
         - `RECOVERING`: the cause is gone, and the service recovers.
         - `MITIGATED`: the cause is gone, but the recovery took too long, or too few requests arrived to verify it.
@@ -114,7 +113,8 @@ def _undecided(
     is_plain = suspects_other and (bool(course.other) or _has_new_part(course, polls, settings))
     # Require polls as well as time: a process that was not polling has not seen a failure.
     if (since_s >= effect_timeout_s or is_plain) and len(polls) >= settings.min_healthy_polls:
-        if suspects_other and not is_plain and problem == _NO_TRAFFIC:
+        late = {_problem(course, poll, bounds) for poll in _latest(polls, settings)}
+        if suspects_other and not is_plain and late == {_NO_TRAFFIC}:
             return without_traffic(since_s, settings.requested_window_s)
         if rest is RepairResult.OTHER_CAUSE:
             other = f", probably {course.other}" if course.other else ""
