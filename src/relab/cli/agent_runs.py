@@ -16,7 +16,7 @@ from relab.cli.confirming import confirm
 from relab.cli.context import open_services, run_follow_ups
 from relab.cli.export import export
 from relab.cli.logs import logs
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, JsonOption, argument, plain, print_json, print_table
 from relab.cli.remapping import remap
 from relab.cli.retention import prune
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
@@ -35,6 +35,7 @@ app = typer.Typer(
 _OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?(?:[sS]pans|(?P<logs>[lL]ogs))"\s*:')
 
 MAX_NAMED_ITEMS: Final = 10_000
+_NO_RUNS: Final = "No agent runs found. To store runs: lab agent-runs ingest FILE, or send them to lab serve."
 """Items of a run whose titles `show` reads; evidence of a later item is named by its kind."""
 
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
@@ -102,7 +103,10 @@ def list_runs(
         )
         for run in page.items
     )
-    print_table("Agent runs", ("run", "agent", "version", "status", "outcome", "cause", "started", "steps/calls"), rows)
+    columns = ("run", "agent", "version", "status", "outcome", "cause", "started", "steps/tool calls")
+    print_table("Agent runs", columns, rows, empty=_NO_RUNS)
+    if page.items:
+        print("One run: lab agent-runs timeline RUN. Why it failed: lab rca RUN")
     if page.next_cursor:
         print(f"More runs match. Show more with --limit {limit * 2}.")
     if left_out:
@@ -143,11 +147,13 @@ def show(run_id: RunId, as_json: JsonOption = False) -> None:
         fields = run.model_dump(mode="json")
         print_json("agent-runs show", run=fields, rca_runs=[item.model_dump(mode="json") for item in analyses])
         return
-    print_table(f"Agent run {plain(run_id)}", ("", "value"), summary_rows(run, items))
+    print_table(f"Agent run {plain(run_id)}", ("summary", "value"), summary_rows(run, items))
     print_table("Fields", ("field", "value"), field_rows(run))
     if analyses:
         rows = ((item.rca_run_id, item.status, format_time(item.created_at), item.error) for item in analyses)
         print_table("Analyses", ("id", "status", "created", "error"), rows)
+    else:
+        print(f"No analysis yet. To find out why the run failed: lab rca {argument(run_id)}")
 
 
 @app.command()

@@ -137,7 +137,7 @@ def history(
         print_json("auth history", items=[event.model_dump(mode="json") for event in events])
         return
     rows = ((format_time(event.at), event.kind, event.token_id, event.actor) for event in events)
-    print_table("Changes of access", ("at", "what", "token", "by"), rows)
+    print_table("Changes of access", ("time", "change", "token", "by"), rows, empty="Access was never changed.")
 
 
 def _describe(state: AccessState) -> str:

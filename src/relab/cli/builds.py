@@ -122,7 +122,8 @@ def list_builds(
         )
         for build in page.items
     )
-    print_table("Builds", ("build", "project", "started", "status", "failure", "s", "peak MB", "sandbox"), rows)
+    columns = ("build", "project", "started", "status", "failure", "duration, s", "peak memory, MB", "sandbox")
+    print_table("Builds", columns, rows, empty="No builds found. To run one: lab builds run PROJECT")
     if page.next_before is not None:
         print(f"More builds: --before {plain(page.next_before)}")
 
@@ -209,8 +210,13 @@ def decisions(
         )
         for item in page.items
     )
-    columns = ("decision", "project", "time", "policy", "failure", "action", "propensity", "reward")
-    print_table("Decisions", columns, rows)
+    columns = ("decision", "project", "time", "policy", "failure", "action", "probability (propensity)", "reward")
+    print_table(
+        "Decisions of the optimizer",
+        columns,
+        rows,
+        empty="No decisions found. The optimizer decides after a failed build: lab builds run PROJECT",
+    )
     if page.next_before is not None:
         print(f"More decisions: --before {plain(page.next_before)}")
 
@@ -241,7 +247,15 @@ def simulator(as_json: JsonOption = False) -> None:
         )
         for row in rows
     )
-    columns = ("fault", "action", "builds", "success", "simulated", "median s", "simulated")
+    columns = (
+        "fault",
+        "action",
+        "builds",
+        "success rate",
+        "simulated success rate",
+        "median, s",
+        "simulated median, s",
+    )
     print_table("Fit of the simulator: measured beside simulated", columns, cells)
 
 
@@ -271,7 +285,12 @@ def policies(
         )
         for name, item in found.items()
     )
-    print_table("Mean reward", ("policy", "SNIPS", "doubly robust", "effective decisions", "logged"), rows)
+    columns = (
+        "policy", "SNIPS estimate [interval]", "doubly robust estimate [interval]", "effective decisions",
+        "reward in the log",
+    )  # fmt: skip
+    empty = f"No decisions with a reward found for {plain(project)}. lab builds run makes decisions."
+    print_table("Mean reward of each policy", columns, rows, empty=empty)
 
 
 def evaluation_json(found: PolicyEvaluation) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def groups(
         )
         for item in page.items
     )
-    columns = ("last build", "builds", "first", "last", "goes on", "projects", "cause")
-    print_table("Builds that failed in the same way", columns, rows)
+    columns = ("last build", "builds", "first failure", "last failure", "still fails", "projects", "cause")
+    print_table("Builds that failed in the same way", columns, rows, empty="No failed builds found.")
     if page.next_before is not None:
         print(f"More groups: --before {plain(page.next_before)}")
 

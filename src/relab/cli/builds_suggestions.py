@@ -52,7 +52,10 @@ def suggestions(
         )
         for item in page.items
     )
-    print_table("Suggestions", ("suggestion", "project", "time", "status", "incident", "confidence", "line"), rows)
+    columns = ("suggestion", "project", "time", "status", "known failure", "confidence", "line of the log")
+    print_table(
+        "Suggestions", columns, rows, empty="No suggestions found. A failed build gets one: lab builds run PROJECT"
+    )
     if page.next_before is not None:
         print(f"More suggestions: --before {plain(page.next_before)}")
 

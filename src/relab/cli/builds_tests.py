@@ -58,7 +58,8 @@ def list_tests(
         (test.status.value, test.project, test.name, f"{test.failures} of {test.builds}", evidence_text(test))
         for test in page.items
     )
-    print_table("Tests", ("status", "project", "test", "failed", "evidence"), rows)
+    empty = "No tests found. Tests that never failed: --status stable. To record JUnit results: lab builds ingest"
+    print_table("Tests", ("status", "project", "test", "failed in", "evidence"), rows, empty=empty)
     if page.next_before is not None:
         print(f"More tests: --before {plain(page.next_before)}")
 

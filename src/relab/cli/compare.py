@@ -98,7 +98,7 @@ def _show(found: Any) -> None:
     if found.fork is not None:
         print(plain(found.fork))
     print_table(
-        f"{found.run_id} against {found.baseline}{_together(found.joint)}",
+        f"{found.run_id}, compared with the baseline {found.baseline}{_together(found.joint)}",
         ("verdict", "variant", "gate", "difference", "interval", "pairs", "chance of a false PASS"),
         map(_row, found.results),
     )

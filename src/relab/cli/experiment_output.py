@@ -70,10 +70,9 @@ def _show_power(power: Mapping[str, Any]) -> None:
         effect = power[case]["minimum_detectable_effect"]
         return "no difference is detectable" if effect is None else f"{effect * 100:.1f} points"
 
-    print(
-        f"minimum detectable difference of success (80 % power, {power['pairs']} pairs): "
-        f"{said('worst_case')}; {said('half_of_the_variance_between_tasks')} if half of the variance is between tasks"
-    )
+    cases = said("worst_case"), said("half_of_the_variance_between_tasks")
+    found = cases[0] if len(set(cases)) == 1 else f"{cases[0]}; {cases[1]} if half of the variance is between tasks"
+    print(f"minimum detectable difference of success (80 % power, {power['pairs']} pairs): {found}")
     for gate in power["gates"]:
         print(plain(gate["summary"]))
 

@@ -232,6 +232,7 @@ def list_runs(json: JsonOption = False) -> None:
             [row["run_id"], row["experiment"], row["command"], row["status"], row["trials"], row["created_at"]]
             for row in found
         ),
+        empty="No runs found in this project. To start one: lab run",
     )
 
 
@@ -261,6 +262,7 @@ def show(
             [row[name] for name in ("trial_id", "variant_id", "task_id", "outcome", "error_type", "agent_run_id")]
             for row in found["failed_trials"]
         ),
+        empty="All trials that ran were successful.",
     )
 
 

@@ -52,7 +52,8 @@ def list_flags(
         )
         for flag in page.items
     )
-    print_table("Flags", ("flag", "version", "state", "type", "default", "changed", "description"), rows)
+    columns = ("flag", "version", "state", "type", "default", "changed", "description")
+    print_table("Flags", columns, rows, empty="No flags found. To create one: lab flags set KEY FILE")
     if page.next_after is not None:
         print(f"More flags: --after {plain(page.next_after)}")
 
@@ -129,7 +130,7 @@ def history(
         )
         for item in page.items
     )
-    print_table(f"Versions of {key}", ("version", "what", "by", "time", "digest", "note"), rows)
+    print_table(f"Versions of {key}", ("version", "state and default", "by", "time", "digest", "note"), rows)
     if page.next_before is not None:
         print(f"More versions: --before {page.next_before}")
 
@@ -157,7 +158,7 @@ def diff(
         )
         for item in found.differences
     )
-    columns = ("place", f"version {from_version}", f"version {to_version}")
+    columns = ("field", f"version {from_version}", f"version {to_version}")
     print_table(f"{key}: {len(found.differences)} differences", columns, rows)
 
 

@@ -15,7 +15,7 @@ from relab.cli.context import open_services
 from relab.cli.incidents_eval import evaluate
 from relab.cli.incidents_postmortem import postmortem
 from relab.cli.incidents_prune import prune
-from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.cli.output import JsonOption, argument, plain, print_json, print_table
 from relab.core.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ app.command()(prune)
 
 POLL_S = 0.5
 NEWEST = 50
+_NO_INCIDENTS = "No incidents found. To watch a service: lab serve --only incidents (docs/incidents.md)"
 
 IncidentId = Annotated[str, typer.Argument(help="The id of the incident.")]
 QuestionId = Annotated[
-    str, typer.Argument(help="The id of the approval request, or of the incident: its last request.")
+    str, typer.Argument(help="The id of the approval request, or of the incident (then its last request is answered).")
 ]
 By = Annotated[str, typer.Option(help="Your name, for the timeline.")]
 Note = Annotated[str, typer.Option(help="The reason, for the timeline.")]
@@ -80,7 +81,10 @@ def list_incidents(
         )
         for each in page.items
     )
-    print_table("Incidents", ("incident", "status", "severity", "diagnosis", "opened", "title"), rows)
+    columns = ("incident", "status", "severity", "diagnosis", "opened", "title")
+    print_table("Incidents", columns, rows, empty=_NO_INCIDENTS)
+    if page.items:
+        print("All about one of them: lab incidents show INCIDENT")
     if page.next_cursor is not None:
         print(f"There are more incidents; continue with --cursor {plain(page.next_cursor)}.")
 
@@ -97,8 +101,10 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
         return
     _print_incident(found)
     _print_briefing(briefing)
+    print("Timeline:")
     for event in events:
-        _print_event(event)
+        _print_event(event, names_incident=False)
+    _print_next(found)
 
 
 @app.command()
@@ -122,7 +128,7 @@ def watch(
             if as_json:
                 print(json.dumps(event.to_cloudevent()), flush=True)
             else:
-                _print_event(event)
+                _print_event(event, names_incident=incident_id is None)
 
 
 @app.command()
@@ -273,8 +279,10 @@ def _print_switch(command: str, state: SwitchState, targets: Sequence[str], *, a
     if as_json:
         print_json(command, **state.model_dump(mode="json"))
     else:
-        what = "Everything" if is_everything else plain(state.target)
-        print(f"{what} is {'paused' if state.is_paused else 'resumed'}.")
+        what = "all targets" if is_everything else plain(state.target)
+        again = "lab incidents resume" + ("" if is_everything else f" --target {argument(state.target)}")
+        paused = f"is paused: it executes no actions. To resume it: {again}"
+        print(f"The responder of {what} {paused if state.is_paused else 'is resumed'}.")
 
 
 def _warn_of_unwatched(target: str, watched: Sequence[str]) -> None:
@@ -287,36 +295,65 @@ def _warn_of_unwatched(target: str, watched: Sequence[str]) -> None:
 
 
 def _print_incident(found: IncidentDetails) -> None:
-    print(f"{found.incident_id} of {plain(found.target)}: {plain(found.title)}")
-    print(f"{found.status.value}, {found.severity.value}, phase {found.phase.value}")
+    from relab.core.clock import format_time
+
+    print(f"Incident {found.incident_id} of {plain(found.target)}: {plain(found.title)}")
+    print(f"Status: {found.status.value}; severity: {found.severity.value}; phase: {found.phase.value}")
+    ended = "" if found.closed_at is None else f"; ended: {format_time(found.closed_at)}"
+    print(f"Opened: {format_time(found.opened_at)}{ended}")
     if found.diagnosis is not None:
-        print(f"diagnosis: {plain(found.diagnosis)} ({found.probability or 0.0:.2f})")
+        print(f"Diagnosis: {plain(found.diagnosis)} (probability {found.probability or 0.0:.2f})")
     if found.recommendation:
         print(plain(found.recommendation))
-    print(f"agent run {found.agent_run_id}")
     if found.actions:
         rows = ((act.action, act.target, act.status.value, act.effect and act.effect.value) for act in found.actions)
-        print_table("Acts", ("action", "part", "status", "effect"), rows)
+        print_table("Actions", ("action", "part of the service", "status", "result"), rows)
     for question in found.questions:
-        answer = question.decision
-        said = "no answer yet" if answer is None else f"{'approved' if answer.approved else 'rejected'} by {answer.by}"
-        print(f"question {plain(question.request.approval_id)}: {plain(question.request.plan.action)}: {plain(said)}")
+        if (answer := question.decision) is not None:
+            verb = "approved" if answer.approved else "rejected"
+            name = f"{plain(question.request.approval_id)}, {plain(question.request.plan.action)}"
+            print(f"Approval request {name}: {verb} by {plain(answer.by)}")
 
 
 def _print_briefing(found: Briefing) -> None:
-    _print_pairs("", found.details)
+    # Each request repeats the evidence of its diagnosis.
+    if not found.questions:
+        _print_pairs("", found.details)
     for request, details in found.questions:
-        print(f"question {plain(request.approval_id)}, {plain(request.plan.action)} on {plain(request.plan.target)}:")
+        print(
+            f"Approval request {plain(request.approval_id)}, {plain(request.plan.action)} on {plain(request.plan.target)}:"
+        )
         _print_pairs("  ", details)
-        print(f"  answer: lab incidents approve|reject {plain(request.approval_id)}")
+        print(f"  To answer: lab incidents approve|reject {plain(request.approval_id)}")
 
 
 def _print_pairs(indent: str, pairs: Iterable[tuple[str, str]]) -> None:
     for name, text in pairs:
-        print(f"{indent}{name.lower()}: {plain(text)}")
+        print(f"{indent}{name}: {plain(text)}")
 
 
-def _print_event(event: TimelineEvent) -> None:
+def _print_next(found: IncidentDetails) -> None:
+    """Print what a person can do next about an incident."""
+    from relab.incidents.service import IncidentStatus
+
+    incident_id = plain(found.incident_id)
+    waiting = [each.request.approval_id for each in found.questions if each.decision is None]
+    asked = plain(waiting[-1] if waiting else incident_id)
+    steps = {
+        IncidentStatus.OPEN: f"lab incidents watch {incident_id}",
+        IncidentStatus.WAITING_APPROVAL: f"lab incidents approve {asked}, or lab incidents reject {asked}",
+        IncidentStatus.ESCALATED: (
+            "repair the service if it is not repaired yet; the incident ends once users are served well. "
+            f"If it is a false positive: lab incidents dismiss {incident_id} --why REASON"
+        ),
+    }
+    print(f"Next: {steps.get(found.status, f'lab incidents postmortem {incident_id}')}")
+    print(f"All steps of the responder: lab agent-runs timeline {plain(found.agent_run_id)}")
+
+
+def _print_event(event: TimelineEvent, *, names_incident: bool = True) -> None:
     from relab.core.clock import format_time
+    from relab.incidents.service import label_of
 
-    print(f"{format_time(event.at)} {event.incident_id} {plain(event.kind)}: {plain(event.message)}", flush=True)
+    name = f"{event.incident_id} " if names_incident else ""
+    print(f"{format_time(event.at)} {name}{plain(label_of(event.kind))}: {plain(event.message)}", flush=True)

@@ -149,10 +149,10 @@ def search(
     columns = ["cause", "kind", "title", "id", "score"]
     rows = [[hit.cause, hit.kind.value, hit.title, hit.id, _figure(hit.score, 4)] for hit in hits]
     if explain:
-        columns += ["by words", "by meaning", "likeness"]
+        columns += ["rank by words", "rank by meaning", "similarity in meaning"]
         for row, hit in zip(rows, hits, strict=True):
             row += [_figure(hit.by_words, 0), _figure(hit.by_meaning, 0), _figure(hit.likeness, 2)]
-    print_table(f"{len(hits)} found", columns, rows)
+    print_table("Runbooks and past incidents", columns, rows, empty="Nothing found. All runbooks: lab knowledge list")
 
 
 def _shown(hit: Hit, *, explain: bool) -> dict[str, object]:
@@ -198,7 +198,8 @@ def drafts(
         print(plain_lines(found[0].diff), end="")
         return
     kinds = ((each.runbook.cause, "new" if each.is_new else "change", each.runbook.title, each.path) for each in found)
-    print_table("Drafts", ("cause", "kind", "title", "file"), kinds)
+    empty = "No drafts found. relab drafts a runbook when a person has repaired an incident."
+    print_table("Drafts", ("cause", "kind", "title", "file"), kinds, empty=empty)
     _print_left_out(problems)
 
 

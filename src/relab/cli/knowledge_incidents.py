@@ -44,7 +44,10 @@ def incidents(
         )
         for each in found
     )
-    print_table("Past incidents", ("incident", "resolved", "target", "cause", "helpful actions", "resolved by"), rows)
+    columns = ("incident", "resolved", "target", "cause", "actions that helped", "resolved by")
+    print_table(
+        "Past incidents", columns, rows, empty="No past incidents found. relab stores each incident when it ends."
+    )
 
 
 def delete(incident_id: IncidentId, as_json: JsonOption = False) -> None:

@@ -170,17 +170,19 @@ def _show(plan: LoadPlan, result: LoadResult, files: Sequence[Path], *, json: bo
     counts, generator = result.counts, result.generator
     print(f"{plain(plan.url)}: {counts.offered:,} requests were due in {result.planned_s:g} s ({plan.arrivals})")
     sends = f"{counts.sent:,} sent ({counts.retries:,} retries), {counts.dropped:,} dropped"
-    print(f"sends: {sends}, {counts.completed:,} completed, {counts.failed:,} failed, {counts.timed_out:,} timed out")
+    print(
+        f"requests: {sends}, {counts.completed:,} completed, {counts.failed:,} failed, {counts.timed_out:,} timed out"
+    )
     for title, found in (("statuses", counts.statuses), ("errors", counts.errors)):
         if found:
             print(f"{title}: {', '.join(f'{plain(name)} {number:,}' for name, number in found.items())}")
     rows = [_row(route.name, route.counts.good, route.counts.bad, route.latency) for route in result.routes]
     if len(rows) > 1:
         rows.append(_row("all", counts.good, counts.bad, result.latency))
-    print_table("Latency from when a request was due, ms", _COLUMNS, rows)
+    print_table("Latency in ms, from the time when each request was due", _COLUMNS, rows)
     print(
-        f"generator: {_number(generator.rate_per_s)} requests/s, error {_number(generator.rate_error_pct)} %, "
-        f"P99 delay {_number(generator.lag_p99_ms)} ms, {generator.cpu_share:.2f} of a core"
+        f"load generator: {_number(generator.rate_per_s)} requests/s, {_number(generator.rate_error_pct)} % off the plan, "
+        f"P99 delay {_number(generator.lag_p99_ms)} ms, {generator.cpu_share:.2f} of a CPU core"
     )
     for path in files:
         print(f"wrote: {plain(path)}")

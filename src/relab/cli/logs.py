@@ -24,7 +24,8 @@ def logs(
     if as_json:
         print_json("agent-runs logs", **page.model_dump(mode="json"))
         return
-    print_table(f"Logs of {plain(run_id)} ({len(page.items)})", _COLUMNS, map(_row, page.items))
+    empty = f"No log records were received for {plain(run_id)}. Agents send them over OTLP (POST /v1/logs)."
+    print_table(f"Logs of {plain(run_id)} ({len(page.items)})", _COLUMNS, map(_row, page.items), empty=empty)
     if page.next_cursor:
         print(f"The run has more log records. Show more with --limit {limit * 2}.")
 

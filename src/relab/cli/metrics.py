@@ -31,14 +31,14 @@ def overview(
     rows: list[tuple[str, object]] = [
         ("runs", figures.total_runs),
         ("success rate", None if figures.success_rate is None else f"{figures.success_rate} %"),
-        *((f"runs {outcome.label}", count) for outcome, count in figures.outcomes.items()),
+        *((f"runs with the outcome: {outcome.label}", count) for outcome, count in figures.outcomes.items()),
         ("P95 step latency", None if p95 is None else f"{p95:,.0f} ms"),
         ("cost", _cost(figures)),
         ("estimated cost", _estimate(figures)),
-        ("tokens", token_text(figures.tokens.model_dump())),
+        ("tokens, prompt + completion", token_text(figures.tokens.model_dump())),
     ]
-    rows += [(f"failing tool {tool.tool}", tool.count) for tool in figures.top_failing_tools]
-    print_table(f"Last {hours:g} hours", ("figure", "value"), rows)
+    rows += [(f"failed calls of {tool.tool}", tool.count) for tool in figures.top_failing_tools]
+    print_table(f"Runs that started in the last {hours:,.10g} hours", ("figure", "value"), rows)
     if figures.unprojected_runs:
         print(
             f"Runs that arrived and are not in these figures yet: {figures.unprojected_runs:,}. "
@@ -56,12 +56,16 @@ def _cost(figures: MetricsOverview) -> str | None:
     )
 
 
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number:,} runs"
+
+
 def _estimate(figures: MetricsOverview) -> str | None:
     """Return the estimated cost of the runs without a reported cost, as text; None if there is no estimate."""
     if figures.estimated_cost_usd is None:
         return None
     unknown = figures.runs_without_estimate
     runs = figures.runs_without_cost - unknown
-    return f"{usd_text(figures.estimated_cost_usd)} ({runs:,} runs, prices of {figures.prices_as_of}" + (
-        f"; {unknown:,} runs without any cost)" if unknown else ")"
+    return f"{usd_text(figures.estimated_cost_usd)} ({_runs(runs)}, prices of {figures.prices_as_of}" + (
+        f"; {_runs(unknown)} without any cost)" if unknown else ")"
     )

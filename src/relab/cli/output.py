@@ -105,11 +105,15 @@ def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
     print(escape_json(text), flush=True)
 
 
-def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+def print_table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], *, empty: str | None = None
+) -> None:
     """Print a table below its title; each row has a cell for each column, and None is shown as a hyphen.
 
     The first column is never wrapped. If stdout is not a terminal, lines have at most 240 characters. In a terminal that
     is too narrow for the columns, each row is printed as a list of its cells.
+
+    Without a row, the sentence `empty` is printed in place of the table, if it is given.
     """
     from rich import box
     from rich.table import Table
@@ -120,6 +124,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)
     texts = [["-" if cell is None else _cell(cell, index) for index, cell in enumerate(row)] for row in rows]
+    if not texts and empty is not None:
+        # Unflushed, an error of a closed pipe would appear only at the end of the process.
+        print(empty, flush=True)
+        return
     for row in texts:
         table.add_row(*map(Text, row))
     is_terminal = sys.stdout.isatty()

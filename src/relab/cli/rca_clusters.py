@@ -44,11 +44,14 @@ def clusters(
     if as_json:
         print_json("rca clusters", **page.model_dump(mode="json"))
         return
+    if not page.runs:
+        print("No analysed failed runs found. To analyse the failed runs: lab rca run --all")
+        return
     print(f"{page.runs:,} failed runs in {page.clusters:,} clusters.")
     for item in page.items:
-        print(f"\n{plain(' '.join(item.sentence.split()))}; last at {format_time(item.last_at)}")
+        print(f"\n{plain(' '.join(item.sentence.split()))}; last seen at {format_time(item.last_at)}")
         print(f"  {item.category}: {plain(' '.join(item.line.split()))[:MAX_LINE_CHARS]}")
         agents = ", ".join(item.agents[:5]) + (", …" if len(item.agents) > 5 else "")
-        print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · lab rca {argument(item.last_run)}")
+        print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · report: lab rca {argument(item.last_run)}")
     if page.next_cursor is not None:
         print(f"\nThere are more clusters; continue with --cursor {plain(page.next_cursor)}.")

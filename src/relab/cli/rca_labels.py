@@ -113,10 +113,13 @@ def labels(
                 print_json("rca labels", **scores.model_dump(mode="json"))
                 return
             print_table(
-                "Reports against labels", ("question", "n", "hits", "rate", "95 % interval"), map(_row, scores.scores)
+                "Agreement of reports with labels",
+                ("measure", "runs", "agree", "rate", "95 % interval"),
+                map(_row, scores.scores),
             )
             print(
-                f"{scores.labelled} labelled runs; {scores.changed} changed since; {scores.abstained} without a place."
+                f"{scores.labelled} labelled runs; {scores.changed} changed after the label was made; "
+                f"for {scores.abstained} the report names no place."
             )
             return
         if export is not None:
@@ -131,7 +134,8 @@ def labels(
     rows = (
         (each.run_id, each.step_id, each.agent_name, each.category, each.labelled_by, each.note) for each in page.items
     )
-    print_table("Labels", ("run", "step", "agent", "category", "by", "note"), rows)
+    empty = "No labels found. To label a run: lab rca label RUN --step STEP_ID"
+    print_table("Labels", ("run", "step", "agent", "category", "by", "note"), rows, empty=empty)
     if page.next_cursor is not None:
         print(f"There are more labels; continue with --cursor {plain(page.next_cursor)}.")
 

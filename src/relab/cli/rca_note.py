@@ -74,7 +74,8 @@ def _lines(note: RunNote, console: Console, width: int, height: int) -> Iterator
     if quotes:
         left_out = len(note.quotes) - len(quotes)
         more = f" ({left_out} more with --full)" if left_out else ""
-        yield f"Evidence, in order of time{more}:", "bold"
+        key = "; * marks what the cause is based on" if any(quote.is_key for quote in quotes) else ""
+        yield f"Evidence, in order of time{key}{more}:", "bold"
         spare = room - len(quotes)
         for quote in quotes:
             most = 1 + min(spare, _QUOTE_LINES - 1) if quote.is_key else 1
@@ -121,11 +122,11 @@ def _head(note: RunNote, console: Console, width: int, *, is_small: bool) -> Ite
         yield from ((_cut(f"  - {text}", width), "") for text in shown)
     if note.passing:
         more = f" ({len(note.passing) - 1} more with --full)" if len(note.passing) > 1 else ""
-        yield _cut(f"Beside: {note.passing[0]}{more}", width), ""
+        yield _cut(f"Compared with successful runs: {note.passing[0]}{more}", width), ""
     if note.judge is not None:
         yield from wrapped(note.judge, 2 if is_small else _JUDGE_LINES)
     if note.behaviours:
-        yield _cut(f"Also seen: {'; '.join(note.behaviours)}", width), ""
+        yield _cut(f"Behaviours seen: {'; '.join(note.behaviours)}", width), ""
     if note.not_judged:
         most = 1 if is_small else _NOT_JUDGED_LINES
         yield from wrapped(f"Not judged: {'; '.join(note.not_judged)}", most, "dim")

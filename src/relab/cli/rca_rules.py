@@ -183,7 +183,7 @@ def _print_summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) 
     reasons = _not_judged(found)
     print_table(
         f"Behaviours in {len(found)} runs",
-        ("behaviour", "runs", "not judged", "what"),
+        ("behaviour", "runs", "not judged", "description"),
         (
             (r.name, counts[r.name], reasons[r.name].total() if r.name in reasons else None, r.description)
             for r in rules
@@ -202,9 +202,12 @@ def _print_summary(rules: Sequence[BehaviourRule], found: Sequence[ScannedRun]) 
 def _print_scores(scores: Sequence[BehaviourScore]) -> None:
     if not scores:
         return
-    columns = ("behaviour", "labelled", "precision (95 % interval)", "recall (95 % interval)", "not judged", "changed")
+    columns = (
+        "behaviour", "labelled runs", "precision (95 % interval)", "recall (95 % interval)", "not judged",
+        "changed since",
+    )  # fmt: skip
     rows = ((s.behaviour, s.labelled, s.precision.words(), s.recall.words(), s.not_judged, s.changed) for s in scores)
-    print_table("Against labels (lab rca label RUN --behaviour NAME)", columns, rows)
+    print_table("Agreement with labels (lab rca label RUN --behaviour NAME)", columns, rows)
 
 
 def _print_places(found: Sequence[ScannedRun]) -> None:

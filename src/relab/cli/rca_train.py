@@ -49,4 +49,4 @@ def train(
         )
         for outcome in outcomes
     )
-    print_table("Ranking models", ("agent", "labelled runs", "step right, held out"), rows)
+    print_table("Ranking models", ("agent", "labelled runs", "right step in held-out runs"), rows)

@@ -37,7 +37,7 @@ def print_report(agent_run_id: str, report: Report) -> None:
             if name is not None or ref is not None
         ]
         sure = "ranked guess" if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
-        console.print(Text(f"Location: {', '.join(where)} ({sure})"))
+        console.print(Text(f"Where: {', '.join(where)} ({sure})"))
     _print_candidates(report, console)
     if report.passing is not None:
         console.print(Text(f"Compared with {len(report.passing.run_ids)} runs that succeeded:", style="bold"))
@@ -50,14 +50,14 @@ def print_report(agent_run_id: str, report: Report) -> None:
             console.print(Text(f"   evidence: {_citations(report, step.evidence_ids)}", style="dim"))
     _print_hypotheses(report, console)
     for found in report.behaviours:
-        console.print(Text(f"Also seen: {plain(found.line())} ({found.behaviour})"))
+        console.print(Text(f"Behaviour seen: {plain(found.line())} ({found.behaviour})"))
         if found.reason is not None:
             console.print(Text(f"   reason of the model: {plain(found.reason)}"))
         console.print(Text(f"   evidence: {_citations(report, found.evidence_ids)}", style="dim"))
     if report.sentences is not None:
         _print_sentences(report.sentences, console)
     _print_evidence(report, console)
-    console.print(Text("Actions:", style="bold"))
+    console.print(Text("What to change:", style="bold"))
     for item in report.action_items:
         console.print(Text(f"  [{item.priority}] {plain(item.title)}: {plain(item.description)}"))
         if item.evidence_ids:
@@ -96,14 +96,14 @@ def _print_hypotheses(report: Report, console: Console) -> None:
         console.print(Text(f"   {plain(hypothesis.description)}"))
         console.print(Text(f"   evidence: {_citations(report, hypothesis.evidence_ids)}", style="dim"))
         for step in hypothesis.verification_steps:
-            console.print(Text(f"   check: {plain(step)}", style="dim"))
+            console.print(Text(f"   to verify: {plain(step)}", style="dim"))
 
 
 def _print_evidence(report: Report, console: Console) -> None:
     if not report.evidence_index:
         return
     table = Table(title="Evidence, quoted from the run", title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("place", "field", "quotation"):
+    for column in ("part of the run", "field", "quotation"):
         table.add_column(column, overflow="fold")
     shown = report.evidence_index[:MAX_SHOWN]
     for item in shown:

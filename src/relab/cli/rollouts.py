@@ -112,7 +112,8 @@ def list_rollouts(
         )
         for record in page.items
     )
-    print_table("Rollouts", ("rollout", "created", "status", "verdict", "applied", "change", "target"), rows)
+    columns = ("rollout", "created", "status", "verdict", "applied", "change", "target")
+    print_table("Rollouts", columns, rows, empty="No rollouts found. To write a plan: lab rollout init plan.yaml")
     if page.next_before is not None:
         print(f"More rollouts: --before {plain(page.next_before)}")
 
@@ -142,7 +143,7 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
         )
         for window in record.windows
     )
-    print_table("Windows", ("window", "round", "arm", "completed", "failed", "dropped", "metric"), rows)
+    print_table("Windows", ("window", "round", "arm", "completed requests", "failed", "not sent", "metric"), rows)
     for entry in record.audit:
         print(f"{entry.action} by {plain(entry.actor)}{': ' + plain(entry.note) if entry.note else ''}")
 
@@ -196,7 +197,7 @@ def history(
         (entry.get("rollout_id"), entry.get("timestamp"), entry.get("verdict"), _applied_text(entry))
         for entry in entries[-limit:]
     )
-    print_table("History", ("rollout", "time", "verdict", "applied"), rows)
+    print_table("History", ("rollout", "time", "verdict", "applied"), rows, empty="The history has no rollouts.")
     if problem is not None:
         print(f"lab: the history is not as it was written: {plain(problem)}", file=sys.stderr)
     return 0 if problem is None else EXIT_FAILED

@@ -27,7 +27,16 @@ _SUMMARY: Final = (
 """The fields of a run that `summary_rows` shows; `field_rows` leaves them out."""
 
 _TOKEN_KINDS: Final = ("prompt", "cached", "cache_write", "completion", "reasoning")
-TIMELINE_COLUMNS: Final = ("after", "item", "agent", "status", "took", "tokens", "model", "detail")
+TIMELINE_COLUMNS: Final = (
+    "time",
+    "item",
+    "agent",
+    "status",
+    "duration",
+    "prompt + completion tokens",
+    "model",
+    "detail",
+)
 
 
 def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator[tuple[str, object]]:
@@ -48,9 +57,9 @@ def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator
     for evidence in run.outcome_evidence:
         title = titles.get(evidence.ref_id, evidence.kind.replace("_", " "))
         source = "run" if evidence.kind == "run" else f"{title} [{evidence.ref_id}]"
-        yield "because", f"{evidence.text} ({source}, {evidence.field})"
+        yield "evidence", f"{evidence.text} ({source}, {evidence.field})"
     yield "cost", cost_text(run)
-    yield "tokens", run_tokens(run)
+    yield "tokens, prompt + completion", run_tokens(run)
     if len(run.agents) > 1:
         for agent in run.agents:
             yield f"agent {agent.name}", _agent_text(agent)

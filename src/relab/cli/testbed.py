@@ -82,7 +82,11 @@ def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> No
 
 @app.command()
 def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
-    """Restore the initial state of a testbed: its data, and a service without faults."""
+    """Restore the initial state of a testbed: its data, and a service without faults.
+
+    The service stops for some seconds. A responder that watches it opens an incident; to prevent this, stop the
+    responder (`lab serve`) before the reset.
+    """
     from relab.testbed import service
 
     began = time.monotonic()
@@ -123,7 +127,7 @@ def down(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
     if json:
         print_json("testbed down", name=name, took_s=took_s)
     else:
-        print(f"{plain(name)} is stopped ({took_s:.1f} s).")
+        print(f"The testbed {plain(name)} is stopped ({took_s:.1f} s).")
 
 
 def _show(command: str, status: TestbedStatus, took_s: float | None, as_json: bool) -> None:
@@ -134,10 +138,10 @@ def _show(command: str, status: TestbedStatus, took_s: float | None, as_json: bo
     state = status.state
     rows = ((item.name, item.group, item.state, item.pid, item.port, item.restarts) for item in status.components)
     print_table(
-        f"testbed {state.name}: {state.phase}", ("component", "group", "state", "pid", "port", "restarts"), rows
+        f"Testbed {state.name}: {state.phase}", ("component", "group", "state", "pid", "port", "restarts"), rows
     )
     for part, address in state.addresses.model_dump().items():
         if address is not None:
             print(f"{part}: {plain(address)}")
     if took_s is not None:
-        print(f"({took_s:.1f} s)")
+        print(f"Done in {took_s:.1f} s. Users, without whom no repair can be verified: lab load TARGET --mix order")

@@ -16,6 +16,8 @@ app = typer.Typer(help="One trial: `show`; two trials: `diff`.", no_args_is_help
 
 TrialArgument = Annotated[str, typer.Argument(help="<run>.<trial>, such as run_….trial_3; or the folder of a trial.")]
 _SHOWN_CHARS = 2_000
+_LABELS = {"variant_id": "variant", "task_id": "task", "repl_idx": "repeat"}
+"""The words for people for fields of a trial's row."""
 
 
 def trials(
@@ -47,8 +49,8 @@ def trials(
         "repeat",
         "outcome",
         "error",
-        "seconds",
-        "value",
+        "duration, s",
+        "primary metric",
         *(name.replace("_", " ") for name in more),
     )
     rows = (
@@ -83,9 +85,9 @@ def show(trial: TrialArgument, json: JsonOption = False) -> None:
     for name, value in {
         "trial": found["trial"],
         "status": found["status"],
-        **{name: row[name] for name in ("variant_id", "task_id", "repl_idx", "outcome") if name in row},
-        "seconds": _seconds(row.get("duration_ms")),
-        "trial_dir": found["trial_dir"],
+        **{_LABELS.get(name, name): row[name] for name in (*_LABELS, "outcome") if name in row},
+        "duration, s": _seconds(row.get("duration_ms")),
+        "folder": found["trial_dir"],
     }.items():
         print(f"{name}: {plain(value)}")
     if row.get("cached_from"):
@@ -96,7 +98,7 @@ def show(trial: TrialArgument, json: JsonOption = False) -> None:
         _show_document(name, found[name])
     _show_events(found["events"])
     for name in ("stdout", "stderr"):
-        _show_text(f"{name} (its end)", found[name])
+        _show_text(f"end of {name}", found[name])
     _show_changes(found["changes"])
     for item in found["patches"]:
         show_patch(item["patch"])
@@ -118,14 +120,14 @@ def diff(first: TrialArgument, second: TrialArgument, json: JsonOption = False) 
     one, other = found["trials"]
     duration = [_seconds(value) for value in found["rows"].pop("duration_ms")]
     values = {
-        **found["rows"],
-        "seconds": duration,
+        **{_LABELS.get(name, name.replace("_", " ")): pair for name, pair in found["rows"].items()},
+        "duration, s": duration,
         **{f"metric {name}": pair for name, pair in found["metrics"].items()},
     }
     if found["answers"] != [None, None]:
         values["answer"] = [_cut(answer) for answer in found["answers"]]
     rows = [[name, a, b, "" if a == b else "differs"] for name, (a, b) in values.items()]
-    print_table("Values", ("", one, other, ""), rows)
+    print_table("Values", ("value", one, other, "difference"), rows)
     counts = found["events"]["counts"]
     if found["events"]["diff"]:
         print(f"events: {counts[0]:,} and {counts[1]:,}, which differ:")
@@ -181,9 +183,9 @@ def _show_text(title: str, text: str) -> None:
 def _show_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     rows = [[how, item["path"], f"{item['size_bytes']:,}"] for how, items in changes.items() for item in items]
     if not rows:
-        print("changes: none")
+        print("Changed files: none")
         return
-    print_table("Changed files", ("", "file", "bytes"), rows)
+    print_table("Changed files", ("change", "file", "bytes"), rows)
 
 
 def show_patch(patch: str) -> None:

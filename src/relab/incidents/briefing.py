@@ -18,7 +18,9 @@ _MAX_OTHERS: Final = 3
 _MAX_ALERTS: Final = 5
 _MIN_PROBABILITY: Final = 0.005
 _MAX_CHARACTERS: Final = 300
-_WITHOUT_ANSWER: Final = f"Nothing is done. The question is asked again when it expires, {MAX_UNANSWERED} times in all; then the incident is escalated."
+_IF_UNANSWERED: Final = (
+    f"Nothing is done. An expired request is made again, {MAX_UNANSWERED} times in all; then the incident is escalated."
+)
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -65,18 +67,18 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
         diagnosis: the content of the `diagnosed` event that led to the request; None if there was no such event.
     """
     plan = request.plan
-    undo = f"{plan.undo} undoes it" if plan.undo else "it cannot be undone"
+    undo = f"by {plan.undo}" if plan.undo else "not possible"
     found = (
         ("Action", f"{plan.action} {canonical_json(plan.parameters)} (class {plan.action_class})"),
-        ("Cause", f"{plan.cause} ({plan.probability:.2f})"),
+        ("Probable cause", f"{plan.cause} (probability {plan.probability:.2f})"),
         *diagnosis_details(diagnosis),
-        ("Reaches", plan.blast_radius.value),
-        ("Undo", undo),
-        ("Why", plan.why),
-        ("Effect", plan.effect),
-        ("Asked because", request.ground),
-        ("Until", format_time(request.expires_at)),
-        ("Without an answer", _WITHOUT_ANSWER),
+        ("Blast radius", plan.blast_radius.value),
+        ("Rollback", undo),
+        ("Reason", plan.why),
+        ("Expected effect", plan.effect),
+        ("Approval is needed because", request.ground),
+        ("Valid until", format_time(request.expires_at)),
+        ("If no person answers", _IF_UNANSWERED),
     )
     return tuple((name, text) for name, text in found if text)
 
@@ -145,11 +147,11 @@ def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     candidates = None if diagnosis is None else diagnosis.get("candidates")
     rows = [row for row in (candidates if isinstance(candidates, list) else []) if isinstance(row, Mapping)][1:]
     others = [
-        f"{row['cause']} ({row['probability']:.2f})"
+        f"{row['cause']} (probability {row['probability']:.2f})"
         for row in rows
         if isinstance(row.get("cause"), str)
         and isinstance(row.get("probability"), int | float)
         and row["probability"] >= _MIN_PROBABILITY
     ]
     if others:
-        yield "It could also be", ", ".join(others[:_MAX_OTHERS])
+        yield "Other possible causes", ", ".join(others[:_MAX_OTHERS])

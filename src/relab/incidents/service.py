@@ -16,6 +16,7 @@ from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.briefing import Briefing, brief
 from relab.incidents.diagnosis.settings import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
+from relab.incidents.event_labels import label_of
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.postmortem.models import Postmortem
 from relab.incidents.postmortem.service import PostmortemService, events_of
@@ -74,6 +75,7 @@ __all__ = [
     "TimelineEvent",
     "Triggered",
     "WatchedTarget",
+    "label_of",
     "settings_for",
     "target_name",
 ]

@@ -9,6 +9,7 @@ from relab.incidents.actions.policy import Policy
 from relab.incidents.actions.verification_models import VerificationSettings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.settings import InvestigationSettings, ModelSettings
+from relab.incidents.polling.schedule import requested_window_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def settings_for(
             cause_timeout_s=between(15.0, 90.0),
             recovery_timeout_s=between(160.0, 720.0),
             metrics_window_s=between(6.0, 30.0),
+            requested_window_s=requested_window_s(poll_interval_s),
         ),
         stand_down_s=between(5.0, 30.0),
         stand_down_timeout_s=between(60.0, 300.0),

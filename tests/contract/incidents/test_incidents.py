@@ -110,8 +110,8 @@ def test_change_of_phase_or_status_adds_an_event_unless_the_caller_gives_one(log
 
     told = [(event.kind, event.message) for event in log.read_after(incident_id)][1:]
     assert told == [
-        ("phase", "The phase is escalate, after detect."),
-        ("status", "The status is escalated, after open."),
+        ("phase", "The phase changed from detect to escalate."),
+        ("status", "The status changed from open to escalated."),
         ("looked", "It looks better."),
     ]
 

@@ -31,7 +31,7 @@ def test_report_compares_the_run_with_passing_runs_of_its_task(services: Service
     assert report.passing.differences[0].sentence == said
     note = services.rca.notes.of(receipt.rca_run_id)
     assert note.passing[0] == said
-    assert "Beside runs that succeeded" in services.rca.notes.markdown(receipt.rca_run_id)
+    assert "Compared with runs that succeeded" in services.rca.notes.markdown(receipt.rca_run_id)
 
 
 def test_run_without_passing_runs_has_no_comparison(services: Services) -> None:

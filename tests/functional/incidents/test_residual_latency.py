@@ -123,3 +123,24 @@ async def test_a_symptom_that_only_dips_is_not_called_repaired(fresh: Means, way
 
     assert [act.effect for act in acts] == [RepairResult.FAILED]
     assert found.outcome is None
+
+
+async def test_repair_without_requests_is_handed_over_with_its_diagnosis_and_ends_with_requests(
+    fresh: Means, way: Way
+) -> None:
+    def leave() -> None:
+        fresh.shop.requests = 0
+
+    way.meet = at(is_act, 1, leave)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        told = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        assert told.diagnosis == "valve_a_shut"
+        for part in ("was done", "cannot be verified: fewer than 5 requests arrived in", "Send requests", "dismiss"):
+            assert part in told.recommendation
+
+        fresh.shop.requests = 100
+        found = await running.until(over(running))
+
+    assert found.outcome == IncidentOutcome.RESOLVED

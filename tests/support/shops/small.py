@@ -86,6 +86,7 @@ class Shop:
         cure: the right position of a valve.
         unfelt: the valves that make no request fail.
         p95_ms: the P95 latency of requests.
+        requests: the number of requests that the figures cover.
         word: the health status that the target reports while no valve is shut.
         lies: responses that replace the true ones, by path; an exception is raised, a function is called.
     """
@@ -101,6 +102,7 @@ class Shop:
     cure: int = CURE
     unfelt: frozenset[str] = frozenset()
     p95_ms: float = 12.0
+    requests: int = 100
     word: str = "healthy"
     lies: dict[str, Any] = field(default_factory=dict)
 
@@ -147,8 +149,8 @@ class Shop:
             "timestamp": now,
             "error_rate": errors,
             "p95_ms": self.p95_ms,
-            "requests": 100,
-            "requests_per_second": 50.0,
+            "requests": self.requests,
+            "requests_per_second": self.requests / 2,
         }
         return {
             HEALTH: health,

@@ -76,7 +76,7 @@ def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, 
     assert [item["incident_id"] for item in listed["items"]] == [over]
     assert shown["incident"]["questions"][0]["request"]["approval_id"] == f"{waits}.1"
     assert "\x1b" not in told
-    assert "looked: \\x1b[2J hostile" in told
+    assert "probes run: \\x1b[2J hostile" in told
     assert [event["type"] for event in followed] == [
         "relab.incident.opened", "relab.incident.looked", "relab.incident.closed",
     ]  # fmt: skip
@@ -109,7 +109,12 @@ def test_incident_is_shown_with_the_facts_needed_for_an_approval(known: tuple[La
 
     shown = lab.run("incidents", "show", waits).out
 
-    for part in ("reaches: some_requests", "undo: ", "until: ", "without an answer: Nothing is done."):
+    for part in (
+        "Blast radius: some_requests",
+        "Rollback: ",
+        "Valid until: ",
+        "If no person answers: Nothing is done.",
+    ):
         assert part in shown
     assert f"lab incidents approve|reject {waits}.1" in shown
 
@@ -141,7 +146,7 @@ def test_the_responder_is_paused_resumed_and_triggered(known: tuple[Lab, str, st
     lab, _, _ = known
 
     assert lab.json("incidents", "pause", "--why", "we move")["is_paused"] is True
-    assert lab.run("incidents", "resume").out == "Everything is resumed.\n"
+    assert lab.run("incidents", "resume").out == "The responder of all targets is resumed.\n"
     assert lab.json("incidents", "trigger", "slow", "--target", "other")["created"] is True
 
 
@@ -160,7 +165,7 @@ def test_switch_of_a_target_that_was_never_watched_is_turned_with_a_warning(
     wrong = lab.run("incidents", command, "--target", "shpo")
     right = [lab.run("incidents", command, "--target", name) for name in ("shop", "till", "*")]
 
-    assert wrong.out == f"shpo is {state}.\n"
+    assert wrong.out.startswith(f"The responder of shpo is {state}")
     assert wrong.err == (
         "lab: warning: No responder has watched a target named shpo. Targets that were watched: shop, till.\n"
     )
@@ -194,8 +199,10 @@ def test_commands_that_need_no_target_work_with_invalid_settings_of_the_target(
 
     assert [each["incident_id"] for each in lab.json("incidents", "list")["items"]] == [incident_id]
     assert incident_id in lab.run("incidents", "show", incident_id).out
-    assert lab.run("incidents", "pause").out == "Everything is paused.\n"
-    assert lab.run("incidents", "resume", "--target", "shop").out == "shop is resumed.\n"
+    assert lab.run("incidents", "pause").out.startswith(
+        "The responder of all targets is paused: it executes no actions."
+    )
+    assert lab.run("incidents", "resume", "--target", "shop").out == "The responder of shop is resumed.\n"
     assert next(iter(invalid)) in reported
 
 

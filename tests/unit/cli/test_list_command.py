@@ -35,3 +35,8 @@ def test_list_says_that_it_did_not_count_all_of_very_many_traces(empty: Lab) -> 
     empty.run("agent-runs", "ingest", "-", stdin=encode(many, "json"))
 
     assert empty.run("agent-runs", "list").out.endswith(f"\nAt least 1,000 traces {LEFT_OUT}")
+
+
+def test_empty_list_says_how_to_store_runs(empty: Lab) -> None:
+    assert empty.run("agent-runs", "list").out.startswith("No agent runs found. To store runs: lab agent-runs ingest")
+    assert empty.json("agent-runs", "list")["items"] == []

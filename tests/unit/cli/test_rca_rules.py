@@ -70,7 +70,7 @@ def test_shipped_rules_find_the_behaviours_that_they_describe(empty: Lab) -> Non
     assert empty.json("rca", "rules", "apply")["counts"]["asked-twice"] == 1
     listed = empty.json("agent-runs", "list", "--behaviour", "asked-twice")["items"]
     assert [run["run_id"] for run in listed] == ["twice"]
-    assert "Also seen: The agent apologised without calling a tool" in empty.run("rca", "sorry").out
+    assert "Behaviours seen: The agent apologised without calling a tool" in empty.run("rca", "sorry").out
 
 
 @pytest.mark.parametrize("command", ["lint", "test"])

@@ -148,7 +148,7 @@ def test_fields_leave_out_empty_values_and_those_of_the_summary() -> None:
         "answer": None,
         "outcome": "succeeded",
         "cost": None,
-        "tokens": None,
+        "tokens, prompt + completion": None,
     }
     fields = dict(field_rows(run))
     assert "question" not in fields

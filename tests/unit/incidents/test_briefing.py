@@ -49,19 +49,19 @@ def test_a_diagnosis_has_evidence_with_its_source_and_the_other_causes() -> None
     assert evidence[0] == 'workers.stopped = 1: \'"state": "stopped"\' (GET /components)'
     assert evidence[-1] == "and 1 more"
     assert len(evidence) == 6
-    assert dict(details)["It could also be"] == "crash_loop (0.06)"
+    assert dict(details)["Other possible causes"] == "crash_loop (probability 0.06)"
 
 
 def test_approval_request_has_impact_undo_expiry_and_default() -> None:
     asked = question("i1", "i1.1")
     details = dict(question_details(asked, DIAGNOSIS))
-    assert details["Reaches"] == "some_requests"
-    assert details["Undo"] == "it cannot be undone"
-    assert details["Until"] == format_time(asked.expires_at)
-    assert details["Without an answer"].startswith("Nothing is done.")
-    assert details["Cause"] == f"{asked.plan.cause} ({asked.plan.probability:.2f})"
+    assert details["Blast radius"] == "some_requests"
+    assert details["Rollback"] == "not possible"
+    assert details["Valid until"] == format_time(asked.expires_at)
+    assert details["If no person answers"].startswith("Nothing is done.")
+    assert details["Probable cause"] == f"{asked.plan.cause} (probability {asked.plan.probability:.2f})"
     undone = asked.model_copy(update={"plan": asked.plan.model_copy(update={"undo": "turn-back"})})
-    assert dict(question_details(undone, None))["Undo"] == "turn-back undoes it"
+    assert dict(question_details(undone, None))["Rollback"] == "by turn-back"
 
 
 def test_approval_request_belongs_to_the_diagnosis_before_it() -> None:

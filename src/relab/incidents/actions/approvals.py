@@ -86,6 +86,13 @@ class ApprovalState(StrEnum):
     STATE_CHANGED = "state_changed"
     """The plan, or the state in which it was made, has changed: probe the target and ask again."""
 
+    @property
+    def words(self) -> str:
+        """The status as the end of a sentence, such as `has expired`."""
+        if self is ApprovalState.STATE_CHANGED:
+            return "is void, because the plan or the service has changed since the request"
+        return "has expired" if self is ApprovalState.EXPIRED else f"is {self.value}"
+
 
 def approval_request(
     plan: ActionPlan,

@@ -42,7 +42,10 @@ class RepairResult(StrEnum):
     """The cause is gone and users are served; latency, or the target's own health status, is not normal yet: keep watching."""
     VERIFIED = "verified"
     MITIGATED = "mitigated"
-    """The recovery took too long: the cause is gone and users are served, but the service is not back to normal."""
+    """The cause is gone, but the service is not verified to be back to normal.
+
+    The recovery took too long, or too few requests arrived to verify it.
+    """
     OTHER_CAUSE = "other_cause"
     """The cause is gone, but the service is not back to normal: there is another cause, which must be diagnosed."""
     FAILED = "failed"

@@ -18,11 +18,13 @@ from relab.incidents.actions.verification_models import (
     HealthBounds,
     VerificationResult,
     VerificationSettings,
+    without_traffic,
 )
 from relab.incidents.models import Snapshot
 from relab.knowledge.models import FactValue
 
 _US: Final = 1_000_000
+_NO_TRAFFIC: Final = "too few requests arrive for a result"
 
 
 def verify(course: ActionObservations, bounds: HealthBounds, settings: VerificationSettings) -> VerificationResult:
@@ -46,7 +48,7 @@ def verify(course: ActionObservations, bounds: HealthBounds, settings: Verificat
     is_sustained = well_s >= settings.min_healthy_s and len(streak) >= settings.min_healthy_polls
     open_conditions = _open(course, streak, settings)
     if is_sustained and not open_conditions:
-        reason = f"Users have been served well for {well_s:g} s, and the cause is gone."
+        reason = f"Users have been served well for {well_s:.0f} s, and the cause is gone."
         return VerificationResult(RepairResult.VERIFIED, reason, well_s)
     seen = _seen_cause(course, settings)
     if seen:
@@ -90,11 +92,9 @@ def _undecided(
         waits_for: a text for each condition that must become true, and is not known to be true yet.
 
     Returns:
-        The verdict with the reason:
-
         - `NOT_YET`: it is too early for a verdict.
         - `RECOVERING`: the cause is gone, and the service recovers.
-        - `MITIGATED`: the cause is gone, but the recovery took too long.
+        - `MITIGATED`: the cause is gone, but the recovery took too long, or too few requests arrived to verify it.
         - `OTHER_CAUSE`: the cause is gone, but another cause is present.
         - `FAILED`: the action has not helped in time.
     """
@@ -106,21 +106,23 @@ def _undecided(
         return _recovering(course, polls, bounds, settings, well_s)
     # The patience is doubled if users have been served well for a while, or if they are served well and only the
     # target's own health status says otherwise.
-    is_on_the_way = bool(streak) and not is_sustained
-    is_served = not streak and _is_served(course, polls, bounds)
-    effect_timeout_s = settings.effect_timeout_s * (2 if is_on_the_way or is_served else 1)
+    is_on_the_way = not is_sustained if streak else _is_served(course, polls, bounds)
+    effect_timeout_s = settings.effect_timeout_s * (2 if is_on_the_way else 1)
     problem = "" if streak or not polls else _problem(course, polls[-1], bounds)
     suspects_other = rest is RepairResult.OTHER_CAUSE
     is_plain = suspects_other and (bool(course.other) or _has_new_part(course, polls, settings))
     # Require polls as well as time: a process that was not polling has not seen a failure.
     if (since_s >= effect_timeout_s or is_plain) and len(polls) >= settings.min_healthy_polls:
+        late = {_problem(course, poll, bounds) for poll in _latest(polls, settings)}
+        if suspects_other and not is_plain and late == {_NO_TRAFFIC}:
+            return without_traffic(since_s, settings.requested_window_s)
         if rest is RepairResult.OTHER_CAUSE:
             other = f", probably {course.other}" if course.other else ""
             reason = f"The cause is gone after {since_s:.0f} s, and something else is wrong{other}: {problem}."
             return VerificationResult(RepairResult.OTHER_CAUSE, reason, well_s)
-        reason = problem or "; ".join(waits_for) or f"users are served well for {well_s:g} s only"
+        reason = problem or "; ".join(waits_for) or f"users are served well for {well_s:.0f} s only"
         return VerificationResult(RepairResult.FAILED, f"After {since_s:.0f} s it is not verified: {reason}.", well_s)
-    said = "; ".join(waits_for) if is_sustained else f"users are served well for {well_s:g} s so far"
+    said = "; ".join(waits_for) if is_sustained else f"users are served well for {well_s:.0f} s so far"
     return VerificationResult(RepairResult.NOT_YET, f"Not verified yet: {said}.", well_s, suspects_other)
 
 
@@ -301,7 +303,7 @@ def _problem(course: ActionObservations, poll: Snapshot, bounds: HealthBounds) -
     if poll.numbers.get(REQUESTS, 0.0) >= MIN_REQUESTS:
         return _beyond(poll, bounds)
     if bounds.needs_traffic:
-        return "too few requests arrive for a result"
+        return _NO_TRAFFIC
     return "" if health == "healthy" else "there are no figures"
 
 

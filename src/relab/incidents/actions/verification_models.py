@@ -31,6 +31,7 @@ class VerificationSettings:
             of an action, verification ends with the result `MITIGATED`: helped, but not recovered.
         metrics_window_s: the seconds that the target's figures cover. For this long after the action, the figures
             include requests from before the end of the action.
+        requested_window_s: the seconds for which a poll requests the target's figures; a target may use others.
         min_worse_s: the service counts as worse when its figures have been worse than before the action for this many
             seconds.
         worse_errors_pct: the least increase of errors that counts as worse, in percentage points.
@@ -47,6 +48,7 @@ class VerificationSettings:
     cause_timeout_s: float = 90.0
     recovery_timeout_s: float = 720.0
     metrics_window_s: float = 30.0
+    requested_window_s: float = 20.0
     min_worse_s: float = 10.0
     worse_errors_pct: float = 10.0
     worse_latency_factor: float = 1.5
@@ -110,9 +112,25 @@ class VerificationResult:
         reason: the reason, in one sentence.
         well_s: how many seconds users have been served well without a break, up to the last poll.
         suspects_other: whether another cause may be present, although this action's cause is known to be gone.
+        lacks_traffic: whether the action is not verified only because too few requests arrive.
     """
 
     result: RepairResult
     reason: str
     well_s: float = 0.0
     suspects_other: bool = False
+    lacks_traffic: bool = False
+
+
+def without_traffic(since_s: float, window_s: float) -> VerificationResult:
+    """Return the verdict on an action whose cause is gone, if too few requests show whether users are served well.
+
+    Args:
+        since_s: the seconds since the end of the action.
+        window_s: the seconds for which the figures were requested.
+    """
+    reason = (
+        f"The cause is gone after {since_s:.0f} s, but the repair cannot be verified: fewer than {MIN_REQUESTS} "
+        f"requests arrived in {window_s:g} s."
+    )
+    return VerificationResult(RepairResult.MITIGATED, reason, lacks_traffic=True)

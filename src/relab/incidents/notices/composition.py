@@ -131,7 +131,7 @@ def _decided(event: TimelineEvent, _context: NoticeContext) -> _Words:
 def _act_finished(event: TimelineEvent, _context: NoticeContext) -> _Words:
     error = event.content.get("error")
     details = (("Error", error),) if isinstance(error, str) and error else ()
-    titles = {"succeeded": "Acted", "undone": "Undone", "refused": "Action refused"}
+    titles = {"succeeded": "Action done", "undone": "Action undone", "refused": "Action refused"}
     return _Words(
         NoticeKind.ACTED, titles.get(str(event.content.get("status")), "Action failed"), event.message, details
     )
@@ -148,7 +148,7 @@ def _act_effect(event: TimelineEvent, _context: NoticeContext) -> _Words | None:
 
 
 def _not_undone(event: TimelineEvent, _context: NoticeContext) -> _Words:
-    return _Words(NoticeKind.ACTED, "Not undone", event.message)
+    return _Words(NoticeKind.ACTED, "Rollback failed", event.message)
 
 
 def _failed(event: TimelineEvent, context: NoticeContext) -> _Words:
@@ -161,7 +161,9 @@ def _failed(event: TimelineEvent, context: NoticeContext) -> _Words:
 def _escalated(event: TimelineEvent, context: NoticeContext) -> _Words:
     incident = context.incident
     thought = incident.diagnosis
-    likeliest = () if thought is None else (("Likeliest cause", f"{thought} ({incident.probability or 0.0:.2f})"),)
+    likeliest = (
+        () if thought is None else (("Probable cause", f"{thought} (probability {incident.probability or 0.0:.2f})"),)
+    )
     details = (*likeliest, *diagnosis_details(context.earlier))
     return _Words(NoticeKind.ESCALATED, "A person is needed", event.message, details, wants_person=True)
 

@@ -143,7 +143,7 @@ class SlackCommandHandler:
         lines.append(f"incident `{current.id}`")
         if current.diagnosis:
             best = current.diagnosis[0]
-            lines.append(f"Likeliest cause: {for_slack(best.cause, 100)} ({best.probability:.2f})")
+            lines.append(f"Probable cause: {for_slack(best.cause, 100)} (probability {best.probability:.2f})")
         lines += [f"Waiting for approval: `/relab approve {escaped(each, 200)}`" for each in found.approvals]
         return lines
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from relab.core.clock import Clock
 from relab.incidents.models import POLL_LATENCY, AbsenceReason, Snapshot
 from relab.incidents.polling.loop_delay import LoopDelay
+from relab.incidents.polling.schedule import requested_window_s
 from relab.incidents.polling.snapshots import read_poll
 from relab.incidents.probes.log_templates import count_templates
 from relab.incidents.probes.models import ProbeRequest, ProbeResponse, ProbeServer
@@ -21,8 +22,6 @@ _LINES: Final = 1_000
 _MAX_CURSOR: Final = 2_000
 _MAX_TIMEOUT_S: Final = 5.0
 _MIN_TIMEOUT_S: Final = 1.0
-_MIN_WINDOW_S: Final = 5
-_POLLS_IN_WINDOW: Final = 4
 _MAX_LATE_S: Final = 0.05
 """If this process was itself delayed by more than this, it does not report the target's answer time."""
 
@@ -41,7 +40,7 @@ class Poller:
         self._clock = clock
         self._within_s = min(max(interval_s, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)
         # A longer window would show a change late; a target with a fixed window ignores this parameter.
-        window_s = max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_TIMEOUT_S)), _MIN_WINDOW_S)
+        window_s = requested_window_s(interval_s)
         self._parts = {
             "health": self._ask(HEALTH_PATH),
             "metrics": self._ask(f"{METRICS_PATH}?window_s={window_s}"),

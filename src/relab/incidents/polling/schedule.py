@@ -7,6 +7,15 @@ from typing import Final
 EARLY_SHARE: Final = 0.3
 """After the first sign of an incident, the next poll follows after this share of the interval."""
 
+_MIN_WINDOW_S: Final = 5
+_MAX_WINDOW_INTERVAL_S: Final = 5.0
+_POLLS_IN_WINDOW: Final = 4
+
+
+def requested_window_s(interval_s: float) -> int:
+    """Return the seconds for which a poll requests the target's figures; `interval_s` is the time between two polls."""
+    return max(round(_POLLS_IN_WINDOW * min(interval_s, _MAX_WINDOW_INTERVAL_S)), _MIN_WINDOW_S)
+
 
 class PollSchedule:
     """Computes when the next poll of a target is due.

@@ -42,12 +42,12 @@ _LEVELS: Final = frozenset(("level_shift", "seed_rule"))
 _OUTCOMES: Final = {
     IncidentOutcome.RESOLVED: "resolved by the responder, and verified",
     IncidentOutcome.ESCALATED: "ended by a person",
-    IncidentOutcome.PASSED: "over without a verified repair",
+    IncidentOutcome.PASSED: "ended without a verified repair",
     IncidentOutcome.DISMISSED: "dismissed as a false positive by a person",
 }
 _EFFECTS: Final = {
     RepairResult.VERIFIED: "It helped: users were served well, and the cause was gone.",
-    RepairResult.MITIGATED: "Its cause was gone afterwards, but users were not served as usual yet.",
+    RepairResult.MITIGATED: "Its cause was gone afterwards; it was not verified that users were served as usual.",
     RepairResult.FAILED: "Verification did not confirm that it helped.",
     RepairResult.WORSE: "The figures were worse afterwards.",
 }
@@ -136,7 +136,7 @@ def _overview(case: IncidentRecord, onset_us: int, periods: Sequence[DiagnosisPe
     yield "onset", format_time(onset_us)
     yield "detected", format_time(incident.opened_at)
     if incident.closed_at is not None:
-        yield "over", format_time(incident.closed_at)
+        yield "ended", format_time(incident.closed_at)
     if incident.diagnosis is not None:
         sure = "" if incident.probability is None else f", with a probability of {incident.probability:.2f}"
         yield "diagnosis", f"{incident.diagnosis}{sure}"
@@ -151,9 +151,9 @@ def _summary(case: IncidentRecord, onset_us: int) -> Iterator[str]:
     incident = case.incident
     yield f"It was detected {lasted(incident.opened_at - onset_us)} after its onset."
     if incident.closed_at is None:
-        yield "It is not over."
+        yield "It has not ended."
     else:
-        yield f"It was over {lasted(max(incident.closed_at - incident.opened_at, 0))} after its detection."
+        yield f"It ended {lasted(max(incident.closed_at - incident.opened_at, 0))} after its detection."
     for finding in incident.findings[:5]:
         yield f"Found: {finding.detail or finding.signal}"
     if incident.recommendation:

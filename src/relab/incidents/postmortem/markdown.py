@@ -7,11 +7,12 @@ from typing import Final
 
 from relab.charts.markdown import escaped
 from relab.core.clock import format_time
+from relab.incidents.event_labels import label_of
 from relab.incidents.postmortem.models import Postmortem, SampleGap, SignalSeries
 
 _MAX_GAPS: Final = 5
 
-ACTION_COLUMNS: Final = ("time", "action", "parameters", "by", "why", "figures before and after", "result")
+ACTION_COLUMNS: Final = ("time", "action", "parameters", "by", "reason", "figures before and after", "result")
 DIAGNOSIS_COLUMNS: Final = ("time", "cause", "probability", "how it ended", "evidence")
 
 
@@ -43,17 +44,19 @@ def _lines(found: Postmortem) -> Iterator[str]:
     if found.left_out:
         yield f"{found.left_out} events in the middle are left out."
         yield ""
-    entries = [(_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline]
-    yield from _table(("time", "event", "what", "evidence"), entries, "The timeline is empty.")
+    entries = [(_time(each.at), label_of(each.kind), each.message, ", ".join(each.evidence)) for each in found.timeline]
+    yield from _table(("time", "event", "description", "evidence"), entries, "The timeline is empty.")
     yield from _heading("Evidence")
     cited = [(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence]
-    yield from _table(("id", "fact", "value", "request", "verbatim"), cited, "No evidence is cited.")
+    yield from _table(("id", "fact", "value", "request", "quotation"), cited, "No evidence is cited.")
     yield from _heading("Signals")
     marks = [(_time(mark.at), mark.moment.value, mark.label) for mark in found.marks]
-    yield from _table(("time", "moment", "what"), marks)
+    yield from _table(("time", "moment", "description"), marks)
     yield ""
     ranges = [_range(figure) for figure in found.signals]
-    yield from _table(("signal", "first", "least", "most", "last", "no samples"), ranges, "No signals were stored.")
+    yield from _table(
+        ("signal", "first", "minimum", "maximum", "last", "no samples from"), ranges, "No signals were stored."
+    )
 
 
 def _heading(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from jinja2 import Template
 
 from relab.charts import pages
 from relab.core.clock import format_time
+from relab.incidents.event_labels import label_of
 from relab.incidents.postmortem.charts import signal_chart
 from relab.incidents.postmortem.markdown import ACTION_COLUMNS, DIAGNOSIS_COLUMNS, action_rows, diagnosis_rows, gap_row
 from relab.incidents.postmortem.models import ChartMark, Postmortem, SignalSeries
@@ -42,7 +43,10 @@ def render(found: Postmortem, libraries: str | None = None) -> pages.ChartPage:
         action_columns=ACTION_COLUMNS,
         diagnoses=diagnosis_rows(found),
         diagnosis_columns=DIAGNOSIS_COLUMNS,
-        timeline=[(format_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline],
+        timeline=[
+            (format_time(each.at), label_of(each.kind), each.message, ", ".join(each.evidence))
+            for each in found.timeline
+        ],
         evidence=[(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence],
     )
 

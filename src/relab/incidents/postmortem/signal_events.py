@@ -39,7 +39,7 @@ def signals_event(
     """
     since_us = opened_us - int(BEFORE_S * _US)
     found = signals_of([poll for poll in polls if poll.at_us >= since_us], wanted, most)
-    return NewEvent(KIND, f"{len(found.times_us)} polls are stored.", dump_signals(found), once=once)
+    return NewEvent(KIND, f"The values of {len(found.times_us)} polls are stored.", dump_signals(found), once=once)
 
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:

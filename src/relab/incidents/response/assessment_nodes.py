@@ -109,7 +109,9 @@ class AssessmentNodes:
         candidates = investigator.diagnose(known)
         best = candidates[0]
         new_event = NewEvent(
-            "thought", f"At first sight: {best.cause} ({best.probability:.2f}).", {"candidates": _short(candidates)}
+            "thought",
+            f"The first facts indicate {best.cause}, with a probability of {best.probability:.2f}.",
+            {"candidates": _short(candidates)},
         )
         await self._world.append_events(state["incident_id"], Phase.DIAGNOSE, new_event)
         return {

@@ -154,7 +154,10 @@ class ExecutionNodes:
             return {**changed, "way": "learn", "is_resolved": True}
         if found.result is RepairResult.MITIGATED:
             # Keep the diagnosis: the remaining latency is not a sign of another cause, and a person decides about it.
-            return {**changed, "way": "escalate", "is_resolved": False, "reason": f"Mitigated: {found.reason}"}
+            said = f"Mitigated: {found.reason}"
+            if found.lacks_traffic:
+                said = f"{act.action} was done. {found.reason} {_to_verify(act.incident_id)}"
+            return {**changed, "way": "escalate", "is_resolved": False, "reason": said}
         if found.result is RepairResult.WORSE and plan.undo is not None and act.record_id is not None:
             await self._undoing.take_back(state, plan, act, f"{act.action} has made it worse.")
         if came_back and len(again := state.get("again", [])) < _MAX_REPEATS:
@@ -241,7 +244,7 @@ class ExecutionNodes:
                 request, decision, plan=plan, state_digest=state.get("state_digest"), now_us=world.clock.now_us()
             )
             if found is not ApprovalState.APPROVED:
-                return await self._not_asked(state, plan, f"The approval of {plan.action} is {found.value}.")
+                return await self._not_asked(state, plan, f"The approval of {plan.action} {found.words}.")
         try:
             ruling = await self._survey.ruling(
                 state, plan, is_approved=bool(approval_id), leave_out=self._key(state, plan)
@@ -325,6 +328,14 @@ class ExecutionNodes:
 
     def _key(self, state: IncidentState, plan: ActionPlan) -> str:
         return idempotency_key(state["incident_id"], state["attempt"], plan.action)
+
+
+def _to_verify(incident_id: str) -> str:
+    """Return what a person can do about a repair that too few requests verify."""
+    return (
+        "Send requests to the service, or simulate users: once they are served well, the incident ends by itself. "
+        f"If the service has no users, end the incident: lab incidents dismiss {incident_id} --why REASON"
+    )
 
 
 def _with_key(state: IncidentState, act: ActionRecord) -> list[str]:

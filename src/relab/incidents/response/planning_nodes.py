@@ -164,7 +164,7 @@ class PlanningNodes:
         if found is ApprovalState.PENDING:
             return await self._wait_or_withdraw(state, plan, request.approval_id)
         # The request has expired, or the service has changed since people were asked.
-        reason = f"The approval of {plan.action} is {found.value}."
+        reason = f"The approval of {plan.action} {found.words}."
         unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
         if unanswered >= MAX_UNANSWERED:
             return {"way": "escalate", "reason": f"{reason} {unanswered} approval requests had no answer."}

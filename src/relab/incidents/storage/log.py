@@ -296,7 +296,7 @@ def _course(row: Any, change: IncidentChange) -> list[NewEvent]:
         before, after = getattr(row, field), change.get(field)
         if after is not None and after != before:
             content = {"from": before, "to": str(after)}
-            events.append(NewEvent(kind, f"The {field} is {after}, after {before}.", content))
+            events.append(NewEvent(kind, f"The {field} changed from {before} to {after}.", content))
     return events
 
 

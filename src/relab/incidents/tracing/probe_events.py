@@ -72,7 +72,7 @@ def probe_event(names: Sequence[str], found: ProbeResult, *, began_us: int, took
     """
     rows = [_row(PROBES[name], found) for name in names]
     silent = list(dict.fromkeys(request for row in rows for request in row["absent"]))
-    said = f"Probes {', '.join(names)}: {facts_of(len(found.facts))}."
+    said = f"{', '.join(names)}: {facts_of(len(found.facts))} found."
     if silent:
         said += f" No answer to {', '.join(silent)}."
     return NewEvent(PROBED, said, {"began_us": began_us, "took_ms": round(took_s * 1_000), "looks": rows})

@@ -44,7 +44,7 @@ def _lines(note: RunNote) -> Iterator[str]:
         yield from (f"- {escaped(text)}" for text in note.doubts)
         yield ""
     if note.passing:
-        yield "## Beside runs that succeeded"
+        yield "## Compared with runs that succeeded"
         yield ""
         yield from (f"- {escaped(sentence)}" for sentence in note.passing)
         yield ""
@@ -52,15 +52,15 @@ def _lines(note: RunNote) -> Iterator[str]:
         yield escaped(note.judge)
         yield ""
     if note.behaviours:
-        yield f"**Also seen:** {escaped('; '.join(note.behaviours))}"
+        yield f"**Behaviours seen:** {escaped('; '.join(note.behaviours))}"
         yield ""
     if note.not_judged:
         yield f"**Not judged:** {escaped('; '.join(note.not_judged))}"
         yield ""
-    yield "## Evidence, in order of time"
+    yield "## Evidence, in order of time (in bold: what the cause is based on)"
     yield ""
     if not note.quotes:
-        yield "The run shows none."
+        yield "The run contains no evidence."
     for quote in note.quotes:
         mark = "**" if quote.is_key else ""
         place = escaped(f"{after_text(quote)} {quote.title}, {quote.field} [{quote.evidence_id}]")

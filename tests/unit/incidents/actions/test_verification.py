@@ -118,6 +118,21 @@ def test_health_of_a_target_without_usual_traffic_is_trusted() -> None:
     assert outcome(polls(1, 20, nobody)).result is RepairResult.NOT_YET
 
 
+def test_repair_without_requests_says_that_it_cannot_be_verified() -> None:
+    quiet = {**GOOD, "traffic.requests": 4.0}
+    facts = {"facts_before": {"pool.pending": 9.0}}
+
+    found = outcome(polls(1, 122, quiet), **facts)
+
+    assert found.result is RepairResult.MITIGATED
+    assert found.lacks_traffic
+    assert "fewer than 5 requests arrived in 20 s" in found.reason
+    assert outcome(polls(1, 60, quiet), **facts).result is RepairResult.NOT_YET
+    ailing = outcome(polls(1, 122, quiet, health="degraded"), **facts)
+    assert ailing.result is RepairResult.OTHER_CAUSE
+    assert not ailing.lacks_traffic
+
+
 def test_verification_times_out_with_a_reason() -> None:
     assert outcome(polls(1, 60, BAD), facts=None).result is RepairResult.NOT_YET
     found = outcome(polls(1, 61, BAD), facts=None)

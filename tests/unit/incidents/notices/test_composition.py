@@ -110,8 +110,8 @@ def test_approval_request_has_the_plan_and_the_commands() -> None:
     assert found.wants_person
     assert "restart-worker" in found.headline
     assert details["Action"] == 'restart-worker {"worker":1} (class restart)'
-    assert details["Reaches"] == "some_requests"
-    assert details["Until"].endswith("Z")
+    assert details["Blast radius"] == "some_requests"
+    assert details["Valid until"].endswith("Z")
     assert found.commands == (
         "lab incidents approve i1.1",
         'POST https://relab.example/agent/approvals/i1.1 {"approved": true}',
@@ -145,7 +145,12 @@ def test_rejection_takes_over_the_incident_and_approval_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("status", "title"),
-    [("succeeded", "Acted"), ("failed", "Action failed"), ("undone", "Undone"), ("refused", "Action refused")],
+    [
+        ("succeeded", "Action done"),
+        ("failed", "Action failed"),
+        ("undone", "Action undone"),
+        ("refused", "Action refused"),
+    ],
 )
 def test_actions_are_notified_with_their_results(status: str, title: str) -> None:
     found = notice("act_finished", {"status": status, "error": "No worker."})
@@ -159,7 +164,7 @@ def test_ineffective_action_is_notified_and_success_is_part_of_the_end() -> None
     assert notice("act_effect", {"effect": "worse"}).title == "Worse after the action"
     assert notice("act_effect", {"effect": "failed"}).title == "Action did not help"
     assert told("act_effect", {"effect": "verified"}) is None
-    assert notice("not_undone").title == "Not undone"
+    assert notice("not_undone").title == "Rollback failed"
 
 
 def test_escalation_needs_a_person_and_is_critical() -> None:
@@ -167,7 +172,7 @@ def test_escalation_needs_a_person_and_is_critical() -> None:
 
     assert found.wants_person is True
     assert found.severity == Severity.CRITICAL
-    assert found.details == (("Likeliest cause", "database_lock (0.97)"),)
+    assert found.details == (("Probable cause", "database_lock (probability 0.97)"),)
 
 
 def test_failed_responder_needs_a_person_once_it_gives_up() -> None:

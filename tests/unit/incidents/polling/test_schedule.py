@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.polling.schedule import EARLY_SHARE, PollSchedule
+from relab.incidents.polling.schedule import EARLY_SHARE, PollSchedule, requested_window_s
 
 STEPS = st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=50)
 
@@ -37,3 +37,7 @@ def test_next_poll_is_never_in_the_past_and_polls_are_not_clustered(steps: list[
         assert due[-1] >= now
     for before, after in zip(due, due[2:], strict=False):
         assert after - before >= 10.0 * (1 + EARLY_SHARE) - 1e-6
+
+
+def test_polls_request_figures_of_some_intervals_but_not_of_long_times() -> None:
+    assert [requested_window_s(interval_s) for interval_s in (0.2, 2.0, 5.0, 300.0)] == [5, 8, 20, 20]

@@ -34,7 +34,7 @@ def test_onset_detection_actions_and_end_are_marked() -> None:
     ]
     assert found.summary[:2] == (
         "It was detected 20 s after its onset.",
-        "It was over 95 s after its detection.",
+        "It ended 95 s after its detection.",
     )
 
 
