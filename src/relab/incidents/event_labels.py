@@ -31,6 +31,7 @@ _LABELS: Final = {
     "act_finished": "action finished",
     "act_effect": "action result",
     "recovering": "recovery",
+    "ended": "cause ended",
     "contained": "load limited",
     # The event also says that a repair is not verified.
     "verified": "verification",
