@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from relab.rollouts.judging import early_look, effect_so_far, effects_by_round, judge, plan_rounds
 from relab.rollouts.models import Arm
 from relab.stats.verdicts import Verdict
@@ -28,6 +32,22 @@ def test_no_look_passes_before_seven_rounds() -> None:
 
     assert look is not None
     assert not look.should_stop
+
+
+def test_no_look_passes_a_change_without_a_completed_request() -> None:
+    look = early_look(altered(rollout(EARLY, 7, -60), Arm.B, completed=0), EARLY)
+
+    assert look is not None
+    assert not look.should_stop
+
+
+@pytest.mark.parametrize(("sd", "bound"), [(0.05, r"[+-]\d+\.\d %"), (20, "unknown")])
+def test_look_that_decides_nothing_has_the_upper_bound_of_the_change(sd: float, bound: str) -> None:
+    look = early_look(rollout(EARLY, 7, -6, sd=sd), EARLY)
+
+    assert look is not None
+    assert not look.should_stop
+    assert re.search(rf"the upper bound of Δ.* is {bound}\.$", look.sentence)
 
 
 def test_harm_stops_after_three_rounds() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from relab.rollouts.judging.procedure import false_pass_rate, positions
 from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.judging.rounds import planning_factor
 from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import window_cost_s
 from unit.rollouts.rollout_windows import plan_of, rollout
 
 LIVE = """subject:
@@ -23,6 +25,27 @@ def test_seed_policy_is_simulated_with_the_rounds_that_auto_chooses() -> None:
     rate = false_pass_rate(automatic, 0.1)
 
     assert false_pass_rate(sixteen, 0.1) < rate < false_pass_rate(eight, 0.1)
+
+
+def test_fixed_number_of_rounds_is_simulated_like_equal_bounds_of_auto() -> None:
+    fixed = plan_of(16, rest="policy: seed")
+    automatic = plan_of("auto", experiment="min_rounds: 16, max_rounds: 16", rest="policy: seed")
+
+    assert false_pass_rate(fixed, 0.1) == false_pass_rate(automatic, 0.1)
+
+
+def test_seed_policy_is_simulated_with_the_only_round_that_the_time_budget_permits() -> None:
+    once = plan_of(1, rest="policy: seed")
+    automatic = plan_of("auto", rest=f"policy: seed\ntime_budget: {3 * window_cost_s(once)}")
+
+    assert false_pass_rate(automatic, 0.1) == false_pass_rate(once, 0.1)
+
+
+@pytest.mark.parametrize("rounds", [2, 8, 32])
+def test_planned_deviation_exceeds_the_true_one_in_seven_of_ten_rollouts(rounds: int) -> None:
+    measured = np.random.default_rng(1).standard_normal((40_000, rounds)).std(axis=1, ddof=1)
+
+    assert (measured * planning_factor(rounds) > 1).mean() == pytest.approx(0.7, abs=0.01)
 
 
 def test_seed_policy_passes_more_often_with_early_looks() -> None:

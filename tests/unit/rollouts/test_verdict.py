@@ -234,6 +234,17 @@ def test_linear_drift_does_not_bias_the_estimate(order: str) -> None:
     assert found.delta_p95.estimate_pct == pytest.approx(-20)
 
 
+@pytest.mark.parametrize("order", ["abab", "abba", "random"])
+def test_linear_drift_does_not_change_the_interval(order: str) -> None:
+    plan = plan_of(8, experiment=f"order: {order}")
+
+    even, drifting = (judge(rollout(plan, 8, -20, drift=drift), plan) for drift in (0.0, 0.2))
+
+    assert even.delta_p95 is not None
+    assert drifting.delta_p95 is not None
+    assert drifting.delta_p95.model_dump() == pytest.approx(even.delta_p95.model_dump())
+
+
 LIVE = """subject:
   live: true
   flags: {kind: product_flag, key: limit, a: old, b: new}

@@ -82,7 +82,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         position: the sort key among steps with the same start.
         latency_ms: the duration of the step; None if not known.
     """
-    status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
+    status, error_class, error_message = _STATUSES[read("status")], read("error_class"), read("error_message")
     reasons = read("finish_reasons") or read("finish_reason")
     # By position, because keyword arguments would double the time, and this function is called for each item of each
     # run.
@@ -120,7 +120,7 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         position: the sort key among calls with the same start.
         latency_ms: the duration of the call; None if it is not known.
     """
-    status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
+    status, error_class, error_message = _STATUSES[read("status")], read("error_class"), read("error_message")
     result, status_code = read("result_summary"), read("status_code")
     return RunActivity(
         CALL,
@@ -146,10 +146,7 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
 
 
 _STATUSES: Final[Mapping[str, StepStatus]] = {status.value: status for status in StepStatus}
-
-
-def _status(given: str) -> StepStatus:
-    return given if isinstance(given, StepStatus) else _STATUSES[given]
+"""Several times as fast as a call of the class."""
 
 
 def activities_of(run: AgentRun) -> list[RunActivity]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from relab.telemetry.models import STEP, StepStatus
+from relab.telemetry.models import STEP
 from relab.telemetry.outcome.activities import RunActivity
 from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
 
@@ -29,7 +29,7 @@ def error_quote(activity: RunActivity) -> Quote:
     ):
         if text is not None and text.strip():
             return kind, activity.ref_id, field, text
-    if activity.status is not StepStatus.FAILURE and activity.status_code is not None:
+    if activity.status_code is not None:
         return kind, activity.ref_id, "status_code", str(activity.status_code)
     return kind, activity.ref_id, "status", activity.status.value
 

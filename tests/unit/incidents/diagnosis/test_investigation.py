@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ from relab.incidents.models import Snapshot
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeEvidence, ProbeResult
 from relab.knowledge.library import shipped_shelf
-from relab.knowledge.models import FactValue, Runbook
+from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
 from support.incidents.probe_answers import facts_of
 
 RUNBOOKS = shipped_shelf().runbooks
@@ -89,6 +89,17 @@ def test_cause_is_confirmed_by_two_measurements() -> None:
     # The probe that supports the cause ran twice, and the later result is cited.
     assert sum("database.waits" in names for names in service.taken) == 2
     assert told.at_us == len(service.taken)
+
+
+def test_fact_that_only_the_conditions_of_a_runbook_name_is_measured_twice_too() -> None:
+    works = FactCondition("search.broken", Operator.IS, 0.0)
+    books = [
+        replace(book, requires=(*book.requires, works)) if book.cause == "database_lock" else book for book in RUNBOOKS
+    ]
+    service = Service(dict(LOCKED))
+    found = investigate(service, runbooks=books)
+    assert (found.best.cause, found.is_confirmed) == ("database_lock", True)
+    assert sum("search" in names for names in service.taken) == 2
 
 
 def test_transient_cause_of_the_first_probes_is_dropped() -> None:

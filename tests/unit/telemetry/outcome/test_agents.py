@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relab.telemetry.outcome_models import AgentOutcome
-from support.telemetry.runs import RunBody, time_text
+from support.telemetry.runs import RunBody, time_text, tool_call
 from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role, verdict
 
 SORRY = "I am sorry, I could not look it up."
@@ -137,17 +137,39 @@ def test_agent_that_ended_in_an_incomplete_trace_has_its_own_outcome() -> None:
     assert by_name(report.agents)["south"][0] == "unknown"
 
 
+def test_agent_of_an_incomplete_trace_whose_end_no_span_reports_has_no_outcome_yet() -> None:
+    report = report_of(
+        model("m1", 0, "A-17 was shipped.", agent_name="north"),
+        status="incomplete",
+        agents=[{**NORTH, "answer": "A-17 was shipped."}, {"name": "south"}],
+    )
+
+    assert by_name(report.agents)["north"] == ("unknown", "incomplete")
+
+
+def test_agent_that_hands_over_inside_its_model_call_needs_no_answer_of_its_own() -> None:
+    """A call without a start, as in a run posted as JSON, begins with the step of the model call."""
+    asking = model("m1", 0, finish_reasons=["tool_calls"])
+    call = tool_call("c1", tool_name="transfer_to_billing", step_id="m1")
+    run = {"span_kind": "agent", "question": "Where is A-17?"}
+
+    assert verdict(asking, {**call, "relation": "handed_over"}, **run) == ("succeeded", "no_unrecovered_error")
+    assert verdict(asking, call, **run) == ("unknown", "no_answer")
+
+
 def test_answer_of_the_agent_that_took_over_inside_a_model_call_is_the_last_one() -> None:
     """Google ADK for TypeScript ends the span of the call that hands over after the agent that takes over."""
     inner = agent("a2", 2, "billing", parent_step_id="m1")
 
-    def answered(finish_reason: str, *, outer: str = "tool_calls") -> tuple[str, str]:
+    def answered(finish_reason: str, *before: RunBody, outer: str = "tool_calls") -> tuple[str, str]:
         around = model("m1", 0, "transfer()", ended_at=time_text(9), finish_reasons=[outer])
         last = model("m2", 3, "It was", parent_step_id="a2", finish_reasons=[finish_reason])
-        return verdict(around, role("handoff", "h1", 1, name="transfer"), inner, last)
+        return verdict(around, *before, role("handoff", "h1", 1, name="transfer"), inner, last)
 
     assert answered("length") == ("completed_with_errors", "answer_cut_off")
     assert answered("stop") == ("succeeded", "no_unrecovered_error")
+    # A tool call that ended before the hand-over did not call the agent.
+    assert answered("length", good("c1", 0.5, step_id="m1")) == ("completed_with_errors", "answer_cut_off")
     # A model call that gave a text answered after the agent inside it, for example through a gateway.
     assert answered("length", outer="stop") == ("succeeded", "no_unrecovered_error")
 

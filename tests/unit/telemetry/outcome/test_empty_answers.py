@@ -24,8 +24,9 @@ SILENT = model("m2", 2, "", finish_reasons=["stop"])
         (model("m1", 0, "", finish_reasons=["stop"]),),
         (model("m1", 0, ""),),
         (asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["end_turn"])),
+        (agent("a", 0, "shop-agent"), asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
     ],
-    ids=["reported as empty", "without a finish reason", "after a captured request"],
+    ids=["reported as empty", "without a finish reason", "after a captured request", "inside an agent"],
 )
 def test_run_whose_model_gave_an_empty_answer_completed_with_errors(items: tuple[RunBody, ...]) -> None:
     assert verdict(*items, question="Where is A-17?") == ("completed_with_errors", "answer_empty")
@@ -36,7 +37,7 @@ def test_run_whose_model_gave_an_empty_answer_completed_with_errors(items: tuple
     [
         (model("m1", 0, finish_reasons=["stop"]),),
         (model("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
-        (asking("m1", 0), model("m2", 2, finish_reasons=["unknown"])),
+        (asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["unknown"])),
         (model("m1", 0, "order_lookup()"), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
     ],
     ids=["one call", "earlier output is not captured", "another finish reason", "arguments are not captured"],
@@ -64,6 +65,10 @@ def test_agent_that_says_nothing_beside_the_answer_of_another_one_is_no_error_of
     said = (agent("a1", 0, "shop"), model("m1", 0, "Shipped.", agent_name="shop"))
 
     assert verdict(*said, *notes, question="Where is A-17?", answer="Shipped.") == SUCCEEDED
+    shop = {"name": "shop", "answer": "Shipped."}
+    listed = {"question": "Where is A-17?", "answer": "Shipped."}
+    assert verdict(*said, *notes, **listed, agents=[shop, {"name": "notes"}]) == SUCCEEDED
+    assert verdict(*said, *notes, **listed, agents=[shop, {"name": "notes", "answer": " "}])[1] == "answer_empty"
     assert verdict(*notes, question="Where is A-17?") == ("completed_with_errors", "answer_empty")
 
 

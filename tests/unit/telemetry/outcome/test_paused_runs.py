@@ -42,6 +42,8 @@ def test_agent_whose_only_model_call_brought_nothing_has_an_unknown_outcome() ->
     cost = {"tokens_prompt": 12, "tokens_completion": 0}
 
     assert verdict(silent, **OF_AN_AGENT, question="Where is it?") == ("unknown", "no_answer")
+    assert verdict(silent, **OF_AN_AGENT, question="Where is it?", model="gpt-x") == ("unknown", "no_answer")
+    assert verdict(agent("a", 0), silent, question="Where is it?") == ("unknown", "no_answer")
     assert verdict(silent, **OF_AN_AGENT, question="Where is it?", cost=cost) == SUCCEEDED
     assert verdict(silent, **OF_AN_AGENT, model="gpt-x") == SUCCEEDED
     assert verdict(silent, **OF_AN_AGENT, model="gpt-x", has_messages=False) == ("unknown", "no_answer")

@@ -22,10 +22,16 @@ DONE = "Your order has shipped."
         (None, None),
         ({}, ORDER),
         (ORDER, {"order_id": "#a-17"}),
+        (ORDER, {"order_id": "ORD-A-17"}),
         (ORDER, {"id": "A-17", "customer": "C-9"}),
         ({"city": "Pari", "units": "metric"}, {"city": "Paris", "units": "metric"}),
         ({"query": "population of the city of Paris 2024"}, {"query": "population city of Paris in 2024"}),
         ({"path": "report.csv", "limit": 10}, {"path": "data/report.csv", "limit": 500}),
+        ({"query": "weather Oslo tomorrow"}, {"query": "tomorrow weather Oslo"}),
+        (
+            {"query": "weather forecast for the city of Oslo in Norway for tomorrow morning"},
+            {"query": "Oslo, Norway: forecast of the weather tomorrow in the morning"},
+        ),
     ],
 )
 def test_later_call_with_the_same_intent_recovers(failed: Any, later: Any) -> None:
@@ -41,6 +47,8 @@ def test_later_call_with_the_same_intent_recovers(failed: Any, later: Any) -> No
         ({"city": "Oslo"}, {"city": "Rome"}),
         ({"order_id": "A-17", "verbose": True}, {"order_id": "B-99", "verbose": True}),
         ({"query": "weather in Oslo today"}, {"query": "price of copper in London"}),
+        ({"city": "York"}, {"city": "New York"}),
+        (ORDER, {"order_id": "B-99", "quantity": 1}),
     ],
 )
 def test_later_call_about_something_else_does_not_recover(failed: Any, later: Any) -> None:
@@ -65,6 +73,19 @@ def test_call_that_was_rejected_is_replaced_by_another_one_unless_the_answer_rep
     )
 
 
+@pytest.mark.parametrize(
+    ("status_code", "message", "expected"),
+    [(code, "it did not work", SUCCEEDED) for code in (400, 404, 409, 410, 422)]
+    + [(code, "invalid response of the database", FAILED) for code in (401, 405, 411, 423, 500)],
+)
+def test_status_code_shows_whether_the_tool_rejected_the_arguments(
+    status_code: int, message: str, expected: tuple[str, str]
+) -> None:
+    failed = bad("c1", 0, args=ORDER, status_code=status_code, error_message=message)
+
+    assert verdict(failed, good("c2", 2, args={"order_id": "B-99"}), answer=DONE) == expected
+
+
 def test_earlier_success_does_not_recover() -> None:
     assert verdict(good("c1", 0, args=ORDER), bad("c2", 2, args=ORDER), answer=DONE) == FAILED
 
@@ -81,6 +102,24 @@ def test_other_tool_with_the_same_request_recovers() -> None:
     assert verdict(*items, answer="Paris has 2.1 million inhabitants.") == SUCCEEDED
     assert verdict(*items, answer="I'm sorry, I was unable to search the web.")[1] == "answer_reports_failure"
     assert verdict(*items) == FAILED, "without an answer nothing shows that the result was not needed"
+
+
+@pytest.mark.parametrize(
+    ("failed", "other", "expected"),
+    [
+        ({"query": "Paris", "region": "Europe"}, {"title": "Paris"}, SUCCEEDED),
+        ({"query": "Paris", "region": "Europe", "kind": "news"}, {"title": "Paris"}, FAILED),
+        ({"query": "inhabitants of Paris"}, {"title": "Paris inhabitants list"}, SUCCEEDED),
+        ({"query": "inhabitants of Paris"}, {"title": "Paris city map"}, FAILED),
+    ],
+    ids=["half of the values", "a third of the values", "half of the words", "a fifth of the words"],
+)
+def test_other_tool_recovers_if_it_has_half_of_the_values_or_words(
+    failed: dict[str, str], other: dict[str, str], expected: tuple[str, str]
+) -> None:
+    items = (bad("c1", 0, "search_web", failed), good("c2", 2, "wikipedia", other))
+
+    assert verdict(*items, answer="Paris has 2.1 million inhabitants.") == expected
 
 
 def test_other_tool_with_another_request_does_not_recover() -> None:

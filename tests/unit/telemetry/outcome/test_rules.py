@@ -70,15 +70,16 @@ def test_agent_error_that_nothing_follows_is_a_failure_below_a_root_that_reports
 
     assert report.value == "failed"
     assert report.rule == "agent_failed"
-    assert report.evidence[0].ref_id == "a"
-    assert report.evidence[0].text == "boom"
+    [quote] = report.evidence
+    assert (quote.kind, quote.ref_id, quote.field, quote.text) == ("step", "a", "error_message", "boom")
 
 
 def test_agent_error_that_the_run_outlived_is_unrecovered() -> None:
     items = (
         agent("a", 0, status="failure", error_message="boom"),
-        agent("b", 2, "writer"),
-        model("m", 3, "Here you are."),
+        # It begins at the instant at which the failed agent ends.
+        agent("b", 1, "writer"),
+        model("m", 1, "Here you are."),
     )
 
     assert verdict(*items) == ("completed_with_errors", "agent_failed")
@@ -105,6 +106,15 @@ def test_step_limit_without_an_answer_is_a_failure(text: str) -> None:
     assert verdict(step("s", 1, status="failure", error_message=text)) == ("failed", "step_limit")
     assert verdict(model("m", 0, "let me see"), step("s", 1, status="failure", error_message=text))[1] == "step_limit"
     assert verdict(answer=text) == ("failed", "step_limit")
+
+
+@pytest.mark.parametrize("reason", ["max_turns", "max_iterations"])
+def test_finish_reason_or_error_of_the_run_that_names_a_step_limit_is_no_success(reason: str) -> None:
+    last = model("m", 0, "let me see", finish_reasons=[reason])
+
+    assert verdict(last) == ("completed_with_errors", "step_limit")
+    assert verdict(model("m", 0), error_type="MaxTurnsExceeded") == ("failed", "step_limit")
+    assert verdict(error_message="Reached max steps.", answer="It weighs 12 kg.")[1] == "step_limit"
 
 
 def test_step_limit_with_an_answer_is_an_unrecovered_error() -> None:
@@ -249,6 +259,10 @@ def test_run_that_was_stopped_after_a_tool_call_without_an_answer_failed() -> No
     assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), good("c2", 3)) == ("failed", "no_answer")
 
 
+def test_run_that_was_stopped_after_a_failed_call_without_a_result_failed() -> None:
+    assert verdict(asking("m1", 0), bad("c1", 1, args=ORDER)) == ("failed", "no_answer")
+
+
 def test_run_whose_last_tool_call_brought_nothing_may_have_been_cancelled_or_paused() -> None:
     """OpenAI's Agents SDK reports success for a cancelled call, and for one that waits for a person."""
     open_call = good("c2", 3, args=ORDER, result_summary=None)
@@ -292,8 +306,9 @@ def test_run_whose_last_model_call_brought_nothing_has_an_unknown_outcome() -> N
         (model("m1", 0),),
         (model("m1", 0), good("c1", 1), model("m2", 2)),
         (asking("m1", 0), good("c1", 1), model("m2", 2, finish_reasons=["stop"])),
+        (model("m1", 0, "order_lookup({})"), good("c1", 1), model("m2", 2)),
     ],
-    ids=["no content", "no content in any call", "a finish reason"],
+    ids=["no content", "no content in any call", "a finish reason", "no finish reasons in any call"],
 )
 def test_model_calls_without_captured_content_show_no_missing_answer(items: tuple[RunBody, ...]) -> None:
     assert verdict(*items) == SUCCEEDED
@@ -346,38 +361,6 @@ def test_run_with_an_answer_after_its_tool_call_is_not_stopped() -> None:
     assert verdict(asking("m1", 0), good("c1", 1), answer="It was shipped.")[0] == "succeeded"
 
 
-def polls(*results: str) -> list[RunBody]:
-    """Return a model call, and calls of one tool with equal arguments and these results."""
-    return [model("m0", 0)] + [
-        good(f"c{n}", n, args={"id": 1}, result_summary=result) for n, result in enumerate(results)
-    ]
-
-
-def test_equal_calls_with_equal_results_until_the_end_are_a_loop() -> None:
-    assert verdict(*polls("wait", "wait", "wait", "wait"), answer="I cannot say.") == (
-        "completed_with_errors", "repeated_calls",
-    )  # fmt: skip
-
-
-def test_loop_without_an_answer_failed() -> None:
-    report = report_of(*polls("wait", "wait", "wait", "wait"), answer=None)
-    assert (report.value.value, report.rule.value) == ("failed", "repeated_calls")
-
-
-@pytest.mark.parametrize(
-    "results",
-    [("wait", "wait", "wait"), ("wait", "wait", "wait", "done"), ("done", "wait", "wait", "wait")],
-    ids=["few", "waited for something", "another result before"],
-)
-def test_few_equal_calls_or_another_result_are_not_a_loop(results: tuple[str, ...]) -> None:
-    assert verdict(*polls(*results), answer="It is done.")[0] == "succeeded"
-
-
-def test_equal_calls_without_captured_results_show_no_loop() -> None:
-    calls = [good(f"c{n}", n, args={"id": 1}, result_summary=None) for n in range(6)]
-    assert verdict(model("m0", 0), *calls, answer="It is done.")[0] == "succeeded"
-
-
 def test_apology_after_a_request_that_was_not_carried_out_is_no_success() -> None:
     rejected = model("m1", 0, finish_reasons=["TOOL_CALLS"])
     last = model("m2", 2, "I was unable to look it up.", finish_reasons=["STOP"])
@@ -390,11 +373,31 @@ def test_apology_after_a_request_that_was_not_carried_out_is_no_success() -> Non
     assert verdict(rejected, last, answer="It was shipped.")[0] == "succeeded"
 
 
-def test_output_of_a_model_that_called_tools_afterwards_is_no_answer() -> None:
-    request = model("m1", 0, 'lookup({"id": 1})')
-    report = report_of(request, *[good(f"c{n}", 2 + n, args={"id": 1}, result_summary="wait") for n in range(4)])
-    assert report.value.value == "failed"
+def test_apology_in_a_conversation_without_any_request_is_no_error() -> None:
+    greeting = model("m1", 0, "Hello!", finish_reasons=["stop"])
+
+    assert verdict(greeting, model("m2", 2, "I was unable to find your order.", finish_reasons=["stop"])) == SUCCEEDED
 
 
-def test_equal_calls_of_a_program_without_a_model_are_no_loop() -> None:
-    assert verdict(*polls("wait", "wait", "wait", "wait")[1:])[0] == "succeeded"
+def test_agent_of_a_call_that_is_not_a_text_is_not_known() -> None:
+    assert verdict(good("c1", 0, agent_name=["north"])) == SUCCEEDED
+
+
+def test_failed_step_of_unknown_length_that_nothing_follows_is_a_failure() -> None:
+    failed = agent("a", 1, status="failure", error_message="boom", ended_at=None)
+
+    assert verdict(model("m", 0, "hm"), failed) == ("failed", "agent_failed")
+
+
+def test_step_that_began_at_the_same_time_as_a_failed_step_but_before_it_is_no_recovery() -> None:
+    failed = role("chain", "s2", 0, name="check", status="failure", ended_at=None)
+
+    assert verdict(role("chain", "s1", 0, name="turn"), failed) == ("completed_with_errors", "step_failed")
+    assert verdict(failed, role("chain", "s1", 0, name="turn")) == SUCCEEDED
+
+
+def test_error_of_a_call_is_quoted_by_its_status_code_if_it_has_no_text() -> None:
+    for call in (good, bad):
+        [quote] = report_of(call("c", 0, status_code=503, result_summary=None, error_message=None)).evidence
+
+        assert (quote.kind, quote.field, quote.text) == ("tool_call", "status_code", "503")
